@@ -1,0 +1,114 @@
+"""The records that tasks return: plain values that the command line prints, the report draws and the server sends."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+VERDICTS = ("match", "unsure", "unknown")
+REASONS = ("far_from_all", "between_classes", "unusual_for_class")
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A stored item near the query; ``similarity`` is a cosine in [-1, 1]."""
+
+    id: str
+    label: str
+    source: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A class with its probability, given that the item is in the catalog at all."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What mixtura says of one item.
+
+    ``probability`` answers "which class, if it is in the catalog"; ``typicality`` answers "is it in the
+    catalog at all": the share, in [0, 1], of genuine items that look at least this unusual.
+    ``reason`` is one of :data:`REASONS`, or ``None`` for a match.
+    """
+
+    id: str
+    label: str
+    probability: float
+    typicality: float
+    verdict: str
+    reason: str | None
+    sentence: str
+    subclass: int
+    candidates: tuple[Candidate, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON-ready values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured share with its 95 % interval; ``value``, ``low`` and ``high`` are shares in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test item that was given another class than its own."""
+
+    decision: Decision
+    true_label: str
+    source: str
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    """A 2-D linear view of the embeddings with the components of the mixture.
+
+    ``xy`` N 2, ``label`` N (index into classes, -1 = not in the catalog), ``mean`` K 2, ``covariance`` K 2 2,
+    ``owner`` K (index into classes).
+    """
+
+    xy: np.ndarray
+    label: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+    owner: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model measured on items that took no part in its making.
+
+    Arrays run over the N test items; ``true`` is the index of the class, or -1 for an item that is not in the
+    catalog. ``metrics`` holds shares in [0, 1] (never percent) by name: ``top1``, ``balanced``, ``ece``, ``nll``,
+    ``brier``, ``auroc_unknown`` (absent without unknown items), ``fpr95``, ``stated_false_reject``,
+    ``false_reject`` ..., the last with an interval in ``intervals``.
+    """
+
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    sources: tuple[str, ...]
+    true: np.ndarray
+    predicted: np.ndarray
+    probability: np.ndarray
+    typicality: np.ndarray
+    score: np.ndarray
+    verdict: np.ndarray
+    metrics: dict[str, float]
+    intervals: dict[str, Interval]
+    recall: dict[str, Interval]
+    alpha: float
+    mistakes: tuple[Mistake, ...] = ()
+    map: EmbeddingMap | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
