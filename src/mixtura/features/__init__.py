@@ -1,1 +1,10 @@
+"""Features: N x D numbers, where they are stored, how they are made smaller and who is near whom."""
 
+PROJECTIONS = {
+    "pca": "mixtura.features.projection:PCA",
+    "lda": "mixtura.features.projection:LDA",
+    "whiten": "mixtura.features.projection:Whiten",
+    "random": "mixtura.features.projection:Random",
+    "l2": "mixtura.features.projection:L2",
+    "identity": "mixtura.features.projection:Identity",
+}

@@ -1,0 +1,157 @@
+"""The numbers behind the projections: means, scatter, principal and discriminant axes, summed in float64."""
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from mixtura.core import linalg
+from mixtura.errors import LabelError, NonFinite, UsageError, WrongDimension
+
+CHUNK = 4096
+"""Rows summed at a time; fixed, so that results do not depend on how the caller holds the data."""
+
+
+def work_dtype(x: Shaped[Tensor, "..."]) -> torch.dtype:
+    """The dtype to compute in: float64 stays, everything else (half, integers) becomes float32."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def check_features(x: Shaped[Tensor, "N D"]) -> None:
+    """Refuse features that cannot be fitted on.
+
+    Raises:
+        WrongDimension: no row or no column.
+        NonFinite: NaN or infinity; names the count and the first five rows.
+    """
+    if 0 in x.shape:
+        raise WrongDimension(f"A projection needs at least one row and one column, got {tuple(x.shape)}.")
+    bad = ~torch.isfinite(x).all(1)
+    if bad.any():
+        rows = torch.nonzero(bad)[:5, 0].tolist()
+        raise NonFinite(
+            f"{int(bad.sum())} of {len(x)} rows hold NaN or infinity (first: {rows}). Remove or repair them."
+        )
+
+
+def mean_of(x: Shaped[Tensor, "N D"]) -> Float[Tensor, " D"]:
+    """Column means in float64, summed chunk by chunk about the first row, so that large offsets cost no digits."""
+    ref = x[0].double()
+    total = torch.zeros_like(ref)
+    for part in x.split(CHUNK):
+        total += (part.double() - ref).sum(0)
+    return ref + total / len(x)
+
+
+def scatter_of(x: Shaped[Tensor, "N D"], mean: Float[Tensor, "M D"], index: Int[Tensor, " N"]) -> Float[Tensor, "D D"]:
+    """Sum of outer products of the rows about ``mean[index]``, in float64."""
+    total = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
+    for part, own in zip(x.split(CHUNK), index.split(CHUNK), strict=True):
+        centered = part.double() - mean[own]
+        total += centered.T @ centered
+    return total
+
+
+def fix_signs(basis: Float[Tensor, "D R"]) -> Float[Tensor, "D R"]:
+    """The basis with the largest entry of each column made positive: eigenvectors have no sign of their own."""
+    largest = basis.abs().argmax(0, keepdim=True)
+    return basis * torch.where(basis.gather(0, largest) < 0, -1.0, 1.0)
+
+
+def axes_of(x: Shaped[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, "D R"], Float[Tensor, " R"]]:
+    """Mean, principal axes and variances (largest first), as many as the data's numerical rank; float64.
+
+    With fewer rows than columns the N x N Gram matrix is decomposed instead of the D x D scatter.
+    """
+    n, d = x.shape
+    mean = mean_of(x)
+    if n > d:
+        value, basis = linalg.eigh(scatter_of(x, mean[None], torch.zeros(n, dtype=torch.int64, device=x.device)))
+    else:
+        centered = x.double() - mean
+        value, basis = linalg.eigh(centered @ centered.T)
+    value = value.clamp(min=0)
+    tiny = value[0] * max(n, d) * torch.finfo(torch.float64).eps
+    rank = max(1, min(n - 1, d, int((value > tiny).sum())))
+    value, basis = value[:rank], basis[:, :rank]
+    if n <= d:
+        basis = unit_columns(centered.T @ basis)
+    return mean, fix_signs(basis), value / max(n - 1, 1)
+
+
+def unit_columns(basis: Float[Tensor, "D R"]) -> Float[Tensor, "D R"]:
+    """Columns scaled to length one; a zero column becomes the first coordinate axis."""
+    length = basis.norm(dim=0)
+    first = torch.zeros_like(basis)
+    first[0] = 1.0
+    return torch.where(length > 0, basis / length.clamp(min=torch.finfo(basis.dtype).tiny), first)
+
+
+def project(x: Shaped[Tensor, "N W"], mean: Float[Tensor, " D"], basis: Float[Tensor, "D R"]) -> Float[Tensor, "N R"]:
+    """``(x - mean) @ basis``: subtract first, so that a large common offset costs no digits.
+
+    Raises:
+        WrongDimension: the rows have another width than the basis.
+    """
+    check_width(x, len(mean))
+    return (x.to(torch.promote_types(work_dtype(x), basis.dtype)) - mean).to(basis.dtype) @ basis
+
+
+def check_width(x: Shaped[Tensor, "N D"], width: int) -> None:
+    """Refuse rows of another width than the projection was fitted on.
+
+    Raises:
+        WrongDimension: always with both widths.
+    """
+    if x.shape[1] != width:
+        raise WrongDimension(
+            f"The projection was fitted on {width} dimensions, got {x.shape[1]}. Use features of the same encoder."
+        )
+
+
+def count_for(variance: Float[Tensor, " R"], share: float) -> int:
+    """How many leading variances reach ``share`` percent of their sum.
+
+    Raises:
+        UsageError: the share is not in (0, 100].
+    """
+    if not 0 < share <= 100:
+        raise UsageError(f"The share of explained variance must be above 0 and at most 100 percent, got {share}.")
+    if share == 100:
+        return len(variance)
+    cumulative = variance.double().cumsum(0)
+    return min(len(variance), 1 + int((cumulative < cumulative[-1] * (share / 100)).sum()))
+
+
+def class_centers(
+    x: Shaped[Tensor, "N D"], labels: Int[Tensor, " N"] | None
+) -> tuple[Int[Tensor, " N"], Float[Tensor, "C D"], Float[Tensor, " C"]]:
+    """Class index per row, class means and class shares, over the classes that occur; float64.
+
+    Raises:
+        LabelError: no labels, or one class only.
+    """
+    if labels is None:
+        raise LabelError("LDA needs a label for each row. Give labels, or use pca or whiten.")
+    _, index, count = torch.unique(labels, return_inverse=True, return_counts=True)
+    if len(count) < 2:
+        raise LabelError("LDA needs two classes at least, got one. Use pca or whiten.")
+    ref = mean_of(x)
+    center = torch.zeros(len(count), x.shape[1], dtype=torch.float64, device=x.device)
+    for part, own in zip(x.split(CHUNK), index.split(CHUNK), strict=True):
+        center.index_add_(0, own, part.double() - ref)
+    return index, ref + center / count[:, None], count.double() / len(x)
+
+
+def discriminant(within: Float[Tensor, "D D"], between: Float[Tensor, "C D"], shrinkage: float) -> Float[Tensor, "D D"]:
+    """Axes v with v' S_w v = 1, ordered by v' S_b v; ``between`` holds the rows whose outer products sum to S_b.
+
+    S_w is whitened by its eigenvalues, floored at 1e-10 of their mean: singular scatter needs no special case.
+    """
+    value, axis = linalg.eigh(within)
+    average = value.mean().clamp(min=0)
+    floored = ((1 - shrinkage) * value + shrinkage * average).clamp(min=float(average) * 1e-10)
+    scale = torch.where(floored > 0, floored, torch.ones_like(floored)).rsqrt()
+    white = axis * scale
+    coordinates = between @ white
+    _, turn = linalg.eigh(coordinates.T @ coordinates)
+    return fix_signs(white @ turn)

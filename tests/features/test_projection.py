@@ -1,0 +1,251 @@
+"""Laws of the projections, with scikit-learn as the oracle."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import eigh
+from sklearn.decomposition import PCA as SkPCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from mixtura.errors import BundleError, LabelError, NonFinite, UnknownName, UsageError, WrongDimension
+from mixtura.features import PROJECTIONS
+from mixtura.features.projection import L2, LDA, PCA, Chain, Random, Whiten, restore
+from mixtura.names import find
+
+
+def data(n=300, d=12, c=4, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % c
+    mix = torch.randn(d, d, generator=generator, dtype=torch.float64)
+    center = torch.randn(c, d, generator=generator, dtype=torch.float64) * 3
+    x = torch.randn(n, d, generator=generator, dtype=torch.float64) @ mix + center[labels] + 5
+    return x.to(dtype), labels
+
+
+OPTIONS = {"random": {"dimension": 7}, "pca": {"share": 90.0}}
+
+
+def fitted(name, x, labels):
+    return find(PROJECTIONS, name).fit(x, labels, **OPTIONS.get(name, {}))
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_restored_projection_gives_the_same_bits(name, dtype):
+    x, labels = data(dtype=dtype)
+    projection = fitted(name, x, labels)
+    config = json.loads(json.dumps(projection.config()))
+    state = {key: tensor.clone() for key, tensor in projection.state().items()}
+    again = restore(config, state)
+    assert config["name"] == name
+    assert torch.equal(again(x), projection(x))
+    assert projection(x).dtype == dtype
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_rows_are_projected_one_by_one(name):
+    x, labels = data()
+    projection = fitted(name, x, labels)
+    whole = projection(x)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(projection(x[order]), whole[order], rtol=0, atol=1e-11)
+    torch.testing.assert_close(projection(x[:1]), whole[:1], rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["pca", "whiten", "lda"])
+def test_fit_sees_no_order_of_rows(name):
+    x, labels = data()
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(fitted(name, x[order], labels[order])(x), fitted(name, x, labels)(x), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n", "d"), [(300, 12), (10, 25)])
+def test_pca_equals_scikit_learn(n, d):
+    x, _ = data(n, d)
+    ours, theirs = PCA.fit(x, share=100.0), SkPCA(svd_solver="full").fit(x.numpy())
+    rank = min(n - 1, d)
+    assert ours.basis.shape == (d, rank)
+    np.testing.assert_allclose(ours.variance.numpy(), theirs.explained_variance_[:rank], rtol=1e-9)
+    signs = np.sign((ours.basis.numpy() * theirs.components_[:rank].T).sum(0))
+    np.testing.assert_allclose(ours(x).numpy(), theirs.transform(x.numpy())[:, :rank] * signs, atol=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.5, 30.0, 80.0, 99.0, 100.0])
+def test_pca_keeps_the_fewest_axes_that_explain_the_share(share):
+    x, _ = data()
+    pca = PCA.fit(x, share=share)
+    explained = 100 * pca.variance.cumsum(0) / pca.variance.sum()
+    kept = pca.basis.shape[1]
+    assert explained[kept - 1] >= share - 1e-9
+    assert kept == 1 or explained[kept - 2] < share
+
+
+def test_truncation_is_nested():
+    x, _ = data()
+    large = PCA.fit(x, share=99.0)
+    for share in (20.0, 60.0, 95.0):
+        small, direct = large.truncate(share), PCA.fit(x, share=share)
+        assert torch.equal(small.basis, direct.basis)
+        assert torch.equal(small.basis, large.basis[:, : small.basis.shape[1]])
+    with pytest.raises(UsageError, match="cannot grow"):
+        large.truncate(20.0).truncate(99.0)
+
+
+def test_pca_counts_the_rank_of_repeated_and_constant_columns():
+    x, _ = data(50, 5)
+    doubled = torch.cat([x, x, torch.ones(50, 3, dtype=x.dtype)], 1)
+    assert PCA.fit(doubled, share=100.0).basis.shape[1] == 5
+    same = torch.ones(6, 4)
+    assert torch.equal(PCA.fit(same)(same), torch.zeros(6, 1))
+    assert torch.equal(PCA.fit(same[:1])(same[:1]), torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize("name", ["pca", "whiten", "lda"])
+def test_a_large_offset_costs_float32_little(name):
+    x, labels = data(dtype=torch.float32)
+    x = (x * 64).round() / 64  # exact after the shift too
+    moved = fitted(name, x + 1024, labels)(x + 1024)
+    torch.testing.assert_close(moved, fitted(name, x, labels)(x), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["whiten", "lda", "l2"])
+@pytest.mark.parametrize("scale", [2.0**-60, 2.0**60])
+def test_scale_of_the_features_does_not_matter(name, scale):
+    x, labels = data()
+    torch.testing.assert_close(
+        fitted(name, x * scale, labels)(x * scale), fitted(name, x, labels)(x), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_whitened_features_have_unit_covariance():
+    x, _ = data()
+    z = Whiten.fit(x, eps=0.0)(x)
+    torch.testing.assert_close(z.T.cov(), torch.eye(z.shape[1], dtype=z.dtype), rtol=0, atol=1e-9)
+    with pytest.raises(UsageError, match="negative"):
+        Whiten.fit(x, eps=-1.0)
+
+
+def test_lda_equals_scikit_learn():
+    x, labels = data()
+    ours = LDA.fit(x, labels, shrinkage=0.0)
+    oracle = LinearDiscriminantAnalysis(solver="eigen").fit(x.numpy(), labels.numpy())
+    theirs = oracle.transform(x.numpy()) - oracle.transform(ours.mean.numpy()[None])
+    signs = np.sign((ours.basis.numpy() * oracle.scalings_[:, :3]).sum(0))
+    assert ours.basis.shape == (12, 3)
+    np.testing.assert_allclose(ours(x).numpy(), theirs * signs, atol=1e-9)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0])
+def test_lda_solves_the_generalized_eigenproblem(shrinkage):
+    x, labels = data(301)  # unequal classes
+    ours = LDA.fit(x, labels, shrinkage=shrinkage)
+    points, index = x.numpy(), labels.numpy()
+    center = np.stack([points[index == c].mean(0) for c in range(4)])
+    within = (points - center[index]).T @ (points - center[index]) / len(points)
+    spread = center[index] - points.mean(0)
+    shrunken = (1 - shrinkage) * within + shrinkage * np.trace(within) / 12 * np.eye(12)
+    _, axes = eigh(spread.T @ spread / len(points), shrunken)
+    axes = axes[:, ::-1][:, :3]
+    signs = np.sign((ours.basis.numpy() * axes).sum(0))
+    np.testing.assert_allclose(ours.basis.numpy(), axes * signs, atol=1e-9)
+
+
+def test_lda_with_more_dimensions_than_rows_and_gaps_in_the_labels():
+    x, labels = data(20, 40)
+    z = LDA.fit(x, labels * 7 + 3, shrinkage=0.0)(x)
+    assert z.shape == (20, 3)
+    assert torch.isfinite(z).all()
+    assert LDA.fit(x, labels, dimension=2)(x).shape == (20, 2)
+
+
+def test_lda_needs_two_classes_and_sane_options():
+    x, labels = data()
+    with pytest.raises(LabelError, match="label for each row"):
+        LDA.fit(x)
+    with pytest.raises(LabelError, match="two classes"):
+        LDA.fit(x, torch.zeros_like(labels))
+    for options in ({"shrinkage": 1.5}, {"dimension": 4}, {"dimension": 0}):
+        with pytest.raises(UsageError, match="LDA needs"):
+            LDA.fit(x, labels, **options)
+
+
+def test_random_projection_keeps_squared_distances_in_expectation():
+    x, _ = data(40, 200)
+    z = Random.fit(x, dimension=4000)(x)
+    ratio = torch.pdist(z).square() / torch.pdist(x).square()
+    assert abs(float(ratio.mean()) - 1) < 0.01
+    assert float((ratio - 1).abs().max()) < 0.2
+    sign = Random.fit(x, dimension=4000).sign
+    assert sign.dtype == torch.int8
+    assert abs(float((sign == 0).double().mean()) - 2 / 3) < 0.005
+    assert not torch.equal(sign, Random.fit(x, dimension=4000, seed=1).sign)
+    with pytest.raises(UsageError, match="dimension and sparsity"):
+        Random.fit(x, dimension=0)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+def test_l2_rows_have_length_one(scale):
+    x, _ = data()
+    x[3] = 0
+    length = L2()(x * scale).norm(dim=1)
+    assert float(length[3]) == 0
+    length[3] = 1
+    torch.testing.assert_close(length, torch.ones_like(length), rtol=0, atol=1e-12)
+
+
+def test_chain_fits_each_step_on_the_step_before():
+    x, labels = data(dtype=torch.float32)
+    chain = Chain.fit(x, labels, steps=[(L2, {}), (PCA, {"share": 99.0}), (LDA, {"shrinkage": 0.2})])
+    unit = L2()(x)
+    pca = PCA.fit(unit, share=99.0)
+    assert torch.equal(chain(x), LDA.fit(pca(unit), labels, shrinkage=0.2)(pca(unit)))
+    again = restore(json.loads(json.dumps(chain.config())), chain.state())
+    assert torch.equal(again(x), chain(x))
+    assert torch.equal(chain.to("cpu")(x), chain(x))
+    assert torch.equal(Chain.fit(x)(x), x)
+
+
+def test_half_precision_and_bytes_are_taken():
+    x, _ = data()
+    assert PCA.fit(x.half())(x.half()).dtype == torch.float32
+    bytes_ = (x - x.min()).clamp(max=255).to(torch.uint8)
+    assert PCA.fit(bytes_)(bytes_).dtype == torch.float32
+
+
+def test_bad_features_are_refused_with_the_rows_named():
+    x, labels = data()
+    x[[4, 9], 2] = torch.nan
+    for name in ("pca", "whiten", "lda"):
+        with pytest.raises(NonFinite, match=r"2 of 300 rows .*\[4, 9\]"):
+            fitted(name, x, labels)
+    with pytest.raises(WrongDimension, match="at least one row"):
+        PCA.fit(torch.zeros(0, 3))
+
+
+@pytest.mark.parametrize("name", ["pca", "whiten", "lda", "random"])
+def test_another_width_is_refused(name):
+    x, labels = data()
+    with pytest.raises(WrongDimension, match="fitted on 12 dimensions, got 11"):
+        fitted(name, x, labels)(x[:, :11])
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 100.5])
+def test_a_share_outside_0_to_100_is_refused(share):
+    with pytest.raises(UsageError, match="share of explained variance"):
+        PCA.fit(data()[0], share=share)
+
+
+def test_damaged_states_are_refused():
+    x, _ = data()
+    pca = PCA.fit(x)
+    with pytest.raises(BundleError, match="Unknown projection"):
+        restore({"name": "os:system"}, {})
+    with pytest.raises(BundleError, match="needs"):
+        restore(pca.config(), {"mean": pca.mean})
+    chain = Chain((pca,))
+    with pytest.raises(BundleError, match="belongs to no step"):
+        restore(chain.config(), chain.state() | {"1.mean": pca.mean})
+    with pytest.raises(UnknownName):
+        find(PROJECTIONS, "pcaa")
