@@ -1,0 +1,92 @@
+"""Class-conditional mixtures without gradients: each class gets components of its own, fitted in closed form or by EM."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.core import em, start
+from mixtura.core.covariance import NO_PRIOR, Prior
+from mixtura.core.mixture import Mixture
+
+FLOOR_SHARE = 1e-6  # of the average variance of the data: far below any signal, far above float64 rounding
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to fit: family, components a class, shrinkage.
+
+    Args:
+        family: a name in ``FAMILIES``.
+        components: how many a class; one number for all, or one a class.
+        prior: shrinkage of the covariances.
+        floor: variance added to every dimension, as a share of the data's average variance.
+        rank: directions a component, for the low-rank family.
+        steps: most steps of EM, for more than one component.
+        seed: of the starts.
+    """
+
+    family: str
+    components: int | tuple[int, ...] = 1
+    prior: Prior = NO_PRIOR
+    floor: float = FLOOR_SHARE
+    rank: int = 16
+    steps: int = 30
+    seed: int = 0
+
+
+def fit(
+    plan: Plan,
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    n_classes: int,
+    weight: Float[Tensor, " N"] | None = None,
+) -> Mixture:
+    """The class-conditional mixture of a plan; class priors are the classes' shares of the (weighted) rows."""
+    floor = plan.floor * average_variance(x, weight)
+    counts = _counts(plan, labels, n_classes)
+    parts, owner = _split(x, labels, counts, plan.seed, weight)
+    mixture = start.from_labels(plan.family, x, parts, len(owner), floor, plan.prior, weight, plan.rank)
+    mixture = replace(mixture, owner=owner.to(x.device), n_classes=n_classes)
+    if max(counts) == 1:
+        return mixture
+    return em.fit(mixture, em.Chunks(x, labels, weight), floor, plan.prior, steps=plan.steps).mixture
+
+
+def average_variance(x: Float[Tensor, "N D"], weight: Float[Tensor, " N"] | None = None) -> float:
+    """Variance of the rows about their mean, averaged over dimensions, in squared units of x; 1 for constant rows."""
+    zeros = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    mean = start.class_means(x, zeros, 1, weight)[0].to(x.dtype)
+    squares = (x - mean).square().mean(1, dtype=torch.float64)
+    share = torch.ones_like(squares) if weight is None else weight.double()
+    variance = float((squares * share).sum() / share.sum())
+    return variance if variance > 0 else 1.0
+
+
+def _counts(plan: Plan, labels: Int[Tensor, " N"], n_classes: int) -> list[int]:
+    """Components of each class: never more than half its rows, none for a class without rows."""
+    rows = torch.bincount(labels, minlength=n_classes).tolist()
+    asked: Sequence[int] = (plan.components,) * n_classes if isinstance(plan.components, int) else plan.components
+    return [min(a, max(1, n // 2)) if n else 0 for a, n in zip(asked, rows, strict=True)]
+
+
+def _split(
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    counts: list[int],
+    seed: int,
+    weight: Float[Tensor, " N"] | None,
+) -> tuple[Int[Tensor, " N"], Int[Tensor, " K"]]:
+    """A component for each row, numbered through all classes, and the class that owns each component."""
+    first = [sum(counts[:c]) for c in range(len(counts))]
+    parts = torch.tensor(first, device=x.device)[labels]
+    generator = torch.Generator(x.device).manual_seed(seed)
+    for c, count in enumerate(counts):
+        if count > 1:
+            rows = labels == c
+            part = None if weight is None else weight[rows]
+            parts[rows] += start.kmeans_plus_plus(x[rows], count, generator, part)
+    owner = torch.tensor([c for c, count in enumerate(counts) for _ in range(count)])
+    return parts, owner

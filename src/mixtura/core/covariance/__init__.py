@@ -1,0 +1,18 @@
+"""The five covariance families behind one protocol; one final class a family, and no switch on a name anywhere else."""
+
+from mixtura.core.covariance.diagonal import Diagonal
+from mixtura.core.covariance.full import Full
+from mixtura.core.covariance.lowrank import LowRank
+from mixtura.core.covariance.protocol import NO_PRIOR, Covariance, Prior
+from mixtura.core.covariance.spherical import Spherical
+from mixtura.core.covariance.tied import Tied
+
+FAMILIES: dict[str, type[Covariance]] = {
+    "spherical": Spherical,
+    "diagonal": Diagonal,
+    "lowrank": LowRank,
+    "tied": Tied,
+    "full": Full,
+}
+
+__all__ = ["FAMILIES", "NO_PRIOR", "Covariance", "Diagonal", "Full", "LowRank", "Prior", "Spherical", "Tied"]

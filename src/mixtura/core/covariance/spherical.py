@@ -1,0 +1,93 @@
+"""One variance a component."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRecord, lost_digits, normal
+from mixtura.core.moments import Lens, Moments
+
+
+@final
+@dataclass(frozen=True)
+class Spherical(TensorRecord):
+    r""":math:`\Sigma_k = v_k I`; one matrix product of width D + 1 scores all components.
+
+    .. math::
+        \log N_k(x) = x^\top \frac{\mu_k}{v_k} - \frac{\|x\|^2}{2 v_k}
+            - \frac12 \left[ \frac{\|\mu_k\|^2}{v_k} + D \log(2\pi v_k) \right]
+    """
+
+    variance: Float[Tensor, " K"]
+    name: ClassVar[str] = "spherical"
+
+    @property
+    def n_parameters(self) -> int:
+        """One number a component."""
+        return self.variance.numel()
+
+    def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
+        """Center, constants and the K x (D + 1) matrix."""
+        center = mean.detach().mean(0)
+        shifted = mean - center
+        precision = self.variance.reciprocal()
+        matrix = torch.cat([shifted * precision[:, None], -0.5 * precision[:, None]], dim=1)
+        constant = -0.5 * (shifted.square().sum(1) * precision + mean.shape[1] * (LOG_2PI + self.variance.log()))
+        return center, constant, matrix.T
+
+    @staticmethod
+    def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """One product of the rows and their squared norms with the matrix."""
+        center, constant, matrix = operands
+        shifted = x - center
+        rows = torch.cat([shifted, shifted.square().sum(1, keepdim=True)], dim=1)
+        return torch.addmm(constant, rows, matrix)
+
+    @staticmethod
+    def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, " K"]:
+        """Weighted squared norms."""
+        return (resp.T @ shifted.square().sum(1)).double()
+
+    @staticmethod
+    def second_by_label(
+        shifted: Float[Tensor, "N D"],
+        scaled: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        n_components: int,
+        lens: Lens | None,
+    ) -> Float[Tensor, " K"]:
+        """Weighted squared norms of each label."""
+        norms = (shifted * scaled).sum(1, dtype=torch.float64)
+        return torch.zeros(n_components, dtype=torch.float64, device=norms.device).index_add_(0, labels, norms)
+
+    @staticmethod
+    def recenter(
+        second: Float[Tensor, " K"],
+        weight: Float[Tensor, " K"],
+        first: Float[Tensor, "K D"],
+        delta: Float[Tensor, "K D"],
+        lens: Lens | None,
+    ) -> Float[Tensor, " K"]:
+        """Squared norms about points that lie ``delta`` further."""
+        return (second - 2 * (delta * first).sum(1) + weight * delta.square().sum(1)).clamp_min(0)
+
+    cancels = staticmethod(lost_digits)
+
+    @classmethod
+    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> Self:
+        """Average squared deviation over points and dimensions."""
+        centered = moments.centered()
+        dimension = moments.ref.shape[1]
+        pooled = centered.second.sum() / centered.weight.sum()
+        return cls(prior.blend(centered.second, centered.weight, pooled) / dimension + floor)
+
+    def draw(self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None) -> Float[Tensor, "N D"]:
+        """Noise times the deviation of its component."""
+        return normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index, None]
+
+    def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
+        """Scaled identities."""
+        return self.variance[:, None, None] * torch.eye(dimension, dtype=self.variance.dtype, device=self.variance.device)

@@ -1,0 +1,114 @@
+"""One full matrix for all components."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Self, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.core import linalg
+from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRecord, lost_digits, normal
+from mixtura.core.moments import Lens, Moments
+
+
+@final
+@dataclass(frozen=True)
+class Tied(TensorRecord):
+    r""":math:`\Sigma_k = L L^\top` for every k: whiten once, then every component is a unit sphere.
+
+    .. math:: \log N_k(x) = z^\top m_k - \tfrac12\|z\|^2 - \tfrac12\|m_k\|^2 - \log|L| - \tfrac D2 \log 2\pi,
+        \qquad z = L^{-1} x, \; m_k = L^{-1}\mu_k
+
+    With one component a class this is linear discriminant analysis.
+    """
+
+    scale_tril: Float[Tensor, "1 D D"]
+    name: ClassVar[str] = "tied"
+
+    @property
+    def n_parameters(self) -> int:
+        """A triangle, once."""
+        dimension = self.scale_tril.shape[-1]
+        return dimension * (dimension + 1) // 2
+
+    def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
+        """Center, constants, the whitening matrix and the whitened means."""
+        center = mean.detach().mean(0)
+        whiten = linalg.inverse_tril(self.scale_tril[0]).to(mean.dtype).T
+        means = (mean - center) @ whiten
+        log_det = linalg.log_det_tril(self.scale_tril[0])
+        constant = -0.5 * (means.square().sum(1) + log_det + mean.shape[1] * LOG_2PI)
+        return center, constant, whiten, torch.cat([means, torch.ones_like(means[:, :1])], dim=1).T
+
+    @staticmethod
+    def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """Two products: whiten the rows, then meet the means."""
+        center, constant, whiten, means = operands
+        white = (x - center) @ whiten
+        rows = torch.cat([white, -0.5 * white.square().sum(1, keepdim=True)], dim=1)
+        return torch.addmm(constant, rows, means)
+
+    @staticmethod
+    def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, "1 D D"]:
+        """One scatter matrix over all components."""
+        return ((shifted * resp.sum(1, keepdim=True)).T @ shifted).double()[None]
+
+    @staticmethod
+    def second_by_label(
+        shifted: Float[Tensor, "N D"],
+        scaled: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        n_components: int,
+        lens: Lens | None,
+    ) -> Float[Tensor, "1 D D"]:
+        """One scatter matrix of the deviations from each row's own point."""
+        return (scaled.T @ shifted).double()[None]
+
+    @staticmethod
+    def recenter(
+        second: Float[Tensor, "1 D D"],
+        weight: Float[Tensor, " K"],
+        first: Float[Tensor, "K D"],
+        delta: Float[Tensor, "K D"],
+        lens: Lens | None,
+    ) -> Float[Tensor, "1 D D"]:
+        """The scatter about points that lie ``delta`` further."""
+        cross = delta.T @ (first - 0.5 * weight[:, None] * delta)
+        return second - (cross + cross.T)
+
+    @staticmethod
+    def cancels(raw: Float[Tensor, "1 D D"], recentered: Float[Tensor, "1 D D"]) -> bool:
+        """Judged on the variances."""
+        return lost_digits(raw.diagonal(dim1=1, dim2=2), recentered.diagonal(dim1=1, dim2=2))
+
+    @classmethod
+    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> Self:
+        """The pooled scatter over the total weight."""
+        centered = moments.centered()
+        pooled = prior.shrink_dense(centered.second / centered.weight.sum())
+        return cls(linalg.cholesky(with_floor(pooled, floor)))
+
+    def draw(self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None) -> Float[Tensor, "N D"]:
+        """Noise through the shared factor."""
+        return normal(self.scale_tril, (len(index), dimension), generator) @ self.scale_tril[0].T
+
+    def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
+        """The shared matrix, once a component."""
+        return (self.scale_tril @ self.scale_tril.mT).expand(n_components, -1, -1)
+
+    def select(self, index: Int[Tensor, " J"]) -> Self:
+        """The shared matrix belongs to any choice of components."""
+        return self
+
+    @classmethod
+    def join(cls, parts: list[Self], weight: Float[Tensor, " P"]) -> Self:
+        """The average of the shared matrices by ``weight``."""
+        share = (weight / weight.sum()).double()
+        dense = torch.stack([(p.scale_tril @ p.scale_tril.mT)[0].double() for p in parts])
+        return cls(linalg.cholesky((share[:, None, None] * dense).sum(0, keepdim=True)))
+
+
+def with_floor(matrix: Float[Tensor, "*K D D"], floor: float) -> Float[Tensor, "*K D D"]:
+    """Covariance matrices with ``floor``, in squared units of x, added to every variance."""
+    return matrix + floor * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)

@@ -1,0 +1,130 @@
+"""Expectation maximization as a loop over sums: it takes a mixture and batches and returns another mixture."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.core import owners
+from mixtura.core.covariance import NO_PRIOR, Prior
+from mixtura.core.mixture import Mixture
+from mixtura.core.moments import Moments
+
+ROWS = 4096
+Reduce = Callable[[Tensor], Tensor]
+
+
+class Batch(NamedTuple):
+    """Some rows; ``labels`` keep each row to the components of its class, ``weight`` counts it more or less than once."""
+
+    x: Float[Tensor, "N D"]
+    labels: Int[Tensor, " N"] | None = None
+    weight: Float[Tensor, " N"] | None = None
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """In-memory rows as batches of at most ``size`` rows; can be walked any number of times."""
+
+    x: Float[Tensor, "N D"]
+    labels: Int[Tensor, " N"] | None = None
+    weight: Float[Tensor, " N"] | None = None
+    size: int = ROWS
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Walk the rows in order."""
+        for start in range(0, len(self.x), self.size):
+            part = slice(start, start + self.size)
+            yield Batch(
+                self.x[part],
+                None if self.labels is None else self.labels[part],
+                None if self.weight is None else self.weight[part],
+            )
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted mixture and the record of the run: mean log-likelihood in nats a point *before* each step."""
+
+    mixture: Mixture
+    trace: tuple[float, ...]
+    converged: bool
+
+
+def expect(mixture: Mixture, batch: Batch) -> tuple[Moments, Float[Tensor, " 2"]]:
+    """Sums of one batch, with its log-likelihood (nats) and its weight: the E-step."""
+    joint = mixture.joint(batch.x)
+    if batch.labels is not None:
+        assert mixture.owner is not None
+        joint = owners.mask_others(joint, mixture.owner, batch.labels)
+    top = joint.amax(1, keepdim=True)
+    resp = joint.sub_(top).exp_()
+    norm = resp.sum(1, keepdim=True)
+    log_likelihood = (top + norm.log()).double()[:, 0]
+    scale = norm.reciprocal() if batch.weight is None else batch.weight.to(norm.dtype)[:, None] / norm
+    moments = mixture.moments(batch.x, resp.mul_(scale))
+    weight = torch.ones_like(log_likelihood) if batch.weight is None else batch.weight.double()
+    return moments, torch.stack([(weight * log_likelihood).sum(), weight.sum()])
+
+
+def collect(
+    mixture: Mixture, batches: Iterable[Batch], reduce: Reduce | None = None
+) -> tuple[Moments, float]:
+    """Sums over all batches (and, through ``reduce``, over all machines) and the mean log-likelihood in nats a point."""
+    total: Moments | None = None
+    likelihood = torch.zeros(2, dtype=torch.float64, device=mixture.mean.device)
+    for batch in batches:
+        moments, part = expect(mixture, batch)
+        total = moments if total is None else total + moments
+        likelihood = likelihood + part
+    assert total is not None, "EM needs at least one batch"
+    if reduce is not None:
+        total = total.with_tensors(*(reduce(tensor) for tensor in total.tensors()))
+        likelihood = reduce(likelihood)
+    return total, float(likelihood[0] / likelihood[1])
+
+
+@torch.no_grad()
+def step(
+    mixture: Mixture,
+    batches: Iterable[Batch],
+    floor: float = 0.0,
+    prior: Prior = NO_PRIOR,
+    reduce: Reduce | None = None,
+) -> tuple[Mixture, float]:
+    """One step of EM: the new mixture, and the mean log-likelihood (nats a point) of the old one.
+
+    Args:
+        mixture: where to start.
+        batches: all of the data; nothing of size N x K is kept.
+        floor: variance added to every dimension, in squared units of x.
+        prior: shrinkage of the covariances.
+        reduce: sums a tensor over machines in place of adding over batches alone; ``None`` for one machine.
+    """
+    moments, likelihood = collect(mixture, batches, reduce)
+    return mixture.update(moments, floor, prior), likelihood
+
+
+def fit(
+    mixture: Mixture,
+    batches: Iterable[Batch],
+    floor: float = 0.0,
+    prior: Prior = NO_PRIOR,
+    reduce: Reduce | None = None,
+    steps: int = 100,
+    tolerance: float = 1e-3,
+) -> Fit:
+    """EM until the mean log-likelihood rises by less than ``tolerance`` nats a point, or for ``steps`` steps.
+
+    ``batches`` must be walkable again and again, as :class:`Chunks` is.
+    """
+    trace: list[float] = []
+    for _ in range(steps):
+        mixture, likelihood = step(mixture, batches, floor, prior, reduce)
+        trace.append(likelihood)
+        if len(trace) > 1 and abs(trace[-1] - trace[-2]) < tolerance:
+            return Fit(mixture, tuple(trace), True)
+    return Fit(mixture, tuple(trace), False)

@@ -1,0 +1,65 @@
+"""Dense linear algebra, always in float64: the only caller of ``torch.linalg`` in mixtura."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixtura.errors import CollapsedComponent
+
+
+def cholesky(matrix: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
+    r"""Lower Cholesky factor ``L`` with ``L L' = matrix`` and positive diagonal, in float64.
+
+    There is no jitter and no retry: covariances are positive definite by construction, so a failure is an error.
+
+    Raises:
+        CollapsedComponent: a matrix is not positive definite; the message names the component.
+    """
+    factor, info = torch.linalg.cholesky_ex(matrix.double())
+    if bool((info != 0).any()):
+        worst = int(info.reshape(-1).ne(0).nonzero()[0, 0])
+        raise CollapsedComponent(
+            f"The covariance of component {worst} is not positive definite in {matrix.shape[-1]} dimensions. "
+            "Use a larger floor, a prior with more strength, or a diagonal family."
+        )
+    return factor
+
+
+def inverse_tril(scale_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
+    """Inverse of a lower triangular matrix, in float64."""
+    tril = scale_tril.double()
+    eye = torch.eye(tril.shape[-1], dtype=tril.dtype, device=tril.device).expand_as(tril)
+    return torch.linalg.solve_triangular(tril, eye, upper=False)
+
+
+def log_det_tril(scale_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B"]:
+    """Log-determinant of ``L L'`` from its factor, in nats."""
+    return 2 * scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def eigh(matrix: Float[Tensor, "*B D D"]) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B D D"]]:
+    """Eigenvalues from large to small, and their eigenvectors as columns, in float64."""
+    values, vectors = torch.linalg.eigh(matrix.double())
+    return values.flip(-1), vectors.flip(-1)
+
+
+def solve_spd(matrix: Float[Tensor, "*B R R"], right: Float[Tensor, "*B R M"]) -> Float[Tensor, "*B R M"]:
+    """Solution of ``matrix @ y = right`` for a positive definite matrix, in float64."""
+    return torch.cholesky_solve(right.double(), cholesky(matrix))
+
+
+def svd_right(x: Float[Tensor, "N D"], rank: int) -> tuple[Float[Tensor, " R"], Float[Tensor, "D R"]]:
+    """The ``rank`` largest singular values of ``x`` and their right singular vectors, in float64.
+
+    Works on the smaller of the two Gram matrices, so a wide ``x`` with few rows costs N N D only.
+    """
+    rows = x.double()
+    n, d = rows.shape
+    rank = min(rank, n, d)
+    if d <= n:
+        values, vectors = eigh(rows.T @ rows)
+        return values[:rank].clamp_min(0).sqrt(), vectors[:, :rank]
+    values, left = eigh(rows @ rows.T)
+    singular = values[:rank].clamp_min(0).sqrt()
+    tiny = singular[:1] * torch.finfo(singular.dtype).eps * max(n, d)
+    return singular, (rows.T @ left[:, :rank]) / singular.clamp_min(tiny.clamp_min(torch.finfo(torch.float64).tiny))

@@ -1,0 +1,109 @@
+"""Where a fit begins: from labels, from k-means++, or from random rows."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, LowRank, Prior
+from mixtura.core.mixture import Mixture
+from mixtura.core.moments import Moments, class_means, hard
+
+LOWRANK_STEPS = 10  # rounds of factor analysis under fixed labels; the likelihood is flat after these
+LLOYD_STEPS = 20
+ROWS = 4096
+
+
+def from_labels(
+    family: str,
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    n_components: int,
+    floor: float = 0.0,
+    prior: Prior = NO_PRIOR,
+    weight: Float[Tensor, " N"] | None = None,
+    rank: int = 16,
+) -> Mixture:
+    """The most likely mixture when each row's component is known: the closed form.
+
+    Args:
+        family: a name in ``FAMILIES``.
+        x: the rows.
+        labels: the component of each row.
+        n_components: K; a component without rows takes the overall mean, the pooled covariance and weight zero.
+        floor: variance added to every dimension, in squared units of x.
+        prior: shrinkage of the covariances.
+        weight: how often each row counts.
+        rank: number of directions, for the low-rank family only.
+    """
+    kind = FAMILIES[family]
+    mean = class_means(x, labels, n_components, weight)
+    if kind is not LowRank:
+        moments = hard(kind, x, labels, mean, weight)
+        return _assemble(moments, kind.estimate(moments, floor, prior))
+    covariance = LowRank.principal(x, labels, mean, rank)
+    moments = hard(kind, x, labels, mean, weight, covariance.lens())
+    for _ in range(LOWRANK_STEPS):
+        covariance = LowRank.estimate(moments, floor, prior)
+        moments = hard(kind, x, labels, mean, weight, covariance.lens())
+    return _assemble(moments, covariance)
+
+
+def _assemble(moments: Moments, covariance: Covariance) -> Mixture:
+    weight = moments.weight
+    return Mixture((weight / weight.sum()).log(), moments.mean(), covariance)
+
+
+def kmeans_plus_plus(
+    x: Float[Tensor, "N D"],
+    n_components: int,
+    generator: torch.Generator,
+    weight: Float[Tensor, " N"] | None = None,
+    steps: int = LLOYD_STEPS,
+) -> Int[Tensor, " N"]:
+    """A cluster for each row: k-means++ seeding, then at most ``steps`` rounds of Lloyd's algorithm.
+
+    Source: Arthur and Vassilvitskii, k-means++: The Advantages of Careful Seeding, 2007.
+    """
+    shifted = x - x.mean(0)
+    centers = _seed(shifted, n_components, generator, weight)
+    labels = nearest(shifted, centers)
+    for _ in range(steps):
+        centers = class_means(shifted, labels, n_components, weight).to(x.dtype)
+        previous, labels = labels, nearest(shifted, centers)
+        if torch.equal(previous, labels):
+            break
+    return labels
+
+
+def random_rows(x: Float[Tensor, "N D"], n_components: int, generator: torch.Generator) -> Int[Tensor, " N"]:
+    """A cluster for each row: the nearest of K rows drawn at random."""
+    index = torch.randperm(len(x), generator=generator, device=x.device)[:n_components]
+    shifted = x - x.mean(0)
+    return nearest(shifted, shifted[index])
+
+
+def nearest(x: Float[Tensor, "N D"], centers: Float[Tensor, "K D"]) -> Int[Tensor, " N"]:
+    """Number of the closest center for each row, in chunks."""
+    half = 0.5 * centers.square().sum(1)
+    return torch.cat([torch.addmm(half, rows, centers.T, alpha=-1).argmin(1) for rows in x.split(ROWS)])
+
+
+def _seed(
+    x: Float[Tensor, "N D"], n_components: int, generator: torch.Generator, weight: Float[Tensor, " N"] | None
+) -> Float[Tensor, "K D"]:
+    """Rows drawn one by one with probability proportional to their squared distance from those drawn before."""
+    mass = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
+    chosen = [_draw(mass, generator)]
+    distance = (x - x[chosen[0]]).square().sum(1)
+    for _ in range(1, n_components):
+        odds = distance.double() * mass
+        chosen.append(_draw(odds if float(odds.sum()) > 0 else mass, generator))
+        distance = torch.minimum(distance, (x - x[chosen[-1]]).square().sum(1))
+    return x[chosen]
+
+
+def _draw(odds: Float[Tensor, " N"], generator: torch.Generator) -> int:
+    """One index, by inversion of the running sum: ``multinomial`` stops at 2^24 rows."""
+    running = odds.cumsum(0)
+    point = torch.rand(1, dtype=odds.dtype, generator=generator, device=odds.device) * running[-1]
+    return int(torch.searchsorted(running, point).clamp_max(len(odds) - 1))
