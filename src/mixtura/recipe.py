@@ -303,10 +303,11 @@ def _given_place(loc: Place, data: Any) -> Place:
     """The part of pydantic's location that the user wrote: the tags of unions are cut off."""
     place: Place = ()
     for part in loc:
-        known = data.keys() if isinstance(data, dict) else range(len(data)) if isinstance(data, list | tuple) else ()
-        if part not in known:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
             break
-        place, data = (*place, part), data[part]
+        place = (*place, part)
     return place or loc[:1]
 
 
