@@ -1,0 +1,187 @@
+"""Folders of photos, as people keep them.
+
+::
+
+    root/pin/1.jpg                    the folder's name is the label; deeper folders belong to it
+    root/train/pin/1.jpg              where every folder in root is named train, val or test
+    root/1.jpg                        no folders: photos without labels
+    root/metadata.csv                 a list beside the photos wins (see :mod:`mixtura.datasets.listing`)
+
+Links are followed inside the root and never out of it. Hidden files are left alone.
+"""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mixtura.datasets.items import Dataset, Item, Problem
+from mixtura.datasets.listing import SPLIT_NAMES, read_list
+from mixtura.datasets.paths import readable, to_id, to_label
+from mixtura.errors import NoInput
+
+LIST = "metadata.csv"
+MAX_DEPTH = 64
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+# Photos to their owner, but not read: told apart from files that merely lie around.
+REFUSED = frozenset(
+    {".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw"}
+)
+
+
+def load(root: Path, *, label: str = "fine") -> Dataset:
+    """The photos below a folder.
+
+    Args:
+        root: the folder.
+        label: ``fine``, or ``coarse`` for the column ``superclass`` of ``metadata.csv``.
+
+    Raises:
+        NoInput: there is no such folder, or no photo in it.
+        DataError: ``metadata.csv`` is wrong; the message gives the line.
+    """
+    shown = readable(str(root))
+    if not root.is_dir():
+        raise NoInput(f"{shown}: there is no such folder. Give a folder with one subfolder of photos for each class.")
+    scan = _Scan(root.resolve())
+    try:
+        parts = _split_folders(scan.root)
+    except OSError as error:
+        raise NoInput(f"{shown}: cannot be listed ({error.strerror}). Check its permissions.") from error
+    for folder, split in parts.items():
+        scan.part(folder, split)
+    if not scan.items:
+        why = f" {len(scan.problems)} files were left out; {scan.problems[0].message}" if scan.problems else ""
+        raise NoInput(f"{shown}: holds no photos ({', '.join(sorted(SUFFIXES))}).{why}")
+    return Dataset(to_label(scan.root.name), tuple(scan.items), scan.problems).at_level(label)
+
+
+def _split_folders(root: Path) -> dict[Path, str | None]:
+    """The folders that hold classes, each with its split: the root itself, unless all folders in it are splits."""
+    if (root / LIST).is_file():
+        return {root: None}
+    folders = [entry for entry in _entries(root) if _is_dir(entry)]
+    if folders and all(entry.name.lower() in SPLIT_NAMES for entry in folders):
+        return {Path(entry.path): SPLIT_NAMES[entry.name.lower()] for entry in folders}
+    return {root: None}
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, hidden entries aside, in an order that is the same on every machine."""
+    with os.scandir(folder) as found:
+        return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: os.fsencode(e.name))
+
+
+@dataclass
+class _Scan:
+    """One walk below ``root``, collecting items and problems."""
+
+    root: Path
+    items: list[Item] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    seen: set[tuple[int, int]] = field(default_factory=set)
+
+    def part(self, folder: Path, split: str | None) -> None:
+        """Reads a folder of classes, or its list."""
+        if not self._inside(str(folder)):
+            return
+        if (folder / LIST).is_file():
+            prefix = f"{folder.name}/" if folder != self.root else ""
+            items, problems = read_list(folder / LIST, folder, prefix=prefix, split=split)
+            self.items += items
+            self.problems += problems
+            return
+        entries = self._list(str(folder))
+        classes = [entry for entry in entries if _is_dir(entry)]
+        for entry in sorted(classes, key=os.DirEntry.is_symlink):  # a real folder comes before a link to it
+            self._class(entry, split)
+        for entry in entries:
+            if _is_dir(entry):
+                continue
+            if not classes:
+                self._file(entry, None, split)
+            elif _suffix(entry.name) in SUFFIXES:
+                self._problem(entry.path, "no_class", "lies in no class folder. Move it into one")
+
+    def _class(self, entry: os.DirEntry[str], split: str | None) -> None:
+        items, problems = len(self.items), len(self.problems)
+        self._walk(entry.path, to_label(entry.name), split)
+        if (items, problems) == (len(self.items), len(self.problems)):
+            self._problem(entry.path, "empty_class", "holds no photos, so this class cannot be learned")
+
+    def _walk(self, folder: str, label: str, split: str | None) -> None:
+        for entry in self._enter(folder):
+            if _is_dir(entry):
+                self._walk(entry.path, label, split)
+            else:
+                self._file(entry, label, split)
+
+    def _enter(self, folder: str) -> list[os.DirEntry[str]]:
+        """The entries of a folder, unless it lies outside, was read already (links make loops) or lies too deep."""
+        if not self._inside(folder):
+            return []
+        if self._relative(folder).count("/") >= MAX_DEPTH:
+            self._problem(folder, "not_a_file", f"lies more than {MAX_DEPTH} folders deep and is not read")
+            return []
+        status = Path(folder).stat()
+        here = (status.st_dev, status.st_ino)
+        if here in self.seen:
+            self._problem(folder, "not_a_file", "is a link to a folder that is read already")
+            return []
+        self.seen.add(here)
+        return self._list(folder)
+
+    def _list(self, folder: str) -> list[os.DirEntry[str]]:
+        try:
+            return _entries(folder)
+        except OSError as error:
+            self._problem(folder, "unreadable", f"cannot be listed ({str(error.strerror).lower()})")
+            return []
+
+    def _file(self, entry: os.DirEntry[str], label: str | None, split: str | None) -> None:
+        suffix = _suffix(entry.name)
+        if suffix in REFUSED:
+            self._problem(
+                entry.path, "format_not_allowed", f"is a {suffix} file, which is not read. Save it as JPEG or PNG"
+            )
+        if suffix not in SUFFIXES or (entry.is_symlink() and not self._inside(entry.path)):
+            return
+        if not _is_file(entry):
+            self._problem(entry.path, "not_a_file", "is a pipe, socket, device or broken link")
+            return
+        name = self._relative(entry.path)
+        self.items.append(Item(to_id(name), readable(name), Path(entry.path), label, split=split))
+
+    def _inside(self, path: str) -> bool:
+        """Whether a path really is below the root, links resolved; if not, that is a problem."""
+        real = Path(os.path.realpath(path))
+        if real.is_relative_to(self.root):
+            return True
+        self._problem(path, "outside_root", "is a link out of the folder and is not followed")
+        return False
+
+    def _relative(self, path: str) -> str:
+        return Path(path).relative_to(self.root).as_posix()
+
+    def _problem(self, path: str, reason: str, what: str) -> None:
+        source = readable(self._relative(path))
+        self.problems.append(Problem(source, reason, f"{source}: {what}."))
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  a million names: no objects
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a loop of links
+        return False

@@ -1,0 +1,117 @@
+"""What every data set is, once read: items with labels, and a list of what could not be used."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import numpy as np
+from PIL import Image
+
+from mixtura.datasets.decode import Payload, decode, read_bytes
+from mixtura.errors import DataError, LabelError
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture with what is known of it.
+
+    ``id`` is unique in its data set and stable from run to run; ``source`` is what people are shown: a path relative
+    to the root, or ``pack.npz#17``. ``split`` is set where the data set gives one. ``weight`` is relative, >= 0.
+    Items are compared by what is known of them, not by their pixels.
+    """
+
+    id: str
+    source: str
+    payload: Payload = field(repr=False, compare=False)
+    label: str | None
+    superlabel: str | None = None
+    group: str | None = None
+    split: str | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file or row that was left out: where, a reason code, and one sentence for people."""
+
+    source: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Items in a fixed order; pictures are decoded when asked for.
+
+    Raises:
+        DataError: two items share an id.
+    """
+
+    name: str
+    items: tuple[Item, ...]
+    problems: list[Problem] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        twice = [name for name, count in Counter(item.id for item in self.items).items() if count > 1]
+        if twice:
+            raise DataError(
+                f"{self.name}: {len(twice)} ids occur more than once, first {twice[0]!r}. Make them unique."
+            )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The labels that occur, sorted."""
+        return tuple(sorted({item.label for item in self.items if item.label is not None}))
+
+    @property
+    def superclasses(self) -> tuple[str, ...]:
+        """The superlabels that occur, sorted."""
+        return tuple(sorted({item.superlabel for item in self.items if item.superlabel is not None}))
+
+    def image(self, index: int, *, draft: int | None = None) -> Image.Image:
+        """The picture as RGB; ``draft`` in pixels, as in :func:`~mixtura.datasets.decode.decode`.
+
+        Raises:
+            BadImage: it cannot be decoded safely.
+        """
+        item = self.items[index]
+        return decode(item.payload, draft=draft, name=item.source)
+
+    def digest(self, index: int) -> str:
+        """The SHA-256 of the item's bytes, in hex; for pixels, of their shape and values.
+
+        Raises:
+            BadImage: the file cannot be read.
+        """
+        item = self.items[index]
+        if isinstance(item.payload, np.ndarray):
+            data = repr(item.payload.shape).encode() + item.payload.tobytes()
+        else:
+            data = read_bytes(item.payload, name=item.source)
+        return hashlib.sha256(data).hexdigest()
+
+    def subset(self, indices: Iterable[int]) -> Self:
+        """The items at ``indices``, in that order; the problems stay."""
+        return replace(self, items=tuple(self.items[int(index)] for index in indices))
+
+    def at_level(self, level: str) -> Self:
+        """The same items labeled at a level: ``fine`` keeps the labels, ``coarse`` takes the superlabels instead.
+
+        Raises:
+            LabelError: the level is unknown, or an item has no superlabel.
+        """
+        if level == "fine":
+            return self
+        if level != "coarse":
+            raise LabelError(f"Unknown label level {level!r}. Known: coarse, fine.")
+        missing = sum(item.superlabel is None for item in self.items)
+        if missing:
+            raise LabelError(f"{self.name}: {missing} of {len(self)} items have no superclass. Use label 'fine'.")
+        return replace(self, items=tuple(replace(item, label=item.superlabel, superlabel=None) for item in self.items))

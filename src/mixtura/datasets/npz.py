@@ -1,0 +1,163 @@
+"""Packs of pictures: ``.npz`` files, read without pickle and without trusting what their headers ask for.
+
+A pack holds either ``data`` (encoded images, one after another) with ``offset`` (image i is
+``data[offset[i]:offset[i + 1]]``), or ``image`` (pixels, N H W or N H W 3, uint8); ``y`` and ``classes``; and, where
+it applies, ``split``, ``coarse`` with ``coarse_classes``, and ``group``.
+"""
+
+import math
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from mixtura.datasets.items import SPLITS, Dataset, Item
+from mixtura.datasets.listing import SPLIT_NAMES
+from mixtura.datasets.paths import readable, to_id, to_label
+from mixtura.errors import DataError, NoInput
+
+MAX_BYTES = 4 * 2**30
+_NAMES = frozenset({"data", "offset", "image", "y", "classes", "split", "coarse", "coarse_classes", "group"})
+Arrays = dict[str, np.ndarray]
+
+
+def load(root: Path, *, label: str = "fine") -> Dataset:
+    """The pictures of a pack, or of its parts ``root_train.npz``, ``root_val.npz``, ``root_test.npz``.
+
+    Args:
+        root: the pack, or the common beginning of its parts.
+        label: ``fine`` for ``classes``, ``coarse`` for ``coarse_classes``.
+
+    Raises:
+        NoInput: there is no such pack.
+        DataError: it is not a pack, or its arrays contradict each other.
+    """
+    parts = {root: None} if root.is_file() else _parts(root)
+    if not parts:
+        raise NoInput(f"{readable(str(root))}: there is no such pack. Give a .npz file.")
+    items = [item for path, split in parts.items() for item in _items(path, split)]
+    return Dataset(to_label(root.name.removesuffix(".npz")), tuple(items)).at_level(label)
+
+
+def _parts(root: Path) -> dict[Path, str | None]:
+    named = {root.with_name(f"{root.name}_{split}.npz"): split for split in SPLITS}
+    return {path: split for path, split in named.items() if path.is_file()}
+
+
+def _items(path: Path, split: str | None) -> list[Item]:
+    arrays = read_arrays(path)
+    payloads = _payloads(path, arrays)
+    count = len(payloads)
+    labels = _named(path, arrays, "y", "classes", count)
+    coarse = _named(path, arrays, "coarse", "coarse_classes", count) if "coarse" in arrays else [None] * count
+    groups = _column(path, arrays, "group", count)
+    splits = [SPLIT_NAMES.get(given, split) if given else split for given in _column(path, arrays, "split", count)]
+    common = Item(id="", source="", payload=b"", label=None)
+    return [
+        replace(
+            common,
+            id=to_id(f"{path.name}#{i}"),
+            source=readable(f"{path.name}#{i}"),
+            payload=payloads[i],
+            label=labels[i],
+            superlabel=coarse[i],
+            group=groups[i],
+            split=splits[i],
+        )
+        for i in range(count)
+    ]
+
+
+def _payloads(path: Path, arrays: Arrays) -> Sequence[bytes] | np.ndarray:
+    if "image" in arrays:
+        image = arrays["image"]
+        if image.dtype != np.uint8 or not (image.ndim == 3 or (image.ndim == 4 and image.shape[3] == 3)):
+            raise _wrong(path, f"'image' is {image.dtype} {image.shape}; it must be uint8, N H W or N H W 3")
+        return image
+    data, offset = _get(path, arrays, "data"), _get(path, arrays, "offset")
+    if data.dtype != np.uint8 or data.ndim != 1 or offset.ndim != 1 or offset.dtype.kind not in "iu" or not len(offset):
+        raise _wrong(path, "'data' must be uint8 and 'offset' integers, both of one dimension")
+    if offset[0] < 0 or offset[-1] > len(data) or (np.diff(offset.astype(np.int64)) < 0).any():
+        raise _wrong(path, "'offset' must rise and stay inside 'data'")
+    return [data[start:end].tobytes() for start, end in pairwise(offset.tolist())]
+
+
+def _named(path: Path, arrays: Arrays, index: str, names: str, count: int) -> list[str]:
+    """Names by index, such as classes by ``y``."""
+    y, known = _get(path, arrays, index), _get(path, arrays, names)
+    if y.shape != (count,) or y.dtype.kind not in "iu":
+        raise _wrong(path, f"{index!r} is {y.dtype} {y.shape}; it must hold {count} integers")
+    if known.ndim != 1 or known.dtype.kind != "U":
+        raise _wrong(path, f"{names!r} must be a list of texts")
+    labels = [to_label(name) for name in known.tolist()]
+    if len(set(labels)) < len(labels):
+        raise _wrong(path, f"{names!r} holds a name twice")
+    if count and not 0 <= y.min() <= y.max() < len(labels):
+        raise _wrong(path, f"{index!r} runs from {y.min()} to {y.max()}; there are {len(labels)} names")
+    return [labels[i] for i in y.tolist()]
+
+
+def _column(path: Path, arrays: Arrays, name: str, count: int) -> list[str | None]:
+    if name not in arrays:
+        return [None] * count
+    if arrays[name].shape != (count,):
+        raise _wrong(path, f"{name!r} has shape {arrays[name].shape}; it must hold {count} values")
+    return [readable(str(value)) for value in arrays[name].tolist()]
+
+
+def _get(path: Path, arrays: Arrays, name: str) -> np.ndarray:
+    if name not in arrays:
+        raise _wrong(path, f"holds no array {name!r}")
+    return arrays[name]
+
+
+def read_arrays(path: Path) -> Arrays:
+    """The arrays of a pack; each is read only if its header agrees with its size in the archive.
+
+    Raises:
+        DataError: the file is not a pack, is damaged, holds Python objects, or claims more than it holds.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            wanted = {name: info for name, info in members.items() if name in _NAMES}
+            if sum(info.file_size for info in wanted.values()) > MAX_BYTES:
+                raise _wrong(path, f"unpacks to more than {MAX_BYTES >> 30} GiB")
+            return {name: _read_array(archive.open(info), info.file_size) for name, info in wanted.items()}
+    except DataError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise _wrong(path, f"is not a readable .npz pack ({error})") from error
+
+
+def _read_array(file: IO[bytes], size: int) -> np.ndarray:
+    with file:
+        version = np.lib.format.read_magic(file)
+        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+        if header is None:
+            raise ValueError(f"unknown version {version}")
+        shape, fortran, dtype = header(file)
+        body = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or min(shape, default=0) < 0 or body != size - file.tell():
+            raise ValueError(f"a header asks for {body:,} bytes of {dtype}, the file holds {size - file.tell():,}")
+        data = file.read(body)
+        if len(data) != body:
+            raise ValueError("an array ends early")
+        return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _wrong(path: Path, what: str) -> DataError:
+    return DataError(f"{readable(str(path))}: {what}.")

@@ -1,0 +1,44 @@
+"""Names of files as safe text: ids that survive any file system, and labels that print on any terminal."""
+
+import unicodedata
+from urllib.parse import unquote_to_bytes
+
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, undecodable bytes, line and paragraph separators
+
+
+def to_id(path: str) -> str:
+    """A path as valid, printable UTF-8, one to one: what would not print, and ``%`` itself, becomes ``%XX``.
+
+    >>> to_id("pins/a b.jpg"), to_id("50%.jpg"), to_id("two\\nlines.jpg")
+    ('pins/a b.jpg', '50%25.jpg', 'two%0Alines.jpg')
+    """
+    return readable(path.replace("%", "%25"))
+
+
+def from_id(identifier: str) -> str:
+    """The path that :func:`to_id` was given.
+
+    >>> from_id("two%0Alines.jpg")
+    'two\\nlines.jpg'
+    """
+    return unquote_to_bytes(identifier).decode("utf-8", "surrogateescape")
+
+
+def readable(text: str) -> str:
+    """Text that can be printed and stored: control characters and undecodable bytes become ``%XX``."""
+    if text.isprintable():
+        return text
+    return "".join(_escape(c) if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
+
+
+def to_label(text: str) -> str:
+    """A class name as it is compared: printable, without outer blanks, in Unicode normal form C.
+
+    >>> to_label(" cafe\\u0301 ") == "caf\\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", readable(text)).strip()
+
+
+def _escape(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))
