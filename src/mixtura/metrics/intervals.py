@@ -1,0 +1,51 @@
+"""How sure is a measured share?"""
+
+import math
+
+from mixtura.errors import DataError
+
+
+def wilson(successes: int, count: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's interval of a share; honest also for few items and for shares near 0 and 1.
+
+    Args:
+        successes: items that have the property.
+        count: all items; at 0 the interval is [0, 1].
+        z: half-width in standard deviations; the default gives 95 %.
+
+    Raises:
+        DataError: ``successes`` lies outside 0..``count``.
+
+    Source: Wilson, Probable inference, the law of succession, and statistical inference (1927).
+
+    >>> tuple(round(edge, 3) for edge in wilson(9, 10))
+    (0.596, 0.982)
+    """
+    _require_counts("wilson", successes, count)
+    if count == 0:
+        return 0.0, 1.0
+    share, z2 = successes / count, z * z
+    center = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
+    low = 0.0 if successes == 0 else max(0.0, center - half)
+    high = 1.0 if successes == count else min(1.0, center + half)
+    return low, high
+
+
+def binomial_sigma(share: float, count: int) -> float:
+    """Standard deviation of a measured share when the true share is ``share`` and ``count`` items are drawn.
+
+    Raises:
+        DataError: ``share`` lies outside [0, 1], or ``count`` is below 1.
+
+    >>> round(binomial_sigma(0.05, 1900), 4)
+    0.005
+    """
+    if not 0 <= share <= 1 or count < 1:
+        raise DataError(f"binomial_sigma: share {share} of {count} items. Give a share in [0, 1] and 1 item or more.")
+    return math.sqrt(share * (1 - share) / count)
+
+
+def _require_counts(what: str, successes: int, count: int) -> None:
+    if not 0 <= successes <= count:
+        raise DataError(f"{what}: {successes} of {count} items is impossible. Give 0 <= successes <= count.")
