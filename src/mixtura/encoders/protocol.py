@@ -1,0 +1,114 @@
+"""What an encoder is, and what all encoders share."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Num, UInt8
+from PIL import Image
+from torch import Tensor
+
+from mixtura.errors import UsageError
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A frozen map from an RGB photo to a vector of ``dimension`` numbers.
+
+    ``identity`` says everything that changes the vectors (name, weights, preprocessing, number format) and
+    ``fingerprint`` is its hash; ``versions`` names the libraries and is not part of either. ``prepare`` works on
+    one photo and runs in many threads at once; ``encode`` works on a batch, keeps no gradient and returns
+    float32 on the CPU, whatever the device of the network.
+    """
+
+    name: str
+    dimension: int
+    identity: dict[str, str]
+    fingerprint: str
+    versions: dict[str, str]
+
+    def prepare(self, image: Image.Image) -> Num[Tensor, "3 H W"]:
+        """The photo as the tensor that ``encode`` takes, all of one size."""
+        ...
+
+    def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+        """The vectors of a batch of prepared photos."""
+        ...
+
+
+def split_name(name: str) -> tuple[str, dict[str, Any]]:
+    """The key into ``ENCODERS`` and the further constructor arguments that an encoder's full name stands for.
+
+    >>> split_name("lite0")
+    ('lite0', {})
+    >>> split_name("timm:resnet18")
+    ('timm', {'model': 'resnet18'})
+    >>> split_name("timm:resnet18@r.safetensors")["weights"].name
+    'r.safetensors'
+    """
+    if name != "timm" and not name.startswith("timm:"):
+        return name, {}
+    model, at, weights = name.removeprefix("timm").removeprefix(":").partition("@")
+    if not model or (at and not weights):
+        raise UsageError(f"Encoder name {name!r} is incomplete. Write timm:NAME or timm:NAME@weights.safetensors.")
+    return "timm", {"model": model} | ({"weights": Path(weights)} if weights else {})
+
+
+def checked_size(size: int | None, default: int, smallest: int = 1) -> int:
+    """The side in pixels: ``size``, or ``default`` where it is ``None``.
+
+    Raises:
+        UsageError: the side is not in [``smallest``, 4096].
+    """
+    side = default if size is None else size
+    if not smallest <= side <= 4096:
+        raise UsageError(f"Encoder size {side} px is out of range. Give a side of {smallest} to 4096 pixels.")
+    return side
+
+
+def checked_device(device: str | torch.device) -> torch.device:
+    """The device, once it is known to work here.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"Device {str(device)!r} cannot be used: {reason}. Use 'cpu', or 'cuda' where there is one."
+        ) from error
+    return found
+
+
+def to_tensor(image: Image.Image) -> UInt8[Tensor, "3 H W"]:
+    """An RGB photo as bytes, channels first (a view: the memory stays channels last, as convolutions like it)."""
+    return torch.from_numpy(np.array(image if image.mode == "RGB" else image.convert("RGB"))).permute(2, 0, 1)
+
+
+def squash(image: Image.Image, side: int) -> Image.Image:
+    """The whole photo as ``side`` x ``side`` pixels: bicubic, antialiased, aspect ratio not kept."""
+    if image.size == (side, side):
+        return image
+    return image.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 (hex) of names, shapes, number formats and bytes: the same weights in another file hash the same."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def library_versions(*packages: str) -> dict[str, str]:
+    """The installed versions of ``packages``, and of those that every encoder rests on."""
+    return {package: version(package) for package in ("torch", "pillow", *packages)}

@@ -1,0 +1,315 @@
+"""Extraction: decode ahead in threads, encode in batches, commit parts, resume where it stopped."""
+
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from mixtura.errors import BadImage
+from mixtura.features.records import Rows, Unreadable
+from mixtura.features.store import FeatureStore
+
+
+class Describes(Protocol):
+    """What extraction reads of an item."""
+
+    @property
+    def id(self) -> str: ...  # noqa: D102
+    @property
+    def source(self) -> str: ...  # noqa: D102
+    @property
+    def label(self) -> str | None: ...  # noqa: D102
+    @property
+    def superlabel(self) -> str | None: ...  # noqa: D102
+    @property
+    def group(self) -> str | None: ...  # noqa: D102
+    @property
+    def split(self) -> str | None: ...  # noqa: D102
+    @property
+    def weight(self) -> float: ...  # noqa: D102
+
+
+class Photos(Protocol):
+    """What extraction needs of a data set; ``image`` and ``digest`` are called from several threads."""
+
+    @property
+    def items(self) -> Sequence[Describes]: ...  # noqa: D102
+
+    def image(self, index: int) -> Image.Image: ...  # noqa: D102
+
+    def digest(self, index: int) -> str: ...  # noqa: D102
+
+
+class Encodes(Protocol):
+    """What extraction needs of an encoder."""
+
+    identity: dict[str, str]
+
+    def prepare(self, image: Image.Image) -> Tensor: ...  # noqa: D102
+
+    def encode(self, batch: Tensor) -> Tensor: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an extraction is: ``done`` of ``total`` items (encoded, skipped or unreadable) after ``seconds``.
+
+    ``rate`` is in encoded items a second, ``remaining`` in seconds (infinite before the first item is encoded).
+    """
+
+    done: int
+    total: int
+    seconds: float
+    rate: float
+    remaining: float
+
+
+@dataclass(frozen=True)
+class ExtractReport:
+    """What an extraction did: items encoded, items that were there already (``updated`` of them with a new label,
+    group, split or weight), items that could not be read, and the time in seconds.
+    """
+
+    done: int
+    skipped: int
+    updated: int
+    problems: tuple[Unreadable, ...]
+    seconds: float
+
+
+@dataclass
+class _Chunk:
+    """Consecutive items, decoded: ``batch`` holds one prepared photo for each entry of ``index``."""
+
+    index: list[int] = field(default_factory=list)
+    digest: list[str] = field(default_factory=list)
+    batch: Tensor | None = None
+    skipped: list[int] = field(default_factory=list)
+    problems: list[Unreadable] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.index) + len(self.skipped) + len(self.problems)
+
+
+def extract(
+    encoder: Encodes,
+    dataset: Photos,
+    store: FeatureStore,
+    *,
+    batch_size: int = 64,
+    workers: int = 2,
+    part_rows: int = 1024,
+    progress: Callable[[Progress], None] | None = None,
+) -> ExtractReport:
+    """Encode the items of ``dataset`` that ``store`` does not hold yet, and commit them in parts.
+
+    An item whose id and photo are in the store is not computed again; if its label or other facts have changed, its
+    row is written again with the stored embedding. A changed photo is computed again. An unreadable photo is listed
+    and skipped. On an interrupt or a termination signal the running batch is finished and committed, then the signal
+    takes its usual effect; a second signal takes effect at once.
+
+    Args:
+        batch_size: photos in one call of the encoder.
+        workers: threads that decode ahead of the encoder.
+        part_rows: rows in one part of the store; at most this much work is lost when the process is killed.
+        progress: called after each batch, in this thread.
+
+    Raises:
+        FingerprintMismatch: the store belongs to another encoder.
+        NonFinite: the encoder gave NaN or infinity.
+        OutOfSpace: the disk is full; the parts committed before are intact.
+        CannotWrite: the folder is not writable, or another process is extracting into it.
+    """
+    store.check(encoder.identity)
+    with _stoppable() as stopped, store.lock():
+        run = _Run(encoder, dataset, store, part_rows, progress)
+        with _ahead(run.decode, len(dataset.items), batch_size, workers) as chunks:
+            for chunk in chunks:
+                run.take(chunk)
+                if stopped():
+                    break
+        run.commit()
+        if not stopped():
+            run.update_facts()
+        return run.report()
+
+
+class _Run:
+    """The state of one extraction."""
+
+    def __init__(
+        self,
+        encoder: Encodes,
+        dataset: Photos,
+        store: FeatureStore,
+        part_rows: int,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.encoder, self.dataset, self.store = encoder, dataset, store
+        self.part_rows, self.progress = part_rows, progress
+        self.stored = store.facts()
+        self.row = {id: row for row, id in enumerate(self.stored.id)}
+        self.pending: list[tuple[_Chunk, Float[np.ndarray, "N D"]]] = []
+        self.skipped: list[int] = []
+        self.problems: list[Unreadable] = []
+        self.encoded = 0
+        self.start = time.perf_counter()
+
+    def decode(self, indices: Sequence[int]) -> _Chunk:
+        """Read and prepare some items; runs in a worker thread and changes nothing here."""
+        chunk, photos = _Chunk(), []
+        for index in indices:
+            item = self.dataset.items[index]
+            try:
+                digest = self.dataset.digest(index)
+                if self._has(item.id, digest):
+                    chunk.skipped.append(index)
+                    continue
+                photos.append(self.encoder.prepare(self.dataset.image(index)))
+            except (BadImage, OSError) as error:
+                reason = error.reason if isinstance(error, BadImage) else "unreadable"
+                chunk.problems.append(Unreadable(item.id, item.source, reason, str(error)))
+                continue
+            chunk.index.append(index)
+            chunk.digest.append(digest)
+        chunk.batch = torch.stack(photos) if photos else None
+        return chunk
+
+    def take(self, chunk: _Chunk) -> None:
+        """Encode a chunk, commit a part if one is full, and say how far we are."""
+        self.skipped += chunk.skipped
+        self.problems += chunk.problems
+        if chunk.batch is not None:
+            self.pending.append((chunk, self.encoder.encode(chunk.batch).numpy()))
+            self.encoded += len(chunk.index)
+            chunk.batch = None
+        if sum(len(waiting.index) for waiting, _ in self.pending) >= self.part_rows:
+            self.commit()
+        if self.progress:
+            self.progress(self._progress())
+
+    def commit(self) -> None:
+        """Write what is encoded as one part."""
+        waiting, self.pending = self.pending, []
+        if waiting:
+            index = [i for chunk, _ in waiting for i in chunk.index]
+            digest = [value for chunk, _ in waiting for value in chunk.digest]
+            self.store.append(_rows(self.dataset, index, digest, np.concatenate([vectors for _, vectors in waiting])))
+
+    def update_facts(self) -> None:
+        """Write items whose photo is the same and whose label or other facts are not, with the stored embedding."""
+        changed = self._changed()
+        if changed:
+            stored = self.store.read().select_ids([self.dataset.items[i].id for i in changed])
+            self.store.append(_rows(self.dataset, changed, stored.sha256, stored.embedding))
+
+    def report(self) -> ExtractReport:
+        """The record of the run."""
+        seconds = time.perf_counter() - self.start
+        updated = len(self._changed())
+        return ExtractReport(self.encoded, len(self.skipped), updated, tuple(self.problems), seconds)
+
+    def _has(self, id: str, digest: str) -> bool:
+        row = self.row.get(id)
+        return row is not None and self.stored.sha256[row] == digest
+
+    def _changed(self) -> list[int]:
+        return [
+            i for i in self.skipped if _facts(self.dataset.items[i]) != self._stored_facts(self.dataset.items[i].id)
+        ]
+
+    def _stored_facts(self, id: str) -> tuple[Any, ...]:
+        stored, row = self.stored, self.row[id]
+        text = (stored.source, stored.label, stored.superlabel, stored.group, stored.split)
+        return (*(column[row] for column in text), float(stored.weight[row]))
+
+    def _progress(self) -> Progress:
+        total, seconds = len(self.dataset.items), time.perf_counter() - self.start
+        done = self.encoded + len(self.skipped) + len(self.problems)
+        rate = self.encoded / seconds if seconds > 0 else 0.0
+        return Progress(done, total, seconds, rate, (total - done) / rate if rate else float("inf"))
+
+
+def _facts(item: Describes) -> tuple[Any, ...]:
+    return (item.source, item.label, item.superlabel, item.group, item.split, float(item.weight))
+
+
+def _rows(dataset: Photos, index: Sequence[int], digest: list[str], embedding: Float[np.ndarray, "N D"]) -> Rows:
+    """The rows of some items."""
+    items = [dataset.items[i] for i in index]
+    names = ("id", "source", "label", "superlabel", "group", "split")
+    text: dict[str, Any] = {name: [getattr(item, name) for item in items] for name in names}
+    weight = np.array([item.weight for item in items], dtype=np.float64)
+    return Rows(embedding=embedding, weight=weight, sha256=digest, **text)
+
+
+@contextmanager
+def _ahead(
+    decode: Callable[[Sequence[int]], _Chunk], total: int, size: int, workers: int
+) -> Iterator[Iterator[_Chunk]]:
+    """Chunks in order, each decoded in a thread while the ones before are encoded; at most ``workers`` + 2 wait."""
+    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode")
+    starts = iter(range(0, total, size))
+    waiting: deque[Future[_Chunk]] = deque()
+
+    def submit() -> None:
+        start = next(starts, None)
+        if start is not None:
+            waiting.append(pool.submit(decode, range(start, min(start + size, total))))
+
+    def chunks() -> Iterator[_Chunk]:
+        while waiting:
+            chunk = waiting.popleft().result()
+            submit()
+            yield chunk
+
+    try:
+        for _ in range(max(1, workers) + 2):
+            submit()
+        yield chunks()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _stoppable() -> Iterator[Callable[[], bool]]:
+    """Hold back the first interrupt or termination signal until the block has ended; a second one acts at once.
+
+    Only the main thread may set signal handlers; elsewhere this does nothing.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before: Mapping[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        restore()
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(received)
+    finally:
+        restore()
+    if received:
+        # Committed and unlocked: now the signal does what it would have done, and the caller never goes on as if whole.
+        signal.raise_signal(received[0])
+        raise KeyboardInterrupt

@@ -1,0 +1,86 @@
+"""Files that appear whole or not at all: temporary name, fsync, rename, fsync of the folder."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mixtura.errors import CannotWrite, OutOfSpace
+
+TEMPORARY = ".tmp-"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` while writing ``path`` into a sentence.
+
+    Raises:
+        OutOfSpace: the disk is full, over quota or failing.
+        CannotWrite: any other reason: no permission, read-only file system, a missing folder.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            raise OutOfSpace(
+                f"Cannot write {path}: {reason}. Free space or choose another folder; what was saved before is intact."
+            ) from error
+        raise CannotWrite(
+            f"Cannot write {path}: {reason}. Choose a folder that you may write to; what was saved before is intact."
+        ) from error
+
+
+def make_folder(path: Path) -> None:
+    """Create the folder ``path`` and its parents; a folder that is there already is fine.
+
+    Raises:
+        CannotWrite: it cannot be made, or a file has that name.
+        OutOfSpace: the disk is full.
+    """
+    with explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` so that a reader sees the old file or the new one, never a part of it.
+
+    Raises:
+        CannotWrite: the folder is missing or not writable.
+        OutOfSpace: the disk is full; no temporary file is left behind.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+    with explained(path):
+        try:
+            _write_through(temporary, data)
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _write_through(path: Path, data: bytes) -> None:
+    """Write and fsync; the one place where bytes reach the disk."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def collect(folder: Path) -> None:
+    """Delete the temporary files that a killed writer has left in ``folder``; only its one writer may call this."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        leftover.unlink(missing_ok=True)
