@@ -1,0 +1,185 @@
+"""Which items train, which choose, which judge: drawn once, written to a file, and never drawn again.
+
+A split is stratified by label and keeps groups together: what shares a ``group``, its bytes or nearly its pixels
+(:mod:`mixtura.datasets.duplicates`) never lies on both sides. What a data set gives is kept; see :func:`make_split`.
+"""
+
+import csv
+import io
+import math
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mixtura.datasets.duplicates import find_groups, given_groups
+from mixtura.datasets.files import replacing
+from mixtura.datasets.items import SPLITS, Dataset
+from mixtura.datasets.paths import readable
+from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
+
+Split = dict[str, str]
+Shares = tuple[float, float, float]
+SHARES: Shares = (0.7, 0.15, 0.15)
+_HEADER = ["id", "split"]
+
+
+def make_split(
+    dataset: Dataset,
+    shares: Shares = SHARES,
+    seed: int = 0,
+    *,
+    known: Mapping[str, str] | None = None,
+    carve: bool = True,
+) -> Split:
+    """Which of train, val and test each item belongs to, by id.
+
+    Items in ``known`` and items whose data set gives a split keep it, with one exception: with ``carve``, where the
+    data set gives training items but nothing at all for val (or test), that part is held out of its training items.
+    Of each label every part gets its share to within one group; a label with one group only trains.
+    The result depends on ids, labels, pictures and seed, not on the order of the items.
+
+    Args:
+        shares: of train, val and test, summing to 1; train above 0.
+        seed: of the draw.
+        known: an earlier split, by id.
+
+    Raises:
+        UsageError: the shares are not shares.
+    """
+    _check_shares(shares)
+    given = {item.id: item.split for item in dataset.items if item.split}
+    missing = _missing_parts(set(given.values()), shares) if carve else ()
+    pinned = {id_: part for id_, part in given.items() if not (missing and part == "train")} | dict(known or {})
+    free = any(item.id not in pinned for item in dataset.items)
+    numbers = find_groups(dataset) if free else given_groups(dataset)
+    split = {item.id: pinned[item.id] for item in dataset.items if item.id in pinned}
+    for label, groups in _strata(dataset, numbers).items():
+        rng = np.random.default_rng([seed, zlib.crc32(label.encode())])
+        _Stratum(shares, given, missing, split).place(groups, rng)
+    return {item.id: split[item.id] for item in dataset.items}
+
+
+def _check_shares(shares: Sequence[float]) -> None:
+    if min(shares) < 0 or shares[0] <= 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise UsageError(f"Shares of train, val, test are {shares}; they must be >= 0, sum to 1, and train be above 0.")
+
+
+def _missing_parts(given: set[str], shares: Shares) -> tuple[str, ...]:
+    """The held-out parts that nothing was given for, where training items were."""
+    if "train" not in given:
+        return ()
+    return tuple(part for part, share in zip(SPLITS, shares, strict=True) if share > 0 and part not in given)
+
+
+def _strata(dataset: Dataset, numbers: np.ndarray) -> dict[str, list[list[str]]]:
+    """The groups, as lists of ids, under the most frequent label of each; all in the order of ids."""
+    members: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for item, number in zip(dataset.items, numbers.tolist(), strict=True):
+        members[number].append((item.id, item.label or ""))
+    strata: dict[str, list[list[str]]] = defaultdict(list)
+    for group in sorted(sorted(pairs) for pairs in members.values()):
+        label = Counter(label for _, label in group).most_common(1)[0][0]
+        strata[label].append([id_ for id_, _ in group])
+    return strata
+
+
+@dataclass(frozen=True)
+class _Stratum:
+    """The placing of one label's groups; ``split`` is filled."""
+
+    shares: Shares
+    given: Mapping[str, str | None]
+    missing: tuple[str, ...]
+    split: Split
+
+    def place(self, groups: list[list[str]], rng: np.random.Generator) -> None:
+        """Gives each group without a place to the part that lacks most of its share, larger groups first."""
+        loose = [group for group in groups if not self._join(group)]
+        counts = Counter(self.split[id_] for group in groups for id_ in group if id_ in self.split)
+        total = sum(map(len, groups))
+        order = sorted(rng.permutation(len(loose)).tolist(), key=lambda i: -len(loose[i]))
+        for group in (loose[i] for i in order):
+            parts = self._parts(group)
+            weight = sum(self.shares[SPLITS.index(part)] for part in parts)
+            room = total - sum(counts[part] for part in SPLITS if part not in parts)
+            lack = [self.shares[SPLITS.index(p)] / weight * room - counts[p] + 1e-6 * rng.random() for p in parts]
+            part = parts[int(np.argmax(lack))] if counts["train"] else "train"
+            self.split.update(dict.fromkeys(group, part))
+            counts[part] += len(group)
+
+    def _join(self, group: list[str]) -> bool:
+        """Lets a group follow those of its members that have a place: most of them, or training if in doubt."""
+        placed = Counter(self.split[id_] for id_ in group if id_ in self.split)
+        if not placed:
+            return False
+        part = max(SPLITS, key=lambda p: (placed[p], p == "train"))
+        for id_ in group:
+            self.split.setdefault(id_, part if part in self._parts([id_]) else "train")
+        return True
+
+    def _parts(self, group: list[str]) -> tuple[str, ...]:
+        """The parts that a group may go to: given training items only to those that nothing was given for."""
+        if any(id_ in self.given for id_ in group):
+            return ("train", *self.missing)
+        return tuple(part for part, share in zip(SPLITS, self.shares, strict=True) if share > 0)
+
+
+def settle_split(path: Path, dataset: Dataset, shares: Shares = SHARES, seed: int = 0, *, carve: bool = True) -> Split:
+    """The split in a file, which is written if it is not there; items that are new to it are added at its end.
+
+    Raises:
+        DataError: the file is not a split.
+        CannotWrite, OutOfSpace: it cannot be written; an earlier one is intact.
+    """
+    known = read_split(path) if path.exists() else {}
+    if any(item.id not in known for item in dataset.items):
+        made = make_split(dataset, shares, seed, known=known, carve=carve)
+        _write(path, known | made)
+        known |= made
+    return {item.id: known[item.id] for item in dataset.items}
+
+
+def write_split(split: Mapping[str, str], path: Path) -> None:
+    """Writes a new split file, completely or not at all.
+
+    Raises:
+        CannotWrite: it exists already, because a split is never redrawn; or the folder is not writable.
+    """
+    if path.exists():
+        raise CannotWrite(f"{path}: exists already, and a split is never redrawn. Remove it to draw another.")
+    _write(path, split)
+
+
+def read_split(path: Path) -> Split:
+    """The split in a file, by id.
+
+    Raises:
+        NoInput: the file cannot be read.
+        DataError: it is not a split; the message gives the line.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True))
+    except OSError as error:
+        raise NoInput(f"{readable(str(path))}: cannot be read ({error.strerror}). Check the path.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{readable(str(path))}: is not a CSV file ({error}). Restore or remove it.") from error
+    split: Split = {}
+    for line, row in enumerate(rows, start=1):
+        if line == 1 and row == _HEADER:
+            continue
+        if line == 1 or len(row) != 2 or row[1] not in SPLITS or row[0] in split:
+            raise DataError(f"{readable(str(path))}, line {line}: {row!r} is not a new id with train, val or test.")
+        split[row[0]] = row[1]
+    return split
+
+
+def _write(path: Path, split: Mapping[str, str]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([_HEADER, *split.items()])
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
