@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mixtura.encoders.protocol import (
+    channels_last,
     checked_device,
     checked_size,
     hash_tensors,
@@ -58,18 +59,20 @@ class Lite0:
         self, size: int | None = None, weights: Path | None = None, device: str | torch.device = "cpu"
     ) -> None:
         self.size = checked_size(size, default=128, smallest=32)
+        self.draft = 2 * self.size
         self.device = checked_device(device)
         network = _load(weights or packaged_weights())
         self.identity = {
             "name": self.name,
             "size": f"{self.size} px",
             "weights": hash_tensors(network.state_dict()),
-            "preprocessing": "whole photo resized to a square, bicubic, aspect ratio not kept; x / 127.5 - 1",
+            "preprocessing": "whole photo resized to a square, bicubic, aspect ratio not kept; x / 127.5 - 1; "
+            f"JPEG draft {self.draft} px",
             "dtype": "float32",
         }
         self.fingerprint = fingerprint(self.identity)
         self.versions = library_versions("timm", PACKAGE)
-        self._network = _fold(network).to(self.device).to(memory_format=torch.channels_last)
+        self._network = channels_last(_fold(network).to(self.device))
 
     def prepare(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
         """The whole photo at the encoder's size, as bytes."""

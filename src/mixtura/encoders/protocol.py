@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Num, UInt8
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixtura.errors import UsageError
 
@@ -22,7 +22,9 @@ class Encoder(Protocol):
     ``identity`` says everything that changes the vectors (name, weights, preprocessing, number format) and
     ``fingerprint`` is its hash; ``versions`` names the libraries and is not part of either. ``prepare`` works on
     one photo and runs in many threads at once; ``encode`` works on a batch, keeps no gradient and returns
-    float32 on the CPU, whatever the device of the network.
+    float32 on the CPU, whatever the device of the network. ``draft`` is the side in pixels to which a large JPEG may
+    be reduced while it is decoded (many times faster), ``None`` where every pixel counts; decode with it always, in
+    training and in prediction, since it changes the vectors a little.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Encoder(Protocol):
     identity: dict[str, str]
     fingerprint: str
     versions: dict[str, str]
+    draft: int | None
 
     def prepare(self, image: Image.Image) -> Num[Tensor, "3 H W"]:
         """The photo as the tensor that ``encode`` takes, all of one size."""
@@ -58,16 +61,34 @@ def split_name(name: str) -> tuple[str, dict[str, Any]]:
     return "timm", {"model": model} | ({"weights": Path(weights)} if weights else {})
 
 
-def checked_size(size: int | None, default: int, smallest: int = 1) -> int:
+def checked_size(size: int | None, default: int, smallest: int = 1, largest: int = 4096) -> int:
     """The side in pixels: ``size``, or ``default`` where it is ``None``.
 
     Raises:
-        UsageError: the side is not in [``smallest``, 4096].
+        UsageError: the side is not in [``smallest``, ``largest``].
     """
     side = default if size is None else size
-    if not smallest <= side <= 4096:
-        raise UsageError(f"Encoder size {side} px is out of range. Give a side of {smallest} to 4096 pixels.")
+    if not smallest <= side <= largest:
+        raise UsageError(f"Encoder size {side} px is out of range. Give a side of {smallest} to {largest} pixels.")
     return side
+
+
+def refuse_weights(name: str, weights: Path | None) -> None:
+    """For encoders that have no weight file.
+
+    Raises:
+        UsageError: one is given.
+    """
+    if weights is not None:
+        raise UsageError(f"Encoder {name!r} has no weight file, and {weights} was given. Leave the weights out.")
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The network with its convolutions in channels-last memory, which is faster; the numbers stay."""
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def checked_device(device: str | torch.device) -> torch.device:

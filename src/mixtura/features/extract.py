@@ -47,7 +47,7 @@ class Photos(Protocol):
     @property
     def items(self) -> Sequence[Describes]: ...  # noqa: D102
 
-    def image(self, index: int) -> Image.Image: ...  # noqa: D102
+    def image(self, index: int, *, draft: int | None = None) -> Image.Image: ...  # noqa: D102
 
     def digest(self, index: int) -> str: ...  # noqa: D102
 
@@ -55,7 +55,10 @@ class Photos(Protocol):
 class Encodes(Protocol):
     """What extraction needs of an encoder."""
 
-    identity: dict[str, str]
+    @property
+    def identity(self) -> dict[str, str]: ...  # noqa: D102
+    @property
+    def draft(self) -> int | None: ...  # noqa: D102
 
     def prepare(self, image: Image.Image) -> Tensor: ...  # noqa: D102
 
@@ -177,7 +180,7 @@ class _Run:
                 if self._has(item.id, digest):
                     chunk.skipped.append(index)
                     continue
-                photos.append(self.encoder.prepare(self.dataset.image(index)))
+                photos.append(self.encoder.prepare(self.dataset.image(index, draft=self.encoder.draft)))
             except (BadImage, OSError) as error:
                 reason = error.reason if isinstance(error, BadImage) else "unreadable"
                 chunk.problems.append(Unreadable(item.id, item.source, reason, str(error)))

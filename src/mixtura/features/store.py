@@ -127,9 +127,10 @@ class FeatureStore:
             FingerprintMismatch: it is another one; the sentence names both and how they differ.
         """
         if fingerprint(identity) != self.fingerprint:
+            ours = f"{self.identity.get('name')!r} ({self.fingerprint[:12]})"
+            theirs = f"{identity.get('name')!r} ({fingerprint(identity)[:12]})"
             raise FingerprintMismatch(
-                f"{self.path} holds features of encoder {self.identity.get('name')!r} ({self.fingerprint[:12]}), "
-                f"not of {identity.get('name')!r} ({fingerprint(identity)[:12]}): {differences(self.identity, identity)}. "
+                f"{self.path} holds features of encoder {ours}, not of {theirs}: {differences(self.identity, identity)}. "
                 "Use the same encoder, or extract into a new folder."
             )
 

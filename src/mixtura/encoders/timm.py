@@ -1,0 +1,147 @@
+"""Any image network of timm as an encoder, with its own preprocessing and, if need be, weights from a local file."""
+
+import difflib
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Num, UInt8
+from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from mixtura.encoders.protocol import (
+    channels_last,
+    checked_device,
+    checked_size,
+    hash_tensors,
+    library_versions,
+)
+from mixtura.encoders.torchvision_repair import import_timm
+from mixtura.errors import DataError, NoInput, UnknownName, UsageError
+from mixtura.identity import fingerprint
+
+_DATA_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
+
+
+class Timm:
+    """A network of timm, without its last layer.
+
+    Photos are resized, cropped and scaled as the network's own data configuration says.
+
+    Args:
+        model: a name that ``timm.list_models()`` knows, with or without a tag.
+        size: side in pixels; the network's own unless given.
+        weights: a ``.safetensors`` or ``.pth`` file in timm's format; the published weights (from the hub, or from its
+            cache) unless given.
+        device: where the network runs.
+
+    Raises:
+        UnknownName: timm has no such network.
+        UsageError: the network does not take photos of this size, or gives no vector.
+        NoInput: the weights are missing, or cannot be fetched.
+        DataError: the weights do not fit the network.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        size: int | None = None,
+        weights: Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        timm = import_timm()
+        self.name = f"timm:{model}"
+        self.device = checked_device(device)
+        network = _create(model, size, weights)
+        data = timm.data.resolve_model_data_config(network)
+        if size is not None:
+            data["input_size"] = (3, checked_size(size, default=0), size)
+        self._prepare: Callable[[Image.Image], Any] = timm.data.create_transform(**data, use_prefetcher=True)
+        height, width = data["input_size"][1:]
+        self.draft = 2 * max(height, width)
+        self.identity = {
+            "name": self.name,
+            "size": f"{height} x {width} px",
+            "weights": hash_tensors(network.state_dict()),
+            "preprocessing": f"timm {json.dumps({key: data[key] for key in _DATA_KEYS})}; JPEG draft {self.draft} px",
+            "dtype": "float32",
+        }
+        self.fingerprint = fingerprint(self.identity)
+        self.versions = library_versions("timm")
+        self._network = channels_last(network.to(self.device))
+        self._mean = 255 * torch.tensor(data["mean"], device=self.device).reshape(1, 3, 1, 1)
+        self._std = 255 * torch.tensor(data["std"], device=self.device).reshape(1, 3, 1, 1)
+        self.dimension = self._measure(height, width)
+
+    def prepare(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
+        """The photo resized and cropped as the network wants it, as bytes."""
+        return torch.from_numpy(self._prepare(image if image.mode == "RGB" else image.convert("RGB")))
+
+    @torch.inference_mode()
+    def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+        """The vectors of a batch of prepared photos, float32, on the CPU."""
+        x = batch.to(device=self.device, memory_format=torch.channels_last).sub(self._mean).div_(self._std)
+        return self._network(x).float().cpu()
+
+    def _measure(self, height: int, width: int) -> int:
+        """The length of a vector, from one run on an empty photo."""
+        try:
+            with torch.inference_mode():
+                shape = self._network(torch.zeros(1, 3, height, width, device=self.device)).shape
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise UsageError(f"{self.name} cannot take {height} x {width} px: {error}. Leave the size out.") from error
+        if len(shape) != 2:
+            raise UsageError(f"{self.name} gives {tuple(shape[1:])} a photo, not one vector. Choose another network.")
+        return shape[1]
+
+
+def _create(model: str, size: int | None, weights: Path | None) -> nn.Module:
+    """The network in eval mode, without its last layer."""
+    timm = import_timm()
+    if not timm.is_model(model.partition(".")[0]):
+        close = difflib.get_close_matches(model, timm.list_models(), n=3)
+        hint = f"Near: {', '.join(close)}." if close else "See timm.list_models()."
+        raise UnknownName(f"timm has no network {model!r}. {hint}")
+    architecture = timm.get_pretrained_cfg(model, allow_unregistered=False)
+    fixed = {"img_size": size} if size is not None and getattr(architecture, "fixed_input_size", False) else {}
+    try:
+        network = timm.create_model(model, pretrained=weights is None, num_classes=0, **fixed)
+    except (RuntimeError, OSError, AssertionError, ValueError) as error:
+        raise NoInput(
+            f"The published weights of {model!r} cannot be had: {str(error).splitlines()[0]} "
+            f"Give a local file: timm:{model}@weights.safetensors."
+        ) from error
+    if weights is not None:
+        _load(network, _read(weights), weights)
+    return network.eval().requires_grad_(False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weight file; nothing in it is executed."""
+    models = import_timm().models
+    try:
+        return dict(models.load_state_dict(str(path), weights_only=True))
+    except OSError as error:
+        raise NoInput(f"The weights {path} are missing or unreadable. Check the path.") from error
+    except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} is no weight file: {reason}. Give a .safetensors file of the network.") from error
+
+
+def _load(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Load strictly: every tensor of the network is there, and nothing but the last layer is left over."""
+    heads = network.pretrained_cfg.get("classifier") or ()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    prefixes = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
+    wanted = network.state_dict()
+    body = {name: value for name, value in tensors.items() if name in wanted or not name.startswith(prefixes)}
+    strange = sorted(set(body) ^ set(wanted)) or [name for name in wanted if body[name].shape != wanted[name].shape]
+    if strange:
+        raise DataError(
+            f"{path} does not fit the network: {len(strange)} tensors are missing, extra or of another shape, "
+            f"the first {strange[0]!r}. Give weights of this very network and size, in timm's format."
+        )
+    network.load_state_dict(body)

@@ -1,0 +1,267 @@
+"""Features that were made elsewhere: NumPy files, Parquet, and the one-file-an-item layout of DGMMC.
+
+Nothing here runs code from a file. The encoder is unknown to us, so the caller names it: features of the same name
+belong together.
+"""
+
+import csv
+import hashlib
+import pickle
+import unicodedata
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixtura.errors import DataError, LabelError, NoInput, StoreError, WrongDimension
+from mixtura.features.records import Features, Rows, to_features
+from mixtura.features.store import FeatureStore
+
+_TEXT = ("id", "source", "label", "superlabel", "group", "split")
+_PART_ROWS = 65_536
+
+
+def from_npy(embedding: Path, label: Path | None = None, *, encoder: str, split: str | None = None) -> Features:
+    """Features of a ``.npy`` file with an N x D array, and labels of another with N entries.
+
+    Raises:
+        NoInput: a file is missing.
+        DataError: a file is no plain array of numbers (pickled objects are refused).
+        LabelError: there are more or fewer labels than rows.
+        NonFinite: NaN or infinity.
+    """
+    labels = None if label is None else _load_array(label)
+    return _assemble(_load_array(embedding), {"label": labels}, embedding.name, encoder, split)
+
+
+def from_npz(
+    path: Path,
+    *,
+    encoder: str,
+    embedding: str = "embedding",
+    label: str | None = "label",
+    split: str | None = None,
+) -> Features:
+    """Features of one ``.npz`` file; ``embedding`` and ``label`` name its arrays.
+
+    Arrays ``id``, ``source``, ``superlabel``, ``group``, ``split`` and ``weight`` are used where they are.
+
+    Raises:
+        NoInput: the file is missing.
+        DataError: it has no such array, or holds pickled objects.
+        LabelError: a column is longer or shorter than the embedding.
+        NonFinite: NaN or infinity.
+    """
+    archive = _load(path)
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise DataError(f"{path} is no .npz archive. Use from_npy for a single array.")
+    with archive:
+        for name in [embedding] if label is None else [embedding, label]:
+            if name not in archive.files:
+                raise DataError(f"{path} has no array {name!r}. It has: {', '.join(archive.files)}.")
+        extra = {name: _member(archive, name, path) for name in (*_TEXT, "weight") if name in archive.files}
+        extra["label"] = None if label is None else _member(archive, label, path)
+        return _assemble(_member(archive, embedding, path), extra, path.name, encoder, split)
+
+
+def from_parquet(
+    path: Path,
+    *,
+    encoder: str,
+    embedding: str = "embedding",
+    label: str | None = "label",
+    split: str | None = None,
+) -> Features:
+    """Features of a Parquet file made elsewhere, or of a folder of them; ``embedding`` names a column of lists.
+
+    Columns ``id``, ``source``, ``superlabel``, ``group``, ``split`` and ``weight`` are used where they are.
+
+    Raises:
+        NoInput: the file is missing.
+        DataError: it is no Parquet file, has no such column, or its lists are not numbers of one length.
+        LabelError: a column is longer or shorter than the embedding.
+        NonFinite: NaN or infinity.
+    """
+    if not path.exists():
+        raise NoInput(f"{path} does not exist. Check the path.")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is no Parquet file: {error}. Check the file.") from error
+    for name in [embedding] if label is None else [embedding, label]:
+        if name not in table.column_names:
+            raise DataError(f"{path} has no column {name!r}. It has: {', '.join(table.column_names)}.")
+    extra: dict[str, Any] = {name: table[name].to_pylist() for name in (*_TEXT, "weight") if name in table.column_names}
+    extra["label"] = None if label is None else table[label].to_pylist()
+    return _assemble(_matrix(table[embedding], path), extra, path.name, encoder, split)
+
+
+def from_dgmmc(folder: Path, labels: Path, *, encoder: str, split: str | None = None) -> Features:
+    """Features in the layout of DGMMC: one ``.pt`` file an item, and a list of labels.
+
+    ``labels`` is a CSV file with the columns ``Filename`` and ``Label`` (``<Filename>.pt`` holds that item), or a text
+    file with one label a line (line i, from 0, belongs to ``i.pt``). Files are read with ``weights_only=True``:
+    tensors and NumPy arrays are, anything else is refused.
+
+    Raises:
+        NoInput: the folder, the list or one of the files is missing.
+        DataError: a file holds no vector.
+        WrongDimension: the vectors are of different lengths.
+        NonFinite: NaN or infinity.
+    """
+    names, texts = _label_list(labels)
+    if not folder.is_dir():
+        raise NoInput(f"{folder} is no folder. Give the folder that holds the .pt files.")
+    vectors = [_vector(folder / f"{name}.pt") for name in names]
+    widths = sorted({len(vector) for vector in vectors})
+    if len(widths) > 1:
+        raise WrongDimension(f"{folder} holds vectors of {widths} numbers. Put each encoder into a folder of its own.")
+    extra = {"id": [f"{folder.name}/{name}" for name in names], "label": texts}
+    return _assemble(np.stack(vectors), extra, folder.name, encoder, split)
+
+
+def save(features: Features, path: Path, dtype: str = "float32") -> FeatureStore:
+    """Put imported features into a new store at ``path``.
+
+    Raises:
+        CannotWrite: there is a store already, or the folder is not writable.
+        OutOfSpace: the disk is full.
+    """
+    store = FeatureStore.create(path, features.identity, features.dimension, dtype, features.versions)
+    for start in range(0, len(features), _PART_ROWS):
+        store.append(features.select(np.arange(start, min(start + _PART_ROWS, len(features)))))
+    return store
+
+
+def _assemble(embedding: np.ndarray, extra: Mapping[str, Any], name: str, encoder: str, split: str | None) -> Features:
+    """Columns from wherever they came, filled up and checked."""
+    if embedding.ndim != 2 or embedding.dtype.kind not in "fiu" or not embedding.size:
+        raise DataError(
+            f"{name} holds {embedding.dtype} of shape {embedding.shape}, not N x D numbers. Give one vector an item."
+        )
+    matrix = np.ascontiguousarray(embedding, dtype=np.float32)
+    count = len(matrix)
+    text = {column: _text(extra.get(column), count, column, name) for column in _TEXT}
+    numbered = [f"{name}#{row}" for row in range(count)]
+    text["id"] = numbered if extra.get("id") is None else _present(text["id"], "id", name)
+    text["source"] = numbered if extra.get("source") is None else _present(text["source"], "source", name)
+    text["split"] = [split] * count if split is not None else text["split"]
+    weight = np.ones(count) if extra.get("weight") is None else np.asarray(extra["weight"], dtype=np.float64)
+    digest = [hashlib.sha256(row.tobytes()).hexdigest() for row in matrix]
+    identity = {"name": f"imported:{encoder}", "weights": "unknown", "preprocessing": "unknown", "dtype": "float32"}
+    columns: dict[str, Any] = dict(text)
+    return to_features(Rows(embedding=matrix, weight=weight, sha256=digest, **columns), identity)
+
+
+def _text(values: Any, count: int, column: str, name: str) -> list[str | None]:
+    """A column as text; numbers become their decimal form, names are normalized (NFC), nothing stays nothing."""
+    if values is None:
+        return [None] * count
+    entries = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    if len(entries) != count:
+        raise LabelError(f"{name} has {count} rows and {len(entries)} entries of {column!r}. Give one an item.")
+    return [None if entry is None else unicodedata.normalize("NFC", _string(entry)) for entry in entries]
+
+
+def _string(entry: Any) -> str:
+    return entry.decode() if isinstance(entry, bytes) else str(entry)
+
+
+def _present(values: Sequence[str | None], column: str, name: str) -> list[str | None]:
+    missing = sum(value is None for value in values)
+    if missing:
+        raise StoreError(f"{name} has {missing} rows without {column!r}. Fill the column, or leave it out.")
+    return list(values)
+
+
+def _load(path: Path) -> Any:
+    """A NumPy file, without pickled objects; large arrays stay on disk until they are used."""
+    try:
+        return np.load(path, allow_pickle=False, mmap_mode="r")
+    except FileNotFoundError as error:
+        raise NoInput(f"{path} does not exist. Check the path.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is no plain NumPy file: {error}. Save it with numpy.save or numpy.savez.") from error
+
+
+def _load_array(path: Path) -> np.ndarray:
+    array = _load(path)
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path} is an archive of arrays. Use from_npz.")
+    return array
+
+
+def _member(archive: Any, name: str, path: Path) -> np.ndarray:
+    try:
+        return archive[name]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"Array {name!r} of {path} cannot be read: {error}. Save it again, as plain numbers."
+        ) from error
+
+
+def _matrix(column: pa.ChunkedArray, path: Path) -> Float[np.ndarray, "N D"]:
+    """A column of lists as one array."""
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise DataError(f"The embedding column of {path} holds {kind}, not lists. Name the column of vectors.")
+    lengths = {None if row is None else len(row) for row in column}
+    flat = column.combine_chunks().flatten()
+    if len(lengths) != 1 or None in lengths or flat.null_count:
+        raise DataError(f"The vectors of {path} are of different lengths, or have gaps. Give all the same length.")
+    return flat.to_numpy(zero_copy_only=False).reshape(len(column), -1).astype(np.float32)
+
+
+def _label_list(path: Path) -> tuple[list[str], list[str]]:
+    """File stems and labels of a list in DGMMC's way."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise NoInput(f"Cannot read the labels {path}: {error.strerror}. Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"The labels {path} are no UTF-8 text. Save the list as UTF-8.") from error
+    rows = list(csv.DictReader(lines))
+    if rows and {"Filename", "Label"} <= set(rows[0]):
+        names = [Path(row["Filename"] or "").name.removesuffix(".pt") for row in rows]
+        texts = [row["Label"] or "" for row in rows]
+    else:
+        texts = [line.strip() for line in lines if line.strip()]
+        names = [str(row) for row in range(len(texts))]
+    if not texts or not all(texts) or not all(names):
+        raise LabelError(f"{path} has no labels, or a row without one. Give one label a line, or Filename and Label.")
+    return names, texts
+
+
+def _vector(path: Path) -> Float[np.ndarray, " D"]:
+    """The vector in one ``.pt`` file."""
+    try:
+        with _numpy_allowed():
+            value = torch.load(path, weights_only=True, map_location="cpu")
+    except FileNotFoundError as error:
+        raise NoInput(f"{path} does not exist, but the label list names it. Check the list and the folder.") from error
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(
+            f"{path} is refused: it holds more than a tensor, or is damaged. Save plain tensors."
+        ) from error
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return value.astype(np.float32).reshape(-1)
+    if isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided:
+        return value.detach().float().reshape(-1).numpy()
+    raise DataError(f"{path} holds no vector of floating-point numbers. Save one dense tensor an item.")
+
+
+def _numpy_allowed() -> AbstractContextManager[Any]:
+    """DGMMC saved rows of NumPy arrays; these are the constructors that such a file names, and they only make arrays."""
+    multiarray: Any = np._core.multiarray  # pyright: ignore[reportAttributeAccessIssue]
+    rebuild = multiarray._reconstruct
+    kinds = [type(np.dtype(kind)) for kind in ("float16", "float32", "float64")]
+    old_name: Any = (rebuild, "numpy.core.multiarray._reconstruct")
+    return torch.serialization.safe_globals([rebuild, old_name, np.ndarray, np.dtype, *kinds])
