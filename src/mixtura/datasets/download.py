@@ -1,0 +1,86 @@
+"""Fetching a named data set: only what is pinned, only over https, checked before it is kept."""
+
+import gzip
+import hashlib
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+from urllib.parse import urljoin, urlsplit
+
+from mixtura.datasets.files import replacing
+from mixtura.datasets.idx import SOURCES, IdxFile, cache_folder
+from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
+from mixtura.names import nearest
+
+TIMEOUT = 30.0  # seconds without a byte
+_CHUNK = 1 << 20
+
+
+def download(
+    name: str,
+    folder: Path | None = None,
+    *,
+    url: str | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Path:
+    """Fetches the files of a data set that are not there yet, and returns their folder.
+
+    Args:
+        name: an entry of :data:`~mixtura.datasets.idx.SOURCES`.
+        folder: where to keep them; the cache folder by default, which ``load`` looks in.
+        url: where to fetch from, ``https:`` or ``file:``; the official address by default.
+        report: told the name of each file before it is fetched.
+
+    Raises:
+        UsageError: the name or the kind of address is unknown.
+        NoInput: the address cannot be reached.
+        DataError: what came is not the published file; it is not kept.
+        CannotWrite, OutOfSpace: the folder cannot be written.
+    """
+    if name not in SOURCES:
+        raise UsageError(f"Cannot download {name!r}. {nearest(name, SOURCES)}")
+    source, target = SOURCES[name], folder or cache_folder(name)
+    base = url or source.url
+    if urlsplit(base).scheme not in ("https", "file"):
+        raise UsageError(f"{base}: only https: and file: addresses are fetched.")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"{target}: cannot be made ({error.strerror}). Choose another folder.") from error
+    for file in (file for pair in source.files.values() for file in pair):
+        if not (target / f"{file.name}.gz").exists():
+            if report:
+                report(file.name)
+            _fetch(urljoin(base, f"{file.name}.gz"), file, target / f"{file.name}.gz")
+    return target
+
+
+def _fetch(url: str, file: IdxFile, path: Path) -> None:
+    with replacing(path) as kept:
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  the scheme is checked above
+                _copy(answer, kept, limit=file.size + _CHUNK)  # packed is at most a little larger than unpacked
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            raise NoInput(f"{url}: cannot be fetched ({getattr(error, 'reason', error)}). Try again later.") from error
+        kept.seek(0)
+        _require_published(kept, file, url)
+
+
+def _copy(answer: IO[bytes], kept: IO[bytes], *, limit: int) -> None:
+    left = limit
+    while chunk := answer.read(min(_CHUNK, left)):
+        kept.write(chunk)
+        left -= len(chunk)
+
+
+def _require_published(packed: IO[bytes], file: IdxFile, url: str) -> None:
+    try:
+        with gzip.open(packed) as stream:
+            content = stream.read(file.size + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{url}: is damaged ({error}); nothing was kept. Try again later.") from error
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise DataError(f"{url}: is not the published file (its SHA-256 differs); nothing was kept.")
