@@ -1,1 +1,25 @@
+"""The command line: one file a command; each parses, calls one task and prints.
 
+Nothing here imports torch before a task runs, so that ``--help`` answers at once.
+"""
+
+import sys
+
+COMMANDS = {
+    "fit": "mixtura.cli.fit:fit",
+    "predict": "mixtura.cli.predict:predict",
+    "evaluate": "mixtura.cli.evaluate:evaluate",
+    "report": "mixtura.cli.report:report",
+    "extract": "mixtura.cli.extract:extract",
+    "data list": "mixtura.cli.data:list_sets",
+    "data get": "mixtura.cli.data:get",
+    "demo": "mixtura.cli.demo:demo",
+    "doctor": "mixtura.cli.doctor:doctor",
+}
+
+
+def main() -> None:
+    """Run the command that ``sys.argv`` names and exit with its code."""
+    from mixtura.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))

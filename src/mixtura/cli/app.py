@@ -1,0 +1,209 @@
+"""From the table of commands to a run: parse, call, and turn whatever goes wrong into one sentence and an exit code."""
+
+import errno
+import inspect
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated
+
+import typer
+import typer.main
+from rich.markup import escape
+
+from mixtura import __version__
+from mixtura.cli import COMMANDS
+from mixtura.cli.output import command, one_line
+from mixtura.errors import CannotWrite, MixturaError, NoInput, OutOfSpace
+from mixtura.names import find
+
+INTERNAL, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143
+"""Exit codes beyond those of :mod:`mixtura.errors`."""
+
+PANELS = {
+    "fit": "Make and use a model",
+    "predict": "Make and use a model",
+    "evaluate": "Make and use a model",
+    "report": "Make and use a model",
+    "extract": "Data and features",
+    "data": "Data and features",
+    "demo": "First steps",
+    "doctor": "First steps",
+}
+
+ABOUT = """Say which class a photo belongs to, whether it belongs to any at all, and why.
+
+mixtura learns from one folder of photos per class. Each answer has a probability (which class, if it is one of \
+them) and a typicality (is it one of them at all), so that a thing it has never seen is called unknown."""
+
+EXAMPLES = """[bold]Examples[/bold]
+
+  mixtura demo                          see it work, no photos needed
+  mixtura fit photos/ -o shop           learn photos/apple/, photos/pear/
+  mixtura predict shop new.jpg          which class, or none of them
+  mixtura predict shop inbox/ --json    the same for programs
+  mixtura report shop                   the page with all figures, again
+
+Every command has its own help: [bold]mixtura fit --help[/bold]"""
+
+ERRNO = {
+    errno.ENOSPC: OutOfSpace,
+    errno.EDQUOT: OutOfSpace,
+    errno.EIO: OutOfSpace,
+    errno.EACCES: CannotWrite,
+    errno.EPERM: CannotWrite,
+    errno.EROFS: CannotWrite,
+    errno.ENOENT: NoInput,
+}
+"""What a bare error of the operating system means, should one reach us."""
+
+
+class Terminated(KeyboardInterrupt):
+    """A termination signal, on its way out like Ctrl-C."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; errors are told on stderr in one sentence."""
+    _print_any_name()
+    with _termination():
+        try:
+            code = _invoke(list(arguments) or ["--help"])
+            sys.stdout.flush()
+            return code
+        except KeyboardInterrupt as stop:
+            terminated = isinstance(stop, Terminated) or signal.SIGTERM in stop.args
+            word, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
+            return _fail(f"{word}; what was finished is kept. Run the same command again to go on.", code)
+        except BrokenPipeError:
+            # The reader of our output has gone (head, less); what is still buffered must not be flushed at it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        except MixturaError as error:
+            return _fail(str(error), error.exit_code)
+        except OSError as error:
+            return _system_error(error)
+        except Exception as error:
+            return _internal_error(error)
+
+
+def build() -> typer.Typer:
+    """The command line as typer knows it."""
+    app = _group("mixtura", EXAMPLES)
+    app.callback(help=ABOUT)(_root)
+    groups: dict[str, typer.Typer] = {}
+    for name in COMMANDS:
+        function = find(COMMANDS, name)
+        group, _, verb = name.rpartition(" ")
+        if group and group not in groups:
+            groups[group] = _group(group, None)
+            about = sys.modules[function.__module__].__doc__
+            app.add_typer(groups[group], name=group, help=about, rich_help_panel=PANELS[group])
+        target = groups[group] if group else app
+        about, examples = _help_of(function)
+        target.command(verb, help=about, epilog=examples, rich_help_panel=PANELS.get(verb))(command(function))
+    return app
+
+
+def _help_of(function: Callable[..., None]) -> tuple[str, str | None]:
+    """The help text and the examples, which the docstring keeps under ``Examples:``."""
+    about, _, examples = (inspect.getdoc(function) or "").partition("\n\nExamples:\n")
+    paragraphs = [" ".join(paragraph.split("\n")) for paragraph in about.split("\n\n")]
+    # The line break in front keeps the indentation of the lines below.
+    return escape("\n\n".join(paragraphs)), f"\n[bold]Examples[/bold]\n\n{escape(examples)}" if examples else None
+
+
+def _group(name: str, epilog: str | None) -> typer.Typer:
+    return typer.Typer(
+        name=name,
+        epilog=epilog,
+        add_completion=False,
+        no_args_is_help=name != "mixtura",
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _show_version(wanted: bool) -> bool:
+    if wanted:
+        print(f"mixtura {__version__}")
+        raise typer.Exit
+    return wanted
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """The program itself does nothing; its help text is :data:`ABOUT`."""
+
+
+def _invoke(arguments: list[str]) -> int:
+    # The context is entered here and not by typer's own main, which would swallow the signals and exit by itself.
+    group = typer.main.get_command(build())
+    try:
+        with group.make_context("mixtura", arguments) as context:
+            group.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "mixtura"
+        said = _usage_sentence(error)
+        return _fail(f"{said} Try '{path} --help'.", error.exit_code) if said else error.exit_code
+    return 0
+
+
+def _usage_sentence(error: typer.TyperException) -> str:
+    close = getattr(error, "possibilities", None)
+    said = f"{error.message}. Did you mean {' or '.join(close)}?" if close else error.format_message().strip()
+    if not said:  # a bare group has printed its help
+        return ""
+    return said.replace("?.", "?") if said[-1] in ".?" else f"{said}."
+
+
+def _fail(sentence: str, code: int) -> int:
+    print(f"mixtura: {one_line(sentence)}", file=sys.stderr)
+    return code
+
+
+def _system_error(error: OSError) -> int:
+    kind = ERRNO.get(error.errno or 0)
+    if kind is None:
+        return _internal_error(error)
+    name = f" {str(error.filename)!r}" if error.filename else ""
+    return _fail(f"{error.strerror}{name}. Check the path, its permissions and the free space.", kind.exit_code)
+
+
+def _internal_error(error: Exception) -> int:
+    fault = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _fail(f"This is a fault in mixtura ({fault}). Run again with --debug and report what it prints.", INTERNAL)
+
+
+def _print_any_name() -> None:
+    """File names may hold bytes that are no text: show them escaped and never fail on them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def _termination() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that finished work is committed."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated(signal.Signals(number))
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread: signals are not ours
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

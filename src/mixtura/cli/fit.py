@@ -1,0 +1,85 @@
+"""``mixtura fit``: photos in, a model and its report out."""
+
+from typing import Annotated
+
+import typer
+
+from mixtura.cli import options
+from mixtura.cli.output import Output
+
+ModelFolder = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the model, its features and its report."),
+]
+
+
+def fit(
+    out: Output,
+    data: options.Data = None,
+    output: ModelFolder = None,
+    recipe: options.RecipeFile = None,
+    settings: options.Settings = None,
+    dry_run: options.DryRun = False,
+    encoder: options.Encoder = None,
+    size: options.Size = None,
+    weights: options.Weights = None,
+    device: options.Device = None,
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    label: options.Label = None,
+    unknown: options.Unknown = None,
+    family: options.Family = None,
+    components: options.Components = None,
+    false_reject_rate: options.FalseRejectRate = None,
+    seed: options.Seed = None,
+) -> None:
+    """Learn classes from photos: extract features, fit, calibrate, test, and write a report.
+
+    DATA is a folder with one sub-folder per class: photos/apple/1.jpg, photos/pear/2.jpg. Part of the photos is kept
+    aside to calibrate the answers and to measure them; with train/, val/ and test/ folders yours are used.
+    An interrupted run goes on where it stopped: run the same command again.
+
+    Examples:
+      mixtura fit photos/ -o shop                    the usual way
+      mixtura fit photos/ -o shop --size 224         more detail, slower
+      mixtura fit photos/ -o shop --unknown other    photos/other is not sold
+      mixtura fit list.csv -o shop --false-reject-rate 0.01
+      mixtura fit features/ -o shop --components 2   after mixtura extract
+      mixtura fit -r recipes/digits.yaml -o digits --set head.family=full
+      mixtura fit photos/ -o shop --json | jq .metrics.top1
+    """
+    resolved = options.recipe_of(
+        data,
+        recipe,
+        settings,
+        output=output,
+        encoder=encoder,
+        size=size,
+        weights=weights,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        label=label,
+        unknown=unknown,
+        family=family,
+        components=components,
+        false_reject_rate=false_reject_rate,
+        seed=seed,
+    )
+    if dry_run:
+        return options.print_recipe(out, resolved)
+    options.need_output(resolved, "fit photos/ -o shop")
+    from mixtura.cli import views
+    from mixtura.cli.page import write_page
+    from mixtura.cli.progress import Bar
+    from mixtura.tasks.fit import run
+
+    with Bar(out) as bar:
+        made = run(resolved, bar)
+    page = write_page(made.bundle_path, made.evaluation)
+    out.result(
+        views.fit_record(made, page),
+        [str(made.bundle_path)],
+        views.fit_view(made, page),
+    )
+    return None

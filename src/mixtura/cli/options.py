@@ -1,0 +1,215 @@
+"""The options that ``extract`` and ``fit`` share, and how they become a recipe."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mixtura.cli.output import Output
+from mixtura.errors import UsageError
+
+if TYPE_CHECKING:
+    from mixtura.recipe import Recipe
+
+DATA_HELP = (
+    "A folder with one sub-folder of photos per class; or a list (.csv with file_name,label), a pack (.npz), "
+    "a feature store, or the name of a public set (mixtura data list). May come from the recipe instead."
+)
+STORE_HEADER = "store.json"
+"""The file by which a feature store is known."""
+
+FLAGS = {
+    "output": "output",
+    "store": "extract.store",
+    "encoder": "encoder.name",
+    "size": "encoder.size",
+    "weights": "encoder.weights",
+    "device": "encoder.device",
+    "batch_size": "extract.batch_size",
+    "workers": "extract.workers",
+    "label": "data.label",
+    "unknown": "data.unknown",
+    "family": "head.family",
+    "components": "head.components",
+    "false_reject_rate": "decision.false_reject_rate",
+    "seed": "seed",
+}
+"""Which key of the recipe each option sets."""
+
+PATH_KINDS = frozenset({"folder", "csv", "npz", "features"})
+"""Kinds of data that mean nothing without a path."""
+
+ENCODER, MODEL, RECIPE = "Encoder", "Model", "Recipe"
+
+Data = Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe", "-r", metavar="FILE", help="YAML recipe; options given here win over it.", rich_help_panel=RECIPE
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any key of a recipe, as in head.rank=8. May be given several times.",
+        rich_help_panel=RECIPE,
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the resolved recipe as YAML and stop.", rich_help_panel=RECIPE)
+]
+Encoder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="lite0, timm:NAME, timm:NAME@weights.safetensors, pixels. Default: lite0.",
+        rich_help_panel=ENCODER,
+    ),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="PIXELS",
+        help="Side of the encoder's input. Larger sees more and takes longer. Default: the encoder's own.",
+        rich_help_panel=ENCODER,
+    ),
+]
+Weights = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Local weight file of the encoder.", rich_help_panel=ENCODER)
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps, or auto for the fastest here. Default: auto.",
+        rich_help_panel=ENCODER,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Images per forward pass. Default: 32.", rich_help_panel=ENCODER),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Threads that read images. Default: by the cores.", rich_help_panel=ENCODER),
+]
+Label = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Which label to learn where the data has several: fine, coarse.", rich_help_panel=MODEL
+    ),
+]
+Unknown = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CLASS",
+        help="Leave this class out of the catalog and test with it that unknown things are noticed. Repeatable.",
+        rich_help_panel=MODEL,
+    ),
+]
+Family = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Shape of the Gaussians: auto (by validation), spherical, diagonal, lowrank, tied, full. Default: auto.",
+        rich_help_panel=MODEL,
+    ),
+]
+Components = Annotated[
+    str | None,
+    typer.Option(metavar="N|auto", help="Gaussians per class. Default: 1.", rich_help_panel=MODEL),
+]
+FalseRejectRate = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE",
+        help="How many genuine items may be called unknown: 0.05 is one in twenty. Default: 0.05.",
+        rich_help_panel=MODEL,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Same seed, same result. Default: 0.", rich_help_panel=MODEL),
+]
+
+
+def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, **flags: Any) -> "Recipe":
+    """The recipe that a command line means; ``flags`` go by the names of :data:`FLAGS`, ``None`` is not given.
+
+    Raises:
+        UsageError: a key is set twice, or nothing says where the data is.
+        RecipeError, NoInput: see :func:`mixtura.recipe.resolve`.
+    """
+    from mixtura.recipe import assignment, resolve
+
+    given = {FLAGS[name]: value for name, value in flags.items() if value not in (None, [])}
+    if data is not None:
+        given |= data_keys(data)
+    for key, value in map(assignment, settings or ()):
+        if given.get(key) is not None:
+            raise UsageError(f"{key!r} is set twice, to {given[key]!r} and {value!r}. Give it once.")
+        given[key] = value
+    recipe = resolve(given, file)
+    if recipe.data.root is None and recipe.data.kind in PATH_KINDS:
+        raise UsageError("No data given. Name a folder with one sub-folder of photos per class, or a recipe that does.")
+    return recipe
+
+
+def print_recipe(out: Output, recipe: "Recipe") -> None:
+    """Answer ``--dry-run``: the resolved recipe as YAML, or as JSON."""
+    from mixtura.recipe import dump, dump_dict
+
+    if out.json:
+        out.result(dump_dict(recipe), (), ())
+    else:
+        print(dump(recipe), end="")
+
+
+def need_output(recipe: "Recipe", example: str) -> Path:
+    """The output folder of a recipe.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if recipe.output is None:
+        raise UsageError(f"No output folder given. Name one with -o, as in: mixtura {example}")
+    return recipe.output
+
+
+def store_of(recipe: "Recipe", example: str) -> Path:
+    """Where the features of a recipe go: its store, or ``features`` in its output folder.
+
+    Raises:
+        UsageError: it names neither.
+    """
+    return recipe.extract.store or need_output(recipe, example) / "features"
+
+
+def data_keys(source: str) -> dict[str, Any]:
+    """What a user means by one word of data, as keys of a recipe.
+
+    What exists on disk wins over the name of a public set; a folder that ``extract`` has written is a feature store.
+
+    >>> data_keys("digits")
+    {'data.kind': 'digits', 'data.root': None}
+    >>> data_keys("list.csv")["data.kind"]
+    'csv'
+    """
+    path = Path(source)
+    if not path.exists() and source in named_sets():
+        return {"data.kind": source, "data.root": None}
+    kind = {".csv": "csv", ".npz": "npz"}.get(path.suffix.lower(), "folder")
+    if (path / STORE_HEADER).is_file():
+        kind = "features"
+    return {"data.kind": kind, "data.root": path}
+
+
+def named_sets() -> Collection[str]:
+    """The datasets that need no path."""
+    from mixtura.datasets import DATASETS
+
+    return set(DATASETS) - PATH_KINDS

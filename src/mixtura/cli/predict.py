@@ -1,0 +1,68 @@
+"""``mixtura predict``: a model and photos in, one decision a photo out."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixtura.cli.output import Output
+from mixtura.errors import NoInput
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"})
+"""What counts as a photo when a folder is given; a file that is named is always tried."""
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, as mixtura fit has written it.")]
+Files = Annotated[
+    list[str], typer.Argument(metavar="PHOTO", help="Photos, folders of photos, or - for names on standard input.")
+]
+Neighbors = Annotated[int, typer.Option(min=0, metavar="N", help="Most similar known items to name with each photo.")]
+
+
+def predict(out: Output, model: Model, files: Files, neighbors: Neighbors = 3) -> None:
+    """Say of each photo which class it is, or that it is none of them.
+
+    The verdict is match, unsure (the classes compete) or unknown (it is like none of them). Probability tells which
+    class it is if it is one of them; typicality tells whether it is: the share of genuine items that look at least
+    this unusual. A photo that cannot be read gets a row with the reason; the others are still answered, and the exit
+    code is then 66.
+
+    Examples:
+      mixtura predict shop a.jpg b.jpg
+      mixtura predict shop inbox/                    all photos in a folder
+      mixtura predict shop a.jpg --json | jq -r '.[0].label'
+      mixtura predict shop inbox/ -q | cut -f 1,2    tabs between values
+      find . -name '*.png' | mixtura predict shop - --json
+    """
+    from mixtura.cli import views
+    from mixtura.tasks.predict import run
+
+    answers = run(model, photos(files), neighbors)
+    out.result(
+        [views.answer_record(answer) for answer in answers],
+        [views.answer_line(answer) for answer in answers],
+        views.answers_view(answers),
+    )
+    if any(map(views.is_problem, answers)):
+        raise typer.Exit(NoInput.exit_code)
+
+
+def photos(names: Iterable[str]) -> list[Path]:
+    """The files that the names stand for: folders are searched, ``-`` reads names from standard input.
+
+    Raises:
+        NoInput: nothing is left to answer for.
+    """
+    found: list[Path] = []
+    for name in names:
+        given = sys.stdin.read().splitlines() if name == "-" else [name]
+        for path in map(Path, filter(None, given)):
+            found += sorted(_below(path)) if path.is_dir() else [path]
+    if not found:
+        raise NoInput(f"There is no photo in {', '.join(names)}. Known endings: {', '.join(sorted(SUFFIXES))}.")
+    return found
+
+
+def _below(folder: Path) -> Iterable[Path]:
+    return (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

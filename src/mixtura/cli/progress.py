@@ -1,0 +1,37 @@
+"""A progress bar on stderr: items, items per second, time left; silent where nobody watches."""
+
+import math
+import sys
+from types import TracebackType
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from mixtura.cli.output import Output, console_for, duration
+
+
+class Bar:
+    """Called with progress records: ``done`` of ``total`` items, ``rate`` a second, ``remaining`` in seconds."""
+
+    def __init__(self, out: Output) -> None:
+        pace = TextColumn("[dim]{task.fields[pace]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), pace)
+        self._bars = Progress(*columns, console=console_for(sys.stderr), transient=True, disable=not out.watched)
+        self._row: TaskID | None = None
+
+    def __enter__(self) -> "Bar":
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def __call__(self, progress: Any) -> None:
+        """Show how far the task is."""
+        if self._row is None:
+            self._row = self._bars.add_task("Reading photos", total=progress.total, pace="")
+        left = f", {duration(progress.remaining)} left" if math.isfinite(progress.remaining) else ""
+        pace = f"{progress.rate:.0f}/s{left}"
+        self._bars.update(self._row, completed=progress.done, total=progress.total, pace=pace)

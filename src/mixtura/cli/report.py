@@ -1,0 +1,38 @@
+"""``mixtura report``: the page with all figures, as one file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixtura.cli.evaluate import Label, TestData, section_of
+from mixtura.cli.output import Output
+from mixtura.cli.predict import Model
+
+PageFile = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="HTML file to write. Default: MODEL/report.html."),
+]
+
+
+def report(out: Output, model: Model, data: TestData = None, output: PageFile = None, label: Label = None) -> None:
+    """Write the report of a model: one HTML file with every figure, to open in any browser or send by mail.
+
+    It needs no network and shows the weakest classes, the confusions, how far the probabilities can be trusted, how
+    unknown things are told apart, and the worst mistakes beside the photos they were taken for.
+
+    Examples:
+      mixtura report shop                            writes shop/report.html
+      mixtura report shop today/ -o today.html       measured on other photos
+    """
+    from mixtura.cli import views
+    from mixtura.cli.page import write_page
+    from mixtura.tasks.evaluate import run
+
+    evaluation = run(model, section_of(data, label))
+    page = write_page(model, evaluation, output)
+    out.result(
+        views.evaluation_record(evaluation) | {"report": page},
+        [str(page)],
+        [views.evaluation_view(evaluation), views.written(page)],
+    )

@@ -1,0 +1,230 @@
+"""Records as people read them (tables), as programs read them (JSON-ready values) and as scripts read them (lines)."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mixtura.cli.output import duration, one_line, shown
+from mixtura.tasks.records import Decision, Evaluation, Interval
+
+STYLES = {
+    "match": "green",
+    "unsure": "yellow",
+    "unknown": "magenta",
+    "ok": "green",
+    "warning": "yellow",
+    "broken": "red",
+}
+"""Color only underlines what the word says."""
+
+SUMMARY = (
+    ("top1", "Right class (top-1)"),
+    ("balanced", "Balanced accuracy"),
+    ("ece", "Calibration error (ECE)"),
+    ("auroc_unknown", "Known against unknown (AUROC)"),
+    ("stated_false_reject", "False-reject rate, stated"),
+    ("false_reject", "False-reject rate, measured"),
+)
+"""The one table: which metrics, in which words."""
+
+WEAKEST = 3
+PROBLEMS_SHOWN = 5
+
+
+def percent(share: float) -> str:
+    """A share as people read it; two decimals below one percent.
+
+    >>> percent(0.9134), percent(0.004), percent(float("nan"))
+    ('91.3 %', '0.40 %', '-')
+    """
+    if math.isnan(share):
+        return "-"
+    return f"{100 * share:.2f} %" if 0 < abs(share) < 0.01 else f"{100 * share:.1f} %"
+
+
+def weakest(evaluation: Evaluation, count: int = WEAKEST) -> list[tuple[str, Interval]]:
+    """The classes that are recognized least often, the worst first; those without test items are left out."""
+    tested = [(name, interval) for name, interval in evaluation.recall.items() if interval.count]
+    return sorted(tested, key=lambda pair: (pair[1].value, pair[0]))[:count]
+
+
+def evaluation_view(evaluation: Evaluation, title: str = "") -> Table:
+    """The one table of an evaluation."""
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column(f"{len(evaluation.classes)} classes, {len(evaluation.ids)} test items")
+    table.add_column("Measured", justify="right")
+    table.add_column("95 % interval", justify="right")
+    measured = {"stated_false_reject": evaluation.alpha} | evaluation.metrics
+    for name, words in SUMMARY:
+        if name in measured:
+            table.add_row(words, percent(measured[name]), _between(evaluation.intervals.get(name)))
+    for place, (label, recall) in enumerate(weakest(evaluation)):
+        words = Text(f"{'Weakest classes' if place == 0 else '':17}{shown(label)}")
+        table.add_row(words, percent(recall.value), _between(recall))
+    return table
+
+
+def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of an evaluation, without its items."""
+    return {
+        "classes": evaluation.classes,
+        "items": len(evaluation.ids),
+        "alpha": evaluation.alpha,
+        "metrics": evaluation.metrics,
+        "intervals": {name: _interval_record(value) for name, value in evaluation.intervals.items()},
+        "recall": {name: _interval_record(value) for name, value in evaluation.recall.items()},
+        "weakest": [label for label, _ in weakest(evaluation)],
+        "facts": evaluation.facts,
+    }
+
+
+def evaluation_lines(evaluation: Evaluation) -> list[str]:
+    """One metric a line: name, tab, share in [0, 1]."""
+    return [f"{name}\t{value:.6g}" for name, value in evaluation.metrics.items()]
+
+
+def fit_record(made: Any, page: Path) -> dict[str, Any]:
+    """A fit: where everything is, how long it took, and the figures."""
+    return {"model": made.bundle_path, "report": page, "seconds": made.seconds} | evaluation_record(made.evaluation)
+
+
+def fit_view(made: Any, page: Path) -> list[RenderableType]:
+    """A fit: the one table, and what to do next."""
+    model = shown(str(made.bundle_path))
+    said = Text.assemble(
+        ("Model   ", "dim"), f"{model}\n", ("Report  ", "dim"), f"{shown(str(page))}\n", ("Try     ", "dim"),
+        f"mixtura predict {model} PHOTO.jpg",
+    )  # fmt: skip
+    return [evaluation_view(made.evaluation, f"Fitted in {duration(made.seconds)}"), said]
+
+
+def extract_record(made: Any, store: Path) -> dict[str, Any]:
+    """An extraction: where the features are, and what was left out."""
+    return {
+        "store": store,
+        "done": made.done,
+        "skipped": made.skipped,
+        "seconds": made.seconds,
+        "problems": [problem_record(problem) for problem in made.problems],
+    }
+
+
+def extract_view(made: Any, store: Path) -> list[RenderableType]:
+    """An extraction in two lines, and the first problems."""
+    rate = f", {made.done / made.seconds:.0f} per second" if made.done and made.seconds > 0 else ""
+    said = f"{made.done} computed in {duration(made.seconds)}{rate}; {made.skipped} were there already."
+    views: list[RenderableType] = [Text(said), *problems_view(made.problems)]
+    return [*views, Text.assemble(("Features  ", "dim"), shown(str(store)))]
+
+
+def problems_view(problems: Sequence[Any]) -> list[RenderableType]:
+    """What was left out: how many, and the first with their reasons."""
+    if not problems:
+        return []
+    lines = [f"{len(problems)} could not be used and were left out:"]
+    lines += [f"  {shown(problem.source)}: {one_line(problem.message)}" for problem in problems[:PROBLEMS_SHOWN]]
+    if len(problems) > PROBLEMS_SHOWN:
+        lines.append(f"  and {len(problems) - PROBLEMS_SHOWN} more (all of them with --json)")
+    return [Text("\n".join(lines), style="yellow")]
+
+
+def problem_record(problem: Any) -> dict[str, Any]:
+    """A file that could not be used."""
+    return {"source": problem.source, "reason": problem.reason, "message": problem.message}
+
+
+def is_problem(answer: Any) -> bool:
+    """Whether an answer says that the photo could not be read."""
+    return not isinstance(answer, Decision)
+
+
+def answer_record(answer: Any) -> dict[str, Any]:
+    """A decision, or ``{"id": ..., "error": ...}`` for a photo that could not be read."""
+    if is_problem(answer):
+        return {"id": answer.source, "error": {"reason": answer.reason, "message": answer.message}}
+    return answer.to_dict()
+
+
+def answer_line(answer: Any) -> str:
+    """File, verdict, label, probability and typicality, with tabs between; ``error`` and the reason if unreadable."""
+    if is_problem(answer):
+        return f"{shown(answer.source)}\terror\t{answer.reason}"
+    numbers = f"{answer.probability:.4f}\t{answer.typicality:.4f}"
+    return f"{shown(answer.id)}\t{answer.verdict}\t{shown(answer.label)}\t{numbers}"
+
+
+def answers_view(answers: Sequence[Any]) -> list[RenderableType]:
+    """One row a photo, and a count of the verdicts where there are many."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Photo", overflow="fold")
+    table.add_column("Verdict", no_wrap=True)
+    table.add_column("Class", overflow="fold")
+    table.add_column("Prob.", justify="right", no_wrap=True)
+    table.add_column("Typical", justify="right", no_wrap=True)
+    table.add_column("Why", overflow="fold")
+    for answer in answers:
+        table.add_row(*_answer_row(answer))
+    if len(answers) < 2:
+        return [table]
+    counts: dict[str, int] = {}
+    for answer in answers:
+        verdict = "unreadable" if is_problem(answer) else answer.verdict
+        counts[verdict] = counts.get(verdict, 0) + 1
+    return [table, Text(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), style="dim")]
+
+
+def checks_view(checks: Iterable[Any]) -> Table:
+    """What the doctor found, with advice below what is not well."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("", "Checked", "Found"):
+        table.add_column(name, overflow="fold")
+    for check in checks:
+        found = check.detail if check.status == "ok" or not check.advice else f"{check.detail} {check.advice}"
+        table.add_row(_word(check.status), check.name, Text(one_line(found)))
+    return table
+
+
+def sets_view(sets: Mapping[str, Any]) -> Table:
+    """The public sets by name."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Name", no_wrap=True)
+    table.add_column("What it is", overflow="fold")
+    for name, about in sets.items():
+        table.add_row(name, Text(one_line(str(about))))
+    return table
+
+
+def written(path: Path) -> Text:
+    """Where something was written."""
+    return Text.assemble(("Written  ", "dim"), shown(str(path)))
+
+
+def _answer_row(answer: Any) -> tuple[RenderableType, ...]:
+    if is_problem(answer):
+        return Text(shown(answer.source)), Text("unreadable", "red"), "-", "-", "-", Text(one_line(answer.message))
+    return (
+        Text(shown(answer.id)),
+        _word(answer.verdict),
+        Text(shown(answer.label)),
+        percent(answer.probability),
+        percent(answer.typicality),
+        Text(one_line(answer.sentence)),
+    )
+
+
+def _word(word: str) -> Text:
+    return Text(word, STYLES.get(word, ""))
+
+
+def _between(interval: Interval | None) -> str:
+    return f"{percent(interval.low)} to {percent(interval.high)}" if interval else ""
+
+
+def _interval_record(interval: Interval) -> dict[str, Any]:
+    return {"value": interval.value, "low": interval.low, "high": interval.high, "count": interval.count}
