@@ -50,7 +50,7 @@ def split_name(name: str) -> tuple[str, dict[str, Any]]:
     ('lite0', {})
     >>> split_name("timm:resnet18")
     ('timm', {'model': 'resnet18'})
-    >>> split_name("timm:resnet18@r.safetensors")["weights"].name
+    >>> split_name("timm:resnet18@r.safetensors")[1]["weights"].name
     'r.safetensors'
     """
     if name != "timm" and not name.startswith("timm:"):

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import torch
 from jaxtyping import Float, Num, UInt8
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mixtura.encoders.protocol import (
@@ -56,10 +54,11 @@ class Timm:
         timm = import_timm()
         self.name = f"timm:{model}"
         self.device = checked_device(device)
-        network = _create(model, size, weights)
+        side = None if size is None else checked_size(size, default=size)
+        network = _create(model, side, weights)
         data = timm.data.resolve_model_data_config(network)
-        if size is not None:
-            data["input_size"] = (3, checked_size(size, default=0), size)
+        if side is not None:
+            data["input_size"] = (3, side, side)
         self._prepare: Callable[[Image.Image], Any] = timm.data.create_transform(**data, use_prefetcher=True)
         height, width = data["input_size"][1:]
         self.draft = 2 * max(height, width)
@@ -79,7 +78,7 @@ class Timm:
 
     def prepare(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
         """The photo resized and cropped as the network wants it, as bytes."""
-        return torch.from_numpy(self._prepare(image if image.mode == "RGB" else image.convert("RGB")))
+        return torch.as_tensor(self._prepare(image if image.mode == "RGB" else image.convert("RGB")))
 
     @torch.inference_mode()
     def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
@@ -127,7 +126,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         return dict(models.load_state_dict(str(path), weights_only=True))
     except OSError as error:
         raise NoInput(f"The weights {path} are missing or unreadable. Check the path.") from error
-    except (RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError, ValueError, AttributeError) as error:
+    except Exception as error:  # a damaged or hostile file may raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path} is no weight file: {reason}. Give a .safetensors file of the network.") from error
 

@@ -6,7 +6,6 @@ belong together.
 
 import csv
 import hashlib
-import pickle
 import unicodedata
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -67,7 +66,9 @@ def from_npz(
         for name in [embedding] if label is None else [embedding, label]:
             if name not in archive.files:
                 raise DataError(f"{path} has no array {name!r}. It has: {', '.join(archive.files)}.")
-        extra = {name: _member(archive, name, path) for name in (*_TEXT, "weight") if name in archive.files}
+        extra: dict[str, Any] = {
+            name: _member(archive, name, path) for name in (*_TEXT, "weight") if name in archive.files
+        }
         extra["label"] = None if label is None else _member(archive, label, path)
         return _assemble(_member(archive, embedding, path), extra, path.name, encoder, split)
 
@@ -149,7 +150,7 @@ def _assemble(embedding: np.ndarray, extra: Mapping[str, Any], name: str, encode
         )
     matrix = np.ascontiguousarray(embedding, dtype=np.float32)
     count = len(matrix)
-    text = {column: _text(extra.get(column), count, column, name) for column in _TEXT}
+    text: dict[str, Any] = {column: _text(extra.get(column), count, column, name) for column in _TEXT}
     numbered = [f"{name}#{row}" for row in range(count)]
     text["id"] = numbered if extra.get("id") is None else _present(text["id"], "id", name)
     text["source"] = numbered if extra.get("source") is None else _present(text["source"], "source", name)
@@ -157,8 +158,7 @@ def _assemble(embedding: np.ndarray, extra: Mapping[str, Any], name: str, encode
     weight = np.ones(count) if extra.get("weight") is None else np.asarray(extra["weight"], dtype=np.float64)
     digest = [hashlib.sha256(row.tobytes()).hexdigest() for row in matrix]
     identity = {"name": f"imported:{encoder}", "weights": "unknown", "preprocessing": "unknown", "dtype": "float32"}
-    columns: dict[str, Any] = dict(text)
-    return to_features(Rows(embedding=matrix, weight=weight, sha256=digest, **columns), identity)
+    return to_features(Rows(embedding=matrix, weight=weight, sha256=digest, **text), identity)
 
 
 def _text(values: Any, count: int, column: str, name: str) -> list[str | None]:
@@ -175,11 +175,11 @@ def _string(entry: Any) -> str:
     return entry.decode() if isinstance(entry, bytes) else str(entry)
 
 
-def _present(values: Sequence[str | None], column: str, name: str) -> list[str | None]:
+def _present(values: Sequence[str | None], column: str, name: str) -> list[str]:
     missing = sum(value is None for value in values)
     if missing:
         raise StoreError(f"{name} has {missing} rows without {column!r}. Fill the column, or leave it out.")
-    return list(values)
+    return [value for value in values if value is not None]
 
 
 def _load(path: Path) -> Any:
@@ -202,7 +202,7 @@ def _load_array(path: Path) -> np.ndarray:
 def _member(archive: Any, name: str, path: Path) -> np.ndarray:
     try:
         return archive[name]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise DataError(
             f"Array {name!r} of {path} cannot be read: {error}. Save it again, as plain numbers."
         ) from error
@@ -247,7 +247,7 @@ def _vector(path: Path) -> Float[np.ndarray, " D"]:
             value = torch.load(path, weights_only=True, map_location="cpu")
     except FileNotFoundError as error:
         raise NoInput(f"{path} does not exist, but the label list names it. Check the list and the folder.") from error
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged or hostile file may raise anything
         raise DataError(
             f"{path} is refused: it holds more than a tensor, or is damaged. Save plain tensors."
         ) from error
@@ -259,7 +259,7 @@ def _vector(path: Path) -> Float[np.ndarray, " D"]:
 
 
 def _numpy_allowed() -> AbstractContextManager[Any]:
-    """DGMMC saved rows of NumPy arrays; these are the constructors that such a file names, and they only make arrays."""
+    """DGMMC saved rows of NumPy arrays; such a file names these constructors, and they only make arrays."""
     multiarray: Any = np._core.multiarray  # pyright: ignore[reportAttributeAccessIssue]
     rebuild = multiarray._reconstruct
     kinds = [type(np.dtype(kind)) for kind in ("float16", "float32", "float64")]

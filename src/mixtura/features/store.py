@@ -129,8 +129,9 @@ class FeatureStore:
         if fingerprint(identity) != self.fingerprint:
             ours = f"{self.identity.get('name')!r} ({self.fingerprint[:12]})"
             theirs = f"{identity.get('name')!r} ({fingerprint(identity)[:12]})"
+            how = differences(self.identity, identity)
             raise FingerprintMismatch(
-                f"{self.path} holds features of encoder {ours}, not of {theirs}: {differences(self.identity, identity)}. "
+                f"{self.path} holds features of encoder {ours}, not of {theirs}: {how}. "
                 "Use the same encoder, or extract into a new folder."
             )
 
