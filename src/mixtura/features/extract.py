@@ -9,11 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from PIL import Image
 from torch import Tensor
 
@@ -22,47 +22,85 @@ from mixtura.features.records import Rows, Unreadable
 from mixtura.features.store import FeatureStore
 
 
+@runtime_checkable
 class Describes(Protocol):
-    """What extraction reads of an item."""
+    """What extraction reads of an item: any record with these fields."""
 
     @property
-    def id(self) -> str: ...  # noqa: D102
+    def id(self) -> str:
+        """Its name, unique in the data set."""
+        ...
+
     @property
-    def source(self) -> str: ...  # noqa: D102
+    def source(self) -> str:
+        """What people are shown."""
+        ...
+
     @property
-    def label(self) -> str | None: ...  # noqa: D102
+    def label(self) -> str | None:
+        """Its class."""
+        ...
+
     @property
-    def superlabel(self) -> str | None: ...  # noqa: D102
+    def superlabel(self) -> str | None:
+        """Its superclass."""
+        ...
+
     @property
-    def group(self) -> str | None: ...  # noqa: D102
+    def group(self) -> str | None:
+        """Items of one group stay on one side of a split."""
+        ...
+
     @property
-    def split(self) -> str | None: ...  # noqa: D102
+    def split(self) -> str | None:
+        """Train, val or test, where that is given."""
+        ...
+
     @property
-    def weight(self) -> float: ...  # noqa: D102
+    def weight(self) -> float:
+        """Its sample weight, at least 0."""
+        ...
 
 
+@runtime_checkable
 class Photos(Protocol):
     """What extraction needs of a data set; ``image`` and ``digest`` are called from several threads."""
 
     @property
-    def items(self) -> Sequence[Describes]: ...  # noqa: D102
+    def items(self) -> Sequence[Describes]:
+        """The items, in a fixed order."""
+        ...
 
-    def image(self, index: int, *, draft: int | None = None) -> Image.Image: ...  # noqa: D102
+    def image(self, index: int, *, draft: int | None = None) -> Image.Image:
+        """The photo as RGB; a JPEG may be reduced while it is decoded, to no side below ``draft`` pixels."""
+        ...
 
-    def digest(self, index: int) -> str: ...  # noqa: D102
+    def digest(self, index: int) -> str:
+        """The SHA-256 (hex) of the photo's bytes."""
+        ...
 
 
+@runtime_checkable
 class Encodes(Protocol):
     """What extraction needs of an encoder."""
 
     @property
-    def identity(self) -> dict[str, str]: ...  # noqa: D102
+    def identity(self) -> dict[str, str]:
+        """What the encoder is."""
+        ...
+
     @property
-    def draft(self) -> int | None: ...  # noqa: D102
+    def draft(self) -> int | None:
+        """The ``draft`` to read photos with."""
+        ...
 
-    def prepare(self, image: Image.Image) -> Tensor: ...  # noqa: D102
+    def prepare(self, image: Image.Image) -> Num[Tensor, "3 H W"]:
+        """One photo as a tensor; called from several threads."""
+        ...
 
-    def encode(self, batch: Tensor) -> Tensor: ...  # noqa: D102
+    def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+        """The vectors of a batch, on the CPU."""
+        ...
 
 
 @dataclass(frozen=True)

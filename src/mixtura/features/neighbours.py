@@ -11,7 +11,7 @@ _QUERIES, _BASES = 1024, 16_384  # one block of similarities: 64 MB in float32
 
 
 def knn(
-    query: Float[Tensor, "N D"], base: Float[Tensor, "M D"], k: int
+    query: Float[Tensor, "N D"], base: Float[Tensor, "M E"], k: int
 ) -> tuple[Float[Tensor, "N K"], Int[Tensor, "N K"]]:
     """The ``k`` rows of ``base`` with the greatest cosine to each row of ``query``, nearest first.
 
@@ -37,7 +37,10 @@ def knn(
 
 
 def _unit(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    return normalize(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x, dim=1)
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    # First to a largest entry of 1, so that the squares of very small or large numbers stay in range.
+    largest = x.abs().amax(dim=1, keepdim=True) if x.shape[1] else x.sum(dim=1, keepdim=True)
+    return normalize(x / torch.where(largest > 0, largest, 1), dim=1)
 
 
 def _nearest(

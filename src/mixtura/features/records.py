@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -11,6 +11,8 @@ from mixtura.errors import NonFinite, StoreError, WrongDimension
 from mixtura.identity import fingerprint
 
 COLUMNS = ("id", "source", "label", "superlabel", "group", "split", "weight", "sha256")
+
+R = TypeVar("R", bound="Rows")
 
 
 @dataclass(frozen=True)
@@ -67,18 +69,18 @@ class Rows:
         place: dict[str | None, int] = {name: index for index, name in enumerate(classes)}
         return np.array([place.get(label, -1) for label in self.label], dtype=np.int64)
 
-    def select(self, rows: Bool[np.ndarray, " N"] | Int[np.ndarray, " M"] | Sequence[int]) -> Self:
+    def select(self: R, rows: Bool[np.ndarray, " N"] | Int[np.ndarray, " M"] | Sequence[int]) -> R:
         """The rows of a mask, or of indices in their order."""
         chosen = np.asarray(rows)
         index = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         lists = {name: [getattr(self, name)[i] for i in index.tolist()] for name in COLUMNS if name != "weight"}
         return replace(self, embedding=self.embedding[index], weight=self.weight[index], **lists)
 
-    def select_split(self, split: str) -> Self:
+    def select_split(self: R, split: str) -> R:
         """The rows of one split."""
         return self.select(np.array([own == split for own in self.split], dtype=bool))
 
-    def select_ids(self, ids: Sequence[str]) -> Self:
+    def select_ids(self: R, ids: Sequence[str]) -> R:
         """The rows of ``ids``, in that order.
 
         Raises:
@@ -92,11 +94,11 @@ class Rows:
             )
         return self.select(np.array([place[id] for id in ids], dtype=np.int64))
 
-    def with_split(self, split: Mapping[str, str | None]) -> Self:
+    def with_split(self: R, split: Mapping[str, str | None]) -> R:
         """The same rows with the split that ``split`` gives to their ids; rows it does not name keep theirs."""
         return replace(self, split=[split.get(id, own) for id, own in zip(self.id, self.split, strict=True)])
 
-    def validate(self, dimension: int | None = None) -> Self:
+    def validate(self: R, dimension: int | None = None) -> R:
         """The rows themselves, once every number is finite and the width is right.
 
         Raises:
