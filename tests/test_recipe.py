@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mixtura.datasets.split import SHARES
 from mixtura.errors import MixturaError, NoInput, RecipeError
 from mixtura.features import PROJECTIONS
 from mixtura.names import find
@@ -203,6 +204,10 @@ def test_every_projection_takes_exactly_the_options_that_recipes_know():
         taken = set(inspect.signature(find(PROJECTIONS, name).fit).parameters) - {"x", "labels"}
         assert STEP_OPTIONS[name] == taken, name
     assert set(STEP_OPTIONS) == set(PROJECTIONS)
+
+
+def test_the_default_split_is_that_of_the_datasets():
+    assert Recipe().split.shares == SHARES
 
 
 def test_every_key_has_a_description():

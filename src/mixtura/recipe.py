@@ -146,7 +146,7 @@ class DecisionSection(Section):
 class SplitSection(Section):
     """How items without a given split are shared out."""
 
-    shares: tuple[Share, Share, Share] = Field(default=(0.6, 0.2, 0.2), description="train, validation and test")
+    shares: tuple[Share, Share, Share] = Field(default=(0.7, 0.15, 0.15), description="train, validation and test")
     seed: Seed = Field(default=0, description="seed of the draw")
     file: Location | None = Field(
         default=None, description="split file to use; default: split.csv in the output folder"

@@ -11,9 +11,10 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from rich.console import Console
 
 from mixtura.cli.output import console_for
-from mixtura.cli.views import weakest
+from mixtura.cli.views import answers_view, weakest
 from mixtura.tasks.doctor import Check
 
 
@@ -42,7 +43,7 @@ def pages(task):
         return path
 
     task("mixtura.report.page", write_report=write_report)
-    task("mixtura.tasks.thumbnails", thumbnails=lambda model: lambda id: None)
+    task("mixtura.tasks.thumbnails", thumbnails=lambda model, data: lambda id: None)
     return written
 
 
@@ -132,6 +133,18 @@ def test_predict_answers_for_every_photo_and_ends_with_66_if_one_is_unreadable(m
     lines = mixtura("predict", "shop", "a.jpg", "-q").out.splitlines()
     assert lines[0].split("\t") == ["a.jpg", "match", "apple", "0.9870", "0.4000"]
     assert lines[1].split("\t") == ["b.jpg", "error", "truncated"]
+
+
+def test_a_narrow_terminal_gets_the_sentences_below_the_table(decision, unreadable):
+    def printed(width):
+        console = Console(width=width, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(*answers_view([decision("inbox/a.jpg"), unreadable]))
+        return [line.rstrip() for line in capture.get().splitlines()]
+
+    assert "a.jpg  Looks like apple." in printed(80)
+    assert not any("Why" in line for line in printed(80))
+    assert any(line.endswith("Looks like apple.") and "98.7 %" in line for line in printed(140))
 
 
 def test_an_unknown_item_is_an_answer_and_no_error(mixtura, task, decision):

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from mixtura.recipe import DataSection
 from mixtura.tasks.records import Evaluation
 
 
-def write_page(model: Path, evaluation: Evaluation, path: Path | None = None) -> Path:
-    """Write the report beside the model, or to ``path``; returns where it is.
+def write_page(model: Path, evaluation: Evaluation, path: Path | None = None, data: DataSection | None = None) -> Path:
+    """Write the report beside the model, or to ``path``; ``data`` is what was tested on, if not the model's own.
 
     Raises:
         CannotWrite, OutOfSpace: the page cannot be written.
@@ -15,4 +16,4 @@ def write_page(model: Path, evaluation: Evaluation, path: Path | None = None) ->
     from mixtura.tasks.thumbnails import thumbnails
 
     target = path or model / "report.html"
-    return write_report(evaluation, target, title=model.resolve().name, thumbnails=thumbnails(model))
+    return write_report(evaluation, target, title=model.resolve().name, thumbnails=thumbnails(model, data))

@@ -29,8 +29,9 @@ def report(out: Output, model: Model, data: TestData = None, output: PageFile = 
     from mixtura.cli.page import write_page
     from mixtura.tasks.evaluate import run
 
-    evaluation = run(model, section_of(data, label))
-    page = write_page(model, evaluation, output)
+    section = section_of(data, label)
+    evaluation = run(model, section)
+    page = write_page(model, evaluation, output, section)
     out.result(
         views.evaluation_record(evaluation) | {"report": page},
         [str(page)],

@@ -1,12 +1,13 @@
 """Records as people read them (tables), as programs read them (JSON-ready values) and as scripts read them (lines)."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -35,6 +36,8 @@ SUMMARY = (
 
 WEAKEST = 3
 PROBLEMS_SHOWN = 5
+WIDE = 110
+"""Columns from which a table has room for whole sentences."""
 
 
 def percent(share: float) -> str:
@@ -161,22 +164,36 @@ def answer_line(answer: Any) -> str:
 
 def answers_view(answers: Sequence[Any]) -> list[RenderableType]:
     """One row a photo, and a count of the verdicts where there are many."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("Photo", overflow="fold")
-    table.add_column("Verdict", no_wrap=True)
-    table.add_column("Class", overflow="fold")
-    table.add_column("Prob.", justify="right", no_wrap=True)
-    table.add_column("Typical", justify="right", no_wrap=True)
-    table.add_column("Why", overflow="fold")
-    for answer in answers:
-        table.add_row(*_answer_row(answer))
     if len(answers) < 2:
-        return [table]
-    counts: dict[str, int] = {}
-    for answer in answers:
-        verdict = "unreadable" if is_problem(answer) else answer.verdict
-        counts[verdict] = counts.get(verdict, 0) + 1
-    return [table, Text(", ".join(f"{count} {verdict}" for verdict, count in counts.items()), style="dim")]
+        return [AnswersTable(answers)]
+    counts = Counter("unreadable" if is_problem(answer) else answer.verdict for answer in answers)
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return [AnswersTable(answers), Text(said, style="dim")]
+
+
+class AnswersTable:
+    """One row a photo; where the terminal is narrow, the sentences stand below the table instead of in it."""
+
+    def __init__(self, answers: Sequence[Any]) -> None:
+        self.answers = answers
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
+        """The table for the width at hand."""
+        wide = options.max_width >= WIDE
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("Photo", overflow="fold")
+        table.add_column("Verdict", no_wrap=True)
+        table.add_column("Class", overflow="fold")
+        table.add_column("Prob.", justify="right", no_wrap=True)
+        table.add_column("Typical", justify="right", no_wrap=True)
+        if wide:
+            table.add_column("Why", overflow="fold")
+        for answer in self.answers:
+            table.add_row(*_answer_row(answer)[: len(table.columns)])
+        yield table
+        if not wide:
+            for answer in self.answers:
+                yield _answer_sentence(answer)
 
 
 def checks_view(checks: Iterable[Any]) -> Table:
@@ -216,6 +233,11 @@ def _answer_row(answer: Any) -> tuple[RenderableType, ...]:
         percent(answer.typicality),
         Text(one_line(answer.sentence)),
     )
+
+
+def _answer_sentence(answer: Any) -> Text:
+    name, sentence = (answer.source, answer.message) if is_problem(answer) else (answer.id, answer.sentence)
+    return Text.assemble((f"{shown(Path(name).name)}  ", "bold"), one_line(sentence))
 
 
 def _word(word: str) -> Text:

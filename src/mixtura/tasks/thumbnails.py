@@ -1,0 +1,73 @@
+"""Small pictures of items by id, for the report."""
+
+import io
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mixtura.datasets import DATASETS
+from mixtura.errors import BadImage, MixturaError
+from mixtura.names import find
+from mixtura.recipe import DataSection, load_recipe
+
+RECIPE = "recipe.yaml"
+"""Where a model folder keeps the resolved recipe that made it."""
+
+SIDE, QUALITY = 112, 80
+"""Longest side in pixels, and JPEG quality in percent."""
+
+
+def thumbnails(model: Path, data: DataSection | None = None) -> Callable[[str], bytes | None]:
+    """From an item's id to a small JPEG; ``None`` where the item or its photo is no longer there.
+
+    Looks in ``data``, if an evaluation was made on other data, and in the data that the model was made of. Nothing is
+    read before the first picture is asked for, and data that cannot be read any more costs only the pictures.
+    """
+
+    @cache
+    def places() -> dict[str, tuple[Any, int]]:
+        found: dict[str, tuple[Any, int]] = {}
+        for dataset in _datasets(model, data):
+            for index, item in enumerate(dataset.items):
+                found.setdefault(item.id, (dataset, index))
+        return found
+
+    def thumbnail(id: str) -> bytes | None:
+        if id not in places():
+            return None
+        dataset, index = places()[id]
+        try:
+            return shrink(dataset.image(index, draft=SIDE))
+        except BadImage:
+            return None
+
+    return thumbnail
+
+
+def shrink(image: Image.Image) -> bytes:
+    """The picture as a JPEG of at most :data:`SIDE` pixels a side."""
+    small = image.convert("RGB")
+    small.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
+    target = io.BytesIO()
+    small.save(target, "JPEG", quality=QUALITY)
+    return target.getvalue()
+
+
+def _datasets(model: Path, data: DataSection | None) -> Iterator[Any]:
+    for section in (data, _section_of(model)):
+        if section is None or section.kind == "features":
+            continue
+        try:
+            yield find(DATASETS, section.kind)(section.root)
+        except MixturaError:
+            continue  # moved or deleted since
+
+
+def _section_of(model: Path) -> DataSection | None:
+    try:
+        return load_recipe(model / RECIPE).data
+    except MixturaError:
+        return None
