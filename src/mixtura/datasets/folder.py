@@ -14,8 +14,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mixtura.datasets.items import Dataset, Item, Problem
-from mixtura.datasets.listing import SPLIT_NAMES, read_list
+from mixtura.datasets.items import Dataset, Item, Problem, to_split
+from mixtura.datasets.listing import read_list
 from mixtura.datasets.paths import readable, to_id, to_label
 from mixtura.errors import NoInput
 
@@ -62,9 +62,8 @@ def _split_folders(root: Path) -> dict[Path, str | None]:
     if (root / LIST).is_file():
         return {root: None}
     folders = [entry for entry in _entries(root) if _is_dir(entry)]
-    if folders and all(entry.name.lower() in SPLIT_NAMES for entry in folders):
-        return {Path(entry.path): SPLIT_NAMES[entry.name.lower()] for entry in folders}
-    return {root: None}
+    parts = {Path(entry.path): to_split(entry.name) for entry in folders}
+    return parts if parts and all(parts.values()) else {root: None}
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:

@@ -4,15 +4,27 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 import numpy as np
+from jaxtyping import Int
 from PIL import Image
 
 from mixtura.datasets.decode import Payload, decode, read_bytes
 from mixtura.errors import DataError, LabelError
 
 SPLITS = ("train", "val", "test")
+_ALSO_CALLED = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+
+
+def to_split(name: str) -> str | None:
+    """Which of :data:`SPLITS` a folder or column means, or ``None``.
+
+    >>> to_split("Validation"), to_split("fold1")
+    ('val', None)
+    """
+    plain = name.strip().lower()
+    split = _ALSO_CALLED.get(plain, plain)
+    return split if split in SPLITS else None
 
 
 @dataclass(frozen=True)
@@ -97,11 +109,11 @@ class Dataset:
             data = read_bytes(item.payload, name=item.source)
         return hashlib.sha256(data).hexdigest()
 
-    def subset(self, indices: Iterable[int]) -> Self:
+    def subset(self, indices: Iterable[int] | Int[np.ndarray, " M"]) -> "Dataset":
         """The items at ``indices``, in that order; the problems stay."""
         return replace(self, items=tuple(self.items[int(index)] for index in indices))
 
-    def at_level(self, level: str) -> Self:
+    def at_level(self, level: str) -> "Dataset":
         """The same items labeled at a level: ``fine`` keeps the labels, ``coarse`` takes the superlabels instead.
 
         Raises:

@@ -10,21 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mixtura.datasets.items import Dataset, Item, Problem
+from mixtura.datasets.items import SPLITS, Dataset, Item, Problem, to_split
 from mixtura.datasets.paths import readable, to_id, to_label
 from mixtura.errors import DataError, NoInput
 from mixtura.names import nearest
 
 COLUMNS = ("file_name", "label", "superclass", "group", "split", "weight")
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 def load(root: Path, *, photos: Path | None = None, label: str = "fine") -> Dataset:
@@ -143,7 +134,7 @@ def _item(row: _Row, name: str, path: Path, split: str | None) -> Item:
         id=to_id(name),
         source=readable(name),
         payload=path,
-        label=to_label(values["label"]) if "label" in values else None,
+        label=to_label(values.get("label", "")) or None,
         superlabel=to_label(superclass) if superclass else None,
         group=readable(group) if group else None,
         split=_split(row) or split,
@@ -153,9 +144,10 @@ def _item(row: _Row, name: str, path: Path, split: str | None) -> Item:
 
 def _split(row: _Row) -> str | None:
     given = row.values.get("split")
-    if given and given.strip().lower() not in SPLIT_NAMES:
-        raise row.wrong(f"split {readable(given)!r} is unknown. {nearest(given, ('train', 'val', 'test'))}")
-    return SPLIT_NAMES[given.strip().lower()] if given else None
+    split = to_split(given) if given else None
+    if given and split is None:
+        raise row.wrong(f"split {readable(given)!r} is unknown. {nearest(given, SPLITS)}")
+    return split
 
 
 def _weight(row: _Row) -> float:

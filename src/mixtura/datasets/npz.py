@@ -10,14 +10,14 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BufferedIOBase
 from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from mixtura.datasets.items import SPLITS, Dataset, Item
-from mixtura.datasets.listing import SPLIT_NAMES
+from mixtura.datasets.items import SPLITS, Dataset, Item, to_split
 from mixtura.datasets.paths import readable, to_id, to_label
 from mixtura.errors import DataError, NoInput
 
@@ -56,7 +56,7 @@ def _items(path: Path, split: str | None) -> list[Item]:
     labels = _named(path, arrays, "y", "classes", count)
     coarse = _named(path, arrays, "coarse", "coarse_classes", count) if "coarse" in arrays else [None] * count
     groups = _column(path, arrays, "group", count)
-    splits = [SPLIT_NAMES.get(given, split) if given else split for given in _column(path, arrays, "split", count)]
+    splits = [(given and to_split(given)) or split for given in _column(path, arrays, "split", count)]
     common = Item(id="", source="", payload=b"", label=None)
     return [
         replace(
@@ -143,7 +143,7 @@ def read_arrays(path: Path) -> Arrays:
         raise _wrong(path, f"is not a readable .npz pack ({error})") from error
 
 
-def _read_array(file: IO[bytes], size: int) -> np.ndarray:
+def _read_array(file: BufferedIOBase | IO[bytes], size: int) -> np.ndarray:
     with file:
         version = np.lib.format.read_magic(file)
         header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)

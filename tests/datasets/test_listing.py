@@ -1,0 +1,101 @@
+import pytest
+from PIL import Image
+
+from mixtura.datasets.listing import load
+from mixtura.errors import DataError, NoInput
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("1.png", "2.png", "sub/3.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "photos" / name)
+    return tmp_path / "photos"
+
+
+def read(photos, text, encoding="utf-8"):
+    path = photos.parent / "list.csv"
+    path.write_bytes(text.encode(encoding))
+    return load(path, photos=photos)
+
+
+def test_all_columns(photos):
+    data = read(
+        photos,
+        "file_name,label,price,superclass,group,split,weight\n"
+        "1.png,pin,3,metal,p1,Train,2.5\nsub/3.png, cafe\u0301 ,,,,,\n2.png, ,,,,validation,0\n",
+    )
+    one, three, two = data.items
+    assert (one.label, one.superlabel, one.group, one.split, one.weight) == ("pin", "metal", "p1", "train", 2.5)
+    assert (three.label, three.superlabel, three.group, three.split, three.weight) == (
+        "caf\u00e9",
+        None,
+        None,
+        None,
+        1.0,
+    )
+    assert (two.label, two.split, two.weight) == (None, "val", 0.0)
+    assert (three.id, three.source) == ("sub/3.png", "sub/3.png")
+    assert data.name == "list"
+    assert data.image(0).size == (4, 4)
+
+
+def test_spreadsheet_habits(photos):
+    assert len(read(photos, '\ufefffile_name,label\r\n"1.png","a, b"\r\n2.png,"say ""x"""\r\n')) == 2
+
+
+def test_paths_are_relative_to_the_list_by_default(photos):
+    (photos / "list.csv").write_text("file_name,label\n1.png,pin\n")
+    assert len(load(photos / "list.csv")) == 1
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/hostname", "sub/../../secret.png", "link.png"])
+def test_nothing_outside_is_read(photos, name):
+    Image.new("RGB", (4, 4)).save(photos.parent / "secret.png")
+    (photos / "link.png").symlink_to(photos.parent / "secret.png")
+    data = read(photos, f"file_name,label\n1.png,pin\n{name},pin\n")
+    assert len(data) == 1
+    assert [(problem.source, problem.reason) for problem in data.problems] == [(name, "outside_root")]
+
+
+@pytest.mark.parametrize("name", ["4.png", "x" * 5000, "loop.png", "a\nb.png"])
+def test_missing_files_are_problems(photos, name):
+    (photos / "loop.png").symlink_to("loop.png")
+    data = read(photos, f'file_name,label\n1.png,pin\n"{name}",pin\n')
+    assert [problem.reason for problem in data.problems] == ["not_a_file"]
+    assert "of list.csv" in data.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "has no column 'file_name'"),
+        ("file,label\n", r"has no column 'file_name' in its first line"),
+        ("file_name,lable\n", "has no column 'label' in its first line. Did you mean 'lable'"),
+        ("file_name,label,label\n", "a column occurs twice"),
+        ("file_name,label\n1.png,pin\n,pin\n", "line 3: has no file_name"),
+        ("file_name,label\n1.png,pin\n./1.png,pin\n", r"line 3: './1.png' is already on line 2"),
+        ("file_name,label\n1.png,a,b\n", "line 2: holds more fields"),
+        ("file_name,label,weight\n1.png,a,-1\n", "line 2: weight '-1' is not a number >= 0"),
+        ("file_name,label,weight\n1.png,a,nan\n", "line 2: weight 'nan'"),
+        ("file_name,label,weight\n1.png,a,1e999\n", "line 2: weight '1e999'"),
+        ("file_name,label,split\n1.png,a,tset\n", "line 2: split 'tset' is unknown. Did you mean 'test'"),
+        ('file_name,label\n1.png,"a\n', "is not a CSV file"),
+        (f"file_name,label\n1.png,{'x' * 200_000}\n", "is not a CSV file"),
+    ],
+)
+def test_a_wrong_list_is_an_error_that_says_where(photos, text, said):
+    with pytest.raises(DataError, match=said):
+        read(photos, text)
+
+
+def test_another_encoding_is_an_error(photos):
+    with pytest.raises(DataError, match="is not UTF-8 text"):
+        read(photos, "file_name,label\n1.png,caf\u00e9\n", "latin-1")
+
+
+def test_nothing_to_read(photos):
+    with pytest.raises(NoInput, match="cannot be read"):
+        load(photos / "missing.csv")
+    with pytest.raises(NoInput, match="none of its files is in"):
+        read(photos, "file_name,label\n9.png,pin\n")
