@@ -1,0 +1,227 @@
+"""MixtureClassifier: scikit-learn's contract, its discriminant analyses as oracles, and exact addition of batches."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.covariance import OAS
+from sklearn.datasets import load_digits
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from mixtura.core import FAMILIES
+from mixtura.errors import LabelError
+from mixtura.sklearn import MixtureClassifier
+
+ADDITIVE = ["spherical", "diagonal", "tied", "full"]
+EXACT = {"shrinkage": 0.0, "floor": 0.0}
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    rng = np.random.default_rng(0)
+    y = rng.choice(["bolt", "nut", "pin"], 400, p=[0.5, 0.3, 0.2])
+    shift = {"bolt": 0.0, "nut": 1.5, "pin": -1.0}
+    X = np.stack([rng.normal(shift[c], 1 + 0.2 * abs(shift[c]), 6) for c in y]) @ rng.normal(size=(6, 6))
+    return X, y
+
+
+@parametrize_with_checks(
+    [
+        MixtureClassifier(),
+        *(MixtureClassifier(family=family) for family in FAMILIES),
+        MixtureClassifier(components="auto"),
+        MixtureClassifier(family="diagonal", components=2),
+    ]
+)
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+def assert_same(ours, theirs, X):
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(ours.predict_log_proba(X), theirs.predict_log_proba(X), rtol=1e-7, atol=1e-9)
+    assert np.array_equal(ours.predict(X), theirs.predict(X))
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3])
+def test_tied_equals_linear_discriminant_analysis(blobs, shrinkage):
+    X, y = blobs
+    ours = MixtureClassifier("tied", shrinkage=shrinkage, floor=0.0).fit(X, y)
+    for solver in ("lsqr", "eigen"):
+        oracle = LinearDiscriminantAnalysis(solver=solver, shrinkage=shrinkage).fit(X, y)
+        np.testing.assert_allclose(ours.mixture_.mean.numpy(), oracle.means_, atol=1e-9)
+        np.testing.assert_allclose(ours.mixture_.covariance.dense(3, 6)[0].numpy(), oracle.covariance_, atol=1e-9)
+        assert_same(ours, oracle, X)
+
+
+@pytest.mark.parametrize("priors", [None, [0.2, 0.2, 0.6]])
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3])
+def test_full_equals_quadratic_discriminant_analysis(blobs, shrinkage, priors):
+    X, y = blobs
+    ours = MixtureClassifier("full", shrinkage=shrinkage, floor=0.0, priors=priors).fit(X, y)
+    assert_same(ours, QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage, priors=priors).fit(X, y), X)
+
+
+def test_diagonal_equals_naive_bayes(blobs):
+    X, y = blobs
+    assert_same(MixtureClassifier("diagonal", **EXACT).fit(X, y), GaussianNB(var_smoothing=0.0).fit(X, y), X)
+
+
+def test_automatic_shrinkage_is_the_oracle_approximating_one(blobs):
+    X, y = blobs
+    ours = MixtureClassifier("tied").fit(X, y)
+    centered = X - np.stack([X[y == c].mean(0) for c in ["bolt", "nut", "pin"]])[np.unique(y, return_inverse=True)[1]]
+    sub = centered[: len(X) - 3] * np.sqrt(1 + 3 / (len(X) - 3))  # N - C rows with nearly the same covariance
+    assert ours.plan_.prior.identity == pytest.approx(OAS(assume_centered=True).fit(sub).shrinkage_, rel=0.05)
+    few = MixtureClassifier("tied").fit(X[:20], y[:20])
+    assert few.plan_.prior.identity > ours.plan_.prior.identity
+
+
+@pytest.mark.parametrize("family", ADDITIVE)
+@pytest.mark.parametrize("shrinkage", ["auto", 0.1])
+def test_batches_give_exactly_what_all_rows_give(blobs, family, shrinkage):
+    X, y = blobs
+    weight = np.random.default_rng(1).uniform(0.5, 2, len(X))
+    whole = MixtureClassifier(family, shrinkage=shrinkage).fit(X, y, weight)
+    parts = MixtureClassifier(family, shrinkage=shrinkage)
+    for rows in np.array_split(np.argsort(y, kind="stable"), 7):  # classes come one after another
+        parts.partial_fit(X[rows], y[rows], classes=np.unique(y), sample_weight=weight[rows])
+    for key, value in whole.mixture_.state().items():
+        np.testing.assert_allclose(parts.mixture_.state()[key].numpy(), value.numpy(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(parts.predict_proba(X), whole.predict_proba(X), rtol=0, atol=1e-12)
+
+
+def test_partial_fit_follows_fit_and_keeps_unseen_classes_at_zero(blobs):
+    X, y = blobs
+    model = MixtureClassifier("full").fit(X[:200], y[:200]).partial_fit(X[200:], y[200:])
+    np.testing.assert_allclose(model.predict_proba(X), MixtureClassifier("full").fit(X, y).predict_proba(X), atol=1e-12)
+    for priors in (None, [0.25, 0.25, 0.25, 0.25]):
+        some = MixtureClassifier("tied", priors=priors).partial_fit(X, y, classes=["bolt", "nut", "pin", "rivet"])
+        proba = some.predict_proba(X)
+        assert (proba[:, 3] == 0).all()
+        np.testing.assert_allclose(proba.sum(1), 1)
+
+
+def test_partial_fit_says_what_is_wrong(blobs):
+    X, y = blobs
+    with pytest.raises(LabelError, match="pin is not in classes"):
+        MixtureClassifier().partial_fit(X, y, classes=["bolt", "nut"])
+    with pytest.raises(ValueError, match="classes must be passed"):
+        MixtureClassifier().partial_fit(X, y)
+    assert not hasattr(MixtureClassifier("lowrank"), "partial_fit")
+    assert not hasattr(MixtureClassifier(components=2), "partial_fit")
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("components", [1, 2])
+def test_every_family_scores_as_its_density_says(blobs, family, components):
+    X, y = blobs
+    model = MixtureClassifier(family, components, rank=2, random_state=0).fit(X, y)
+    assert model.score(X, y) > 0.75
+    np.testing.assert_allclose(model.predict_proba(X).sum(1), 1)
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), model.predict_proba(X), atol=1e-12)
+    np.testing.assert_allclose(model.score_samples(X), model.mixture_.evidence(torch.from_numpy(X)).numpy(), rtol=1e-12)
+    assert model.mixture_.n_components == 3 * components
+    again = pickle.loads(pickle.dumps(model))
+    assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
+
+
+def test_auto_finds_what_the_data_were_made_with():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 1500)
+    shared = rng.normal(size=(8, 8))
+    tied = rng.normal(size=(1500, 8)) @ shared + 1.5 * y[:, None]
+    assert MixtureClassifier().fit(tied, y).plan_.family == "tied"
+    spreads = rng.uniform(0.2, 2, size=(2, 8))
+    assert MixtureClassifier().fit(rng.normal(size=(1500, 8)) * spreads[y], y).plan_.family != "tied"
+    turned = np.einsum("nd,nde->ne", rng.normal(size=(1500, 8)), rng.normal(size=(2, 8, 8))[y])
+    assert MixtureClassifier().fit(turned, y).plan_.family in ("full", "lowrank")  # rank 16 of 8 is full
+    few = MixtureClassifier().fit(turned[:12], y[:12])
+    assert few.plan_.family == "tied"
+
+
+def test_auto_counts_components_class_by_class():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 600)
+    X = rng.normal(size=(1200, 3)) * 0.3
+    X[y == 1] += np.array([[3, 3, 3], [-3, 3, -3], [3, -3, -3], [-3, -3, 3]])[rng.integers(0, 4, 600)]
+    model = MixtureClassifier("diagonal", components="auto", random_state=0).fit(X, y)
+    assert model.plan_.components == (1, 4)
+    assert model.mixture_.owner.tolist() == [0, 1, 1, 1, 1]
+    assert MixtureClassifier("tied", components="auto").fit(X[:900] * [1, 0, 0], y[:900]).predict(X).shape == (1200,)
+
+
+def test_digits_are_read_by_default():
+    X, y = load_digits(return_X_y=True)
+    train, test, label, truth = train_test_split(X, y, random_state=0, stratify=y)
+    model = MixtureClassifier(random_state=0).fit(train, label)
+    assert model.score(test, truth) > 0.98
+    assert LinearDiscriminantAnalysis().fit(train, label).score(test, truth) < 0.97
+    assert np.array_equal(model.predict(test), clone(model).fit(train, label).predict(test))
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_hard_data_is_taken(family):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(9, 20))  # fewer rows than dimensions
+    X[:, 3] = 1.0  # constant dimension
+    X[4] = X[5]  # repeated row
+    y = np.array([0, 0, 0, 1, 1, 1, 1, 1, 2])  # a class of one row
+    proba = MixtureClassifier(family, rank=2).fit(X, y).predict_proba(X)
+    assert np.isfinite(proba).all()
+    np.testing.assert_allclose(proba.sum(1), 1)
+
+
+@pytest.mark.parametrize("family", ["auto", *FAMILIES])
+def test_float32_stays_float32(blobs, family):
+    X, y = blobs
+    small, large = (MixtureClassifier(family, rank=2, random_state=0).fit(X.astype(t), y) for t in ("f4", "f8"))
+    assert small.predict_proba(X.astype(np.float32)).dtype == np.float32
+    assert small.score_samples(X.astype(np.float32)).dtype == np.float32
+    assert small.sample(4)[0].dtype == np.float32
+    if small.plan_.family == large.plan_.family:  # "auto" splits by content, which differs between the two
+        np.testing.assert_allclose(small.predict_proba(X.astype(np.float32)), large.predict_proba(X), atol=2e-3)
+
+
+def test_samples_come_from_the_classes(blobs):
+    X, y = blobs
+    model = MixtureClassifier("full", random_state=0).fit(X, y)
+    drawn, label = model.sample(20_000)
+    share = [(label == c).mean() for c in model.classes_]
+    np.testing.assert_allclose(share, [(y == c).mean() for c in model.classes_], atol=0.02)
+    np.testing.assert_allclose(drawn[label == "nut"].mean(0), X[y == "nut"].mean(0), atol=0.2)
+    assert model.score(drawn, label) == pytest.approx(model.score(X, y), abs=0.05)
+    with pytest.raises(ValueError, match="n_samples"):
+        model.sample(0)
+
+
+def test_bad_arguments_are_refused(blobs):
+    X, y = blobs
+    with pytest.raises(LabelError, match="two classes at least, got 1 class: bolt"):
+        MixtureClassifier().fit(X[y == "bolt"], y[y == "bolt"])
+    for options in ({"family": "diag"}, {"components": 0}, {"shrinkage": 1.5}, {"rank": 0}, {"floor": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            MixtureClassifier(**options).fit(X, y)
+    for priors in ([0.5, 0.5], [0.5, 0.6, 0.1], [-0.5, 0.5, 1.0]):
+        with pytest.raises(ValueError, match="priors must be 3 probabilities"):
+            MixtureClassifier(priors=priors).fit(X, y)
+    with pytest.raises(NotFittedError):
+        MixtureClassifier().predict(X)
+
+
+def test_pipeline_and_grid_search(blobs):
+    X, y = blobs
+    pipeline = make_pipeline(StandardScaler(), MixtureClassifier("tied"))
+    search = GridSearchCV(
+        pipeline, {"mixtureclassifier__shrinkage": [0.0, 0.9], "mixtureclassifier__family": ["tied", "full"]}, cv=3
+    ).fit(X, y)
+    assert search.best_score_ > 0.75
+    assert search.best_estimator_.predict(X[:3]).shape == (3,)
