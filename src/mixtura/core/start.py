@@ -40,7 +40,7 @@ def from_labels(
     if kind is not LowRank:
         moments = hard(kind, x, labels, mean, weight)
         return _assemble(moments, kind.estimate(moments, floor, prior))
-    covariance = LowRank.principal(x, labels, mean, rank)
+    covariance = LowRank.principal(x, labels, mean, rank, weight)
     moments = hard(kind, x, labels, mean, weight, covariance.lens())
     for _ in range(LOWRANK_STEPS):
         covariance = LowRank.estimate(moments, floor, prior)

@@ -10,6 +10,7 @@ from torch import Tensor
 from mixtura.core import linalg
 from mixtura.core.covariance.diagonal import Diagonal, with_squares
 from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRecord, lost_digits, normal
+from mixtura.core.covariance.tied import Tied
 from mixtura.core.moments import Lens, Moments
 
 TILE = 1 << 20  # numbers of the N x R x K projection held at once
@@ -67,22 +68,33 @@ class LowRank(TensorRecord):
 
     @classmethod
     def principal(
-        cls, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], mean: Float[Tensor, "K D"], rank: int
+        cls,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        mean: Float[Tensor, "K D"],
+        rank: int,
+        weight: Float[Tensor, " N"] | None = None,
     ) -> Self:
         """A start: the principal directions of each label's rows about its mean, the rest as a diagonal."""
         n_components, dimension = mean.shape
         rank = max(1, min(rank, dimension - 1)) if dimension > 1 else 1
         factor = torch.zeros(n_components, dimension, rank, dtype=torch.float64, device=x.device)
         variance = torch.ones(n_components, dimension, dtype=torch.float64, device=x.device)
-        spread = (x.double() - mean[labels]).square().mean().clamp_min(torch.finfo(torch.float32).tiny)
+        counts = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
+        spread = (counts @ (x.double() - mean[labels]).square().mean(1)) / counts.sum()
+        spread = spread.clamp_min(torch.finfo(torch.float32).tiny)
         for k in range(n_components):
-            rows = x[labels == k].double() - mean[k]
-            squares = rows.square().mean(0) if len(rows) > 1 else spread.expand(dimension)
-            if len(rows) > 1:
+            own = labels == k
+            share = counts[own] / counts[own].sum()
+            rows = (x[own].double() - mean[k]) * share.sqrt()[:, None]
+            squares = rows.square().sum(0)
+            if float(squares.sum()) > 0:
                 singular, basis = linalg.svd_right(rows, rank)
-                signal = singular.square() / len(rows)
+                signal = singular.square()
                 noise = (squares.sum() - signal.sum()).clamp_min(0) / max(1, dimension - len(signal))
                 factor[k, :, : len(signal)] = basis * (signal - noise).clamp_min(0).sqrt()
+            else:  # one row, or one row again and again
+                squares = spread.expand(dimension)
             rest = squares - factor[k].square().sum(1)
             variance[k] = torch.maximum(rest, 1e-2 * squares.mean().clamp_min(1e-6 * spread))
         return cls(factor, variance)
@@ -179,6 +191,13 @@ class LowRank(TensorRecord):
             out[rows] += latent[rows] @ self.factor[k].T
         return out
 
+    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Tied:
+        """The average diagonal, the directions of all components and the scatter of the means, as one full matrix."""
+        scaled = torch.cat([self.factor, deviation[:, :, None]], dim=2) * share.sqrt()[:, None, None]
+        columns = scaled.double().permute(1, 0, 2).reshape(deviation.shape[1], -1)
+        total = columns @ columns.T + torch.diag((share[:, None] * self.variance).double().sum(0))
+        return Tied(linalg.cholesky(total)[None].to(self.factor.dtype))
+
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """The matrices written out."""
         return self.factor @ self.factor.mT + torch.diag_embed(self.variance)
@@ -210,4 +229,4 @@ def _tile(
 ) -> Float[Tensor, "N K"]:
     """Log-densities of one tile of rows."""
     seen = torch.addmm(shift, rows, directions).square()
-    return torch.addmm(constant, with_squares(rows), matrix) + 0.5 * seen.view(len(rows), -1, len(constant)).sum(1)
+    return torch.addmm(constant, with_squares(rows), matrix) + 0.5 * seen.unflatten(1, (-1, len(constant))).sum(1)
