@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,13 @@ def test_a_draft_is_smaller_but_never_below_what_was_asked():
     full = decode(data).resize(draft.size, Image.Resampling.BOX)
     assert np.abs(np.array(draft, int) - np.array(full, int)).mean() < 3
     assert decode(encoded(photo(1600, 1200), "PNG"), draft=100).size == (1600, 1200)
+
+
+def test_threads_decode_the_same():
+    files = [encoded(photo(40 + i, 30), kind) for i in range(8) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(decode, files))
+    assert all(np.array_equal(one, decode(data)) for one, data in zip(together, files, strict=True))
 
 
 def test_nothing_of_the_metadata_stays():

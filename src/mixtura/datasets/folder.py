@@ -85,7 +85,7 @@ class _Scan:
         """Reads a folder of classes, or its list."""
         if not self._inside(str(folder)):
             return
-        if (folder / LIST).is_file():
+        if (folder / LIST).is_file() and self._inside(str(folder / LIST)):
             prefix = f"{folder.name}/" if folder != self.root else ""
             items, problems = read_list(folder / LIST, folder, prefix=prefix, split=split)
             self.items += items
@@ -117,22 +117,22 @@ class _Scan:
                 self._file(entry, label, split)
 
     def _enter(self, folder: str) -> list[os.DirEntry[str]]:
-        """The entries of a folder, unless it lies outside, was read already (links make loops) or lies too deep."""
+        """The entries of a folder, unless it lies outside or too deep."""
         if not self._inside(folder):
             return []
         if self._relative(folder).count("/") >= MAX_DEPTH:
             self._problem(folder, "not_a_file", f"lies more than {MAX_DEPTH} folders deep and is not read")
             return []
-        status = Path(folder).stat()
-        here = (status.st_dev, status.st_ino)
-        if here in self.seen:
-            self._problem(folder, "not_a_file", "is a link to a folder that is read already")
-            return []
-        self.seen.add(here)
         return self._list(folder)
 
     def _list(self, folder: str) -> list[os.DirEntry[str]]:
+        """The entries of a folder that is met for the first time; links can lead to it again, without end."""
         try:
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in self.seen:
+                self._problem(folder, "not_a_file", "is a link to a folder that is read already")
+                return []
+            self.seen.add((status.st_dev, status.st_ino))
             return _entries(folder)
         except OSError as error:
             self._problem(folder, "unreadable", f"cannot be listed ({str(error.strerror).lower()})")
