@@ -144,6 +144,17 @@ class Mixture:
         assert self.owner is not None
         return self.select((self.owner == c).nonzero()[:, 0])
 
+    def background(self) -> "Mixture":
+        r"""The one Gaussian with the mean and covariance of the whole mixture: what the catalog looks like from afar.
+
+        .. math:: \mu = \sum_k \pi_k\mu_k, \qquad
+            \Sigma = \sum_k \pi_k [\Sigma_k + (\mu_k - \mu)(\mu_k - \mu)^\top]
+        """
+        share = self.log_weight.exp()
+        mean = (share[:, None] * self.mean).sum(0, keepdim=True)
+        covariance = self.covariance.collapse(share, self.mean - mean)
+        return Mixture(torch.zeros_like(self.log_weight[:1]), mean, covariance)
+
     def to(self, target: torch.dtype | torch.device | str) -> "Mixture":
         """The same mixture in another precision or on another device."""
         state = {name: value.to(target) for name, value in self.covariance.state().items()}

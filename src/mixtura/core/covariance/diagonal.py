@@ -84,6 +84,10 @@ class Diagonal(TensorRecord):
         """Noise times the deviations of its component."""
         return normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index]
 
+    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Self:
+        """Variances within and between components."""
+        return type(self)((share[:, None] * (self.variance + deviation.square())).sum(0, keepdim=True))
+
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """Diagonal matrices."""
         return torch.diag_embed(self.variance)

@@ -105,6 +105,13 @@ class Full(TensorRecord):
             out[rows] = noise[rows] @ self.scale_tril[k].T
         return out
 
+    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Self:
+        """The average matrix, and the scatter of the means."""
+        total = (share[:, None] * deviation).double().T @ deviation.double()
+        for s, tril in zip(share, self.scale_tril, strict=True):
+            total += s.double() * (tril.double() @ tril.double().T)
+        return type(self)(linalg.cholesky(total)[None].to(self.scale_tril.dtype))
+
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """The matrices themselves."""
         return self.scale_tril @ self.scale_tril.mT

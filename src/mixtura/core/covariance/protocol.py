@@ -1,7 +1,7 @@
 """What a covariance family must be able to do."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -107,6 +107,10 @@ class Covariance(Sums, Protocol):
         """Random deviations from the mean, one for each entry of ``index``, a component number."""
         ...
 
+    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Covariance":
+        """The one covariance of all components together, each with its share and its mean's deviation from the overall mean."""
+        ...
+
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """Covariance matrices, for tests and reports."""
         ...
@@ -135,18 +139,22 @@ class TensorRecord:
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [field.name for field in fields(cls)]
+
     def lens(self) -> Lens | None:
         """Nothing: the second sums do not depend on the parameters."""
         return None
 
     def state(self) -> dict[str, Tensor]:
         """Parameters by name."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: getattr(self, name) for name in self._names()}
 
     @classmethod
     def from_state(cls, state: dict[str, Tensor]) -> Self:
         """The inverse of :meth:`state`."""
-        return cls(**{name: state[name] for name in cls.__dataclass_fields__})
+        return cls(**{name: state[name] for name in cls._names()})
 
     def select(self, index: Int[Tensor, " J"]) -> Self:
         """The parameters of some components."""

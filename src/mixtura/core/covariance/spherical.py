@@ -88,6 +88,10 @@ class Spherical(TensorRecord):
         """Noise times the deviation of its component."""
         return normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index, None]
 
+    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Self:
+        """The average variance within and between components."""
+        return type(self)((share * (self.variance + deviation.square().mean(1))).sum()[None])
+
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """Scaled identities."""
         return self.variance[:, None, None] * torch.eye(dimension, dtype=self.variance.dtype, device=self.variance.device)

@@ -93,6 +93,12 @@ class Tied(TensorRecord):
         """Noise through the shared factor."""
         return normal(self.scale_tril, (len(index), dimension), generator) @ self.scale_tril[0].T
 
+    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Self:
+        """The shared matrix, and the scatter of the means."""
+        within = self.scale_tril[0].double() @ self.scale_tril[0].double().T
+        between = (share[:, None] * deviation).double().T @ deviation.double()
+        return type(self)(linalg.cholesky(within + between)[None].to(self.scale_tril.dtype))
+
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """The shared matrix, once a component."""
         return (self.scale_tril @ self.scale_tril.mT).expand(n_components, -1, -1)
