@@ -1,1 +1,16 @@
+"""One self-contained page about one evaluation: for the shop owner, the engineer and the researcher.
 
+``SECTIONS`` stands in the order of the page. A section takes :class:`mixtura.report.parts.Material` and returns
+:class:`mixtura.report.parts.Section`, or ``None`` where the evaluation holds nothing for it.
+"""
+
+SECTIONS = {
+    "summary": "mixtura.report.summary:summary",
+    "classes": "mixtura.report.classes:classes",
+    "confusion": "mixtura.report.confusion:confusion",
+    "probability": "mixtura.report.probability:probability",
+    "unknown": "mixtura.report.unknown:unknown",
+    "map": "mixtura.report.map:embedding_map",
+    "mistakes": "mixtura.report.mistakes:mistakes",
+    "facts": "mixtura.report.facts:facts",
+}

@@ -1,0 +1,73 @@
+"""The worst mistakes, each with the stored photos that look most like it."""
+
+import base64
+from dataclasses import dataclass
+
+from mixtura.report.parts import Material, Section, Thumbnails, render
+from mixtura.report.words import count, percent
+from mixtura.tasks.records import Mistake
+
+SHOWN = 12
+MOST = 36
+JPEG = b"\xff\xd8\xff"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A thumbnail as a data address, or an empty string where there is none, and the words below it."""
+
+    address: str
+    label: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One mistake, ready to be written down."""
+
+    photo: Photo
+    true: str
+    said: str
+    probability: str
+    typicality: str
+    sentence: str
+    source: str
+    neighbours: tuple[Photo, ...]
+
+
+def mistakes(material: Material) -> Section | None:
+    """Up to ``MOST`` cards in the order of the evaluation; nothing when it brings no mistakes."""
+    found = material.evaluation.mistakes
+    if not found:
+        return None
+    cards = [_card(mistake, material.thumbnails) for mistake in found[:MOST]]
+    body = render("mistakes.html", shown=cards[:SHOWN], rest=cards[SHOWN:])
+    lead = (
+        f"{count(len(cards), 'mistake')}, the worst first. Below each stand the stored photos that look most like it, "
+        "with their cosine similarity: a wrong label or an odd photo among them is often the cause."
+    )
+    return Section("The worst mistakes", lead, body)
+
+
+def _card(mistake: Mistake, thumbnails: Thumbnails) -> Card:
+    decision = mistake.decision
+    neighbours = tuple(
+        Photo(address(thumbnails(one.id)), one.label, f"{one.similarity:.2f}") for one in decision.neighbours[:3]
+    )
+    return Card(
+        photo=Photo(address(thumbnails(decision.id)), mistake.true_label, mistake.source),
+        true=mistake.true_label,
+        said=decision.label,
+        probability=percent(decision.probability),
+        typicality=percent(decision.typicality),
+        sentence=decision.sentence,
+        source=mistake.source,
+        neighbours=neighbours,
+    )
+
+
+def address(jpeg: bytes | None) -> str:
+    """A JPEG as a data address; an empty string for anything else."""
+    if not jpeg or not jpeg.startswith(JPEG):
+        return ""
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

@@ -1,0 +1,72 @@
+"""The page as a whole: its sections in order, its style, and the file."""
+
+import contextlib
+import errno
+import os
+import secrets
+from importlib.resources import files
+from pathlib import Path
+
+from markupsafe import Markup
+
+from mixtura.errors import CannotWrite, OutOfSpace
+from mixtura.names import find
+from mixtura.report import SECTIONS
+from mixtura.report.parts import Material, Thumbnails, render, require_whole
+from mixtura.tasks.records import Evaluation
+
+
+def write_report(evaluation: Evaluation, path: Path, *, title: str, thumbnails: Thumbnails) -> Path:
+    """Write one self-contained HTML file that needs no network and runs no script.
+
+    Args:
+        evaluation: what to report.
+        path: the file to write; its folder is made, an older file is replaced whole or not at all.
+        title: the heading of the page.
+        thumbnails: the JPEG bytes for an item's id, or ``None``.
+
+    Raises:
+        DataError: the arrays of the evaluation do not fit together.
+        CannotWrite: the folder or file cannot be written.
+        OutOfSpace: the disk is full.
+    """
+    content = page(evaluation, title, thumbnails).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, content)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise OutOfSpace(
+                f"Cannot write {path}: {error.strerror}. Free some space; an older report is intact."
+            ) from error
+        raise CannotWrite(f"Cannot write {path}: {error.strerror}. Choose another place for the report.") from error
+    return path
+
+
+def page(evaluation: Evaluation, title: str, thumbnails: Thumbnails) -> str:
+    """The page as text.
+
+    Raises:
+        DataError: the arrays of the evaluation do not fit together.
+    """
+    require_whole(evaluation)
+    material = Material(evaluation, thumbnails)
+    made = {name: find(SECTIONS, name)(material) for name in SECTIONS}
+    style = Markup(files("mixtura.report").joinpath("style.css").read_text(encoding="utf-8"))  # noqa: S704  our own file
+    sections = {name: section for name, section in made.items() if section is not None}
+    return str(render("page.html", title=title, style=style, sections=sections))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside, flush to the disk, then rename: a reader sees the old file or the new one."""
+    beside = path.with_name(f".report-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with beside.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise

@@ -1,0 +1,127 @@
+"""Known and unknown: how typical the photos look, with the threshold, and the raw score."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from mixtura.report import svg
+from mixtura.report.parts import Figure, Material, Section, render
+from mixtura.report.words import count, interval, percent
+from mixtura.tasks.records import Interval
+
+BINS = 20
+SCORE_BINS = 32
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A line through both panels, and what stands beside it."""
+
+    value: float
+    text: str
+
+
+def unknown(material: Material) -> Section:
+    """Two figures, each with one panel for catalog photos and one for the others."""
+    evaluation = material.evaluation
+    figures = [_typicality(material)]
+    if np.isfinite(evaluation.score).sum() > 1:
+        figures.append(_score(material))
+    return Section(
+        "Does it notice what is not in the catalog?", _lead(material), render("figures.html", figures=figures)
+    )
+
+
+def _lead(material: Material) -> str:
+    alpha, metrics = material.evaluation.alpha, material.evaluation.metrics
+    text = (
+        f"A photo is called unknown when its typicality is below {percent(alpha)}: fewer than {percent(alpha)} of "
+        "genuine photos of the class look that unusual. "
+    )
+    span = material.evaluation.intervals.get("false_reject")
+    if span is not None:
+        text += (
+            f"So about {percent(alpha)} of genuine photos should be turned away. {percent(span.value)} were, "
+            f"{_compare(span, alpha)} (95% interval {interval(span.low, span.high)}). "
+        )
+    if material.known.all():
+        return text + "No foreign photos were tested, so how many of those it recognizes was not measured."
+    foreign = ~material.known
+    found = float((material.verdict[foreign] == "unknown").mean())
+    text += f"{percent(found)} of {count(int(foreign.sum()), 'foreign photo')} were recognized as unknown. "
+    if "auroc_unknown" in metrics:
+        text += (
+            f"A catalog photo looks more familiar than a foreign one in {percent(metrics['auroc_unknown'])} "
+            "of all pairs (AUROC)."
+        )
+    return text
+
+
+def _compare(measured: Interval, stated: float) -> str:
+    if measured.low <= stated <= measured.high:
+        return "in line with that"
+    return "clearly fewer than that" if measured.value < stated else "clearly more than that"
+
+
+def _typicality(material: Material) -> Figure:
+    alpha, values = material.evaluation.alpha, np.clip(material.evaluation.typicality, 0, 1)
+    edges = np.linspace(0, 1, BINS + 1)
+    threshold = Threshold(alpha, f"unknown below {percent(alpha, 0 if alpha >= 0.01 else 1)}")
+    drawing = _panels(material, values, edges, threshold, "Typicality")
+    caption = (
+        "Typicality of catalog photos should spread evenly; that of foreign photos should pile up left of the line."
+    )
+    return Figure(drawing, caption)
+
+
+def _score(material: Material) -> Figure:
+    score, alpha = material.evaluation.score.astype(np.float64), material.evaluation.alpha
+    finite = score[np.isfinite(score)]
+    low, high = np.quantile(finite, [0.005, 0.995])
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    clipped = np.clip(score, low, high)
+    cut = float(np.quantile(clipped[material.known] if material.known.any() else clipped, alpha))
+    threshold = Threshold(cut, f"{percent(alpha, 0 if alpha >= 0.01 else 1)} of catalog photos lie left")
+    edges = np.linspace(low, high, SCORE_BINS + 1)
+    drawing = _panels(material, clipped, edges, threshold, "Score (higher is more familiar)")
+    caption = (
+        "The raw score behind the typicality, over all classes. Each class has its own threshold; "
+        "the dashed line marks one for all. The outermost bars hold what lies beyond."
+    )
+    return Figure(drawing, caption)
+
+
+def _panels(material: Material, values: np.ndarray, edges: np.ndarray, cut: Threshold, title: str) -> Markup:
+    """One histogram above the other over the same axis; each has its own scale, written at its top."""
+    span = (float(edges[0]), float(edges[-1]))
+    groups = [("In the catalog", material.known, "known"), ("Not in the catalog", ~material.known, "unknown")]
+    groups = [group for group in groups if group[1].any()]
+    height, gap, top = (104, 34, 52) if len(groups) == 2 else (242, 0, 52)
+    parts, spoken, area = [], [], svg.Plot(44, top, 384, top + height, span)
+    x, lower = area.x(cut.value), top + len(groups) * height + gap
+    flip = x > 220
+    parts.append(svg.text(x + (-5 if flip else 5), 26, cut.text, "note", "end" if flip else "start"))
+    for name, group, kind in groups:
+        share = np.histogram(values[group], edges)[0] / group.sum()
+        area = svg.Plot(44, top, 384, top + height, span, (0, float(share.max())))
+        parts.append(_panel(area, share, edges, kind))
+        side = (area.left, "start") if flip else (area.right, "end")
+        parts.append(svg.text(side[0], area.top - 5, f"{name}: {group.sum():,}", f"name {kind}", side[1]))
+        below = float((values[group] < cut.value).mean())
+        spoken.append(f"{name}: {percent(below)} of {group.sum():,} photos lie left of the line")
+        top += height + gap
+    parts.append(svg.line((x, 30), (x, lower), "cut"))
+    write = (lambda v: f"{100 * v:.0f}%") if span == (0.0, 1.0) else (lambda v: f"{v:,.6g}".replace("-", "−"))
+    parts.append(area.x_axis(svg.ticks(*span, 4), write, title))
+    return svg.drawing(f"{title}. {'; '.join(spoken)}.", svg.WIDTH, area.bottom + 40, *parts)
+
+
+def _panel(area: svg.Plot, share: np.ndarray, edges: np.ndarray, kind: str) -> Markup:
+    peak = float(share.max())
+    bars = [area.bar(edges[i], edges[i + 1], share[i], f"bar {kind}") for i in range(len(share))]
+    base = svg.line((area.left, area.bottom), (area.right, area.bottom), "axis")
+    label = svg.text(area.left - 6, area.top + 4, percent(peak, 0 if peak >= 0.095 else 1), "tick", "end")
+    zero = svg.text(area.left - 6, area.bottom + 4, "0%", "tick", "end")
+    return Markup("").join([svg.line((area.left, area.top), (area.right, area.top), "grid"), *bars, base, label, zero])

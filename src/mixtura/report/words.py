@@ -1,0 +1,63 @@
+"""Numbers and names in plain words."""
+
+import math
+from collections.abc import Sequence
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share as percent; what is not quite 0 or 100 never reads as 0 or 100.
+
+    >>> percent(0.9117), percent(0.99996), percent(0.0), percent(0.0001), percent(1.0), percent(float("nan"))
+    ('91.2%', '>99.9%', '0.0%', '<0.1%', '100.0%', 'n/a')
+    """
+    if math.isnan(share):
+        return "n/a"
+    text = f"{100 * share:.{digits}f}"
+    step = 10.0**-digits
+    if text == f"{100:.{digits}f}" and share < 1:
+        return f">{100 - step:.{digits}f}%"
+    if float(text) == 0 and share > 0:
+        return f"<{step:.{digits}f}%"
+    return f"{text}%"
+
+
+def interval(low: float, high: float) -> str:
+    """An interval of shares.
+
+    >>> interval(0.897, 0.924)
+    '89.7–92.4%'
+    """
+    return f"{100 * low:.1f}–{100 * high:.1f}%"
+
+
+def count(number: int, noun: str = "", plural: str = "") -> str:
+    """A count with its noun.
+
+    >>> count(1, "photo"), count(12034, "photo"), count(2, "class", "classes"), count(1000)
+    ('1 photo', '12,034 photos', '2 classes', '1,000')
+    """
+    word = noun if number == 1 else plural or (noun and noun + "s")
+    return f"{number:,} {word}".strip()
+
+
+def shorten(name: str, width: int) -> str:
+    """A name cut in its middle, where numbered or suffixed names differ least.
+
+    >>> shorten("Ankle boot", 12), shorten("ground-coffee-decaffeinated-500g", 16)
+    ('Ankle boot', 'ground-cof…-500g')
+    """
+    if len(name) <= width:
+        return name
+    tail = width // 3 if width > 6 else 0
+    return name[: width - 1 - tail] + "…" + (name[-tail:] if tail else "")
+
+
+def listing(names: Sequence[str]) -> str:
+    """Names as an English list.
+
+    >>> listing(["coat"]), listing(["coat", "shirt"]), listing(["coat", "shirt", "bag"])
+    ('coat', 'coat and shirt', 'coat, shirt and bag')
+    """
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
