@@ -92,6 +92,8 @@ class StepSection(Section):
         default=None, description="random: one in so many entries is not zero"
     )
 
+    power: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="power: the exponent")
+
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
@@ -116,6 +118,8 @@ STEP_OPTIONS: dict[str, frozenset[str]] = {
     "lda": frozenset({"shrinkage", "dimension"}),
     "whiten": frozenset({"eps"}),
     "random": frozenset({"dimension", "seed", "sparsity"}),
+    "random_features": frozenset({"dimension", "seed"}),
+    "power": frozenset({"power"}),
     "l2": frozenset(),
     "identity": frozenset(),
 }
@@ -146,7 +150,7 @@ class DecisionSection(Section):
 class SplitSection(Section):
     """How items without a given split are shared out."""
 
-    shares: tuple[Share, Share, Share] = Field(default=(0.7, 0.15, 0.15), description="train, validation and test")
+    shares: tuple[Share, Share, Share] = Field(default=(0.8, 0.0, 0.2), description="train, validation and test")
     seed: Seed = Field(default=0, description="seed of the draw")
     file: Location | None = Field(
         default=None, description="split file to use; default: split.csv in the output folder"

@@ -51,8 +51,7 @@ def most_accurate(trials: list[Trial]) -> Trial:
 
 def shares(folds: Folds) -> tuple[float, ...]:
     """The shares of the identity to try; none at all is tried only where the pooled covariance has full rank."""
-    learned = len(folds.labels) - int((torch.bincount(folds.fold)).max())
-    least = 0.0 if learned > 2 * folds.x.shape[1] else 0.01
+    least = 0.0 if len(folds.labels) > 3 * folds.x.shape[1] else 0.01
     automatic = ledoit_wolf(folds.x, folds.labels, folds.n_classes)
     return tuple(sorted({share for share in (*SHARES, round(automatic, 4)) if share >= least}))
 

@@ -3,7 +3,7 @@
 Moments subtract exactly, so the mixture without a fold comes from the sums over all rows minus those of the fold.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -23,15 +23,19 @@ ENOUGH = 10_000  # held-out rows: the threshold of a 5 % rule then has a standar
 class Held:
     """Rows judged by mixtures that have not seen them.
 
-    ``row`` says which rows; ``joint`` is their class joint, ``evidence`` and ``background`` are log-densities
-    under the whole mixture and under its one-Gaussian background. All in nats.
+    ``row`` says which rows; ``joint`` is their class joint and ``background`` their log-density under the
+    one-Gaussian background of the mixture (zero where it was not asked for). Both in nats.
     """
 
     row: Int[Tensor, " M"]
     label: Int[Tensor, " M"]
     joint: Float[Tensor, "M C"]
-    evidence: Float[Tensor, " M"]
     background: Float[Tensor, " M"]
+
+    @property
+    def evidence(self) -> Float[Tensor, " M"]:
+        """Log-density under the whole mixture, in nats."""
+        return self.joint.logsumexp(1)
 
     @property
     def predicted(self) -> Int[Tensor, " M"]:
@@ -46,20 +50,21 @@ class Held:
 
 @dataclass(frozen=True)
 class Folds:
-    """Labeled rows with a fold number each; ``used`` folds are held out in turn."""
+    """Labeled rows with a fold number each; the first ``n_folds`` folds are held out in turn, other rows never."""
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"]
     n_classes: int
     fold: Int[Tensor, " N"]
+    n_folds: int
     weight: Float[Tensor, " N"] | None = None
 
     @property
     def used(self) -> list[int]:
         """As many folds as it takes to hold out ``ENOUGH`` rows."""
-        sizes = torch.bincount(self.fold)
+        sizes = torch.bincount(self.fold, minlength=self.n_folds)[: self.n_folds]
         needed = int((sizes.cumsum(0) < ENOUGH).sum()) + 1
-        return list(range(min(needed, len(sizes))))
+        return list(range(min(needed, self.n_folds)))
 
     @cached_property
     def _sums(self) -> dict[str, list[Moments]]:
@@ -106,26 +111,25 @@ class Folds:
     def _variance(self) -> float:
         return classes.average_variance(self.x, self.weight)
 
-    def hold_out(self, plan: Plan) -> Held:
-        """Every row of the used folds, judged without its fold; rows that are alone in their class are left out."""
-        parts = [self._held(plan, i) for i in self.used]
-        return Held(*(torch.cat([getattr(part, name) for part in parts]) for name in Held.__dataclass_fields__))
+    def hold_out(self, plan: Plan, background: bool = False) -> Held:
+        """Every row of the used folds, judged without its fold; rows that are alone in their class are left out.
 
-    def _held(self, plan: Plan, fold: int) -> Held:
+        Args:
+            plan: what to fit without each fold.
+            background: also score the background, which costs as much again.
+        """
+        parts = [self._held(plan, i, background) for i in self.used]
+        names = [field.name for field in fields(Held)]
+        return Held(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+    def _held(self, plan: Plan, fold: int, background: bool) -> Held:
         mixture = self.mixture(plan, fold)
         known = torch.zeros(self.n_classes, dtype=torch.bool, device=self.x.device)
         known[self.labels[self.fold != fold]] = True
         row = ((self.fold == fold) & known[self.labels]).nonzero()[:, 0]
-        return Held(row, self.labels[row], *judge(mixture, self.x[row]))
-
-
-def judge(
-    mixture: Mixture, x: Float[Tensor, "N D"], background: Mixture | None = None
-) -> tuple[Float[Tensor, "N C"], Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """Class joint, evidence and background of each row, in nats."""
-    joint = mixture.class_joint(x)
-    background = background or mixture.background()
-    return joint, joint.logsumexp(1), background.evidence(x)
+        x = self.x[row]
+        behind = mixture.background().evidence(x) if background else x.new_zeros(len(x))
+        return Held(row, self.labels[row], mixture.class_joint(x), behind)
 
 
 def assign_folds(

@@ -23,7 +23,7 @@ from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
 
 Split = dict[str, str]
 Shares = tuple[float, float, float]
-SHARES: Shares = (0.7, 0.15, 0.15)
+SHARES: Shares = (0.8, 0.0, 0.2)
 _HEADER = ["id", "split"]
 
 

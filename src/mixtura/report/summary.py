@@ -13,7 +13,7 @@ METRIC_TEXT = {
     "top1": ("Right class", "Share of catalog photos that were given their own class."),
     "top5": ("Right class among five", "Share whose class is among the five most probable."),
     "balanced": (
-        "Right class, classes equal",
+        "Right class, mean of classes",
         "The same, with each class counting the same however many photos it has.",
     ),
     "ece": ("Calibration error", "Mean gap between the stated probability and how often it is right. 0 is perfect."),

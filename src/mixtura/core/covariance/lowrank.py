@@ -9,11 +9,11 @@ from torch import Tensor
 
 from mixtura.core import linalg
 from mixtura.core.covariance.diagonal import Diagonal, with_squares
-from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRecord, lost_digits, normal
+from mixtura.core.covariance.protocol import Operands, Prior, TensorRecord, lost_digits, normal
 from mixtura.core.covariance.tied import Tied
 from mixtura.core.moments import Lens, Moments
 
-TILE = 1 << 20  # numbers of the N x R x K projection held at once
+ROWS, WIDTH = 1024, 1024  # rows and directions met at once: a tile of their products stays in cache
 
 
 @final
@@ -54,16 +54,18 @@ class LowRank(TensorRecord):
 
     @staticmethod
     def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """The diagonal part, plus half the squared projections, in tiles of rows."""
+        """The diagonal part, plus half the squared projections, in tiles of rows and directions."""
         center, constant, matrix, directions, shift = operands
-        rows = max(16, TILE // max(1, directions.shape[1]))
-        tiles = [_tile(part - center, constant, matrix, directions, shift) for part in x.split(rows)]
-        return torch.cat(tiles) if tiles else x.new_zeros(0, len(constant))
+        width = max(1, WIDTH // len(constant)) * len(constant)
+        blocks = list(zip(torch.split(directions, width, dim=1), torch.split(shift, width), strict=True))
+        tiles = [_tile(rows - center, constant, matrix, blocks) for rows in torch.split(x, ROWS)]
+        return torch.cat(tiles)
 
     def lens(self) -> Lens | None:
         r"""The basis :math:`\Sigma^{-1}A` and the latent uncertainty :math:`M^{-1}`."""
         inner = self._inner()
-        uncertainty = linalg.solve_spd(inner, torch.eye(inner.shape[-1], dtype=inner.dtype, device=inner.device).expand_as(inner))
+        eye = torch.eye(inner.shape[-1], dtype=inner.dtype, device=inner.device)
+        uncertainty = linalg.solve_spd(inner, eye.expand_as(inner))
         return Lens(self._scaled() @ uncertainty, uncertainty)
 
     @classmethod
@@ -100,9 +102,7 @@ class LowRank(TensorRecord):
         return cls(factor, variance)
 
     @staticmethod
-    def second(
-        shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None
-    ) -> Float[Tensor, "K D S"]:
+    def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, "K D S"]:
         """Weighted squares, and the scatter seen through the lens, in blocks of components."""
         assert lens is not None
         n_components, dimension, rank = lens.basis.shape
@@ -224,9 +224,11 @@ def _tile(
     rows: Float[Tensor, "N D"],
     constant: Float[Tensor, " K"],
     matrix: Float[Tensor, "E K"],
-    directions: Float[Tensor, "D F"],
-    shift: Float[Tensor, " F"],
+    blocks: list[tuple[Tensor, Tensor]],
 ) -> Float[Tensor, "N K"]:
-    """Log-densities of one tile of rows."""
-    seen = torch.addmm(shift, rows, directions).square()
-    return torch.addmm(constant, with_squares(rows), matrix) + 0.5 * seen.unflatten(1, (-1, len(constant))).sum(1)
+    """Log-densities of one tile of rows; each block holds the next few directions of every component."""
+    total = torch.addmm(constant, with_squares(rows), matrix)
+    for directions, shift in blocks:
+        seen = torch.addmm(shift, rows, directions).square_()
+        total = total.add_(seen.view(len(rows), -1, len(constant)).sum(1), alpha=0.5)
+    return total

@@ -1,0 +1,124 @@
+"""Typicality: a p-value with a stated false-reject rate, from held-out genuine items alone."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.errors import LabelError
+from mixtura.scores.density import evidence, relative
+
+FAR = 2.0  # spreads by which the plain evidence must be more extreme than the relative score to decide alone
+POOL = 20.0  # held-out items of a class at which its own ranks count as much as those of all classes
+LEAST = 2  # held-out items; with fewer there is nothing to rank against
+
+
+@dataclass(frozen=True)
+class Typicality:
+    r"""Split-conformal ranks of a score among held-out items, by predicted class and over all classes.
+
+    The score is the smaller of two, each in spreads from its median over the held-out items:
+
+    .. math:: s = \min\left(\frac{r - \tilde r}{\sigma_r},\; \frac{e - \tilde e}{\sigma_e} + 2\right),
+        \qquad r = \log p(x) - \log p_0(x), \; e = \log p(x)
+
+    The first sees what no class explains, the second what lies far from everything. With :math:`p_c` and :math:`p`
+    the share of held-out items (of the predicted class; of all) that score no higher, the ranks are blended,
+    :math:`t = (n_c p_c + 20 p) / (n_c + 20)`, and the typicality is the share of held-out items with no larger t.
+    So a genuine item has a typicality under a with probability a, over all classes together exactly (if it is
+    exchangeable with the held-out ones) and class by class the better the more items a class has.
+
+    Source: Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World (2005), inductive and Mondrian conformal.
+    """
+
+    center: Float[Tensor, " 2"]
+    spread: Float[Tensor, " 2"]
+    scores: Float[Tensor, " M"]
+    predicted: Int[Tensor, " M"]
+
+    @classmethod
+    def fit(
+        cls,
+        log_density: Float[Tensor, " M"],
+        background: Float[Tensor, " M"],
+        predicted: Int[Tensor, " M"],
+    ) -> Self:
+        """Typicality from held-out genuine items.
+
+        Args:
+            log_density: under the whole mixture, in nats.
+            background: under the background, in nats.
+            predicted: the class that each item was given, right or wrong, as it will be for new items.
+
+        Raises:
+            LabelError: fewer than two held-out items.
+        """
+        if len(predicted) < LEAST:
+            raise LabelError(
+                f"Only {len(predicted)} items can be held out to tell known from unknown. "
+                "Give at least two classes two photos each."
+            )
+        raw = _raw(log_density, background)
+        center = raw.median(1).values
+        spread = (raw - center[:, None]).abs().median(1).values * 1.4826
+        spread = torch.where(spread > 0, spread, raw.std(1).clamp_min(1e-12))
+        order = cls(center, spread, raw[0], predicted).score(log_density, background).argsort()
+        scores = cls(center, spread, raw[0], predicted).score(log_density, background)[order]
+        return cls(center, spread, scores, predicted[order])
+
+    def parts(
+        self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+        """The two scores, in spreads; the second is already lifted by ``FAR``."""
+        standard = (_raw(log_density, background) - self.center[:, None]) / self.spread[:, None]
+        return standard[0], standard[1] + FAR
+
+    def score(self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """The default score of being known, in spreads; higher = more known."""
+        return torch.minimum(*self.parts(log_density, background))
+
+    def pooled(self, score: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Share of held-out items of all classes that score no higher, the item itself counted."""
+        return _rank(self.scores, score)
+
+    def __call__(self, score: Float[Tensor, " N"], predicted: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """The typicality of new items with these scores and predicted classes, in [0, 1]."""
+        blended = self.pooled(score)
+        for c in predicted.unique().tolist():
+            rows = predicted == c
+            own = self.scores[self.predicted == c]
+            blended[rows] = _blend(_rank(own, score[rows]), blended[rows], len(own))
+        return _rank(self._blended, blended)
+
+    @cached_property
+    def _blended(self) -> Float[Tensor, " M"]:
+        """The blended ranks of the held-out items among one another, sorted."""
+        count = len(self.scores)
+        blended = torch.searchsorted(self.scores, self.scores, right=True).double() / count
+        for c in self.predicted.unique().tolist():
+            rows = self.predicted == c
+            own = self.scores[rows]
+            rank = torch.searchsorted(own, own, right=True).double() / len(own)
+            blended[rows] = _blend(rank, blended[rows], len(own))
+        return blended.sort().values
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        return {"center": self.center, "spread": self.spread, "scores": self.scores, "predicted": self.predicted}
+
+
+def _raw(log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Float[Tensor, "2 N"]:
+    log_density, background = log_density.double(), background.double()
+    return torch.stack([relative(log_density, background), evidence(log_density, background)])
+
+
+def _rank(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """(1 + number of held-out values no larger) / (1 + number of held-out values)."""
+    return (1 + torch.searchsorted(held, new.contiguous(), right=True).double()) / (1 + len(held))
+
+
+def _blend(own: Float[Tensor, " N"], pooled: Float[Tensor, " N"], count: int) -> Float[Tensor, " N"]:
+    return (count * own + POOL * pooled) / (count + POOL)

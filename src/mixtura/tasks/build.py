@@ -1,0 +1,81 @@
+"""From the names in a recipe to objects: data, encoders, projections."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from mixtura.datasets import DATASETS
+from mixtura.datasets.items import Dataset
+from mixtura.encoders import ENCODERS
+from mixtura.encoders.protocol import Encoder, split_name
+from mixtura.errors import NoInput, UsageError
+from mixtura.features import PROJECTIONS
+from mixtura.features.projection import Projection
+from mixtura.names import find
+from mixtura.recipe import DataSection, EncoderSection, Recipe, StepSection
+
+FEATURES = "features"
+"""The kind of data that has been through an encoder already, and the folder of features inside a model."""
+
+
+def dataset_of(section: DataSection) -> Dataset:
+    """The data set of a section.
+
+    Raises:
+        NoInput: there is nothing in it.
+    """
+    options = {} if section.label is None else {"label": section.label}
+    dataset = find(DATASETS, section.kind)(section.root, **options)
+    if not dataset.items:
+        listed = "; ".join(problem.message for problem in dataset.problems[:3])
+        raise NoInput(
+            f"There is no photo in {section.root or section.kind}. Give a folder with one folder of photos a class."
+            + (f" Left out: {listed}" if listed else "")
+        )
+    return dataset
+
+
+def encoder_of(section: EncoderSection) -> Encoder:
+    """The encoder of a section, on its device.
+
+    Raises:
+        UsageError: weights are named twice.
+        UnknownName, NoInput: there is no such encoder, or no such weight file.
+    """
+    name, further = split_name(section.name)
+    given: dict[str, Any] = {"size": section.size, "weights": section.weights, "device": device_of(section.device)}
+    if section.weights is not None and "weights" in further:
+        raise UsageError(f"Encoder {section.name!r} names its weights; leave out --weights {section.weights}.")
+    return find(ENCODERS, name)(**(given | further))
+
+
+def device_of(name: str) -> str:
+    """The device that ``auto`` means here, or the one that was named."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def steps_of(sections: tuple[StepSection, ...]) -> tuple[tuple[type[Projection], dict[str, Any]], ...]:
+    """The projections of a recipe with their options."""
+    return tuple((find(PROJECTIONS, section.name), section.options()) for section in sections)
+
+
+def workers_of(recipe: Recipe) -> int:
+    """Threads that decode."""
+    return recipe.extract.workers if recipe.extract.workers is not None else max(1, os.cpu_count() or 1)
+
+
+def store_path(recipe: Recipe) -> Path:
+    """The folder of the feature store.
+
+    Raises:
+        UsageError: the recipe names neither a store nor an output folder.
+    """
+    if recipe.extract.store is not None:
+        return recipe.extract.store
+    if recipe.output is None:
+        raise UsageError("There is no place for the features. Give an output folder, for example -o shop.")
+    return recipe.output / FEATURES

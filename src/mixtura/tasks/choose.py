@@ -1,0 +1,110 @@
+"""Which projection and which mixture: what the recipe leaves open is settled by held-out rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.core import choose as choosing
+from mixtura.core.choose import Trial
+from mixtura.core.classes import Plan
+from mixtura.core.cross import Folds, assign_folds
+from mixtura.features.nonlinear import Power, RandomFeatures
+from mixtura.features.projection import Chain, Projection
+from mixtura.recipe import Recipe
+from mixtura.tasks import build
+
+FOLDS = 5
+ENOUGH_TO_JUDGE = 100  # given validation rows; with fewer, training rows judge too
+MANY = 20_000  # rows from which random features are tried
+MOST_BYTES = 1 << 31  # for the random features of all rows
+Steps = Sequence[tuple[type[Projection], dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features of the classes of a catalog: ``given`` marks the rows of a validation split that came with the data."""
+
+    x: Float[Tensor, "N D"]
+    labels: Int[Tensor, " N"]
+    groups: Int[Tensor, " N"]
+    given: Tensor
+    weight: Float[Tensor, " N"] | None
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A fitted projection, the folds in its space, and the plan with its held-out rows."""
+
+    projection: Chain
+    folds: Folds
+    trial: Trial
+
+
+def choose(recipe: Recipe, rows: Rows) -> Choice:
+    """Try what the recipe leaves open; nothing here sees a test row."""
+    head = recipe.head
+    plan = Plan(head.family, floor=head.floor, rank=head.rank, seed=recipe.seed)
+    fold, n_folds = folds_of(rows, recipe.seed)
+    options = candidates(recipe, rows)
+    spaces = [_space(steps, rows, fold, n_folds) for steps in options]
+    if len(spaces) > 1:
+        quick = replace(plan, family="tied", prior=replace(plan.prior, identity=0.1))
+        trials = [choosing.attempt(folds, quick) for _, folds in spaces]
+        best = choosing.most_accurate(trials)
+        projection, folds = spaces[[trial is best for trial in trials].index(True)]
+    else:
+        projection, folds = spaces[0]
+    shrinkage = None if head.shrinkage == "auto" else head.shrinkage
+    trial = choosing.choose(folds, plan, head.family, shrinkage, head.components)
+    choice = Choice(projection, folds, trial)
+    return _with_random_features(choice, recipe, rows) if head.family == "auto" and not recipe.projection else choice
+
+
+def folds_of(rows: Rows, seed: int) -> tuple[Int[Tensor, " N"], int]:
+    """Fold numbers, and how many folds are held out in turn.
+
+    A validation split that came with the data says what later items look like: where it has enough rows, only they
+    are held out (and in turn, so that the model may learn from them as well).
+    """
+    if int(rows.given.sum()) < ENOUGH_TO_JUDGE:
+        return assign_folds(rows.labels, rows.groups, FOLDS, seed), FOLDS
+    fold = torch.full_like(rows.labels, FOLDS)
+    fold[rows.given] = assign_folds(rows.labels[rows.given], rows.groups[rows.given], FOLDS, seed)
+    return fold, FOLDS
+
+
+def candidates(recipe: Recipe, rows: Rows) -> list[Steps]:
+    """The projections to try: those of the recipe, or for ``auto`` the features as they are and their square root."""
+    if recipe.projection or recipe.head.family != "auto":
+        return [build.steps_of(recipe.projection)]
+    rectified = bool((rows.x >= 0).all())
+    return [[], [(Power, {})]] if rectified else [[]]
+
+
+def _space(steps: Steps, rows: Rows, fold: Int[Tensor, " N"], n_folds: int) -> tuple[Chain, Folds]:
+    projection = Chain.fit(rows.x, rows.labels, steps)
+    return projection, Folds(projection(rows.x), rows.labels, rows.n_classes, fold, n_folds, rows.weight)
+
+
+def _with_random_features(choice: Choice, recipe: Recipe, rows: Rows) -> Choice:
+    """Random features on top, where there are enough rows and they gain more than a standard error."""
+    width = 5000
+    if len(rows.x) < MANY or 4 * len(rows.x) * width > MOST_BYTES:
+        return choice
+    choice.folds.forget()
+    steps = [(type(step), _options(step)) for step in choice.projection.steps]
+    further = [*steps, (RandomFeatures, {"dimension": width, "seed": recipe.seed})]
+    projection, folds = _space(further, rows, choice.folds.fold, choice.folds.n_folds)
+    plan = replace(choice.trial.plan, family="tied", components=1)
+    shrinkage = None if recipe.head.shrinkage == "auto" else recipe.head.shrinkage
+    trial = choosing.with_shrinkage(folds, plan, shrinkage)
+    return Choice(projection, folds, trial) if trial.beats(choice.trial) else choice
+
+
+def _options(step: Projection) -> dict[str, Any]:
+    return {key: value for key, value in step.config().items() if key != "name"}

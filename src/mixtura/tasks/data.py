@@ -1,0 +1,31 @@
+"""The public data sets by name: what there is, and how to get it."""
+
+import inspect
+from pathlib import Path
+
+from mixtura.datasets import DATASETS
+from mixtura.datasets.download import download
+from mixtura.datasets.idx import SOURCES
+from mixtura.errors import UnknownName
+from mixtura.names import find, nearest
+
+OWN = frozenset({"folder", "csv", "npz"})
+
+
+def list() -> dict[str, str]:
+    """What each named set is, in a sentence."""
+    named = {name: find(DATASETS, name) for name in DATASETS if name not in OWN}
+    return {name: (inspect.getdoc(load) or "").partition("\n")[0] for name, load in named.items()}
+
+
+def get(name: str, folder: Path | None = None) -> Path:
+    """Download a set, check its files, and say where they are.
+
+    Raises:
+        UnknownName: no set that can be downloaded has this name.
+        DataError: a file has another checksum than the known one.
+        NoInput: the download failed.
+    """
+    if name not in SOURCES:
+        raise UnknownName(f"{name!r} is no set to download. {nearest(name, SOURCES)} The others come with mixtura.")
+    return download(name, folder)

@@ -1,0 +1,79 @@
+"""From answers in columns to one decision an item, with its nearest known items."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from mixtura.features.neighbours import knn
+from mixtura.features.records import Features
+from mixtura.tasks.model import Answers, Model
+from mixtura.tasks.records import Candidate, Decision, Neighbour
+from mixtura.tasks.words import sentence
+
+CANDIDATES = 5
+
+
+def decide(
+    model: Model,
+    ids: list[str],
+    embedding: Float[np.ndarray, "N D"],
+    known: Features | None = None,
+    neighbours: int = 3,
+    answers: Answers | None = None,
+) -> list[Decision]:
+    """One decision a row.
+
+    Args:
+        model: what decides.
+        ids: names of the rows.
+        embedding: features of the model's encoder.
+        known: items to name as the most similar ones; ``None`` for none.
+        neighbours: how many of them.
+        answers: the model's answers, if they are at hand.
+    """
+    answers = answers or model.answers(embedding)
+    near = nearest(known, embedding, neighbours)
+    return [_decision(model, id, answers, row, near[row]) for row, id in enumerate(ids)]
+
+
+def nearest(
+    known: Features | None, embedding: Float[np.ndarray, "N D"], count: int
+) -> list[tuple[Neighbour, ...]]:
+    """The ``count`` most similar known items of each row, by cosine."""
+    if known is None or count == 0 or len(known) == 0 or len(embedding) == 0:
+        return [()] * len(embedding)
+    found = knn(torch.from_numpy(embedding), torch.from_numpy(known.embedding), min(count, len(known)))
+    similarity, index = (part.tolist() for part in found)
+    return [
+        tuple(Neighbour(known.id[i], known.label[i] or "", known.source[i], s) for s, i in zip(*pair, strict=True))
+        for pair in zip(similarity, index, strict=True)
+    ]
+
+
+def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Neighbour, ...]) -> Decision:
+    posterior = answers.posterior[row]
+    order = np.argsort(-posterior, kind="stable")[:CANDIDATES].tolist()
+    candidates = tuple(Candidate(model.classes[c], float(posterior[c])) for c in order)
+    pair = (candidates[0], candidates[1] if len(candidates) > 1 else candidates[0])
+    verdict, reason = str(answers.verdict[row]), str(answers.reason[row])
+    typicality = float(answers.typicality[row])
+    said = sentence(
+        verdict,
+        reason,
+        (pair[0].label, pair[1].label),
+        (pair[0].probability, pair[1].probability),
+        typicality,
+        model.decision.false_reject_rate,
+    )
+    return Decision(
+        id,
+        candidates[0].label,
+        candidates[0].probability,
+        typicality,
+        verdict,
+        reason or None,
+        said,
+        int(answers.subclass[row]),
+        candidates,
+        near,
+    )

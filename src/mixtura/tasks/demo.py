@@ -1,0 +1,27 @@
+"""The whole way on photos that come with mixtura."""
+
+from pathlib import Path
+
+from mixtura.recipe import Recipe, resolve
+from mixtura.tasks import fit
+from mixtura.tasks.extract import Watch
+
+UNKNOWN = ("Bag", "Sandal")
+"""Two of the ten articles of Fashion-MNIST stand for what the shop does not sell."""
+SIZE = 96
+
+
+def recipe(output: Path) -> Recipe:
+    """Eight articles as the catalog, two as the unknown."""
+    return resolve(
+        {"data.kind": "demo", "data.unknown": list(UNKNOWN), "encoder.size": SIZE, "output": str(output)}
+    )
+
+
+def run(output: Path, progress: Watch = None) -> fit.FitReport:
+    """Extract, fit, calibrate, evaluate and save in ``output``.
+
+    Raises:
+        CannotWrite, OutOfSpace: the folder cannot be written.
+    """
+    return fit.run(recipe(output), progress)

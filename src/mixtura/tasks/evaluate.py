@@ -1,0 +1,154 @@
+"""A model measured on items that took no part in its making."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+
+from mixtura.errors import LabelError
+from mixtura.features.records import Features
+from mixtura.features.store import FeatureStore
+from mixtura.metrics.calibration import brier, ece, nll
+from mixtura.metrics.classification import accuracy, balanced_accuracy, recall, top_k
+from mixtura.metrics.detection import aupr, auroc, fpr_at_tpr
+from mixtura.metrics.intervals import wilson
+from mixtura.metrics.selective import aurc
+from mixtura.recipe import DataSection, Recipe, load_recipe
+from mixtura.tasks import bundle, gather, view
+from mixtura.tasks.decide import decide
+from mixtura.tasks.model import Answers, Model
+from mixtura.tasks.records import Evaluation, Interval, Mistake
+
+WORST = 24  # mistakes that are shown
+SMALLEST = 1e-300  # keeps the log of a probability finite
+
+
+def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
+    """Measure a model on its own test part, or on other labeled data; labels it does not know count as unknown.
+
+    Raises:
+        NoInput: there is no model, or no data.
+        FingerprintMismatch: features of another encoder than the model's.
+        LabelError: nothing is labeled.
+    """
+    model = bundle.from_pretrained(model_path)
+    recipe = load_recipe(model_path / bundle.RECIPE).model_copy(update={"output": model_path})
+    features = gather.gather(recipe).features
+    test = features.select_split("test") if data is None else _other(model, recipe, data, model_path)
+    learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
+    return evaluate(model, test, known=learned)
+
+
+def _other(model: Model, recipe: Recipe, data: DataSection, model_path: Path) -> Features:
+    """Features of other data, kept beside the model so that a second evaluation is quick."""
+    if data.kind == gather.build.FEATURES:
+        assert data.root is not None
+        store = FeatureStore.open(data.root)
+        store.check(model.identity)
+        return store.read()
+    stored = recipe.extract.model_copy(update={"store": model_path / "features-other"})
+    other = recipe.model_copy(update={"data": data, "encoder": model.encoder, "extract": stored})
+    return gather.read(other)[0]
+
+
+def evaluate(model: Model, test: Features, known: Features | None = None) -> Evaluation:
+    """Every figure of a model on labeled features.
+
+    Args:
+        model: what is measured.
+        test: labeled rows; labels that are no class of the model count as unknown.
+        known: the rows the model was made of, to name neighbors of mistakes.
+
+    Raises:
+        LabelError: no row is of a class of the model.
+    """
+    true = test.label_index(model.classes)
+    if not (true >= 0).any():
+        raise LabelError(
+            f"None of the {len(test)} test items is of a class of the model. "
+            "Check the labels, or leave more photos for testing."
+        )
+    answers = model.answers(test.embedding)
+    metrics, intervals = _figures(model, answers, true)
+    return Evaluation(
+        classes=model.classes,
+        ids=tuple(test.id),
+        sources=tuple(test.source),
+        true=true,
+        predicted=answers.predicted,
+        probability=answers.probability,
+        typicality=answers.typicality,
+        score=answers.score,
+        verdict=answers.verdict,
+        metrics=metrics,
+        intervals=intervals,
+        recall=_recall(model.classes, true, answers.predicted),
+        alpha=model.decision.false_reject_rate,
+        mistakes=_mistakes(model, test, answers, true, known),
+        map=view.embedding_map(model, test.embedding, true),
+        facts=dict(model.facts) | {"test_items": len(test), "threads": torch.get_num_threads()},
+    )
+
+
+def _figures(
+    model: Model, answers: Answers, true: Int[np.ndarray, " N"]
+) -> tuple[dict[str, float], dict[str, Interval]]:
+    """Metrics as shares, and the intervals of those that are counts."""
+    inside = true >= 0
+    own, predicted, posterior = true[inside], answers.predicted[inside], answers.posterior[inside]
+    right = predicted == own
+    rejected = answers.verdict[inside] == "unknown"
+    metrics = {
+        "top1": accuracy(own, predicted),
+        "top5": top_k(own, posterior, min(5, len(model.classes))),
+        "balanced": balanced_accuracy(own, predicted, len(model.classes)),
+        "ece": ece(answers.probability[inside], right),
+        "nll": nll(own, np.log(posterior.clip(SMALLEST))),
+        "brier": brier(own, posterior),
+        "aurc": aurc(answers.probability[inside], right),
+        "stated_false_reject": model.decision.false_reject_rate,
+        "false_reject": float(rejected.mean()),
+    }
+    intervals = {"top1": share(right), "false_reject": share(rejected)}
+    if not inside.all():
+        caught = answers.verdict[~inside] == "unknown"
+        metrics["auroc_unknown"] = auroc(answers.score, inside)
+        metrics["aupr_unknown"] = aupr(-answers.score, ~inside)
+        metrics["fpr95"] = fpr_at_tpr(answers.score, inside)
+        metrics["unknown_caught"] = float(caught.mean())
+        intervals["unknown_caught"] = share(caught)
+    return {name: float(value) for name, value in metrics.items()}, intervals
+
+
+def share(hits: Bool[np.ndarray, " N"]) -> Interval:
+    """A share with its 95 % interval."""
+    low, high = wilson(int(hits.sum()), len(hits))
+    return Interval(float(hits.mean()), low, high, len(hits))
+
+
+def _recall(
+    classes: tuple[str, ...], true: Int[np.ndarray, " N"], predicted: Int[np.ndarray, " N"]
+) -> dict[str, Interval]:
+    inside = true >= 0
+    hits, counts = recall(true[inside], predicted[inside], len(classes))
+    found: dict[str, Interval] = {}
+    for name, hit, count in zip(classes, hits.tolist(), counts.tolist(), strict=True):
+        low, high = wilson(hit, count) if count else (0.0, 1.0)
+        found[name] = Interval(hit / count if count else float("nan"), low, high, count)
+    return found
+
+
+def _mistakes(
+    model: Model, test: Features, answers: Answers, true: Int[np.ndarray, " N"], known: Features | None
+) -> tuple[Mistake, ...]:
+    """The surest wrong answers: another class, or a class for something unknown."""
+    wrong = np.flatnonzero((answers.predicted != true) & ~((true < 0) & (answers.verdict == "unknown")))
+    # An unknown item is wrong by how typical it looks, a known one by how probable the other class is.
+    surety = np.where(true < 0, answers.typicality, answers.probability)
+    worst = wrong[np.argsort(-surety[wrong], kind="stable")][:WORST]
+    rows = test.select(worst)
+    picked = model.answers(rows.embedding) if len(rows) else answers
+    decisions = decide(model, rows.id, rows.embedding, known, answers=picked)
+    labels, sources = [label or "" for label in rows.label], rows.source
+    return tuple(Mistake(*parts) for parts in zip(decisions, labels, sources, strict=True))

@@ -1,0 +1,116 @@
+"""The model: everything between a feature vector and a decision, as one value."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.core.mixture import Mixture
+from mixtura.errors import WrongDimension
+from mixtura.features.projection import Chain
+from mixtura.recipe import DecisionSection, EncoderSection
+from mixtura.scores.typicality import Typicality
+
+FAR, BETWEEN, UNUSUAL = "far_from_all", "between_classes", "unusual_for_class"
+RIVAL = 0.5  # a runner-up with at least this share of the winner's probability competes with it
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model says of N rows, column by column; all on the CPU.
+
+    ``score`` is higher for more known rows, in spreads of genuine items; ``reason`` is empty for a match.
+    """
+
+    posterior: Float[np.ndarray, "N C"]
+    predicted: Int[np.ndarray, " N"]
+    probability: Float[np.ndarray, " N"]
+    typicality: Float[np.ndarray, " N"]
+    score: Float[np.ndarray, " N"]
+    verdict: np.ndarray
+    reason: np.ndarray
+    subclass: Int[np.ndarray, " N"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Classes, projection, mixture, temperature and typicality, with the encoder whose features they are for."""
+
+    classes: tuple[str, ...]
+    encoder: EncoderSection
+    identity: dict[str, str]
+    dimension: int
+    projection: Chain
+    mixture: Mixture
+    temperature: float
+    typicality: Typicality
+    decision: DecisionSection
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def background(self) -> Mixture:
+        """The one Gaussian that the catalog looks like from afar."""
+        return self.mixture.background()
+
+    def project(self, embedding: Float[np.ndarray, "N D"]) -> Float[Tensor, "N R"]:
+        """Features in the space of the mixture.
+
+        Raises:
+            WrongDimension: features of another width than the model's.
+        """
+        if embedding.shape[1] != self.dimension:
+            raise WrongDimension(
+                f"The features have {embedding.shape[1]} dimensions and the model takes {self.dimension}. "
+                f"Use features of encoder {self.encoder.name!r}."
+            )
+        return self.projection(torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32)))
+
+    @torch.inference_mode()
+    def answers(self, embedding: Float[np.ndarray, "N D"]) -> Answers:
+        """Class, probability, typicality and verdict of each row."""
+        x = self.project(embedding)
+        joint = self.mixture.joint(x)
+        class_joint = self.mixture.class_joint(x)
+        posterior = (class_joint.double() / self.temperature).softmax(1)
+        top = posterior.topk(min(2, len(self.classes)), dim=1)
+        predicted, probability = top.indices[:, 0], top.values[:, 0]
+        log_density, behind = class_joint.logsumexp(1), self.background.evidence(x)
+        score = self.typicality.score(log_density, behind)
+        typicality = self.typicality(score, predicted)
+        near, far = self.typicality.parts(log_density, behind)
+        verdict, reason = self._judge(typicality, probability, top.values[:, -1], far < near, self.typicality.pooled(score))
+        return Answers(
+            posterior.numpy(),
+            predicted.numpy(),
+            probability.numpy(),
+            typicality.numpy(),
+            score.numpy(),
+            verdict,
+            reason,
+            self._subclass(joint, predicted).numpy(),
+        )
+
+    def _judge(
+        self, typicality: Tensor, probability: Tensor, rival: Tensor, far: Tensor, pooled: Tensor
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Verdict and reason of each row."""
+        limit = self.decision.false_reject_rate
+        unknown = (typicality < limit).numpy()
+        unsure = ~unknown & (probability < self.decision.min_probability).numpy()
+        verdict = np.where(unknown, "unknown", np.where(unsure, "unsure", "match"))
+        torn = (rival >= RIVAL * probability).numpy() & (len(self.classes) > 1)
+        own = np.where((pooled >= limit).numpy(), UNUSUAL, FAR)
+        reason = np.where(far.numpy(), FAR, np.where(torn, BETWEEN, own))
+        return verdict, np.where(unknown, reason, np.where(unsure, BETWEEN, ""))
+
+    def _subclass(self, joint: Float[Tensor, "N K"], predicted: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+        """Which component of its class explains a row best, counted within the class from 0."""
+        owner = self.mixture.owner
+        assert owner is not None
+        best = joint.masked_fill(owner != predicted[:, None], -torch.inf).argmax(1)
+        first = torch.searchsorted(owner, predicted.contiguous())
+        return best - first

@@ -1,0 +1,82 @@
+"""A model and photos in, one decision a photo out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mixtura.datasets.decode import decode
+from mixtura.datasets.items import Problem
+from mixtura.errors import BadImage, FingerprintMismatch, MixturaError
+from mixtura.features.records import Features
+from mixtura.features.store import FeatureStore
+from mixtura.identity import differences
+from mixtura.recipe import load_recipe
+from mixtura.tasks import build, bundle
+from mixtura.tasks.decide import decide
+from mixtura.tasks.model import Model
+from mixtura.tasks.records import Decision
+
+BATCH = 32
+
+
+def run(model_path: Path, paths: Sequence[Path], neighbours: int = 3) -> list[Decision | Problem]:
+    """Decide on photos, in their order; a photo that cannot be read gives a problem in its place.
+
+    Raises:
+        NoInput: there is no model.
+        FingerprintMismatch: the encoder at hand is not the one that the model was made with.
+    """
+    model = bundle.from_pretrained(model_path)
+    encoder = encoder_for(model)
+    known = known_items(model_path, model) if neighbours else None
+    answers: list[Decision | Problem] = []
+    for start in range(0, len(paths), BATCH):
+        answers += _batch(model, encoder, known, paths[start : start + BATCH], neighbours)
+    return answers
+
+
+def encoder_for(model: Model) -> build.Encoder:
+    """The encoder of a model, checked to be the very same.
+
+    Raises:
+        FingerprintMismatch: its weights or its preprocessing have changed.
+    """
+    encoder = build.encoder_of(model.encoder)
+    how = differences(model.identity, encoder.identity)
+    if how:
+        raise FingerprintMismatch(
+            f"The encoder {model.encoder.name!r} is not the one that the model was made with: {how}. "
+            "Install the version of the model card, or fit again."
+        )
+    return encoder
+
+
+def known_items(model_path: Path, model: Model) -> Features | None:
+    """The items that the model was made of, if their features are still there."""
+    try:
+        recipe = load_recipe(model_path / bundle.RECIPE).model_copy(update={"output": model_path})
+        place = recipe.data.root if recipe.data.kind == build.FEATURES else build.store_path(recipe)
+        features = FeatureStore.open(place or model_path).read()
+    except MixturaError:
+        return None  # neighbors are evidence beside the decision, not part of it
+    return features.select(features.label_index(model.classes) >= 0)
+
+
+def _batch(
+    model: Model, encoder: build.Encoder, known: Features | None, paths: Sequence[Path], neighbours: int
+) -> list[Decision | Problem]:
+    answers: dict[int, Decision | Problem] = {}
+    prepared: dict[int, torch.Tensor] = {}
+    for place, path in enumerate(paths):
+        try:
+            prepared[place] = encoder.prepare(decode(path, draft=encoder.draft))
+        except BadImage as error:
+            answers[place] = Problem(str(path), error.reason, str(error))
+    if prepared:
+        embedding = np.ascontiguousarray(encoder.encode(torch.stack(list(prepared.values()))).numpy())
+        names = [str(paths[place]) for place in prepared]
+        decided = decide(model, names, embedding, known, neighbours)
+        answers |= dict(zip(prepared, decided, strict=True))
+    return [answers[place] for place in range(len(paths))]

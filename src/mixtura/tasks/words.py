@@ -1,0 +1,44 @@
+"""Decisions in plain sentences, with the numbers."""
+
+from mixtura.tasks.model import BETWEEN, FAR
+
+
+def percent(share: float) -> str:
+    """A share as people read it.
+
+    >>> percent(0.003), percent(0.05), percent(0.43), percent(0.99999)
+    ('0.3 %', '5 %', '43 %', 'over 99.9 %')
+    """
+    value = 100 * share
+    if value > 99.9:
+        return "over 99.9 %"
+    if value >= 10 or value == round(value):
+        return f"{value:.0f} %"
+    return f"{value:.1f} %" if value >= 0.1 else "under 0.1 %"
+
+
+def sentence(
+    verdict: str, reason: str, labels: tuple[str, str], probabilities: tuple[float, float], typicality: float, limit: float
+) -> str:
+    """What was decided and why.
+
+    Args:
+        verdict: match, unsure or unknown.
+        reason: empty for a match.
+        labels: the best class and the runner-up.
+        probabilities: theirs, as shares.
+        typicality: the share of genuine items that look at least this unusual.
+        limit: the share below which an item is unknown.
+    """
+    first, second = labels
+    one, two = map(percent, probabilities)
+    rare = f"only {percent(typicality)} of genuine items look this unusual; the limit is {percent(limit)}"
+    if verdict == "match":
+        return f"Matches {first} ({one}); {percent(typicality)} of genuine items look at least this unusual."
+    if verdict == "unsure":
+        return f"In the catalog, but it could be {first} ({one}) or {second} ({two})."
+    if reason == FAR:
+        return f"Like nothing in the catalog: {rare}. The nearest class is {first}."
+    if reason == BETWEEN:
+        return f"Between {first} ({one}) and {second} ({two}), and {rare}."
+    return f"Nearest to {first}, but unusual for it: {rare}."
