@@ -1,5 +1,6 @@
 import base64
 import errno
+import html
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -99,8 +100,6 @@ def test_pictures_have_words_and_are_whole(evaluation_of, photo):
 
 def test_every_class_is_named_and_every_measure_written(written):
     evaluation, text = written
-    import html
-
     plain = html.unescape(text)
     for name in evaluation.classes:
         assert name in plain
