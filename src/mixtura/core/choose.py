@@ -99,7 +99,7 @@ def with_shrinkage(folds: Folds, plan: Plan, shrinkage: float | None) -> Trial:
 
 
 def _strength(folds: Folds, plan: Plan) -> float:
-    """Pseudo-observations for the families that give each component a spread of its own: a tenth of a class, or more."""
+    """Pseudo-observations for families with a spread for each component: a tenth of a class, or more."""
     if plan.family == "tied":
         return 0.0
     return max(1.0, 0.1 * len(folds.labels) / folds.n_classes)
@@ -178,5 +178,3 @@ def choose(
 def _auto_counts(folds: Folds, plan: Plan) -> int | tuple[int, ...]:
     counts = choose_counts(plan, folds.x, folds.labels, folds.n_classes)
     return 1 if set(counts) == {1} else counts
-
-

@@ -1,4 +1,4 @@
-"""Class-conditional mixtures without gradients: each class gets components of its own, fitted in closed form or by EM."""
+"""Class-conditional mixtures without gradients: components of its own for each class, in closed form or by EM."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -67,7 +67,7 @@ def average_variance(x: Float[Tensor, "N D"], weight: Float[Tensor, " N"] | None
 
 def _counts(plan: Plan, labels: Int[Tensor, " N"], n_classes: int) -> list[int]:
     """Components of each class: never more than half its rows, none for a class without rows."""
-    rows = torch.bincount(labels, minlength=n_classes).tolist()
+    rows = [int(n) for n in torch.bincount(labels, minlength=n_classes)]
     asked: Sequence[int] = (plan.components,) * n_classes if isinstance(plan.components, int) else plan.components
     return [min(a, max(1, n // 2)) if n else 0 for a, n in zip(asked, rows, strict=True)]
 

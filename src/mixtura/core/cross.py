@@ -132,9 +132,7 @@ class Folds:
         return Held(row, self.labels[row], mixture.class_joint(x), behind)
 
 
-def assign_folds(
-    labels: Int[Tensor, " N"], groups: Int[Tensor, " N"], n_folds: int, seed: int
-) -> Int[Tensor, " N"]:
+def assign_folds(labels: Int[Tensor, " N"], groups: Int[Tensor, " N"], n_folds: int, seed: int) -> Int[Tensor, " N"]:
     """A fold for each row: classes spread evenly, rows of one group (near-duplicates) together."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
@@ -142,7 +140,7 @@ def assign_folds(
     of_group: dict[int, int] = {}
     count = torch.zeros(int(labels.max()) + 1, dtype=torch.int64)
     offset = torch.randint(n_folds, (len(count),), generator=generator)
-    for row in order.tolist():
+    for row in [int(i) for i in order]:
         group, label = int(groups[row]), int(labels[row])
         if group not in of_group:
             of_group[group] = int((count[label] + offset[label]) % n_folds)

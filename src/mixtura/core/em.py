@@ -20,7 +20,7 @@ Reduce = Callable[[Tensor], Tensor]
 
 
 class Batch(NamedTuple):
-    """Some rows; ``labels`` keep each row to the components of its class, ``weight`` counts it more or less than once."""
+    """Some rows; ``labels`` keep each to the components of its class, ``weight`` counts it more or less than once."""
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"] | None = None
@@ -72,10 +72,8 @@ def expect(mixture: Mixture, batch: Batch) -> tuple[Moments, Float[Tensor, " 2"]
     return moments, torch.stack([(weight * log_likelihood).sum(), weight.sum()])
 
 
-def collect(
-    mixture: Mixture, batches: Iterable[Batch], reduce: Reduce | None = None
-) -> tuple[Moments, float]:
-    """Sums over all batches (and, through ``reduce``, over all machines) and the mean log-likelihood in nats a point."""
+def collect(mixture: Mixture, batches: Iterable[Batch], reduce: Reduce | None = None) -> tuple[Moments, float]:
+    """Sums over all batches (through ``reduce``, over all machines) and the mean log-likelihood in nats a point."""
     total: Moments | None = None
     likelihood = torch.zeros(2, dtype=torch.float64, device=mixture.mean.device)
     for batch in batches:

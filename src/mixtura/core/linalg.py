@@ -1,4 +1,6 @@
 """Dense linear algebra, always in float64: the only caller of ``torch.linalg`` in mixtura."""
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# torch.linalg carries no types; the signatures below supply them
 
 import torch
 from jaxtyping import Float

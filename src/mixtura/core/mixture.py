@@ -21,7 +21,9 @@ ROWS = 4096  # rows scored at once where only a summary of N x K is wanted
 class Mixture:
     r"""K Gaussian components in D dimensions, each perhaps owned by a class.
 
-    .. math:: p(x) = \sum_k \pi_k N(x; \mu_k, \Sigma_k), \qquad p(x, c) = \sum_{k:\, o_k = c} \pi_k N(x; \mu_k, \Sigma_k)
+    .. math::
+        p(x) = \sum_k \pi_k N(x; \mu_k, \Sigma_k), \qquad
+        p(x, c) = \sum_{k:\, o_k = c} \pi_k N(x; \mu_k, \Sigma_k)
 
     The weights sum to one over all components, so a class prior is the sum of its components' weights.
     ``owner`` is ``None`` for a mixture without classes.
@@ -74,7 +76,7 @@ class Mixture:
         return self._cast[dtype]
 
     def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        r"""Log-density of each point together with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats."""
+        r"""Log-density of each point with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats."""
         return self.covariance.apply(self.operands(x.dtype), x)
 
     def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
@@ -84,7 +86,7 @@ class Mixture:
 
         Source: Bishop, Pattern Recognition and Machine Learning (2006), section 9.2.
         """
-        return torch.cat([self.joint(rows).logsumexp(1) for rows in x.split(ROWS)]) if len(x) else x.new_zeros(0)
+        return torch.cat([self.joint(rows).logsumexp(1) for rows in torch.split(x, ROWS)])
 
     def responsibility(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Posterior probability of each component."""
@@ -94,8 +96,8 @@ class Mixture:
         """Log-density of each point together with each class, in nats; without owners every component is a class."""
         if self.owner is None:
             return self.joint(x)
-        parts = [owners.class_joint(self.joint(rows), self.owner, self.n_classes) for rows in x.split(ROWS)]
-        return torch.cat(parts) if parts else x.new_zeros(0, self.n_classes)
+        owner, n_classes = self.owner, self.n_classes
+        return torch.cat([owners.class_joint(self.joint(rows), owner, n_classes) for rows in torch.split(x, ROWS)])
 
     def posterior(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Posterior probability of each class."""

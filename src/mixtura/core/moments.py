@@ -97,7 +97,10 @@ class Moments:
         )
 
     def about(self, ref: Float[Tensor, "K D"]) -> "Moments":
-        r"""The same sums about another reference: :math:`f' = f - w\delta`, :math:`S' = S - \delta f^\top - f\delta^\top + w\delta\delta^\top`."""
+        r"""The same sums about another reference.
+
+        .. math:: f' = f - w\delta, \qquad S' = S - \delta f^\top - f\delta^\top + w\delta\delta^\top
+        """
         if ref is self.ref or torch.equal(ref, self.ref):
             return self
         delta = ref.double() - self.ref
@@ -169,6 +172,11 @@ def by_label(rows: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_components
     """Sum of the rows of each label, as float64."""
     out = torch.zeros(n_components, rows.shape[1], dtype=rows.dtype, device=rows.device)
     return out.index_add_(0, labels, rows).double()
+
+
+def present(labels: Int[Tensor, " N"]) -> list[int]:
+    """The numbers that occur, in order."""
+    return [int(k) for k in torch.bincount(labels).nonzero()[:, 0]]
 
 
 def class_means(

@@ -5,10 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def class_joint(
-    joint: Float[Tensor, "N K"], owner: Int[Tensor, " K"], n_classes: int
-) -> Float[Tensor, "N C"]:
-    r"""Log-sum-exp of the joint over the components of each class, in nats; a class without components gets minus infinity.
+def class_joint(joint: Float[Tensor, "N K"], owner: Int[Tensor, " K"], n_classes: int) -> Float[Tensor, "N C"]:
+    r"""Log-sum-exp of the joint over each class's components, in nats; minus infinity for a class without any.
 
     .. math:: \log p(x, c) = \operatorname{logsumexp}_{k:\, o_k = c} \log p(x, k)
     """

@@ -23,7 +23,7 @@ def ledoit_wolf(x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_classes: i
     n, dimension = x.shape
     scatter = torch.zeros(dimension, dimension, dtype=torch.float64, device=x.device)
     fourth = 0.0
-    for rows, own in zip(x.split(ROWS), labels.split(ROWS), strict=True):
+    for rows, own in zip(torch.split(x, ROWS), torch.split(labels, ROWS), strict=True):
         z = rows - means[own]
         scatter += (z.T @ z).double()
         fourth += float(z.square().sum(1, dtype=torch.float64).square().sum())

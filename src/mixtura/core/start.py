@@ -85,7 +85,7 @@ def random_rows(x: Float[Tensor, "N D"], n_components: int, generator: torch.Gen
 def nearest(x: Float[Tensor, "N D"], centers: Float[Tensor, "K D"]) -> Int[Tensor, " N"]:
     """Number of the closest center for each row, in chunks."""
     half = 0.5 * centers.square().sum(1)
-    return torch.cat([torch.addmm(half, rows, centers.T, alpha=-1).argmin(1) for rows in x.split(ROWS)])
+    return torch.cat([torch.addmm(half, rows, centers.T, alpha=-1).argmin(1) for rows in torch.split(x, ROWS)])
 
 
 def _seed(

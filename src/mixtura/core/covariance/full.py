@@ -10,7 +10,7 @@ from torch import Tensor
 from mixtura.core import linalg
 from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRecord, lost_digits, normal
 from mixtura.core.covariance.tied import with_floor
-from mixtura.core.moments import Lens, Moments
+from mixtura.core.moments import Lens, Moments, present
 
 ROWS = 1024  # rows scored at once: a tile of rows and one D x D matrix stay in cache
 
@@ -37,17 +37,18 @@ class Full(TensorRecord):
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Center, constants, K inverse factors (transposed) and K whitened means."""
         center = mean.detach().mean(0)
-        inverse = linalg.inverse_tril(self.scale_tril)
-        shift = (inverse @ (mean - center).to(inverse.dtype)[:, :, None])[:, :, 0]
+        # one by one: K matrices in float64 at once would be the peak of memory
+        inverse = torch.stack([linalg.inverse_tril(tril).T.to(tril.dtype) for tril in self.scale_tril])
+        shift = ((mean - center).to(inverse.dtype)[:, None, :] @ inverse)[:, 0]
         constant = -0.5 * (linalg.log_det_tril(self.scale_tril) + mean.shape[1] * LOG_2PI)
-        return center, constant, inverse.mT.contiguous(), -shift
+        return center, constant, inverse, -shift
 
     @staticmethod
     def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """One product a component, in tiles of rows; no tensor is larger than a tile."""
         center, constant, inverse, shift = operands
-        tiles = [_tile(rows - center, inverse, shift) for rows in x.split(ROWS)]
-        return constant - 0.5 * (torch.cat(tiles) if tiles else x.new_zeros(0, len(constant)))
+        tiles = [_tile(rows - center, inverse, shift) for rows in torch.split(x, ROWS)]
+        return torch.cat(tiles).mul_(-0.5).add_(constant)
 
     @staticmethod
     def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, "K D D"]:
@@ -66,7 +67,7 @@ class Full(TensorRecord):
         """One scatter matrix a label, over its own rows only."""
         dimension = shifted.shape[1]
         out = torch.zeros(n_components, dimension, dimension, dtype=torch.float64, device=shifted.device)
-        for k in labels.unique().tolist():
+        for k in present(labels):
             rows = labels == k
             out[k] = (scaled[rows].T @ shifted[rows]).double()
         return out
@@ -100,7 +101,7 @@ class Full(TensorRecord):
         """Noise through the factor of its component, component by component."""
         noise = normal(self.scale_tril, (len(index), dimension), generator)
         out = torch.empty_like(noise)
-        for k in index.unique().tolist():
+        for k in present(index):
             rows = index == k
             out[rows] = noise[rows] @ self.scale_tril[k].T
         return out

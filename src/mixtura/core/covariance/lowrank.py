@@ -11,7 +11,7 @@ from mixtura.core import linalg
 from mixtura.core.covariance.diagonal import Diagonal, with_squares
 from mixtura.core.covariance.protocol import Operands, Prior, TensorRecord, lost_digits, normal
 from mixtura.core.covariance.tied import Tied
-from mixtura.core.moments import Lens, Moments
+from mixtura.core.moments import Lens, Moments, present
 
 ROWS, WIDTH = 1024, 1024  # rows and directions met at once: a tile of their products stays in cache
 
@@ -130,7 +130,7 @@ class LowRank(TensorRecord):
         assert lens is not None
         basis = lens.basis.to(shifted.dtype)
         sketch = torch.zeros_like(lens.basis, dtype=torch.float64)
-        for k in labels.unique().tolist():
+        for k in present(labels):
             rows = labels == k
             sketch[k] = (scaled[rows].T @ (shifted[rows] @ basis[k])).double()
         squares = Diagonal.second_by_label(shifted, scaled, labels, n_components, None)
@@ -186,7 +186,7 @@ class LowRank(TensorRecord):
         """Noise of the diagonal part, plus a few latent numbers through the directions."""
         latent = normal(self.factor, (len(index), self.factor.shape[2]), generator)
         out = normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index]
-        for k in index.unique().tolist():
+        for k in present(index):
             rows = index == k
             out[rows] += latent[rows] @ self.factor[k].T
         return out

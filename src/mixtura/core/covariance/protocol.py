@@ -100,7 +100,7 @@ class Covariance(Sums, Protocol):
 
     @classmethod
     def estimate(cls, moments: Moments, floor: float, prior: Prior) -> Self:
-        """The M-step: the most likely covariance given centered sums. ``floor`` is a variance, in squared units of x."""
+        """The M-step: the most likely covariance given the sums. ``floor`` is a variance, in squared units of x."""
         ...
 
     def draw(self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None) -> Float[Tensor, "N D"]:
@@ -108,7 +108,7 @@ class Covariance(Sums, Protocol):
         ...
 
     def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Covariance":
-        """The one covariance of all components together, each with its share and its mean's deviation from the overall mean."""
+        """One covariance of all components, each with its share and its mean's deviation from the overall mean."""
         ...
 
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
@@ -161,7 +161,7 @@ class TensorRecord:
         return type(self)(**{name: value[index] for name, value in self.state().items()})
 
     @classmethod
-    def join(cls, parts: list[Self], weight: Float[Tensor, " P"]) -> Self:
+    def join(cls, parts: list[Any], weight: Float[Tensor, " P"]) -> Self:
         """The parameters of several mixtures, one after another."""
         states = [part.state() for part in parts]
         return cls(**{name: torch.cat([state[name] for state in states]) for name in states[0]})

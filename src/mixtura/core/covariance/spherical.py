@@ -94,4 +94,4 @@ class Spherical(TensorRecord):
 
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """Scaled identities."""
-        return self.variance[:, None, None] * torch.eye(dimension, dtype=self.variance.dtype, device=self.variance.device)
+        return torch.diag_embed(self.variance[:, None].expand(n_components, dimension))
