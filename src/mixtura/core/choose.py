@@ -68,7 +68,7 @@ def challengers(folds: Folds, plan: Plan) -> list[Plan]:
     if float(counts.median()) < FEW:
         return []
     plans = [replace(plan, family="diagonal", prior=Prior(0.1 * size, 0.0))]
-    if size >= 4 * plan.rank and dimension > 2 * plan.rank:
+    if size >= 16 * plan.rank and dimension > 4 * plan.rank:
         plans.append(replace(plan, family="lowrank", prior=Prior(0.1 * size, 0.0)))
     held = 8 * folds.n_classes * dimension**2 * (len(folds.used) + 2)
     if held <= MOST_BYTES and size >= dimension / 8:

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self, final
+from typing import final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mixtura.core import linalg, owners
 from mixtura.core import moments as sums
-from mixtura.core import owners
 from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, Prior
 from mixtura.core.moments import Moments
 
@@ -157,6 +157,25 @@ class Mixture:
         covariance = self.covariance.collapse(share, self.mean - mean)
         return Mixture(torch.zeros_like(self.log_weight[:1]), mean, covariance)
 
+    def axes(self, count: int) -> Float[Tensor, "D R"]:
+        r"""The directions along which the components' means differ most against the overall spread.
+
+        With :math:`M` the weighted means about the overall one and :math:`\Sigma` the background covariance, the
+        leading eigenvectors u of :math:`M\Sigma^{-1}M^\top` give the directions :math:`\Sigma^{-1}M^\top u`;
+        columns of zeros fill up where there are fewer.
+
+        Source: Fisher's discriminant, with the total in place of the within-class scatter (same directions).
+        """
+        background = self.background()
+        share = self.log_weight.exp()
+        means = ((self.mean - background.mean) * share.sqrt()[:, None]).double()
+        total = background.covariance.dense(1, self.dimension)[0]
+        solved = linalg.solve_spd(total, means.T)
+        values, vectors = linalg.eigh(means @ solved)
+        axes = solved @ vectors[:, :count] * values[:count].clamp_min(1e-12).rsqrt()
+        axes = torch.where(values[:count] > 1e-9 * values[0], axes, 0.0)
+        return torch.nn.functional.pad(axes, (0, count - axes.shape[1])).to(self.mean.dtype)
+
     def to(self, target: torch.dtype | torch.device | str) -> "Mixture":
         """The same mixture in another precision or on another device."""
         state = {name: value.to(target) for name, value in self.covariance.state().items()}
@@ -183,7 +202,7 @@ class Mixture:
         return {name: value.detach().contiguous() for name, value in state.items()}
 
     @classmethod
-    def from_state(cls, family: str, state: dict[str, Tensor], n_classes: int = 0) -> Self:
+    def from_state(cls, family: str, state: dict[str, Tensor], n_classes: int = 0) -> "Mixture":
         """The inverse of :meth:`state`, given the name of the family."""
         prefix = "covariance."
         inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -116,8 +116,8 @@ def _figures(
         metrics["auroc_unknown"] = auroc(answers.score, inside)
         metrics["aupr_unknown"] = aupr(-answers.score, ~inside)
         metrics["fpr95"] = fpr_at_tpr(answers.score, inside)
-        metrics["unknown_caught"] = float(caught.mean())
-        intervals["unknown_caught"] = share(caught)
+        metrics["unknown_found"] = float(caught.mean())
+        intervals["unknown_found"] = share(caught)
     return {name: float(value) for name, value in metrics.items()}, intervals
 
 
