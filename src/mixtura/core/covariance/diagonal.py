@@ -1,7 +1,7 @@
 """One variance a component and dimension."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self, final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
@@ -74,7 +74,7 @@ class Diagonal(TensorRecord):
     cancels = staticmethod(lost_digits)
 
     @classmethod
-    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> Self:
+    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> "Diagonal":
         """Average squared deviation in each dimension."""
         centered = moments.centered()
         pooled = centered.second.sum(0) / centered.weight.sum()
@@ -84,7 +84,7 @@ class Diagonal(TensorRecord):
         """Noise times the deviations of its component."""
         return normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index]
 
-    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Self:
+    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Diagonal":
         """Variances within and between components."""
         return type(self)((share[:, None] * (self.variance + deviation.square())).sum(0, keepdim=True))
 

@@ -1,7 +1,7 @@
 """One full matrix a component."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self, final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
@@ -90,7 +90,7 @@ class Full(TensorRecord):
         return lost_digits(raw.diagonal(dim1=1, dim2=2), recentered.diagonal(dim1=1, dim2=2))
 
     @classmethod
-    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> Self:
+    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> "Full":
         """The scatter of each component over its weight."""
         centered = moments.centered()
         pooled = centered.second.sum(0) / centered.weight.sum()
@@ -106,7 +106,7 @@ class Full(TensorRecord):
             out[rows] = noise[rows] @ self.scale_tril[k].T
         return out
 
-    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Self:
+    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Full":
         """The average matrix, and the scatter of the means."""
         total = (share[:, None] * deviation).double().T @ deviation.double()
         for s, tril in zip(share, self.scale_tril, strict=True):

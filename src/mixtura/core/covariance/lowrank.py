@@ -1,7 +1,7 @@
 """A few directions and a diagonal for each component: a mixture of factor analyzers."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self, final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
@@ -76,7 +76,7 @@ class LowRank(TensorRecord):
         mean: Float[Tensor, "K D"],
         rank: int,
         weight: Float[Tensor, " N"] | None = None,
-    ) -> Self:
+    ) -> "LowRank":
         """A start: the principal directions of each label's rows about its mean, the rest as a diagonal."""
         n_components, dimension = mean.shape
         rank = max(1, min(rank, dimension - 1)) if dimension > 1 else 1
@@ -159,7 +159,7 @@ class LowRank(TensorRecord):
         return lost_digits(raw[:, :, 0], recentered[:, :, 0])
 
     @classmethod
-    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> Self:
+    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> "LowRank":
         r"""One M-step of factor analysis; the prior pulls towards the pooled diagonal.
 
         .. math:: A = Y (M^{-1} + B^\top Y)^{-1}, \quad v = \operatorname{diag}(C) - \operatorname{rowsum}(A \circ Y),
@@ -203,7 +203,7 @@ class LowRank(TensorRecord):
         return self.factor @ self.factor.mT + torch.diag_embed(self.variance)
 
     @classmethod
-    def join(cls, parts: list[Self], weight: Float[Tensor, " P"]) -> Self:
+    def join(cls, parts: "list[LowRank]", weight: Float[Tensor, " P"]) -> "LowRank":
         """The components of several mixtures; smaller ranks are filled with empty directions."""
         rank = max(part.factor.shape[2] for part in parts)
         factors = [torch.nn.functional.pad(part.factor, (0, rank - part.factor.shape[2])) for part in parts]

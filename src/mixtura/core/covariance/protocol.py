@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -99,7 +99,7 @@ class Covariance(Sums, Protocol):
         ...
 
     @classmethod
-    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> Self:
+    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> "Covariance":
         """The M-step: the most likely covariance given the sums. ``floor`` is a variance, in squared units of x."""
         ...
 
@@ -115,12 +115,12 @@ class Covariance(Sums, Protocol):
         """Covariance matrices, for tests and reports."""
         ...
 
-    def select(self, index: Int[Tensor, " J"]) -> Self:
+    def select(self, index: Int[Tensor, " J"]) -> "Covariance":
         """The covariance of some components."""
         ...
 
     @classmethod
-    def join(cls, parts: list[Self], weight: Float[Tensor, " P"]) -> Self:
+    def join(cls, parts: list[Any], weight: Float[Tensor, " P"]) -> "Covariance":
         """One covariance over the components of several mixtures; a shared matrix is averaged by ``weight``."""
         ...
 
@@ -129,9 +129,12 @@ class Covariance(Sums, Protocol):
         ...
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor]) -> Self:
+    def from_state(cls, state: dict[str, Tensor]) -> "Covariance":
         """The inverse of :meth:`state`."""
         ...
+
+
+Family = TypeVar("Family", bound="TensorRecord")
 
 
 class TensorRecord:
@@ -152,16 +155,16 @@ class TensorRecord:
         return {name: getattr(self, name) for name in self._names()}
 
     @classmethod
-    def from_state(cls, state: dict[str, Tensor]) -> Self:
+    def from_state(cls: type[Family], state: dict[str, Tensor]) -> Family:
         """The inverse of :meth:`state`."""
         return cls(**{name: state[name] for name in cls._names()})
 
-    def select(self, index: Int[Tensor, " J"]) -> Self:
+    def select(self: Family, index: Int[Tensor, " J"]) -> Family:
         """The parameters of some components."""
         return type(self)(**{name: value[index] for name, value in self.state().items()})
 
     @classmethod
-    def join(cls, parts: list[Any], weight: Float[Tensor, " P"]) -> Self:
+    def join(cls: type[Family], parts: list[Any], weight: Float[Tensor, " P"]) -> Family:
         """The parameters of several mixtures, one after another."""
         states = [part.state() for part in parts]
         return cls(**{name: torch.cat([state[name] for state in states]) for name in states[0]})

@@ -1,7 +1,7 @@
 """One variance a component."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self, final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
@@ -77,7 +77,7 @@ class Spherical(TensorRecord):
     cancels = staticmethod(lost_digits)
 
     @classmethod
-    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> Self:
+    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> "Spherical":
         """Average squared deviation over points and dimensions."""
         centered = moments.centered()
         dimension = moments.ref.shape[1]
@@ -88,7 +88,7 @@ class Spherical(TensorRecord):
         """Noise times the deviation of its component."""
         return normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index, None]
 
-    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Self:
+    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Spherical":
         """The average variance within and between components."""
         return type(self)((share * (self.variance + deviation.square().mean(1))).sum()[None])
 

@@ -1,7 +1,7 @@
 """One full matrix for all components."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Self, final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
@@ -83,7 +83,7 @@ class Tied(TensorRecord):
         return lost_digits(raw.diagonal(dim1=1, dim2=2), recentered.diagonal(dim1=1, dim2=2))
 
     @classmethod
-    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> Self:
+    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> "Tied":
         """The pooled scatter over the total weight."""
         centered = moments.centered()
         pooled = prior.shrink_dense(centered.second / centered.weight.sum())
@@ -93,7 +93,7 @@ class Tied(TensorRecord):
         """Noise through the shared factor."""
         return normal(self.scale_tril, (len(index), dimension), generator) @ self.scale_tril[0].T
 
-    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Self:
+    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Tied":
         """The shared matrix, and the scatter of the means."""
         within = self.scale_tril[0].double() @ self.scale_tril[0].double().T
         between = (share[:, None] * deviation).double().T @ deviation.double()
@@ -103,12 +103,12 @@ class Tied(TensorRecord):
         """The shared matrix, once a component."""
         return (self.scale_tril @ self.scale_tril.mT).expand(n_components, -1, -1)
 
-    def select(self, index: Int[Tensor, " J"]) -> Self:
+    def select(self, index: Int[Tensor, " J"]) -> "Tied":
         """The shared matrix belongs to any choice of components."""
         return self
 
     @classmethod
-    def join(cls, parts: list[Self], weight: Float[Tensor, " P"]) -> Self:
+    def join(cls, parts: "list[Tied]", weight: Float[Tensor, " P"]) -> "Tied":
         """The average of the shared matrices by ``weight``."""
         share = (weight / weight.sum()).double()
         dense = torch.stack([(p.scale_tril @ p.scale_tril.mT)[0].double() for p in parts])
