@@ -13,9 +13,10 @@ from torch import Tensor
 
 from mixtura.core import classes
 from mixtura.core.classes import Plan
-from mixtura.core.covariance import FAMILIES, LowRank, Prior
+from mixtura.core.covariance import FAMILIES, LowRank, Prior, Tied
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, class_means, hard
+from mixtura.core.pooled import pooled
 
 CANDIDATES = ("tied", "diagonal", "lowrank", "full")
 COUNTS = (1, 2, 4)
@@ -49,6 +50,8 @@ class Rows:
 
     def sums(self, family: str) -> Moments:
         """Sums of each class, for the families whose sums need no look at the mixture."""
+        if FAMILIES[family] is Tied:
+            return pooled(self.x, self.index, self.n_classes, self.weight)
         mean = class_means(self.x, self.index, self.n_classes, self.weight)
         return hard(FAMILIES[family], self.x, self.index, mean, self.weight)
 
@@ -155,10 +158,10 @@ def fitted(plan: Plan, rows: Rows, shrinkage: float | None) -> Mixture:
 
 
 def choose(plan: Plan, rows: Rows, shrinkage: float | None, family: bool, components: bool) -> Plan:
-    """The plan with everything that was left open filled in: family first, then components, then the prior."""
+    """The plan with its family, then its components filled in, where these were left open."""
     if family:
         plan = replace(plan, family=choose_family(plan, rows, shrinkage))
     if components:
         counts: Sequence[int] = choose_counts(plan, rows, shrinkage)
         plan = replace(plan, components=1 if set(counts) == {1} else tuple(counts))
-    return resolve(plan, rows, shrinkage)
+    return plan

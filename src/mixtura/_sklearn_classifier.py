@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classi
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from mixtura._sklearn_choice import Rows, automatic_prior, choose, counted, ordered
+from mixtura._sklearn_choice import Rows, automatic_prior, choose, counted, ordered, resolve
 from mixtura._sklearn_gaussian import FLOATS, generator_of, weights_of
 from mixtura._sklearn_shapes import Array, to_tensor
 from mixtura.core import classes
@@ -68,11 +68,11 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        family: str = "auto",
+        family: Any = "auto",
         components: Any = 1,
         shrinkage: Any = "auto",
-        rank: int = 16,
-        floor: float = classes.FLOOR_SHARE,
+        rank: Any = 16,
+        floor: Any = classes.FLOOR_SHARE,
         priors: Any = None,
         random_state: Any = None,
     ) -> None:
@@ -108,8 +108,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         plan = choose(self._plan(), rows, self._shrinkage(), open_family, open_count)
         if plan.components == 1 and FAMILIES[plan.family] is not LowRank:
             return self._learn(plan, rows)
-        self.plan_, rows = plan, ordered(rows, plan.seed)
-        return self._keep(classes.fit(plan, rows.x, rows.index, rows.n_classes, rows.weight))
+        self.plan_, rows = resolve(plan, rows, self._shrinkage()), ordered(rows, plan.seed)
+        return self._keep(classes.fit(self.plan_, rows.x, rows.index, rows.n_classes, rows.weight))
 
     @available_if(_adds_up)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> "MixtureClassifier":
