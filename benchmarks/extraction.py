@@ -1,0 +1,147 @@
+"""Does extraction keep the encoder busy?  Its rate as a share of the encoder's bare forward rate.
+
+    python benchmarks/extraction.py            # about three minutes on 2 idle cores
+
+Photos: the demo's 28 x 28 pixel arrays, and JPEG files (quality 90) of 128 x 128, 500 x 375 and 4000 x 3000 pixels.
+The bare rate is ``encode`` on the same photos, prepared in memory. Both run alternately in one process, and the medians
+are compared; extraction includes reading, hashing, decoding, resizing and committing the Parquet parts to disk.
+On a busy machine trust the ratio of processor time at one thread: extraction has more threads, so it gets a larger
+share of the wall time, and two busy-waiting threads of the forward pass spend processor time on nothing.
+Also: the forward rate of lite0 as published and as we run it, by batch size.
+"""
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mixtura.datasets import demo
+from mixtura.datasets.items import Dataset, Item
+from mixtura.encoders.lite0 import Lite0, packaged_weights
+from mixtura.encoders.torchvision_repair import import_timm
+from mixtura.features.extract import extract
+from mixtura.features.store import FeatureStore
+
+ROUNDS, BATCH, WORKERS = 5, 64, 2
+RESULT = Path(__file__).parent / "results" / "extraction.json"
+
+
+def main():
+    cases = [("28 x 28 arrays", 96, arrays(512)), ("28 x 28 arrays", 128, arrays(256))]
+    with tempfile.TemporaryDirectory() as folder:
+        tiny = jpegs(Path(folder) / "tiny", 256, (128, 128))
+        small = jpegs(Path(folder) / "small", 256, (500, 375))
+        large = jpegs(Path(folder) / "large", 16, (4000, 3000))
+        cases += [("JPEG 128 x 128", 96, tiny), ("JPEG 128 x 128", 128, tiny)]
+        cases += [("JPEG 500 x 375", 96, small), ("JPEG 500 x 375", 128, small), ("JPEG 4000 x 3000", 128, large)]
+        rows = [measure(*case, threads) for threads in sorted({1, os.cpu_count()}) for case in cases]
+    torch.set_num_threads(os.cpu_count())
+    forward = [forward_rates(size) for size in (96, 128)]
+    machine = {"cores": os.cpu_count(), "torch": torch.__version__}
+    machine |= {"python": platform.python_version(), "load": os.getloadavg()[0]}
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps({"machine": machine, "extraction": rows, "forward": forward}, indent=2) + "\n")
+
+
+def measure(name, size, data, threads):
+    """Alternate bare encoding and extraction: medians, in photos a second of wall time and of processor time."""
+    torch.set_num_threads(threads)
+    encoder = Lite0(size)
+    start = time.process_time()
+    photos = [encoder.prepare(data.image(i, draft=encoder.draft)) for i in range(len(data))]
+    read = (time.process_time() - start) / len(data)
+    batches = torch.stack(photos).split(BATCH)
+    bare, whole = [], []
+    for _ in range(ROUNDS):
+        bare.append(timed(len(data), lambda: [encoder.encode(batch) for batch in batches]))
+        with tempfile.TemporaryDirectory() as folder:
+            store = FeatureStore.create(Path(folder) / "store", encoder.identity, encoder.dimension)
+            run = partial(extract, encoder, data, store, batch_size=BATCH, workers=WORKERS)
+            whole.append(timed(len(data), run))
+    row = {"photos": name, "size": size, "count": len(data), "threads": threads}
+    for place, clock in enumerate(("wall", "cpu")):
+        ratios = [ours[place] / theirs[place] for ours, theirs in zip(whole, bare, strict=True)]
+        row[clock] = {
+            "bare_per_s": round(statistics.median(pair[place] for pair in bare), 1),
+            "extraction_per_s": round(statistics.median(pair[place] for pair in whole), 1),
+            "ratio": round(statistics.median(ratios), 3),
+            "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
+        }
+    # Where every core computes already, reading hides behind nothing: no order of work can give a better ratio.
+    forward = 1 / row["cpu"]["bare_per_s"]
+    row |= {"read_cpu_ms": round(1000 * read, 3), "forward_cpu_ms": round(1000 * forward, 3)}
+    row["best_possible_ratio"] = round(forward / (forward + read), 3)
+    print(row, flush=True)
+    return row
+
+
+def timed(count, run):
+    """Items a second of wall time and of processor time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return count / (time.perf_counter() - wall), count / (time.process_time() - cpu)
+
+
+def forward_rates(size):
+    """Photos a second of the published network and of ours, by batch size; the greatest relative difference."""
+    network = import_timm().create_model("tf_efficientnet_lite0", pretrained=False)
+    tensors = torch.load(packaged_weights(), weights_only=True)
+    network.load_state_dict(dict(zip(network.state_dict(), tensors.values(), strict=True)))
+    network.reset_classifier(0)
+    network.eval()
+    encoder = Lite0(size)
+    photos = torch.randint(0, 256, (128, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    @torch.inference_mode()
+    def published(batch):
+        return network(batch / 127.5 - 1)
+
+    rates = {"published": {}, "lite0": {}}
+    for batch in (16, 32, 64, 128):
+        for name, encode in (("published", published), ("lite0", encoder.encode)):
+            rates[name][batch] = round(max(rate(encode, photos, batch) for _ in range(ROUNDS)), 1)
+    expected = published(photos[:16])
+    difference = ((encoder.encode(photos[:16]) - expected).abs().max() / expected.abs().max()).item()
+    row = {"size": size, "per_s_by_batch": rates, "relative_difference": difference}
+    print(row, flush=True)
+    return row
+
+
+def rate(encode, photos, batch):
+    start = time.perf_counter()
+    for chunk in photos.split(batch):
+        encode(chunk)
+    return len(photos) / (time.perf_counter() - start)
+
+
+def arrays(count):
+    data = demo.load()
+    return data.subset(range(count))
+
+
+def jpegs(folder, count, size):
+    """Smooth random photos with some grain, as files."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    items = []
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(
+            size, Image.Resampling.BICUBIC
+        )
+        grain = rng.normal(0, 6, (size[1], size[0], 1))
+        path = folder / f"{number}.jpg"
+        Image.fromarray((np.asarray(coarse) + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        items.append(Item(id=path.name, source=path.name, payload=path, label="photo"))
+    return Dataset("photos", tuple(items))
+
+
+if __name__ == "__main__":
+    main()
