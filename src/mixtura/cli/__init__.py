@@ -13,6 +13,7 @@ COMMANDS = {
     "extract": "mixtura.cli.extract:extract",
     "data list": "mixtura.cli.data:list_sets",
     "data get": "mixtura.cli.data:get",
+    "data import": "mixtura.cli.data:import_features",
     "demo": "mixtura.cli.demo:demo",
     "doctor": "mixtura.cli.doctor:doctor",
 }

@@ -42,3 +42,44 @@ def get(out: Output, name: Name, output: Folder = None) -> None:
 
     folder = get_set(name, output)
     out.result({"name": name, "folder": folder}, [str(folder)], [views.written(folder)])
+
+
+Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="File or folder with the features.")]
+Store = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the feature store.")]
+Layout = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="npy, npz, parquet, or dgmmc (one .pt file an item). Default: by the ending."),
+]
+LabelFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Labels of a .npy file, or the list of a dgmmc folder.")
+]
+EncoderName = Annotated[str, typer.Option(metavar="NAME", help="Name to remember the encoder by.")]
+Part = Annotated[str | None, typer.Option(metavar="PART", help="train, val or test, for all rows.")]
+
+
+def import_features(
+    out: Output,
+    source: Source,
+    output: Store,
+    layout: Layout = None,
+    labels: LabelFile = None,
+    encoder: EncoderName = "imported",
+    split: Part = None,
+) -> None:
+    """Turn features that another program has made into a feature store.
+
+    Nothing that a file holds is run: pickled objects are refused, and .pt files are read as plain tensors only.
+
+    Examples:
+
+      mixtura data import clip.npz -o clip/          arrays embedding and label
+      mixtura data import x.npy -o clip/ --labels y.npy --encoder clip-vit-l14
+      mixtura data import Features/CIFAR100/CLIP/Train -o clip/ --layout dgmmc --labels train.csv
+      mixtura fit clip/ -o model                     then fit on them
+    """
+    from mixtura.cli import views
+    from mixtura.tasks.imports import run
+
+    store = run(source, output, layout, labels, encoder, split)
+    record = {"store": store.path, "dimension": store.dimension, "encoder": store.identity["name"]}
+    out.result(record, [str(store.path)], [views.written(store.path)])
