@@ -225,3 +225,12 @@ def test_pipeline_and_grid_search(blobs):
     ).fit(X, y)
     assert search.best_score_ > 0.75
     assert search.best_estimator_.predict(X[:3]).shape == (3,)
+
+
+@pytest.mark.parametrize("family", ADDITIVE)
+def test_the_floor_is_a_share_of_the_average_variance(blobs, family):
+    X, y = blobs
+    with_floor = MixtureClassifier(family, shrinkage=0.0, floor=0.5).fit(X, y).mixture_.covariance.dense(3, 6)
+    without = MixtureClassifier(family, shrinkage=0.0, floor=0.0).fit(X, y).mixture_.covariance.dense(3, 6)
+    added = (0.5 * X.var(0).mean() * torch.eye(6, dtype=torch.float64)).expand(3, -1, -1)
+    torch.testing.assert_close(with_floor - without, added, rtol=1e-9, atol=1e-9)

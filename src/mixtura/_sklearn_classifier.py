@@ -217,6 +217,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 def closed_form(plan: classes.Plan, sums: Moments) -> Mixture:
     """One component a class, straight from the sums."""
     n_classes = len(sums.weight)
+    sums = sums.centered()
     fitted = FAMILIES[plan.family].estimate(sums, plan.floor * total_variance(sums), plan.prior)
     log_weight = (sums.weight / sums.weight.sum()).log()
     return Mixture(log_weight, sums.mean(), fitted, torch.arange(n_classes), n_classes)
@@ -224,12 +225,9 @@ def closed_form(plan: classes.Plan, sums: Moments) -> Mixture:
 
 def total_variance(sums: Moments) -> float:
     """Variance about the mean of all rows, averaged over dimensions, in squared units of x; 1 for constant rows."""
-    weight = sums.weight / sums.weight.sum()
-    overall = weight @ sums.mean()
-    variance = float(trace_of(sums.about(overall.expand_as(sums.ref)).second) / sums.weight.sum() / sums.ref.shape[1])
+    mean, weight = sums.mean(), sums.weight
+    second = sums.about(mean).second
+    within = second.diagonal(dim1=-2, dim2=-1).sum() if second.ndim == 3 else second.sum()
+    between = weight @ (mean - weight @ mean / weight.sum()).square().sum(1)
+    variance = float((within + between) / weight.sum() / mean.shape[1])
     return variance if variance > 0 else 1.0
-
-
-def trace_of(second: Tensor) -> Tensor:
-    """Sum of squares over all dimensions and components, from second sums of any additive family."""
-    return second.diagonal(dim1=-2, dim2=-1).sum() if second.ndim == 3 else second.sum()

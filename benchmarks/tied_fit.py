@@ -1,0 +1,105 @@
+"""How fast is linear discriminant analysis in one pass over the rows, beside scikit-learn's?
+
+    python benchmarks/tied_fit.py [--threads 2] [--rounds 5]
+
+C = 1,000 classes, D = 256, 65,536 and 262,144 rows of float32 (scikit-learn is also given float64). Fits alternate in
+one process; a ratio is the median over rounds. Run it on an idle machine: the load average before is kept with the
+results. Predictions are compared on 20,000 fresh rows. Writes benchmarks/results/tied_fit.json.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from threadpoolctl import threadpool_limits
+
+from mixtura.sklearn import MixtureClassifier
+
+C, D = 1_000, 256
+SIZES = (65_536, 262_144)
+FRESH = 20_000
+RESULTS = Path(__file__).parent / "results" / "tied_fit.json"
+
+
+def rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of overlapping classes with one covariance; about one in ten is closer to another class."""
+    shared = np.random.default_rng(0)
+    mean = 0.2 * shared.normal(size=(C, D))
+    turn = np.eye(D) + shared.normal(size=(D, D)) / 32
+    rng = np.random.default_rng(seed)
+    y = rng.permutation(np.arange(n) % C)
+    return (mean[y] + rng.normal(size=(n, D)) @ turn).astype(np.float32), y
+
+
+def clock(work):
+    """Result, seconds on the wall and seconds of the processor."""
+    wall, processor = time.perf_counter(), time.process_time()
+    result = work()
+    return result, (time.perf_counter() - wall, time.process_time() - processor)
+
+
+def compare(n: int, rounds: int) -> dict[str, object]:
+    X, y = rows(n, 1)
+    wide = X.astype(np.float64)
+    fits = {
+        "mixtura": lambda: MixtureClassifier("tied", shrinkage=0.0, floor=0.0).fit(X, y),
+        "lsqr": lambda: LinearDiscriminantAnalysis(solver="lsqr").fit(X, y),
+        "svd (the default)": lambda: LinearDiscriminantAnalysis(solver="svd").fit(X, y),
+        "svd, float64": lambda: LinearDiscriminantAnalysis(solver="svd").fit(wide, y),
+    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in fits}
+    models = {}
+    for _ in range(rounds):
+        for name, fit in fits.items():
+            models[name], seconds = clock(fit)
+            taken[name].append(seconds)
+    fresh, truth = rows(FRESH, 2)
+    chosen = {name: model.predict(fresh) for name, model in models.items()}
+    report: dict[str, object] = {"rows": n, "mixtura": summary(taken["mixtura"])}
+    for name in list(fits)[1:]:
+        report[name] = summary(taken[name]) | {
+            "ratio": ratio(taken[name], taken["mixtura"], 0),
+            "ratio of processor time": ratio(taken[name], taken["mixtura"], 1),
+            "equal predictions": float((chosen[name] == chosen["mixtura"]).mean()),
+        }
+    report["accuracy"] = {name: float((label == truth).mean()) for name, label in chosen.items()}
+    return report
+
+
+def summary(taken: list[tuple[float, float]]) -> dict[str, float]:
+    return {"seconds": round(statistics.median(wall for wall, _ in taken), 4)}
+
+
+def ratio(theirs: list[tuple[float, float]], ours: list[tuple[float, float]], clock_number: int) -> float:
+    pairs = zip(theirs, ours, strict=True)
+    return round(statistics.median(a[clock_number] / b[clock_number] for a, b in pairs), 2)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    load = os.getloadavg()[0]
+    torch.set_num_threads(given.threads)
+    with threadpool_limits(given.threads):
+        sizes = [compare(n, given.rounds) for n in SIZES]
+    report = {
+        "question": "one-pass tied fit, C = 1000, D = 256, beside scikit-learn's LinearDiscriminantAnalysis",
+        "threads": given.threads,
+        "load average before": round(load, 2),
+        "sizes": sizes,
+    }
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
