@@ -1,3 +1,95 @@
-"""Mixtures of Gaussians on deep features: class, typicality, subclass, samples and edits from one density."""
+"""Mixtures of Gaussians on deep features: class, typicality, subclass, samples and edits from one density.
+
+The names below are imported when they are first used, so ``import mixtura`` costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mixtura.core.covariance import FAMILIES as FAMILIES
+    from mixtura.core.covariance import Prior as Prior
+    from mixtura.core.mixture import Mixture as Mixture
+    from mixtura.core.moments import Moments as Moments
+    from mixtura.errors import MixturaError as MixturaError
+    from mixtura.features.records import Features as Features
+    from mixtura.features.records import Rows as Rows
+    from mixtura.features.store import FeatureStore as FeatureStore
+    from mixtura.recipe import Recipe as Recipe
+    from mixtura.recipe import load_recipe as load_recipe
+    from mixtura.recipe import resolve as resolve
+    from mixtura.sklearn import GaussianMixture as GaussianMixture
+    from mixtura.sklearn import MixtureClassifier as MixtureClassifier
+    from mixtura.tasks.bundle import from_pretrained as from_pretrained
+    from mixtura.tasks.bundle import save_pretrained as save_pretrained
+    from mixtura.tasks.evaluate import run as evaluate
+    from mixtura.tasks.extract import run as extract
+    from mixtura.tasks.fit import run as fit
+    from mixtura.tasks.model import Model as Model
+    from mixtura.tasks.predict import run as predict
+    from mixtura.tasks.records import Decision as Decision
+    from mixtura.tasks.records import Evaluation as Evaluation
 
 __version__ = "0.1.0"
+
+PUBLIC = {
+    "FAMILIES": "mixtura.core.covariance:FAMILIES",
+    "Decision": "mixtura.tasks.records:Decision",
+    "Evaluation": "mixtura.tasks.records:Evaluation",
+    "FeatureStore": "mixtura.features.store:FeatureStore",
+    "Features": "mixtura.features.records:Features",
+    "GaussianMixture": "mixtura.sklearn:GaussianMixture",
+    "MixturaError": "mixtura.errors:MixturaError",
+    "Mixture": "mixtura.core.mixture:Mixture",
+    "MixtureClassifier": "mixtura.sklearn:MixtureClassifier",
+    "Model": "mixtura.tasks.model:Model",
+    "Moments": "mixtura.core.moments:Moments",
+    "Prior": "mixtura.core.covariance:Prior",
+    "Recipe": "mixtura.recipe:Recipe",
+    "Rows": "mixtura.features.records:Rows",
+    "evaluate": "mixtura.tasks.evaluate:run",
+    "extract": "mixtura.tasks.extract:run",
+    "fit": "mixtura.tasks.fit:run",
+    "from_pretrained": "mixtura.tasks.bundle:from_pretrained",
+    "load_recipe": "mixtura.recipe:load_recipe",
+    "predict": "mixtura.tasks.predict:run",
+    "resolve": "mixtura.recipe:resolve",
+    "save_pretrained": "mixtura.tasks.bundle:save_pretrained",
+}
+"""Where each public name lives."""
+
+__all__ = [
+    "FAMILIES",
+    "Decision",
+    "Evaluation",
+    "FeatureStore",
+    "Features",
+    "GaussianMixture",
+    "MixturaError",
+    "Mixture",
+    "MixtureClassifier",
+    "Model",
+    "Moments",
+    "Prior",
+    "Recipe",
+    "Rows",
+    "evaluate",
+    "extract",
+    "fit",
+    "from_pretrained",
+    "load_recipe",
+    "predict",
+    "resolve",
+    "save_pretrained",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'mixtura' has no attribute {name!r}")
+    from mixtura.names import find
+
+    return find(PUBLIC, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,61 @@
+# make demo and make test are all that a newcomer needs; both set up .venv first, once.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+RUN := .venv/bin/python -m
+PIP := $(RUN) pip --disable-pip-version-check
+# A stamp bears the checksum of all that an installation depends on, so an unchanged one is never repeated.
+STATE := $(shell { pwd; $(PYTHON) --version; cat pyproject.toml constraints.txt; } | cksum | tr ' ' -)
+CORE := .venv/.core-$(STATE)
+DEV := .venv/.dev-$(STATE)
+# pip warns of wheel folders that one machine has and another has not; warnings that matter still come through.
+QUIETLY := 2>&1 | sed '/^WARNING: Location .* is ignored/d'
+BENCHMARKS := $(filter-out benchmarks/make_%, $(wildcard benchmarks/*.py))
+
+export PIP_NO_INPUT := 1
+
+.PHONY: help demo setup check test bench docs clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1  \2/p' $(MAKEFILE_LIST)
+
+demo: $(CORE)  ## install, and see it work on photos that come with it (report: demo/report.html)
+	$(RUN) mixtura demo
+
+setup: $(DEV)  ## install everything that work on mixtura needs
+
+check: $(DEV)  ## style, types and the direction of imports
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) pyright
+	.venv/bin/lint-imports --no-cache
+
+test: export OMP_NUM_THREADS := 1
+test: $(DEV)  ## every test, and every example of the docs
+	$(RUN) pytest -n 2 --dist loadfile
+
+bench: $(DEV)  ## measure again what benchmarks/results holds; wants an idle machine
+	@for script in $(BENCHMARKS); do echo "$$script"; .venv/bin/python "$$script"; done
+
+docs: $(DEV)  ## the web pages, into site/
+	.venv/bin/python docs/make_reference.py
+	NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet
+
+clean:  ## remove what make has made, but no data and no models
+	rm -rf .venv site build .pytest_cache .ruff_cache .import_linter_cache
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+$(CORE): | .venv/bin/python
+	@echo "Installing mixtura and PyTorch into .venv: a few minutes, about 1.5 GB of disk."
+	@$(PIP) install -q -c constraints.txt -e . $(QUIETLY)
+	@rm -f .venv/.core-* .venv/.dev-* && touch $@
+
+$(DEV): $(CORE)
+	@echo "Installing the tools for tests, checks and docs."
+	@$(PIP) install -q -c constraints.txt -e '.[dev]' $(QUIETLY)
+	@touch $@
