@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,15 +52,31 @@ def write(path: Path, data: bytes) -> None:
         CannotWrite: the folder is missing or not writable.
         OutOfSpace: the disk is full; no temporary file is left behind.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
-    with explained(path):
-        try:
-            _write_through(temporary, data)
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    write_all({path: data})
+
+
+def write_all(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: none is replaced before the last one is on the disk.
+
+    Raises:
+        CannotWrite: the folder is missing or not writable.
+        OutOfSpace: the disk is full; all files are as they were, and no temporary file is left behind.
+    """
+    temporary = {path: path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}") for path in contents}
+    try:
+        for path, data in contents.items():
+            with explained(path):
+                _write_through(temporary[path], data)
+        for path in contents:
+            with explained(path):
+                temporary[path].replace(path)
+        for folder in dict.fromkeys(path.parent for path in contents):
+            with explained(folder):
+                _sync_folder(folder)
+    except BaseException:
+        for leftover in temporary.values():
+            leftover.unlink(missing_ok=True)
+        raise
 
 
 def _write_through(path: Path, data: bytes) -> None:

@@ -18,10 +18,11 @@ def fingerprint(identity: Mapping[str, str]) -> str:
 
 
 def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
-    """The entries in which two identities differ, for an error message.
+    """The entries in which two identities differ, for an error message; another name says enough by itself.
 
     >>> differences({"name": "lite0", "size": "96"}, {"name": "lite0", "size": "128"})
     "size is '96' here and '128' there"
     """
     keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)]
+    keys = ["name"] if "name" in keys else keys
     return "; ".join(f"{key} is {ours.get(key, '')!r} here and {theirs.get(key, '')!r} there" for key in keys)

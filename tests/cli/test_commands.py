@@ -23,6 +23,8 @@ class Made:
     bundle_path: Path
     evaluation: object
     seconds: float = 12.3
+    problems: tuple = ()
+    notes: tuple = ()
 
 
 @dataclass(frozen=True)

@@ -93,18 +93,26 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
 
 
 def fit_record(made: Any, page: Path) -> dict[str, Any]:
-    """A fit: where everything is, how long it took, and the figures."""
-    return {"model": made.bundle_path, "report": page, "seconds": made.seconds} | evaluation_record(made.evaluation)
+    """A fit: where everything is, how long it took, what was left out, and the figures."""
+    record = {"model": made.bundle_path, "report": page, "seconds": made.seconds, "notes": made.notes}
+    record["problems"] = [problem_record(problem) for problem in made.problems]
+    return record | evaluation_record(made.evaluation)
 
 
 def fit_view(made: Any, page: Path) -> list[RenderableType]:
-    """A fit: the one table, and what to do next."""
+    """A fit: the one table, what was left out or is thin, and what to do next."""
     model = shown(str(made.bundle_path))
     said = Text.assemble(
         ("Model   ", "dim"), f"{model}\n", ("Report  ", "dim"), f"{shown(str(page))}\n", ("Try     ", "dim"),
         f"mixtura predict {model} PHOTO.jpg",
     )  # fmt: skip
-    return [evaluation_view(made.evaluation, f"Fitted in {duration(made.seconds)}"), said]
+    notes = [Text(f"{one_line(note)}\n", style="yellow") for note in made.notes]
+    return [
+        evaluation_view(made.evaluation, f"Fitted in {duration(made.seconds)}"),
+        *problems_view(made.problems),
+        *notes,
+        said,
+    ]
 
 
 def extract_record(made: Any, store: Path) -> dict[str, Any]:

@@ -77,8 +77,12 @@ class Typicality:
         return standard[0], standard[1] + FAR
 
     def score(self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """The default score of being known, in spreads; higher = more known."""
-        return torch.minimum(*self.parts(log_density, background))
+        """The default score of being known, in spreads; higher = more known.
+
+        A row so far away that its density is no number any more has minus infinity.
+        """
+        lesser = torch.minimum(*self.parts(log_density, background))
+        return torch.where(lesser.isnan(), -torch.inf, lesser)
 
     def pooled(self, score: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Share of held-out items of all classes that score no higher, the item itself counted."""

@@ -1,6 +1,8 @@
 """From the names in a recipe to objects: data, encoders, projections."""
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from mixtura.encoders.protocol import Encoder, split_name
 from mixtura.errors import NoInput, UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.features.projection import Projection
-from mixtura.names import find
+from mixtura.names import find, nearest
 from mixtura.recipe import DataSection, EncoderSection, Recipe, StepSection
 
 FEATURES = "features"
@@ -25,7 +27,12 @@ def dataset_of(section: DataSection) -> Dataset:
         NoInput: there is nothing in it.
     """
     options = {} if section.label is None else {"label": section.label}
-    dataset = find(DATASETS, section.kind)(section.root, **options)
+    load = find(DATASETS, section.kind)
+    root = section.root
+    if section.kind == "folder" and root is not None and not root.exists() and root.name == str(root):
+        named = nearest(root.name, set(DATASETS) - {"folder", "csv", "npz"})
+        raise NoInput(f"There is neither a folder {str(root)!r} nor a public set of this name. {named}")
+    dataset = load(root, **options)
     if not dataset.items:
         listed = "; ".join(problem.message for problem in dataset.problems[:3])
         raise NoInput(
@@ -47,6 +54,17 @@ def encoder_of(section: EncoderSection) -> Encoder:
     if section.weights is not None and "weights" in further:
         raise UsageError(f"Encoder {section.name!r} names its weights; leave out --weights {section.weights}.")
     return find(ENCODERS, name)(**(given | further))
+
+
+def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSection:
+    """The section of the encoder that has made some features, so that it can be built again for new photos.
+
+    A size or weight file that was ``given`` stands; else the size is read from the identity.
+    """
+    name = identity.get("name", given.name)
+    side = re.fullmatch(r"(\d+)(?: x \1)? px", identity.get("size", ""))
+    size = int(side[1]) if side and given.size is None else given.size
+    return given.model_copy(update={"name": name, "size": size})
 
 
 def device_of(name: str) -> str:

@@ -1,12 +1,12 @@
-"""The model on disk: config.json, model.safetensors, metrics.json, README.md. Nothing is pickled or imported by name."""
+"""The model on disk: config.json, model.safetensors, metrics.json, README.md; nothing pickled or imported by name."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
-from pydantic import ValidationError
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -28,8 +28,13 @@ KEYS = frozenset(
 )  # fmt: skip
 
 
-def save_pretrained(model: Model, folder: Path) -> None:
-    """Write the tensors and, last, the configuration with their hash; each file appears whole or not at all.
+def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | None = None) -> None:
+    """Write the tensors and the configuration with their hash; an earlier model is intact until all is on the disk.
+
+    Args:
+        model: what to save.
+        folder: where; made if it is not there.
+        others: further files of the model by name, written at the same time.
 
     Raises:
         CannotWrite, OutOfSpace: the folder cannot be written.
@@ -49,13 +54,13 @@ def save_pretrained(model: Model, folder: Path) -> None:
         "facts": model.facts,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    files.write(folder / TENSORS, data)
-    write_json(folder / CONFIG, config)
+    contents = {TENSORS: data, CONFIG: to_json(config)} | dict(others or {})
+    files.write_all({folder / name: content for name, content in contents.items()})
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON that people can read."""
-    files.write(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+def to_json(value: Any) -> bytes:
+    """JSON that people can read."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def from_pretrained(folder: Path) -> Model:
@@ -75,7 +80,7 @@ def from_pretrained(folder: Path) -> Model:
         parts[part][name] = tensor
     try:
         mixture = Mixture.from_state(config["family"], parts["mixture"], len(config["classes"]))
-        return Model(
+        model = Model(
             tuple(config["classes"]),
             EncoderSection(**config["encoder"]),
             config["identity"],
@@ -87,8 +92,13 @@ def from_pretrained(folder: Path) -> Model:
             DecisionSection(**config["decision"]),
             config["facts"],
         )
-    except (KeyError, TypeError, ValidationError) as error:
-        raise _altered(folder, f"{CONFIG} and {TENSORS} do not fit together ({error})") from error
+        if set(_tensors(model)) != set(state):
+            raise ValueError("a tensor too many")
+        model.answers(np.zeros((1, model.dimension), dtype=np.float32))
+        return model
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise _altered(folder, f"{CONFIG} and {TENSORS} do not fit together ({said})") from error
 
 
 def _tensors(model: Model) -> dict[str, Tensor]:
@@ -105,7 +115,9 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise NoInput(f"{folder} is no model: {CONFIG} is missing. Give a folder that mixtura fit has written.") from error
+        raise NoInput(
+            f"{folder} is no model: {CONFIG} is missing. Give a folder that mixtura fit has written."
+        ) from error
     except (OSError, ValueError) as error:
         raise _altered(folder, f"{CONFIG} cannot be read ({error})") from error
     if not isinstance(config, dict) or set(config) != KEYS:
@@ -136,5 +148,3 @@ def _state(folder: Path, digest: str) -> dict[str, Tensor]:
 
 def _altered(folder: Path, what: str) -> BundleError:
     return BundleError(f"{folder}: {what}. Run mixtura fit again; the features are kept.")
-
-

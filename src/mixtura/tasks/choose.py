@@ -1,6 +1,5 @@
 """Which projection and which mixture: what the recipe leaves open is settled by held-out rows."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,16 +11,18 @@ from mixtura.core import choose as choosing
 from mixtura.core.choose import Trial
 from mixtura.core.classes import Plan
 from mixtura.core.cross import Folds, assign_folds
+from mixtura.errors import LabelError
 from mixtura.features.nonlinear import Power, RandomFeatures
 from mixtura.features.projection import Chain, Projection
 from mixtura.recipe import Recipe
+from mixtura.scores.typicality import LEAST
 from mixtura.tasks import build
+from mixtura.tasks.spaces import Steps, space_of
 
 FOLDS = 5
 ENOUGH_TO_JUDGE = 100  # given validation rows; with fewer, training rows judge too
 MANY = 20_000  # rows from which random features are tried
 MOST_BYTES = 1 << 31  # for the random features of all rows
-Steps = Sequence[tuple[type[Projection], dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,15 @@ class Choice:
 
 
 def choose(recipe: Recipe, rows: Rows) -> Choice:
-    """Try what the recipe leaves open; nothing here sees a test row."""
+    """Try what the recipe leaves open; nothing here sees a test row.
+
+    Raises:
+        LabelError: too few rows can be held out.
+    """
     head = recipe.head
     plan = Plan(head.family, floor=head.floor, rank=head.rank, seed=recipe.seed)
-    fold, n_folds = folds_of(rows, recipe.seed)
-    options = candidates(recipe, rows)
-    spaces = [_space(steps, rows, fold, n_folds) for steps in options]
+    start = folds_of(rows, recipe.seed)
+    spaces = [space_of(steps, rows.x, start) for steps in candidates(recipe, rows)]
     if len(spaces) > 1:
         quick = replace(plan, family="tied", prior=replace(plan.prior, identity=0.1))
         trials = [choosing.attempt(folds, quick) for _, folds in spaces]
@@ -65,17 +69,34 @@ def choose(recipe: Recipe, rows: Rows) -> Choice:
     return _with_random_features(choice, recipe, rows) if head.family == "auto" and not recipe.projection else choice
 
 
-def folds_of(rows: Rows, seed: int) -> tuple[Int[Tensor, " N"], int]:
-    """Fold numbers, and how many folds are held out in turn.
+def folds_of(rows: Rows, seed: int) -> Folds:
+    """The rows as they are, with the folds that are held out in turn.
 
     A validation split that came with the data says what later items look like: where it has enough rows, only they
     are held out (and in turn, so that the model may learn from them as well).
+
+    Raises:
+        LabelError: too few rows can be held out.
     """
     if int(rows.given.sum()) < ENOUGH_TO_JUDGE:
-        return assign_folds(rows.labels, rows.groups, FOLDS, seed), FOLDS
-    fold = torch.full_like(rows.labels, FOLDS)
-    fold[rows.given] = assign_folds(rows.labels[rows.given], rows.groups[rows.given], FOLDS, seed)
-    return fold, FOLDS
+        fold = assign_folds(rows.labels, rows.groups, FOLDS, seed)
+    else:
+        fold = torch.full_like(rows.labels, FOLDS)
+        fold[rows.given] = assign_folds(rows.labels[rows.given], rows.groups[rows.given], FOLDS, seed)
+    _check(fold, rows)
+    return Folds(rows.x, rows.labels, rows.n_classes, fold, FOLDS, rows.weight)
+
+
+def _check(fold: Int[Tensor, " N"], rows: Rows) -> None:
+    """See that there are rows to judge by: those whose class has rows in another fold as well."""
+    filled = torch.zeros(rows.n_classes, FOLDS + 1, dtype=torch.bool)
+    filled[rows.labels, fold] = True
+    count = int(((filled.sum(1) > 1)[rows.labels] & (fold < FOLDS)).sum())
+    if count < LEAST:
+        raise LabelError(
+            f"Only {count} of {len(fold)} items to learn from can be held out to tell known from unknown. "
+            "Give at least one class two photos that are not copies of each other."
+        )
 
 
 def candidates(recipe: Recipe, rows: Rows) -> list[Steps]:
@@ -86,11 +107,6 @@ def candidates(recipe: Recipe, rows: Rows) -> list[Steps]:
     return [[], [(Power, {})]] if rectified else [[]]
 
 
-def _space(steps: Steps, rows: Rows, fold: Int[Tensor, " N"], n_folds: int) -> tuple[Chain, Folds]:
-    projection = Chain.fit(rows.x, rows.labels, steps)
-    return projection, Folds(projection(rows.x), rows.labels, rows.n_classes, fold, n_folds, rows.weight)
-
-
 def _with_random_features(choice: Choice, recipe: Recipe, rows: Rows) -> Choice:
     """Random features on top, where there are enough rows and they gain more than a standard error."""
     width = 5000
@@ -99,7 +115,7 @@ def _with_random_features(choice: Choice, recipe: Recipe, rows: Rows) -> Choice:
     choice.folds.forget()
     steps = [(type(step), _options(step)) for step in choice.projection.steps]
     further = [*steps, (RandomFeatures, {"dimension": width, "seed": recipe.seed})]
-    projection, folds = _space(further, rows, choice.folds.fold, choice.folds.n_folds)
+    projection, folds = space_of(further, rows.x, choice.folds)
     plan = replace(choice.trial.plan, family="tied", components=1)
     shrinkage = None if recipe.head.shrinkage == "auto" else recipe.head.shrinkage
     trial = choosing.with_shrinkage(folds, plan, shrinkage)

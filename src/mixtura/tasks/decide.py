@@ -36,9 +36,7 @@ def decide(
     return [_decision(model, id, answers, row, near[row]) for row, id in enumerate(ids)]
 
 
-def nearest(
-    known: Features | None, embedding: Float[np.ndarray, "N D"], count: int
-) -> list[tuple[Neighbour, ...]]:
+def nearest(known: Features | None, embedding: Float[np.ndarray, "N D"], count: int) -> list[tuple[Neighbour, ...]]:
     """The ``count`` most similar known items of each row, by cosine."""
     if known is None or count == 0 or len(known) == 0 or len(embedding) == 0:
         return [()] * len(embedding)
@@ -52,9 +50,10 @@ def nearest(
 
 def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Neighbour, ...]) -> Decision:
     posterior = answers.posterior[row]
-    order = np.argsort(-posterior, kind="stable")[:CANDIDATES].tolist()
-    candidates = tuple(Candidate(model.classes[c], float(posterior[c])) for c in order)
-    pair = (candidates[0], candidates[1] if len(candidates) > 1 else candidates[0])
+    others = np.arange(len(posterior)) != answers.predicted[row]  # of equal probabilities, the predicted class leads
+    order = np.lexsort((others, -posterior))[:CANDIDATES].tolist()
+    candidates = [Candidate(model.classes[c], float(posterior[c])) for c in order]
+    pair = candidates[0], candidates[min(1, len(candidates) - 1)]
     verdict, reason = str(answers.verdict[row]), str(answers.reason[row])
     typicality = float(answers.typicality[row])
     said = sentence(
@@ -74,6 +73,6 @@ def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Nei
         reason or None,
         said,
         int(answers.subclass[row]),
-        candidates,
+        tuple(candidates),
         near,
     )

@@ -13,9 +13,7 @@ SIZE = 96
 
 def recipe(output: Path) -> Recipe:
     """Eight articles as the catalog, two as the unknown."""
-    return resolve(
-        {"data.kind": "demo", "data.unknown": list(UNKNOWN), "encoder.size": SIZE, "output": str(output)}
-    )
+    return resolve({"data.kind": "demo", "data.unknown": list(UNKNOWN), "encoder.size": SIZE, "output": str(output)})
 
 
 def run(output: Path, progress: Watch = None) -> fit.FitReport:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
-from mixtura.errors import LabelError
+from mixtura.errors import FingerprintMismatch, LabelError, NoInput
 from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
+from mixtura.identity import differences
 from mixtura.metrics.calibration import brier, ece, nll
 from mixtura.metrics.classification import accuracy, balanced_accuracy, recall, top_k
 from mixtura.metrics.detection import aupr, auroc, fpr_at_tpr
@@ -18,6 +19,7 @@ from mixtura.recipe import DataSection, Recipe, load_recipe
 from mixtura.tasks import bundle, gather, view
 from mixtura.tasks.decide import decide
 from mixtura.tasks.model import Answers, Model
+from mixtura.tasks.predict import known_items
 from mixtura.tasks.records import Evaluation, Interval, Mistake
 
 WORST = 24  # mistakes that are shown
@@ -34,22 +36,23 @@ def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
     """
     model = bundle.from_pretrained(model_path)
     recipe = load_recipe(model_path / bundle.RECIPE).model_copy(update={"output": model_path})
-    features = gather.gather(recipe).features
-    test = features.select_split("test") if data is None else _other(model, recipe, data, model_path)
-    learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
-    return evaluate(model, test, known=learned)
+    if data is not None:
+        return evaluate(model, _other(model, recipe, data, model_path), known_items(model_path, model))
+    try:
+        features = gather.stored(recipe)
+    except NoInput:  # deleted to save space: the photos and the split are enough
+        features = gather.gather(recipe).features
+    return evaluate(model, features.select_split("test"), gather.train_part(features, model.classes))
 
 
 def _other(model: Model, recipe: Recipe, data: DataSection, model_path: Path) -> Features:
     """Features of other data, kept beside the model so that a second evaluation is quick."""
     if data.kind == gather.build.FEATURES:
         assert data.root is not None
-        store = FeatureStore.open(data.root)
-        store.check(model.identity)
-        return store.read()
+        return gather.labeled(FeatureStore.open(data.root).read())
     stored = recipe.extract.model_copy(update={"store": model_path / "features-other"})
     other = recipe.model_copy(update={"data": data, "encoder": model.encoder, "extract": stored})
-    return gather.read(other)[0]
+    return gather.labeled(gather.read(other, gather.build.dataset_of(data))[0])
 
 
 def evaluate(model: Model, test: Features, known: Features | None = None) -> Evaluation:
@@ -62,12 +65,19 @@ def evaluate(model: Model, test: Features, known: Features | None = None) -> Eva
 
     Raises:
         LabelError: no row is of a class of the model.
+        FingerprintMismatch: the rows come from another encoder than the model's.
     """
+    how = differences(model.identity, test.identity)
+    if how:
+        raise FingerprintMismatch(
+            f"The features are not of the encoder {model.encoder.name!r} of the model: {how}. "
+            "Extract them again with the model's encoder."
+        )
     true = test.label_index(model.classes)
     if not (true >= 0).any():
         raise LabelError(
             f"None of the {len(test)} test items is of a class of the model. "
-            "Check the labels, or leave more photos for testing."
+            f"It knows {', '.join(map(repr, model.classes[:5]))}{', ...' if len(model.classes) > 5 else ''}."
         )
     answers = model.answers(test.embedding)
     metrics, intervals = _figures(model, answers, true)

@@ -10,27 +10,35 @@ import torch
 
 from mixtura import files, names
 from mixtura.core import FAMILIES, temperature
+from mixtura.datasets import DATASETS
+from mixtura.datasets.items import Problem
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.protocol import split_name
 from mixtura.errors import LabelError, UsageError
-from mixtura.features.records import Features
+from mixtura.features.records import Features, Unreadable
 from mixtura.recipe import Recipe, dump
 from mixtura.scores.typicality import Typicality
-from mixtura.tasks import bundle, card, gather
+from mixtura.tasks import build, bundle, card, gather
 from mixtura.tasks.choose import Choice, Rows, choose
 from mixtura.tasks.evaluate import evaluate
 from mixtura.tasks.extract import Watch
 from mixtura.tasks.model import Model
+from mixtura.tasks.notes import notes
 from mixtura.tasks.records import Evaluation
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """Where the model is, how it does on its test part, and how long it all took, in seconds."""
+    """Where the model is, how it does on its test part, and how long it all took, in seconds.
+
+    ``problems`` are the files that were left out; ``notes`` are sentences on what the data cannot carry.
+    """
 
     bundle_path: Path
     evaluation: Evaluation
     seconds: float
+    problems: tuple[Problem | Unreadable, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def run(recipe: Recipe, progress: Watch = None) -> FitReport:
@@ -49,12 +57,15 @@ def run(recipe: Recipe, progress: Watch = None) -> FitReport:
     gathered = gather.gather(recipe, progress)
     model = learn(recipe, gathered)
     test = gathered.features.select_split("test")
-    evaluation = evaluate(model, test, known=train_part(gathered.features, model.classes))
-    files.write(recipe.output / bundle.RECIPE, dump(recipe).encode())
-    bundle.save_pretrained(model, recipe.output)
-    bundle.write_json(recipe.output / bundle.METRICS, card.metrics_record(evaluation))
-    files.write(recipe.output / bundle.CARD, card.model_card(model, evaluation).encode())
-    return FitReport(recipe.output, evaluation, time.perf_counter() - began)
+    evaluation = evaluate(model, test, known=gather.train_part(gathered.features, model.classes))
+    others = {
+        bundle.RECIPE: dump(recipe).encode(),
+        bundle.METRICS: bundle.to_json(card.metrics_record(evaluation)),
+        bundle.CARD: card.model_card(model, evaluation).encode(),
+    }
+    bundle.save_pretrained(model, recipe.output, others)
+    said = notes(gathered, model)
+    return FitReport(recipe.output, evaluation, time.perf_counter() - began, gathered.problems, said)
 
 
 def check_names(recipe: Recipe) -> None:
@@ -64,48 +75,31 @@ def check_names(recipe: Recipe) -> None:
         UnknownName: a name stands in no table; the nearest is named.
     """
     names.find(ENCODERS, split_name(recipe.encoder.name)[0])
+    if recipe.data.kind != build.FEATURES:
+        names.find(DATASETS, recipe.data.kind)
+    build.steps_of(recipe.projection)
     if recipe.head.family != "auto" and recipe.head.family not in FAMILIES:
         names.find({name: FAMILIES[name] for name in FAMILIES} | {"auto": ""}, recipe.head.family)
-
-
-def train_part(features: Features, classes: tuple[str, ...]) -> Features:
-    """The rows of the catalog that the model may see: all but the test part."""
-    kept = [s != "test" and label in set(classes) for s, label in zip(features.split, features.label, strict=True)]
-    return features.select(np.array(kept, dtype=bool))
 
 
 def learn(recipe: Recipe, gathered: gather.Gathered) -> Model:
     """The model of the rows that are not for testing.
 
     Raises:
-        LabelError: fewer than two classes.
+        LabelError: fewer than two classes, or nothing to test with.
     """
     features = gathered.features
-    classes = catalog(features, recipe.data.unknown)
-    train = train_part(features, classes)
+    learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
+    classes = gather.catalog(learned.classes, tuple(set(recipe.data.unknown) & set(learned.classes)))
+    if not (features.select_split("test").label_index(classes) >= 0).any():
+        raise LabelError(
+            f"No photo is left to test with: all {len(learned)} are needed to learn from. "
+            "Give each class three photos or more, or a test folder."
+        )
+    train = gather.train_part(features, classes)
     rows = _rows(train, classes)
     choice = choose(recipe, rows)
     return _calibrated(recipe, gathered, classes, choice)
-
-
-def catalog(features: Features, unknown: tuple[str, ...]) -> tuple[str, ...]:
-    """The classes of the catalog: all labels of rows to learn from, but those that stand for the unknown.
-
-    Raises:
-        LabelError: fewer than two classes are left, or a class to leave out does not occur.
-    """
-    absent = sorted(set(unknown) - set(features.classes))
-    if absent:
-        raise LabelError(f"No item has the label {absent[0]!r}. {names.nearest(absent[0], features.classes)}")
-    learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
-    classes = tuple(label for label in learned.classes if label not in unknown)
-    if len(classes) < 2:
-        found = repr(classes[0]) if classes else "none"
-        raise LabelError(
-            f"Found {len(classes)} class with items to learn from ({found}); two or more are needed. "
-            "Put the photos of each class into a folder of its own."
-        )
-    return classes
 
 
 def _rows(train: Features, classes: tuple[str, ...]) -> Rows:

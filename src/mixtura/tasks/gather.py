@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mixtura import files
-from mixtura.datasets.items import Dataset, Item
-from mixtura.datasets.split import settle_split
+from mixtura import names
+from mixtura.datasets.items import Dataset, Item, Problem
+from mixtura.datasets.split import read_split, settle_split
 from mixtura.errors import LabelError, NoInput
-from mixtura.features.records import Features
+from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import FeatureStore
 from mixtura.recipe import EncoderSection, Recipe
 from mixtura.tasks import build
@@ -26,7 +26,8 @@ class Gathered:
 
     features: Features
     encoder: EncoderSection
-    problems: tuple[object, ...]
+    problems: tuple[Problem | Unreadable, ...]
+    unlabeled: int = 0
 
 
 def gather(recipe: Recipe, progress: Watch = None) -> Gathered:
@@ -39,41 +40,87 @@ def gather(recipe: Recipe, progress: Watch = None) -> Gathered:
     if recipe.data.kind == build.FEATURES:
         assert recipe.data.root is not None
         features = FeatureStore.open(recipe.data.root).read()
+        catalog(features.classes, recipe.data.unknown)
         dataset, problems = _as_dataset(features), ()
-        encoder = recipe.encoder.model_copy(update={"name": features.identity.get("name", recipe.encoder.name)})
+        encoder = build.section_of(features.identity, recipe.encoder)
     else:
-        encoder = recipe.encoder
-        features, dataset, problems = read(recipe, progress)
+        encoder, photos = recipe.encoder, build.dataset_of(recipe.data)
+        catalog(photos.classes, recipe.data.unknown)  # before hours of extraction
+        features, dataset, problems = read(recipe, photos, progress)
     split = settle_split(_split_path(recipe), dataset, recipe.split.shares, recipe.split.seed)
-    return Gathered(_labeled(features.with_split(split)), encoder, problems)
+    known = labeled(features.with_split(split))
+    return Gathered(known, encoder, problems, len(features) - len(known))
 
 
-def read(recipe: Recipe, progress: Watch = None) -> tuple[Features, Dataset, tuple[object, ...]]:
+def catalog(labels: Sequence[str], unknown: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes of the catalog: all labels but those that stand for the unknown.
+
+    Raises:
+        LabelError: fewer than two classes are left, or a class to leave out does not occur.
+    """
+    absent = sorted(set(unknown) - set(labels))
+    if absent:
+        raise LabelError(f"No item has the label {absent[0]!r}. {names.nearest(absent[0], labels)}")
+    classes = tuple(label for label in labels if label not in unknown)
+    if len(classes) < 2:
+        found = f"only one class, {classes[0]!r}," if classes else "no class"
+        raise LabelError(
+            f"Found {found} to learn; two or more are needed. Put the photos of each class into a folder of its own."
+        )
+    return classes
+
+
+def stored(recipe: Recipe) -> Features:
+    """The features that a model was made of and tested on, from where fit has kept them; no photo is read.
+
+    Raises:
+        NoInput: they are no longer there.
+        DataError: they are damaged.
+    """
+    place = recipe.data.root if recipe.data.kind == build.FEATURES else build.store_path(recipe)
+    assert place is not None
+    features, split = FeatureStore.open(place).read(), read_split(_split_path(recipe))
+    kept = np.array([id in split for id in features.id], dtype=bool)
+    return labeled(features.select(kept).with_split(split))
+
+
+def train_part(features: Features, classes: tuple[str, ...]) -> Features:
+    """The rows of the catalog that the model may see: all but the test part."""
+    known = set(classes)
+    kept = [s != "test" and label in known for s, label in zip(features.split, features.label, strict=True)]
+    return features.select(np.array(kept, dtype=bool))
+
+
+def read(
+    recipe: Recipe, dataset: Dataset, progress: Watch = None
+) -> tuple[Features, Dataset, tuple[Problem | Unreadable, ...]]:
     """Features of the photos of a recipe, extracted where they are missing, with the items that could be read.
 
     Raises:
         NoInput: no photo could be read.
     """
-    dataset = build.dataset_of(recipe.data)
     report = fill(recipe, dataset, build.encoder_of(recipe.encoder), progress)
     features = FeatureStore.open(build.store_path(recipe)).read()
-    readable = _readable(dataset, features)
-    found = features.select_ids([item.id for item in readable.items])
-    return found, readable, (*dataset.problems, *report.problems)
+    problems = (*dataset.problems, *report.problems)
+    readable = _readable(dataset, features, problems)
+    return features.select_ids([item.id for item in readable.items]), readable, problems
 
 
-def _readable(dataset: Dataset, features: Features) -> Dataset:
+def _readable(dataset: Dataset, features: Features, problems: Sequence[Problem | Unreadable]) -> Dataset:
     """The items that have features: those that could be read."""
     have = set(features.id)
     kept = [i for i, item in enumerate(dataset.items) if item.id in have]
     if not kept:
-        raise NoInput(f"None of the {len(dataset)} photos could be read. Run mixtura extract to see why.")
+        why = f" {problems[0].message}" if problems else ""
+        raise NoInput(f"None of the {len(dataset)} photos could be read.{why}")
     return dataset.subset(kept)
 
 
 def _as_dataset(features: Features) -> Dataset:
     """Rows as items without photos: equal photos count as one group."""
-    columns = zip(features.id, features.source, features.label, features.group, features.split, features.sha256, strict=True)
+    columns = zip(
+        features.id, features.source, features.label, features.group, features.split, features.sha256, strict=True
+    )
     items = [
         Item(id, source, b"", label, group=group or digest or id, split=split)
         for id, source, label, group, split, digest in columns
@@ -85,11 +132,10 @@ def _split_path(recipe: Recipe) -> Path:
     if recipe.split.file is not None:
         return recipe.split.file
     assert recipe.output is not None
-    files.make_folder(recipe.output)
     return recipe.output / SPLIT
 
 
-def _labeled(features: Features) -> Features:
+def labeled(features: Features) -> Features:
     """The rows that have a label.
 
     Raises:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.mixture import Mixture
-from mixtura.errors import WrongDimension
+from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
 from mixtura.recipe import DecisionSection, EncoderSection
 from mixtura.scores.typicality import Typicality
@@ -61,11 +61,18 @@ class Model:
 
         Raises:
             WrongDimension: features of another width than the model's.
+            NonFinite: NaN or infinity.
         """
         if embedding.shape[1] != self.dimension:
             raise WrongDimension(
                 f"The features have {embedding.shape[1]} dimensions and the model takes {self.dimension}. "
                 f"Use features of encoder {self.encoder.name!r}."
+            )
+        bad = int((~np.isfinite(embedding).all(1)).sum())
+        if bad:
+            raise NonFinite(
+                f"{bad} of {len(embedding)} rows of features hold NaN or infinity. "
+                f"Check the weights of encoder {self.encoder.name!r}, or remove these items."
             )
         return self.projection(torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32)))
 
@@ -76,13 +83,15 @@ class Model:
         joint = self.mixture.joint(x)
         class_joint = self.mixture.class_joint(x)
         posterior = (class_joint.double() / self.temperature).softmax(1)
+        posterior = torch.where(posterior.isnan(), 1 / len(self.classes), posterior)  # too far away for any density
         top = posterior.topk(min(2, len(self.classes)), dim=1)
         predicted, probability = top.indices[:, 0], top.values[:, 0]
         log_density, behind = class_joint.logsumexp(1), self.background.evidence(x)
         score = self.typicality.score(log_density, behind)
         typicality = self.typicality(score, predicted)
-        near, far = self.typicality.parts(log_density, behind)
-        verdict, reason = self._judge(typicality, probability, top.values[:, -1], far < near, self.typicality.pooled(score))
+        near, lifted = self.typicality.parts(log_density, behind)
+        far = (lifted < near) | score.isneginf()
+        verdict, reason = self._judge(typicality, probability, top.values[:, -1], far, self.typicality.pooled(score))
         return Answers(
             posterior.numpy(),
             predicted.numpy(),

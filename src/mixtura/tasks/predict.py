@@ -10,10 +10,9 @@ from mixtura.datasets.decode import decode
 from mixtura.datasets.items import Problem
 from mixtura.errors import BadImage, FingerprintMismatch, MixturaError
 from mixtura.features.records import Features
-from mixtura.features.store import FeatureStore
 from mixtura.identity import differences
 from mixtura.recipe import load_recipe
-from mixtura.tasks import build, bundle
+from mixtura.tasks import build, bundle, gather
 from mixtura.tasks.decide import decide
 from mixtura.tasks.model import Model
 from mixtura.tasks.records import Decision
@@ -57,8 +56,7 @@ def known_items(model_path: Path, model: Model) -> Features | None:
     """The items that the model was made of, if their features are still there."""
     try:
         recipe = load_recipe(model_path / bundle.RECIPE).model_copy(update={"output": model_path})
-        place = recipe.data.root if recipe.data.kind == build.FEATURES else build.store_path(recipe)
-        features = FeatureStore.open(place or model_path).read()
+        features = gather.stored(recipe)
     except MixturaError:
         return None  # neighbors are evidence beside the decision, not part of it
     return features.select(features.label_index(model.classes) >= 0)

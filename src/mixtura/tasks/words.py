@@ -18,7 +18,12 @@ def percent(share: float) -> str:
 
 
 def sentence(
-    verdict: str, reason: str, labels: tuple[str, str], probabilities: tuple[float, float], typicality: float, limit: float
+    verdict: str,
+    reason: str,
+    labels: tuple[str, str],
+    probabilities: tuple[float, float],
+    typicality: float,
+    limit: float,
 ) -> str:
     """What was decided and why.
 

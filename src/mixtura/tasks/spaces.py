@@ -1,0 +1,61 @@
+"""Held-out rows stay held out of the projection, too."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.core.classes import Plan
+from mixtura.core.cross import Folds, Held
+from mixtura.features.nonlinear import Power, RandomFeatures
+from mixtura.features.projection import L2, Chain, Identity, Projection, Random
+
+Steps = Sequence[tuple[type[Projection], dict[str, Any]]]
+FIXED = (Identity, L2, Power, Random, RandomFeatures)
+"""Projections that treat a row alike whether or not it was among the rows that they were fitted to."""
+
+
+@dataclass(frozen=True)
+class Apart(Folds):
+    """Folds of which each is judged in a space that was fitted without it; ``x`` is the space of all rows.
+
+    A projection that learns (LDA, whitening, PCA) puts the rows it has seen where no other row comes to lie. Judged
+    there, they would make genuine items look unusual later: with 300 dimensions and 500 rows, nine in ten.
+    """
+
+    without: tuple[Folds, ...] = ()
+
+    def hold_out(self, plan: Plan, background: bool = False) -> Held:
+        """Every row of the used folds, judged by a projection and a mixture that have not seen it."""
+        parts = [space.hold_out(plan, background) for space in self.without]
+        return Held(*(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(Held)))
+
+    def forget(self) -> None:
+        """Free the sums."""
+        super().forget()
+        for space in self.without:
+            space.forget()
+
+
+def space_of(steps: Steps, x: Float[Tensor, "N D"], folds: Folds) -> tuple[Chain, Folds]:
+    """The projection of all rows, and the folds as it shows them; ``folds`` says all but where the rows lie."""
+    projection = Chain.fit(x, folds.labels, steps)
+    shown = _moved(folds, projection(x), folds.fold, folds.n_folds)
+    if all(issubclass(kind, FIXED) for kind, _ in steps):
+        return projection, shown
+    without = tuple(_one(steps, x, folds, i) for i in shown.used)
+    return projection, Apart(shown.x, shown.labels, shown.n_classes, shown.fold, shown.n_folds, shown.weight, without)
+
+
+def _one(steps: Steps, x: Float[Tensor, "N D"], folds: Folds, fold: int) -> Folds:
+    """One fold to be held out, the others to learn from, in the space of the others."""
+    others = folds.fold != fold
+    projection = Chain.fit(x[others], folds.labels[others], steps)
+    return _moved(folds, projection(x), others.long(), 1)
+
+
+def _moved(folds: Folds, x: Float[Tensor, "N R"], fold: Int[Tensor, " N"], n_folds: int) -> Folds:
+    return Folds(x, folds.labels, folds.n_classes, fold, n_folds, folds.weight)
