@@ -28,7 +28,7 @@ RESULTS = Path(__file__).parent / "results" / "tied_fit.json"
 
 
 def rows(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of overlapping classes with one covariance; about one in ten is closer to another class."""
+    """Rows of strongly overlapping classes with one covariance."""
     shared = np.random.default_rng(0)
     mean = 0.2 * shared.normal(size=(C, D))
     turn = np.eye(D) + shared.normal(size=(D, D)) / 32
