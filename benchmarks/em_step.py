@@ -127,7 +127,6 @@ def memory(field: str) -> float:
 def grow(side: str, n: int) -> float:
     """Growth of the peak by three steps, MiB."""
     import numpy as np
-    import torch
 
     from mixtura.core import em
 

@@ -24,7 +24,7 @@ def data(n=300, d=12, c=4, dtype=torch.float64, seed=0):
     return x.to(dtype), labels
 
 
-OPTIONS = {"random": {"dimension": 7}, "pca": {"share": 90.0}}
+OPTIONS = {"random": {"dimension": 7}, "random_features": {"dimension": 50}, "pca": {"share": 90.0}}
 
 
 def fitted(name, x, labels):
@@ -41,7 +41,7 @@ def test_restored_projection_gives_the_same_bits(name, dtype):
     again = restore(config, state)
     assert config["name"] == name
     assert torch.equal(again(x), projection(x))
-    assert projection(x).dtype == dtype
+    assert projection(x).dtype == (torch.float32 if name == "random_features" else dtype)  # those are always float32
 
 
 @pytest.mark.parametrize("name", PROJECTIONS)
@@ -50,8 +50,9 @@ def test_rows_are_projected_one_by_one(name):
     projection = fitted(name, x, labels)
     whole = projection(x)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(projection(x[order]), whole[order], rtol=0, atol=1e-11)
-    torch.testing.assert_close(projection(x[:1]), whole[:1], rtol=0, atol=1e-11)
+    tolerance = 1e-11 if whole.dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(projection(x[order]), whole[order], rtol=0, atol=tolerance)
+    torch.testing.assert_close(projection(x[:1]), whole[:1], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("name", ["pca", "whiten", "lda"])

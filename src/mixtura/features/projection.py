@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from mixtura.features import PROJECTIONS
 from mixtura.errors import BundleError, UsageError
+from mixtura.features import PROJECTIONS
 from mixtura.features.spectrum import (
     axes_of,
     check_features,
@@ -28,6 +28,7 @@ from mixtura.features.spectrum import (
     scatter_of,
     work_dtype,
 )
+from mixtura.names import find
 
 
 @dataclass(frozen=True)
