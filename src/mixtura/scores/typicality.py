@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import torch
 from jaxtyping import Float, Int
@@ -25,9 +24,11 @@ class Typicality:
     .. math:: s = \min\left(\frac{r - \tilde r}{\sigma_r},\; \frac{e - \tilde e}{\sigma_e} + 2\right),
         \qquad r = \log p(x) - \log p_0(x), \; e = \log p(x)
 
-    The first sees what no class explains, the second what lies far from everything. With :math:`p_c` and :math:`p`
-    the share of held-out items (of the predicted class; of all) that score no higher, the ranks are blended,
-    :math:`t = (n_c p_c + 20 p) / (n_c + 20)`, and the typicality is the share of held-out items with no larger t.
+    The first sees what no class explains, the second what lies far from everything. With :math:`m_c` of the
+    :math:`n_c` held-out items of the predicted class scoring no higher, and :math:`p` the share of all that do, the
+    item itself counted, the ranks are blended, :math:`t = (m_c + 20 p) / (n_c + 20)`, and the typicality is the share
+    of held-out items with no larger t, each ranked among the others. An item below all others is among the least
+    typical in a class of any size, even in one with two held-out items.
     So a genuine item has a typicality under a with probability a, over all classes together exactly (if it is
     exchangeable with the held-out ones) and class by class the better the more items a class has.
 
@@ -45,7 +46,7 @@ class Typicality:
         log_density: Float[Tensor, " M"],
         background: Float[Tensor, " M"],
         predicted: Int[Tensor, " M"],
-    ) -> Self:
+    ) -> "Typicality":
         """Typicality from held-out genuine items.
 
         Args:
@@ -94,19 +95,18 @@ class Typicality:
         for c in predicted.unique().tolist():
             rows = predicted == c
             own = self.scores[self.predicted == c]
-            blended[rows] = _blend(_rank(own, score[rows]), blended[rows], len(own))
+            blended[rows] = _blend(_below(own, score[rows]), blended[rows], len(own))
         return _rank(self._blended, blended)
 
     @cached_property
     def _blended(self) -> Float[Tensor, " M"]:
         """The blended ranks of the held-out items among one another, sorted."""
         count = len(self.scores)
-        blended = torch.searchsorted(self.scores, self.scores, right=True).double() / count
+        blended = _below(self.scores, self.scores) / count
         for c in self.predicted.unique().tolist():
             rows = self.predicted == c
             own = self.scores[rows]
-            rank = torch.searchsorted(own, own, right=True).double() / len(own)
-            blended[rows] = _blend(rank, blended[rows], len(own))
+            blended[rows] = _blend(_below(own, own) - 1, blended[rows], len(own) - 1)
         return blended.sort().values
 
     def state(self) -> dict[str, Tensor]:
@@ -119,10 +119,16 @@ def _raw(log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> F
     return torch.stack([relative(log_density, background), evidence(log_density, background)])
 
 
+def _below(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """The number of held-out values that are no larger."""
+    return torch.searchsorted(held, new.contiguous(), right=True).double()
+
+
 def _rank(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
     """(1 + number of held-out values no larger) / (1 + number of held-out values)."""
-    return (1 + torch.searchsorted(held, new.contiguous(), right=True).double()) / (1 + len(held))
+    return (1 + _below(held, new)) / (1 + len(held))
 
 
-def _blend(own: Float[Tensor, " N"], pooled: Float[Tensor, " N"], count: int) -> Float[Tensor, " N"]:
-    return (count * own + POOL * pooled) / (count + POOL)
+def _blend(below: Float[Tensor, " N"], pooled: Float[Tensor, " N"], count: int) -> Float[Tensor, " N"]:
+    """The share of ``count`` items of the class that lie below, shrunk towards the share of all."""
+    return (below + POOL * pooled) / (count + POOL)
