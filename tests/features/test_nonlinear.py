@@ -65,8 +65,9 @@ def test_random_features_approach_the_kernel_they_stand_for():
     """The mean product over many features is that of the arc-cosine kernel of degree one."""
     x = rows(4, 5, dtype=torch.float64)
     projection = RandomFeatures.fit(x, dimension=200_000)
-    product = projection(x).double() @ projection(x).double().T / projection.dimension
-    centered = (x - x.mean(0)) / (projection.scale * 5**0.5)
+    product = projection(x).double() @ projection(x).double().T / 200_000
+    scale = (x - x.mean(0)).square().mean().sqrt()
+    centered = (x - x.mean(0)) / (scale * 5**0.5)
     lifted = torch.cat([centered, torch.ones(4, 1, dtype=torch.float64)], dim=1)
     length = lifted.norm(dim=1)
     angle = (lifted @ lifted.T / length[:, None] / length).clamp(-1, 1).acos()

@@ -14,8 +14,20 @@ def nll(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], temperature: flo
     return -float(log_posterior.gather(1, labels[:, None]).mean())
 
 
+def doubted(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], temperature: float) -> float:
+    r"""The loss with one doubt in it: that of the labels, N times, and once that of a label drawn at random.
+
+    Where every held-out row is right, the bare loss would fall for ever as the temperature goes to zero.
+    """
+    log_posterior = (joint.double() / temperature).log_softmax(1)
+    chosen = log_posterior.gather(1, labels[:, None])
+    anyone = torch.where(joint.isfinite(), log_posterior, 0.0).sum(1) / joint.isfinite().sum(1)
+    count = len(labels)
+    return -float((count * chosen.mean() + anyone.mean()) / (count + 1))
+
+
 def best(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:
-    r"""The temperature :math:`T` that minimizes the negative log-likelihood of ``softmax(joint / T)``.
+    r"""The temperature :math:`T` that minimizes the negative log-likelihood of ``softmax(joint / T)``, with one doubt.
 
     The loss is convex in 1/T, so it has one valley along log T, which golden sections find.
 
@@ -24,28 +36,30 @@ def best(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:
     golden = (5**0.5 - 1) / 2
     low, high = LOWEST, HIGHEST
     inner = [high - golden * (high - low), low + golden * (high - low)]
-    loss = [nll(joint, labels, float(torch.tensor(t).exp())) for t in inner]
+    loss = [doubted(joint, labels, float(torch.tensor(t).exp())) for t in inner]
     for _ in range(STEPS):
         if loss[0] <= loss[1]:
             high, inner[1], loss[1] = inner[1], inner[0], loss[0]
             inner[0] = high - golden * (high - low)
-            loss[0] = nll(joint, labels, float(torch.tensor(inner[0]).exp()))
+            loss[0] = doubted(joint, labels, float(torch.tensor(inner[0]).exp()))
         else:
             low, inner[0], loss[0] = inner[0], inner[1], loss[1]
             inner[1] = low + golden * (high - low)
-            loss[1] = nll(joint, labels, float(torch.tensor(inner[1]).exp()))
+            loss[1] = doubted(joint, labels, float(torch.tensor(inner[1]).exp()))
     return float(torch.tensor((low + high) / 2).exp())
 
 
 def fit(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:
     """The best temperature if it also helps on rows that did not choose it, else 1.
 
-    Each half of the rows is scored at the temperature of the other half; only if that lowers the loss over all
-    rows is the temperature of all rows kept.
+    Each half of the rows is judged, with one doubt, at the temperature of the other half; only if that lowers the
+    loss over all rows is the temperature of all rows kept.
     """
     if len(labels) < 4:
         return 1.0
     even, odd = slice(0, None, 2), slice(1, None, 2)
-    crossed = nll(joint[even], labels[even], best(joint[odd], labels[odd])) * len(labels[even])
-    crossed += nll(joint[odd], labels[odd], best(joint[even], labels[even])) * len(labels[odd])
-    return best(joint, labels) if crossed / len(labels) < nll(joint, labels) else 1.0
+    crossed = doubted(joint[even], labels[even], best(joint[odd], labels[odd])) * len(labels[even])
+    crossed += doubted(joint[odd], labels[odd], best(joint[even], labels[even])) * len(labels[odd])
+    plain = doubted(joint[even], labels[even], 1.0) * len(labels[even])
+    plain += doubted(joint[odd], labels[odd], 1.0) * len(labels[odd])
+    return best(joint, labels) if crossed < plain else 1.0

@@ -50,18 +50,18 @@ class Power(Projection):
 
 @dataclass(frozen=True)
 class RandomFeatures(Projection):
-    r"""Random rectified features, :math:`\max(0, W^\top (x - \mu) / s + b)` with Gaussian W and b.
+    r"""Random rectified features, :math:`\max(0, W^\top (x - \mu) / (s \sqrt D) + b)` with Gaussian W and b.
 
     One Gaussian a class with a shared covariance in this space bends its borders in the space of x.
+    All three tensors are saved (the scale in ``weight``), so no later random stream can change them.
 
     Source: McDonnell et al., RanPAC: Random Projections and Pre-trained Models for Continual Learning, NeurIPS 2023.
     """
 
     name: ClassVar[str] = "random_features"
     mean: Float[Tensor, " D"]
-    scale: float
-    dimension: int
-    seed: int
+    weight: Float[Tensor, "D R"]
+    bias: Float[Tensor, " R"]
 
     @classmethod
     def fit(
@@ -71,7 +71,7 @@ class RandomFeatures(Projection):
         dimension: int = 5000,
         seed: int = 0,
     ) -> "RandomFeatures":
-        """Center and scale of the training rows; W and b follow from the seed.
+        """Draw W and b; center and scale are those of the training rows.
 
         Args:
             x: training features.
@@ -87,12 +87,12 @@ class RandomFeatures(Projection):
         x = x if x.is_floating_point() else x.float()
         mean = x.mean(0, dtype=torch.float64)
         spread = float((x - mean.to(x.dtype)).square().mean(dtype=torch.float64).sqrt())
-        return cls(mean.float(), spread if spread > 0 else 1.0, dimension, seed)
+        generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn(x.shape[1], dimension, generator=generator).to(x.device)
+        bias = torch.randn(dimension, generator=generator).to(x.device)
+        weight = weight / ((spread if spread > 0 else 1.0) * x.shape[1] ** 0.5)
+        return cls(mean.float(), weight, bias)
 
     def __call__(self, x: Shaped[Tensor, "N D"]) -> Float[Tensor, "N R"]:
         """The random features, as float32."""
-        generator = torch.Generator().manual_seed(self.seed)
-        weight = torch.randn(len(self.mean), self.dimension, generator=generator)
-        bias = torch.randn(self.dimension, generator=generator)
-        weight = (weight / (self.scale * len(self.mean) ** 0.5)).to(self.mean.device)
-        return torch.addmm(bias.to(self.mean.device), x.float() - self.mean, weight).relu_()
+        return torch.addmm(self.bias, x.float() - self.mean, self.weight).relu_()

@@ -1,7 +1,6 @@
 """Which projection and which mixture: what the recipe leaves open is settled by held-out rows."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -10,16 +9,17 @@ from torch import Tensor
 from mixtura.core import choose as choosing
 from mixtura.core.choose import Trial
 from mixtura.core.classes import Plan
-from mixtura.core.cross import Folds, assign_folds
+from mixtura.core.cross import Folds, Held, assign_folds
 from mixtura.errors import LabelError
 from mixtura.features.nonlinear import Power, RandomFeatures
-from mixtura.features.projection import Chain, Projection
+from mixtura.features.projection import Chain
 from mixtura.recipe import Recipe
 from mixtura.scores.typicality import LEAST
 from mixtura.tasks import build
 from mixtura.tasks.spaces import Steps, space_of
 
 FOLDS = 5
+FINE, FEW = 20, 2000  # folds to calibrate with where rows are few: a model of 19 in 20 is as good as the final one
 ENOUGH_TO_JUDGE = 100  # given validation rows; with fewer, training rows judge too
 MANY = 20_000  # rows from which random features are tried
 MOST_BYTES = 1 << 31  # for the random features of all rows
@@ -39,8 +39,9 @@ class Rows:
 
 @dataclass(frozen=True)
 class Choice:
-    """A fitted projection, the folds in its space, and the plan with its held-out rows."""
+    """The projections, fitted, the folds in their space, and the plan with its held-out rows."""
 
+    steps: Steps
     projection: Chain
     folds: Folds
     trial: Trial
@@ -55,21 +56,32 @@ def choose(recipe: Recipe, rows: Rows) -> Choice:
     head = recipe.head
     plan = Plan(head.family, floor=head.floor, rank=head.rank, seed=recipe.seed)
     start = folds_of(rows, recipe.seed)
-    spaces = [space_of(steps, rows.x, start) for steps in candidates(recipe, rows)]
+    options = candidates(recipe, rows)
+    spaces = [space_of(steps, rows.x, start) for steps in options]
+    best = 0
     if len(spaces) > 1:
         quick = replace(plan, family="tied", prior=replace(plan.prior, identity=0.1))
         trials = [choosing.attempt(folds, quick) for _, folds in spaces]
-        best = choosing.most_accurate(trials)
-        projection, folds = spaces[[trial is best for trial in trials].index(True)]
-    else:
-        projection, folds = spaces[0]
+        best = next(i for i, trial in enumerate(trials) if trial is choosing.most_accurate(trials))
+    projection, folds = spaces[best]
     shrinkage = None if head.shrinkage == "auto" else head.shrinkage
     trial = choosing.choose(folds, plan, head.family, shrinkage, head.components)
-    choice = Choice(projection, folds, trial)
+    choice = Choice(options[best], projection, folds, trial)
     return _with_random_features(choice, recipe, rows) if head.family == "auto" and not recipe.projection else choice
 
 
-def folds_of(rows: Rows, seed: int) -> Folds:
+def calibration(choice: Choice, rows: Rows, seed: int) -> Held:
+    """The rows that thresholds come from, judged as new rows will be: by a mixture that has not seen them.
+
+    Where rows are few, a mixture without a fifth of them would judge more harshly than the final one does.
+    """
+    folds = choice.folds
+    if len(rows.x) < FEW and int(rows.given.sum()) < ENOUGH_TO_JUDGE:
+        _, folds = space_of(choice.steps, rows.x, folds_of(rows, seed, FINE))
+    return folds.hold_out(choice.trial.plan, background=True)
+
+
+def folds_of(rows: Rows, seed: int, n_folds: int = FOLDS) -> Folds:
     """The rows as they are, with the folds that are held out in turn.
 
     A validation split that came with the data says what later items look like: where it has enough rows, only they
@@ -79,19 +91,19 @@ def folds_of(rows: Rows, seed: int) -> Folds:
         LabelError: too few rows can be held out.
     """
     if int(rows.given.sum()) < ENOUGH_TO_JUDGE:
-        fold = assign_folds(rows.labels, rows.groups, FOLDS, seed)
+        fold = assign_folds(rows.labels, rows.groups, n_folds, seed)
     else:
-        fold = torch.full_like(rows.labels, FOLDS)
-        fold[rows.given] = assign_folds(rows.labels[rows.given], rows.groups[rows.given], FOLDS, seed)
-    _check(fold, rows)
-    return Folds(rows.x, rows.labels, rows.n_classes, fold, FOLDS, rows.weight)
+        fold = torch.full_like(rows.labels, n_folds)
+        fold[rows.given] = assign_folds(rows.labels[rows.given], rows.groups[rows.given], n_folds, seed)
+    _check(fold, rows, n_folds)
+    return Folds(rows.x, rows.labels, rows.n_classes, fold, n_folds, rows.weight)
 
 
-def _check(fold: Int[Tensor, " N"], rows: Rows) -> None:
+def _check(fold: Int[Tensor, " N"], rows: Rows, n_folds: int) -> None:
     """See that there are rows to judge by: those whose class has rows in another fold as well."""
-    filled = torch.zeros(rows.n_classes, FOLDS + 1, dtype=torch.bool)
+    filled = torch.zeros(rows.n_classes, n_folds + 1, dtype=torch.bool)
     filled[rows.labels, fold] = True
-    count = int(((filled.sum(1) > 1)[rows.labels] & (fold < FOLDS)).sum())
+    count = int(((filled.sum(1) > 1)[rows.labels] & (fold < n_folds)).sum())
     if count < LEAST:
         raise LabelError(
             f"Only {count} of {len(fold)} items to learn from can be held out to tell known from unknown. "
@@ -113,14 +125,10 @@ def _with_random_features(choice: Choice, recipe: Recipe, rows: Rows) -> Choice:
     if len(rows.x) < MANY or 4 * len(rows.x) * width > MOST_BYTES:
         return choice
     choice.folds.forget()
-    steps = [(type(step), _options(step)) for step in choice.projection.steps]
-    further = [*steps, (RandomFeatures, {"dimension": width, "seed": recipe.seed})]
+    further = [*choice.steps, (RandomFeatures, {"dimension": width, "seed": recipe.seed})]
     projection, folds = space_of(further, rows.x, choice.folds)
     plan = replace(choice.trial.plan, family="tied", components=1)
     shrinkage = None if recipe.head.shrinkage == "auto" else recipe.head.shrinkage
     trial = choosing.with_shrinkage(folds, plan, shrinkage)
-    return Choice(projection, folds, trial) if trial.beats(choice.trial) else choice
+    return Choice(further, projection, folds, trial) if trial.beats(choice.trial) else choice
 
-
-def _options(step: Projection) -> dict[str, Any]:
-    return {key: value for key, value in step.config().items() if key != "name"}

@@ -10,6 +10,7 @@ import torch
 
 from mixtura import files, names
 from mixtura.core import FAMILIES, temperature
+from mixtura.core.cross import Held
 from mixtura.datasets import DATASETS
 from mixtura.datasets.items import Problem
 from mixtura.encoders import ENCODERS
@@ -19,7 +20,7 @@ from mixtura.features.records import Features, Unreadable
 from mixtura.recipe import Recipe, dump
 from mixtura.scores.typicality import Typicality
 from mixtura.tasks import build, bundle, card, gather
-from mixtura.tasks.choose import Choice, Rows, choose
+from mixtura.tasks.choose import Choice, Rows, calibration, choose
 from mixtura.tasks.evaluate import evaluate
 from mixtura.tasks.extract import Watch
 from mixtura.tasks.model import Model
@@ -99,7 +100,7 @@ def learn(recipe: Recipe, gathered: gather.Gathered) -> Model:
     train = gather.train_part(features, classes)
     rows = _rows(train, classes)
     choice = choose(recipe, rows)
-    return _calibrated(recipe, gathered, classes, choice)
+    return _calibrated(recipe, gathered, classes, choice, calibration(choice, rows, recipe.seed))
 
 
 def _rows(train: Features, classes: tuple[str, ...]) -> Rows:
@@ -114,9 +115,10 @@ def _rows(train: Features, classes: tuple[str, ...]) -> Rows:
     )
 
 
-def _calibrated(recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], choice: Choice) -> Model:
+def _calibrated(
+    recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], choice: Choice, held: Held
+) -> Model:
     """The chosen mixture over all rows, with temperature and typicality from rows held out of it."""
-    held = choice.folds.hold_out(choice.trial.plan, background=True)
     features = gathered.features
     return Model(
         classes=classes,
