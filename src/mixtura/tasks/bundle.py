@@ -4,9 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -22,10 +23,24 @@ from mixtura.tasks.model import Model
 
 LAYOUT = 1
 CONFIG, TENSORS, METRICS, CARD, RECIPE = "config.json", "model.safetensors", "metrics.json", "README.md", "recipe.yaml"
-KEYS = frozenset(
-    {"layout", "classes", "encoder", "identity", "dimension", "projection", "family", "temperature", "decision",
-     "facts", "sha256"}
-)  # fmt: skip
+
+
+class Config(BaseModel):
+    """What config.json holds; nothing more, nothing less, and no value of another kind."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    layout: Literal[1]
+    classes: Annotated[list[str], Field(min_length=2)]
+    encoder: EncoderSection
+    identity: dict[str, str]
+    dimension: Annotated[int, Field(ge=1, strict=True)]
+    projection: dict[str, Any]
+    family: str
+    temperature: Annotated[float, Field(gt=0, strict=True)]
+    decision: DecisionSection
+    facts: dict[str, Any]
+    sha256: str
 
 
 def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | None = None) -> None:
@@ -41,20 +56,20 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
     """
     files.make_folder(folder)
     data = save(_tensors(model))
-    config = {
-        "layout": LAYOUT,
-        "classes": list(model.classes),
-        "encoder": model.encoder.model_dump(mode="json"),
-        "identity": model.identity,
-        "dimension": model.dimension,
-        "projection": model.projection.config(),
-        "family": type(model.mixture.covariance).name,
-        "temperature": model.temperature,
-        "decision": model.decision.model_dump(mode="json"),
-        "facts": model.facts,
-        "sha256": hashlib.sha256(data).hexdigest(),
-    }
-    contents = {TENSORS: data, CONFIG: to_json(config)} | dict(others or {})
+    config = Config(
+        layout=LAYOUT,
+        classes=list(model.classes),
+        encoder=model.encoder,
+        identity=model.identity,
+        dimension=model.dimension,
+        projection=model.projection.config(),
+        family=type(model.mixture.covariance).name,
+        temperature=model.temperature,
+        decision=model.decision,
+        facts=model.facts,
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    contents = {TENSORS: data, CONFIG: to_json(config.model_dump(mode="json"))} | dict(others or {})
     files.write_all({folder / name: content for name, content in contents.items()})
 
 
@@ -71,7 +86,7 @@ def from_pretrained(folder: Path) -> Model:
         BundleError: it is incomplete, altered, or of another version.
     """
     config = _config(folder)
-    state = _state(folder, config["sha256"])
+    state = _state(folder, config.sha256)
     parts: dict[str, dict[str, Tensor]] = {"mixture": {}, "projection": {}, "typicality": {}}
     for key, tensor in state.items():
         part, _, name = key.partition(".")
@@ -79,26 +94,31 @@ def from_pretrained(folder: Path) -> Model:
             raise _altered(folder, f"tensor {key!r} is not known")
         parts[part][name] = tensor
     try:
-        mixture = Mixture.from_state(config["family"], parts["mixture"], len(config["classes"]))
         model = Model(
-            tuple(config["classes"]),
-            EncoderSection(**config["encoder"]),
-            config["identity"],
-            config["dimension"],
-            Chain.from_state(config["projection"], parts["projection"]),
-            mixture,
-            config["temperature"],
+            tuple(config.classes),
+            config.encoder,
+            config.identity,
+            config.dimension,
+            Chain.from_state(config.projection, parts["projection"]),
+            Mixture.from_state(config.family, parts["mixture"], len(config.classes)),
+            config.temperature,
             Typicality(**parts["typicality"]),
-            DecisionSection(**config["decision"]),
-            config["facts"],
+            config.decision,
+            config.facts,
         )
-        if set(_tensors(model)) != set(state):
-            raise ValueError("a tensor too many")
-        model.answers(np.zeros((1, model.dimension), dtype=np.float32))
+        _try(model, set(state))
         return model
-    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, BundleError) as error:
         said = " ".join(str(error).split())[:200]
         raise _altered(folder, f"{CONFIG} and {TENSORS} do not fit together ({said})") from error
+
+
+def _try(model: Model, names: set[str]) -> None:
+    """See that every tensor has its place, every class its components, and that the whole answers."""
+    owner = model.mixture.owner
+    if set(_tensors(model)) != names or owner is None or owner.unique().tolist() != list(range(len(model.classes))):
+        raise ValueError("tensors or classes are missing or left over")
+    model.answers(np.zeros((1, model.dimension), dtype=np.float32))
 
 
 def _tensors(model: Model) -> dict[str, Tensor]:
@@ -110,23 +130,26 @@ def _tensors(model: Model) -> dict[str, Tensor]:
     return {f"{part}.{name}": t.contiguous() for part, state in parts.items() for name, t in state.items()}
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> Config:
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoInput(
             f"{folder} is no model: {CONFIG} is missing. Give a folder that mixtura fit has written."
         ) from error
     except (OSError, ValueError) as error:
         raise _altered(folder, f"{CONFIG} cannot be read ({error})") from error
-    if not isinstance(config, dict) or set(config) != KEYS:
-        odd = sorted(KEYS ^ set(config)) if isinstance(config, dict) else []
-        raise _altered(folder, f"{CONFIG} does not have the keys of a model ({', '.join(odd[:3])})")
-    if config["layout"] != LAYOUT:
-        raise BundleError(f"{folder} has layout {config['layout']}, this mixtura reads {LAYOUT}. Fit again.")
-    if config["family"] not in FAMILIES:
-        raise _altered(folder, f"family {config['family']!r} is not known")
+    if isinstance(raw, dict) and raw.get("layout", LAYOUT) != LAYOUT:
+        raise BundleError(f"{folder} has layout {raw['layout']!r}, this mixtura reads {LAYOUT}. Fit again.")
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise _altered(folder, f"{CONFIG} is wrong at {place} ({first['msg']})") from error
+    if config.family not in FAMILIES:
+        raise _altered(folder, f"family {config.family!r} is not known")
     return config
 
 

@@ -230,5 +230,5 @@ def _tile(
     total = torch.addmm(constant, with_squares(rows), matrix)
     for directions, shift in blocks:
         seen = torch.addmm(shift, rows, directions).square_()
-        total = total.add_(seen.view(len(rows), -1, len(constant)).sum(1), alpha=0.5)
+        total = total.add_(seen.view(len(rows), len(shift) // len(constant), len(constant)).sum(1), alpha=0.5)
     return total
