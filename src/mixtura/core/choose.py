@@ -13,7 +13,7 @@ from mixtura.core.cross import Folds, Held
 from mixtura.core.mixture import Mixture
 from mixtura.core.shrinkage import ledoit_wolf
 
-SHARES = (0.0, 0.01, 0.03, 0.1, 0.2, 0.4)  # of the identity; Ledoit and Wolf's own is tried beside them
+SHARES = (0.0, 0.01, 0.1, 0.3)  # of the identity; Ledoit and Wolf's own is tried beside them
 STRENGTHS = (0.1, 1.0, 10.0)  # pseudo-observations of the pooled covariance, in average class sizes
 MOST_BYTES = 1 << 30  # for the sums of the full family over the folds
 MOST_COMPONENTS = 4

@@ -19,7 +19,7 @@ from mixtura.tasks import build
 from mixtura.tasks.spaces import Steps, space_of
 
 FOLDS = 5
-FINE, FEW = 20, 2000  # folds to calibrate with where rows are few: a model of 19 in 20 is as good as the final one
+FINE = {500: 20, 2000: 10}  # folds to calibrate with, up to so many rows: a model of most rows is as good as the final
 ENOUGH_TO_JUDGE = 100  # given validation rows; with fewer, training rows judge too
 MANY = 20_000  # rows from which random features are tried
 MOST_BYTES = 1 << 31  # for the random features of all rows
@@ -76,8 +76,9 @@ def calibration(choice: Choice, rows: Rows, seed: int) -> Held:
     Where rows are few, a mixture without a fifth of them would judge more harshly than the final one does.
     """
     folds = choice.folds
-    if len(rows.x) < FEW and int(rows.given.sum()) < ENOUGH_TO_JUDGE:
-        _, folds = space_of(choice.steps, rows.x, folds_of(rows, seed, FINE))
+    finer = next((count for most, count in FINE.items() if len(rows.x) <= most), FOLDS)
+    if finer > FOLDS and int(rows.given.sum()) < ENOUGH_TO_JUDGE:
+        _, folds = space_of(choice.steps, rows.x, folds_of(rows, seed, finer))
     return folds.hold_out(choice.trial.plan, background=True)
 
 
@@ -131,4 +132,3 @@ def _with_random_features(choice: Choice, recipe: Recipe, rows: Rows) -> Choice:
     shrinkage = None if recipe.head.shrinkage == "auto" else recipe.head.shrinkage
     trial = choosing.with_shrinkage(folds, plan, shrinkage)
     return Choice(further, projection, folds, trial) if trial.beats(choice.trial) else choice
-

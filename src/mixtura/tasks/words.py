@@ -37,7 +37,8 @@ def sentence(
     """
     first, second = labels
     one, two = map(percent, probabilities)
-    rare = f"only {percent(typicality)} of genuine items look this unusual; the limit is {percent(limit)}"
+    few = percent(typicality).replace("under", "fewer than") if typicality < 0.001 else f"only {percent(typicality)}"
+    rare = f"{few} of genuine items look this unusual; the limit is {percent(limit)}"
     if verdict == "match":
         return f"Matches {first} ({one}); {percent(typicality)} of genuine items look at least this unusual."
     if verdict == "unsure":
