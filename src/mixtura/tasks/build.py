@@ -27,12 +27,8 @@ def dataset_of(section: DataSection) -> Dataset:
         NoInput: there is nothing in it.
     """
     options = {} if section.label is None else {"label": section.label}
-    load = find(DATASETS, section.kind)
-    root = section.root
-    if section.kind == "folder" and root is not None and not root.exists() and root.name == str(root):
-        named = nearest(root.name, set(DATASETS) - {"folder", "csv", "npz"})
-        raise NoInput(f"There is neither a folder {str(root)!r} nor a public set of this name. {named}")
-    dataset = load(root, **options)
+    check_place(section)
+    dataset = find(DATASETS, section.kind)(section.root, **options)
     if not dataset.items:
         listed = "; ".join(problem.message for problem in dataset.problems[:3])
         raise NoInput(
@@ -40,6 +36,20 @@ def dataset_of(section: DataSection) -> Dataset:
             + (f" Left out: {listed}" if listed else "")
         )
     return dataset
+
+
+def check_place(section: DataSection) -> None:
+    """See that a folder is there; one word may have been meant as the name of a public set.
+
+    Raises:
+        UnknownName: there is no such kind of data.
+        NoInput: there is no such folder.
+    """
+    find(DATASETS, section.kind)
+    root = section.root
+    if section.kind == "folder" and root is not None and not root.exists() and root.name == str(root):
+        named = nearest(root.name, set(DATASETS) - {"folder", "csv", "npz"})
+        raise NoInput(f"There is neither a folder {str(root)!r} nor a public set of this name. {named}")
 
 
 def encoder_of(section: EncoderSection) -> Encoder:

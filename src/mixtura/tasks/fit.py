@@ -11,7 +11,6 @@ import torch
 from mixtura import files, names
 from mixtura.core import FAMILIES, temperature
 from mixtura.core.cross import Held
-from mixtura.datasets import DATASETS
 from mixtura.datasets.items import Problem
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.protocol import split_name
@@ -77,7 +76,7 @@ def check_names(recipe: Recipe) -> None:
     """
     names.find(ENCODERS, split_name(recipe.encoder.name)[0])
     if recipe.data.kind != build.FEATURES:
-        names.find(DATASETS, recipe.data.kind)
+        build.check_place(recipe.data)
     build.steps_of(recipe.projection)
     if recipe.head.family != "auto" and recipe.head.family not in FAMILIES:
         names.find({name: FAMILIES[name] for name in FAMILIES} | {"auto": ""}, recipe.head.family)
