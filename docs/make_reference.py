@@ -1,0 +1,180 @@
+"""Write what pages say from where it comes: the program's own help, the recipe's keys, the measured figures.
+
+    python docs/make_reference.py           a test compares the pages with what this would write
+
+Figures stand between ``<!-- figures: NAME -->`` and ``<!-- end -->`` and come from ``benchmarks/results``.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from mixtura.cli import COMMANDS
+from mixtura.recipe import Recipe, StepSection
+
+DOCS = Path(__file__).parent
+RESULTS = DOCS.parent / "benchmarks" / "results"
+FIGURES = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+WIDTH = 96
+QUIET = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": str(WIDTH), "PYTHONIOENCODING": "utf-8"}
+
+
+def help_of(command: str) -> str:
+    """What ``mixtura COMMAND --help`` prints, without trailing blanks."""
+    arguments = [sys.executable, "-m", "mixtura", *command.split(), "--help"]
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("FORCE_", "CLICOLOR", "GITHUB_"))}
+    done = subprocess.run(arguments, env=kept | QUIET, capture_output=True, encoding="utf-8", check=True)
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    return "\n".join(lines).strip("\n")
+
+
+def command_line() -> str:
+    """The page of all commands."""
+    pages = [
+        "# Command line",
+        "Each command answers `--help` with what stands here. This page is made by `docs/make_reference.py`.\n"
+        "How a command ends is told in [exit codes](exit-codes.md).",
+        f"```text\n{help_of('')}\n```",
+    ]
+    pages += [f"## mixtura {name}\n\n```text\n{help_of(name)}\n```" for name in COMMANDS]
+    return "\n\n".join(pages) + "\n"
+
+
+def default_of(value: object) -> str:
+    """A default as it stands in YAML."""
+    if value is None:
+        return ""
+    shown = list(value) if isinstance(value, tuple) else value
+    return f"`{shown}`"
+
+
+def rows_of(section: type[BaseModel], prefix: str) -> list[str]:
+    """One line of the table for each key of a section."""
+    lines = []
+    for name, field in section.model_fields.items():
+        default = "needed" if field.is_required() else default_of(field.default)
+        lines.append(f"| `{prefix}{name}` | {default} | {field.description or ''} |")
+    return lines
+
+
+def recipe() -> str:
+    """The page of all keys of a recipe."""
+    lines = [
+        "# Recipe keys",
+        "",
+        "A recipe is a YAML file; `--set KEY=VALUE` sets any key on the command line. Options win over the file,",
+        "the file over the defaults. A key that does not exist is an error that names the nearest one. This page is",
+        "made by `docs/make_reference.py`; `recipes/folder.yaml` shows every key in its place.",
+        "",
+        "| key | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in Recipe.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            lines += rows_of(kind, f"{name}.")
+        elif name == "projection":
+            lines.append("| `projection` | `[]` | steps on the features, in order: names, or names with options |")
+            lines += rows_of(StepSection, "projection[].")
+        else:
+            lines.append(f"| `{name}` | {default_of(field.default)} | {field.description or ''} |")
+    return "\n".join(lines) + "\n"
+
+
+def results(pattern: str) -> dict[str, Any]:
+    """The figures of all result files of a name, by what was measured."""
+    found: dict[str, Any] = {}
+    for path in sorted(RESULTS.glob(pattern)):
+        found |= json.loads(path.read_text(encoding="utf-8"))["figures"]
+    return found
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table with its numbers to the right."""
+    lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def accuracy() -> str:
+    """Right class, beside the baselines on the same features."""
+    found = results("accuracy_*.json")
+    baselines = list(next(iter(found.values()))["baselines top1"])
+    rows = [
+        [
+            name,
+            f"**{v['mixtura top1']:.1f}**",
+            *[f"{v['baselines top1'][b]:.1f}" for b in baselines],
+            v["chosen"]["family"],
+        ]
+        for name, v in found.items()
+    ]
+    return table(["", "mixtura", *baselines, "chosen"], rows)
+
+
+def rejects() -> str:
+    """The stated and the measured false-reject rate."""
+    rows = [
+        [
+            name,
+            f"{v['false reject stated']:.1f}",
+            f"{v['false reject measured']:.1f}",
+            f"{v['binomial sigmas off']:+.1f}",
+        ]
+        for name, v in results("accuracy_*.json").items()
+    ]
+    return table(["test photos", "stated, %", "measured, %", "binomial sigmas off"], rows)
+
+
+def digits() -> str:
+    """Telling unknown digits from known ones."""
+    found = results("unknown_digits.json")
+    names = {
+        "AUROC, mixtura": "mixtura, default score",
+        "AUROC, distance to the 5 nearest known items": "5 nearest neighbors",
+        "AUROC, largest probability of logistic regression": "logistic regression, largest probability",
+        "measured false-reject rate (5 stated)": "false reject measured",
+        "right class": "accuracy",
+    }
+    rows = [[shown, f"{found[key]['mean']:.1f}", f"{found[key]['sd']:.1f}"] for shown, key in names.items()]
+    return table(["", "mean", "standard deviation"], rows)
+
+
+def copies() -> str:
+    """Which copies the near-duplicate hash finds."""
+    found = json.loads((RESULTS / "near_duplicates.json").read_text(encoding="utf-8"))
+    kinds = list(next(iter(found.values()))["share of copies found"])
+    rows = [[kind, *[f"{100 * v['share of copies found'][kind]:.0f}" for v in found.values()]] for kind in kinds]
+    return table(["copies found, %", *found], rows)
+
+
+MEASURED = {"accuracy": accuracy, "rejects": rejects, "digits": digits, "copies": copies}
+MADE = {"reference/cli.md": command_line, "reference/recipe.md": recipe}
+
+
+def with_figures(text: str) -> str:
+    """A page with its figures as they were measured last."""
+    return FIGURES.sub(lambda found: f"{found[1]}\n{MEASURED[found[2]]()}\n\n{found[3]}", text)
+
+
+def pages() -> dict[Path, str]:
+    """What every page that is made, or that holds figures, should say."""
+    made = {DOCS / name: make() for name, make in MADE.items()}
+    written = {path: path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md") if path not in made}
+    return made | {path: with_figures(text) for path, text in written.items() if FIGURES.search(text)}
+
+
+def main() -> None:
+    """Write every page."""
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The rules of the house that no type checker holds: one test a rule."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mixtura
+from mixtura.names import find
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "mixtura"
+FILES = sorted(SOURCE.rglob("*.py"))
+TABLES = {
+    "mixtura": "PUBLIC",
+    "mixtura.cli": "COMMANDS",
+    "mixtura.core": "FAMILIES",
+    "mixtura.datasets": "DATASETS",
+    "mixtura.encoders": "ENCODERS",
+    "mixtura.features": "PROJECTIONS",
+    "mixtura.metrics": "METRICS",
+    "mixtura.report": "SECTIONS",
+    "mixtura.scores": "SCORES",
+}
+ENTRIES = [
+    (module, name) for module, table in TABLES.items() for name in getattr(importlib.import_module(module), table)
+]
+UNSAFE_NAMES = {"eval", "exec", "compile", "__import__"}
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+MAY_LOAD_TENSORS = {"features/imports.py", "encoders/lite0.py", "encoders/timm.py"}
+CHOOSES_FAMILIES = {"core/choose.py", "_sklearn_choice.py", "_sklearn_classifier.py"}
+MACHINE_PATH = re.compile(r"(?<![\w.:/~<])/(home|root|work|tmp|opt|mnt|Users|srv)/")
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def calls(module: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+    """Every call with its dotted name."""
+    return ((ast.unparse(node.func), node) for node in ast.walk(module) if isinstance(node, ast.Call))
+
+
+def code_lines(function: ast.AST, text: list[str]) -> int:
+    """Lines that hold code of the body: no blanks, comments or docstrings."""
+    body = function.body
+    if (
+        isinstance(body[0], ast.Expr)
+        and isinstance(body[0].value, ast.Constant)
+        and isinstance(body[0].value.value, str)
+    ):
+        body = body[1:]
+    lines = {line for node in body for line in range(node.lineno, node.end_lineno + 1)}
+    return sum(1 for line in lines if text[line - 1].strip() and not text[line - 1].lstrip().startswith("#"))
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+def test_imports_go_down_only():
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+
+
+@pytest.mark.parametrize(
+    "code", ["import mixtura", "import mixtura; dir(mixtura)", "import mixtura.cli.app as a; a.build()"]
+)
+def test_no_heavy_import_before_work_starts(code):
+    heavy = "{'torch', 'numpy', 'sklearn', 'pyarrow', 'timm', 'torchvision', 'PIL', 'scipy'}"
+    check = f"{code}; import sys; found = {heavy} & set(sys.modules); assert not found, found"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_help_imports_no_torch():
+    check = (
+        "import sys\nfrom mixtura.cli.app import run\nassert run(['--help']) == 0\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_that_test_can_fail():
+    check = "import mixtura; mixtura.Mixture; import sys; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+@pytest.mark.parametrize(("module", "name"), ENTRIES, ids=lambda value: value)
+def test_every_entry_of_every_table_resolves(module, name):
+    table = getattr(importlib.import_module(module), TABLES[module])
+    assert find(table, name) is not None
+
+
+def test_every_table_is_known_here():
+    """A literal dict of ``name -> "module:Attr"`` in an ``__init__`` is a registration table."""
+    found = set()
+    for path in SOURCE.rglob("__init__.py"):
+        for node in tree(path).body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict) and node.value.values:
+                values = [v.value for v in node.value.values if isinstance(v, ast.Constant)]
+                if len(values) == len(node.value.values) and all(":" in str(value) for value in values):
+                    folder = path.parent.relative_to(SOURCE.parent).as_posix().replace("/", ".")
+                    found.add((folder, ast.unparse(node.targets[0])))
+    assert found == set(TABLES.items())
+
+
+def test_public_names_agree():
+    assert set(mixtura.__all__) == set(mixtura.PUBLIC) and len(mixtura.__all__) <= 40
+    assert set(dir(mixtura)) == {*mixtura.__all__, "__version__"}
+    for name in mixtura.__all__:
+        assert getattr(mixtura, name).__doc__
+
+
+def test_type_checkers_see_the_same_names():
+    block = next(node for node in tree(SOURCE / "__init__.py").body if isinstance(node, ast.If))
+    seen = {(a.asname, f"{node.module}:{a.name}") for node in block.body for a in node.names}
+    assert seen == set(mixtura.PUBLIC.items())
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Mixtures'"):
+        mixtura.Mixtures  # noqa: B018 - the access is the test
+
+
+def test_version_is_the_installed_one():
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'\nversion = "{mixtura.__version__}"' in pyproject
+    assert f"## [{mixtura.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_files_and_functions_fit_in_the_head(path):
+    text = path.read_text(encoding="utf-8").splitlines()
+    assert len(text) <= 400, f"{len(text)} lines"
+    for function in functions(path):
+        assert code_lines(function, text) <= 60, f"{function.name} has {code_lines(function, text)} code lines"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if "cli" not in path.parts], ids=relative)
+def test_functions_take_few_arguments(path):
+    """Command files take every option, constructors of scikit-learn's estimators every parameter, a start all of a plan."""
+    for function in functions(path):
+        arguments = function.args
+        named = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+        whole = path.name.startswith("_sklearn") and function.name == "__init__" or function.name == "from_labels"
+        assert whole or len([a for a in named if a not in ("self", "cls")]) <= 7, function.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_nothing_runs_what_a_file_says(path):
+    module = tree(path)
+    for node in ast.walk(module):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not UNSAFE_MODULES & {name.partition(".")[0] for name in names}
+    for name, call in calls(module):
+        options = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert name not in UNSAFE_NAMES, name
+        assert options.get("allow_pickle", "False") == "False", name
+        if name == "torch.load":
+            assert relative(path) in MAY_LOAD_TENSORS and options.get("weights_only") == "True", name
+        if name.startswith("yaml."):
+            assert name not in {"yaml.load", "yaml.unsafe_load", "yaml.full_load"} or "Safe" in ast.unparse(call), name
+        assert "shell" not in options or options["shell"] == "False", name
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_only_linalg_calls_torch_linalg(path):
+    """But ``doctor``, which checks torch itself, and the law kits, which check us by torch."""
+    if relative(path) in {"core/linalg.py", "tasks/doctor.py"} or "testing" in path.parts:
+        return
+    used = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
+    assert not {name for name in used if name.startswith("torch.linalg")}
+
+
+def test_no_switch_on_the_name_of_a_family():
+    """Only the files that say what "auto" tries compare names of covariance families."""
+    families = {"spherical", "diagonal", "lowrank", "tied", "full"}
+    for path in FILES:
+        if relative(path) in CHOOSES_FAMILIES:
+            continue
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Compare):
+                compared = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant) and isinstance(c.value, str)}
+                assert not compared & families, f"{relative(path)}:{node.lineno} {ast.unparse(node)}"
+
+
+def tracked() -> list[Path]:
+    """Every text file of the repository."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    names = [name for name in listing.stdout.split("\0") if name]
+    return [ROOT / name for name in names] or list(FILES)
+
+
+def test_no_path_of_one_machine():
+    for path in tracked():
+        if path.suffix in {".npz", ".png", ".jpg", ".woff2"} or not path.is_file() or path == Path(__file__):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+            allowed = line.replace("/tmp/demo", "")
+            assert not MACHINE_PATH.search(allowed), f"{path.relative_to(ROOT)}:{number} {line.strip()}"
+
+
+def test_nothing_is_left_for_later():
+    words = re.compile(r"\b(TODO|FIXME|XXX|raise NotImplementedError|pytest\.(mark\.)?(skip|xfail))\b")
+    for path in (*FILES, *sorted((ROOT / "tests").rglob("*.py"))):
+        if path != Path(__file__):
+            assert not words.search(path.read_text(encoding="utf-8")), path
+
+
+def test_every_test_file_has_a_name_of_its_own():
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names))
+    assert not list((ROOT / "tests").rglob("__init__.py"))
