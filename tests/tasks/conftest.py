@@ -10,7 +10,7 @@ from mixtura.tasks import fit, gather
 IDENTITY = {"name": "tiny", "size": "32 px", "weights": "w"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def features():
     """Rows as features; every fifth is for testing unless ``split`` says otherwise."""
 
@@ -29,7 +29,7 @@ def features():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def cloud(features):
     """``n`` rows of round Gaussians about random means; classes ``c0``, ``c1``, ... in turn."""
 
@@ -43,13 +43,13 @@ def cloud(features):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def gathered():
     """What ``gather`` would give for some features."""
     return lambda features, problems=(): gather.Gathered(features, EncoderSection(name="tiny"), problems)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def learn(gathered):
     """The model of some features; options are dotted keys of a recipe with ``__`` for the dot."""
 

@@ -22,9 +22,18 @@ def points():
     return np.random.default_rng(1).standard_normal((50, 6)).astype(np.float32) * 4
 
 
+@pytest.fixture(scope="module")
+def model(cloud, learn):
+    return learn(cloud(120, 3), head__family="tied", head__shrinkage=0.1)
+
+
+@pytest.fixture(scope="module")
+def other(cloud, learn):
+    return learn(cloud(90, 2, seed=5), head__family="tied", head__shrinkage=0.1)
+
+
 @pytest.fixture
-def saved(cloud, learn, tmp_path):
-    model = learn(cloud(120, 3), head__family="tied")
+def saved(model, tmp_path):
     save_pretrained(model, tmp_path / "m")
     return tmp_path / "m"
 
@@ -54,7 +63,7 @@ def test_a_model_comes_back_with_the_same_bits(cloud, learn, tmp_path, points, f
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
 @pytest.mark.parametrize("good_writes", range(4))
-def test_a_write_that_fails_leaves_the_earlier_model_whole(cloud, learn, saved, monkeypatch, error, good_writes):
+def test_a_write_that_fails_leaves_the_earlier_model_whole(other, saved, monkeypatch, error, good_writes):
     others = {"metrics.json": b"{}", "README.md": b"new"}
     (saved / "README.md").write_bytes(b"old")
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
@@ -70,13 +79,13 @@ def test_a_write_that_fails_leaves_the_earlier_model_whole(cloud, learn, saved, 
     monkeypatch.setattr(files, "_write_through", fail)
     full = error in (errno.ENOSPC, errno.EDQUOT)
     with pytest.raises(OutOfSpace if full else CannotWrite, match=r"what was saved before is intact") as caught:
-        save_pretrained(learn(cloud(90, 2, seed=5)), saved, others)
+        save_pretrained(other, saved, others)
     assert caught.value.exit_code == (74 if full else 73)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
     from_pretrained(saved)
 
 
-def test_a_folder_that_cannot_be_made_is_named(saved, cloud, learn):
+def test_a_folder_that_cannot_be_made_is_named(saved):
     with pytest.raises(CannotWrite, match=r"model\.safetensors/deeper"):
         save_pretrained(from_pretrained(saved), saved / TENSORS / "deeper")
 

@@ -16,7 +16,7 @@ from mixtura.tasks.words import percent
 N = 400
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def made(features, learn):
     """Three classes in a plane: two wide ones at (-10, 0) and (10, 0), and a narrow one at (0, 40)."""
     rng = np.random.default_rng(0)
@@ -176,11 +176,15 @@ def test_numbers_that_are_none_are_refused(made, value):
         made[0].answers(x)
 
 
-@pytest.mark.parametrize("family", ["tied", "full", "diagonal", "spherical", "lowrank"])
+@pytest.fixture(scope="module", params=["tied", "full", "diagonal", "spherical", "lowrank"])
+def of_family(request, cloud, learn):
+    return learn(cloud(120, 3), head__family=request.param, head__shrinkage=0.1, head__rank=2)
+
+
 @pytest.mark.parametrize("size", [1e10, 1e25, 3e38])
-def test_what_lies_beyond_any_density_is_unknown_and_far(cloud, learn, family, size):
+def test_what_lies_beyond_any_density_is_unknown_and_far(of_family, size):
     """Float32 overflows on the way; the answer is still an answer."""
-    model = learn(cloud(120, 3), head__family=family, head__shrinkage=0.1, head__rank=2)
+    model = of_family
     x = np.full((2, 6), size, np.float32) * np.array([[1], [-1]], np.float32)
     answers = model.answers(x)
     assert answers.verdict.tolist() == ["unknown"] * 2
