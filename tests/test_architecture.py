@@ -147,11 +147,11 @@ def test_files_and_functions_fit_in_the_head(path):
 
 @pytest.mark.parametrize("path", [path for path in FILES if "cli" not in path.parts], ids=relative)
 def test_functions_take_few_arguments(path):
-    """Command files take every option, constructors of scikit-learn's estimators every parameter, a start all of a plan."""
+    """Command files take every option, scikit-learn's estimators every parameter, a start all that a plan holds."""
     for function in functions(path):
         arguments = function.args
         named = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
-        whole = path.name.startswith("_sklearn") and function.name == "__init__" or function.name == "from_labels"
+        whole = (path.name.startswith("_sklearn") and function.name == "__init__") or function.name == "from_labels"
         assert whole or len([a for a in named if a not in ("self", "cls")]) <= 7, function.name
 
 
