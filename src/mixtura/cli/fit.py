@@ -74,7 +74,7 @@ def fit(
     from mixtura.cli.progress import Bar
     from mixtura.tasks.fit import run
 
-    with Bar(out) as bar:
+    with Bar(out, next="Fitting the model") as bar:
         made = run(resolved, bar)
     page = write_page(made.bundle_path, made.evaluation)
     out.result(

@@ -11,9 +11,13 @@ from mixtura.cli.output import Output, console_for, duration
 
 
 class Bar:
-    """Called with progress records: ``done`` of ``total`` items, ``rate`` a second, ``remaining`` in seconds."""
+    """Called with progress records: ``done`` of ``total`` items, ``rate`` a second, ``remaining`` in seconds.
 
-    def __init__(self, out: Output) -> None:
+    ``next`` says what goes on when all items are read, so that a long fit does not look like a hang.
+    """
+
+    def __init__(self, out: Output, next: str = "Reading photos") -> None:
+        self._next = next
         pace = TextColumn("[dim]{task.fields[pace]}")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), pace)
         self._bars = Progress(*columns, console=console_for(sys.stderr), transient=True, disable=not out.watched)
@@ -34,4 +38,5 @@ class Bar:
             self._row = self._bars.add_task("Reading photos", total=progress.total, pace="")
         left = f", {duration(progress.remaining)} left" if math.isfinite(progress.remaining) else ""
         pace = f"{progress.rate:.0f}/s{left}"
-        self._bars.update(self._row, completed=progress.done, total=progress.total, pace=pace)
+        now = "Reading photos" if progress.done < progress.total else self._next
+        self._bars.update(self._row, description=now, completed=progress.done, total=progress.total, pace=pace)
