@@ -13,7 +13,10 @@ CORE := .venv/.core-$(STATE)
 DEV := .venv/.dev-$(STATE)
 # pip warns of wheel folders that one machine has and another has not; warnings that matter still come through.
 QUIETLY := 2>&1 | sed '/^WARNING: Location .* is ignored/d'
-BENCHMARKS := $(filter-out benchmarks/make_%, $(wildcard benchmarks/*.py))
+# When an installation fails for reasons that pip keeps to itself: make setup PIP_FLAGS=
+PIP_FLAGS ?= -q
+INSTALL = $(PIP) install $(PIP_FLAGS) -c constraints.txt
+BENCHMARKS := $(filter-out benchmarks/make_% benchmarks/common.py, $(wildcard benchmarks/*.py))
 
 export PIP_NO_INPUT := 1
 
@@ -39,6 +42,7 @@ test: $(DEV)  ## every test, and every example of the docs
 
 bench: $(DEV)  ## measure again what benchmarks/results holds; wants an idle machine
 	@for script in $(BENCHMARKS); do echo "$$script"; .venv/bin/python "$$script"; done
+	.venv/bin/python docs/make_reference.py
 
 docs: $(DEV)  ## the web pages, into site/
 	.venv/bin/python docs/make_reference.py
@@ -52,10 +56,10 @@ clean:  ## remove what make has made, but no data and no models
 
 $(CORE): | .venv/bin/python
 	@echo "Installing mixtura and PyTorch into .venv: a few minutes, about 1.5 GB of disk."
-	@$(PIP) install -q -c constraints.txt -e . $(QUIETLY)
+	@$(INSTALL) -e . $(QUIETLY) || { echo "The whole story: make setup PIP_FLAGS="; exit 1; }
 	@rm -f .venv/.core-* .venv/.dev-* && touch $@
 
 $(DEV): $(CORE)
 	@echo "Installing the tools for tests, checks and docs."
-	@$(PIP) install -q -c constraints.txt -e '.[dev]' $(QUIETLY)
+	@$(INSTALL) -e '.[dev]' $(QUIETLY) || { echo "The whole story: make setup PIP_FLAGS="; exit 1; }
 	@touch $@

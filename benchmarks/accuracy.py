@@ -1,4 +1,4 @@
-"""Accuracy and measured false-reject rate of ``family: auto`` on frozen lite0 features, beside scikit-learn's baselines.
+"""Accuracy and measured false-reject rate of ``family: auto`` on frozen lite0 features, beside scikit-learn.
 
 Fashion-MNIST (60,000 + 10,000, 96 px), Grocery Store (train + val / test, 128 px; fine and coarse), ORL faces (5 + 5 a
 person, 128 px, three draws). Every baseline gets the same rows. Nothing sees a test row before the last line.
