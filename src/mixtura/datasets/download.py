@@ -2,21 +2,21 @@
 
 import gzip
 import hashlib
+import io
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 from urllib.parse import urljoin, urlsplit
 
-from mixtura.datasets.files import replacing
+from mixtura import files
 from mixtura.datasets.idx import SOURCES, IdxFile, cache_folder
 from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
 from mixtura.names import nearest
 
 TIMEOUT = 30.0  # seconds without a byte
-_CHUNK = 1 << 20
+_SLACK = 1 << 20
 
 
 def download(
@@ -59,26 +59,18 @@ def download(
 
 
 def _fetch(url: str, file: IdxFile, path: Path) -> None:
-    with replacing(path) as kept:
-        try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  the scheme is checked above
-                _copy(answer, kept, limit=file.size + _CHUNK)  # packed is at most a little larger than unpacked
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            raise NoInput(f"{url}: cannot be fetched ({getattr(error, 'reason', error)}). Try again later.") from error
-        kept.seek(0)
-        _require_published(kept, file, url)
-
-
-def _copy(answer: IO[bytes], kept: IO[bytes], *, limit: int) -> None:
-    left = limit
-    while chunk := answer.read(min(_CHUNK, left)):
-        kept.write(chunk)
-        left -= len(chunk)
-
-
-def _require_published(packed: IO[bytes], file: IdxFile, url: str) -> None:
     try:
-        with gzip.open(packed) as stream:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  the scheme is checked above
+            packed: bytes = answer.read(file.size + _SLACK)  # packed is at most a little larger than unpacked
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise NoInput(f"{url}: cannot be fetched ({getattr(error, 'reason', error)}). Try again later.") from error
+    _require_published(packed, file, url)
+    files.write(path, packed)
+
+
+def _require_published(packed: bytes, file: IdxFile, url: str) -> None:
+    try:
+        with gzip.open(io.BytesIO(packed)) as stream:
             content = stream.read(file.size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{url}: is damaged ({error}); nothing was kept. Try again later.") from error

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mixtura import files
 from mixtura.datasets.duplicates import find_groups, given_groups
-from mixtura.datasets.files import replacing
 from mixtura.datasets.items import SPLITS, Dataset
 from mixtura.datasets.paths import readable
 from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
@@ -181,5 +181,4 @@ def _write(path: Path, split: Mapping[str, str]) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([_HEADER, *split.items()])
-    with replacing(path) as file:
-        file.write(text.getvalue().encode())
+    files.write(path, text.getvalue().encode())
