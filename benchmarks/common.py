@@ -29,7 +29,7 @@ RESULTS = Path(__file__).parent / "results"
 def arguments(about: str, data: bool = False) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about)
     if data:
-        parser.add_argument("--data", type=Path, help="folder of the .npz packs; without it, what needs them is skipped")
+        parser.add_argument("--data", type=Path, help="folder of the .npz packs; what needs them is skipped without")
     parser.add_argument("--work", type=Path, default=Path("build/benchmarks"), help="folder for feature stores")
     return parser
 
