@@ -71,11 +71,10 @@ def import_features(
     Nothing that a file holds is run: pickled objects are refused, and .pt files are read as plain tensors only.
 
     Examples:
-
-      mixtura data import clip.npz -o clip/          arrays embedding and label
+      mixtura data import clip.npz -o clip/    arrays embedding and label
       mixtura data import x.npy -o clip/ --labels y.npy --encoder clip-vit-l14
-      mixtura data import Features/CIFAR100/CLIP/Train -o clip/ --layout dgmmc --labels train.csv
-      mixtura fit clip/ -o model                     then fit on them
+      mixtura data import Train/ -o clip/ --layout dgmmc --labels train.csv
+      mixtura fit clip/ -o model               then fit on them
     """
     from mixtura.cli import views
     from mixtura.tasks.imports import run
