@@ -24,9 +24,7 @@ class Power(Projection):
     power: float = 0.5
 
     @classmethod
-    def fit(
-        cls, x: Shaped[Tensor, "N D"], labels: Int[Tensor, " N"] | None = None, power: float = 0.5
-    ) -> "Power":
+    def fit(cls, x: Shaped[Tensor, "N D"], labels: Int[Tensor, " N"] | None = None, power: float = 0.5) -> "Power":
         """Nothing is learned.
 
         Args:
