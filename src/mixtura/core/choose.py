@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core import classes, temperature
+from mixtura.core import classes, linalg, temperature
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
 from mixtura.core.cross import Folds, Held
@@ -108,14 +108,16 @@ def _strength(folds: Folds, plan: Plan) -> float:
 def choose_counts(plan: Plan, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_classes: int) -> tuple[int, ...]:
     """For each class the number of components that gives its held-out rows the highest density.
 
-    Half the rows of a class judge the other half, and the reverse. A shared matrix is taken as given: its rows are
-    whitened, and components are unit spheres there.
+    Half the rows of a class judge the other half, and the reverse. For a shared matrix the rows are turned onto its
+    axes, and components are diagonal there: its scale along them is partly the spread between components.
     """
     mixture = classes.fit(replace(plan, components=1), x, labels, n_classes)
     family = plan.family
     if family == "tied":
-        center, _, whiten, _ = mixture.operands(x.dtype)
-        x, family = (x - center) @ whiten, "spherical"
+        shared = mixture.covariance.dense(1, x.shape[1])[0]
+        x, family = (x - mixture.mean.mean(0).to(x.dtype)) @ linalg.eigh(shared)[1].to(x.dtype), "diagonal"
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(plan.seed)).to(x.device)  # halves by chance
+    x, labels = x[order], labels[order]
     return tuple(_count(replace(plan, family=family), x[labels == c]) for c in range(n_classes))
 
 

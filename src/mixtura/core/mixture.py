@@ -190,7 +190,8 @@ class Mixture:
     def with_prior(self, log_prior: Float[Tensor, " C"]) -> "Mixture":
         """The same class densities under another class prior, given as log-probabilities."""
         assert self.owner is not None
-        within = self.log_weight - owners.class_joint(self.log_weight[None], self.owner, self.n_classes)[0][self.owner]
+        total = owners.class_joint(self.log_weight[None], self.owner, self.n_classes)[0][self.owner]
+        within = torch.where(total.isfinite(), self.log_weight - total, -torch.inf)
         return replace(self, log_weight=within + log_prior.to(within)[self.owner])
 
     def state(self) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.covariance import Tied
+from mixtura.core.covariance.tied import rounded_up
 from mixtura.core.moments import Moments, class_means, hard
 
 ROWS = 2048  # a tile of rows stays in cache between its three uses
@@ -64,7 +65,7 @@ def _about(
             shifted.mul_(count.sqrt().to(x.dtype)[:, None])
         first.index_add_(0, own, shifted.double())
     total = torch.zeros(n_classes, dtype=torch.float64, device=x.device).index_add_(0, labels, counts)
-    second = triangle.triu() + triangle.triu(1).T
+    second = rounded_up(triangle.triu() + triangle.triu(1).T, x.dtype)
     return Moments(Tied, anchor.double().expand(n_classes, -1), total, first, second[None])
 
 

@@ -1,5 +1,7 @@
 """One number that makes probabilities honest."""
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -36,17 +38,17 @@ def best(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:
     golden = (5**0.5 - 1) / 2
     low, high = LOWEST, HIGHEST
     inner = [high - golden * (high - low), low + golden * (high - low)]
-    loss = [doubted(joint, labels, float(torch.tensor(t).exp())) for t in inner]
+    loss = [doubted(joint, labels, math.exp(t)) for t in inner]
     for _ in range(STEPS):
         if loss[0] <= loss[1]:
             high, inner[1], loss[1] = inner[1], inner[0], loss[0]
             inner[0] = high - golden * (high - low)
-            loss[0] = doubted(joint, labels, float(torch.tensor(inner[0]).exp()))
+            loss[0] = doubted(joint, labels, math.exp(inner[0]))
         else:
             low, inner[0], loss[0] = inner[0], inner[1], loss[1]
             inner[1] = low + golden * (high - low)
-            loss[1] = doubted(joint, labels, float(torch.tensor(inner[1]).exp()))
-    return float(torch.tensor((low + high) / 2).exp())
+            loss[1] = doubted(joint, labels, math.exp(inner[1]))
+    return math.exp((low + high) / 2)
 
 
 def fit(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixtura.core import linalg
 from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRecord, lost_digits, normal
-from mixtura.core.covariance.tied import with_floor
+from mixtura.core.covariance.tied import scatter, with_floor
 from mixtura.core.moments import Lens, Moments, present
 
 ROWS = 1024  # rows scored at once: a tile of rows and one D x D matrix stay in cache
@@ -54,7 +54,7 @@ class Full(TensorRecord):
     def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, "K D D"]:
         """One scatter matrix a component."""
         columns = resp.T.contiguous()
-        return torch.stack([((shifted * r[:, None]).T @ shifted).double() for r in columns])
+        return torch.stack([scatter(shifted * r[:, None], shifted) for r in columns])
 
     @staticmethod
     def second_by_label(
@@ -69,7 +69,7 @@ class Full(TensorRecord):
         out = torch.zeros(n_components, dimension, dimension, dtype=torch.float64, device=shifted.device)
         for k in present(labels):
             rows = labels == k
-            out[k] = (scaled[rows].T @ shifted[rows]).double()
+            out[k] = scatter(scaled[rows], shifted[rows])
         return out
 
     @staticmethod

@@ -11,6 +11,9 @@ from mixtura.core import linalg
 from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRecord, lost_digits, normal
 from mixtura.core.moments import Lens, Moments
 
+ROWS = 512  # summed in the precision of the rows, before float64 takes over
+ROUNDING = 32  # times eps (8 + sqrt D): above what such sums lose on rows along one line, at D = 4 to 1280
+
 
 @final
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Tied(TensorRecord):
     @staticmethod
     def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, "1 D D"]:
         """One scatter matrix over all components."""
-        return ((shifted * resp.sum(1, keepdim=True)).T @ shifted).double()[None]
+        return scatter(shifted * resp.sum(1, keepdim=True), shifted)[None]
 
     @staticmethod
     def second_by_label(
@@ -63,7 +66,7 @@ class Tied(TensorRecord):
         lens: Lens | None,
     ) -> Float[Tensor, "1 D D"]:
         """One scatter matrix of the deviations from each row's own point."""
-        return (scaled.T @ shifted).double()[None]
+        return scatter(scaled, shifted)[None]
 
     @staticmethod
     def recenter(
@@ -113,6 +116,25 @@ class Tied(TensorRecord):
         share = (weight / weight.sum()).double()
         dense = torch.stack([(p.scale_tril @ p.scale_tril.mT)[0].double() for p in parts])
         return cls(linalg.cholesky((share[:, None, None] * dense).sum(0, keepdim=True)))
+
+
+def scatter(scaled: Float[Tensor, "N D"], shifted: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
+    """``scaled.T @ shifted``: products in the precision of the rows, summed in float64 over tiles."""
+    total = torch.zeros(shifted.shape[1], shifted.shape[1], dtype=torch.float64, device=shifted.device)
+    for left, right in zip(torch.split(scaled, ROWS), torch.split(shifted, ROWS), strict=True):
+        total += (left.T @ right).double()
+    return rounded_up(total, shifted.dtype)
+
+
+def rounded_up(scatter: Float[Tensor, "D D"], dtype: torch.dtype) -> Float[Tensor, "D D"]:
+    """The scatter with its diagonal raised, in place, by what products in ``dtype`` may have lost.
+
+    Rows that span fewer than D dimensions then keep a scatter without negative eigenvalues; in float32 it costs
+    variances a share of 4e-5 (D = 8) to 1.7e-4 (D = 1280).
+    """
+    if dtype != torch.float64:
+        scatter.diagonal().mul_(1 + ROUNDING * torch.finfo(dtype).eps * (8 + len(scatter) ** 0.5))
+    return scatter
 
 
 def with_floor(matrix: Float[Tensor, "*K D D"], floor: float) -> Float[Tensor, "*K D D"]:

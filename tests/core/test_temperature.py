@@ -1,0 +1,52 @@
+import pytest
+import torch
+
+from mixtura.core import temperature
+
+
+def rows(n, true, seed=0, n_classes=5):
+    """Scores whose labels were drawn at temperature ``true``."""
+    generator = torch.Generator().manual_seed(seed)
+    joint = 4 * torch.randn(n, n_classes, generator=generator, dtype=torch.float64) - 50
+    return joint, torch.multinomial((joint / true).softmax(1), 1, generator=generator)[:, 0]
+
+
+@pytest.mark.parametrize("true", [0.3, 1.0, 2.5, 40.0])
+def test_a_known_temperature_comes_back(true):
+    assert temperature.best(*rows(40_000, true)) == pytest.approx(true, rel=0.05)
+
+
+def test_no_temperature_on_a_fine_grid_is_better():
+    joint, labels = rows(300, 3.0)
+    found = temperature.best(joint, labels)
+    grid = torch.logspace(-1.5, 4, 3000, base=torch.e, dtype=torch.float64)
+    losses = torch.tensor([temperature.doubted(joint, labels, float(t)) for t in grid], dtype=torch.float64)
+    assert temperature.doubted(joint, labels, found) <= float(losses.min()) + 1e-12
+    assert found == pytest.approx(float(grid[losses.argmin()]), rel=0.005)
+
+
+def test_the_loss_is_torchs():
+    joint, labels = rows(50, 2.0)
+    expected = torch.nn.functional.cross_entropy(joint / 1.7, labels)
+    assert temperature.nll(joint, labels, 1.7) == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_kept_where_it_helps_and_one_where_it_does_not():
+    joint, labels = rows(4000, 3.0)
+    assert temperature.fit(joint, labels) == temperature.best(joint, labels)
+    honest = [temperature.fit(*rows(200, 1.0, seed)) for seed in range(20)]
+    assert sum(t == 1.0 for t in honest) >= 8  # chance alone promises a gain in fewer than half the draws
+
+
+def test_few_and_perfect_rows():
+    joint, labels = rows(3, 1.0)
+    assert temperature.fit(joint, labels) == 1.0
+    sure = 10 * torch.eye(5, dtype=torch.float64).repeat(4, 1)
+    assert 0.1 < temperature.best(sure, torch.arange(5).repeat(4)) < 10  # one doubt keeps it off the edge
+    absent = torch.cat([sure, torch.full((20, 1), -torch.inf, dtype=torch.float64)], 1)
+    assert temperature.nll(absent, torch.arange(5).repeat(4)) < 1e-3
+
+
+def test_the_doubt_fades_with_rows():
+    joint, labels = rows(20_000, 2.0)
+    assert temperature.doubted(joint, labels, 2.0) == pytest.approx(temperature.nll(joint, labels, 2.0), abs=1e-3)
