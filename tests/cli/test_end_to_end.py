@@ -641,3 +641,45 @@ def test_an_interrupted_extraction_goes_on_where_it_stopped(here, mixtura, numbe
     assert answer.code == 0, answer.err
     assert (json.loads(answer.out)["done"], json.loads(answer.out)["skipped"]) == (60 - kept, kept)
     assert mixtura("fit", "photos", "-o", "shop", *TINY).code == 0
+
+
+def test_an_empty_word_is_not_the_current_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(["fit", "", "-o", "model", "--encoder", "pixels"]) == 2
+    assert "should not be empty" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_does_not_go_among_the_photos(tmp_path, capsys):
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    assert run(["fit", str(tmp_path / "photos"), "-o", str(tmp_path / "photos" / "..") + "/photos"]) == 2
+    assert "a folder of its own" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "photos").iterdir()] == ["a"]
+
+
+def test_imported_features_do_not_promise_to_read_photos(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(20, 4)), rng.normal(size=(20, 4)) + 6]).astype(np.float32)
+    np.savez(tmp_path / "f.npz", embedding=x, label=np.repeat(["a", "b"], 20))
+    source = ["data", "import", str(tmp_path / "f.npz")]
+    assert run([*source, "-o", str(tmp_path / "g"), "--split", "zzz"]) == 2
+    assert "train" in capsys.readouterr().err
+    assert run([*source, "-o", str(tmp_path / "store")]) == 0
+    assert run(["fit", str(tmp_path / "store"), "-o", str(tmp_path / "model")]) == 0
+    capsys.readouterr()
+    assert run(["predict", str(tmp_path / "model"), str(tmp_path / "a.jpg")]) == 2
+    assert "were imported" in capsys.readouterr().err
+
+
+def test_a_damaged_recipe_is_a_damaged_model(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(20, 4)), rng.normal(size=(20, 4)) + 6]).astype(np.float32)
+    np.savez(tmp_path / "f.npz", embedding=x, label=np.repeat(["a", "b"], 20))
+    assert run(["data", "import", str(tmp_path / "f.npz"), "-o", str(tmp_path / "store")]) == 0
+    assert run(["fit", str(tmp_path / "store"), "-o", str(tmp_path / "model")]) == 0
+    (tmp_path / "model" / "recipe.yaml").write_text("encoder: n\n")
+    assert run(["evaluate", str(tmp_path / "model")]) == 65
+    assert "recipe.yaml is damaged" in capsys.readouterr().err
+    config = tmp_path / "model" / "config.json"
+    config.write_text(config.read_text().replace('"b"', '"a"'))
+    assert run(["predict", str(tmp_path / "model"), str(tmp_path / "a.jpg")]) == 65

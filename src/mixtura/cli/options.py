@@ -199,6 +199,8 @@ def data_keys(source: str) -> dict[str, Any]:
     >>> data_keys("list.csv")["data.kind"]
     'csv'
     """
+    if not source:  # an unset shell variable; pathlib would read it as the current folder
+        return {"data.kind": "folder", "data.root": source}
     path = Path(source)
     if not path.exists() and source in named_sets():
         return {"data.kind": source, "data.root": None}

@@ -16,6 +16,9 @@ from mixtura.features.projection import Projection
 from mixtura.names import find, nearest
 from mixtura.recipe import DataSection, EncoderSection, Recipe, StepSection
 
+IMPORTED = "imported:"
+"""What the name of an encoder begins with whose features came from elsewhere."""
+
 FEATURES = "features"
 """The kind of data that has been through an encoder already, and the folder of features inside a model."""
 
@@ -56,9 +59,14 @@ def encoder_of(section: EncoderSection) -> Encoder:
     """The encoder of a section, on its device.
 
     Raises:
-        UsageError: weights are named twice.
+        UsageError: weights are named twice, or the features were imported.
         UnknownName, NoInput: there is no such encoder, or no such weight file.
     """
+    if section.name.startswith(IMPORTED):
+        raise UsageError(
+            f"The features of {section.name.removeprefix(IMPORTED)!r} were imported, and mixtura does not know the "
+            "program that made them. Predict on such features with mixtura evaluate, or fit on photos."
+        )
     name, further = split_name(section.name)
     given: dict[str, Any] = {"size": section.size, "weights": section.weights, "device": device_of(section.device)}
     if section.weights is not None and "weights" in further:

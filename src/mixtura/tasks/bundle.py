@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -15,9 +15,9 @@ from torch import Tensor
 from mixtura import files
 from mixtura.core import FAMILIES
 from mixtura.core.mixture import Mixture
-from mixtura.errors import BundleError, NoInput
+from mixtura.errors import BundleError, NoInput, RecipeError
 from mixtura.features.projection import Chain
-from mixtura.recipe import DecisionSection, EncoderSection
+from mixtura.recipe import DecisionSection, EncoderSection, Recipe, load_recipe
 from mixtura.scores.typicality import Typicality
 from mixtura.tasks.model import Model
 
@@ -41,6 +41,25 @@ class Config(BaseModel):
     decision: DecisionSection
     facts: dict[str, Any]
     sha256: str
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: list[str]) -> list[str]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("two classes have the same name")
+        return classes
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """The resolved recipe that made the model in a folder.
+
+    Raises:
+        BundleError: it is damaged.
+    """
+    try:
+        return load_recipe(folder / RECIPE).model_copy(update={"output": folder})
+    except RecipeError as error:
+        raise _altered(folder, f"{RECIPE} is damaged ({error})") from error
 
 
 def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | None = None) -> None:

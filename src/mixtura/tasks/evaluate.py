@@ -15,7 +15,7 @@ from mixtura.metrics.classification import accuracy, balanced_accuracy, recall, 
 from mixtura.metrics.detection import aupr, auroc, fpr_at_tpr
 from mixtura.metrics.intervals import wilson
 from mixtura.metrics.selective import aurc
-from mixtura.recipe import DataSection, Recipe, load_recipe
+from mixtura.recipe import DataSection, Recipe
 from mixtura.tasks import bundle, gather, view
 from mixtura.tasks.decide import decide
 from mixtura.tasks.model import Answers, Model
@@ -35,7 +35,7 @@ def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
         LabelError: nothing is labeled.
     """
     model = bundle.from_pretrained(model_path)
-    recipe = load_recipe(model_path / bundle.RECIPE).model_copy(update={"output": model_path})
+    recipe = bundle.recipe_of(model_path)
     if data is not None:
         return evaluate(model, _other(model, recipe, data, model_path), known_items(model_path, model))
     try:

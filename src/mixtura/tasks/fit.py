@@ -53,6 +53,8 @@ def run(recipe: Recipe, progress: Watch = None) -> FitReport:
     check_names(recipe)
     if recipe.output is None:
         raise UsageError("There is no place for the model. Give an output folder, for example -o shop.")
+    if recipe.data.root is not None and recipe.output.resolve() == recipe.data.root.resolve():
+        raise UsageError(f"{recipe.output} holds the data. Give the model a folder of its own, for example -o model.")
     files.make_folder(recipe.output)
     gathered = gather.gather(recipe, progress)
     model = learn(recipe, gathered)

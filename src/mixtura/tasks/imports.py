@@ -12,6 +12,7 @@ LAYOUTS = {"npy": ".npy", "npz": ".npz", "parquet": ".parquet"}
 """Layouts by the ending of a file; the layout of DGMMC is a folder and must be named."""
 
 PER_FILE = "dgmmc"
+PARTS = ("train", "val", "test")
 
 
 def run(
@@ -33,10 +34,12 @@ def run(
         split: train, val or test, for all rows.
 
     Raises:
-        UsageError: the layout is not known, or needs labels.
+        UsageError: the layout or the part is not known, or the layout needs labels.
         NoInput, DataError: the source cannot be used.
         CannotWrite, OutOfSpace: the store cannot be written.
     """
+    if split is not None and split not in PARTS:
+        raise UsageError(f"Part {split!r} is not known. {nearest(split, PARTS)}")
     return imports.save(_read(source, layout or _layout(source), labels, encoder, split), output)
 
 

@@ -11,7 +11,6 @@ from mixtura.datasets.items import Problem
 from mixtura.errors import BadImage, FingerprintMismatch, MixturaError
 from mixtura.features.records import Features
 from mixtura.identity import differences
-from mixtura.recipe import load_recipe
 from mixtura.tasks import build, bundle, gather
 from mixtura.tasks.decide import decide
 from mixtura.tasks.model import Model
@@ -55,7 +54,7 @@ def encoder_for(model: Model) -> build.Encoder:
 def known_items(model_path: Path, model: Model) -> Features | None:
     """The items that the model was made of, if their features are still there."""
     try:
-        recipe = load_recipe(model_path / bundle.RECIPE).model_copy(update={"output": model_path})
+        recipe = bundle.recipe_of(model_path)
         features = gather.stored(recipe)
     except MixturaError:
         return None  # neighbors are evidence beside the decision, not part of it

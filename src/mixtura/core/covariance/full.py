@@ -12,7 +12,7 @@ from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRec
 from mixtura.core.covariance.tied import scatter, with_floor
 from mixtura.core.moments import Lens, Moments, present
 
-ROWS = 1024  # rows scored at once: a tile of rows and one D x D matrix stay in cache
+ROWS = 2048  # rows scored at once: a tile of rows and one D x D matrix stay in cache
 
 
 @final

@@ -13,7 +13,7 @@ from mixtura.core.covariance.protocol import Operands, Prior, TensorRecord, lost
 from mixtura.core.covariance.tied import Tied
 from mixtura.core.moments import Lens, Moments, present
 
-ROWS, WIDTH = 1024, 1024  # rows and directions met at once: a tile of their products stays in cache
+ROWS, WIDTH = 2048, 4096  # rows and directions met at once: few enough for cache, enough to keep all cores busy
 
 
 @final
