@@ -1,4 +1,4 @@
-"""Dense linear algebra, always in float64: the only caller of ``torch.linalg`` in mixtura."""
+"""Dense linear algebra, in float64 unless it says otherwise: the only caller of ``torch.linalg`` in mixtura."""
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # torch.linalg carries no types; the signatures below supply them
 
@@ -48,6 +48,11 @@ def eigh(matrix: Float[Tensor, "*B D D"]) -> tuple[Float[Tensor, "*B D"], Float[
 def solve_spd(matrix: Float[Tensor, "*B R R"], right: Float[Tensor, "*B R M"]) -> Float[Tensor, "*B R M"]:
     """Solution of ``matrix @ y = right`` for a positive definite matrix, in float64."""
     return torch.cholesky_solve(right.double(), cholesky(matrix))
+
+
+def squared_norms(rows: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+    """Squared length of each row, in the precision of the rows and without a copy of them."""
+    return torch.linalg.vector_norm(rows, dim=1).square()
 
 
 def svd_right(x: Float[Tensor, "N D"], rank: int) -> tuple[Float[Tensor, " R"], Float[Tensor, "D R"]]:

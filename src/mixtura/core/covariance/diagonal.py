@@ -14,7 +14,7 @@ from mixtura.core.moments import Lens, Moments, by_label
 @final
 @dataclass(frozen=True)
 class Diagonal(TensorRecord):
-    r""":math:`\Sigma_k = \operatorname{diag}(v_k)`; one matrix product of width 2 D scores all components.
+    r""":math:`\Sigma_k = \operatorname{diag}(v_k)`; two matrix products of width D score all components.
 
     .. math::
         \log N_k(x) = x^\top \frac{\mu_k}{v_k} - \tfrac12 (x^2)^\top \frac{1}{v_k}
@@ -30,19 +30,19 @@ class Diagonal(TensorRecord):
         return self.variance.numel()
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Center, constants and the 2 D x K matrix."""
+        """Center, constants and two D x K matrices, for the rows and for their squares."""
         center = mean.detach().mean(0)
         shifted = mean - center
         precision = self.variance.reciprocal()
         scaled = shifted * precision
         constant = -0.5 * ((shifted * scaled).sum(1) + self.variance.log().sum(1) + mean.shape[1] * LOG_2PI)
-        return center, constant, torch.cat([scaled, -0.5 * precision], dim=1).T
+        return center, constant, scaled.T, (-0.5 * precision).T
 
     @staticmethod
     def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """One product of the rows and their squares with the matrix."""
-        center, constant, matrix = operands
-        return torch.addmm(constant, with_squares(x - center), matrix)
+        """One product of the rows, and one of their squares."""
+        center, constant, linear, quadratic = operands
+        return diagonal_scores(x - center, constant, linear, quadratic)
 
     @staticmethod
     def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, "K D"]:
@@ -93,6 +93,11 @@ class Diagonal(TensorRecord):
         return torch.diag_embed(self.variance)
 
 
-def with_squares(rows: Float[Tensor, "N D"]) -> Float[Tensor, "N E"]:
-    """The rows and their squares side by side, built without an extra copy."""
-    return torch.cat([rows, rows.square()], dim=1)
+def diagonal_scores(
+    shifted: Float[Tensor, "N D"],
+    constant: Float[Tensor, " K"],
+    linear: Float[Tensor, "D K"],
+    quadratic: Float[Tensor, "D K"],
+) -> Float[Tensor, "N K"]:
+    """Constants, plus the rows times one matrix, plus their squares times another."""
+    return torch.addmm(constant, shifted, linear).addmm_(shifted.square(), quadratic)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.core.covariance.diagonal import Diagonal, with_squares
+from mixtura.core.covariance.diagonal import Diagonal, diagonal_scores
 from mixtura.core.covariance.protocol import Operands, Prior, TensorRecord, lost_digits, normal
 from mixtura.core.covariance.tied import Tied
 from mixtura.core.moments import Lens, Moments, present
@@ -44,21 +44,22 @@ class LowRank(TensorRecord):
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Those of the diagonal part, then the D x (R K) directions and the projected means."""
-        center, constant, matrix = Diagonal(self.variance).operands(mean)
+        center, constant, *diagonal = Diagonal(self.variance).operands(mean)
         root = self._inner_root()
         directions = self._scaled() @ linalg.inverse_tril(root).mT  # K D R
         shift = ((mean - center).to(directions.dtype)[:, None, :] @ directions)[:, 0]
         width = directions.shape[1]
         flat = directions.permute(1, 2, 0).reshape(width, -1)  # components run fastest: sums over R are vectorized
-        return center, constant - 0.5 * linalg.log_det_tril(root), matrix, flat, -shift.T.reshape(-1)
+        return center, constant - 0.5 * linalg.log_det_tril(root), *diagonal, flat, -shift.T.reshape(-1)
 
     @staticmethod
     def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The diagonal part, plus half the squared projections, in tiles of rows and directions."""
-        center, constant, matrix, directions, shift = operands
+        center, constant, linear, quadratic, directions, shift = operands
         width = max(1, WIDTH // len(constant)) * len(constant)
         blocks = list(zip(torch.split(directions, width, dim=1), torch.split(shift, width), strict=True))
-        tiles = [_tile(rows - center, constant, matrix, blocks) for rows in torch.split(x, ROWS)]
+        diagonal = (constant, linear, quadratic)
+        tiles = [_tile(rows - center, diagonal, blocks) for rows in torch.split(x, ROWS)]
         return torch.cat(tiles)
 
     def lens(self) -> Lens | None:
@@ -221,14 +222,12 @@ class LowRank(TensorRecord):
 
 
 def _tile(
-    rows: Float[Tensor, "N D"],
-    constant: Float[Tensor, " K"],
-    matrix: Float[Tensor, "E K"],
-    blocks: list[tuple[Tensor, Tensor]],
+    shifted: Float[Tensor, "N D"], diagonal: Operands, blocks: list[tuple[Tensor, Tensor]]
 ) -> Float[Tensor, "N K"]:
     """Log-densities of one tile of rows; each block holds the next few directions of every component."""
-    total = torch.addmm(constant, with_squares(rows), matrix)
+    total = diagonal_scores(shifted, *diagonal)
+    n, n_components = total.shape
     for directions, shift in blocks:
-        seen = torch.addmm(shift, rows, directions).square_()
-        total = total.add_(seen.view(len(rows), len(shift) // len(constant), len(constant)).sum(1), alpha=0.5)
+        seen = torch.addmm(shift, shifted, directions).square_()
+        total = total.add_(seen.view(n, len(shift) // n_components, n_components).sum(1), alpha=0.5)
     return total

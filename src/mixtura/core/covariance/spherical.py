@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mixtura.core import linalg
 from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRecord, lost_digits, normal
 from mixtura.core.moments import Lens, Moments
 
@@ -14,7 +15,7 @@ from mixtura.core.moments import Lens, Moments
 @final
 @dataclass(frozen=True)
 class Spherical(TensorRecord):
-    r""":math:`\Sigma_k = v_k I`; one matrix product of width D + 1 scores all components.
+    r""":math:`\Sigma_k = v_k I`; one matrix product of width D scores all components.
 
     .. math::
         \log N_k(x) = x^\top \frac{\mu_k}{v_k} - \frac{\|x\|^2}{2 v_k}
@@ -30,21 +31,19 @@ class Spherical(TensorRecord):
         return self.variance.numel()
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Center, constants and the K x (D + 1) matrix."""
+        """Center, constants, the D x K matrix and what the squared norms are multiplied with."""
         center = mean.detach().mean(0)
         shifted = mean - center
         precision = self.variance.reciprocal()
-        matrix = torch.cat([shifted * precision[:, None], -0.5 * precision[:, None]], dim=1)
         constant = -0.5 * (shifted.square().sum(1) * precision + mean.shape[1] * (LOG_2PI + self.variance.log()))
-        return center, constant, matrix.T
+        return center, constant, (shifted * precision[:, None]).T, -0.5 * precision
 
     @staticmethod
     def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """One product of the rows and their squared norms with the matrix."""
-        center, constant, matrix = operands
+        """One product of the rows with the matrix, and one outer product of their squared norms."""
+        center, constant, matrix, outer = operands
         shifted = x - center
-        rows = torch.cat([shifted, shifted.square().sum(1, keepdim=True)], dim=1)
-        return torch.addmm(constant, rows, matrix)
+        return torch.addmm(constant, shifted, matrix).addr_(linalg.squared_norms(shifted), outer)
 
     @staticmethod
     def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, " K"]:

@@ -42,15 +42,14 @@ class Tied(TensorRecord):
         means = (mean - center) @ whiten
         log_det = linalg.log_det_tril(self.scale_tril[0])
         constant = -0.5 * (means.square().sum(1) + log_det + mean.shape[1] * LOG_2PI)
-        return center, constant, whiten, torch.cat([means, torch.ones_like(means[:, :1])], dim=1).T
+        return center, constant, whiten, means.T
 
     @staticmethod
     def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Two products: whiten the rows, then meet the means."""
         center, constant, whiten, means = operands
         white = (x - center) @ whiten
-        rows = torch.cat([white, -0.5 * white.square().sum(1, keepdim=True)], dim=1)
-        return torch.addmm(constant, rows, means)
+        return torch.addmm(constant, white, means).sub_(0.5 * linalg.squared_norms(white)[:, None])
 
     @staticmethod
     def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, "1 D D"]:
