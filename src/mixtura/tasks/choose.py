@@ -62,7 +62,8 @@ def choose(recipe: Recipe, rows: Rows) -> Choice:
     if len(spaces) > 1:
         quick = replace(plan, family="tied", prior=replace(plan.prior, identity=0.1))
         trials = [choosing.attempt(folds, quick) for _, folds in spaces]
-        best = next(i for i, trial in enumerate(trials) if trial is choosing.most_accurate(trials))
+        winner = choosing.most_accurate(trials)
+        best = next(i for i, trial in enumerate(trials) if trial is winner)
     projection, folds = spaces[best]
     shrinkage = None if head.shrinkage == "auto" else head.shrinkage
     trial = choosing.choose(folds, plan, head.family, shrinkage, head.components)

@@ -133,8 +133,14 @@ def _figures(
 
 def share(hits: Bool[np.ndarray, " N"]) -> Interval:
     """A share with its 95 % interval."""
-    low, high = wilson(int(hits.sum()), len(hits))
-    return Interval(float(hits.mean()), low, high, len(hits))
+    return _interval(int(hits.sum()), len(hits))
+
+
+def _interval(hits: int, count: int) -> Interval:
+    """The same from counts; of nothing, nothing is known."""
+    if count == 0:
+        return Interval(float("nan"), 0.0, 1.0, 0)
+    return Interval(hits / count, *wilson(hits, count), count)
 
 
 def _recall(
@@ -142,11 +148,7 @@ def _recall(
 ) -> dict[str, Interval]:
     inside = true >= 0
     hits, counts = recall(true[inside], predicted[inside], len(classes))
-    found: dict[str, Interval] = {}
-    for name, hit, count in zip(classes, hits.tolist(), counts.tolist(), strict=True):
-        low, high = wilson(hit, count) if count else (0.0, 1.0)
-        found[name] = Interval(hit / count if count else float("nan"), low, high, count)
-    return found
+    return {name: _interval(*pair) for name, *pair in zip(classes, hits.tolist(), counts.tolist(), strict=True)}
 
 
 def _mistakes(
