@@ -1,0 +1,106 @@
+"""Rows shared out among components in given proportions: optimal transport with entropy, in the log domain."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixtura.errors import DataError, UsageError
+
+LOOK = 10  # iterations between two looks at the marginals, which wait for the device
+
+
+@dataclass(frozen=True)
+class Transport:
+    """A plan and how far it is from what was asked.
+
+    Args:
+        plan: mass that each row gives to each component; its rows hold exactly.
+        error: largest deviation of a component's mass from its share, as a share of the whole mass.
+        steps: iterations taken.
+    """
+
+    plan: Float[Tensor, "*B N K"]
+    error: Float[Tensor, "*B"]
+    steps: int
+
+    def checked(self, tolerance: float = 1e-3) -> "Transport":
+        """The same plan.
+
+        Args:
+            tolerance: most deviation of a component's mass, as a share of the whole mass.
+
+        Raises:
+            DataError: the plan does not give the components their masses.
+        """
+        worst = float(self.error.max())
+        if not worst <= tolerance:
+            raise DataError(
+                f"After {self.steps} steps a component's mass is off by {worst:.2g} of the whole, above {tolerance:g}. "
+                "Allow more steps or a larger regularization."
+            )
+        return self
+
+
+def sinkhorn(
+    log_p: Float[Tensor, "*B N K"],
+    row: Float[Tensor, "*B N"],
+    column: Float[Tensor, "*B K"],
+    regularization: float = 1.0,
+    steps: int = 100,
+    tolerance: float = 1e-4,
+) -> Transport:
+    r"""The plan with given marginals that is worth most, less its entropy's price.
+
+    .. math:: \max_P \sum_{nk} P_{nk} \log p_{nk} + \epsilon H(P),
+        \quad P 1 = \text{row}, \; P^\top 1 = \text{column}, \qquad
+        P_{nk} = e^{u_n + \log p_{nk} / \epsilon + v_k}
+
+    With :math:`\epsilon = 1` and log-densities it is an E-step whose components get exactly their shares.
+
+    Args:
+        log_p: score of each row with each component, in nats; leading dimensions are problems of their own.
+        row: mass of each row; zero leaves a row out.
+        column: mass of each component, of the same total.
+        regularization: :math:`\epsilon`, above zero, in nats; small values come near a hard assignment, slowly.
+        steps: most iterations.
+        tolerance: deviation of a component's mass at which it stops, as a share of the whole mass.
+
+    Raises:
+        UsageError: masses that are negative or of different totals, no regularization, or no step.
+
+    Source: Cuturi, Sinkhorn Distances: Lightspeed Computation of Optimal Transport, NeurIPS 2013.
+    """
+    _check(row, column, regularization, steps)
+    score = log_p / regularization
+    u, v = torch.zeros_like(row), torch.zeros_like(column)
+    plan, error = score, column
+    for step in range(1, steps + 1):
+        v = _potential(column, (score + u[..., :, None]).logsumexp(-2)) if step > 1 else v
+        u = _potential(row, (score + v[..., None, :]).logsumexp(-1))
+        if step % LOOK and step < steps:
+            continue
+        plan = (score + u[..., :, None] + v[..., None, :]).exp()
+        error = (plan.sum(-2) - column).abs().amax(-1) / row.sum(-1).clamp_min(torch.finfo(row.dtype).tiny)
+        if bool((error <= tolerance).all()):
+            return Transport(plan, error, step)
+    return Transport(plan, error, steps)
+
+
+def _potential(mass: Float[Tensor, "*M"], reached: Float[Tensor, "*M"]) -> Float[Tensor, "*M"]:
+    """What lifts the reached mass to the one asked for; minus infinity where none is."""
+    return torch.where(mass > 0, mass.log() - reached, -torch.inf)
+
+
+def _check(row: Float[Tensor, "*B N"], column: Float[Tensor, "*B K"], regularization: float, steps: int) -> None:
+    if not regularization > 0:
+        raise UsageError(f"Regularization {regularization} is out of range. Give a number of nats above 0.")
+    if steps < 1:
+        raise UsageError(f"{steps} steps were asked for. Give 1 or more.")
+    if bool((row < 0).any()) or bool((column < 0).any()):
+        raise UsageError("A mass is negative. Give masses of zero or more.")
+    given, taken = row.sum(-1), column.sum(-1)
+    apart = float((given - taken).abs().max())
+    if not apart <= 1e-4 * max(1.0, float(given.abs().max())):
+        raise UsageError(f"Rows and components have totals that differ by {apart:.3g}. Give the same mass to both.")

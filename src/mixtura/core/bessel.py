@@ -1,0 +1,123 @@
+r"""The log of a modified Bessel function and its ratio, for von Mises-Fisher densities in any dimension."""
+
+import math
+from fractions import Fraction
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixtura.errors import UsageError
+
+LEAST_ORDER = 24.0  # from here on the series below is exact to rounding; smaller orders step down from it
+TERMS = 10
+Coefficients = list[float]
+
+
+def _debye(terms: int) -> list[Coefficients]:
+    r"""Polynomials of the uniform expansion, lowest power of p first, exact before they are rounded.
+
+    .. math:: U_0 = 1, \qquad U_{k+1}(p) = \tfrac12 p^2 (1 - p^2)\, U_k'(p) + \tfrac18 \int_0^p (1 - 5t^2)\, U_k(t)\,dt
+    """
+    polynomials = [[Fraction(1)]]
+    for _ in range(terms):
+        last = polynomials[-1]
+        following = [Fraction(0)] * (len(last) + 3)
+        for power, value in enumerate(last):
+            following[power + 1] += value * Fraction(power, 2) + value * Fraction(1, 8 * (power + 1))
+            following[power + 3] -= value * Fraction(power, 2) + value * Fraction(5, 8 * (power + 3))
+        polynomials.append(following)
+    return [[float(value) for value in polynomial] for polynomial in polynomials]
+
+
+DEBYE = _debye(TERMS)
+
+
+@lru_cache
+def _series(order: float) -> Coefficients:
+    r"""The sum :math:`\sum_k U_k(p) / \nu^k` as one polynomial in p, lowest power first."""
+    merged = [0.0] * len(DEBYE[-1])
+    for k, polynomial in enumerate(DEBYE):
+        for power, value in enumerate(polynomial):
+            merged[power] += value / order**k
+    return merged
+
+
+def scaled_log_bessel(order: float, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
+    r"""The smooth part of the log of a modified Bessel function, in float64 and with a gradient.
+
+    .. math:: h_\nu(\kappa) = \log I_\nu(\kappa) - \nu \log \kappa - \kappa
+
+    It is finite down to :math:`\kappa = 0`. For orders of 24 and more, Debye's expansion is uniform in
+    :math:`\kappa`; smaller ones step down by the ratio :math:`q_\nu = I_{\nu+1} / (\kappa I_\nu)`:
+
+    .. math:: q_\nu = \frac{1}{2(\nu + 1) + \kappa^2 q_{\nu+1}}, \qquad h_\nu = h_{\nu+1} - \log q_\nu
+
+    Args:
+        order: :math:`\nu`, zero or more.
+        kappa: zero or more.
+
+    Source: NIST Digital Library of Mathematical Functions, 10.29.1 and 10.41.3.
+    """
+    kappa = kappa.double()
+    down = max(0, math.ceil(LEAST_ORDER - order))
+    value = _uniform(order + down, kappa)
+    if down == 0:
+        return value
+    ratio = (_uniform(order + down + 1, kappa) - value).exp()
+    for step in range(down, 0, -1):
+        ratio = 1 / (2 * (order + step) + kappa.square() * ratio)
+        value = value - ratio.log()
+    return value
+
+
+def log_normalizer(dimension: int, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
+    r"""Log of the largest value of a von Mises-Fisher density, in nats, float64.
+
+    .. math:: \log C_D(\kappa) + \kappa
+        = (\tfrac D2 - 1) \log\kappa - \tfrac D2 \log 2\pi - \log I_{D/2-1}(\kappa) + \kappa
+
+    so that :math:`\log p(x) = \log C_D(\kappa) + \kappa - \kappa (1 - \mu^\top x)` does not lose its digits to
+    :math:`\kappa`. Its gradient is :math:`1 - A_D(\kappa)`.
+
+    Args:
+        dimension: D, of the space that holds the sphere; 2 or more.
+        kappa: concentrations, zero (uniform) or more.
+
+    Raises:
+        UsageError: less than two dimensions.
+    """
+    _check(dimension)
+    return -0.5 * dimension * math.log(2 * math.pi) - scaled_log_bessel(0.5 * dimension - 1, kappa)
+
+
+def mean_length(dimension: int, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
+    r"""Length of the mean of a von Mises-Fisher distribution, 0 to 1, float64.
+
+    .. math:: A_D(\kappa) = \frac{I_{D/2}(\kappa)}{I_{D/2-1}(\kappa)}
+
+    Args:
+        dimension: D, 2 or more.
+        kappa: concentrations, zero or more.
+
+    Raises:
+        UsageError: less than two dimensions.
+    """
+    _check(dimension)
+    order = 0.5 * dimension - 1
+    return kappa.double() * (scaled_log_bessel(order + 1, kappa) - scaled_log_bessel(order, kappa)).exp()
+
+
+def _check(dimension: int) -> None:
+    if dimension < 2:
+        raise UsageError(f"Directions in {dimension} dimension(s) have no density. Give features with 2 or more.")
+
+
+def _uniform(order: float, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
+    r"""Debye's expansion of :math:`h_\nu`, with :math:`s = \sqrt{\nu^2 + \kappa^2}` and :math:`p = \nu / s`."""
+    root = (order**2 + kappa.square()).sqrt()
+    merged = torch.tensor(_series(order), dtype=root.dtype, device=root.device)
+    series = (order / root)[..., None].pow(torch.arange(len(merged), device=root.device)) @ merged
+    excess = order**2 / (root + kappa)  # s - kappa without its cancellation
+    return excess - order * (order + root).log() - 0.5 * (2 * math.pi * root).log() + series.log()
