@@ -70,3 +70,22 @@ def svd_right(x: Float[Tensor, "N D"], rank: int) -> tuple[Float[Tensor, " R"], 
     singular = values[:rank].clamp_min(0).sqrt()
     tiny = singular[:1] * torch.finfo(singular.dtype).eps * max(n, d)
     return singular, (rows.T @ left[:, :rank]) / singular.clamp_min(tiny.clamp_min(torch.finfo(torch.float64).tiny))
+
+
+def cholesky_of_definite(matrix: Float[Tensor, "*B R R"]) -> Float[Tensor, "*B R R"]:
+    """Lower Cholesky factor in the matrix's own precision, with a gradient and without a look at the result.
+
+    For matrices that cannot be singular, such as an identity plus squares: a check would stop the device at each step
+    of training and cannot be mapped over models.
+    """
+    return torch.linalg.cholesky_ex(matrix).L
+
+
+def right_divide_tril(left: Float[Tensor, "*B D R"], tril: Float[Tensor, "*B R R"]) -> Float[Tensor, "*B D R"]:
+    """``left @ inverse(tril).T`` for a lower triangular matrix, with a gradient."""
+    return torch.linalg.solve_triangular(tril.mT, left, upper=True, left=False)
+
+
+def orthonormal(matrix: Float[Tensor, "D W"]) -> Float[Tensor, "D W"]:
+    """Orthonormal columns that span those of ``matrix``."""
+    return torch.linalg.qr(matrix).Q

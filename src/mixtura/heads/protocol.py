@@ -23,6 +23,7 @@ class Head(nn.Module):
     name: ClassVar[str]
     dimension: int
     n_classes: int
+    stacks: ClassVar[bool] = True
 
     @classmethod
     def from_rows(

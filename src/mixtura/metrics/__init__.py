@@ -20,4 +20,5 @@ METRICS = {
     "aurc": "mixtura.metrics.selective:aurc",
     "wilson": "mixtura.metrics.intervals:wilson",
     "binomial_sigma": "mixtura.metrics.intervals:binomial_sigma",
+    "t_interval": "mixtura.metrics.intervals:t_interval",
 }

@@ -1,6 +1,9 @@
 """How sure is a measured share?"""
 
 import math
+from collections.abc import Sequence
+
+from scipy.stats import t as student
 
 from mixtura.errors import DataError
 
@@ -44,6 +47,27 @@ def binomial_sigma(share: float, count: int) -> float:
     if not 0 <= share <= 1 or count < 1:
         raise DataError(f"binomial_sigma: share {share} of {count} items. Give a share in [0, 1] and 1 item or more.")
     return math.sqrt(share * (1 - share) / count)
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of a few measurements and the half-width of its 95 % interval, by Student's t.
+
+    Args:
+        values: one a run; with a single one the half-width is NaN.
+
+    Raises:
+        DataError: there are no values.
+
+    >>> [round(value, 2) for value in t_interval([1.0, 2.0, 3.0])]
+    [2.0, 2.48]
+    """
+    if not values:
+        raise DataError("t_interval: there are no values. Give one or more.")
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return mean, math.nan
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return mean, float(student.ppf(0.975, len(values) - 1)) * spread / math.sqrt(len(values))
 
 
 def _require_counts(what: str, successes: int, count: int) -> None:

@@ -1,0 +1,92 @@
+"""The baseline: one linear layer and a softmax."""
+
+from typing import Any, ClassVar, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mixtura.errors import UsageError
+from mixtura.heads import starts
+from mixtura.heads.protocol import Head
+
+STARTS = ("tied", "zeros")
+
+
+@final
+class LinearHead(Head):
+    r"""Softmax regression, :math:`s(x) = W (x - a) / u + b`.
+
+    The center a and the unit u are those of the rows it began with, so that one learning rate fits features of any
+    scale; they merge into W and b and are no parameters. It has no density.
+
+    Args:
+        dimension: D.
+        n_classes: C.
+    """
+
+    name: ClassVar[str] = "linear"
+    center: Tensor
+    unit: Tensor
+
+    def __init__(self, dimension: int, n_classes: int) -> None:
+        super().__init__()
+        self.dimension, self.n_classes = dimension, n_classes
+        self.weight = nn.Parameter(torch.zeros(n_classes, dimension))
+        self.bias = nn.Parameter(torch.zeros(n_classes))
+        self.register_buffer("center", torch.zeros(dimension))
+        self.register_buffer("unit", torch.ones(()))
+
+    @classmethod
+    def from_rows(
+        cls,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        n_classes: int,
+        *,
+        components: starts.Counts = 1,
+        seed: int = 0,
+        start: str = "tied",
+        shrinkage: float | None = None,
+    ) -> "LinearHead":
+        """The head at linear discriminant analysis in closed form, or at zero.
+
+        Args:
+            x: rows to learn from.
+            labels: the class of each row.
+            n_classes: C.
+            components: one a class; a linear layer has no more.
+            seed: not needed.
+            start: ``tied`` for the closed form, ``zeros`` for a plain layer.
+            shrinkage: share of the scaled identity in the covariance, in [0, 1]; ``None`` for Ledoit and Wolf's.
+
+        Raises:
+            UsageError: more than one component a class, or no such start.
+        """
+        rows = starts.checked(x, labels, n_classes)
+        if set(starts.spread_out(components, n_classes)) != {1}:
+            raise UsageError(f"A linear head has one component a class, not {components}. Use gaussian or prototype.")
+        if start not in STARTS:
+            raise UsageError(f"A linear head cannot start at {start!r}. Known: {', '.join(STARTS)}.")
+        head = cls(x.shape[1], n_classes).to(rows.device, rows.dtype)
+        center, unit = starts.units(rows)
+        with torch.no_grad():
+            head.center.copy_(center)
+            head.unit.copy_(unit)
+            if start == "tied":
+                weight, bias = starts.tied_linear(head.standard(rows), labels, n_classes, shrinkage)
+                head.weight.copy_(weight)
+                head.bias.copy_(bias)
+        return head
+
+    def config(self) -> dict[str, Any]:
+        """Plain values that build the same head before its state is loaded."""
+        return {"dimension": self.dimension, "n_classes": self.n_classes}
+
+    def standard(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+        """The rows about their center, in units of their spread."""
+        return (x.to(self.weight.dtype) - self.center) / self.unit
+
+    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+        """Logits."""
+        return nn.functional.linear(self.standard(x), self.weight, self.bias)

@@ -1,0 +1,157 @@
+"""Learnable prototypes: the class whose prototype is nearest, by angle or by distance."""
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mixtura.core import temperature
+from mixtura.errors import UsageError
+from mixtura.heads import starts
+from mixtura.heads.protocol import Groups, Head
+from mixtura.names import nearest
+
+ROWS = 4096  # that the scale of a start is read from
+
+
+def cosine(x: Float[Tensor, "N D"], prototypes: Float[Tensor, "K D"]) -> Float[Tensor, "N K"]:
+    """Cosine of the angle to each prototype; 0 for a row of zeros."""
+    return nn.functional.normalize(x) @ nn.functional.normalize(prototypes).T
+
+
+def euclidean(x: Float[Tensor, "N D"], prototypes: Float[Tensor, "K D"]) -> Float[Tensor, "N K"]:
+    """Minus half the squared distance to each prototype, a D-th of it."""
+    half = 0.5 * (x.square().sum(1, keepdim=True) + prototypes.square().sum(1))
+    return (x @ prototypes.T - half) / x.shape[1]
+
+
+def soft(groups: Groups, scores: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
+    """Log-sum-exp over the prototypes of a class."""
+    return groups(scores)
+
+
+def best(groups: Groups, scores: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
+    """The best prototype of a class alone."""
+    return nn.functional.pad(scores, (0, 1), value=-torch.inf)[:, groups.members].amax(2)
+
+
+METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "euclidean": euclidean}
+"""How near a row is to a prototype; more is nearer."""
+POOLS: dict[str, Callable[[Groups, Tensor], Tensor]] = {"soft": soft, "best": best}
+"""What a class makes of its prototypes."""
+CENTERED = {"cosine": False, "euclidean": True}
+"""Whether a metric takes rows about their center; angles are about the origin of the features."""
+
+
+@final
+class PrototypeHead(Head):
+    r"""One or more learnable prototypes a class, :math:`s_c(x) = \operatorname{pool}_{k:\,o_k=c} e^t m(x, p_k)`.
+
+    It has no density.
+
+    Args:
+        dimension: D.
+        n_classes: C.
+        components: prototypes a class, one number for all or one a class.
+        metric: a name in :data:`METRICS`.
+        pool: a name in :data:`POOLS`.
+
+    Raises:
+        UsageError: a metric or a pool that does not exist.
+
+    Source: Snell, Swersky and Zemel, Prototypical Networks, NeurIPS 2017 (Euclidean); Gidaris and Komodakis,
+    Dynamic Few-Shot Visual Learning without Forgetting, CVPR 2018 (cosine with a learned scale).
+    """
+
+    name: ClassVar[str] = "prototype"
+    center: Tensor
+    unit: Tensor
+
+    def __init__(
+        self,
+        dimension: int,
+        n_classes: int,
+        components: starts.Counts = 1,
+        metric: str = "cosine",
+        pool: str = "soft",
+    ) -> None:
+        super().__init__()
+        for kind, name, table in (("metric", metric, METRICS), ("pool", pool, POOLS)):
+            if name not in table:
+                raise UsageError(f"A prototype head has no {kind} {name!r}. {nearest(name, table)}")
+        self.dimension, self.n_classes, self.metric, self.pool = dimension, n_classes, metric, pool
+        self.counts = starts.spread_out(components, n_classes)
+        self.groups = Groups(starts.owner_of(self.counts), n_classes)
+        self.prototype = nn.Parameter(torch.randn(sum(self.counts), dimension))
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        self.register_buffer("center", torch.zeros(dimension))
+        self.register_buffer("unit", torch.ones(()))
+
+    @classmethod
+    def from_rows(
+        cls,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        n_classes: int,
+        *,
+        components: starts.Counts = 1,
+        seed: int = 0,
+        metric: str = "cosine",
+        pool: str = "soft",
+    ) -> "PrototypeHead":
+        """The head at the means of the classes, or of their clusters, with the scale that suits the rows best.
+
+        Args:
+            x: rows to learn from.
+            labels: the class of each row.
+            n_classes: C.
+            components: prototypes a class; a class never gets more than half its rows.
+            seed: of k-means++.
+            metric: a name in :data:`METRICS`.
+            pool: a name in :data:`POOLS`.
+        """
+        rows = starts.checked(x, labels, n_classes)
+        cls(1, n_classes, components, metric, pool)  # bad options are told before any work
+        center, unit = starts.units(rows)
+        placed = rows - center.to(rows.dtype) if CENTERED[metric] else nn.functional.normalize(rows)
+        mixture, counts = starts.clusters(placed, labels, n_classes, components, seed)
+        head = cls(x.shape[1], n_classes, counts, metric, pool).to(rows.device, rows.dtype)
+        means = mixture.mean
+        with torch.no_grad():
+            if CENTERED[metric]:
+                head.center.copy_(center)
+                head.unit.copy_(unit)
+                head.prototype.copy_(means / unit)
+            else:
+                head.prototype.copy_(nn.functional.normalize(means) * x.shape[1] ** 0.5)
+            head.log_scale.fill_(head.best_log_scale(rows, labels))
+        return head
+
+    def best_log_scale(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
+        """The log of the scale under which the labels of some rows are most likely."""
+        step = max(1, len(x) // ROWS)
+        near, own = self.nearness(x[::step]).detach(), labels[::step]
+        spread = max(float(near.std(1).mean()), torch.finfo(near.dtype).tiny ** 0.5) if near.shape[1] > 1 else 1.0
+        return -math.log(temperature.best(POOLS["best"](self.groups, near / spread), own) * spread)
+
+    def config(self) -> dict[str, Any]:
+        """Plain values that build the same head before its state is loaded."""
+        return {
+            "dimension": self.dimension,
+            "n_classes": self.n_classes,
+            "components": self.counts,
+            "metric": self.metric,
+            "pool": self.pool,
+        }
+
+    def nearness(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """How near each row is to each prototype, before any scale."""
+        rows = (x.to(self.prototype.dtype) - self.center) / self.unit
+        return METRICS[self.metric](rows, self.prototype)
+
+    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+        """Logits."""
+        return POOLS[self.pool](self.groups, self.log_scale.exp() * self.nearness(x))

@@ -1,0 +1,196 @@
+"""The arithmetic of a model as graphs that other programs run: encoder and head as modules, and their ONNX bytes."""
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mixtura.core.covariance import Full, LowRank
+from mixtura.core.covariance.diagonal import diagonal_scores
+from mixtura.core.covariance.protocol import Operands
+from mixtura.core.mixture import Mixture
+from mixtura.errors import MissingExtra, UsageError
+from mixtura.features.nonlinear import Power
+from mixtura.heads.protocol import Groups
+from mixtura.scores.typicality import POOL, Typicality
+from mixtura.tasks.model import Model
+
+OUTPUTS = ("posterior", "evidence", "background", "score", "typicality", "pooled", "far", "subclass")
+"""What the graph of a head gives, row by row."""
+
+LARGEST = 2**31 - 2**20  # bytes; one ONNX file holds no more
+ROWS = 3  # of the example that a graph is traced with; the graph takes any number
+
+
+class Scores(nn.Module):
+    """A mixture as a module: rows to the log-density with each component, N x D to N x K, in nats."""
+
+    def __init__(self, mixture: Mixture, dtype: torch.dtype) -> None:
+        super().__init__()
+        family = type(mixture.covariance)
+        self.apply_operands: Callable[[Operands, Tensor], Tensor] = _UNTILED.get(family, family.apply)
+        self.names = [f"operand{place}" for place in range(len(mixture.operands(dtype)))]
+        for name, operand in zip(self.names, mixture.operands(dtype), strict=True):
+            self.register_buffer(name, operand.contiguous())
+
+    def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """The joint of each row."""
+        return self.apply_operands(tuple(self.get_buffer(name) for name in self.names), x)
+
+
+def _full(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    """As ``Full.apply``, all rows and components at once: tiles would fix the number of rows."""
+    center, constant, inverse, shift = operands
+    white = (x - center) @ inverse + shift[:, None]
+    return -0.5 * white.square().sum(2).T + constant
+
+
+def _lowrank(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    """As ``LowRank.apply``, all rows and directions at once."""
+    center, constant, linear, quadratic, directions, shift = operands
+    shifted = x - center
+    seen = torch.addmm(shift, shifted, directions).square()
+    along = seen.reshape(x.shape[0], -1, constant.shape[0]).sum(1)
+    return diagonal_scores(shifted, constant, linear, quadratic) + 0.5 * along
+
+
+_UNTILED: dict[type, Callable[[Operands, Tensor], Tensor]] = {Full: _full, LowRank: _lowrank}
+
+
+def _bend(power: Power, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """As ``Power``, without the copy of a sign bit, which ONNX does not know."""
+    return x.sign() * (x.abs().sqrt() if power.power == 0.5 else x.abs().pow(power.power))
+
+
+class Rank(nn.Module):
+    """Typicality as a module: comparisons with the held-out items, which give the same counts as a sorted search."""
+
+    def __init__(self, typicality: Typicality) -> None:
+        super().__init__()
+        self.parts = typicality.parts
+        self.register_buffer("scores", typicality.scores)
+        self.register_buffer("predicted", typicality.predicted)
+        self.register_buffer("blended", typicality._blended)
+
+    def forward(
+        self, evidence: Float[Tensor, " N"], background: Float[Tensor, " N"], predicted: Int[Tensor, " N"]
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"], Float[Tensor, " N"], Bool[Tensor, " N"]]:
+        """Score, typicality, the rank among all held-out items, and whether the row is far from everything."""
+        near, lifted = self.parts(evidence, background)
+        lesser = torch.where(lifted < near, lifted, near)
+        score = torch.where(near.isnan() | lifted.isnan(), -torch.inf, lesser)
+        below = self.get_buffer("scores") <= score[:, None]
+        own = self.get_buffer("predicted") == predicted[:, None]
+        pooled = _rank(below)
+        blended = ((below & own).sum(1).double() + POOL * pooled) / (own.sum(1).double() + POOL)
+        typicality = _rank(self.get_buffer("blended") <= blended[:, None])
+        return score, typicality, pooled, (lifted < near) | (score == -torch.inf)
+
+
+def _rank(below: Bool[Tensor, "N M"]) -> Float[Tensor, " N"]:
+    return (1 + below.sum(1).double()) / (1 + below.shape[1])
+
+
+class HeadGraph(nn.Module):
+    """Features to everything that a decision needs: what ``Model.answers`` computes, named in :data:`OUTPUTS`."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        owner = model.mixture.owner
+        assert owner is not None
+        self.steps = model.projection.steps
+        dtype = model.projection(torch.zeros(1, model.dimension)).dtype
+        self.mixture, self.background = Scores(model.mixture, dtype), Scores(model.background, dtype)
+        self.groups = Groups(owner.tolist(), len(model.classes))
+        self.rank = Rank(model.typicality)
+        self.temperature, self.uniform = model.temperature, 1 / len(model.classes)
+        self.register_buffer("owner", owner)
+        self.register_buffer("first", torch.searchsorted(owner, torch.arange(len(model.classes))))
+
+    def forward(self, features: Float[Tensor, "N D"]) -> tuple[Tensor, ...]:
+        """The outputs, in their order."""
+        x = features
+        for step in self.steps:
+            x = _bend(step, x) if isinstance(step, Power) else step(x)
+        joint = self.mixture(x)
+        class_joint = self.groups(joint)
+        posterior = (class_joint.double() / self.temperature).softmax(1)
+        posterior = torch.where(posterior.isnan(), self.uniform, posterior)  # too far away for any density
+        predicted = posterior.argmax(1)
+        evidence, background = class_joint.logsumexp(1), self.background(x)[:, 0]
+        score, typicality, pooled, far = self.rank(evidence, background, predicted)
+        own = joint.masked_fill(self.get_buffer("owner") != predicted[:, None], -torch.inf).argmax(1)
+        subclass = own - self.get_buffer("first")[predicted]
+        return posterior, evidence, background, score, typicality, pooled, far, subclass
+
+
+def head_bytes(model: Model) -> bytes:
+    """The ONNX file of a head: ``features`` (N D float32) to :data:`OUTPUTS`.
+
+    Raises:
+        UsageError: it would be above 2 GB.
+    """
+    return to_onnx(HeadGraph(model), torch.zeros(ROWS, model.dimension), "features", OUTPUTS)
+
+
+def to_onnx(module: nn.Module, example: Tensor, name: str, outputs: tuple[str, ...]) -> bytes:
+    """The ONNX file of a module of one input, for any number of rows, with its weights inside.
+
+    Args:
+        module: what to trace.
+        example: three rows of the input; their values do not matter.
+        name: of the input.
+        outputs: names of the outputs.
+
+    Raises:
+        UsageError: the module cannot be traced, or one file cannot hold it.
+    """
+    size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    if size > LARGEST:
+        raise UsageError(f"The graph would hold {size / 2**30:.1f} GiB and ONNX files end at 2. Project to fewer axes.")
+    with _quiet():
+        try:
+            program: Any = torch.onnx.export(
+                module.eval(),
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=[name],
+                output_names=list(outputs),
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0][:200]
+            raise UsageError(f"This network cannot be written as ONNX: {reason}. Choose another encoder.") from error
+    return program.model_proto.SerializeToString()
+
+
+def need_onnx() -> None:
+    """See that the exporter and the runtime are installed.
+
+    Raises:
+        MissingExtra: one is not.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(f"Writing ONNX needs {', '.join(missing)}. Run: pip install 'mixtura[onnx]'")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of its own future and logs each step; neither concerns the user."""
+    logger = logging.getLogger("onnxscript")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

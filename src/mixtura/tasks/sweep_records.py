@@ -1,0 +1,124 @@
+"""What a sweep leaves behind: one row a run, in long format."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from mixtura.metrics.intervals import t_interval
+
+FAILED, DONE = "failed", "done"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid: a head, how it is fitted, and in how many dimensions and components.
+
+    ``share`` is the explained variance that PCA keeps, in percent, above 0 and at most 100; ``components`` counts
+    Gaussians a class.
+    """
+
+    head: str
+    fit: str
+    share: float
+    components: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fitted head on one split, measured on its test rows.
+
+    ``dimension`` is how many axes the share takes; ``nll`` (nats), ``ece`` and ``brier`` are at the temperature that
+    the validation rows chose, ``nll_raw`` at the head's own; ``sparsity`` is the share of weights that are zero;
+    ``seconds`` is the time of fitting (of several seeds trained as one, an equal part each) and ``memory`` the most
+    MiB that the process took beyond what it held before; ``epoch`` is the one kept, 0 for the start; ``dead`` counts
+    classes of the validation rows never answered. ``note`` says what went wrong, if anything.
+    """
+
+    head: str
+    fit: str
+    share: float
+    components: int
+    seed: int
+    fold: str
+    status: str
+    dimension: int = 0
+    accuracy: float = math.nan
+    nll: float = math.nan
+    nll_raw: float = math.nan
+    ece: float = math.nan
+    brier: float = math.nan
+    val_accuracy: float = math.nan
+    val_nll: float = math.nan
+    temperature: float = math.nan
+    parameters: int = 0
+    sparsity: float = math.nan
+    seconds: float = math.nan
+    memory: float = math.nan
+    epoch: int = 0
+    dead: int = 0
+    note: str = ""
+
+    @property
+    def cell(self) -> Cell:
+        """The cell of the grid that the run belongs to."""
+        return Cell(self.head, self.fit, self.share, self.components)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells it from every other run of its sweep."""
+        return self.cell, self.seed, self.fold
+
+
+METRICS = ("accuracy", "nll", "ece", "brier", "dimension", "parameters", "sparsity", "seconds", "memory")
+"""The columns that are averaged over the runs of a cell."""
+
+BETTER = {"accuracy": "higher", "nll": "lower", "ece": "lower", "brier": "lower"}
+"""Which way is better."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A cell over its runs: means, and 95 % half-widths of Student's t (NaN for one run), by metric."""
+
+    cell: Cell
+    runs: int
+    mean: dict[str, float]
+    half_width: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A whole sweep: what it was about, and its runs.
+
+    ``facts`` hold the name of the data and the encoder, counts of rows and classes, seconds, versions.
+    """
+
+    facts: dict[str, Any]
+    runs: tuple[Run, ...]
+
+
+def columns() -> list[str]:
+    """The columns of a table of runs, in order."""
+    return [field.name for field in fields(Run)]
+
+
+def table(runs: Iterable[Run]) -> dict[str, list[Any]]:
+    """Runs column by column."""
+    rows = [asdict(run) for run in runs]
+    return {name: [row[name] for row in rows] for name in columns()}
+
+
+def summarize(runs: Sequence[Run]) -> list[Summary]:
+    """One summary a cell, over its finished runs, in the order of their first run."""
+    cells: dict[Cell, list[Run]] = {}
+    for run in runs:
+        if run.status == DONE:
+            cells.setdefault(run.cell, []).append(run)
+    return [_summary(cell, own) for cell, own in cells.items()]
+
+
+def _summary(cell: Cell, runs: list[Run]) -> Summary:
+    pairs = {name: t_interval([float(getattr(run, name)) for run in runs]) for name in METRICS}
+    mean = {name: pair[0] for name, pair in pairs.items()}
+    return Summary(cell, len(runs), mean, {name: pair[1] for name, pair in pairs.items()})

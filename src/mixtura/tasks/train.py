@@ -1,0 +1,279 @@
+"""Training by gradients: several heads of one shape as one batch, each kept at its best epoch, the start included."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from mixtura.heads.protocol import Head
+
+Objective = Callable[..., Tensor]
+"""``objective(head, x, labels) -> loss``: the mean over the rows, in nats."""
+
+JUDGED_AT_ONCE = 4096  # rows
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast.
+
+    Args:
+        epochs: passes over the training rows; 0 keeps the start.
+        batch_size: rows in a step.
+        rate: Adam's learning rate at the start of a half cosine; heads are in units of the data's spread.
+        patience: epochs without a better validation loss before training ends; ``None`` for never.
+        penalty: the weight of the head's own penalty relative to its Bayesian one, 1 / N; it rises to this over the
+            first half of the epochs.
+        seed: of the order of the rows; head i of several takes ``seed + i``.
+    """
+
+    epochs: int = 30
+    batch_size: int = 256
+    rate: float = 1e-3
+    patience: int | None = None
+    penalty: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows to learn from and rows that say when to stop; they share no item."""
+
+    x: Float[Tensor, "N D"]
+    labels: Int[Tensor, " N"]
+    val_x: Float[Tensor, "M D"]
+    val_labels: Int[Tensor, " M"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch: mean loss of its steps, then validation loss (nats), accuracy and classes never answered there.
+
+    Epoch 0 is the start, before any step; its training loss is NaN.
+    """
+
+    number: int
+    loss: float
+    val_nll: float
+    val_accuracy: float
+    dead: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A head at its best epoch, what each epoch was like, and why it ended early if something went wrong."""
+
+    head: Head
+    epochs: tuple[Epoch, ...]
+    best: int
+    stopped: str | None = None
+    seconds: float = 0.0
+
+
+class _Loss(nn.Module):
+    """A head and its objective as one module, so that all of the head's methods see the parameters of the call."""
+
+    def __init__(self, head: Head, objective: Objective) -> None:
+        super().__init__()
+        self.head, self.objective = head, objective
+
+    def forward(self, x: Tensor, labels: Tensor, penalty: float) -> Tensor:
+        loss = self.objective(self.head, x, labels)
+        return loss + penalty * self.head.penalty() if penalty else loss
+
+
+class _Judge(nn.Module):
+    """The head's log-posteriors, under the same names of parameters as :class:`_Loss`."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x)
+
+
+def train(heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> list[Trained]:
+    """Train each head on its rows; those of one shape share every step.
+
+    The start counts as epoch 0, so no head ends with a higher validation loss than it began with. A loss that is not
+    finite ends the training of its head alone; the head keeps its best epoch so far.
+
+    Args:
+        heads: at their starts; they are not changed.
+        rows: the rows of each.
+        objective: what is lowered.
+        schedule: how long and how fast.
+    """
+    done: list[Trained | None] = [None] * len(heads)
+    for group in _alike(heads, rows):
+        run = _Run([heads[i] for i in group], [rows[i] for i in group], objective, schedule)
+        for i, trained in zip(group, run.all(), strict=True):
+            done[i] = trained
+    return [trained for trained in done if trained is not None]
+
+
+def _alike(heads: Sequence[Head], rows: Sequence[Rows]) -> list[list[int]]:
+    """Heads by kind and shape; one whose buffers learn goes alone."""
+    groups: dict[Any, list[int]] = {}
+    for i, (head, own) in enumerate(zip(heads, rows, strict=True)):
+        shapes = tuple((name, tuple(tensor.shape)) for name, tensor in head.state_dict().items())
+        key = (type(head), str(head.config()), shapes, own.x.shape, own.val_x.shape) if head.stacks else i
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
+
+
+@dataclass
+class _Best:
+    """The best epoch of one head so far."""
+
+    nll: float = math.inf
+    epoch: int = 0
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+
+class _Run:
+    """One stack of heads in training."""
+
+    def __init__(
+        self, heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule
+    ) -> None:
+        self.schedule, self.rows, self.size = schedule, rows, len(heads)
+        self.module = _Loss(copy.deepcopy(heads[0]), objective)
+        self.judge = _Judge(self.module.head)
+        self.frozen = {f"head.{name}" for name, p in heads[0].named_parameters() if not p.requires_grad}
+        self.single = self.size == 1
+        if self.single:
+            self.parameters: dict[str, Tensor] = dict(self.module.named_parameters())
+            self.buffers: dict[str, Tensor] = dict(self.module.named_buffers())
+        else:
+            stacked = stack_module_state([_Judge(head) for head in heads])  # pyright: ignore[reportArgumentType]
+            self.parameters = {name: p.detach().requires_grad_(name not in self.frozen) for name, p in stacked[0].items()}
+            self.buffers = stacked[1]
+        self.x = torch.stack([own.x for own in rows])
+        self.labels = torch.stack([own.labels for own in rows])
+        self.val_x = torch.stack([own.val_x for own in rows])
+        self.val_labels = torch.stack([own.val_labels for own in rows])
+        self.best = [_Best() for _ in heads]
+        self.epochs: list[list[Epoch]] = [[] for _ in heads]
+        self.stopped: list[str | None] = [None] * self.size
+
+    def all(self) -> list[Trained]:
+        """Every epoch, then each head at its best."""
+        began = time.perf_counter()
+        self._judged(0, torch.full((self.size,), math.nan))
+        free = [p for name, p in self.parameters.items() if name not in self.frozen]
+        schedule, count = self.schedule, self.x.shape[1]
+        per_epoch = -(-count // schedule.batch_size)
+        if free and schedule.epochs:
+            adam = torch.optim.Adam(free, lr=schedule.rate, fused=True)
+            cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, schedule.epochs * per_epoch)
+            generators = [torch.Generator().manual_seed(schedule.seed + i) for i in range(self.size)]
+            for number in range(1, schedule.epochs + 1):
+                order = torch.stack([torch.randperm(count, generator=generator) for generator in generators])
+                self._judged(number, self._epoch(number, order, adam, cosine))
+                if all(map(self._over, range(self.size))):
+                    break
+        seconds = (time.perf_counter() - began) / self.size
+        return [self._trained(i, seconds) for i in range(self.size)]
+
+    def _epoch(self, number: int, order: Int[Tensor, "S N"], adam: Any, cosine: Any) -> Float[Tensor, " S"]:
+        """All batches once; the mean loss of each head."""
+        self.module.train()
+        batches = order.split(self.schedule.batch_size, dim=1)
+        total = torch.zeros(self.size)
+        penalty = self._penalty(number)
+        for place, index in enumerate(batches):
+            x, labels = _rows_of(self.x, index), self.labels.gather(1, index)
+            loss = self._loss(x, labels, penalty)
+            finite = loss.detach().isfinite()
+            if not bool(finite.all()):
+                self._note(finite, number, place + 1, len(batches))
+                if all(said is not None for said in self.stopped):
+                    break
+            adam.zero_grad(set_to_none=True)
+            torch.where(finite, loss, 0.0).sum().backward()
+            adam.step()
+            cosine.step()
+            total += loss.detach().cpu() * index.shape[1]
+            if self.single:
+                self.module.head.absorb(x[0], labels[0])
+        return total / order.shape[1]
+
+    def _loss(self, x: Float[Tensor, "S B D"], labels: Int[Tensor, "S B"], penalty: float) -> Float[Tensor, " S"]:
+        if self.single:
+            return self.module(x[0], labels[0], penalty)[None]
+
+        def one(parameters: Any, buffers: Any, x: Tensor, labels: Tensor) -> Tensor:
+            return functional_call(self.module, (parameters, buffers), (x, labels, penalty))
+
+        return vmap(one, randomness="different")(self.parameters, self.buffers, x, labels)
+
+    def _penalty(self, number: int) -> float:
+        rise = min(1.0, 2 * number / self.schedule.epochs)
+        return self.schedule.penalty * rise / self.x.shape[1]
+
+    def _note(self, finite: Tensor, epoch: int, batch: int, batches: int) -> None:
+        for i in (~finite).nonzero()[:, 0].tolist():
+            if self.stopped[i] is None:
+                self.stopped[i] = (
+                    f"The loss was not finite in batch {batch} of {batches} of epoch {epoch}: training stopped, and "
+                    f"the state of epoch {self.best[i].epoch} was kept. Use a lower rate, or look at these features."
+                )
+
+    @torch.no_grad()
+    def _judged(self, number: int, loss: Float[Tensor, " S"]) -> None:
+        """Look at the validation rows and keep what is better than before."""
+        self.module.eval()
+        for i, log_posterior in enumerate(self._log_posteriors()):
+            labels, predicted = self.val_labels[i], log_posterior.argmax(1)
+            nll = float(nn.functional.nll_loss(log_posterior, labels))
+            accuracy = float((predicted == labels).double().mean())
+            present = torch.bincount(labels, minlength=log_posterior.shape[1]) > 0
+            answered = torch.bincount(predicted, minlength=log_posterior.shape[1]) > 0
+            epoch = Epoch(number, float(loss[i]), nll, accuracy, int((present & ~answered).sum()))
+            if self._over(i):
+                continue
+            self.epochs[i].append(epoch)
+            if nll < self.best[i].nll or number == 0:
+                self.best[i] = _Best(nll, number, self._state(i))
+
+    def _log_posteriors(self) -> list[Float[Tensor, "M C"]]:
+        if self.single:
+            return [torch.cat([self.judge(part) for part in self.val_x[0].split(JUDGED_AT_ONCE)])]
+
+        def one(parameters: Any, buffers: Any, x: Tensor) -> Tensor:
+            return functional_call(self.judge, (parameters, buffers), (x,))
+
+        parts = self.val_x.split(JUDGED_AT_ONCE, dim=1)
+        return list(torch.cat([vmap(one)(self.parameters, self.buffers, part) for part in parts], dim=1))
+
+    def _state(self, i: int) -> dict[str, Tensor]:
+        both = {**self.parameters, **self.buffers}
+        own = both if self.single else {name: tensor[i] for name, tensor in both.items()}
+        return {name.removeprefix("head."): tensor.detach().clone() for name, tensor in own.items()}
+
+    def _over(self, i: int) -> bool:
+        """True when head i has stopped: by a loss that is not finite, or for want of progress."""
+        if self.stopped[i] is not None:
+            return True
+        patience = self.schedule.patience
+        return patience is not None and len(self.epochs[i]) - 1 - self.best[i].epoch >= patience
+
+    def _trained(self, i: int, seconds: float) -> Trained:
+        head = copy.deepcopy(self.module.head)
+        state = {name: self.best[i].state[name] for name in head.state_dict()}
+        head.load_state_dict(state)
+        return Trained(head.eval(), tuple(self.epochs[i]), self.best[i].epoch, self.stopped[i], seconds)
+
+
+def _rows_of(x: Float[Tensor, "S N D"], index: Int[Tensor, "S B"]) -> Float[Tensor, "S B D"]:
+    """Some rows of each head's own."""
+    return torch.stack([own[rows] for own, rows in zip(x, index, strict=True)])
