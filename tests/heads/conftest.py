@@ -1,0 +1,17 @@
+import pytest
+import torch
+
+
+@pytest.fixture
+def blobs():
+    """A function that draws labeled rows: classes about random means, some with several modes."""
+
+    def draw(n=300, n_classes=4, dimension=6, modes=1, apart=3.0, seed=0, dtype=torch.float32):
+        generator = torch.Generator().manual_seed(seed)
+        means = torch.randn(n_classes * modes, dimension, generator=generator, dtype=torch.float64)
+        means = apart * means / means.norm(dim=1, keepdim=True)
+        part = torch.arange(n) % (n_classes * modes)
+        noise = torch.randn(n, dimension, generator=generator, dtype=torch.float64)
+        return (means[part] + 0.5 * noise).to(dtype), part % n_classes
+
+    return draw
