@@ -1,0 +1,163 @@
+"""Mixtures of von Mises-Fisher densities: directions, not points."""
+
+from typing import Any, ClassVar, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mixtura.core import bessel, owners
+from mixtura.heads import starts
+from mixtura.heads.protocol import Groups, Head
+
+LEAST, MOST = 1e-3, 1e6  # of a concentration that a start may have
+NEWTON = 8
+STEPS = 20  # of EM
+LEAST_LENGTH = 1e-4  # of a mean direction; below, the rows point everywhere
+
+
+def concentration(length: Float[Tensor, "*K"], dimension: int) -> Float[Tensor, "*K"]:
+    r"""The most likely concentration for a mean of given length, in float64: Banerjee's estimate, then Newton's steps.
+
+    .. math:: \kappa_0 = \frac{\bar R D - \bar R^3}{1 - \bar R^2}, \qquad
+        \kappa \leftarrow \kappa - \frac{A_D(\kappa) - \bar R}{1 - A_D(\kappa)^2 - \frac{D - 1}{\kappa} A_D(\kappa)}
+
+    Args:
+        length: :math:`\bar R`, the length of the mean of unit vectors, 0 to 1.
+        dimension: D.
+
+    Source: Banerjee et al., Clustering on the Unit Hypersphere using von Mises-Fisher Distributions, JMLR 2005;
+    Sra, A short note on parameter approximation for von Mises-Fisher distributions, 2012.
+    """
+    wanted = length.double().clamp(LEAST_LENGTH, 1 - 1e-12)
+    kappa = (wanted * (dimension - wanted.square()) / (1 - wanted.square())).clamp(LEAST, MOST)
+    for _ in range(NEWTON):
+        reached = bessel.mean_length(dimension, kappa)
+        slope = 1 - reached.square() - (dimension - 1) / kappa * reached
+        step = (reached - wanted) / slope.clamp_min(torch.finfo(slope.dtype).tiny)
+        kappa = torch.where(step.isfinite(), kappa - step, kappa).clamp(LEAST, MOST)
+    return kappa
+
+
+@final
+class VonMisesFisherHead(Head):
+    r"""A mixture of von Mises-Fisher densities for each class, on rows that are brought to length one.
+
+    .. math:: \log p(x, k) = \log\pi_{o_k} + \log w_k + \log C_D(\kappa_k) + \kappa_k \mu_k^\top \tfrac{x}{\|x\|}
+
+    Densities are with respect to the surface of the unit sphere. A row of zeros counts as a direction at right angles
+    to all others. With one concentration for all components and one component a class this is a cosine softmax.
+
+    Args:
+        dimension: D, 2 or more.
+        n_classes: C.
+        components: components a class, one number for all or one a class.
+        shared: one concentration for all components.
+
+    Source: Banerjee et al., Clustering on the Unit Hypersphere using von Mises-Fisher Distributions, JMLR 2005.
+    """
+
+    name: ClassVar[str] = "vmf"
+
+    def __init__(self, dimension: int, n_classes: int, components: starts.Counts = 1, shared: bool = False) -> None:
+        super().__init__()
+        self.dimension, self.n_classes, self.shared = dimension, n_classes, shared
+        self.counts = starts.spread_out(components, n_classes)
+        self.groups = Groups(starts.owner_of(self.counts), n_classes)
+        n_components = sum(self.counts)
+        self.direction = nn.Parameter(torch.randn(n_components, dimension))
+        self.log_concentration = nn.Parameter(torch.zeros(1 if shared else n_components))
+        self.weight_logit = nn.Parameter(torch.zeros(n_components))
+        self.prior_logit = nn.Parameter(torch.zeros(n_classes))
+
+    @classmethod
+    def from_rows(
+        cls,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        n_classes: int,
+        *,
+        components: starts.Counts = 1,
+        seed: int = 0,
+        shared: bool = False,
+    ) -> "VonMisesFisherHead":
+        """The head at the most likely directions and concentrations: in closed form, or by EM after k-means++.
+
+        Args:
+            x: rows to learn from, of any length.
+            labels: the class of each row.
+            n_classes: C.
+            components: components a class; a class never gets more than half its rows.
+            seed: of k-means++.
+            shared: one concentration for all components.
+        """
+        rows = nn.functional.normalize(starts.checked(x, labels, n_classes))
+        mixture, counts = starts.clusters(rows, labels, n_classes, components, seed)
+        head = cls(x.shape[1], n_classes, counts, shared).to(rows.device, rows.dtype)
+        own = starts.parts(mixture, rows, labels)
+        resp = nn.functional.one_hot(own, sum(counts)).to(rows.dtype)
+        share = torch.bincount(labels, minlength=n_classes).to(rows.dtype)
+        with torch.no_grad():
+            head.prior_logit.copy_((share / share.sum()).log())
+            head.maximize(rows, resp)
+            for _ in range(STEPS if max(counts) > 1 else 0):
+                masked = owners.mask_others(head.joint(rows), head.groups.owner, labels)
+                head.maximize(rows, masked.softmax(1))
+        return head
+
+    @torch.no_grad()
+    def maximize(self, x: Float[Tensor, "N D"], resp: Float[Tensor, "N K"]) -> None:
+        r"""The M-step: directions, concentrations and weights from unit rows and their responsibilities.
+
+        The squared length of a mean of n rows is too long by chance, so concentrations are read from
+
+        .. math:: \hat\rho_k^2 = \frac{(n_k \bar R_k^2 - 1) + \bar\rho^2}{(n_k - 1) + 1},
+
+        which is unbiased but for one pseudo-observation of :math:`\bar\rho^2`, the same over all components.
+        """
+        weight = resp.sum(0, dtype=torch.float64)
+        sums = (resp.T @ x).double()
+        excess = sums.square().sum(1) / weight.clamp_min(1e-9) - 1
+        degrees = (weight - 1).clamp_min(0)
+        pooled = (excess * (degrees > 0)).sum() / degrees.sum().clamp_min(1e-9)
+        square = (excess * (degrees > 0) + pooled) / (degrees + 1)
+        chosen = pooled[None] if self.shared else square
+        kappa = concentration(chosen.clamp(0, 1).sqrt(), self.dimension)
+        self.direction.copy_(nn.functional.normalize(sums) * self.dimension**0.5)
+        self.log_concentration.copy_(kappa.log())
+        self.weight_logit.copy_(weight.clamp_min(1e-6).log())
+
+    def config(self) -> dict[str, Any]:
+        """Plain values that build the same head before its state is loaded."""
+        return {
+            "dimension": self.dimension,
+            "n_classes": self.n_classes,
+            "components": self.counts,
+            "shared": self.shared,
+        }
+
+    @property
+    def n_parameters(self) -> int:
+        """Free numbers that a prediction uses: with one component a class there are no weights."""
+        weights = 0 if self.groups.single else self.weight_logit.numel()
+        return self.direction.numel() + self.log_concentration.numel() + weights + self.n_classes
+
+    def distances(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        r"""How far each row's direction is from each component's, :math:`\kappa_k (1 - \mu_k^\top x)`, in nats."""
+        rows = nn.functional.normalize(x.to(self.direction.dtype))
+        return self.log_concentration.exp() * (1 - rows @ nn.functional.normalize(self.direction).T)
+
+    def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """Log-density of each row's direction together with each component, in nats."""
+        with torch.autocast(x.device.type, enabled=False):
+            peak = bessel.log_normalizer(self.dimension, self.log_concentration.exp()).to(self.direction.dtype)
+            log_weight = self.prior_logit.log_softmax(0)[self.groups.owner] + self.groups.within(self.weight_logit)
+            return log_weight + peak - self.distances(x)
+
+    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+        """Log-density of each row's direction together with each class, in nats."""
+        return self.groups(self.joint(x))
+
+    def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+        """Log-density of each row's direction, in nats with respect to the surface of the sphere."""
+        return self.class_scores(x).logsumexp(1)
