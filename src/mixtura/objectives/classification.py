@@ -1,0 +1,244 @@
+"""What training of a head lowers: of the class given the row, of both together, or with a margin."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol, cast, final, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from mixtura.errors import UsageError
+
+Weights = Float[Tensor, " N"] | None
+
+
+@runtime_checkable
+class Scored(Protocol):
+    """What objectives ask of any head."""
+
+    dimension: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Log-posterior of each class, N x C, in nats."""
+        ...
+
+    def joint(self, x: Tensor) -> Tensor:
+        """Log-density of each row together with each component, N x K, in nats; ``NoDensity`` where there is none."""
+        ...
+
+
+class Dense(Scored, Protocol):
+    """What objectives ask of a head with a density besides."""
+
+    groups: Any
+
+    def distances(self, x: Tensor) -> Tensor:
+        """Half the squared Mahalanobis distance of each row to each component, N x K, in nats."""
+        ...
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A function of a head, rows, labels and perhaps weights of rows, to be lowered; a mean over rows in nats."""
+
+    def __call__(self, head: Any, x: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The loss."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Conditional:
+    r"""Cross-entropy of the class given the row, with smoothed labels, class weights and logit adjustment.
+
+    .. math:: -\frac{\sum_n w_n \left[(1 - \epsilon)\, a_{y_n} \log q_{n y_n}
+            + \tfrac{\epsilon}{C} \sum_c a_c \log q_{nc}\right]}{\sum_n w_n a_{y_n}}, \qquad
+        q_n = \operatorname{softmax}_c [\log p(c \mid x_n) + \tau \log \pi_c]
+
+    Args:
+        label_smoothing: :math:`\epsilon`, share of the label that is spread over all classes, in [0, 1).
+        class_weight: :math:`a_c`, how much a row of each class counts; ``None`` for equal.
+        adjustment: :math:`\tau`, how far the class shares are added to the scores in training; 1 makes the classes
+            count alike in prediction.
+        log_prior: :math:`\log \pi_c`, log-shares of the classes among the training rows, for the adjustment.
+
+    Raises:
+        UsageError: an argument out of range, or of another number of classes than the head's.
+
+    Source: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016 (smoothing); Menon et al., Long-tail
+    Learning via Logit Adjustment, ICLR 2021.
+    """
+
+    label_smoothing: float = 0.0
+    class_weight: tuple[float, ...] | None = None
+    adjustment: float = 0.0
+    log_prior: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(f"Label smoothing {self.label_smoothing} is out of range. Give a share from 0 to below 1.")
+        weights = self.class_weight
+        if weights is not None and not (all(0 <= a < math.inf for a in weights) and any(weights)):
+            raise UsageError(f"Class weights {weights} do not fit. Give numbers of zero or more, not all zero.")
+        if not 0 <= self.adjustment < math.inf:
+            raise UsageError(f"Logit adjustment {self.adjustment} is out of range. Give 0 for none, 1, or more.")
+        if self.adjustment and self.log_prior is None:
+            raise UsageError(f"Logit adjustment {self.adjustment} needs log_prior, the log-shares of the classes.")
+        if self.log_prior is not None and not all(-math.inf < p <= 0 for p in self.log_prior):
+            raise UsageError(f"Log-priors {self.log_prior} do not fit. Give logs of shares above 0 and at most 1.")
+
+    def __call__(
+        self,
+        head: Scored,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        weight: Weights = None,
+    ) -> Float[Tensor, ""]:
+        """The loss."""
+        return self.of_log_posterior(head(x), labels, weight)
+
+    def of_log_posterior(
+        self, log_posterior: Float[Tensor, "N C"], labels: Int[Tensor, " N"], weight: Weights = None
+    ) -> Float[Tensor, ""]:
+        """The loss of log-posteriors, or of any log-scores whose softmax they are."""
+        scores = log_posterior
+        if self.adjustment and self.log_prior is not None:
+            scores = scores + self.adjustment * _of_classes("log-priors", self.log_prior, scores)
+        share = None if self.class_weight is None else _of_classes("class weights", self.class_weight, scores)
+        loss = functional.cross_entropy(
+            scores, labels, weight=share, reduction="none", label_smoothing=self.label_smoothing
+        )
+        count = torch.ones_like(loss) if weight is None else weight.to(loss)
+        total = count if share is None else count * share[labels]
+        return (count * loss).sum() / total.sum()
+
+
+@final
+@dataclass(frozen=True)
+class Generative:
+    r"""Minus the log-density of row and class together, :math:`-\log p(x, y)`: maximum likelihood.
+
+    Source: Bishop, Pattern Recognition and Machine Learning (2006), section 4.2.
+    """
+
+    def __call__(
+        self,
+        head: Scored,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        weight: Weights = None,
+    ) -> Float[Tensor, ""]:
+        """The loss.
+
+        Raises:
+            NoDensity: the head has none.
+        """
+        joint = head.joint(x)
+        return _mean(-_own(cast(Dense, head).groups(joint), labels), weight)
+
+
+@final
+@dataclass(frozen=True)
+class Hybrid:
+    r"""The conditional loss, and a share of the generative one for each dimension.
+
+    .. math:: -\log p(y \mid x) - \frac{\lambda}{D} \log p(x, y)
+
+    Args:
+        weight: :math:`\lambda`, zero or more; at 1 a nat of density in one dimension counts as a nat of the class.
+        conditional: the first term, with its smoothing, class weights and adjustment.
+
+    Raises:
+        UsageError: a negative weight.
+
+    Source: Lasserre, Bishop and Minka, Principled Hybrids of Generative and Discriminative Models, CVPR 2006.
+    """
+
+    weight: float = 1.0
+    conditional: Conditional = Conditional()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise UsageError(f"Hybrid weight {self.weight} is out of range. Give a number of zero or more.")
+
+    def __call__(
+        self,
+        head: Scored,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        weight: Weights = None,
+    ) -> Float[Tensor, ""]:
+        """The loss.
+
+        Raises:
+            NoDensity: the head has none.
+        """
+        density = Generative()(head, x, labels, weight)
+        return self.conditional(head, x, labels, weight) + self.weight / head.dimension * density
+
+
+@final
+@dataclass(frozen=True)
+class LargeMargin:
+    r"""Cross-entropy in which the right class must be nearer by a margin, and the likelihood of that class.
+
+    With :math:`d_k` half the squared Mahalanobis distance to component k, in nats:
+
+    .. math:: -\log\operatorname{softmax}_y \operatorname{logsumexp}_{k:\, o_k = c}
+        \left[\log p(x, k) - a\, d_k\, \mathbb 1[o_k = y]\right] - \lambda \log p(x, y)
+
+    Args:
+        margin: :math:`a`, zero or more.
+        likelihood_weight: :math:`\lambda`, zero or more; the density is summed over dimensions, so less for wide rows.
+
+    Raises:
+        UsageError: a negative margin or weight.
+
+    Source: Wan et al., Rethinking Feature Distribution for Loss Functions in Image Classification, CVPR 2018.
+    """
+
+    margin: float = 0.1
+    likelihood_weight: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < math.inf:
+            raise UsageError(f"Margin {self.margin} is out of range. Give a number of zero or more.")
+        if not 0 <= self.likelihood_weight < math.inf:
+            raise UsageError(f"Likelihood weight {self.likelihood_weight} is out of range. Give zero or more.")
+
+    def __call__(
+        self,
+        head: Scored,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        weight: Weights = None,
+    ) -> Float[Tensor, ""]:
+        """The loss.
+
+        Raises:
+            NoDensity: the head has none.
+        """
+        joint = head.joint(x)
+        dense = cast(Dense, head)
+        own = dense.groups.owner == labels[:, None]
+        pushed = joint - self.margin * torch.where(own, dense.distances(x), 0.0)
+        wrong = functional.cross_entropy(dense.groups(pushed), labels, reduction="none")
+        return _mean(wrong - self.likelihood_weight * _own(dense.groups(joint), labels), weight)
+
+
+def _own(class_joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+    return class_joint.gather(1, labels[:, None])[:, 0]
+
+
+def _mean(loss: Float[Tensor, " N"], weight: Weights) -> Float[Tensor, ""]:
+    if weight is None:
+        return loss.mean()
+    return (loss * weight.to(loss)).sum() / weight.to(loss).sum()
+
+
+def _of_classes(what: str, values: tuple[float, ...], like: Float[Tensor, "N C"]) -> Float[Tensor, " C"]:
+    if len(values) != like.shape[1]:
+        raise UsageError(f"{len(values)} {what} were given for {like.shape[1]} classes. Give one a class.")
+    return torch.tensor(values, dtype=like.dtype, device=like.device)
