@@ -16,7 +16,9 @@
     │   ├── BundleError               65  a model folder that is incomplete, altered or of another version
     │   └── StoreError                65  a feature store that is damaged or of another layout
     ├── NoInput                       66  a file or folder that is missing, empty or unreadable
-    │   └── BadImage                  66  one image that cannot be decoded safely; carries a reason code
+    │   └── BadItem                   66  one file that cannot be decoded safely; carries a reason code
+    │       ├── BadImage              66  where a picture was asked for
+    │       └── BadSound              66  where a sound was asked for
     ├── NoDensity                     69  a head that has no density was asked for one
     ├── CannotWrite                   73  the output exists, is not writable or is locked
     └── OutOfSpace                    74  the disk is full or failing; earlier results are intact
@@ -90,16 +92,28 @@ class NoInput(MixturaError):
     exit_code = 66
 
 
-class BadImage(NoInput):
+class BadItem(NoInput):
+    """One file that cannot be decoded safely; ``reason`` is a code that its subclass lists."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class BadImage(BadItem):
     """One image that cannot be decoded safely.
 
     ``reason`` is one of ``not_an_image``, ``truncated``, ``too_large``, ``empty``, ``not_a_file``,
     ``unreadable``, ``format_not_allowed``.
     """
 
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+
+class BadSound(BadItem):
+    """One sound that cannot be decoded safely.
+
+    ``reason`` is one of ``not_a_sound``, ``truncated``, ``too_large``, ``empty``, ``not_a_file``, ``unreadable``,
+    ``format_not_allowed``, ``not_finite``.
+    """
 
 
 class NoDensity(MixturaError):

@@ -141,7 +141,7 @@ def _tree(kind):
 @pytest.mark.parametrize("kind", [*_tree(errors.MixturaError)], ids=lambda kind: kind.__name__)
 def test_every_error_ends_with_its_code_and_one_sentence(mixtura, task, kind):
     def fail(*arguments):
-        raise kind("What, which value,\nwhat to do.", *(["empty"] if kind is errors.BadImage else []))
+        raise kind("What, which value,\nwhat to do.", *(["empty"] if issubclass(kind, errors.BadItem) else []))
 
     task("mixtura.tasks.evaluate", run=fail)
     answer = mixtura("evaluate", "shop")

@@ -31,7 +31,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from mixtura.datasets.paths import readable
-from mixtura.errors import BadImage
+from mixtura.errors import BadImage, BadItem
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
@@ -97,39 +97,39 @@ def decode(payload: Payload, *, draft: int | None = None, name: str | None = Non
     return _from_bytes(read_bytes(payload, name=shown), shown, draft)
 
 
-def read_bytes(payload: Path | bytes, *, name: str | None = None) -> bytes:
+def read_bytes(payload: Path | bytes, *, name: str | None = None, wrong: type[BadItem] = BadImage) -> bytes:
     """The bytes of a payload, if it is a regular file of sensible size.
 
     Raises:
-        BadImage: not a regular file, not readable, empty, or above 64 MiB.
+        BadItem: not a regular file, not readable, empty, or above 64 MiB; of the class ``wrong``.
     """
-    shown = name or (readable(str(payload)) if isinstance(payload, Path) else "image")
-    data = _read_file(payload, shown) if isinstance(payload, Path) else payload
+    shown = name or (readable(str(payload)) if isinstance(payload, Path) else "item")
+    data = _read_file(payload, shown, wrong) if isinstance(payload, Path) else payload
     if not data:
-        raise BadImage(f"{shown}: the file is empty (0 bytes). Export or copy it again.", "empty")
+        raise wrong(f"{shown}: the file is empty (0 bytes). Export or copy it again.", "empty")
     if len(data) > MAX_BYTES:
-        raise BadImage(f"{shown}: the file is above {MAX_BYTES >> 20} MiB. Save it smaller.", "too_large")
+        raise wrong(f"{shown}: the file is above {MAX_BYTES >> 20} MiB. Save it smaller.", "too_large")
     return data
 
 
-def _read_file(path: Path, shown: str) -> bytes:
+def _read_file(path: Path, shown: str, wrong: type[BadItem]) -> bytes:
     # Looked at before it is opened, because opening a device can act; and again after, because names can be swapped.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        _require_regular(path.stat().st_mode, shown)
+        _require_regular(path.stat().st_mode, shown, wrong)
         with os.fdopen(os.open(path, flags), "rb") as file:
-            _require_regular(os.fstat(file.fileno()).st_mode, shown)
+            _require_regular(os.fstat(file.fileno()).st_mode, shown, wrong)
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         code = (error.errno if isinstance(error, OSError) else None) or errno.ENOENT
         reason = "not_a_file" if code in _NO_SUCH_FILE else "unreadable"
         said = os.strerror(code).lower()
-        raise BadImage(f"{shown}: cannot be read ({said}). Check the path and its permissions.", reason) from error
+        raise wrong(f"{shown}: cannot be read ({said}). Check the path and its permissions.", reason) from error
 
 
-def _require_regular(mode: int, shown: str) -> None:
+def _require_regular(mode: int, shown: str, wrong: type[BadItem]) -> None:
     if not stat.S_ISREG(mode):
-        raise BadImage(f"{shown}: is a folder, pipe, socket or device. Give a regular image file.", "not_a_file")
+        raise wrong(f"{shown}: is a folder, pipe, socket or device. Give a regular file.", "not_a_file")
 
 
 def _from_pixels(pixels: Pixels, shown: str) -> Image.Image:

@@ -22,7 +22,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from mixtura.datasets.items import Dataset
-from mixtura.errors import BadImage
+from mixtura.errors import BadImage, BadItem
 
 MAX_BITS = 6
 MIN_CORRELATION = 0.995
@@ -68,8 +68,10 @@ def near_pairs(bits: UInt64[np.ndarray, " N"], thumbnail: Float32[np.ndarray, "N
 def find_groups(dataset: Dataset, *, workers: int | None = None) -> Int[np.ndarray, " N"]:
     """A group number for each item: equal ``group``, equal bytes or near-duplicate pictures, chained.
 
-    Pictures that cannot be decoded are compared by their ``group`` alone.
+    Pictures that cannot be decoded are compared by their ``group`` alone; sounds by ``group`` and bytes.
     """
+    if dataset.modality != "image":
+        return _equal_sounds(dataset)
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         prints = list(pool.map(lambda index: _try_fingerprint(dataset, index), range(len(dataset))))
     known = np.array([i for i, found in enumerate(prints) if found is not None], np.int64)
@@ -93,6 +95,19 @@ def _try_fingerprint(dataset: Dataset, index: int) -> Fingerprint | None:
     try:
         return fingerprint(dataset.image(index, draft=_DRAFT), dataset.digest(index))
     except BadImage:
+        return None
+
+
+def _equal_sounds(dataset: Dataset) -> Int[np.ndarray, " N"]:
+    digests = [_try_digest(dataset, index) for index in range(len(dataset))]
+    pairs = [_equal_pairs(item.group for item in dataset.items), _equal_pairs(digests)]
+    return _components(len(dataset), np.concatenate(pairs))
+
+
+def _try_digest(dataset: Dataset, index: int) -> str | None:
+    try:
+        return dataset.digest(index)
+    except BadItem:
         return None
 
 

@@ -30,6 +30,20 @@ REFUSED = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Files:
+    """Which files are items: the modality, the word for them, the endings that are read and those that are not."""
+
+    modality: str
+    word: str
+    read: frozenset[str]
+    refused: frozenset[str]
+    advice: str
+
+
+PHOTOS = Files("image", "photos", SUFFIXES, REFUSED, "Save it as JPEG or PNG")
+
+
 def load(root: Path, *, label: str = "fine") -> Dataset:
     """The photos below a folder.
 
@@ -41,10 +55,17 @@ def load(root: Path, *, label: str = "fine") -> Dataset:
         NoInput: there is no such folder, or no photo in it.
         DataError: ``metadata.csv`` is wrong; the message gives the line.
     """
+    return load_files(root, PHOTOS, label)
+
+
+def load_files(root: Path, files: Files, label: str) -> Dataset:
+    """The files of one kind below a folder; see :func:`load`."""
     shown = readable(str(root))
     if not root.is_dir():
-        raise NoInput(f"{shown}: there is no such folder. Give a folder with one subfolder of photos for each class.")
-    scan = _Scan(root.resolve())
+        raise NoInput(
+            f"{shown}: there is no such folder. Give a folder with one subfolder of {files.word} for each class."
+        )
+    scan = _Scan(root.resolve(), files)
     try:
         parts = _split_folders(scan.root)
     except OSError as error:
@@ -53,8 +74,8 @@ def load(root: Path, *, label: str = "fine") -> Dataset:
         scan.part(folder, split)
     if not scan.items:
         why = f" {len(scan.problems)} files were left out; {scan.problems[0].message}" if scan.problems else ""
-        raise NoInput(f"{shown}: holds no photos ({', '.join(sorted(SUFFIXES))}).{why}")
-    return Dataset(to_label(scan.root.name), tuple(scan.items), scan.problems).at_level(label)
+        raise NoInput(f"{shown}: holds no {files.word} ({', '.join(sorted(files.read))}).{why}")
+    return Dataset(to_label(scan.root.name), tuple(scan.items), scan.problems, files.modality).at_level(label)
 
 
 def _split_folders(root: Path) -> dict[Path, str | None]:
@@ -77,6 +98,7 @@ class _Scan:
     """One walk below ``root``, collecting items and problems."""
 
     root: Path
+    files: Files
     items: list[Item] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     seen: set[tuple[int, int]] = field(default_factory=set)
@@ -100,14 +122,14 @@ class _Scan:
                 continue
             if not classes:
                 self._file(entry, None, split)
-            elif _suffix(entry.name) in SUFFIXES:
+            elif _suffix(entry.name) in self.files.read:
                 self._problem(entry.path, "no_class", "lies in no class folder. Move it into one")
 
     def _class(self, entry: os.DirEntry[str], split: str | None) -> None:
         items, problems = len(self.items), len(self.problems)
         self._walk(entry.path, to_label(entry.name), split)
         if (items, problems) == (len(self.items), len(self.problems)):
-            self._problem(entry.path, "empty_class", "holds no photos, so this class cannot be learned")
+            self._problem(entry.path, "empty_class", f"holds no {self.files.word}, so this class cannot be learned")
 
     def _walk(self, folder: str, label: str, split: str | None) -> None:
         for entry in self._enter(folder):
@@ -140,11 +162,10 @@ class _Scan:
 
     def _file(self, entry: os.DirEntry[str], label: str | None, split: str | None) -> None:
         suffix = _suffix(entry.name)
-        if suffix in REFUSED:
-            self._problem(
-                entry.path, "format_not_allowed", f"is a {suffix} file, which is not read. Save it as JPEG or PNG"
-            )
-        if suffix not in SUFFIXES or (entry.is_symlink() and not self._inside(entry.path)):
+        if suffix in self.files.refused:
+            what = f"is a {suffix} file, which is not read. {self.files.advice}"
+            self._problem(entry.path, "format_not_allowed", what)
+        if suffix not in self.files.read or (entry.is_symlink() and not self._inside(entry.path)):
             return
         if not _is_file(entry):
             self._problem(entry.path, "not_a_file", "is a pipe, socket, device or broken link")

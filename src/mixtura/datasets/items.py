@@ -1,4 +1,4 @@
-"""What every data set is, once read: items with labels, and a list of what could not be used."""
+"""What every data set is, once read: photos or sounds with labels, and a list of what could not be used."""
 
 import hashlib
 from collections import Counter
@@ -9,10 +9,14 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
+from mixtura.datasets import sound
 from mixtura.datasets.decode import Payload, decode, read_bytes
-from mixtura.errors import DataError, LabelError
+from mixtura.errors import BadImage, BadItem, BadSound, DataError, LabelError
 
 SPLITS = ("train", "val", "test")
+MODALITIES: dict[str, type[BadItem]] = {"image": BadImage, "audio": BadSound}
+"""What the items of a data set can be, and the error of one that is not readable as such."""
+
 _ALSO_CALLED = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
@@ -29,11 +33,11 @@ def to_split(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Item:
-    """One picture with what is known of it.
+    """One picture or sound with what is known of it.
 
     ``id`` is unique in its data set and stable from run to run; ``source`` is what people are shown: a path relative
     to the root, or ``pack.npz#17``. ``split`` is set where the data set gives one. ``weight`` is relative, >= 0.
-    Items are compared by what is known of them, not by their pixels.
+    Items are compared by what is known of them, not by their content.
     """
 
     id: str
@@ -57,7 +61,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Items in a fixed order; pictures are decoded when asked for.
+    """Items in a fixed order; they are decoded when asked for. ``modality`` is ``image`` or ``audio``, for all.
 
     Raises:
         DataError: two items share an id.
@@ -66,6 +70,7 @@ class Dataset:
     name: str
     items: tuple[Item, ...]
     problems: list[Problem] = field(default_factory=list)
+    modality: str = "image"
 
     def __post_init__(self) -> None:
         twice = [name for name, count in Counter(item.id for item in self.items).items() if count > 1]
@@ -96,17 +101,27 @@ class Dataset:
         item = self.items[index]
         return decode(item.payload, draft=draft, name=item.source)
 
+    def sound(self, index: int, rate: int) -> sound.Waveform:
+        """The sound as one channel of ``rate`` samples a second.
+
+        Raises:
+            BadSound: it cannot be decoded safely.
+            MissingExtra: the library for sounds is not installed.
+        """
+        item = self.items[index]
+        return sound.decode(item.payload, rate, name=item.source)
+
     def digest(self, index: int) -> str:
         """The SHA-256 of the item's bytes, in hex; for pixels, of their shape and values.
 
         Raises:
-            BadImage: the file cannot be read.
+            BadItem: the file cannot be read.
         """
         item = self.items[index]
         if isinstance(item.payload, np.ndarray):
             data = repr(item.payload.shape).encode() + item.payload.tobytes()
         else:
-            data = read_bytes(item.payload, name=item.source)
+            data = read_bytes(item.payload, name=item.source, wrong=MODALITIES[self.modality])
         return hashlib.sha256(data).hexdigest()
 
     def subset(self, indices: Iterable[int] | Int[np.ndarray, " M"]) -> "Dataset":

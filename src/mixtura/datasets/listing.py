@@ -1,7 +1,8 @@
-"""Lists of photos: a CSV file with the columns ``file_name, label`` and, where wanted, more.
+"""Lists of photos or sounds: a CSV file with the columns ``file_name, label`` and, where wanted, more.
 
 Optional columns: ``superclass``, ``group`` (what must stay in one split, such as a product or a person), ``split``
 (train, val or test) and ``weight``. Other columns are ignored. Paths are relative to the photos' folder and stay in it.
+It is a list of sounds if its first file ends as one (``.wav``, ``.flac``, ``.ogg``, ``.mp3``).
 """
 
 import csv
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mixtura.datasets.items import SPLITS, Dataset, Item, Problem, to_split
-from mixtura.datasets.paths import readable, to_id, to_label
+from mixtura.datasets.paths import SOUNDS, readable, to_id, to_label
 from mixtura.errors import DataError, NoInput
 from mixtura.names import nearest
 
@@ -19,7 +20,7 @@ COLUMNS = ("file_name", "label", "superclass", "group", "split", "weight")
 
 
 def load(root: Path, *, photos: Path | None = None, label: str = "fine") -> Dataset:
-    """The photos that a CSV list names.
+    """The photos or sounds that a CSV list names.
 
     Args:
         root: the list.
@@ -34,7 +35,8 @@ def load(root: Path, *, photos: Path | None = None, label: str = "fine") -> Data
     items, problems = read_list(root, folder)
     if not items:
         raise NoInput(f"{readable(str(root))}: none of its files is in {readable(str(folder))}. Check 'file_name'.")
-    return Dataset(to_label(root.stem), tuple(items), problems).at_level(label)
+    modality = "audio" if PurePosixPath(items[0].source).suffix.lower() in SOUNDS else "image"
+    return Dataset(to_label(root.stem), tuple(items), problems, modality).at_level(label)
 
 
 def read_list(

@@ -1,8 +1,9 @@
-"""Packs of pictures: ``.npz`` files, read without pickle and without trusting what their headers ask for.
+"""Packs of pictures or sounds: ``.npz`` files, read without pickle and without trusting what their headers ask for.
 
-A pack holds either ``data`` (encoded images, one after another) with ``offset`` (image i is
+A pack holds either ``data`` (encoded files, one after another) with ``offset`` (file i is
 ``data[offset[i]:offset[i + 1]]``), or ``image`` (pixels, N H W or N H W 3, uint8); ``y`` and ``classes``; and, where
-it applies, ``split``, ``coarse`` with ``coarse_classes``, and ``group``.
+it applies, ``split``, ``coarse`` with ``coarse_classes``, and ``group``. Without ``group`` the integers of ``fold``
+are the groups, so that a fold stays on one side of a split. It is a pack of sounds if its first file is one.
 """
 
 import math
@@ -19,15 +20,16 @@ import numpy as np
 
 from mixtura.datasets.items import SPLITS, Dataset, Item, to_split
 from mixtura.datasets.paths import readable, to_id, to_label
+from mixtura.datasets.sound import is_sound
 from mixtura.errors import DataError, NoInput
 
 MAX_BYTES = 4 * 2**30
-_NAMES = frozenset({"data", "offset", "image", "y", "classes", "split", "coarse", "coarse_classes", "group"})
+_NAMES = frozenset({"data", "offset", "image", "y", "classes", "split", "coarse", "coarse_classes", "group", "fold"})
 Arrays = dict[str, np.ndarray]
 
 
 def load(root: Path, *, label: str = "fine") -> Dataset:
-    """The pictures of a pack, or of its parts ``root_train.npz``, ``root_val.npz``, ``root_test.npz``.
+    """The pictures or sounds of a pack, or of its parts ``root_train.npz``, ``root_val.npz``, ``root_test.npz``.
 
     Args:
         root: the pack, or the common beginning of its parts.
@@ -41,7 +43,12 @@ def load(root: Path, *, label: str = "fine") -> Dataset:
     if not parts:
         raise NoInput(f"{readable(str(root))}: there is no such pack. Give a .npz file.")
     items = [item for path, split in parts.items() for item in _items(path, split)]
-    return Dataset(to_label(root.name.removesuffix(".npz")), tuple(items)).at_level(label)
+    modality = "audio" if items and is_sound(_beginning(items[0])) else "image"
+    return Dataset(to_label(root.name.removesuffix(".npz")), tuple(items), modality=modality).at_level(label)
+
+
+def _beginning(item: Item) -> bytes:
+    return item.payload[:16] if isinstance(item.payload, bytes) else b""
 
 
 def _parts(root: Path) -> dict[Path, str | None]:
@@ -55,7 +62,7 @@ def _items(path: Path, split: str | None) -> list[Item]:
     count = len(payloads)
     labels = _named(path, arrays, "y", "classes", count)
     coarse = _named(path, arrays, "coarse", "coarse_classes", count) if "coarse" in arrays else [None] * count
-    groups = _column(path, arrays, "group", count)
+    groups = _column(path, arrays, "group", count) if "group" in arrays else _folds(path, arrays, count)
     splits = [(given and to_split(given)) or split for given in _column(path, arrays, "split", count)]
     common = Item(id="", source="", payload=b"", label=None)
     return [
@@ -108,6 +115,14 @@ def _column(path: Path, arrays: Arrays, name: str, count: int) -> list[str | Non
     if arrays[name].shape != (count,):
         raise _wrong(path, f"{name!r} has shape {arrays[name].shape}; it must hold {count} values")
     return [readable(str(value)) for value in arrays[name].tolist()]
+
+
+def _folds(path: Path, arrays: Arrays, count: int) -> list[str | None]:
+    """The folds as groups, such as ``fold 1``."""
+    folds = _column(path, arrays, "fold", count)
+    if "fold" in arrays and arrays["fold"].dtype.kind not in "iu":
+        raise _wrong(path, f"'fold' is {arrays['fold'].dtype}; it must hold integers")
+    return [fold and f"fold {fold}" for fold in folds]
 
 
 def _get(path: Path, arrays: Arrays, name: str) -> np.ndarray:

@@ -3,6 +3,9 @@
 import unicodedata
 from urllib.parse import unquote_to_bytes
 
+SOUNDS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+"""Endings of sound files that are read."""
+
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, undecodable bytes, line and paragraph separators
 
 

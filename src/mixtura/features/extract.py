@@ -9,98 +9,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, cast
 
 import numpy as np
-import torch
-from jaxtyping import Float, Num
-from PIL import Image
+from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.errors import BadImage
+from mixtura.errors import BadItem
+from mixtura.features.inputs import Batches, Describes, Encodes, Hears, Photos, Sounds, encoded, stacked
 from mixtura.features.records import Rows, Unreadable
 from mixtura.features.store import FeatureStore
-
-
-@runtime_checkable
-class Describes(Protocol):
-    """What extraction reads of an item: any record with these fields."""
-
-    @property
-    def id(self) -> str:
-        """Its name, unique in the data set."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """What people are shown."""
-        ...
-
-    @property
-    def label(self) -> str | None:
-        """Its class."""
-        ...
-
-    @property
-    def superlabel(self) -> str | None:
-        """Its superclass."""
-        ...
-
-    @property
-    def group(self) -> str | None:
-        """Items of one group stay on one side of a split."""
-        ...
-
-    @property
-    def split(self) -> str | None:
-        """Train, val or test, where that is given."""
-        ...
-
-    @property
-    def weight(self) -> float:
-        """Its sample weight, at least 0."""
-        ...
-
-
-@runtime_checkable
-class Photos(Protocol):
-    """What extraction needs of a data set; ``image`` and ``digest`` are called from several threads."""
-
-    @property
-    def items(self) -> Sequence[Describes]:
-        """The items, in a fixed order."""
-        ...
-
-    def image(self, index: int, *, draft: int | None = None) -> Image.Image:
-        """The photo as RGB; a JPEG may be reduced while it is decoded, to no side below ``draft`` pixels."""
-        ...
-
-    def digest(self, index: int) -> str:
-        """The SHA-256 (hex) of the photo's bytes."""
-        ...
-
-
-@runtime_checkable
-class Encodes(Protocol):
-    """What extraction needs of an encoder."""
-
-    @property
-    def identity(self) -> dict[str, str]:
-        """What the encoder is."""
-        ...
-
-    @property
-    def draft(self) -> int | None:
-        """The ``draft`` to read photos with."""
-        ...
-
-    def prepare(self, image: Image.Image) -> Num[Tensor, "3 H W"]:
-        """One photo as a tensor; called from several threads."""
-        ...
-
-    def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
-        """The vectors of a batch, on the CPU."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -132,11 +50,11 @@ class ExtractReport:
 
 @dataclass
 class _Chunk:
-    """Consecutive items, decoded: ``batch`` holds one prepared photo for each entry of ``index``."""
+    """Consecutive items, decoded: ``batches`` hold one prepared item for each entry of ``index``, with its place."""
 
     index: list[int] = field(default_factory=list)
     digest: list[str] = field(default_factory=list)
-    batch: Tensor | None = None
+    batches: Batches = field(default_factory=list)
     skipped: list[int] = field(default_factory=list)
     problems: list[Unreadable] = field(default_factory=list)
 
@@ -145,8 +63,8 @@ class _Chunk:
 
 
 def extract(
-    encoder: Encodes,
-    dataset: Photos,
+    encoder: Encodes | Hears,
+    dataset: Photos | Sounds,
     store: FeatureStore,
     *,
     batch_size: int = 64,
@@ -156,6 +74,7 @@ def extract(
 ) -> ExtractReport:
     """Encode the items of ``dataset`` that ``store`` does not hold yet, and commit them in parts.
 
+    Sounds are read for an encoder that has a sample rate, photos for any other.
     An item whose id and photo are in the store is not computed again; if its label or other facts have changed, its
     row is written again with the stored embedding. A changed photo is computed again. An unreadable photo is listed
     and skipped. On an interrupt or a termination signal the running batch is finished and committed, then the signal
@@ -192,8 +111,8 @@ class _Run:
 
     def __init__(
         self,
-        encoder: Encodes,
-        dataset: Photos,
+        encoder: Encodes | Hears,
+        dataset: Photos | Sounds,
         store: FeatureStore,
         part_rows: int,
         progress: Callable[[Progress], None] | None,
@@ -210,7 +129,7 @@ class _Run:
 
     def decode(self, indices: Sequence[int]) -> _Chunk:
         """Read and prepare some items; runs in a worker thread and changes nothing here."""
-        chunk, photos = _Chunk(), []
+        chunk, prepared = _Chunk(), []
         for index in indices:
             item = self.dataset.items[index]
             try:
@@ -218,24 +137,30 @@ class _Run:
                 if self._has(item.id, digest):
                     chunk.skipped.append(index)
                     continue
-                photos.append(self.encoder.prepare(self.dataset.image(index, draft=self.encoder.draft)))
-            except (BadImage, OSError) as error:
-                reason = error.reason if isinstance(error, BadImage) else "unreadable"
+                prepared.append(self._prepare(index))
+            except (BadItem, OSError) as error:
+                reason = error.reason if isinstance(error, BadItem) else "unreadable"
                 chunk.problems.append(Unreadable(item.id, item.source, reason, str(error)))
                 continue
             chunk.index.append(index)
             chunk.digest.append(digest)
-        chunk.batch = torch.stack(photos) if photos else None
+        chunk.batches = stacked(prepared)
         return chunk
+
+    def _prepare(self, index: int) -> Tensor:
+        encoder, dataset = self.encoder, self.dataset
+        if isinstance(encoder, Hears):
+            return encoder.prepare(cast(Sounds, dataset).sound(index, encoder.sample_rate))
+        return encoder.prepare(cast(Photos, dataset).image(index, draft=encoder.draft))
 
     def take(self, chunk: _Chunk) -> None:
         """Encode a chunk, commit a part if one is full, and say how far we are."""
         self.skipped += chunk.skipped
         self.problems += chunk.problems
-        if chunk.batch is not None:
-            self.pending.append((chunk, self.encoder.encode(chunk.batch).numpy()))
+        if chunk.batches:
+            self.pending.append((chunk, encoded(self.encoder, chunk.batches)))
             self.encoded += len(chunk.index)
-            chunk.batch = None
+            chunk.batches = []
         if sum(len(waiting.index) for waiting, _ in self.pending) >= self.part_rows:
             self.commit()
         if self.progress:
@@ -287,7 +212,9 @@ def _facts(item: Describes) -> tuple[Any, ...]:
     return (item.source, item.label, item.superlabel, item.group, item.split, float(item.weight))
 
 
-def _rows(dataset: Photos, index: Sequence[int], digest: list[str], embedding: Float[np.ndarray, "N D"]) -> Rows:
+def _rows(
+    dataset: Photos | Sounds, index: Sequence[int], digest: list[str], embedding: Float[np.ndarray, "N D"]
+) -> Rows:
     """The rows of some items."""
     items = [dataset.items[i] for i in index]
     names = ("id", "source", "label", "superlabel", "group", "split")

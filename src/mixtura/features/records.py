@@ -134,7 +134,7 @@ class Features(Rows):
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An item that could not be read, and why; ``reason`` is a code of :class:`mixtura.errors.BadImage`."""
+    """An item that could not be read, and why; ``reason`` is a code of :class:`mixtura.errors.BadItem`."""
 
     id: str
     source: str
