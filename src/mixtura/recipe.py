@@ -53,15 +53,35 @@ class DataSection(Section):
     )
 
 
-class EncoderSection(Section):
-    """What turns an image into numbers."""
+class ClipsSection(Section):
+    """How a sound is cut before it is encoded."""
 
-    name: str = Field(default="lite0", description="an encoder of mixtura, timm:NAME, or package.module:Class")
+    how: Literal["none", "mean"] = Field(
+        default="mean", description="none: the sound at once; mean: clips are encoded one by one and averaged"
+    )
+    seconds: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="length of a clip; default: the encoder's own"
+    )
+    hop: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="seconds from clip to clip; default: their length"
+    )
+
+
+class EncoderSection(Section):
+    """What turns an image or a sound into numbers."""
+
+    name: str = Field(
+        default="lite0", description="an encoder of mixtura, timm:NAME, clap:NAME, or package.module:Class"
+    )
     size: Count | None = Field(
         default=None, description="side of the encoder's input in pixels; default: the encoder's own"
     )
     weights: Location | None = Field(default=None, description="local weight file")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    clips: ClipsSection | None = Field(default=None, description="sounds only; default: the encoder's own")
+    normalize: bool | None = Field(
+        default=None, description="sounds only: unit length for the vector of each clip; default: the encoder's own"
+    )
 
 
 class ExtractSection(Section):
@@ -127,8 +147,11 @@ STEP_OPTIONS: dict[str, frozenset[str]] = {
 
 
 class HeadSection(Section):
-    """The mixture of Gaussians of each class."""
+    """What reads the classes off the features: a mixture of Gaussians of each class, or another head."""
 
+    name: str = Field(
+        default="gaussian", description="gaussian, sdgm, online, vmf, prototype, linear, random_projection, or a variant"
+    )
     family: str = Field(default="auto", description="auto, spherical, diagonal, lowrank, tied or full")
     components: Count | Literal["auto"] = Field(default=1, description="Gaussians per class, or auto")
     shrinkage: Share | Literal["auto"] = Field(
@@ -136,6 +159,52 @@ class HeadSection(Section):
     )
     rank: Count = Field(default=16, description="lowrank: number of directions")
     floor: Annotated[float, Field(ge=0)] = Field(default=1e-6, description="least variance, relative to the data's own")
+
+
+class TrainSection(Section):
+    """How the head is fitted, and its training by gradients."""
+
+    fit: Literal["auto", "closed", "em", "sgd", "hybrid"] = Field(
+        default="auto",
+        description="closed form, EM, gradients from there (sgd: log-posterior; hybrid: plus density); auto: no gradients",
+    )
+    epochs: Annotated[int, Field(ge=0)] = Field(default=30, description="passes over the training rows")
+    batch_size: Count = Field(default=256, description="rows in a step")
+    rate: Annotated[float, Field(gt=0)] = Field(default=1e-3, description="Adam's learning rate, falling by a half cosine")
+    patience: Count | None = Field(
+        default=None, description="epochs without a better validation loss before training ends"
+    )
+    hybrid: Annotated[float, Field(ge=0)] = Field(
+        default=0.1, description="hybrid: weight of -log p(x, y) per dimension beside -log p(y | x)"
+    )
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="label smoothing")
+    penalty: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="sdgm: weight of its KL term relative to 1 / N; more prunes more"
+    )
+    validation: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="share of the training rows that pick the epoch, where the data has no validation part"
+    )
+
+
+Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=100)], ...], Field(min_length=1)]
+"""Explained variances in percent."""
+
+
+class SweepSection(Section):
+    """The grid of mixtura sweep."""
+
+    heads: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        default=("spherical", "diagonal", "tied", "linear"), description="heads or variants"
+    )
+    fits: Annotated[tuple[Literal["closed", "em", "sgd", "hybrid"], ...], Field(min_length=1)] = Field(
+        default=("sgd",), description="how each is fitted"
+    )
+    shares: Shares = Field(default=(20, 40, 60, 80, 90, 95, 100), description="variance that PCA keeps, in percent")
+    components: Annotated[tuple[Count, ...], Field(min_length=1)] = Field(default=(1,), description="Gaussians a class")
+    seeds: Count = Field(default=3, description="runs of each cell; each draws its own validation rows")
+    folds: bool = Field(default=False, description="each group of the data is the test part once (ESC-10, ESC-50)")
+    whiten: bool = Field(default=False, description="scale the kept axes to variance one")
+    jobs: Count | None = Field(default=None, description="processes; default: by the cores, one with a GPU")
 
 
 class DecisionSection(Section):
@@ -171,6 +240,8 @@ class Recipe(Section):
     extract: ExtractSection = ExtractSection()
     projection: tuple[StepSection, ...] = ()
     head: HeadSection = HeadSection()
+    train: TrainSection = TrainSection()
+    sweep: SweepSection = SweepSection()
     decision: DecisionSection = DecisionSection()
     split: SplitSection = SplitSection()
     seed: Seed = Field(default=0, description="seed of everything that draws, but the split")

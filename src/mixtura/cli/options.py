@@ -34,6 +34,16 @@ FLAGS = {
     "components": "head.components",
     "false_reject_rate": "decision.false_reject_rate",
     "seed": "seed",
+    "head": "head.name",
+    "fit": "train.fit",
+    "epochs": "train.epochs",
+    "heads": "sweep.heads",
+    "fits": "sweep.fits",
+    "shares": "sweep.shares",
+    "counts": "sweep.components",
+    "seeds": "sweep.seeds",
+    "folds": "sweep.folds",
+    "jobs": "sweep.jobs",
 }
 """Which key of the recipe each option sets."""
 
@@ -208,6 +218,53 @@ def data_keys(source: str) -> dict[str, Any]:
     if (path / STORE_HEADER).is_file():
         kind = "features"
     return {"data.kind": kind, "data.root": path}
+
+
+def names_in(text: str | None) -> list[str] | None:
+    """Names between commas.
+
+    >>> names_in("tied, full")
+    ['tied', 'full']
+    """
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def numbers_in(text: str | None, flag: str) -> list[float] | None:
+    """Numbers between commas; ``...`` goes on in steps of the two before it.
+
+    >>> numbers_in("5,10,...,25", "--share")
+    [5, 10, 15, 20, 25]
+
+    Raises:
+        UsageError: something is no number, or the dots have no step.
+    """
+    if text is None:
+        return None
+    found: list[float] = []
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for place, part in enumerate(parts):
+        if part == "...":
+            found += _between(found, parts[place + 1 :], text, flag)
+        else:
+            found.append(_number(part, text, flag))
+    return found
+
+
+def _number(part: str, text: str, flag: str) -> float:
+    try:
+        value = float(part)
+    except ValueError:
+        raise UsageError(f"{flag} {text!r}: {part!r} is no number. Write for example {flag} 5,10,...,100.") from None
+    return int(value) if value.is_integer() else value
+
+
+def _between(found: list[float], rest: list[str], text: str, flag: str) -> list[float]:
+    """What the dots stand for."""
+    step = found[-1] - found[-2] if len(found) > 1 else 0
+    last = _number(rest[0], text, flag) if rest else 0
+    if step <= 0 or last <= found[-1] or (last - found[-1]) / step > 1000:
+        raise UsageError(f"{flag} {text!r}: dots need two rising numbers before and the last one after, as in 5,10,...,100.")
+    return [found[-1] + step * i for i in range(1, round((last - found[-1]) / step))]
 
 
 def named_sets() -> Collection[str]:

@@ -16,8 +16,8 @@ class Bar:
     ``next`` says what goes on when all items are read, so that a long fit does not look like a hang.
     """
 
-    def __init__(self, out: Output, next: str = "Reading photos") -> None:
-        self._next = next
+    def __init__(self, out: Output, next: str = "", doing: str = "Reading photos") -> None:
+        self._doing, self._next = doing, next or doing
         pace = TextColumn("[dim]{task.fields[pace]}")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), pace)
         self._bars = Progress(*columns, console=console_for(sys.stderr), transient=True, disable=not out.watched)
@@ -35,8 +35,8 @@ class Bar:
     def __call__(self, progress: Any) -> None:
         """Show how far the task is."""
         if self._row is None:
-            self._row = self._bars.add_task("Reading photos", total=progress.total, pace="")
+            self._row = self._bars.add_task(self._doing, total=progress.total, pace="")
         left = f", {duration(progress.remaining)} left" if math.isfinite(progress.remaining) else ""
         pace = f"{progress.rate:.0f}/s{left}"
-        now = "Reading photos" if progress.done < progress.total else self._next
+        now = self._doing if progress.done < progress.total else self._next
         self._bars.update(self._row, description=now, completed=progress.done, total=progress.total, pace=pace)

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from mixtura.cli.output import duration, one_line, shown
 from mixtura.tasks.records import Decision, Evaluation, Interval
+from mixtura.tasks.sweep_records import DONE, Sweep, best_rows, summarize
 
 STYLES = {
     "match": "green",
@@ -258,3 +260,60 @@ def _between(interval: Interval | None) -> str:
 
 def _interval_record(interval: Interval) -> dict[str, Any]:
     return {"value": interval.value, "low": interval.low, "high": interval.high, "count": interval.count}
+
+
+def sweep_view(sweep: Sweep, page: Path) -> list[RenderableType]:
+    """The best cell of each head (chosen on validation rows), and where the page is."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, justify in SWEEP_COLUMNS:
+        table.add_column(name, justify=justify)
+    for row in _best(sweep):
+        table.add_row(*row)
+    failed = [run for run in sweep.runs if run.status != DONE]
+    said = [Text(f"{len(failed)} runs failed, the first: {one_line(failed[0].note)}", style="yellow")] if failed else []
+    return [table, *said, Text(f"Page      {page}"), Text(f"Runs      {page.parent / 'runs.csv'}")]
+
+
+def sweep_record(sweep: Sweep, page: Path) -> dict[str, Any]:
+    """The summary of every cell, and the best one of each head."""
+    cells = [asdict(summary) for summary in summarize(sweep.runs)]
+    failed = [asdict(run) for run in sweep.runs if run.status != DONE]
+    best = [asdict(summary) for summary in best_rows(sweep)]
+    return {"facts": sweep.facts, "best": best, "cells": cells, "failed": failed, "page": page}
+
+
+SWEEP_COLUMNS: tuple[tuple[str, Any], ...] = (
+    ("Head", "left"),
+    ("Fit", "left"),
+    ("Share", "right"),
+    ("Comp.", "right"),
+    ("Dim.", "right"),
+    ("Accuracy (higher)", "right"),
+    ("NLL (lower)", "right"),
+    ("ECE (lower)", "right"),
+    ("Numbers", "right"),
+    ("Pruned", "right"),
+    ("Time", "right"),
+)
+
+
+def _best(sweep: Sweep) -> Iterable[tuple[str, ...]]:
+    for summary in best_rows(sweep):
+        cell, mean, half = summary.cell, summary.mean, summary.half_width
+        yield (
+            shown(cell.head),
+            cell.fit,
+            f"{cell.share:g} %",
+            str(cell.components),
+            f"{mean['dimension']:.0f}",
+            f"{100 * mean['accuracy']:.1f}{_plus_minus(100 * half['accuracy'], 1)} %",
+            f"{mean['nll']:.3f}{_plus_minus(half['nll'], 3)}",
+            percent(mean["ece"]),
+            f"{mean['parameters']:,.0f}",
+            percent(mean["sparsity"]),
+            duration(mean["seconds"]),
+        )
+
+
+def _plus_minus(half: float, digits: int) -> str:
+    return "" if math.isnan(half) else f" ± {half:.{digits}f}"

@@ -48,6 +48,11 @@ class Sums(Protocol):
         ...
 
     @staticmethod
+    def narrow(second: Tensor, width: int) -> Tensor | None:
+        """The second sums of the first ``width`` features alone; ``None`` where they cannot be told apart."""
+        ...
+
+    @staticmethod
     def cancels(raw: Tensor, recentered: Tensor) -> bool:
         """Whether moving the reference point lost so many digits that float32 products do not do."""
         ...
@@ -106,6 +111,11 @@ class Moments:
         delta = ref.double() - self.ref
         second = self.family.recenter(self.second, self.weight, self.first, delta, self.lens)
         return replace(self, ref=ref.double(), first=self.first - self.weight[:, None] * delta, second=second)
+
+    def narrow(self, width: int) -> "Moments | None":
+        """The sums of the first ``width`` features alone, if the family keeps what tells them apart."""
+        second = self.family.narrow(self.second, width)
+        return None if second is None else replace(self, ref=self.ref[:, :width], first=self.first[:, :width], second=second)
 
     def mean(self) -> Float[Tensor, "K D"]:
         """Weighted means; a component without weight keeps its reference."""

@@ -1,5 +1,7 @@
 """Heads: nn.Modules that take the place of the last linear layer."""
 
+from typing import Any
+
 HEADS = {
     "gaussian": "mixtura.heads.gaussian:GaussianHead",
     "sdgm": "mixtura.heads.sdgm:SDGMHead",
@@ -9,3 +11,19 @@ HEADS = {
     "linear": "mixtura.heads.linear:LinearHead",
     "random_projection": "mixtura.heads.random_projection:RandomProjectionHead",
 }
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "spherical": ("gaussian", {"family": "spherical"}),
+    "diagonal": ("gaussian", {"family": "diagonal"}),
+    "lowrank": ("gaussian", {"family": "lowrank"}),
+    "tied": ("gaussian", {"family": "tied"}),
+    "full": ("gaussian", {"family": "full"}),
+    "dgmmc-s": ("gaussian", {"family": "spherical"}),
+    "dgmmc-d": ("gaussian", {"family": "diagonal"}),
+    "gmml": ("gaussian", {"family": "full"}),
+    "sdgm-d": ("sdgm", {"quadratic": "diagonal"}),
+    "sdgm-f": ("sdgm", {"quadratic": "full"}),
+    "nearest-mean": ("prototype", {"metric": "euclidean"}),
+    "softmax": ("linear", {}),
+}
+"""Names for a head with its options, as papers use them."""

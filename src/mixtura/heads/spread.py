@@ -67,8 +67,9 @@ class SphericalSpread(nn.Module):
 
     def forward(self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"]) -> Float[Tensor, "N K"]:
         """Expanded squares: the rows meet the means in one product."""
-        squares = z.square().sum(1, keepdim=True) + mean.square().sum(1)
-        return (0.5 * squares - z @ mean.T) * (-self.log_variance).exp()
+        precision = (-self.log_variance).exp()
+        half = 0.5 * z.square().sum(1, keepdim=True)
+        return (half - z @ mean.T) * precision + 0.5 * mean.square().sum(1) * precision
 
 
 class DiagonalSpread(nn.Module):

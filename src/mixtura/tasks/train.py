@@ -191,7 +191,7 @@ class _Run:
         total = torch.zeros(self.size)
         penalty = self._penalty(number)
         for place, index in enumerate(batches):
-            x, labels = _rows_of(self.x, index), self.labels.gather(1, index)
+            x, labels = self._rows(index), self.labels.gather(1, index)
             loss = self._loss(x, labels, penalty)
             finite = loss.detach().isfinite()
             if not bool(finite.all()):
@@ -206,6 +206,12 @@ class _Run:
             if self.single:
                 self.module.head.absorb(x[0], labels[0])
         return total / order.shape[1]
+
+    def _rows(self, index: Int[Tensor, "S B"]) -> Float[Tensor, "S B D"]:
+        """Some rows of each head's own, in one copy."""
+        size, count, dimension = self.x.shape
+        flat = (index + count * torch.arange(size)[:, None]).reshape(-1).to(self.x.device)
+        return self.x.view(size * count, dimension).index_select(0, flat).view(size, -1, dimension)
 
     def _loss(self, x: Float[Tensor, "S B D"], labels: Int[Tensor, "S B"], penalty: float) -> Float[Tensor, " S"]:
         if self.single:
@@ -273,7 +279,3 @@ class _Run:
         head.load_state_dict(state)
         return Trained(head.eval(), tuple(self.epochs[i]), self.best[i].epoch, self.stopped[i], seconds)
 
-
-def _rows_of(x: Float[Tensor, "S N D"], index: Int[Tensor, "S B"]) -> Float[Tensor, "S B D"]:
-    """Some rows of each head's own."""
-    return torch.stack([own[rows] for own, rows in zip(x, index, strict=True)])

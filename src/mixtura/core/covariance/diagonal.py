@@ -71,6 +71,11 @@ class Diagonal(TensorRecord):
         """Squares about points that lie ``delta`` further."""
         return (second - 2 * delta * first + weight[:, None] * delta.square()).clamp_min(0)
 
+    @staticmethod
+    def narrow(second: Float[Tensor, "K D"], width: int) -> Float[Tensor, "K W"]:
+        """The first columns."""
+        return second[:, :width]
+
     cancels = staticmethod(lost_digits)
 
     @classmethod

@@ -85,6 +85,11 @@ class Full(TensorRecord):
         return second - (cross + cross.mT)
 
     @staticmethod
+    def narrow(second: Float[Tensor, "K D D"], width: int) -> Float[Tensor, "K W W"]:
+        """The leading block."""
+        return second[:, :width, :width]
+
+    @staticmethod
     def cancels(raw: Float[Tensor, "K D D"], recentered: Float[Tensor, "K D D"]) -> bool:
         """Judged on the variances."""
         return lost_digits(raw.diagonal(dim1=1, dim2=2), recentered.diagonal(dim1=1, dim2=2))

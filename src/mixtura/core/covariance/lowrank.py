@@ -155,6 +155,10 @@ class LowRank(TensorRecord):
         return torch.cat([squares[:, :, None], second[:, :, 1:] - moved], dim=2)
 
     @staticmethod
+    def narrow(second: Float[Tensor, "K D S"], width: int) -> None:
+        """The lens looks along all features."""
+
+    @staticmethod
     def cancels(raw: Float[Tensor, "K D S"], recentered: Float[Tensor, "K D S"]) -> bool:
         """Judged on the squares."""
         return lost_digits(raw[:, :, 0], recentered[:, :, 0])

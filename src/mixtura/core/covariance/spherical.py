@@ -73,6 +73,10 @@ class Spherical(TensorRecord):
         """Squared norms about points that lie ``delta`` further."""
         return (second - 2 * (delta * first).sum(1) + weight * delta.square().sum(1)).clamp_min(0)
 
+    @staticmethod
+    def narrow(second: Float[Tensor, " K"], width: int) -> None:
+        """One number holds all features."""
+
     cancels = staticmethod(lost_digits)
 
     @classmethod

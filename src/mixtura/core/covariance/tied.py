@@ -80,6 +80,11 @@ class Tied(TensorRecord):
         return second - (cross + cross.T)
 
     @staticmethod
+    def narrow(second: Float[Tensor, "1 D D"], width: int) -> Float[Tensor, "1 W W"]:
+        """The leading block."""
+        return second[:, :width, :width]
+
+    @staticmethod
     def cancels(raw: Float[Tensor, "1 D D"], recentered: Float[Tensor, "1 D D"]) -> bool:
         """Judged on the variances."""
         return lost_digits(raw.diagonal(dim1=1, dim2=2), recentered.diagonal(dim1=1, dim2=2))

@@ -1,0 +1,343 @@
+"""The grid of heads, PCA shares and component counts over several draws of the rows, resumable."""
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import torch
+
+from mixtura import files
+from mixtura.core.cross import assign_folds
+from mixtura.errors import DataError, LabelError, UsageError
+from mixtura.features.projection import PCA
+from mixtura.features.records import Features
+from mixtura.recipe import Recipe, dump, dump_dict
+from mixtura.tasks import gather, heads, sweep_jobs
+from mixtura.tasks.extract import Watch
+from mixtura.tasks.sweep_jobs import TEST, TRAIN, UNUSED, VAL, Draw, Job, Table, Worker
+from mixtura.tasks.sweep_records import Run, Sweep, table
+
+RUNS, PARQUET, CSV, RECIPE = "runs.jsonl", "runs.parquet", "runs.csv", "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a sweep is: runs ``done`` of ``total`` after ``seconds``; ``rate`` a second, ``remaining`` in seconds."""
+
+    done: int
+    total: int
+    seconds: float
+    rate: float
+    remaining: float
+
+
+def run(recipe: Recipe, progress: Watch = None, watch: Callable[[Done], None] | None = None) -> Sweep:
+    """Fit every head of the grid on every draw, and keep one row a run in the output folder.
+
+    Rows that are there from an earlier run of the same recipe on the same data are not computed again.
+
+    Args:
+        recipe: data, grid and training.
+        progress: called while photos are read.
+        watch: called after each job.
+
+    Raises:
+        UsageError: a head that does not exist, or no output folder.
+        DataError: data that cannot be split, or an output folder that holds another sweep.
+    """
+    began = time.perf_counter()
+    check(recipe)
+    assert recipe.output is not None
+    files.make_folder(recipe.output)
+    features = gather.gather(recipe, progress).features
+    classes = gather.catalog(features.classes, recipe.data.unknown)
+    features = features.select(features.label_index(classes) >= 0)
+    draws = draws_of(features, recipe)
+    kept = _earlier(recipe, features)
+    jobs = [job for job in jobs_of(recipe, len(draws)) if not _all_kept(job, draws, kept)]
+    total = len(kept) + sum(len(job.shares) * len(job.draws) for job in jobs)
+    if jobs:
+        made = _made(recipe, features, classes, draws, jobs)
+        for runs in _new(made, kept):
+            _append(recipe.output / RUNS, runs)
+            kept |= {run.key: run for run in runs}
+            if watch:
+                watch(_progress(len(kept), total, time.perf_counter() - began))
+    order = {key: place for place, key in enumerate(_keys(recipe, draws))}
+    runs = tuple(sorted((run for key, run in kept.items() if key in order), key=lambda run: order[run.key]))
+    result = Sweep(_facts(recipe, features, classes, draws, time.perf_counter() - began), runs)
+    _write(result, recipe)
+    return result
+
+
+def check(recipe: Recipe) -> None:
+    """Look at names and numbers before any photo is read.
+
+    Raises:
+        UsageError: a head, fit or share that does not fit, or no output folder.
+    """
+    if recipe.output is None:
+        raise UsageError("There is no place for the results. Give an output folder, for example -o sweep.")
+    for name in recipe.sweep.heads:
+        for fit in recipe.sweep.fits:
+            heads.objective_of(heads.spec_of(name, fit, 1, recipe.head, 0), recipe.train)
+
+
+def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
+    """The grid as jobs; closed forms of one Gaussian a class take all shares at once, the widest work comes first."""
+    grid, places, jobs = recipe.sweep, tuple(range(draws)), list[Job]()
+    shares = tuple(sorted(set(grid.shares), reverse=True))
+    for name in dict.fromkeys(grid.heads):
+        for fit in dict.fromkeys(grid.fits):
+            for count in sorted(set(grid.components)):
+                kind, _ = heads.resolve(name)
+                nested = fit not in heads.GRADIENTS and kind == "gaussian" and count == 1
+                parts = [shares] if nested else [(share,) for share in shares]
+                jobs += [Job(name, fit, count, part, places) for part in parts]
+    return sorted(jobs, key=lambda job: -max(job.shares))
+
+
+def draws_of(features: Features, recipe: Recipe) -> tuple[Draw, ...]:
+    """Which rows learn, judge and test, for every seed and fold; all heads see the same draws.
+
+    The rows that judge are the validation part that came with the data; or, with folds, the fold after the test
+    fold; or a share of the training rows, drawn by the seed, classes evenly and groups whole.
+
+    Raises:
+        DataError: fewer than three folds.
+        LabelError: a class without rows to learn from or without any to test with.
+    """
+    seeds = range(recipe.seed, recipe.seed + recipe.sweep.seeds)
+    if recipe.sweep.folds:
+        names = sorted({group for group in features.group if group is not None})
+        if len(names) < 3 or None in features.group:
+            raise DataError(
+                f"Folds are the groups of the data, and there are {len(names)}. Three or more are needed, with a group "
+                "for every item; leave sweep.folds out to use the split."
+            )
+        if len(names) > 20:
+            raise DataError(f"The data has {len(names)} groups; as folds that is {len(names)} runs a cell. Use the split.")
+        return tuple(_fold(features, names, i, seed) for seed in seeds for i in range(len(names)))
+    return tuple(_seeded(features, recipe, seed) for seed in seeds)
+
+
+def _fold(features: Features, names: list[str], place: int, seed: int) -> Draw:
+    role = np.full(len(features), TRAIN)
+    group = np.array(features.group, dtype=object)
+    role[group == names[place]] = TEST
+    role[group == names[(place + 1) % len(names)]] = VAL
+    return Draw(seed, names[place], _checked(role, features))
+
+
+def _seeded(features: Features, recipe: Recipe, seed: int) -> Draw:
+    split = np.array(features.split, dtype=object)
+    role = np.where(split == "test", TEST, np.where(split == "val", VAL, TRAIN))
+    if not (role == VAL).any():
+        learn = np.flatnonzero(role == TRAIN)
+        labels = torch.from_numpy(features.label_index(features.classes)[learn])
+        groups = torch.from_numpy(gather.groups_of(features)[learn])
+        parts = max(2, round(1 / recipe.train.validation))
+        fold = assign_folds(labels, groups, parts, seed).numpy()
+        role[learn[fold == 0]] = VAL
+    return Draw(seed, "", _checked(role, features))
+
+
+def _checked(role: np.ndarray, features: Features) -> np.ndarray:
+    """Every class learns; a class whose rows all judge learns from them instead."""
+    labels = features.label_index(features.classes)
+    for c in range(len(features.classes)):
+        own = labels == c
+        if not (own & (role == TRAIN)).any():
+            role[own & (role == VAL)] = TRAIN
+        if not (own & (role == TRAIN)).any():
+            name = features.classes[c]
+            raise LabelError(f"Class {name!r} has no item to learn from. Add items, or leave it out (--unknown).")
+    if not (role == VAL).any() or not (role == TEST).any():
+        what = "judge" if (role == TEST).any() else "test"
+        raise LabelError(f"Of {len(role)} items none is left to {what} by. Give each class five items or more.")
+    return role
+
+
+def _made(
+    recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[Draw, ...], jobs: list[Job]
+) -> Iterator[list[Run]]:
+    """The runs of each job as it ends."""
+    x = torch.from_numpy(np.ascontiguousarray(features.embedding, dtype=np.float32))
+    axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], share=100.0) for draw in draws)
+    labels = torch.from_numpy(features.label_index(classes))
+    device = gather.build.device_of(recipe.encoder.device)
+    whole = Table(x, labels, len(classes), draws, axes, recipe.sweep.whiten, device)
+    count = min(len(jobs), recipe.sweep.jobs or (1 if device != "cpu" else os.cpu_count() or 1))
+    if count == 1:
+        worker = Worker(whole, recipe.head, recipe.train)
+        yield from map(worker.do, jobs)
+        return
+    with tempfile.TemporaryDirectory(dir=recipe.output, prefix=".rows-") as folder:
+        sweep_jobs.save(Path(folder), whole)
+        yield from _shared_out(recipe, Path(folder), draws, len(classes), jobs, count)
+
+
+def _shared_out(
+    recipe: Recipe, folder: Path, draws: tuple[Draw, ...], n_classes: int, jobs: list[Job], count: int
+) -> Iterator[list[Run]]:
+    """The same over several processes.
+
+    Raises:
+        DataError: a process was killed, as the kernel does when memory runs out.
+    """
+    options = {
+        "head": dump_dict_of(recipe.head),
+        "train": dump_dict_of(recipe.train),
+        "whiten": recipe.sweep.whiten,
+        "jobs": count,
+    }
+    given = (folder, [(draw.seed, draw.fold) for draw in draws], n_classes, options)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, sweep_jobs.begin, given) as pool:
+        waiting: set[Future[list[Run]]] = {pool.submit(sweep_jobs.do, job) for job in jobs}
+        try:
+            while waiting:
+                ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in ended)
+        except BrokenProcessPool as error:
+            raise DataError(
+                "A process of the sweep was killed, most likely for want of memory. The finished runs are kept: run "
+                "the same command again with fewer jobs (--jobs 1) or smaller shares."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def dump_dict_of(section: Any) -> dict[str, Any]:
+    """A section as plain values."""
+    return section.model_dump(mode="json", exclude_none=True)
+
+
+def _new(made: Iterable[list[Run]], kept: dict[Any, Run]) -> Iterator[list[Run]]:
+    """The runs that were not there before."""
+    for runs in made:
+        yield [run for run in runs if run.key not in kept]
+
+
+def _all_kept(job: Job, draws: Sequence[Draw], kept: dict[Any, Run]) -> bool:
+    keys = (
+        Run(job.name, job.fit, share, job.components, draws[d].seed, draws[d].fold, "").key
+        for share in job.shares
+        for d in job.draws
+    )
+    return all(key in kept for key in keys)
+
+
+def _keys(recipe: Recipe, draws: Sequence[Draw]) -> Iterator[Any]:
+    """The key of every run in the order of the grid."""
+    grid = recipe.sweep
+    for name in grid.heads:
+        for fit in grid.fits:
+            for components in grid.components:
+                for share in sorted(set(grid.shares)):
+                    for draw in draws:
+                        yield Run(name, fit, share, components, draw.seed, draw.fold, "").key
+
+
+def fingerprint(recipe: Recipe, features: Features) -> str:
+    """A hash of all that a run depends on beside its key: rows, split, training; not the grid itself."""
+    parts = dump_dict(recipe) | {"output": None, "sweep": [recipe.sweep.folds, recipe.sweep.whiten]}
+    text = json.dumps([parts, gather.digest_of(features), list(map(str, features.split))], sort_keys=True)
+    return hashlib.sha256(text.encode() + features.embedding.tobytes()).hexdigest()
+
+
+def _earlier(recipe: Recipe, features: Features) -> dict[Any, Run]:
+    """The runs that the output folder holds; the first line of their file says what they belong to.
+
+    Raises:
+        DataError: they are of other data or another recipe.
+    """
+    assert recipe.output is not None
+    path, mark = recipe.output / RUNS, {"sweep": fingerprint(recipe, features)}
+    if not path.exists():
+        files.write(path, (json.dumps(mark) + "\n").encode())
+        return {}
+    lines = path.read_bytes().splitlines()
+    if not lines or json.loads(lines[0]) != mark:
+        raise DataError(
+            f"{recipe.output} holds a sweep of other data or with other settings. Give another folder with -o, or "
+            f"delete {path.name} there."
+        )
+    runs = [run for line in lines[1:] if (run := _parsed(line)) is not None]
+    return {run.key: run for run in runs}
+
+
+def _parsed(line: bytes) -> Run | None:
+    """A run from its line; a line that was cut off when the machine went down is computed again."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    return Run(**{name: float("nan") if value is None else value for name, value in values.items()})
+
+
+def _append(path: Path, runs: Iterable[Run]) -> None:
+    lines = "".join(json.dumps(_plain(asdict(run))) + "\n" for run in runs)
+    with files.explained(path), path.open("a", encoding="utf-8") as file:
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124 - NaN is not itself
+
+
+def _progress(done: int, total: int, seconds: float) -> Done:
+    rate = done / seconds if seconds > 0 else 0.0
+    return Done(done, total, seconds, rate, (total - done) / rate if rate else float("inf"))
+
+
+def _facts(
+    recipe: Recipe, features: Features, classes: tuple[str, ...], draws: Sequence[Draw], seconds: float
+) -> dict[str, Any]:
+    role = draws[0].role
+    return {
+        "data": str(recipe.data.root or recipe.data.kind),
+        "encoder": features.identity.get("name", recipe.encoder.name),
+        "classes": len(classes),
+        "dimension": features.dimension,
+        "rows_learned": int((role == TRAIN).sum()),
+        "rows_judged": int((role == VAL).sum()),
+        "rows_tested": int((role == TEST).sum()),
+        "rows_unused": int((role == UNUSED).sum()),
+        "draws": len(draws),
+        "epochs": recipe.train.epochs,
+        "batch_size": recipe.train.batch_size,
+        "seconds": seconds,
+        "mixtura": metadata.version("mixtura"),
+        "torch": torch.__version__,
+    }
+
+
+def _write(sweep: Sweep, recipe: Recipe) -> None:
+    """The runs as Parquet and CSV, and the recipe."""
+    assert recipe.output is not None
+    rows = pa.table({name: values for name, values in table(sweep.runs).items()}) if sweep.runs else None
+    if rows is None:
+        return
+    parquet, csv = io.BytesIO(), io.BytesIO()
+    pq.write_table(rows, parquet)
+    pacsv.write_csv(rows, csv)
+    contents = {PARQUET: parquet.getvalue(), CSV: csv.getvalue(), RECIPE: dump(recipe).encode()}
+    files.write_all({recipe.output / name: content for name, content in contents.items()})
