@@ -1,0 +1,383 @@
+"""Sparse discriminative Gaussian mixtures: logistic regression on products of features, most weights gone."""
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mixtura.errors import UsageError
+from mixtura.heads import starts
+from mixtura.heads.protocol import Groups, Head
+from mixtura.names import nearest
+
+PRUNED = 3.0  # log of noise variance over squared weight; a dropout rate of 0.95
+FRESH = -8.0  # the same at the start: next to no noise, nothing pruned, and no way off
+SMALLEST = 0.01  # size of the smallest weight of a start, whose features have size one
+TINY = 1e-16
+STEEP, TURN, SLOPE = 0.63576, 1.8732, 1.48695  # of the approximation to the divergence
+MOST_BYTES = float(4 << 30)
+BATCH, ROWS = 256, 1024
+
+
+def squares(dimension: int) -> tuple[Int[Tensor, " Q"], Int[Tensor, " Q"]]:
+    """Each feature with itself."""
+    return torch.arange(dimension), torch.arange(dimension)
+
+
+def products(dimension: int) -> tuple[Int[Tensor, " Q"], Int[Tensor, " Q"]]:
+    """Each pair of features once, squares among them."""
+    first, second = torch.triu_indices(dimension, dimension)
+    return first, second
+
+
+QUADRATICS: dict[str, Callable[[int], tuple[Tensor, Tensor]]] = {"diagonal": squares, "full": products}
+"""Which products of two features a component may weigh."""
+
+
+def size(quadratic: str, dimension: int) -> int:
+    """H, the number of features of the quadratic map without its constant."""
+    return dimension + {"diagonal": dimension, "full": dimension * (dimension + 1) // 2}[quadratic]
+
+
+def training_bytes(quadratic: str, dimension: int, n_components: int) -> int:
+    """Memory that training takes: float32 weights and variances, gradients, Adam's two moments, a batch of features.
+
+    Args:
+        quadratic: a name in :data:`QUADRATICS`.
+        dimension: D.
+        n_components: K over all classes.
+    """
+    wide = size(quadratic, dimension)
+    return 4 * wide * (5 * n_components + 3 * BATCH)
+
+
+class QuadraticMap(nn.Module):
+    r"""Standard features and their products, each with mean zero and size one over the rows it was set by.
+
+    .. math:: z = (x - a) / u, \qquad \phi_h = (z_{i_h} z_{j_h} - m_h) / s_h, \quad z_D = 1
+
+    A feature that does not vary counts for nothing.
+
+    Args:
+        dimension: D.
+        n_features: H, the number of pairs (i, j); an entry j = D stands for the feature alone.
+    """
+
+    first: Tensor
+    second: Tensor
+    center: Tensor
+    gain: Tensor
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, dimension: int, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("first", torch.zeros(n_features, dtype=torch.int64))
+        self.register_buffer("second", torch.full((n_features,), dimension))
+        self.register_buffer("center", torch.zeros(dimension))
+        self.register_buffer("gain", torch.ones(dimension))
+        self.register_buffer("offset", torch.zeros(n_features))
+        self.register_buffer("scale", torch.ones(n_features))
+
+    def raw(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N H"]:
+        """Features and products before their own standard."""
+        z = nn.functional.pad((x.to(self.center.dtype) - self.center) * self.gain, (0, 1), value=1.0)
+        return z[:, self.first] * z[:, self.second]
+
+    def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N H"]:
+        """The features that weights meet."""
+        return (self.raw(x) - self.offset) * self.scale
+
+    @torch.no_grad()
+    def fit(self, x: Float[Tensor, "N D"]) -> None:
+        """Set centers and scales by some rows."""
+        mean, variance = _moments(x, lambda part: part)
+        self.center.copy_(mean)
+        self.gain.copy_(_inverse(variance))
+        mean, variance = _moments(x, self.raw)
+        self.offset.copy_(mean)
+        self.scale.copy_(_inverse(variance))
+
+    @torch.no_grad()
+    def take(self, other: "QuadraticMap", index: Int[Tensor, " J"]) -> None:
+        """Become some of the features of another map."""
+        for name in ("first", "second", "offset", "scale"):
+            getattr(self, name).copy_(getattr(other, name)[index])
+        self.center.copy_(other.center)
+        self.gain.copy_(other.gain)
+
+
+@final
+class SDGMHead(Head):
+    r"""Logistic regression on features and their products, with components a class and weights that may go.
+
+    .. math:: P(c \mid x) \propto \sum_{k:\,o_k = c} \exp(w_k^\top \phi(x) + b_k)
+
+    Each weight is a Gaussian, :math:`N(w, \sigma^2)`; training meets the sum it makes, drawn anew for each row, and
+    pays for what it says beyond a scale-free prior (:meth:`penalty`). Where the noise is twenty times the weight's
+    square the weight is pruned: it is zero in ``eval()``. The last component is the reference, its weights and bias
+    are zero, since a function added to all components changes nothing. Biases are neither noisy nor pruned.
+
+    Nothing makes the squares negative, so the scores are no log-densities.
+
+    Args:
+        dimension: D.
+        n_classes: C.
+        components: components a class, one number for all or one a class.
+        quadratic: a name in :data:`QUADRATICS`; ``diagonal`` for squares, ``full`` for all products.
+        most_bytes: memory that training may take.
+
+    Raises:
+        UsageError: no such quadratic map, or one that is too large.
+
+    Source: Hayashi and Uchida, A Discriminative Gaussian Mixture Model with Sparsity, ICLR 2021; Molchanov, Ashukha
+    and Vetrov, Variational Dropout Sparsifies Deep Neural Networks, ICML 2017.
+    """
+
+    name: ClassVar[str] = "sdgm"
+
+    def __init__(
+        self,
+        dimension: int,
+        n_classes: int,
+        components: starts.Counts = 1,
+        quadratic: str = "diagonal",
+        most_bytes: float = MOST_BYTES,
+    ) -> None:
+        super().__init__()
+        self.counts = starts.spread_out(components, n_classes)
+        _check(quadratic, dimension, sum(self.counts), most_bytes)
+        self.dimension, self.n_classes = dimension, n_classes
+        self.quadratic, self.most_bytes = quadratic, most_bytes
+        self.groups = Groups(starts.owner_of(self.counts), n_classes)
+        first, second = QUADRATICS[quadratic](dimension)
+        n_features = dimension + len(first)
+        self.map = QuadraticMap(dimension, n_features)
+        self.map.first = torch.cat([torch.arange(dimension), first])
+        self.map.second = torch.cat([torch.full((dimension,), dimension), second])
+        free = sum(self.counts) - 1
+        sign = torch.randint(0, 2, (free, n_features)) * 2.0 - 1
+        self.weight = nn.Parameter(SMALLEST * sign)
+        self.log_variance = nn.Parameter(torch.full((free, n_features), 2 * math.log(SMALLEST) + FRESH))
+        self.bias = nn.Parameter(torch.zeros(free))
+
+    @classmethod
+    def from_rows(
+        cls,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        n_classes: int,
+        *,
+        components: starts.Counts = 1,
+        seed: int = 0,
+        quadratic: str = "diagonal",
+        most_bytes: float = MOST_BYTES,
+    ) -> "SDGMHead":
+        """The head at linear discriminant analysis between the clusters of the classes, its products next to nothing.
+
+        Args:
+            x: rows to learn from.
+            labels: the class of each row.
+            n_classes: C.
+            components: components a class; a class never gets more than half its rows.
+            seed: of k-means++ and of the signs of the first small weights.
+            quadratic: ``diagonal`` for squares, ``full`` for all products.
+            most_bytes: memory that training may take.
+
+        Raises:
+            UsageError: an option that does not exist, or a map that is too large.
+        """
+        rows = starts.checked(x, labels, n_classes)
+        _check(quadratic, x.shape[1], sum(starts.spread_out(components, n_classes)), most_bytes)
+        mixture, counts = starts.clusters(rows, labels, n_classes, components, seed)
+        head = cls(x.shape[1], n_classes, counts, quadratic, most_bytes).to(rows.device, rows.dtype)
+        head.map.fit(rows)
+        own, width = starts.parts(mixture, rows, labels), x.shape[1]
+        standard = (rows - head.map.center) * head.map.gain
+        weight, bias = starts.tied_linear(standard, own, sum(counts))
+        draw = torch.randint(0, 2, head.weight.shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
+        with torch.no_grad():
+            start = SMALLEST * draw.to(head.weight)
+            linear = (weight[:-1] - weight[-1]).to(start)
+            start[:, :width] = torch.where(linear.abs() > SMALLEST, linear, start[:, :width])
+            head.weight.copy_(start)
+            head.log_variance.copy_(2 * start.abs().log() + FRESH)
+            head.bias.copy_(bias[:-1] - bias[-1])
+        return head
+
+    def config(self) -> dict[str, Any]:
+        """Plain values that build the same head before its state is loaded."""
+        return {
+            "dimension": self.dimension,
+            "n_classes": self.n_classes,
+            "components": self.counts,
+            "quadratic": self.quadratic,
+            "most_bytes": self.most_bytes,
+        }
+
+    def log_alpha(self) -> Float[Tensor, "J H"]:
+        r"""Noise of each weight, :math:`\log\alpha = \log\sigma^2 - \log w^2`: above 3 it is pruned."""
+        return self.log_variance - (self.weight.square() + TINY).log()
+
+    def kept(self) -> Tensor:
+        """Which weights are left."""
+        return self.log_alpha() < PRUNED
+
+    def component_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """Logits of the components; in training with the noise of the weights."""
+        phi = self.map(x)
+        if self.training:
+            mean = nn.functional.linear(phi, self.weight, self.bias)
+            variance = nn.functional.linear(phi.square(), self.log_variance.exp())
+            scores = mean + (variance + TINY).sqrt() * torch.randn_like(mean)
+        else:
+            scores = nn.functional.linear(phi, torch.where(self.kept(), self.weight, 0.0), self.bias)
+        return nn.functional.pad(scores, (0, 1))
+
+    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+        """Logits of the classes; no densities."""
+        return self.groups(self.component_scores(x))
+
+    def penalty(self) -> Float[Tensor, ""]:
+        r"""Divergence of all weights from the scale-free prior, in nats; one part in N of it joins a mean loss.
+
+        .. math:: \sum k_1 - k_1 \operatorname{sigmoid}(k_2 + k_3 \log\alpha) + \tfrac12 \log(1 + 1 / \alpha)
+
+        Source: Molchanov, Ashukha and Vetrov, ICML 2017, equation 14.
+        """
+        log_alpha = self.log_alpha()
+        certain = STEEP * (1 - (TURN + SLOPE * log_alpha).sigmoid())
+        return (certain + 0.5 * nn.functional.softplus(-log_alpha)).sum()
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights that are left, and biases."""
+        return int(self.kept().sum()) + self.bias.numel()
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the weights that are pruned."""
+        return 1 - float(self.kept().double().mean()) if self.weight.numel() else 0.0
+
+    @torch.no_grad()
+    def compressed(self, x: Float[Tensor, "N D"] | None = None, least: float = 1e-5) -> "CompactSDGMHead":
+        """The same predictions from the weights that are left.
+
+        Args:
+            x: rows that tell which components are never used; without them all stay.
+            least: mean responsibility below which a component goes; each class keeps its most used one.
+        """
+        n_components = len(self.groups.owner)
+        used = torch.ones(n_components, dtype=torch.bool, device=self.weight.device)
+        if x is not None:
+            used = self._used(x, least)
+        weight = nn.functional.pad(torch.where(self.kept(), self.weight, 0.0), (0, 0, 0, 1))[used]
+        bias = nn.functional.pad(self.bias, (0, 1))[used]
+        columns = (weight != 0).any(0).nonzero()[:, 0]
+        narrow = weight[:, columns]
+        place = (narrow.reshape(-1) != 0).nonzero()[:, 0]
+        owner = self.groups.owner[used].tolist()
+        counts = [owner.count(c) for c in range(self.n_classes)]
+        compact = CompactSDGMHead(self.dimension, self.n_classes, counts, len(columns), len(place))
+        compact.to(self.weight.device, self.weight.dtype)
+        compact.map.take(self.map, columns)
+        compact.place.copy_(place)
+        compact.value.copy_(narrow.reshape(-1)[place])
+        compact.bias.copy_(bias[:-1] - bias[-1])
+        return compact.eval()
+
+    def _used(self, x: Float[Tensor, "N D"], least: float) -> Tensor:
+        was = self.training
+        self.eval()
+        share = torch.cat([self.component_scores(part).softmax(1) for part in x.split(ROWS)]).mean(0)
+        self.train(was)
+        best = nn.functional.pad(share, (0, 1), value=-1.0)[self.groups.members].argmax(1)
+        used = share >= least
+        used[self.groups.members.gather(1, best[:, None])[:, 0]] = True
+        return used
+
+
+@final
+class CompactSDGMHead(Head):
+    """An SDGM head after pruning: the weights that are left, the features that they meet, the components in use.
+
+    Args:
+        dimension: D.
+        n_classes: C.
+        components: components of each class.
+        n_features: features with a weight that is left.
+        n_weights: weights that are left.
+    """
+
+    name: ClassVar[str] = "sdgm_compact"
+    place: Tensor
+
+    def __init__(
+        self, dimension: int, n_classes: int, components: starts.Counts, n_features: int, n_weights: int
+    ) -> None:
+        super().__init__()
+        self.counts = starts.spread_out(components, n_classes)
+        self.dimension, self.n_classes = dimension, n_classes
+        self.n_features, self.n_weights = n_features, n_weights
+        self.groups = Groups(starts.owner_of(self.counts), n_classes)
+        self.map = QuadraticMap(dimension, n_features)
+        self.value = nn.Parameter(torch.zeros(n_weights))
+        self.bias = nn.Parameter(torch.zeros(sum(self.counts) - 1))
+        self.register_buffer("place", torch.zeros(n_weights, dtype=torch.int64))
+
+    def config(self) -> dict[str, Any]:
+        """Plain values that build the same head before its state is loaded."""
+        return {
+            "dimension": self.dimension,
+            "n_classes": self.n_classes,
+            "components": self.counts,
+            "n_features": self.n_features,
+            "n_weights": self.n_weights,
+        }
+
+    def component_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """Logits of the components."""
+        n_components = sum(self.counts)
+        flat = torch.zeros(n_components * self.n_features, dtype=self.value.dtype, device=self.value.device)
+        weight = flat.scatter(0, self.place, self.value).reshape(n_components, self.n_features)
+        return nn.functional.linear(self.map(x), weight, nn.functional.pad(self.bias, (0, 1)))
+
+    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+        """Logits of the classes; no densities."""
+        return self.groups(self.component_scores(x))
+
+
+def _check(quadratic: str, dimension: int, n_components: int, most_bytes: float) -> None:
+    if quadratic not in QUADRATICS:
+        raise UsageError(f"An SDGM head has no quadratic map {quadratic!r}. {nearest(quadratic, QUADRATICS)}")
+    wanted = training_bytes(quadratic, dimension, n_components)
+    if wanted > most_bytes:
+        raise UsageError(
+            f"Training an SDGM head with {n_components} components and {size(quadratic, dimension):,} features each "
+            f"takes about {wanted:,} bytes, above the limit of {most_bytes:,.0f}. Project the features to fewer "
+            "dimensions first (a smaller PCA share), use the diagonal map or fewer components, or raise most_bytes."
+        )
+
+
+def _moments(
+    x: Float[Tensor, "N D"], features: Callable[[Tensor], Tensor]
+) -> tuple[Float[Tensor, " H"], Float[Tensor, " H"]]:
+    """Mean and variance of features of rows, in float64; never the features of all rows at once."""
+    anchor = features(x[:1])[0]
+    first = torch.zeros_like(anchor, dtype=torch.float64)
+    for part in x.split(ROWS):
+        first += (features(part) - anchor).sum(0, dtype=torch.float64)
+    mean = anchor.double() + first / len(x)
+    second = torch.zeros_like(mean)
+    for part in x.split(ROWS):
+        second += (features(part) - mean.to(x.dtype)).square().sum(0, dtype=torch.float64)
+    return mean, second / len(x)
+
+
+def _inverse(variance: Float[Tensor, " H"]) -> Float[Tensor, " H"]:
+    """One over the deviation; zero where it is a millionth of the others' or less, so that no rounding is blown up."""
+    least = 1e-12 * variance.mean()
+    return torch.where(variance > least, variance.clamp_min(torch.finfo(variance.dtype).tiny).rsqrt(), 0.0)
