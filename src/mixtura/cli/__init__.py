@@ -7,9 +7,11 @@ import sys
 
 COMMANDS = {
     "fit": "mixtura.cli.fit:fit",
+    "sweep": "mixtura.cli.sweep:sweep",
     "predict": "mixtura.cli.predict:predict",
     "evaluate": "mixtura.cli.evaluate:evaluate",
     "report": "mixtura.cli.report:report",
+    "export": "mixtura.cli.export:export",
     "extract": "mixtura.cli.extract:extract",
     "data list": "mixtura.cli.data:list_sets",
     "data get": "mixtura.cli.data:get",

@@ -26,9 +26,11 @@ INTERNAL, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143
 
 PANELS = {
     "fit": "Make and use a model",
+    "sweep": "Make and use a model",
     "predict": "Make and use a model",
     "evaluate": "Make and use a model",
     "report": "Make and use a model",
+    "export": "Make and use a model",
     "extract": "Data and features",
     "data": "Data and features",
     "demo": "First steps",

@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Num, UInt8
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from mixtura.encoders.protocol import (
+    Normalized,
     channels_last,
     checked_device,
     checked_size,
     hash_tensors,
     library_versions,
     squash,
+    squash_steps,
     to_tensor,
 )
 from mixtura.encoders.torchvision_repair import import_timm
@@ -88,6 +91,15 @@ class Lite0:
     def _forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
         x = batch.to(device=self.device, memory_format=torch.channels_last).div(127.5).sub_(1)
         return self._network(x).float().cpu()
+
+    def graph(self) -> nn.Module:
+        """The network with its scaling, as a module that can be traced."""
+        half = torch.full((1,), 127.5, device=self.device)
+        return Normalized(self._network, half, half)
+
+    def steps(self) -> list[dict[str, Any]]:
+        """What ``prepare`` does, as plain values."""
+        return squash_steps(self.size)
 
 
 def packaged_weights() -> Path:

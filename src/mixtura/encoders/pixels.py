@@ -1,13 +1,14 @@
 """Raw pixels as features: the baseline that every network has to beat."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Num, UInt8
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from mixtura.encoders.protocol import checked_size, library_versions, refuse_weights, squash, to_tensor
+from mixtura.encoders.protocol import checked_size, library_versions, refuse_weights, squash, squash_steps, to_tensor
 from mixtura.identity import fingerprint
 
 
@@ -49,3 +50,18 @@ class Pixels:
     def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
         """The pixels of each photo, channel by channel, in [0, 1]."""
         return batch.cpu().flatten(1).float() / 255
+
+    def graph(self) -> nn.Module:
+        """The same as a module that can be traced."""
+        return _Flat()
+
+    def steps(self) -> list[dict[str, Any]]:
+        """What ``prepare`` does, as plain values."""
+        return squash_steps(self.size)
+
+
+class _Flat(nn.Module):
+    """Pixels to numbers."""
+
+    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+        return batch.flatten(1).float() / 255

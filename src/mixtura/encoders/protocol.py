@@ -43,6 +43,47 @@ class Encoder(Protocol):
         ...
 
 
+@runtime_checkable
+class Exportable(Encoder, Protocol):
+    """An encoder that can leave mixtura: its arithmetic as a module, its preparation of photos as plain values."""
+
+    def graph(self) -> nn.Module:
+        """What ``encode`` computes, N 3 H W to N x D, as a module that can be traced."""
+        ...
+
+    def steps(self) -> list[dict[str, Any]]:
+        """What ``prepare`` does, in order, each a dict with ``step``.
+
+        ``resize`` to ``size`` (height, width) or so that the ``shortest`` side has so many pixels, with a Pillow
+        ``filter`` by name; ``crop`` the middle of ``size``, with black around a smaller picture.
+        """
+        ...
+
+
+class Normalized(nn.Module):
+    """A network behind the scaling of its input, (x - mean) / std by channel; both in units of bytes, 0 to 255."""
+
+    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", mean.reshape(1, -1, 1, 1))
+        self.register_buffer("std", std.reshape(1, -1, 1, 1))
+
+    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+        """The vectors of a batch of prepared photos."""
+        return self.network((batch.float() - self.get_buffer("mean")) / self.get_buffer("std")).float()
+
+
+NAMED = {
+    "timm": "timm:NAME or timm:NAME@weights.safetensors",
+    "clap": "clap:NAME of the hub, or clap:FOLDER",
+}
+"""The encoders whose name goes on, and how it is written."""
+
+WITH_WEIGHTS = frozenset({"timm"})
+"""Those of them that may name a weight file behind an @."""
+
+
 def split_name(name: str) -> tuple[str, dict[str, Any]]:
     """The key into ``ENCODERS`` and the further constructor arguments that an encoder's full name stands for.
 
@@ -50,15 +91,20 @@ def split_name(name: str) -> tuple[str, dict[str, Any]]:
     ('lite0', {})
     >>> split_name("timm:resnet18")
     ('timm', {'model': 'resnet18'})
+    >>> split_name("clap:models/clap")
+    ('clap', {'model': 'models/clap'})
     >>> split_name("timm:resnet18@r.safetensors")[1]["weights"].name
     'r.safetensors'
     """
-    if name != "timm" and not name.startswith("timm:"):
+    key, _, model = name.partition(":")
+    if key not in NAMED:
         return name, {}
-    model, at, weights = name.removeprefix("timm").removeprefix(":").partition("@")
+    at, weights = "", ""
+    if key in WITH_WEIGHTS:
+        model, at, weights = model.partition("@")
     if not model or (at and not weights):
-        raise UsageError(f"Encoder name {name!r} is incomplete. Write timm:NAME or timm:NAME@weights.safetensors.")
-    return "timm", {"model": model} | ({"weights": Path(weights)} if weights else {})
+        raise UsageError(f"Encoder name {name!r} is incomplete. Write {NAMED[key]}.")
+    return key, {"model": model} | ({"weights": Path(weights)} if weights else {})
 
 
 def checked_size(size: int | None, default: int, smallest: int = 1, largest: int = 4096) -> int:
@@ -118,6 +164,11 @@ def squash(image: Image.Image, side: int) -> Image.Image:
     if image.size == (side, side):
         return image
     return image.resize((side, side), Image.Resampling.BICUBIC)
+
+
+def squash_steps(side: int) -> list[dict[str, Any]]:
+    """What :func:`squash` does, as plain values."""
+    return [{"step": "resize", "size": [side, side], "filter": "bicubic"}]
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mixtura.encoders.protocol import (
+    Normalized,
     channels_last,
     checked_device,
     checked_size,
@@ -59,6 +61,7 @@ class Timm:
         data = timm.data.resolve_model_data_config(network)
         if side is not None:
             data["input_size"] = (3, side, side)
+        self._data = data
         self._prepare: Callable[[Image.Image], Any] = timm.data.create_transform(**data, use_prefetcher=True)
         height, width = data["input_size"][1:]
         self.draft = 2 * max(height, width)
@@ -85,6 +88,25 @@ class Timm:
         """The vectors of a batch of prepared photos, float32, on the CPU."""
         x = batch.to(device=self.device, memory_format=torch.channels_last).sub(self._mean).div_(self._std)
         return self._network(x).float().cpu()
+
+    def graph(self) -> nn.Module:
+        """The network with its scaling, as a module that can be traced."""
+        return Normalized(self._network, self._mean, self._std)
+
+    def steps(self) -> list[dict[str, Any]]:
+        """What ``prepare`` does, as plain values.
+
+        Raises:
+            UsageError: it does something that has no plain words: borders, or photos that are not square.
+        """
+        height, width = self._data["input_size"][1:]
+        scaled = math.floor(height / (self._data["crop_pct"] or 0.875))
+        shapes = {"squash": {"size": [scaled, scaled]}, "center": {"shortest": scaled}}
+        shape = shapes.get(self._data["crop_mode"] or "center")
+        if shape is None or height != width:
+            raise UsageError(f"{self.name} prepares photos in a way that cannot be exported. Choose another network.")
+        resize = {"step": "resize", **shape, "filter": self._data["interpolation"]}
+        return [resize, {"step": "crop", "size": [height, width]}]
 
     def _measure(self, height: int, width: int) -> int:
         """The length of a vector, from one run on an empty photo."""
@@ -115,12 +137,16 @@ def _create(model: str, size: int | None, weights: Path | None) -> nn.Module:
             f"Give a local file: timm:{model}@weights.safetensors."
         ) from error
     if weights is not None:
-        _load(network, _read(weights), weights)
+        _load(network, read_tensors(weights), weights)
     return network.eval().requires_grad_(False)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file; nothing in it is executed."""
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weight file; nothing in it is executed.
+
+    Raises:
+        NoInput: the file is missing. DataError: it is not a weight file.
+    """
     models = import_timm().models
     try:
         return dict(models.load_state_dict(str(path), weights_only=True))

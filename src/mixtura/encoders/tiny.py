@@ -1,11 +1,12 @@
 """A tiny random network: an encoder for tests, made in a millisecond and the same on every machine."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Num, UInt8
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from mixtura.encoders.protocol import (
@@ -15,6 +16,7 @@ from mixtura.encoders.protocol import (
     library_versions,
     refuse_weights,
     squash,
+    squash_steps,
     to_tensor,
 )
 from mixtura.identity import fingerprint
@@ -59,7 +61,7 @@ class Tiny:
         }
         self.fingerprint = fingerprint(self.identity)
         self.versions = library_versions()
-        self._first, self._second = first.to(self.device), second.to(self.device)
+        self._network = _Network(first, second).to(self.device)
 
     def prepare(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
         """The whole photo at the encoder's size, as bytes."""
@@ -68,7 +70,27 @@ class Tiny:
     @torch.inference_mode()
     def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
         """The vectors of a batch of prepared photos, float32, on the CPU."""
-        x = batch.to(self.device).div(127.5).sub_(1)
-        x = functional.leaky_relu(functional.conv2d(x, self._first, stride=2), 0.1)
-        x = functional.conv2d(x, self._second, stride=2)
-        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1).cpu()
+        return self._network(batch.to(self.device)).cpu()
+
+    def graph(self) -> nn.Module:
+        """The network, as a module that can be traced."""
+        return self._network
+
+    def steps(self) -> list[dict[str, Any]]:
+        """What ``prepare`` does, as plain values."""
+        return squash_steps(self.size)
+
+
+class _Network(nn.Module):
+    """The two convolutions and what is read from them."""
+
+    def __init__(self, first: Tensor, second: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("first", first)
+        self.register_buffer("second", second)
+
+    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+        x = batch.float() / 127.5 - 1
+        x = functional.leaky_relu(functional.conv2d(x, self.get_buffer("first"), stride=2), 0.1)
+        x = functional.conv2d(x, self.get_buffer("second"), stride=2)
+        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)

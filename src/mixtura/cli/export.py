@@ -1,0 +1,41 @@
+"""``mixtura export``: a model in, graphs for other programs out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixtura.cli.output import Output
+from mixtura.cli.predict import Model
+from mixtura.errors import UsageError
+
+Onnx = Annotated[bool, typer.Option("--onnx", help="Write ONNX graphs and a program that runs them.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the graphs. Default: MODEL/onnx."),
+]
+
+
+def export(out: Output, model: Model, onnx: Onnx = False, output: Folder = None) -> None:
+    """Write a model for machines without mixtura and PyTorch: the graphs of its encoder and head, and a runner.
+
+    The runner needs numpy, onnxruntime and Pillow, takes photos, and gives the same verdict, label, probability,
+    typicality and reason as mixtura predict. The graphs take any number of photos at once. Each export is compared
+    with PyTorch before it is written. It needs: pip install 'mixtura[onnx]'
+
+    Examples:
+      mixtura export shop --onnx                     writes shop/onnx
+      mixtura export shop --onnx -o phone/
+      python phone/run.py a.jpg --json               anywhere
+    """
+    if not onnx:
+        raise UsageError(f"No format given. There is one: mixtura export {model} --onnx")
+    from rich.text import Text
+
+    from mixtura.cli.views import written
+    from mixtura.tasks.export import run
+
+    made = run(model, output)
+    record = {"folder": made.folder, "bytes": made.sizes, "difference": made.difference}
+    said = f"{sum(made.sizes.values()) / 1e6:.1f} MB; differs from PyTorch by {made.difference:.0e} at most."
+    out.result(record, [str(made.folder)], [Text(said), written(made.folder)])

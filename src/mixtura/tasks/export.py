@@ -1,0 +1,196 @@
+"""A model in, a folder of ONNX graphs and a program that runs them out; neither needs mixtura or PyTorch."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from mixtura import files
+from mixtura.encoders.protocol import Exportable
+from mixtura.errors import CannotWrite, DataError, UsageError
+from mixtura.tasks import bundle
+from mixtura.tasks._onnx_graph import OUTPUTS, ROWS, head_bytes, need_onnx, to_onnx
+from mixtura.tasks.build import IMPORTED
+from mixtura.tasks.model import RIVAL, Model
+from mixtura.tasks.predict import encoder_for, known_items
+
+LAYOUT = 1
+FOLDER = "onnx"
+"""Where the graphs go inside a model's folder unless another place is named."""
+
+HEAD, ENCODER, CONFIG, RUNNER, README = "head.onnx", "encoder.onnx", "config.json", "run.py", "README.md"
+NAMES = frozenset({HEAD, ENCODER, CONFIG, RUNNER, README})
+CHECKED = 16  # rows that the graphs are compared with PyTorch on
+CLOSE = 1e-4  # largest difference that is written; it is near 1e-6, which is what float32 keeps
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """Where the graphs are, the size of each in bytes, and how far they are from PyTorch.
+
+    ``difference`` is the largest over a few items: of a probability, of a feature relative to the largest one, and of
+    a log-density relative to its size or to one nat a dimension, whichever is more: it is a sum of that many terms.
+    """
+
+    folder: Path
+    sizes: dict[str, int]
+    difference: float
+
+
+def run(model_path: Path, folder: Path | None = None) -> ExportReport:
+    """Write the encoder and the head of a model as ONNX, compared with PyTorch, and a runner beside them.
+
+    Args:
+        model_path: a model, as ``mixtura fit`` has written it.
+        folder: where to; ``onnx`` inside the model's folder unless given.
+
+    Raises:
+        MissingExtra: the exporter is not installed.
+        NoInput, BundleError: there is no model, or it is damaged.
+        UsageError: the encoder cannot be exported.
+        CannotWrite, OutOfSpace: the folder holds other files, or cannot be written.
+        DataError: the graphs do not compute what the model does.
+    """
+    need_onnx()
+    model = bundle.from_pretrained(model_path)
+    target = folder if folder is not None else model_path / FOLDER
+    _require_own(target)
+    model = replace(model, encoder=model.encoder.model_copy(update={"device": "cpu"}))
+    encoder = _exportable(model)
+    graphs = {HEAD: head_bytes(model)}
+    difference = _head_difference(model, graphs[HEAD], _rows(model_path, model))
+    if encoder is not None:
+        graphs[ENCODER], apart = _encoder_bytes(encoder)
+        difference = max(difference, apart)
+    if not difference <= CLOSE:
+        raise DataError(
+            f"The graphs differ from the model by {difference:.1e}, more than {CLOSE}; nothing was written. "
+            "Fit with another family or encoder."
+        )
+    contents = graphs | {
+        CONFIG: bundle.to_json(_config(model, encoder, graphs)),
+        RUNNER: resources.files("mixtura.tasks").joinpath("onnx_runner.py").read_bytes(),
+        README: _readme(model, encoder).encode(),
+    }
+    files.make_folder(target)
+    files.write_all({target / name: content for name, content in contents.items()})
+    if encoder is None:
+        (target / ENCODER).unlink(missing_ok=True)  # of an earlier export of another model
+    return ExportReport(target, {name: len(content) for name, content in contents.items()}, difference)
+
+
+def _require_own(folder: Path) -> None:
+    """See that nothing is there but an earlier export."""
+    with files.explained(folder):
+        others = sorted(path.name for path in folder.iterdir() if path.name not in NAMES) if folder.exists() else []
+    others = [name for name in others if not name.startswith(files.TEMPORARY)]
+    if others:
+        raise CannotWrite(
+            f"{folder} holds {others[0]!r}, which mixtura export has not written. Give an empty or a new folder."
+        )
+
+
+def _exportable(model: Model) -> Exportable | None:
+    """The encoder, or none where the features come from another program.
+
+    Raises:
+        UsageError: it cannot be exported.
+    """
+    if model.encoder.name.startswith(IMPORTED):
+        return None
+    encoder = encoder_for(model)
+    if not isinstance(encoder, Exportable):
+        raise UsageError(
+            f"Encoder {encoder.name!r} cannot be exported. Use lite0, pixels or a network of timm, "
+            "or import its features and export the head alone."
+        )
+    encoder.steps()  # says so where photos are prepared in a way that has no plain words
+    return encoder
+
+
+def _rows(model_path: Path, model: Model) -> np.ndarray:
+    """Features to compare on: of the model's own items if they are there, else noise."""
+    known = known_items(model_path, model)
+    if known is not None and len(known):
+        return known.embedding[:CHECKED].astype(np.float32)
+    return np.random.default_rng(0).standard_normal((CHECKED, model.dimension)).astype(np.float32)
+
+
+def _session(graph: bytes) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+
+
+def _head_difference(model: Model, graph: bytes, rows: np.ndarray) -> float:
+    """The largest difference of a probability, and of a log-density relative to what it is a sum of."""
+    found = dict(zip(OUTPUTS, _session(graph).run(list(OUTPUTS), {"features": rows}), strict=True))
+    evidence = model.mixture.evidence(model.project(rows)).numpy()
+    apart = np.abs(found["evidence"] - evidence) / np.maximum(np.abs(evidence), model.mixture.dimension)
+    return float(max(np.abs(found["posterior"] - model.answers(rows).posterior).max(), apart.max()))
+
+
+def _encoder_bytes(encoder: Exportable) -> tuple[bytes, float]:
+    """The graph of an encoder, and its largest difference from PyTorch relative to the size of a feature."""
+    noise = np.random.default_rng(0).integers(0, 256, (2 * ROWS, 64, 64, 3), dtype=np.uint8)
+    photos = torch.stack([encoder.prepare(Image.fromarray(pixels)) for pixels in noise]).contiguous()
+    graph = to_onnx(encoder.graph(), photos[:ROWS], "photos", ("features",))
+    expected = encoder.encode(photos).numpy()
+    found = _session(graph).run(["features"], {"photos": photos.numpy()})[0]
+    return graph, float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
+
+
+def _config(model: Model, encoder: Exportable | None, graphs: dict[str, bytes]) -> dict[str, Any]:
+    """Everything that the runner needs beside the graphs."""
+    return {
+        "layout": LAYOUT,
+        "mixtura": metadata.version("mixtura"),
+        "classes": list(model.classes),
+        "dimension": model.dimension,
+        "temperature": model.temperature,
+        "false_reject_rate": model.decision.false_reject_rate,
+        "min_probability": model.decision.min_probability,
+        "rival": RIVAL,
+        "outputs": list(OUTPUTS),
+        "encoder": {"identity": model.identity} | _input(encoder),
+        "sha256": {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()},
+    }
+
+
+def _input(encoder: Exportable | None) -> dict[str, Any]:
+    """How photos become the input of the encoder's graph; nothing where features come from elsewhere."""
+    if encoder is None:
+        return {"input": None}
+    prepared = encoder.prepare(Image.new("RGB", (64, 64)))
+    kind = str(prepared.dtype).removeprefix("torch.")
+    return {"input": [*prepared.shape], "dtype": kind, "steps": encoder.steps(), "draft": encoder.draft}
+
+
+def _readme(model: Model, encoder: Exportable | None) -> str:
+    """What the files are, and how to run them."""
+    given = "photo.jpg" if encoder is not None else "features.npy"
+    made = f"- `{ENCODER}`: prepared photos (N 3 H W) to features (N x {model.dimension}).\n" if encoder else ""
+    outputs = ", ".join(f"`{name}`" for name in OUTPUTS)
+    return f"""# A model of {len(model.classes)} classes, as ONNX
+
+Python 3.10 or later with three packages runs it:
+
+```bash
+pip install numpy onnxruntime pillow
+python {RUNNER} {given}
+python {RUNNER} {given} --json
+```
+
+{made}- `{HEAD}`: features (N x {model.dimension}) to {outputs}, one row an item. Probabilities have the temperature
+  applied; log-densities are in nats.
+- `{CONFIG}`: class names, thresholds, how photos are prepared, and the SHA-256 of the graphs.
+- `{RUNNER}`: prepares photos, runs the graphs and judges: match, unsure or unknown.
+
+A share of {model.decision.false_reject_rate:g} of genuine items may be called unknown. Written by mixtura
+{metadata.version("mixtura")} for features of {model.identity.get("name", "elsewhere")}.
+"""
