@@ -170,7 +170,7 @@ class TrainSection(Section):
     )
     epochs: Annotated[int, Field(ge=0)] = Field(default=30, description="passes over the training rows")
     batch_size: Count = Field(default=256, description="rows in a step")
-    rate: Annotated[float, Field(gt=0)] = Field(default=1e-3, description="Adam's learning rate, falling by a half cosine")
+    rate: Annotated[float, Field(gt=0)] = Field(default=3e-3, description="Adam's learning rate, falling by a half cosine")
     patience: Count | None = Field(
         default=None, description="epochs without a better validation loss before training ends"
     )

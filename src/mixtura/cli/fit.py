@@ -28,6 +28,9 @@ def fit(
     workers: options.Workers = None,
     label: options.Label = None,
     unknown: options.Unknown = None,
+    head: options.Head = None,
+    fit: options.Fit = None,
+    epochs: options.Epochs = None,
     family: options.Family = None,
     components: options.Components = None,
     false_reject_rate: options.FalseRejectRate = None,
@@ -45,6 +48,8 @@ def fit(
       mixtura fit photos/ -o shop --unknown other    photos/other is not sold
       mixtura fit list.csv -o shop --false-reject-rate 0.01
       mixtura fit features/ -o shop --components 2   after mixtura extract
+      mixtura fit features/ -o shop --head dgmmc-s --fit sgd    trained by gradients
+      mixtura fit features/ -o shop --head sdgm-d --fit sgd --epochs 60
       mixtura fit -r recipes/digits.yaml -o digits --set head.family=full
       mixtura fit photos/ -o shop --json | jq .metrics.top1
     """
@@ -61,6 +66,9 @@ def fit(
         workers=workers,
         label=label,
         unknown=unknown,
+        head=head,
+        fit=fit,
+        epochs=epochs,
         family=family,
         components=components,
         false_reject_rate=false_reject_rate,

@@ -129,6 +129,27 @@ Family = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Head = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="What reads the class off the features: gaussian, spherical (dgmmc-s), diagonal (dgmmc-d), lowrank, tied, "
+        "full (gmml), vmf, sdgm-d, sdgm-f, online, prototype, linear (softmax), random_projection. Default: gaussian.",
+        rich_help_panel=MODEL,
+    ),
+]
+Fit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="closed, em, sgd, hybrid, or auto (no gradients). Default: auto.",
+        rich_help_panel=MODEL,
+    ),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="N", help="Passes over the rows, for sgd and hybrid. Default: 30.", rich_help_panel=MODEL),
+]
 Components = Annotated[
     str | None,
     typer.Option(metavar="N|auto", help="Gaussians per class. Default: 1.", rich_help_panel=MODEL),

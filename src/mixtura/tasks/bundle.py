@@ -12,11 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from mixtura import files
+from mixtura import files, names
 from mixtura.core import FAMILIES
 from mixtura.core.mixture import Mixture
 from mixtura.errors import BundleError, NoInput, RecipeError
 from mixtura.features.projection import Chain
+from mixtura.heads import HEADS
+from mixtura.heads.protocol import Head
 from mixtura.recipe import DecisionSection, EncoderSection, Recipe, load_recipe
 from mixtura.scores.typicality import Typicality
 from mixtura.tasks.model import Model
@@ -40,6 +42,7 @@ class Config(BaseModel):
     temperature: Annotated[float, Field(gt=0, strict=True)]
     decision: DecisionSection
     facts: dict[str, Any]
+    head: dict[str, Any] | None = None
     sha256: str
 
     @field_validator("classes")
@@ -86,6 +89,7 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
         temperature=model.temperature,
         decision=model.decision,
         facts=model.facts,
+        head=None if model.head is None else {"name": model.head.name} | model.head.config(),
         sha256=hashlib.sha256(data).hexdigest(),
     )
     contents = {TENSORS: data, CONFIG: to_json(config.model_dump(mode="json"))} | dict(others or {})
@@ -106,7 +110,7 @@ def from_pretrained(folder: Path) -> Model:
     """
     config = _config(folder)
     state = _state(folder, config.sha256)
-    parts: dict[str, dict[str, Tensor]] = {"mixture": {}, "projection": {}, "typicality": {}}
+    parts: dict[str, dict[str, Tensor]] = {"mixture": {}, "projection": {}, "typicality": {}, "head": {}}
     for key, tensor in state.items():
         part, _, name = key.partition(".")
         if part not in parts:
@@ -124,12 +128,23 @@ def from_pretrained(folder: Path) -> Model:
             Typicality(**parts["typicality"]),
             config.decision,
             config.facts,
+            _head(config.head, parts["head"]),
         )
         _try(model, set(state))
         return model
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, BundleError) as error:
         said = " ".join(str(error).split())[:200]
         raise _altered(folder, f"{CONFIG} and {TENSORS} do not fit together ({said})") from error
+
+
+def _head(config: dict[str, Any] | None, state: dict[str, Tensor]) -> Head | None:
+    """The head of a model that has one; only heads of mixtura are built, and only from plain values."""
+    if config is None:
+        return None
+    options = {key: value for key, value in config.items() if key != "name"}
+    head: Head = names.find({config["name"]: HEADS[config["name"]]}, config["name"])(**options)
+    head.load_state_dict(state, strict=True)
+    return head.eval()
 
 
 def _try(model: Model, names: set[str]) -> None:
@@ -145,6 +160,7 @@ def _tensors(model: Model) -> dict[str, Tensor]:
         "mixture": model.mixture.state(),
         "projection": model.projection.state(),
         "typicality": model.typicality.state(),
+        "head": {} if model.head is None else model.head.state_dict(),
     }
     return {f"{part}.{name}": t.contiguous() for part, state in parts.items() for name, t in state.items()}
 

@@ -42,7 +42,7 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
         "",
         f"# A catalog of {len(model.classes)} classes",
         "",
-        f"A {facts.get('family')} mixture of Gaussians on features of the frozen encoder `{model.encoder.name}` "
+        f"{_what(model)} on features of the frozen encoder `{model.encoder.name}` "
         f"(fingerprint `{str(facts.get('fingerprint'))[:12]}`), fitted to {facts.get('training_items')} items.",
         "",
         "## Measured",
@@ -70,3 +70,11 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _what(model: Model) -> str:
+    """What gives the classes and what the typicality."""
+    mixture = f"{'A' if model.head is None else 'a'} {model.facts.get('family')} mixture of Gaussians"
+    if model.head is None:
+        return mixture
+    return f"A head of kind `{model.head.name}` for the class, and beside it {mixture} for the typicality,"

@@ -54,7 +54,8 @@ def choose(recipe: Recipe, rows: Rows) -> Choice:
         LabelError: too few rows can be held out.
     """
     head = recipe.head
-    plan = Plan(head.family, floor=head.floor, rank=head.rank, seed=recipe.seed)
+    steps = 0 if recipe.train.fit == "closed" else 30
+    plan = Plan(head.family, floor=head.floor, rank=head.rank, steps=steps, seed=recipe.seed)
     start = folds_of(rows, recipe.seed)
     options = candidates(recipe, rows)
     spaces = [space_of(steps, rows.x, start) for steps in options]

@@ -18,7 +18,8 @@ from mixtura.errors import LabelError, UsageError
 from mixtura.features.records import Features, Unreadable
 from mixtura.recipe import Recipe, dump
 from mixtura.scores.typicality import Typicality
-from mixtura.tasks import build, bundle, card, gather
+from mixtura.features.projection import Chain
+from mixtura.tasks import build, bundle, card, gather, heads, trained
 from mixtura.tasks.choose import Choice, Rows, calibration, choose
 from mixtura.tasks.evaluate import evaluate
 from mixtura.tasks.extract import Watch
@@ -80,6 +81,8 @@ def check_names(recipe: Recipe) -> None:
     if recipe.data.kind != build.FEATURES:
         build.check_place(recipe.data)
     build.steps_of(recipe.projection)
+    heads.resolve(recipe.head.name)
+    heads.objective_of(heads.spec_of(recipe.head.name, recipe.train.fit, 1, recipe.head, 0), recipe.train)
     if recipe.head.family != "auto" and recipe.head.family not in FAMILIES:
         names.find({name: FAMILIES[name] for name in FAMILIES} | {"auto": ""}, recipe.head.family)
 
@@ -99,7 +102,9 @@ def learn(recipe: Recipe, gathered: gather.Gathered) -> Model:
             "Give each class three photos or more, or a test folder."
         )
     train = gather.train_part(features, classes)
-    rows = _rows(train, classes)
+    rows, recipe = _rows(train, classes), trained.settled(recipe)
+    if trained.asked(recipe):
+        return _trained(recipe, gathered, classes, trained.make(recipe, rows))
     choice = choose(recipe, rows)
     return _calibrated(recipe, gathered, classes, choice, calibration(choice, rows, recipe.seed))
 
@@ -135,15 +140,63 @@ def _calibrated(
     )
 
 
-def _facts(gathered: gather.Gathered, choice: Choice, held: int) -> dict[str, object]:
-    """How the model came to be, for its card and its report."""
-    plan = choice.trial.plan
+def _trained(recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], made: trained.Made) -> Model:
+    """The model around a trained head."""
+    features = gathered.features
+    return Model(
+        classes=classes,
+        encoder=gathered.encoder,
+        identity=features.identity,
+        dimension=features.dimension,
+        projection=made.projection,
+        mixture=made.mixture,
+        temperature=made.temperature,
+        typicality=made.typicality,
+        decision=recipe.decision,
+        facts=_trained_facts(recipe, gathered, classes, made),
+        head=made.head,
+    )
+
+
+def _trained_facts(
+    recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], made: trained.Made
+) -> dict[str, object]:
+    first, best = made.trained.epochs[0], made.trained.epochs[made.trained.best]
+    own = gather.train_part(gathered.features, classes)
+    return _common_facts(gathered, made.projection) | {
+        "family": type(made.mixture.covariance).name,
+        "head": recipe.head.name,
+        "fit": recipe.train.fit,
+        "components": recipe.head.components,
+        "epoch": best.number,
+        "epochs": made.trained.epochs[-1].number,
+        "held_out_nll_at_the_start": first.val_nll,
+        "held_out_nll": best.val_nll,
+        "stopped": made.trained.stopped or "",
+        "sparsity": made.trained.head.sparsity,
+        "training_items": len(own) - made.held,
+        "held_out_items": made.held,
+        "held_out_accuracy": best.val_accuracy,
+    }
+
+
+def _common_facts(gathered: gather.Gathered, projection: Chain) -> dict[str, object]:
+    """What does not depend on the head."""
     return {
         "mixtura": metadata.version("mixtura"),
         "torch": torch.__version__,
         "encoder": gathered.encoder.name,
         "fingerprint": gathered.features.fingerprint,
-        "projection": " > ".join(step.name for step in choice.projection.steps) or "none",
+        "projection": " > ".join(step.name for step in projection.steps) or "none",
+        "left_out": len(gathered.problems),
+        "data": gather.digest_of(gathered.features),
+    }
+
+
+def _facts(gathered: gather.Gathered, choice: Choice, held: int) -> dict[str, object]:
+    """How the model came to be, for its card and its report."""
+    plan = choice.trial.plan
+    return _common_facts(gathered, choice.projection) | {
         "family": plan.family,
         "components": plan.components if isinstance(plan.components, int) else list(plan.components),
         "prior_strength": plan.prior.strength,
@@ -151,6 +204,4 @@ def _facts(gathered: gather.Gathered, choice: Choice, held: int) -> dict[str, ob
         "training_items": len(choice.folds.labels),
         "held_out_items": held,
         "held_out_accuracy": choice.trial.accuracy,
-        "left_out": len(gathered.problems),
-        "data": gather.digest_of(gathered.features),
     }

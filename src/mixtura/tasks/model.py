@@ -12,6 +12,7 @@ from torch import Tensor
 from mixtura.core.mixture import Mixture
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
+from mixtura.heads.protocol import Head
 from mixtura.recipe import DecisionSection, EncoderSection
 from mixtura.scores.typicality import Typicality
 
@@ -38,7 +39,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Model:
-    """Classes, projection, mixture, temperature and typicality, with the encoder whose features they are for."""
+    """Classes, projection, mixture, temperature and typicality, with the encoder whose features they are for.
+
+    With a ``head``, the class scores are the head's; how typical an item is always comes from the mixture, which then
+    was fitted beside it, since such a head has no Gaussian density of its own.
+    """
 
     classes: tuple[str, ...]
     encoder: EncoderSection
@@ -50,6 +55,7 @@ class Model:
     typicality: Typicality
     decision: DecisionSection
     facts: dict[str, Any] = field(default_factory=dict)
+    head: Head | None = None
 
     @cached_property
     def background(self) -> Mixture:
@@ -82,7 +88,7 @@ class Model:
         x = self.project(embedding)
         joint = self.mixture.joint(x)
         class_joint = self.mixture.class_joint(x)
-        posterior = (class_joint.double() / self.temperature).softmax(1)
+        posterior = (self.class_scores(x).double() / self.temperature).softmax(1)
         posterior = torch.where(posterior.isnan(), 1 / len(self.classes), posterior)  # too far away for any density
         top = posterior.topk(min(2, len(self.classes)), dim=1)
         predicted, probability = top.indices[:, 0], top.values[:, 0]
@@ -102,6 +108,10 @@ class Model:
             reason,
             self._subclass(joint, predicted).numpy(),
         )
+
+    def class_scores(self, x: Float[Tensor, "N R"]) -> Float[Tensor, "N C"]:
+        """What the posterior is the softmax of, before the temperature; of rows in the space of the mixture."""
+        return self.mixture.class_joint(x) if self.head is None else self.head.class_scores(x)
 
     def _judge(
         self, typicality: Tensor, probability: Tensor, rival: Tensor, far: Tensor, pooled: Tensor

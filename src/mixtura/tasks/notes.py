@@ -21,6 +21,7 @@ def notes(gathered: Gathered, model: Model) -> tuple[str, ...]:
         _of("has no photo to test with", "have no photo to test with", classes - tested - single, "Add photos."),
         _of("occurs only in the test part", "occur only in the test part", strange, "It tests the verdict unknown."),
         _unlabeled(gathered.unlabeled),
+        str(model.facts.get("stopped", "")),
         _too_few(len(model.typicality.scores), model.decision.false_reject_rate),
     ]
     return tuple(sentence for sentence in said if sentence)

@@ -36,7 +36,7 @@ class Schedule:
 
     epochs: int = 30
     batch_size: int = 256
-    rate: float = 1e-3
+    rate: float = 3e-3
     patience: int | None = None
     penalty: float = 1.0
     seed: int = 0

@@ -1,0 +1,100 @@
+"""A model whose head was trained by gradients, or is another than a mixture of Gaussians."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mixtura.core import temperature
+from mixtura.core.cross import Folds, assign_folds
+from mixtura.core.mixture import Mixture
+from mixtura.features.projection import Chain
+from mixtura.heads import VARIANTS
+from mixtura.heads.gaussian import GaussianHead
+from mixtura.heads.protocol import Head
+from mixtura.recipe import Recipe
+from mixtura.scores.typicality import Typicality
+from mixtura.tasks import build, heads
+from mixtura.tasks.choose import ENOUGH_TO_JUDGE, Rows
+from mixtura.tasks.heads import HeadSpec
+from mixtura.tasks.sweep_jobs import scores
+from mixtura.tasks.train import Trained
+
+FEW = 2000  # rows; below, a fifth of them judges
+
+
+@dataclass(frozen=True)
+class Made:
+    """The parts of a model: ``head`` is ``None`` where the mixture itself gives the class scores."""
+
+    projection: Chain
+    mixture: Mixture
+    head: Head | None
+    temperature: float
+    typicality: Typicality
+    trained: Trained
+    held: int
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """The recipe with the variant of a head, such as ``dgmmc-s``, spelled out where a Gaussian one is meant."""
+    kind, options = heads.resolve(recipe.head.name)
+    if kind != "gaussian":
+        return recipe
+    return recipe.model_copy(update={"head": recipe.head.model_copy(update={"name": kind} | options)})
+
+
+def asked(recipe: Recipe) -> bool:
+    """Whether a recipe asks for gradients or for another head than a mixture of Gaussians."""
+    return recipe.head.name != "gaussian" or recipe.train.fit in heads.GRADIENTS
+
+
+def make(recipe: Recipe, rows: Rows) -> Made:
+    """Train a head on most of the rows; the others pick the epoch, the temperature and the thresholds.
+
+    Where the head is no mixture of Gaussians, a tied one is fitted beside it in closed form, which says how typical
+    an item is.
+
+    Raises:
+        UsageError: a head, fit or option that does not fit.
+        DataError: rows that do not do for it.
+    """
+    fit = "em" if recipe.train.fit == "auto" else recipe.train.fit
+    components = 1 if recipe.head.components == "auto" else recipe.head.components
+    spec = heads.spec_of(recipe.head.name, fit, components, recipe.head, recipe.seed)
+    judge = _judges(rows, recipe)
+    projection = Chain.fit(rows.x[~judge], rows.labels[~judge], build.steps_of(recipe.projection))
+    folds = heads.folds_of(projection(rows.x), rows.labels, judge, rows.n_classes)
+    heads.check_components(components, folds)
+    trained = heads.fit_all([spec], [folds], recipe.train)[0]
+    with torch.no_grad():
+        return _calibrated(projection, spec, trained, folds)
+
+
+def _calibrated(projection: Chain, spec: HeadSpec, trained: Trained, folds: Folds) -> Made:
+    own = isinstance(trained.head, GaussianHead)
+    mixture = trained.head.mixture() if isinstance(trained.head, GaussianHead) else _beside(spec, folds)
+    judge = folds.fold == 0
+    x, labels = folds.x[judge], folds.labels[judge]
+    joint = scores(trained.head, x)
+    typicality = Typicality.fit(mixture.evidence(x), mixture.background().evidence(x), joint.argmax(1))
+    degrees = temperature.fit(joint, labels)
+    return Made(projection, mixture, None if own else trained.head, degrees, typicality, trained, len(labels))
+
+
+def _beside(spec: HeadSpec, folds: Folds) -> Mixture:
+    """The closed-form density beside a head that has none."""
+    tied = HeadSpec(*VARIANTS["tied"], "closed", shrinkage=spec.shrinkage, floor=spec.floor)
+    return heads.mixture_of(tied, folds).to(torch.float32)
+
+
+def _judges(rows: Rows, recipe: Recipe) -> Tensor:
+    """Which rows judge: a validation part that came with the data, else a share drawn by the seed."""
+    if int(rows.given.sum()) >= ENOUGH_TO_JUDGE:
+        judge = rows.given.clone()
+    else:
+        parts = max(2, round(1 / recipe.train.validation))
+        parts = min(parts, 5) if len(rows.x) < FEW else parts
+        judge = assign_folds(rows.labels, rows.groups, parts, recipe.seed) == 0
+    learned = torch.bincount(rows.labels[~judge], minlength=rows.n_classes)
+    return judge & (learned[rows.labels] > 0)  # a class whose rows all judge learns from them instead
