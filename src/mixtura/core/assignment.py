@@ -101,6 +101,7 @@ def _check(row: Float[Tensor, "*B N"], column: Float[Tensor, "*B K"], regulariza
     if bool((row < 0).any()) or bool((column < 0).any()):
         raise UsageError("A mass is negative. Give masses of zero or more.")
     given, taken = row.sum(-1), column.sum(-1)
-    apart = float((given - taken).abs().max())
-    if not apart <= 1e-4 * max(1.0, float(given.abs().max())):
-        raise UsageError(f"Rows and components have totals that differ by {apart:.3g}. Give the same mass to both.")
+    apart = (given - taken).abs()
+    if bool((apart > 1e-4 * given.abs().clamp_min(1)).any()):
+        worst = float(apart.max())
+        raise UsageError(f"Rows and components have totals that differ by {worst:.3g}. Give the same mass to both.")

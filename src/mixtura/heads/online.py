@@ -1,0 +1,252 @@
+"""Gaussians that follow an encoder: moved by balanced assignments after each step, never by a gradient."""
+
+import math
+from typing import Any, ClassVar, final
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mixtura.core.assignment import sinkhorn
+from mixtura.core.covariance import Diagonal
+from mixtura.core.mixture import Mixture
+from mixtura.errors import UsageError
+from mixtura.heads import starts
+from mixtura.heads.protocol import Groups, Head
+
+REGULARIZATION = 0.05  # nats a dimension: sharp, and balanced within the steps below
+STEPS = 50  # of Sinkhorn
+ROWS = 1024  # remembered at once
+LOG_2PI = math.log(2 * math.pi)
+
+
+@final
+class OnlineGaussianHead(Head):
+    r"""Diagonal Gaussians a class that learn without a gradient while an encoder learns through them.
+
+    .. math:: \log p(x, c) = \log \pi_c + \operatorname{logsumexp}_{k:\,o_k=c}
+        [-\log G_c + \log N(z(x); \mu_k, \operatorname{diag}(v_k))]
+
+    Means and variances are buffers, so the gradient of any loss goes to x alone. :meth:`absorb` remembers a batch,
+    shares each class's remembered rows out evenly among its components (Sinkhorn), and moves the components' means and
+    variances part of the way to those of their rows. With ``normalize``, z is x with its own mean and deviation taken
+    out, and densities are of z.
+
+    Args:
+        dimension: D.
+        n_classes: C.
+        components: Gaussians a class, one number for all or one a class.
+        normalize: take out each row's own mean and deviation.
+        memory: rows remembered a component.
+        momentum: share of a mean or variance that one call of :meth:`absorb` keeps, in [0, 1).
+        floor: variance added to every dimension, as a share of the average over all rows.
+
+    Raises:
+        UsageError: an argument out of range.
+
+    Source: Liang et al., GMMSeg: Gaussian Mixture based Generative Semantic Segmentation Models, NeurIPS 2022.
+    """
+
+    name: ClassVar[str] = "online"
+    stacks: ClassVar[bool] = False
+    mean: Tensor
+    variance: Tensor
+    log_prior: Tensor
+    memory: Tensor
+    cursor: Tensor
+    filled: Tensor
+
+    def __init__(
+        self,
+        dimension: int,
+        n_classes: int,
+        components: starts.Counts = 2,
+        normalize: bool = True,
+        memory: int = 64,
+        momentum: float = 0.9,
+        floor: float = 0.01,
+    ) -> None:
+        super().__init__()
+        _check(memory, momentum, floor)
+        self.dimension, self.n_classes, self.normalize = dimension, n_classes, normalize
+        self.per_component, self.momentum, self.floor = memory, momentum, floor
+        self.counts = starts.spread_out(components, n_classes)
+        self.groups = Groups(starts.owner_of(self.counts), n_classes)
+        n_components, slots = sum(self.counts), memory * max(self.counts)
+        self.register_buffer("mean", torch.randn(n_components, dimension))
+        self.register_buffer("variance", torch.ones(n_components, dimension))
+        self.register_buffer("log_prior", torch.full((n_classes,), -math.log(n_classes)))
+        self.register_buffer("memory", torch.zeros(n_classes, slots, dimension))
+        self.register_buffer("cursor", torch.zeros(n_classes, dtype=torch.int64))
+        self.register_buffer("filled", torch.zeros(n_classes, dtype=torch.int64))
+
+    @classmethod
+    def from_rows(
+        cls,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        n_classes: int,
+        *,
+        components: starts.Counts = 2,
+        seed: int = 0,
+        **options: Any,
+    ) -> "OnlineGaussianHead":
+        """The head at the clusters of the classes, which it remembers rows of.
+
+        Args:
+            x: rows to learn from; for an encoder in training, what it gives at first.
+            labels: the class of each row.
+            n_classes: C.
+            components: Gaussians a class; a class never gets more than half its rows.
+            seed: of k-means++, and of the rows that are remembered.
+            options: ``normalize``, ``memory``, ``momentum`` and ``floor`` of the head.
+        """
+        rows = starts.checked(x, labels, n_classes)
+        embedded = nn.functional.layer_norm(rows, rows.shape[1:]) if options.get("normalize", True) else rows
+        mixture, counts = starts.clusters(embedded, labels, n_classes, components, seed)
+        head = cls(x.shape[1], n_classes, counts, **options).to(rows.device, rows.dtype)
+        own = starts.parts(mixture, embedded, labels)
+        share = torch.bincount(labels, minlength=n_classes).double()
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
+        with torch.no_grad():
+            head.log_prior.copy_((share / share.sum()).log())
+            for part in order.split(ROWS):
+                head._remember(embedded[part], labels[part])
+            resp = nn.functional.one_hot(own, sum(counts)).to(rows.dtype)
+            head._settle(embedded, resp)
+        return head
+
+    def _settle(self, z: Float[Tensor, "N D"], resp: Float[Tensor, "N K"]) -> None:
+        """Take the means and variances of rows under their responsibilities as they are."""
+        weight = resp.sum(0).clamp_min(1)[:, None]
+        center = z.mean(0)
+        mean = resp.T @ (z - center) / weight
+        variance = (resp.T @ (z - center).square() / weight - mean.square()).clamp_min(0)
+        self.mean.copy_(mean + center)
+        self.variance.copy_(variance + self._least(mean, variance))
+
+    def config(self) -> dict[str, Any]:
+        """Plain values that build the same head before its state is loaded."""
+        return {
+            "dimension": self.dimension,
+            "n_classes": self.n_classes,
+            "components": self.counts,
+            "normalize": self.normalize,
+            "memory": self.per_component,
+            "momentum": self.momentum,
+            "floor": self.floor,
+        }
+
+    def embed(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+        """What the Gaussians are of: the rows, without their own mean and deviation if so asked."""
+        rows = x.to(self.mean.dtype)
+        return nn.functional.layer_norm(rows, (self.dimension,)) if self.normalize else rows
+
+    def distances(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """Half the squared Mahalanobis distance of each row to each component."""
+        center = self.mean.mean(0)
+        precision, shifted = self.variance.reciprocal(), self.mean - center
+        rows = self.embed(x) - center
+        linear = rows @ (shifted * precision).T
+        return 0.5 * (rows.square() @ precision.T + (shifted.square() * precision).sum(1)) - linear
+
+    def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """Log-density of each row together with each component, in nats."""
+        with torch.autocast(x.device.type, enabled=False):
+            log_root = 0.5 * (self.variance.log().sum(1) + self.dimension * LOG_2PI)
+            return self.log_weight() - log_root - self.distances(x)
+
+    def log_weight(self) -> Float[Tensor, " K"]:
+        """Log-shares of the components: even within a class."""
+        return self.log_prior[self.groups.owner] + self.groups.within(torch.zeros_like(self.mean[:, 0]))
+
+    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+        """Log-density of each row together with each class, in nats."""
+        return self.groups(self.joint(x))
+
+    def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+        """Log-density of each row, in nats; may exceed 0."""
+        return self.class_scores(x).logsumexp(1)
+
+    def mixture(self) -> Mixture:
+        """The density of :meth:`embed` as a mixture of the core, at this moment."""
+        covariance = Diagonal(self.variance.clone())
+        return Mixture(self.log_weight(), self.mean.clone(), covariance, self.groups.owner.clone(), self.n_classes)
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """Nothing."""
+        return torch.zeros((), dtype=self.mean.dtype, device=self.mean.device)
+
+    @property
+    def n_parameters(self) -> int:
+        """Means, variances and class shares; what is remembered takes no part in a prediction."""
+        return self.mean.numel() + self.variance.numel() + self.n_classes
+
+    @torch.no_grad()
+    def absorb(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
+        """Remember a batch and move the components of its classes towards their rows."""
+        self._remember(self.embed(x.detach()), labels)
+        present = torch.bincount(labels, minlength=self.n_classes).nonzero()[:, 0]
+        members = self.groups.members[present]
+        own = nn.functional.one_hot(self._assigned(present), members.shape[1]).to(self.mean.dtype)
+        slot = torch.arange(self.memory.shape[1], device=x.device)
+        own = own * (slot < self.filled[present, None])[..., None]
+        weight, fresh, spread = _fitted(self.memory[present], own)
+        moved = (weight > 0) & (members < len(self.mean))
+        index = members[moved]
+        least = self._least(fresh[moved], spread[moved])
+        self.mean[index] = self.mean[index].lerp(fresh[moved], 1 - self.momentum)
+        self.variance[index] = self.variance[index].lerp(spread[moved] + least, 1 - self.momentum)
+
+    def _assigned(self, present: Int[Tensor, " P"]) -> Int[Tensor, "P S"]:
+        """The component, counted within its class, of each remembered row of some classes; balanced."""
+        members, memory = self.groups.members[present], self.memory[present]
+        there = members < len(self.mean)
+        known = (members.clamp_max(len(self.mean) - 1),)
+        center = memory.mean(1, keepdim=True)
+        mean, precision = self.mean[known] - center, self.variance[known].reciprocal()
+        rows = memory - center
+        score = rows @ (mean * precision).mT - 0.5 * rows.square() @ precision.mT
+        score = score + 0.5 * (precision.log() - mean.square() * precision).sum(2)[:, None, :]
+        score = torch.where(there[:, None, :], score, -torch.inf)
+        row = (torch.arange(memory.shape[1], device=memory.device) < self.filled[present, None]).to(score.dtype)
+        row, column = (mass / mass.sum(1, keepdim=True) for mass in (row, there.to(score.dtype)))
+        return sinkhorn(score, row, column, REGULARIZATION * self.dimension, STEPS).plan.argmax(2)
+
+    def _remember(self, z: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
+        """Put rows over the oldest of their class."""
+        slots = self.memory.shape[1]
+        one_hot = nn.functional.one_hot(labels, self.n_classes)
+        count = one_hot.sum(0)
+        rank = (one_hot.cumsum(0) - 1).gather(1, labels[:, None])[:, 0]
+        last = rank >= count[labels] - slots
+        slot = (self.cursor[labels] + rank) % slots
+        self.memory[labels[last], slot[last]] = z[last].to(self.memory.dtype)
+        self.cursor.copy_((self.cursor + count) % slots)
+        self.filled.copy_((self.filled + count).clamp_max(slots))
+
+    def _least(self, mean: Float[Tensor, "J D"], variance: Float[Tensor, "J D"]) -> Float[Tensor, ""]:
+        """The floor, in squared units of z: a share of the variance within and between some components."""
+        total = variance.mean() + (mean - mean.mean(0)).square().mean()
+        return (self.floor * total).clamp_min(torch.finfo(total.dtype).eps)
+
+
+def _fitted(
+    memory: Float[Tensor, "P S D"], own: Float[Tensor, "P S G"]
+) -> tuple[Float[Tensor, "P G"], Float[Tensor, "P G D"], Float[Tensor, "P G D"]]:
+    """Row count, mean and variance of each component of some classes."""
+    weight = own.sum(1)
+    share = (own / weight.clamp_min(1)[:, None, :]).mT
+    center = memory.mean(1, keepdim=True)
+    mean = share @ (memory - center)
+    variance = (share @ (memory - center).square() - mean.square()).clamp_min(0)
+    return weight, mean + center, variance
+
+
+def _check(memory: int, momentum: float, floor: float) -> None:
+    if memory < 2:
+        raise UsageError(f"A memory of {memory} rows a component has no spread. Give 2 or more.")
+    if not 0 <= momentum < 1:
+        raise UsageError(f"Momentum {momentum} is out of range. Give a share from 0 to below 1.")
+    if not 0 <= floor < math.inf:
+        raise UsageError(f"Floor {floor} is out of range. Give a share of the variance of zero or more.")
