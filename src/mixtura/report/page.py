@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from markupsafe import Markup
 from mixtura.errors import CannotWrite, OutOfSpace
 from mixtura.names import find
 from mixtura.report import SECTIONS
-from mixtura.report.parts import Material, Thumbnails, render, require_whole
+from mixtura.report.parts import Material, Section, Thumbnails, render, require_whole
 from mixtura.tasks.records import Evaluation
 
 
@@ -30,10 +31,19 @@ def write_report(evaluation: Evaluation, path: Path, *, title: str, thumbnails: 
         CannotWrite: the folder or file cannot be written.
         OutOfSpace: the disk is full.
     """
-    content = page(evaluation, title, thumbnails).encode()
+    return save(path, page(evaluation, title, thumbnails))
+
+
+def save(path: Path, text: str) -> Path:
+    """Write a page; its folder is made, an older file is replaced whole or not at all.
+
+    Raises:
+        CannotWrite: the folder or file cannot be written.
+        OutOfSpace: the disk is full.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, content)
+        _replace(path, text.encode())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise OutOfSpace(
@@ -52,8 +62,14 @@ def page(evaluation: Evaluation, title: str, thumbnails: Thumbnails) -> str:
     require_whole(evaluation)
     material = Material(evaluation, thumbnails)
     made = {name: find(SECTIONS, name)(material) for name in SECTIONS}
-    style = Markup(files("mixtura.report").joinpath("style.css").read_text(encoding="utf-8"))  # noqa: S704  our own file
-    sections = {name: section for name, section in made.items() if section is not None}
+    return assemble(title, {name: section for name, section in made.items() if section is not None})
+
+
+def assemble(title: str, sections: Mapping[str, Section], *styles: str) -> str:
+    """The page of some sections, by their ids; ``styles`` are files of this folder beside the one of every page."""
+    folder = files("mixtura.report")
+    sheets = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", *styles)]
+    style = Markup("\n".join(sheets))  # noqa: S704  our own files
     return str(render("page.html", title=title, style=style, sections=sections))
 
 

@@ -122,3 +122,29 @@ def _summary(cell: Cell, runs: list[Run]) -> Summary:
     pairs = {name: t_interval([float(getattr(run, name)) for run in runs]) for name in METRICS}
     mean = {name: pair[0] for name, pair in pairs.items()}
     return Summary(cell, len(runs), mean, {name: pair[1] for name, pair in pairs.items()})
+
+
+def best_rows(sweep: Sweep) -> list[Summary]:
+    """The best cell of each head, in the order of their first run; heads without a finished run have none.
+
+    Best is by the validation rows alone: the highest mean accuracy there, then the lowest loss. Cells of which a run
+    failed count only where a head has no whole one.
+    """
+    of_cell: dict[Cell, list[Run]] = {}
+    for run in sweep.runs:
+        of_cell.setdefault(run.cell, []).append(run)
+    found: dict[str, Summary] = {}
+    rank: dict[str, tuple[float, ...]] = {}
+    for summary in summarize(sweep.runs):
+        own = [run for run in of_cell[summary.cell] if run.status == DONE]
+        accuracy, nll = _mean([run.val_accuracy for run in own]), _mean([-run.val_nll for run in own])
+        height = (float(len(own) == len(of_cell[summary.cell])), accuracy, nll)
+        if height > rank.get(summary.cell.head, (-1.0,)):
+            found[summary.cell.head], rank[summary.cell.head] = summary, height
+    return list(found.values())
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The mean; the lowest of all where a value is not a number."""
+    mean = math.fsum(values) / len(values)
+    return -math.inf if math.isnan(mean) else mean

@@ -1,0 +1,233 @@
+"""The page about a sweep: the best of each head, accuracy against kept variance and size, every cell, and failures.
+
+Sections are made from the long-format records and nothing else; test rows decide nothing on the page.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from mixtura.report.facts import grouped
+from mixtura.report.page import assemble, save
+from mixtura.report.parts import Section, render
+from mixtura.report.sweep_plots import Look, looks, shares, sizes
+from mixtura.report.words import count, listing
+from mixtura.tasks.sweep_records import BETTER, DONE, Cell, Run, Summary, Sweep, best_rows, summarize
+
+SHOWN = 30  # notes before the rest is folded away
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as people read it: its name, which way is better, and how a value is written."""
+
+    metric: str
+    label: str
+    better: str
+    write: Callable[[float], str]
+
+
+def _fixed(digits: int, factor: float = 1.0) -> Callable[[float], str]:
+    return lambda value: f"{factor * value:,.{digits}f}"
+
+
+COLUMNS = (
+    Column("accuracy", "Accuracy, %", BETTER["accuracy"], _fixed(2, 100.0)),
+    Column("nll", "NLL, nats", BETTER["nll"], _fixed(4)),
+    Column("ece", "ECE, %", BETTER["ece"], _fixed(2, 100.0)),
+    Column("brier", "Brier", BETTER["brier"], _fixed(4)),
+    Column("parameters", "Parameters", "lower", _fixed(0)),
+    Column("sparsity", "Sparsity, %", "higher", _fixed(1, 100.0)),
+    Column("seconds", "Seconds", "lower", lambda value: f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"),
+    Column("memory", "Memory, MiB", "lower", _fixed(1)),
+)
+TABLES = COLUMNS[:4]
+"""The metrics that have a table of components by share."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A mean as it stands in a table; ``exact`` is the number that programs and tests read."""
+
+    exact: str
+    text: str
+    margin: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """The best cell of a head."""
+
+    look: Look
+    summary: Summary
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of one head and fit: a row a share, a column a number of components, ``None`` where none finished."""
+
+    look: Look
+    fit: str
+    components: tuple[int, ...]
+    rows: tuple[tuple[str, tuple[Entry | None, ...]], ...]
+
+
+def write_sweep(sweep: Sweep, path: Path, *, title: str) -> Path:
+    """Write one self-contained HTML file that needs no network and runs no script.
+
+    Args:
+        sweep: what to report.
+        path: the file to write; its folder is made, an older file is replaced whole or not at all.
+        title: the heading of the page.
+
+    Raises:
+        CannotWrite: the folder or file cannot be written.
+        OutOfSpace: the disk is full.
+    """
+    return save(path, sweep_page(sweep, title))
+
+
+def sweep_page(sweep: Sweep, title: str) -> str:
+    """The page as text."""
+    summaries = [one for one in summarize(sweep.runs) if math.isfinite(one.mean["accuracy"])]
+    look = looks(sweep.runs)
+    made = {
+        "summary": _summary(sweep, look),
+        "shares": _shares(summaries, look),
+        "sizes": _sizes(sweep, summaries, look),
+        "cells": _cells(summaries, look),
+        "notes": _notes(sweep.runs),
+        "facts": _facts(sweep),
+    }
+    return assemble(title, {name: one for name, one in made.items() if one is not None}, "sweep.css")
+
+
+def _summary(sweep: Sweep, look: dict[str, Look]) -> Section:
+    best = best_rows(sweep)
+    columns = [_entries(column, best) for column in COLUMNS]
+    rows = [
+        Row(look[one.cell.head], one, tuple(entries))
+        for one, entries in zip(best, zip(*columns, strict=True), strict=True)
+    ]
+    body = render("sweep_best.html", rows=rows, columns=COLUMNS, share=share_text, margin=_margin(best))
+    return Section("In short", _lead(sweep, best), body if rows else Markup(""))
+
+
+def _lead(sweep: Sweep, best: list[Summary]) -> str:
+    failed = sum(run.status != DONE for run in sweep.runs)
+    cells = len({run.cell for run in sweep.runs})
+    made = f"{count(len(sweep.runs), 'run')} of {count(cells, 'cell')}"
+    lost = f", {failed:,} of them failed" if failed else ""
+    if not best:
+        return f"None of {made} finished, so there is nothing to compare."
+    top = max(best, key=lambda one: one.mean["accuracy"])
+    entry = _entry(COLUMNS[0], top)
+    among = f"Of {count(len(best), 'head')}, " if len(best) > 1 else ""
+    text = f"{among}{top.cell.head} is right most often: {entry.text}%{f' {entry.margin}' if entry.margin else ''}. "
+    text += f"The validation rows chose each head's cell among {made}{lost}; the test rows only measured it."
+    missing = [
+        name for name in dict.fromkeys(run.head for run in sweep.runs) if name not in {b.cell.head for b in best}
+    ]
+    return text + (f" No run of {listing(missing)} finished." if missing else "")
+
+
+def _entries(column: Column, summaries: list[Summary]) -> list[Entry]:
+    """The column of a metric, the best values marked."""
+    values = [one.mean[column.metric] for one in summaries]
+    finite = [value for value in values if math.isfinite(value)]
+    pick = max if column.better == "higher" else min
+    top = pick(finite) if len(finite) > 1 and len(set(finite)) > 1 else math.nan
+    return [_entry(column, one, one.mean[column.metric] == top) for one in summaries]
+
+
+def _entry(column: Column, summary: Summary, best: bool = False) -> Entry:
+    value, half = summary.mean[column.metric], summary.half_width[column.metric]
+    text = column.write(value) if math.isfinite(value) else "n/a"
+    counted = column in TABLES or (math.isfinite(half) and column.write(half) != column.write(0.0))
+    margin = f"± {column.write(half)}" if math.isfinite(half) and counted else ""
+    return Entry(repr(value), text, margin, best)
+
+
+def share_text(share: float) -> str:
+    """A share of the variance as people write it.
+
+    >>> share_text(95.0), share_text(99.5)
+    ('95%', '99.5%')
+    """
+    return f"{share:g}%"
+
+
+def _margin(summaries: list[Summary]) -> str:
+    """What ± means, where there is one."""
+    several = any(math.isfinite(one.half_width["accuracy"]) for one in summaries)
+    return "; ± is half of a 95% interval by Student's t" if several else ""
+
+
+def _shares(summaries: list[Summary], look: dict[str, Look]) -> Section | None:
+    if len({one.cell.share for one in summaries}) < 2:
+        return None
+    lead = (
+        "PCA keeps the leading axes that hold a share of the variance of the training rows. "
+        "Each line is a way of fitting one head with a number of Gaussians a class; gray lines are the other heads."
+    )
+    return Section("Accuracy by kept variance", lead, shares(summaries, look))
+
+
+def _sizes(sweep: Sweep, summaries: list[Summary], look: dict[str, Look]) -> Section | None:
+    if not summaries:
+        return None
+    lead = "Every cell by the numbers that it stores. Up and to the left is better."
+    return Section("Accuracy by size", lead, sizes(summaries, best_rows(sweep), look))
+
+
+def _cells(summaries: list[Summary], look: dict[str, Look]) -> Section | None:
+    if not summaries:
+        return None
+    tables = [(column, _grids(column, summaries, look)) for column in TABLES]
+    lead = (
+        f"The mean over the runs of each cell, on the test rows{_margin(summaries)}. "
+        "The best of each table is bold with a dot."
+    )
+    return Section("Components by kept variance", lead, render("sweep_cells.html", tables=tables))
+
+
+def _grids(column: Column, summaries: list[Summary], look: dict[str, Look]) -> list[Grid]:
+    of_pair: dict[tuple[str, str], dict[Cell, Summary]] = {}
+    for one in summaries:
+        of_pair.setdefault((one.cell.head, one.cell.fit), {})[one.cell] = one
+    return [_grid(column, look[head], fit, own) for (head, fit), own in of_pair.items()]
+
+
+def _grid(column: Column, look: Look, fit: str, own: dict[Cell, Summary]) -> Grid:
+    entries = dict(zip(own, _entries(column, list(own.values())), strict=True))
+    components = tuple(sorted({cell.components for cell in own}))
+    rows = tuple(
+        (share_text(share), tuple(entries.get(Cell(look.name, fit, share, one)) for one in components))
+        for share in sorted({cell.share for cell in own})
+    )
+    return Grid(look, fit, components, rows)
+
+
+def _notes(runs: tuple[Run, ...]) -> Section | None:
+    told = sorted((run for run in runs if run.status != DONE or run.note), key=lambda run: run.status == DONE)
+    if not told:
+        return None
+    failed = sum(run.status != DONE for run in told)
+    parts = [f"{count(failed, 'run')} failed and count nowhere on this page."] if failed else []
+    if len(told) > failed:
+        parts.append(f"{count(len(told) - failed, 'finished run has', 'finished runs have')} something to say.")
+    body = render("sweep_notes.html", shown=told[:SHOWN], rest=told[SHOWN:], share=share_text, done=DONE)
+    return Section("Failures and notes", " ".join(parts), body)
+
+
+def _facts(sweep: Sweep) -> Section | None:
+    groups = grouped(sweep.facts)
+    if not groups:
+        return None
+    lead = "What is needed to make these figures again."
+    return Section("Data, versions and settings", lead, render("facts.html", groups=groups))

@@ -1,0 +1,315 @@
+"""Drawings of a sweep: a small panel a head against the kept variance, and every cell against its size.
+
+A head has its color and its mark on the whole page; a number of components has its dashes, and the second way of
+fitting has hollow marks. So no drawing is read by color alone.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from mixtura.report import svg
+from mixtura.report.parts import render
+from mixtura.report.svg import Number
+from mixtura.report.words import percent
+from mixtura.tasks.sweep_records import Run, Summary
+
+PANEL = 340.0  # width of a small drawing
+COLORS = 7  # of the style sheet
+DASHES = 4  # of the style sheet
+MARKS = (
+    "M-1 0A1 1 0 1 1 1 0A1 1 0 1 1 -1 0z",
+    "M-.9 -.9H.9V.9H-.9z",
+    "M0 -1.15L1.1 .85H-1.1z",
+    "M0 -1.3L1.2 0L0 1.3L-1.2 0z",
+    "M0 1.15L1.1 -.85H-1.1z",
+    "M-1.15 0L.85 -1.1V1.1z",
+    "M-.4 -1.2H.4V-.4H1.2V.4H.4V1.2H-.4V.4H-1.2V-.4H-.4z",
+)
+"""Marks in units of their radius: circle, square, triangle, diamond, triangles downwards and to the left, cross."""
+
+LEVELS = (0.0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998)
+"""Accuracies at which an axis of errors may have a line."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a head looks on the page."""
+
+    name: str
+    color: str
+    mark: str
+
+    def draw(self, at: svg.Point, radius: float, spoken: str, hollow: bool = False) -> Markup:
+        """The mark at a place, with what the pointer shows."""
+        place = f"translate({svg.number(at[0])} {svg.number(at[1])}) scale({svg.number(radius)})"
+        kind = f"mark {self.color}{' hollow' if hollow else ''}"
+        return svg.tag("path", svg.tag("title", spoken), d=self.mark, transform=place, class_=kind)
+
+    def sample(self) -> Markup:
+        """The mark in running text."""
+        return Markup('<svg class="sample" viewBox="-2 -2 4 4" aria-hidden="true">{}</svg>').format(
+            svg.tag("path", d=self.mark, transform="scale(1.3)", class_=f"mark {self.color}")
+        )
+
+
+@dataclass(frozen=True)
+class Line:
+    """The cells of a head, a fit and a number of components, by share."""
+
+    fit: str
+    components: int
+    points: tuple[Summary, ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis of accuracy: its range and ticks as accuracies, and what is drawn of them."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    of: Callable[[float], float]
+
+    def area(self, left: Number, top: Number, right: Number, bottom: Number, x: tuple[Number, Number]) -> svg.Plot:
+        """A plot area whose upward axis this is."""
+        return svg.Plot(left, top, right, bottom, x, (self.of(self.low), self.of(self.high)))
+
+    def drawn(self, value: float) -> float:
+        """The height of an accuracy in the area, kept inside."""
+        return self.of(min(max(value, self.low), self.high))
+
+    def y_axis(self, area: svg.Plot) -> Markup:
+        """Lines and labels."""
+        written = {self.of(tick): f"{100 * tick:.6g}%" for tick in self.ticks}
+        return area.y_axis(list(written), lambda place: written[place], "Accuracy")
+
+
+def looks(runs: Iterable[Run]) -> dict[str, Look]:
+    """A color and a mark for each head, in the order of the runs."""
+    names = dict.fromkeys(run.head for run in runs)
+    return {
+        name: Look(name, f"color{i % COLORS}", MARKS[(i + i // COLORS) % len(MARKS)]) for i, name in enumerate(names)
+    }
+
+
+def accuracy_scale(values: Sequence[float]) -> Scale:
+    """Plain where errors are alike; where the most are over four times the fewest, equal steps for equal factors.
+
+    Without it one poor cell would press all good ones together.
+    """
+    low, high = min(values), max(values)
+    least = max(1 - high, 1e-4)
+    if 1 - low <= 4 * least:
+        pad = max(0.06 * (high - low), 0.002)
+        low, high = max(low - pad, 0.0), min(high + pad, 1.0)
+        return Scale(low, high, tuple(svg.ticks(low, high, 4)), float)
+    low, high = 1 - min((1 - low) * 1.1, 1.0), 1 - least / 1.15
+    inside = [tick for tick in LEVELS if low <= tick <= high]
+    if len(inside) > 7:
+        inside = inside[-1::-2][::-1]
+    return Scale(low, high, tuple(inside), lambda value: -math.log10(max(1 - value, 1e-5)))
+
+
+def shares(summaries: list[Summary], look: dict[str, Look]) -> Markup:
+    """One panel a head, and one of the dimensions that the shares keep."""
+    scale = accuracy_scale([one.mean["accuracy"] for one in summaries])
+    lines = {name: _lines(summaries, name) for name in look}
+    fits = list(dict.fromkeys(one.cell.fit for one in summaries))
+    components = sorted({one.cell.components for one in summaries})
+    span = _span([one.cell.share for one in summaries])
+    panels = []
+    for name, own in lines.items():
+        if own:
+            others = [line for other, far in lines.items() if other != name for line in far]
+            drawn = [_line(line, scale, span, look[name], (components.index(line.components), fits)) for line in own]
+            panels.append((look[name], _panel(name, scale, span, [_context(others, scale, span), *drawn], own)))
+    dashes = [(count, _dash(i)) for i, count in enumerate(components)]
+    return render(
+        "sweep_shares.html",
+        panels=panels,
+        dashes=dashes,
+        fits=fits,
+        dimensions=_dimensions(summaries, span),
+        banded=any(math.isfinite(one.half_width["accuracy"]) for one in summaries),
+    )
+
+
+def _lines(summaries: list[Summary], head: str) -> list[Line]:
+    own: dict[tuple[str, int], list[Summary]] = {}
+    for one in summaries:
+        if one.cell.head == head:
+            own.setdefault((one.cell.fit, one.cell.components), []).append(one)
+    return [
+        Line(fit, components, tuple(sorted(points, key=lambda one: one.cell.share)))
+        for (fit, components), points in own.items()
+    ]
+
+
+def _span(values: Sequence[float]) -> tuple[float, float]:
+    """The values' range, never empty."""
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _area(scale: Scale, span: tuple[float, float]) -> svg.Plot:
+    return scale.area(44, 30, PANEL - 18, 216, span)
+
+
+def _panel(name: str, scale: Scale, span: tuple[float, float], drawn: list[Markup], own: list[Line]) -> Markup:
+    area = _area(scale, span)
+    axes = [scale.y_axis(area), area.x_axis(svg.ticks(*span), _share, "Variance kept")]
+    return svg.drawing(_spoken(name, own), PANEL, 256, *axes, *drawn)
+
+
+def _share(value: float) -> str:
+    return f"{value:g}%"
+
+
+def _spoken(name: str, lines: list[Line]) -> str:
+    parts = []
+    for line in lines:
+        best = max(line.points, key=lambda one: one.mean["accuracy"])
+        ends = [
+            f"{percent(one.mean['accuracy'])} at {_share(one.cell.share)}" for one in (line.points[0], line.points[-1])
+        ]
+        parts.append(
+            f"{line.fit}, {line.components} a class: {' to '.join(ends)}, "
+            f"highest {percent(best.mean['accuracy'])} at {_share(best.cell.share)}"
+        )
+    return f"Accuracy of {name} by kept variance. {'; '.join(parts)}."
+
+
+def _context(lines: list[Line], scale: Scale, span: tuple[float, float]) -> Markup:
+    """The lines of all other heads."""
+    area = _area(scale, span)
+    return Markup("").join(svg.path(_places(line.points, area, scale), "others") for line in lines)
+
+
+def _places(points: Sequence[Summary], area: svg.Plot, scale: Scale, times: float = 0.0) -> list[svg.Point]:
+    """Means as pixels, moved by a multiple of their half-widths."""
+    return [(area.x(one.cell.share), area.y(scale.drawn(_moved(one, times)))) for one in points]
+
+
+def _moved(one: Summary, times: float) -> float:
+    """The accuracy, moved by a multiple of its half-width."""
+    return one.mean["accuracy"] + (times * one.half_width["accuracy"] if times else 0.0)
+
+
+def _line(line: Line, scale: Scale, span: tuple[float, float], look: Look, style: tuple[int, list[str]]) -> Markup:
+    """Band, line and marks."""
+    area, (dash, fits) = _area(scale, span), style
+    wide = [one for one in line.points if math.isfinite(one.half_width["accuracy"])]
+    band = [*_places(wide, area, scale, 1.0), *reversed(_places(wide, area, scale, -1.0))]
+    drawn = [svg.path(band, f"band {look.color}")] if len(wide) > 1 else []
+    if len(line.points) > 1:
+        drawn.append(svg.path(_places(line.points, area, scale), f"trace {look.color} dash{dash % DASHES}"))
+    radius = 3.2 if len(line.points) <= 10 else 2.2
+    for one, place in zip(line.points, _places(line.points, area, scale), strict=True):
+        drawn.append(look.draw(place, radius, told(one), fits.index(line.fit) % 2 == 1))
+    return Markup("").join(drawn)
+
+
+def told(one: Summary) -> str:
+    """A cell in one line."""
+    half = one.half_width["accuracy"]
+    margin = f" ± {100 * half:.2f}" if math.isfinite(half) else ""
+    return (
+        f"{one.cell.head}, {one.cell.fit}, {_share(one.cell.share)} of the variance, {one.cell.components} a class: "
+        f"{100 * one.mean['accuracy']:.2f}%{margin}, {one.mean['parameters']:,.0f} parameters"
+    )
+
+
+def _dash(index: int) -> Markup:
+    line = svg.line((0, 5), (34, 5), f"trace plain dash{index % DASHES}")
+    return Markup('<svg class="dash" viewBox="0 0 34 10" aria-hidden="true">{}</svg>').format(line)
+
+
+def _dimensions(summaries: list[Summary], span: tuple[float, float]) -> Markup:
+    """How many axes a share takes, on a logarithmic axis."""
+    found: dict[float, list[float]] = {}
+    for one in summaries:
+        found.setdefault(one.cell.share, []).append(one.mean["dimension"])
+    points = sorted((share, math.log10(max(sum(own) / len(own), 1.0))) for share, own in found.items())
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    area = svg.Plot(44, 30, PANEL - 18, 216, span, (low - 0.05, high + 0.1) if high > low else (low - 0.5, high + 0.5))
+    places = area.points(*zip(*points, strict=True))
+    parts = [
+        area.y_axis(_decades(*area.y_range), lambda place: f"{10**place:,.0f}", "Dimensions"),
+        area.x_axis(svg.ticks(*span), _share, "Variance kept"),
+        svg.path(places, "trace plain dash0"),
+        *[
+            svg.tag("circle", svg.tag("title", _dimension(share, y)), cx=x, cy=place, r=2.6, class_="mark plain")
+            for (share, y), (x, place) in zip(points, places, strict=True)
+        ],
+    ]
+    spoken = "; ".join(_dimension(share, y) for share, y in points)
+    return svg.drawing(f"Dimensions by kept variance: {spoken}.", PANEL, 256, *parts)
+
+
+def _dimension(share: float, place: float) -> str:
+    return f"{_share(share)} takes {10**place:,.0f}"
+
+
+def _decades(low: Number, high: Number) -> list[float]:
+    """Places of 1, 2, 5 and their tens between two powers of ten; only the tens themselves where there are many."""
+    tens = range(math.floor(low), math.ceil(high) + 1)
+    every = [ten + math.log10(part) for ten in tens for part in (1, 2, 5)]
+    inside = [place for place in every if low <= place <= high]
+    return inside if len(inside) <= 6 else [float(ten) for ten in tens if low <= ten <= high]
+
+
+def sizes(summaries: list[Summary], best: list[Summary], look: dict[str, Look]) -> Markup:
+    """Every cell as a mark, the best of each head large and with its interval."""
+    scale = accuracy_scale([one.mean["accuracy"] for one in summaries])
+    places = [_log_size(one) for one in summaries]
+    low, high = min(places), max(places)
+    area = scale.area(44, 36, 384, 292, (low - 0.08, high + 0.08) if high > low else (low - 0.5, high + 0.5))
+    chosen = {one.cell for one in best}
+    small = [_dot(one, area, scale, look, 2.6) for one in summaries if one.cell not in chosen]
+    large = [
+        _interval(one, area, scale, look) + _dot(one, area, scale, look, 5.5) for one in summaries if one.cell in chosen
+    ]
+    axes = [scale.y_axis(area), area.x_axis(_decades(*area.x_range), _tens, "Parameters")]
+    spoken = "; ".join(told(one) for one in best)
+    drawing = svg.drawing(
+        f"Accuracy by parameters, best of each head: {spoken}.", svg.WIDTH, 332, *axes, *small, *large
+    )
+    rows = [(look[one.cell.head], one) for one in best]
+    several = any(math.isfinite(one.half_width["accuracy"]) for one in best)
+    return render("sweep_sizes.html", drawing=drawing, rows=rows, several=several)
+
+
+def _log_size(one: Summary) -> float:
+    return math.log10(max(one.mean["parameters"], 1.0))
+
+
+def _tens(place: float) -> str:
+    """A power of ten as people write it.
+
+    >>> _tens(2.0), _tens(4.0), _tens(6.0)
+    ('100', '10k', '1M')
+    """
+    value = 10**place
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size * (1 - 1e-9):
+            return f"{value / (1e3 if letter == 'k' else size):.3g}{letter}"
+    return f"{value:,.0f}"
+
+
+def _at(one: Summary, area: svg.Plot, scale: Scale, times: float = 0.0) -> svg.Point:
+    return area.x(_log_size(one)), area.y(scale.drawn(_moved(one, times)))
+
+
+def _dot(one: Summary, area: svg.Plot, scale: Scale, look: dict[str, Look], radius: float) -> Markup:
+    large = radius > 4
+    drawn = look[one.cell.head].draw(_at(one, area, scale), radius, told(one))
+    return drawn if large else svg.tag("g", drawn, class_="faint")
+
+
+def _interval(one: Summary, area: svg.Plot, scale: Scale, look: dict[str, Look]) -> Markup:
+    if not math.isfinite(one.half_width["accuracy"]):
+        return Markup("")
+    return svg.line(_at(one, area, scale, -1.0), _at(one, area, scale, 1.0), f"whisker {look[one.cell.head].color}")
