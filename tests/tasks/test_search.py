@@ -1,0 +1,169 @@
+import json
+import math
+import sys
+
+import pytest
+import torch
+
+from mixtura.core.covariance import Prior
+from mixtura.errors import CannotWrite, DataError, MissingExtra, UsageError
+from mixtura.heads.gaussian import GaussianHead
+from mixtura.tasks.search import JOURNAL, SPACE, Options, Range, search
+from mixtura.tasks.train import Rows, Schedule, train
+
+LINE = {"x": Range(-4.0, 4.0)}
+
+
+def parabola(params, report):
+    return (params["x"] - 1.0) ** 2
+
+
+def test_it_comes_near_the_best_setting_in_both_directions():
+    lowest = search(parabola, LINE, Options("nll", 40)).best
+    highest = search(lambda params, report: -parabola(params, report), LINE, Options("accuracy", 40)).best
+    assert abs(lowest.params["x"] - 1) < 0.3
+    assert abs(highest.params["x"] - 1) < 0.3
+
+
+def test_metric_and_direction_stand_beside_each_other():
+    found = search(parabola, LINE, Options("accuracy", 3))
+    assert (found.metric, found.better) == ("accuracy", "higher")
+    assert found.best.value == max(trial.value for trial in found.trials)
+
+
+def test_the_same_seed_tries_the_same_settings():
+    one, other, third = (search(parabola, LINE, Options("nll", 15, seed)).trials for seed in (1, 1, 2))
+    assert one == other
+    assert one[0].params != third[0].params
+
+
+def test_settings_keep_to_their_space():
+    trials = search(lambda params, report: params["rate"], SPACE, Options("nll", 30)).trials
+    for trial in trials:
+        assert set(trial.params) == set(SPACE)
+        assert trial.params["share"] in SPACE["share"]
+        assert type(trial.params["components"]) is int and 1 <= trial.params["components"] <= 8
+        assert 1e-4 <= trial.params["rate"] <= 3e-2
+
+
+def test_a_search_goes_on_where_it_was_left(tmp_path):
+    calls = []
+
+    def judge(params, report):
+        calls.append(params["x"])
+        return parabola(params, report)
+
+    first = search(judge, LINE, Options("nll", 6, folder=tmp_path))
+    again = search(judge, LINE, Options("nll", 15, folder=tmp_path))
+    assert again.trials[:6] == first.trials
+    assert len(again.trials) == len(calls) == len(set(calls)) == 15
+    assert search(judge, LINE, Options("nll", 15, folder=tmp_path)) == again
+    assert len(calls) == 15
+
+
+def test_an_interrupted_trial_is_not_counted(tmp_path):
+    def stop(params, report):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(stop, LINE, Options("nll", 3, folder=tmp_path))
+    done = search(parabola, LINE, Options("nll", 3, folder=tmp_path))
+    assert sum(trial.status == "done" for trial in done.trials) >= 2
+    assert done.best is not None
+
+
+def test_the_journal_is_plain_text(tmp_path):
+    search(parabola, LINE, Options("nll", 2, folder=tmp_path))
+    lines = (tmp_path / JOURNAL).read_text().splitlines()
+    assert all(isinstance(json.loads(line), dict) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "name"),
+    [(LINE, {"metric": "accuracy"}, "metric"), ({"x": (1, 2)}, {}, "space"), (LINE, {"about": "other rows"}, "about")],
+)
+def test_a_folder_holds_one_search_only(tmp_path, space, options, name):
+    search(parabola, LINE, Options("nll", 1, folder=tmp_path))
+    with pytest.raises(UsageError, match=f"holds a search with {name} "):
+        search(parabola, space, Options(**({"metric": "nll", "trials": 2, "folder": tmp_path} | options)))
+
+
+def test_failures_are_kept_with_their_reason_and_the_search_goes_on():
+    def judge(params, report):
+        if params["x"] < 0:
+            raise DataError("Too few rows.")
+        return math.nan if params["x"] < 1 else params["x"]
+
+    found = search(judge, LINE, Options("nll", 20))
+    failed = [trial for trial in found.trials if trial.status == "failed"]
+    assert {trial.note for trial in failed} == {"Too few rows.", "The value was nan."}
+    assert found.best.value >= 1
+    nothing = search(lambda params, report: math.inf, LINE, Options("nll", 2))
+    assert nothing.best is None
+
+
+def test_an_error_that_nobody_expects_ends_the_search():
+    def judge(params, report):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        search(judge, LINE, Options("nll", 2))
+
+
+def test_poor_trials_end_early_when_asked():
+    steps = []
+
+    def judge(params, report):
+        for step in range(10):
+            value = parabola(params, report) + 1 / (step + 1)
+            steps.append(step)
+            if report(step, value):
+                break
+        return value
+
+    pruned = search(judge, LINE, Options("nll", 20, prune=True))
+    count = len(steps)
+    assert {trial.status for trial in pruned.trials} == {"done", "pruned"}
+    assert pruned.best.status == "done"
+    whole = search(judge, LINE, Options("nll", 20))
+    assert {trial.status for trial in whole.trials} == {"done"}
+    assert count < len(steps) - count
+
+
+def test_bad_requests_of_a_search_are_told(tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match="'speed' has no better side"):
+        search(parabola, LINE, Options("speed"))
+    with pytest.raises(UsageError, match="no setting"):
+        search(parabola, {})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotWrite, match="Choose another folder"):
+        search(parabola, LINE, Options("nll", 1, folder=tmp_path / "file" / "inner"))
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'mixtura\[sweep\]'"):
+        search(parabola, LINE)
+
+
+def test_it_finds_that_two_clusters_a_class_want_two_gaussians():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(400) % 2
+    side = (torch.arange(400) // 2 % 2) * 2.0 - 1.0
+    center = torch.stack([torch.where(labels == 0, side * 3, 0.0), torch.where(labels == 1, side * 3, 0.0)], 1)
+    x = center + torch.randn(400, 2, generator=generator)
+    rows = Rows(x[:300], labels[:300], x[300:], labels[300:])
+
+    def judge(params, report):
+        prior = Prior(identity=params["shrinkage"])
+        head = GaussianHead.from_rows(rows.x, rows.labels, 2, components=params["components"], prior=prior)
+        made = train(
+            [head],
+            [rows],
+            lambda head, x, y: torch.nn.functional.nll_loss(head(x), y),
+            Schedule(params["epochs"], rate=params["rate"]),
+        )[0]
+        return made.epochs[made.best].val_nll
+
+    space = {"components": Range(1, 2), "shrinkage": (0.0, 0.1), "rate": Range(1e-3, 1e-2, log=True), "epochs": (0, 2)}
+    found = search(judge, space, Options("nll", 12))
+    assert found.best.params["components"] == 2
+    ones = [trial.value for trial in found.trials if trial.params["components"] == 1]
+    assert ones and found.best.value < 0.5 * min(ones)
