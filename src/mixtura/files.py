@@ -13,6 +13,12 @@ TEMPORARY = ".tmp-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
+def cache_folder(name: str) -> Path:
+    """Where what was fetched or converted once is kept: ``$XDG_CACHE_HOME/mixtura/NAME``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "mixtura" / name
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn an ``OSError`` while writing ``path`` into a sentence.

@@ -1,10 +1,13 @@
-"""Small timm weights on disk, made once."""
+"""Small networks on disk: of timm, SoundNet's shapes, CLAP, and a package of ImageBind's layout."""
+
+import sys
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from mixtura.encoders.torchvision_repair import import_timm
+from mixtura.encoders.protocol import hash_tensors
+from mixtura.encoders.torchvision_repair import import_timm, import_transformers
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,119 @@ def resnet_weights(tmp_path_factory):
         torch.manual_seed(0)
         save_file(import_timm().create_model("test_resnet", pretrained=False).state_dict(), path)
     return path
+
+
+LAYERS = {
+    "conv1": (64, 1, 16),
+    "conv2": (32, 16, 32),
+    "conv3": (16, 32, 64),
+    "conv4": (8, 64, 128),
+    "conv5": (4, 128, 256),
+}
+
+
+@pytest.fixture(scope="session")
+def soundnet_tensors():
+    """Random tensors of SoundNet's shapes, convolutions as (out, in, width)."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {}
+    for name, (width, into, out) in LAYERS.items():
+        tensors[f"{name}.weights"] = torch.randn(out, into, width, generator=generator) / (into * width) ** 0.5
+        for part in ("biases", "mean", "beta"):
+            tensors[f"{name}.{part}"] = torch.randn(out, generator=generator) / 4
+        for part in ("var", "gamma"):
+            tensors[f"{name}.{part}"] = torch.rand(out, generator=generator) + 0.5
+    return tensors
+
+
+@pytest.fixture
+def soundnet_weights(tmp_path, monkeypatch, soundnet_tensors):
+    """A file of them, which the encoder is made to take for the published one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("mixtura.encoders.soundnet_weights.TENSORS", hash_tensors(soundnet_tensors))
+    path = tmp_path / "sound8.safetensors"
+    save_file(soundnet_tensors, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def clap_folders(tmp_path_factory):
+    """Tiny CLAPs without and with fusion, random, saved as the published ones are; clips of one second."""
+    transformers = import_transformers()
+
+    def save(folder, fusion):
+        config = transformers.ClapAudioConfig(
+            window_size=8,
+            num_classes=4,
+            hidden_size=32,
+            projection_dim=16,
+            depths=[1, 1],
+            num_attention_heads=[2, 2],
+            patch_embeds_hidden_size=16,
+            enable_fusion=fusion,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            transformers.ClapAudioModelWithProjection(config).save_pretrained(folder)
+        truncation = "fusion" if fusion else "rand_trunc"
+        transformers.ClapFeatureExtractor(max_length_s=1, truncation=truncation).save_pretrained(folder)
+        return folder
+
+    return {name: save(tmp_path_factory.mktemp(name), name == "fused") for name in ("plain", "fused")}
+
+
+FAKE_DATA = """
+import torch
+
+
+def waveform2melspec(waveform, sample_rate, num_mel_bins, target_length):
+    assert sample_rate == 16000 and waveform.shape == (1, 32000)
+    waveform -= waveform.mean()  # in place, as the published function does
+    energy = torch.nn.functional.interpolate(30 * waveform.abs()[None], size=target_length)
+    return energy.expand(1, num_mel_bins, target_length) * torch.linspace(0, 1, num_mel_bins)[None, :, None]
+"""
+FAKE_MODEL = """
+import torch
+from types import SimpleNamespace
+
+ModalityType = SimpleNamespace(AUDIO="audio")
+
+
+class ImageBindModel(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.trunk = torch.nn.Linear(128, 24)
+
+    def forward(self, inputs):
+        return {"audio": torch.tanh(self.trunk(inputs["audio"].mean(3)[:, 0])) * 3}
+
+
+def imagebind_huge(pretrained=False):
+    if pretrained:
+        raise FileNotFoundError(".checkpoints/imagebind_huge.pth")
+    return ImageBindModel()
+"""
+
+
+@pytest.fixture
+def imagebind_weights(tmp_path, monkeypatch):
+    """A package of ImageBind's layout on the path, and a weight file that fits it."""
+    package = tmp_path / "site" / "imagebind"
+    (package / "models").mkdir(parents=True)
+    for name, text in {
+        "__init__": "",
+        "data": FAKE_DATA,
+        "models/__init__": "",
+        "models/imagebind_model": FAKE_MODEL,
+    }.items():
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(package.parent)
+    for name in ("imagebind", "imagebind.data", "imagebind.models", "imagebind.models.imagebind_model"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    generator = torch.Generator().manual_seed(0)
+    weights = tmp_path / "imagebind_huge.pth"
+    shapes = {"trunk.weight": (24, 128), "trunk.bias": (24,)}
+    torch.save({name: torch.randn(shape, generator=generator) / 8 for name, shape in shapes.items()}, weights)
+    yield weights
+    for name in [name for name in sys.modules if name.partition(".")[0] == "imagebind"]:
+        del sys.modules[name]

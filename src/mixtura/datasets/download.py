@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from mixtura import files
-from mixtura.datasets.idx import SOURCES, IdxFile, cache_folder
+from mixtura.datasets.idx import SOURCES, IdxFile
 from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
 from mixtura.names import nearest
 
@@ -42,7 +42,7 @@ def download(
     """
     if name not in SOURCES:
         raise UsageError(f"Cannot download {name!r}. {nearest(name, SOURCES)}")
-    source, target = SOURCES[name], folder or cache_folder(name)
+    source, target = SOURCES[name], folder or files.cache_folder(name)
     base = url or source.url
     if urlsplit(base).scheme not in ("https", "file"):
         raise UsageError(f"{base}: only https: and file: addresses are fetched.")

@@ -5,7 +5,6 @@ Each file's content is pinned by SHA-256, so it does not matter which copy is fo
 
 import gzip
 import hashlib
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxtyping import UInt8
 from mixtura.datasets.items import Dataset, Item
 from mixtura.datasets.paths import readable
 from mixtura.errors import DataError, NoInput
+from mixtura.files import cache_folder
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,6 @@ def load_mnist(root: Path | None = None) -> Dataset:
         NoInput: the files are not there. DataError: a file is not the published one.
     """
     return _load(MNIST, root)
-
-
-def cache_folder(name: str) -> Path:
-    """Where downloads of a data set are kept: ``$XDG_CACHE_HOME/mixtura/NAME``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "mixtura" / name
 
 
 def _load(source: Source, root: Path | None) -> Dataset:

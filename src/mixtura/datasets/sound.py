@@ -85,7 +85,7 @@ def decode(payload: Payload, rate: int, *, name: str | None = None) -> Waveform:
     return resample(_checked(wave, shown), own_rate, rate)
 
 
-def resample(wave: Waveform, rate: int, wanted: int) -> Waveform:
+def resample(wave: Waveform, rate: int, wanted: int) -> Float32[np.ndarray, " S"]:
     """The waveform at another rate, both in samples a second (polyphase filter, Kaiser window of 5.0)."""
     if rate == wanted:
         return wave

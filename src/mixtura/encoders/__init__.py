@@ -1,6 +1,7 @@
-"""Encoders: photos in, vectors out.  Each entry is built as ``Class(size=..., weights=..., device=...)``.
+"""Encoders: photos or sounds in, vectors out.  Each entry is built as ``Class(size=..., weights=..., device=...)``.
 
-``timm`` needs the name of a network too: see :func:`mixtura.encoders.protocol.split_name`.
+Those of sounds take ``clips`` and ``normalize`` too (:mod:`mixtura.encoders.sounds`). ``timm`` and ``clap`` need the
+name of a network: see :func:`mixtura.encoders.protocol.split_name`.
 """
 
 ENCODERS = {
@@ -8,4 +9,8 @@ ENCODERS = {
     "timm": "mixtura.encoders.timm:Timm",
     "pixels": "mixtura.encoders.pixels:Pixels",
     "tiny": "mixtura.encoders.tiny:Tiny",
+    "soundnet": "mixtura.encoders.soundnet:SoundNet",
+    "logmel": "mixtura.encoders.logmel:LogMel",
+    "clap": "mixtura.encoders.clap:Clap",
+    "imagebind": "mixtura.encoders.imagebind:ImageBind",
 }

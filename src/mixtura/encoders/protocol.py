@@ -84,6 +84,16 @@ WITH_WEIGHTS = frozenset({"timm"})
 """Those of them that may name a weight file behind an @."""
 
 
+NAMED = {
+    "timm": "timm:NAME or timm:NAME@weights.safetensors",
+    "clap": "clap:NAME of the hub, or clap:FOLDER",
+}
+"""The encoders whose name goes on, and how it is written."""
+
+WITH_WEIGHTS = frozenset({"timm"})
+"""Those of them that may name a weight file behind an @."""
+
+
 def split_name(name: str) -> tuple[str, dict[str, Any]]:
     """The key into ``ENCODERS`` and the further constructor arguments that an encoder's full name stands for.
 

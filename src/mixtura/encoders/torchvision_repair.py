@@ -2,8 +2,8 @@
 
 The wheels of torchvision on PyPI link to CUDA. Beside a torch without CUDA their compiled part does not load, and then
 the import fails with ``operator torchvision::nms does not exist``: https://github.com/pytorch/vision/issues/9085.
-timm imports torchvision, so it fails too. Only detection needs the two missing operators; declaring their schemas is
-enough for everything else. Nothing happens where torchvision imports by itself.
+timm and transformers import torchvision, so they fail too. Only detection needs the two missing operators; declaring
+their schemas is enough for everything else. Nothing happens where torchvision imports by itself.
 """
 
 import importlib
@@ -12,6 +12,8 @@ import warnings
 from types import ModuleType
 
 import torch
+
+from mixtura.errors import MissingExtra
 
 _declared: list[torch.library.Library] = []
 
@@ -34,6 +36,21 @@ def import_timm() -> ModuleType:
     """The timm module, with the torchvision it needs."""
     import_torchvision()
     return importlib.import_module("timm")
+
+
+def import_transformers() -> ModuleType:
+    """The transformers module, with the torchvision it needs.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    import_torchvision()
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise MissingExtra(
+            f"Networks of Hugging Face need transformers ({error}). Run: pip install 'mixtura[hf]'"
+        ) from error
 
 
 def _forget(package: str) -> None:

@@ -1,5 +1,6 @@
 """From the names in a recipe to objects: data, encoders, projections."""
 
+import inspect
 import os
 import re
 from collections.abc import Mapping
@@ -9,15 +10,19 @@ from typing import Any
 from mixtura.datasets import DATASETS
 from mixtura.datasets.items import Dataset
 from mixtura.encoders import ENCODERS
-from mixtura.encoders.protocol import Encoder, split_name
+from mixtura.encoders.protocol import Encoder as PhotoEncoder
+from mixtura.encoders.protocol import split_name
+from mixtura.encoders.sounds import Clips, SoundEncoder
 from mixtura.errors import NoInput, UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.features.projection import Projection
 from mixtura.names import find, nearest
-from mixtura.recipe import DataSection, EncoderSection, Recipe, StepSection
+from mixtura.recipe import ClipsSection, DataSection, EncoderSection, Recipe, StepSection
 
 IMPORTED = "imported:"
 """What the name of an encoder begins with whose features came from elsewhere."""
+
+Encoder = PhotoEncoder | SoundEncoder
 
 FEATURES = "features"
 """The kind of data that has been through an encoder already, and the folder of features inside a model."""
@@ -35,7 +40,7 @@ def dataset_of(section: DataSection) -> Dataset:
     if not dataset.items:
         listed = "; ".join(problem.message for problem in dataset.problems[:3])
         raise NoInput(
-            f"There is no photo in {section.root or section.kind}. Give a folder with one folder of photos a class."
+            f"There is nothing in {section.root or section.kind}. Give a folder with one folder of photos a class."
             + (f" Left out: {listed}" if listed else "")
         )
     return dataset
@@ -71,18 +76,55 @@ def encoder_of(section: EncoderSection) -> Encoder:
     given: dict[str, Any] = {"size": section.size, "weights": section.weights, "device": device_of(section.device)}
     if section.weights is not None and "weights" in further:
         raise UsageError(f"Encoder {section.name!r} names its weights; leave out --weights {section.weights}.")
-    return find(ENCODERS, name)(**(given | further))
+    make = find(ENCODERS, name)
+    sounds = _sound_options(section)
+    strange = sorted(set(sounds) - set(inspect.signature(make).parameters))
+    if strange:
+        raise UsageError(f"Encoder {section.name!r} has no option {strange[0]!r}. Leave out encoder.{strange[0]}.")
+    return make(**(given | sounds | further))
+
+
+def _sound_options(section: EncoderSection) -> dict[str, Any]:
+    """What was said of clips and of length; encoders of photos take neither."""
+    options: dict[str, Any] = {} if section.normalize is None else {"normalize": section.normalize}
+    if section.clips is not None:
+        options["clips"] = Clips(section.clips.how, section.clips.seconds, section.clips.hop)
+    return options
+
+
+def check_modality(dataset: Dataset, encoder: Encoder) -> None:
+    """See that the encoder takes what the data set holds, before anything is decoded.
+
+    Raises:
+        UsageError: it does not.
+    """
+    hears = isinstance(encoder, SoundEncoder)
+    if dataset.modality == "audio" and not hears:
+        raise UsageError(
+            f"{dataset.name} holds sounds, and the encoder {encoder.name!r} takes photos. "
+            "Give one for sounds, as in --encoder logmel, or soundnet, or clap:NAME."
+        )
+    if dataset.modality != "audio" and hears:
+        raise UsageError(
+            f"{dataset.name} holds photos, and the encoder {encoder.name!r} takes sounds. "
+            "Give one for photos, as in --encoder lite0; for a folder of sounds set data.kind=audio."
+        )
 
 
 def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSection:
     """The section of the encoder that has made some features, so that it can be built again for new photos.
 
-    A size or weight file that was ``given`` stands; else the size is read from the identity.
+    What was ``given`` stands; else the size, the clips and the normalization are read from the identity.
     """
     name = identity.get("name", given.name)
     side = re.fullmatch(r"(\d+)(?: x \1)? px", identity.get("size", ""))
     size = int(side[1]) if side and given.size is None else given.size
-    return given.model_copy(update={"name": name, "size": size})
+    clips = Clips.from_identity(identity)
+    section = given.clips or (clips and ClipsSection.model_validate(vars(clips)))
+    normalize = given.normalize
+    if normalize is None and "normalization" in identity:
+        normalize = identity["normalization"] == "unit length"
+    return given.model_copy(update={"name": name, "size": size, "clips": section, "normalize": normalize})
 
 
 def device_of(name: str) -> str:

@@ -1,9 +1,8 @@
-"""Photos in, a feature store out."""
+"""Photos or sounds in, a feature store out."""
 
 from collections.abc import Callable
 
 from mixtura.datasets.items import Dataset
-from mixtura.encoders.protocol import Encoder
 from mixtura.features.extract import ExtractReport, Progress, extract
 from mixtura.features.store import FeatureStore
 from mixtura.recipe import Recipe
@@ -27,8 +26,13 @@ def run(recipe: Recipe, progress: Watch = None) -> ExtractReport:
     return fill(recipe, build.dataset_of(recipe.data), build.encoder_of(recipe.encoder), progress)
 
 
-def fill(recipe: Recipe, dataset: Dataset, encoder: Encoder, progress: Watch = None) -> ExtractReport:
-    """The same for data and an encoder that are at hand."""
+def fill(recipe: Recipe, dataset: Dataset, encoder: build.Encoder, progress: Watch = None) -> ExtractReport:
+    """The same for data and an encoder that are at hand.
+
+    Raises:
+        UsageError: the encoder takes photos and the data are sounds, or the other way round.
+    """
+    build.check_modality(dataset, encoder)
     store = FeatureStore.open_or_create(
         build.store_path(recipe), encoder.identity, encoder.dimension, recipe.extract.dtype, encoder.versions
     )

@@ -1,4 +1,4 @@
-"""A model and photos in, one decision a photo out."""
+"""A model and photos or sounds in, one decision each out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mixtura.datasets import sound
 from mixtura.datasets.decode import decode
 from mixtura.datasets.items import Problem
-from mixtura.errors import BadImage, FingerprintMismatch, MixturaError
+from mixtura.encoders.sounds import SoundEncoder
+from mixtura.errors import BadItem, FingerprintMismatch, MixturaError
+from mixtura.features.inputs import encoded, stacked
 from mixtura.features.records import Features
 from mixtura.identity import differences
 from mixtura.tasks import build, bundle, gather
@@ -20,7 +23,7 @@ BATCH = 32
 
 
 def run(model_path: Path, paths: Sequence[Path], neighbours: int = 3) -> list[Decision | Problem]:
-    """Decide on photos, in their order; a photo that cannot be read gives a problem in its place.
+    """Decide on photos or sounds, in their order; one that cannot be read gives a problem in its place.
 
     Raises:
         NoInput: there is no model.
@@ -68,12 +71,23 @@ def _batch(
     prepared: dict[int, torch.Tensor] = {}
     for place, path in enumerate(paths):
         try:
-            prepared[place] = encoder.prepare(decode(path, draft=encoder.draft))
-        except BadImage as error:
+            prepared[place] = prepare(encoder, path)
+        except BadItem as error:
             answers[place] = Problem(str(path), error.reason, str(error))
     if prepared:
-        embedding = np.ascontiguousarray(encoder.encode(torch.stack(list(prepared.values()))).numpy())
+        embedding = np.ascontiguousarray(encoded(encoder, stacked(list(prepared.values()))))
         names = [str(paths[place]) for place in prepared]
         decided = decide(model, names, embedding, known, neighbours)
         answers |= dict(zip(prepared, decided, strict=True))
     return [answers[place] for place in range(len(paths))]
+
+
+def prepare(encoder: build.Encoder, path: Path) -> torch.Tensor:
+    """A file as the encoder takes it.
+
+    Raises:
+        BadItem: it is not the photo or sound that the encoder takes.
+    """
+    if isinstance(encoder, SoundEncoder):
+        return encoder.prepare(sound.decode(path, encoder.sample_rate))
+    return encoder.prepare(decode(path, draft=encoder.draft))

@@ -1,0 +1,101 @@
+"""The audio branch of ImageBind, from an installation of the user's own.
+
+ImageBind is no dependency of mixtura: its code and weights are under CC-BY-NC-SA 4.0 and may not be used
+commercially. This adapter calls the functions of the installed package ``imagebind`` and holds none of its code.
+
+Source: Girdhar et al., ImageBind: One Embedding Space To Bind Them All (CVPR 2023).
+"""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixtura.encoders.protocol import hash_tensors
+from mixtura.encoders.sounds import Clips, SoundNetwork, Waveform, at_least, refuse_size
+from mixtura.encoders.timm import read_tensors
+from mixtura.errors import DataError, MissingExtra, NoInput
+
+_BANDS, _FRAMES = 128, 204  # of the published front end
+_MEAN, _STD = -4.268, 9.138  # of its log-mel values
+
+
+class ImageBind(SoundNetwork):
+    """ImageBind's audio embedding: 16 kHz, clips of 2 s, 1,024 numbers.
+
+    Args:
+        size: must be ``None``.
+        weights: ``imagebind_huge.pth``, or the same as safetensors; fetched or found by the package itself if ``None``.
+        device: where the network runs.
+        clips: mean over clips of 2 s, one after another, unless given; ``none`` hears the first.
+        normalize: whether each clip's vector is scaled to unit length; yes unless given.
+
+    Raises:
+        MissingExtra: the package is not installed.
+        UsageError: a size is given, or the clips do not fit.
+        NoInput: the weights are missing.
+        DataError: the weights do not fit.
+    """
+
+    name = "imagebind"
+    sample_rate = 16_000
+    default = Clips("mean", seconds=2.0)
+    fixed = True
+    unit = True
+
+    def __init__(
+        self,
+        size: int | None = None,
+        weights: Path | None = None,
+        device: str | torch.device = "cpu",
+        clips: Clips | None = None,
+        normalize: bool | None = None,
+    ) -> None:
+        refuse_size(self.name, size)
+        self._data, models = _import("imagebind.data"), _import("imagebind.models.imagebind_model")
+        self._kind = models.ModalityType.AUDIO
+        network = _network(models, weights)
+        described = f"silence up to 2 s; imagebind.data.waveform2melspec, {_BANDS} x {_FRAMES}; (x - {_MEAN}) / {_STD}"
+        self.settle(hash_tensors(network.state_dict()), described, clips, normalize, device)
+        self._network = network.to(self.device)
+        self.dimension = int(self.network(torch.zeros(1, 1, _BANDS, _FRAMES, device=self.device)).shape[1])
+
+    def front(self, clip: Waveform) -> Float[Tensor, "1 bands frames"]:
+        """The log-mel spectrum of a clip, as the package makes it, scaled."""
+        wave = torch.from_numpy(at_least(clip, round((self.default.seconds or 0) * self.sample_rate)))
+        made = self._data.waveform2melspec(wave[None].clone(), self.sample_rate, _BANDS, _FRAMES)
+        return (made - _MEAN) / _STD
+
+    @torch.inference_mode()
+    def network(self, clips: Float[Tensor, "N 1 bands frames"]) -> Float[Tensor, "N D"]:
+        """The audio embeddings."""
+        return self._network({self._kind: clips})[self._kind]
+
+
+def _import(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtra(
+            f"ImageBind is not installed ({error}). It is no dependency of mixtura, because its licence, "
+            "CC-BY-NC-SA 4.0, forbids commercial use: install it yourself, or compute the features elsewhere and run: "
+            "mixtura data import"
+        ) from error
+
+
+def _network(models: Any, weights: Path | None) -> Any:
+    """The network in eval mode."""
+    try:
+        network = models.imagebind_huge(pretrained=weights is None)
+    except OSError as error:
+        raise NoInput(f"ImageBind's own weights cannot be had ({error}). Give them with --weights.") from error
+    if weights is not None:
+        try:
+            network.load_state_dict(read_tensors(weights))
+        except RuntimeError as error:
+            first = str(error).splitlines()[0]
+            raise DataError(f"{weights} does not fit ImageBind ({first}). Give imagebind_huge.pth.") from error
+    return network.eval().requires_grad_(False)
