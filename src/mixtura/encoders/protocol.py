@@ -76,16 +76,7 @@ class Normalized(nn.Module):
 
 NAMED = {
     "timm": "timm:NAME or timm:NAME@weights.safetensors",
-    "clap": "clap:NAME of the hub, or clap:FOLDER",
-}
-"""The encoders whose name goes on, and how it is written."""
-
-WITH_WEIGHTS = frozenset({"timm"})
-"""Those of them that may name a weight file behind an @."""
-
-
-NAMED = {
-    "timm": "timm:NAME or timm:NAME@weights.safetensors",
+    "hf": "hf:NAME of the hub, or hf:./FOLDER",
     "clap": "clap:NAME of the hub, or clap:FOLDER",
 }
 """The encoders whose name goes on, and how it is written."""
@@ -101,6 +92,8 @@ def split_name(name: str) -> tuple[str, dict[str, Any]]:
     ('lite0', {})
     >>> split_name("timm:resnet18")
     ('timm', {'model': 'resnet18'})
+    >>> split_name("hf:./siglip")
+    ('hf', {'model': './siglip'})
     >>> split_name("clap:models/clap")
     ('clap', {'model': 'models/clap'})
     >>> split_name("timm:resnet18@r.safetensors")[1]["weights"].name
