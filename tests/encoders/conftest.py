@@ -79,6 +79,46 @@ def clap_folders(tmp_path_factory):
     return {name: save(tmp_path_factory.mktemp(name), name == "fused") for name in ("plain", "fused")}
 
 
+VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+WORDS = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 50}
+ENDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+
+
+@pytest.fixture(scope="session")
+def hf_towers(tmp_path_factory):
+    """Tiny image networks of transformers, random, saved as the published ones are; 20 to 50 thousand numbers each."""
+    t = import_transformers()
+    wide = VIT | {"intermediate_size": 64}
+    square, crop = {"height": 32, "width": 32}, {"crop_size": {"height": 32, "width": 32}}
+    projected = {"projection_dim": 16}
+    both = t.CLIPConfig(vision_config=wide | projected, text_config=WORDS | ENDS | projected, **projected)
+    pair = t.SiglipConfig(vision_config=wide, text_config=WORDS | ENDS)
+    made = {
+        "clip_tower": (t.CLIPVisionModelWithProjection, t.CLIPVisionConfig(**wide, **projected), t.CLIPImageProcessor),
+        "clip": (t.CLIPModel, both, t.CLIPImageProcessor),
+        "siglip": (t.SiglipModel, pair, t.SiglipImageProcessor),
+        "siglip_tower": (t.SiglipVisionModel, t.SiglipVisionConfig(**wide), t.SiglipImageProcessor),
+        "dinov2": (t.Dinov2Model, t.Dinov2Config(**VIT), t.BitImageProcessor),
+        "dinov3": (t.DINOv3ViTModel, t.DINOv3ViTConfig(**wide, num_register_tokens=2), t.DINOv3ViTImageProcessor),
+        "vit": (t.ViTModel, t.ViTConfig(**wide), t.ViTImageProcessor),
+    }
+    folder = tmp_path_factory.mktemp("towers")
+    for name, (network, config, processor) in made.items():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network(config).save_pretrained(folder / name)
+        cut = processor in (t.CLIPImageProcessor, t.BitImageProcessor)
+        sizes = {"size": {"shortest_edge": 36}} | crop if cut else {"size": square}
+        processor(**sizes).save_pretrained(folder / name)
+    return {name: folder / name for name in made}
+
+
+@pytest.fixture(scope="session")
+def vit_folder(hf_towers):
+    """One of them."""
+    return hf_towers["vit"]
+
+
 FAKE_DATA = """
 import torch
 

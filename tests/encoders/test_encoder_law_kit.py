@@ -12,7 +12,7 @@ from mixtura.identity import fingerprint
 from mixtura.names import find
 
 SOUNDS = {"soundnet", "logmel", "clap", "imagebind"}  # see test_sound_encoders.py
-NAMES = ["lite0", "pixels", "tiny", "timm:test_resnet@{weights}"]
+NAMES = ["lite0", "pixels", "tiny", "timm:test_resnet@{weights}", "hf:{vit}"]
 
 
 def photo(width, height, seed=0):
@@ -24,8 +24,8 @@ def test_the_list_covers_the_table():
 
 
 @pytest.fixture(params=NAMES)
-def make(request, resnet_weights):
-    key, options = split_name(request.param.format(weights=resnet_weights))
+def make(request, resnet_weights, vit_folder):
+    key, options = split_name(request.param.format(weights=resnet_weights, vit=vit_folder))
     return lambda **more: find(ENCODERS, key)(**options, **more)
 
 

@@ -75,7 +75,7 @@ Encoder = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="lite0, timm:NAME, timm:NAME@weights.safetensors, pixels. Default: lite0.",
+        help="lite0, timm:NAME, timm:NAME@weights.safetensors, hf:NAME, hf:./folder, pixels. Default: lite0.",
         rich_help_panel=ENCODER,
     ),
 ]

@@ -1,12 +1,13 @@
 """Encoders: photos or sounds in, vectors out.  Each entry is built as ``Class(size=..., weights=..., device=...)``.
 
-Those of sounds take ``clips`` and ``normalize`` too (:mod:`mixtura.encoders.sounds`). ``timm`` and ``clap`` need the
-name of a network: see :func:`mixtura.encoders.protocol.split_name`.
+Those of sounds take ``clips`` and ``normalize`` too (:mod:`mixtura.encoders.sounds`). ``timm``, ``hf`` and ``clap``
+need the name of a network: see :func:`mixtura.encoders.protocol.split_name`.
 """
 
 ENCODERS = {
     "lite0": "mixtura.encoders.lite0:Lite0",
     "timm": "mixtura.encoders.timm:Timm",
+    "hf": "mixtura.encoders.hf:HuggingFace",
     "pixels": "mixtura.encoders.pixels:Pixels",
     "tiny": "mixtura.encoders.tiny:Tiny",
     "soundnet": "mixtura.encoders.soundnet:SoundNet",

@@ -1,0 +1,229 @@
+"""Image towers of Hugging Face as encoders: CLIP, SigLIP, DINOv2, DINOv3 and ViT, from the hub or a local folder.
+
+Sources: Radford et al., CLIP (ICML 2021); Zhai et al., SigLIP (ICCV 2023); Tschannen et al., SigLIP 2 (2025); Oquab et
+al., DINOv2 (TMLR 2024); Siméoni et al., DINOv3 (2025); Dosovitskiy et al., ViT (ICLR 2021).
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Num
+from PIL import Image
+from torch import Tensor
+
+from mixtura.encoders.protocol import checked_device, checked_size, hash_tensors, library_versions, refuse_weights
+from mixtura.encoders.torchvision_repair import import_transformers
+from mixtura.errors import DataError, NoInput, UsageError
+from mixtura.identity import fingerprint
+
+
+@dataclass(frozen=True)
+class Tower:
+    """How one architecture is built and which of its outputs is the vector of a photo.
+
+    ``output`` names a field, or the class token of the last layer where it is ``None``; ``interpolate`` says that other
+    sizes than the network's own must be asked for; ``options`` are those of ``from_pretrained``.
+    """
+
+    network: str
+    output: str | None
+    about: str
+    interpolate: bool = True
+    options: tuple[str, ...] = ()
+
+
+_CLIP = Tower("CLIPVisionModelWithProjection", "image_embeds", "projected class token")
+_SIGLIP = Tower("SiglipVisionModel", "pooler_output", "attention pooling")
+TOWERS = {
+    "clip": _CLIP,
+    "clip_vision_model": _CLIP,
+    "siglip": _SIGLIP,
+    "siglip_vision_model": _SIGLIP,
+    "dinov2": Tower("Dinov2Model", "pooler_output", "normalized class token", interpolate=False),
+    "dinov2_with_registers": Tower(
+        "Dinov2WithRegistersModel", "pooler_output", "normalized class token", interpolate=False
+    ),
+    "dinov3_vit": Tower("DINOv3ViTModel", "pooler_output", "normalized class token", interpolate=False),
+    "vit": Tower("ViTModel", None, "normalized class token", options=("add_pooling_layer",)),
+}
+"""What ``model_type`` in a network's config.json stands for."""
+
+_KEYS = (
+    "do_resize",
+    "size",
+    "resample",
+    "do_center_crop",
+    "crop_size",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
+    "image_mean",
+    "image_std",
+)
+
+
+class HuggingFace:
+    """A network of transformers with its own image processor; the vector is not scaled to unit length.
+
+    For CLIP it is the projected embedding, which is what CLIP compares with texts; for SigLIP the attention-pooled
+    one; for DINO and ViT the class token after the last normalization. Networks that take photos of any shape (NaFlex)
+    are not read.
+
+    Args:
+        model: a name of the hub, or a folder that ``save_pretrained`` has written, with its image processor.
+        size: side in pixels; the network's own unless given. Position embeddings are interpolated to another one.
+        weights: must be ``None``; the name says them.
+        device: where the network runs.
+
+    Raises:
+        MissingExtra: transformers is not installed.
+        NoInput: there is no such network, neither in a folder nor on the hub (HF_HUB_OFFLINE=1 keeps to its cache).
+        UsageError: an architecture that is not in :data:`TOWERS`, or a size that the network cannot take.
+        DataError: the weights do not fit the network.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        size: int | None = None,
+        weights: Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.name = f"hf:{model}"
+        refuse_weights(self.name, weights)
+        self.device = checked_device(device)
+        side = None if size is None else checked_size(size, default=size)
+        with _quiet(import_transformers()) as transformers:
+            tower, network, self._processor = _open(transformers, model)
+        own = _resize(self._processor, side) if side is not None else False
+        self._output = tower.output
+        self._options = {"interpolate_pos_encoding": True} if tower.interpolate and own else {}
+        height, width = _input_size(self._processor)
+        self.draft = 2 * max(_shortest(self._processor), height, width)
+        made = {key: _plain(getattr(self._processor, key, None)) for key in _KEYS}
+        self.identity = {
+            "name": self.name,
+            "size": f"{height} x {width} px",
+            "weights": hash_tensors(network.state_dict()),
+            "preprocessing": f"{self._processor.backend} {json.dumps(made)}; JPEG draft {self.draft} px; "
+            f"vector: {tower.about} of {tower.network}",
+            "dtype": "float32",
+        }
+        self.fingerprint = fingerprint(self.identity)
+        self.versions = library_versions("transformers")
+        self._network = network.to(self.device)
+        self.dimension = self._measure(height, width)
+
+    def prepare(self, image: Image.Image) -> Float[Tensor, "3 H W"]:
+        """The photo as the network's own processor makes it ready."""
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        return torch.as_tensor(self._processor(images=rgb, return_tensors="pt")["pixel_values"][0]).float()
+
+    @torch.inference_mode()
+    def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+        """The vectors of a batch of prepared photos, float32, on the CPU."""
+        made = self._network(pixel_values=batch.to(self.device).float(), **self._options)
+        vectors = made.last_hidden_state[:, 0] if self._output is None else made[self._output]
+        return vectors.float().cpu()
+
+    def _measure(self, height: int, width: int) -> int:
+        """The length of a vector, from one run on an empty photo."""
+        try:
+            return self.encode(torch.zeros(1, 3, height, width)).shape[1]
+        except (RuntimeError, ValueError, IndexError) as error:
+            said = str(error).splitlines()[0]
+            raise UsageError(f"{self.name} cannot take {height} x {width} px: {said}. Leave the size out.") from error
+
+
+def _open(transformers: Any, model: str) -> tuple[Tower, Any, Any]:
+    """The architecture, the network in eval mode and the image processor."""
+    local = model.startswith((".", "/", "~")) or Path(model).is_dir()
+    place = str(Path(model).expanduser()) if local else model
+    if local and not (Path(place) / "config.json").is_file():
+        raise NoInput(f"{model} is no folder with a network: config.json is missing. Check the path.")
+    try:
+        kind = transformers.AutoConfig.from_pretrained(place, local_files_only=local).model_type
+        if kind not in TOWERS:
+            raise UsageError(f"{model} is a network of kind {kind!r}. Known: {', '.join(TOWERS)}.")
+        tower = TOWERS[kind]
+        processor = transformers.AutoImageProcessor.from_pretrained(place, backend="pil", local_files_only=local)
+        network, told = getattr(transformers, tower.network).from_pretrained(
+            place,
+            dtype=torch.float32,
+            output_loading_info=True,
+            local_files_only=local,
+            **dict.fromkeys(tower.options, False),
+        )
+    except UsageError:
+        raise
+    except Exception as error:  # the hub, its client and damaged files raise anything
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise NoInput(
+            f"The network {model!r} cannot be had: {said} Give a folder with config.json, model.safetensors and "
+            "preprocessor_config.json, as hf:./folder, or check the name and the network."
+        ) from error
+    missing = sorted(told["missing_keys"])
+    if missing:
+        raise DataError(
+            f"The weights of {model} lack {len(missing)} tensors, the first {missing[0]!r}. Get the whole network."
+        )
+    return tower, network.eval().requires_grad_(False), processor
+
+
+def _resize(processor: Any, side: int) -> bool:
+    """Set the processor to another side, the margin around the crop kept in proportion; whether it was another."""
+    height, width = _input_size(processor)
+    if height == width == side:
+        return False
+    scaled = round(_shortest(processor) * side / min(height, width))
+    squash = "height" in _plain(processor.size)
+    larger = {"height": scaled, "width": scaled} if squash else {"shortest_edge": scaled}
+    processor.size = type(processor.size)(**larger)
+    if getattr(processor, "do_center_crop", None):
+        processor.crop_size = type(processor.crop_size)(height=side, width=side)
+    return True
+
+
+def _input_size(processor: Any) -> tuple[int, int]:
+    """Height and width of what the processor makes, in pixels.
+
+    Raises:
+        UsageError: they depend on the photo.
+    """
+    size = _plain(processor.crop_size if getattr(processor, "do_center_crop", None) else processor.size)
+    if not {"height", "width"} <= set(size):
+        raise UsageError(f"The image processor gives photos of many shapes ({size}). Choose a network of one size.")
+    return size["height"], size["width"]
+
+
+def _shortest(processor: Any) -> int:
+    """The side in pixels to which the processor resizes."""
+    size = _plain(processor.size)
+    return int(size.get("shortest_edge") or min(size["height"], size["width"]))
+
+
+def _plain(value: Any) -> Any:
+    """A setting of a processor as JSON can hold it; of a size, what is set."""
+    if value is None or isinstance(value, bool | int | float | str | list | tuple):
+        return value
+    return {key: number for key, number in dict(value).items() if number is not None}
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[Any]:
+    """Keep transformers from drawing bars and from telling which other towers a file holds."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield transformers
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
