@@ -169,7 +169,7 @@ def test_predict_searches_folders_and_reads_names(mixtura, task, decision, tmp_p
     empty.mkdir()
     answer = mixtura("predict", "shop", empty)
     assert answer.code == 66
-    assert "There is no photo in" in answer.err
+    assert "There is no photo or sound in" in answer.err
 
 
 def test_hostile_names_cannot_steer_the_terminal(mixtura, task, decision):

@@ -1,4 +1,4 @@
-"""``mixtura extract``: photos in, a feature store out."""
+"""``mixtura extract``: photos or sounds in, a feature store out."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ def extract(
     workers: options.Workers = None,
     label: options.Label = None,
 ) -> None:
-    """Turn photos into features once, to fit on them many times.
+    """Turn photos or sounds into features once, to fit on them many times.
 
     The store is a folder of Parquet files that other programs read too. It remembers the encoder, so that features of
     two encoders never mix. Run it again with more photos: only new and changed ones are computed, and an interrupted
@@ -37,6 +37,7 @@ def extract(
       mixtura extract photos/ -o features/
       mixtura extract photos/ -o vit/ --encoder timm:NAME@vit.safetensors
       mixtura extract fashion-mnist -o fashion/ --size 96 --batch-size 64
+      mixtura extract sounds/ -o heard/ --encoder logmel
       mixtura fit features/ -o shop                  then fit on them
     """
     resolved = options.recipe_of(

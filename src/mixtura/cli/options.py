@@ -1,6 +1,8 @@
 """The options that ``extract`` and ``fit`` share, and how they become a recipe."""
 
+import os
 from collections.abc import Collection
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +15,16 @@ if TYPE_CHECKING:
     from mixtura.recipe import Recipe
 
 DATA_HELP = (
-    "A folder with one sub-folder of photos per class; or a list (.csv with file_name,label), a pack (.npz), "
-    "a feature store, or the name of a public set (mixtura data list). May come from the recipe instead."
+    "A folder with one sub-folder of photos, or of sounds, per class; or a list (.csv with file_name,label), "
+    "a pack (.npz), a feature store, or the name of a public set (mixtura data list). May come from the recipe instead."
 )
+PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"})
+SOUNDS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+"""Endings by which files in a folder are taken for photos and for sounds; a file that is named is always tried."""
+
+LOOKED_AT = 1000
+"""Files of a folder at which is looked, to see what it holds."""
+
 STORE_HEADER = "store.json"
 """The file by which a feature store is known."""
 
@@ -47,7 +56,7 @@ FLAGS = {
 }
 """Which key of the recipe each option sets."""
 
-PATH_KINDS = frozenset({"folder", "csv", "npz", "features"})
+PATH_KINDS = frozenset({"folder", "csv", "npz", "features", "audio", "esc50", "esc10"})
 """Kinds of data that mean nothing without a path."""
 
 ENCODER, MODEL, RECIPE = "Encoder", "Model", "Recipe"
@@ -75,7 +84,8 @@ Encoder = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="lite0, timm:NAME, timm:NAME@weights.safetensors, hf:NAME, hf:./folder, pixels. Default: lite0.",
+        help="lite0, timm:NAME, timm:NAME@weights.safetensors, hf:NAME, hf:./folder, pixels; "
+        "for sounds logmel, soundnet, clap:NAME. Default: lite0.",
         rich_help_panel=ENCODER,
     ),
 ]
@@ -148,7 +158,9 @@ Fit = Annotated[
 ]
 Epochs = Annotated[
     int | None,
-    typer.Option(min=0, metavar="N", help="Passes over the rows, for sgd and hybrid. Default: 30.", rich_help_panel=MODEL),
+    typer.Option(
+        min=0, metavar="N", help="Passes over the rows, for sgd and hybrid. Default: 30.", rich_help_panel=MODEL
+    ),
 ]
 Components = Annotated[
     str | None,
@@ -236,8 +248,8 @@ def data_keys(source: str) -> dict[str, Any]:
     if not path.exists() and source in named_sets():
         return {"data.kind": source, "data.root": None}
     kind = {".csv": "csv", ".npz": "npz"}.get(path.suffix.lower(), "folder")
-    if (path / STORE_HEADER).is_file():
-        kind = "features"
+    if path.is_dir():
+        kind = _kind_of_folder(path)
     return {"data.kind": kind, "data.root": path}
 
 
@@ -284,8 +296,23 @@ def _between(found: list[float], rest: list[str], text: str, flag: str) -> list[
     step = found[-1] - found[-2] if len(found) > 1 else 0
     last = _number(rest[0], text, flag) if rest else 0
     if step <= 0 or last <= found[-1] or (last - found[-1]) / step > 1000:
-        raise UsageError(f"{flag} {text!r}: dots need two rising numbers before and the last one after, as in 5,10,...,100.")
+        raise UsageError(
+            f"{flag} {text!r}: dots need two rising numbers before and the last one after, as in 5,10,...,100."
+        )
     return [found[-1] + step * i for i in range(1, round((last - found[-1]) / step))]
+
+
+def _kind_of_folder(path: Path) -> str:
+    """A feature store, ESC-50, or photos or sounds, by the first such file that is met."""
+    if (path / STORE_HEADER).is_file():
+        return "features"
+    if (path / "meta" / "esc50.csv").is_file():
+        return "esc50"
+    names = (Path(name) for _, _, files in os.walk(path) for name in files)
+    endings = (name.suffix.lower() for name in islice(names, LOOKED_AT))
+    return next(
+        ("audio" if ending in SOUNDS else "folder" for ending in endings if ending in SOUNDS | PHOTOS), "folder"
+    )
 
 
 def named_sets() -> Collection[str]:

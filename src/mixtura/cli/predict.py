@@ -1,4 +1,4 @@
-"""``mixtura predict``: a model and photos in, one decision a photo out."""
+"""``mixtura predict``: a model and photos or sounds in, one decision each out."""
 
 import sys
 from collections.abc import Iterable
@@ -7,25 +7,24 @@ from typing import Annotated
 
 import typer
 
+from mixtura.cli.options import PHOTOS, SOUNDS
 from mixtura.cli.output import Output
 from mixtura.errors import NoInput
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"})
-"""What counts as a photo when a folder is given; a file that is named is always tried."""
-
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, as mixtura fit has written it.")]
 Files = Annotated[
-    list[str], typer.Argument(metavar="PHOTO", help="Photos, folders of photos, or - for names on standard input.")
+    list[str],
+    typer.Argument(metavar="FILE", help="Photos or sounds, folders of them, or - for names on standard input."),
 ]
-Neighbors = Annotated[int, typer.Option(min=0, metavar="N", help="Most similar known items to name with each photo.")]
+Neighbors = Annotated[int, typer.Option(min=0, metavar="N", help="Most similar known items to name with each answer.")]
 
 
 def predict(out: Output, model: Model, files: Files, neighbors: Neighbors = 3) -> None:
-    """Say of each photo which class it is, or that it is none of them.
+    """Say of each photo or sound which class it is, or that it is none of them.
 
     The verdict is match, unsure (the classes compete) or unknown (it is like none of them). Probability tells which
     class it is if it is one of them; typicality tells whether it is: the share of genuine items that look at least
-    this unusual. A photo that cannot be read gets a row with the reason; the others are still answered, and the exit
+    this unusual. A file that cannot be read gets a row with the reason; the others are still answered, and the exit
     code is then 66.
 
     Examples:
@@ -60,9 +59,9 @@ def photos(names: Iterable[str]) -> list[Path]:
         for path in map(Path, filter(None, given)):
             found += sorted(_below(path)) if path.is_dir() else [path]
     if not found:
-        raise NoInput(f"There is no photo in {', '.join(names)}. Known endings: {', '.join(sorted(SUFFIXES))}.")
+        raise NoInput(f"There is no photo or sound in {', '.join(names)}. Known endings: {', '.join(sorted(PHOTOS | SOUNDS))}.")
     return found
 
 
 def _below(folder: Path) -> Iterable[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return (path for path in folder.rglob("*") if path.suffix.lower() in PHOTOS | SOUNDS and path.is_file())

@@ -16,7 +16,7 @@ class Bar:
     ``next`` says what goes on when all items are read, so that a long fit does not look like a hang.
     """
 
-    def __init__(self, out: Output, next: str = "", doing: str = "Reading photos") -> None:
+    def __init__(self, out: Output, next: str = "", doing: str = "Reading") -> None:
         self._doing, self._next = doing, next or doing
         pace = TextColumn("[dim]{task.fields[pace]}")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), pace)

@@ -106,7 +106,7 @@ def fit_view(made: Any, page: Path) -> list[RenderableType]:
     model = shown(str(made.bundle_path))
     said = Text.assemble(
         ("Model   ", "dim"), f"{model}\n", ("Report  ", "dim"), f"{shown(str(page))}\n", ("Try     ", "dim"),
-        f"mixtura predict {model} PHOTO.jpg",
+        f"mixtura predict {model} FILE",
     )  # fmt: skip
     notes = [Text(f"{one_line(note)}\n", style="yellow") for note in made.notes]
     return [
@@ -153,12 +153,12 @@ def problem_record(problem: Any) -> dict[str, Any]:
 
 
 def is_problem(answer: Any) -> bool:
-    """Whether an answer says that the photo could not be read."""
+    """Whether an answer says that a file could not be read."""
     return not isinstance(answer, Decision)
 
 
 def answer_record(answer: Any) -> dict[str, Any]:
-    """A decision, or ``{"id": ..., "error": ...}`` for a photo that could not be read."""
+    """A decision, or ``{"id": ..., "error": ...}`` for a file that could not be read."""
     if is_problem(answer):
         return {"id": answer.source, "error": {"reason": answer.reason, "message": answer.message}}
     return answer.to_dict()
@@ -173,7 +173,7 @@ def answer_line(answer: Any) -> str:
 
 
 def answers_view(answers: Sequence[Any]) -> list[RenderableType]:
-    """One row a photo, and a count of the verdicts where there are many."""
+    """One row a file, and a count of the verdicts where there are many."""
     if len(answers) < 2:
         return [AnswersTable(answers)]
     counts = Counter("unreadable" if is_problem(answer) else answer.verdict for answer in answers)
@@ -182,7 +182,7 @@ def answers_view(answers: Sequence[Any]) -> list[RenderableType]:
 
 
 class AnswersTable:
-    """One row a photo; where the terminal is narrow, the sentences stand below the table instead of in it."""
+    """One row a file; where the terminal is narrow, the sentences stand below the table instead of in it."""
 
     def __init__(self, answers: Sequence[Any]) -> None:
         self.answers = answers
@@ -191,7 +191,7 @@ class AnswersTable:
         """The table for the width at hand."""
         wide = options.max_width >= WIDE
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("Photo", overflow="fold")
+        table.add_column("File", overflow="fold")
         table.add_column("Verdict", no_wrap=True)
         table.add_column("Class", overflow="fold")
         table.add_column("Prob.", justify="right", no_wrap=True)

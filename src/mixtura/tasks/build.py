@@ -40,7 +40,7 @@ def dataset_of(section: DataSection) -> Dataset:
     if not dataset.items:
         listed = "; ".join(problem.message for problem in dataset.problems[:3])
         raise NoInput(
-            f"There is nothing in {section.root or section.kind}. Give a folder with one folder of photos a class."
+            f"There is no photo or sound in {section.root or section.kind}. Give a folder with one folder of photos a class."
             + (f" Left out: {listed}" if listed else "")
         )
     return dataset
@@ -56,7 +56,7 @@ def check_place(section: DataSection) -> None:
     find(DATASETS, section.kind)
     root = section.root
     if section.kind == "folder" and root is not None and not root.exists() and root.name == str(root):
-        named = nearest(root.name, set(DATASETS) - {"folder", "csv", "npz"})
+        named = nearest(root.name, set(DATASETS) - {"folder", "csv", "npz", "audio", "esc50", "esc10"})
         raise NoInput(f"There is neither a folder {str(root)!r} nor a public set of this name. {named}")
 
 

@@ -9,7 +9,8 @@ from mixtura.datasets.idx import SOURCES
 from mixtura.errors import UnknownName
 from mixtura.names import find, nearest
 
-OWN = frozenset({"folder", "csv", "npz"})
+OWN = frozenset({"folder", "csv", "npz", "audio", "esc50", "esc10"})
+"""Kinds of data that need a path."""
 
 
 def list() -> dict[str, str]:
