@@ -2,13 +2,16 @@ import json
 import math
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from mixtura.core.covariance import Prior
 from mixtura.errors import CannotWrite, DataError, MissingExtra, UsageError
+from mixtura.features.projection import PCA
 from mixtura.heads.gaussian import GaussianHead
-from mixtura.tasks.search import JOURNAL, SPACE, Options, Range, search
+from mixtura.tasks.search import JOURNAL, SPACE, Options, Range, judge_of, search
+from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL, Draw, Table
 from mixtura.tasks.train import Rows, Schedule, train
 
 LINE = {"x": Range(-4.0, 4.0)}
@@ -143,12 +146,17 @@ def test_bad_requests_of_a_search_are_told(tmp_path, monkeypatch):
         search(parabola, LINE)
 
 
-def test_it_finds_that_two_clusters_a_class_want_two_gaussians():
+def crossed():
+    """Two classes of two clusters each, which no line parts."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(400) % 2
     side = (torch.arange(400) // 2 % 2) * 2.0 - 1.0
     center = torch.stack([torch.where(labels == 0, side * 3, 0.0), torch.where(labels == 1, side * 3, 0.0)], 1)
-    x = center + torch.randn(400, 2, generator=generator)
+    return center + torch.randn(400, 2, generator=generator), labels
+
+
+def test_it_finds_that_two_clusters_a_class_want_two_gaussians():
+    x, labels = crossed()
     rows = Rows(x[:300], labels[:300], x[300:], labels[300:])
 
     def judge(params, report):
@@ -163,7 +171,32 @@ def test_it_finds_that_two_clusters_a_class_want_two_gaussians():
         return made.epochs[made.best].val_nll
 
     space = {"components": Range(1, 2), "shrinkage": (0.0, 0.1), "rate": Range(1e-3, 1e-2, log=True), "epochs": (0, 2)}
-    found = search(judge, space, Options("nll", 12))
+    found = search(judge, space, Options("nll", 8))
     assert found.best.params["components"] == 2
     ones = [trial.value for trial in found.trials if trial.params["components"] == 1]
     assert ones and found.best.value < 0.5 * min(ones)
+
+
+def test_the_judge_of_a_sweep_is_blind_to_test_rows():
+    x, labels = crossed()
+    role = np.where(np.arange(400) < 250, TRAIN, np.where(np.arange(400) < 325, VAL, TEST))
+    other = labels.clone()
+    other[role == TEST] = 1 - other[role == TEST]
+    space = {"components": Range(1, 3), "share": (50.0, 100.0), "epochs": (0, 1), "shrinkage": (0.0, 0.5)}
+    found = []
+    for own in (labels, other):
+        draws = (Draw(0, "", role), Draw(1, "", role))
+        table = Table(x, own, 2, draws, (PCA.fit(x[:250], share=100.0),) * 2, whiten=False)
+        found.append(search(judge_of(table, "spherical", "accuracy"), space, Options("accuracy", 6, prune=True)))
+    assert found[0].trials == found[1].trials
+    assert found[0].best.params["components"] >= 2 and found[0].best.value > 0.9
+    with pytest.raises(UsageError, match="'ece' is not measured"):
+        judge_of(table, "spherical", "ece")
+
+
+def test_a_setting_that_cannot_be_fitted_is_a_failed_trial():
+    x, labels = crossed()
+    role = np.where(np.arange(400) < 8, TRAIN, np.where(np.arange(400) < 100, VAL, TEST))
+    table = Table(x, labels, 2, (Draw(0, "", role),), (PCA.fit(x[:8], share=100.0),), whiten=False)
+    found = search(judge_of(table, "diagonal", "nll"), {"components": (50,)}, Options("nll", 1))
+    assert found.best is None and "50" in found.trials[0].note

@@ -7,10 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mixtura.errors import CannotWrite, MissingExtra, MixturaError, UsageError
-from mixtura.tasks.sweep_records import BETTER
+from mixtura.errors import CannotWrite, DataError, MissingExtra, MixturaError, UsageError
+from mixtura.recipe import HeadSection, TrainSection
+from mixtura.tasks.sweep_jobs import Job, Table, Worker
+from mixtura.tasks.sweep_records import BETTER, DONE
 
 JOURNAL = "search.journal"
+JUDGED = {"accuracy": "val_accuracy", "nll": "val_nll"}
+"""Where a run of a sweep holds what its validation rows say."""
+
 STARTUP = 5  # trials that are never pruned: a median of fewer says little
 
 Report = Callable[[int, float], bool]
@@ -124,6 +129,40 @@ def search(judge: Judge, space: Space = SPACE, options: Options | None = None) -
         study.optimize(objective, n_trials=options.trials - over, catch=(MixturaError,))
     trials = tuple(_trial(one) for one in study.get_trials(deepcopy=False) if one.state.is_finished())
     return Search(options.metric, BETTER[options.metric], trials)
+
+
+def judge_of(table: Table, head: str, metric: str) -> Judge:
+    """The judge of a head of a sweep: fitted by gradients from its start, and measured on the rows that judge.
+
+    It takes the settings of :data:`SPACE`, all or some, and reports after each draw the mean so far.
+
+    Args:
+        table: rows and draws, as a sweep has them.
+        head: a name that a sweep takes.
+        metric: accuracy or nll; others are not measured on the rows that judge.
+
+    Raises:
+        UsageError: another metric.
+    """
+    if metric not in JUDGED:
+        raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(JUDGED)}.")
+
+    def judge(params: dict[str, Any], report: Report) -> float:
+        section = {name: params[name] for name in ("rate", "epochs") if name in params}
+        shrinkage = params.get("shrinkage", "auto")
+        worker = Worker(table, HeadSection(shrinkage=shrinkage), TrainSection(**section))
+        components, share = params.get("components", 1), float(params.get("share", 100.0))
+        values: list[float] = []
+        for draw in range(len(table.draws)):
+            run = worker.do(Job(head, "sgd", components, (share,), (draw,)))[0]
+            if run.status != DONE:
+                raise DataError(run.note)
+            values.append(getattr(run, JUDGED[metric]))
+            if report(draw, math.fsum(values) / len(values)):
+                break
+        return math.fsum(values) / len(values)
+
+    return judge
 
 
 def _optuna() -> Any:
