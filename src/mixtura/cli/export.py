@@ -19,14 +19,14 @@ Folder = Annotated[
 def export(out: Output, model: Model, onnx: Onnx = False, output: Folder = None) -> None:
     """Write a model for machines without mixtura and PyTorch: the graphs of its encoder and head, and a runner.
 
-    The runner needs numpy, onnxruntime and Pillow, takes photos, and gives the same verdict, label, probability,
+    The runner needs numpy, onnxruntime and Pillow: python run.py photo.jpg gives the same verdict, label, probability,
     typicality and reason as mixtura predict. The graphs take any number of photos at once. Each export is compared
     with PyTorch before it is written. It needs: pip install 'mixtura[onnx]'
 
     Examples:
       mixtura export shop --onnx                     writes shop/onnx
       mixtura export shop --onnx -o phone/
-      python phone/run.py a.jpg --json               anywhere
+      mixtura export shop --onnx --json | jq .difference
     """
     if not onnx:
         raise UsageError(f"No format given. There is one: mixtura export {model} --onnx")

@@ -190,8 +190,10 @@ def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, *
     from mixtura.recipe import assignment, resolve
 
     given = {FLAGS[name]: value for name, value in flags.items() if value not in (None, [])}
-    if data is not None:
-        given |= data_keys(data)
+    guess = data_keys(data) if data is not None else {}
+    if any(setting.startswith("data.kind=") for setting in settings or ()) and guess.get("data.root"):
+        del guess["data.kind"]  # what a path holds was guessed, and the user knows better
+    given |= guess
     for key, value in map(assignment, settings or ()):
         if given.get(key) is not None:
             raise UsageError(f"{key!r} is set twice, to {given[key]!r} and {value!r}. Give it once.")
@@ -250,6 +252,8 @@ def data_keys(source: str) -> dict[str, Any]:
     kind = {".csv": "csv", ".npz": "npz"}.get(path.suffix.lower(), "folder")
     if path.is_dir():
         kind = _kind_of_folder(path)
+    elif path.is_file():
+        kind = _official(path) or kind
     return {"data.kind": kind, "data.root": path}
 
 
@@ -303,16 +307,28 @@ def _between(found: list[float], rest: list[str], text: str, flag: str) -> list[
 
 
 def _kind_of_folder(path: Path) -> str:
-    """A feature store, ESC-50, or photos or sounds, by the first such file that is met."""
+    """A feature store, a public set in its official layout, or photos or sounds, by the first such file that is met."""
     if (path / STORE_HEADER).is_file():
         return "features"
     if (path / "meta" / "esc50.csv").is_file():
         return "esc50"
+    if found := _official(path):
+        return found
     names = (Path(name) for _, _, files in os.walk(path) for name in files)
     endings = (name.suffix.lower() for name in islice(names, LOOKED_AT))
     return next(
         ("audio" if ending in SOUNDS else "folder" for ending in endings if ending in SOUNDS | PHOTOS), "folder"
     )
+
+
+def _official(path: Path) -> str | None:
+    """The public set whose official files these are."""
+    from mixtura.datasets import OFFICIAL
+
+    for kind, names in OFFICIAL.items():
+        if path.name in names or any((path / name).exists() for name in names):
+            return kind
+    return None
 
 
 def named_sets() -> Collection[str]:

@@ -9,6 +9,16 @@ DATASETS = {
     "esc10": "mixtura.datasets.esc:load_esc10",
     "fashion-mnist": "mixtura.datasets.idx:load_fashion_mnist",
     "mnist": "mixtura.datasets.idx:load_mnist",
+    "cifar10": "mixtura.datasets.cifar:load_cifar10",
+    "cifar100": "mixtura.datasets.cifar:load_cifar100",
+    "imagenet": "mixtura.datasets.imagenet:load",
     "digits": "mixtura.datasets.digits:load",
     "demo": "mixtura.datasets.demo:load",
 }
+
+OFFICIAL = {
+    "cifar10": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "batches.meta.txt", "cifar-10-batches-py"),
+    "cifar100": ("cifar-100-binary.tar.gz", "cifar-100-binary", "fine_label_names.txt", "cifar-100-python"),
+    "imagenet": ("ILSVRC2012_devkit_t12",),
+}
+"""Names of official files and folders that give a set away, whether they are what is given or lie in it."""

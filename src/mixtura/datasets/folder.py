@@ -65,7 +65,7 @@ def load_files(root: Path, files: Files, label: str) -> Dataset:
         raise NoInput(
             f"{shown}: there is no such folder. Give a folder with one subfolder of {files.word} for each class."
         )
-    scan = _Scan(root.resolve(), files)
+    scan = Scan(root.resolve(), files)
     try:
         parts = _split_folders(scan.root)
     except OSError as error:
@@ -94,7 +94,7 @@ def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
 
 
 @dataclass
-class _Scan:
+class Scan:
     """One walk below ``root``, collecting items and problems."""
 
     root: Path

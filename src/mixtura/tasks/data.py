@@ -28,5 +28,6 @@ def get(name: str, folder: Path | None = None) -> Path:
         NoInput: the download failed.
     """
     if name not in SOURCES:
-        raise UnknownName(f"{name!r} is no set to download. {nearest(name, SOURCES)} The others come with mixtura.")
+        others = "The others come with mixtura or are fetched by hand."
+        raise UnknownName(f"{name!r} is no set to download. {nearest(name, SOURCES)} {others}")
     return download(name, folder)

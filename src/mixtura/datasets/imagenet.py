@@ -1,0 +1,127 @@
+"""ImageNet of ILSVRC 2012 in its official layout.
+
+::
+
+    root/train/n01440764/n01440764_10026.JPEG
+    root/val/ILSVRC2012_val_00000001.JPEG           or root/val/n01440764/ILSVRC2012_val_00000293.JPEG
+    root/ILSVRC2012_devkit_t12/data/meta.mat        synsets and their words
+    root/ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt
+
+The published validation part is the test part here, as in most papers: the labels of the real one are not public.
+Without the devkit, classes are called by their synset alone, and a flat ``val`` cannot be labeled.
+
+Source: Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge (IJCV 2015).
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mixtura.datasets.folder import PHOTOS, Scan
+from mixtura.datasets.items import Dataset, Item, Problem
+from mixtura.datasets.paths import readable, to_label
+from mixtura.errors import DataError, NoInput
+
+DEVKIT = "ILSVRC2012_devkit_t12"
+META, TRUTH = Path("data", "meta.mat"), Path("data", "ILSVRC2012_validation_ground_truth.txt")
+SPLITS = {"train": "train", "val": "test"}
+_SYNSET = re.compile(r"n\d{8}")
+_FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
+
+
+def load(root: Path | None, *, label: str = "fine") -> Dataset:
+    """ImageNet (ILSVRC 2012), 1,281,167 training and 50,000 test photos of 1,000 classes, from its official folders.
+
+    Args:
+        root: the folder with ``train`` and ``val``.
+        label: ``fine``; there is no other.
+
+    Raises:
+        NoInput: a folder is missing, or the devkit that labels a flat ``val``.
+        DataError: the devkit is damaged.
+    """
+    if root is None or not any((root / name).is_dir() for name in SPLITS):
+        raise NoInput(
+            f"{readable(str(root)) if root is not None else 'imagenet'}: holds neither train nor val. Give the folder "
+            "of ILSVRC 2012 with train/n01440764/*.JPEG and val/ (image-net.org)."
+        )
+    scan = Scan(root.resolve(), PHOTOS)
+    for name, split in SPLITS.items():
+        if (root / name).is_dir():
+            scan.part(scan.root / name, split)
+    kit = _Devkit(root / DEVKIT)
+    items: list[Item] = []
+    for item in scan.items:
+        synset = kit.synset_of(item) if item.label is None else item.label
+        if _SYNSET.fullmatch(synset or ""):
+            items.append(replace(item, label=kit.title(str(synset))))
+        else:
+            reason = f"{item.source}: lies in no folder of a synset such as n01440764 and is left out."
+            scan.problems.append(Problem(item.source, "no_class", reason))
+    return Dataset("imagenet", tuple(items), scan.problems).at_level(label)
+
+
+class _Devkit:
+    """What the devkit knows, read when it is first asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.synsets, self.words = _meta(folder / META) if (folder / META).is_file() else ({}, {})
+        self._truth: list[int] | None = None
+
+    def title(self, synset: str) -> str:
+        """The synset with its first word, as people read it: ``n01440764 tench``."""
+        return to_label(" ".join((synset, self.words.get(synset, ""))))
+
+    def synset_of(self, item: Item) -> str | None:
+        """The synset of a photo of a flat validation folder, or none for a file of another name.
+
+        Raises:
+            NoInput: the devkit is not there.
+            DataError: it has no label for this photo.
+        """
+        name = _FLAT.fullmatch(Path(item.source).name)
+        if name is None:
+            return None
+        if self._truth is None:
+            self._truth = self._read_truth()
+        number = int(name[1])
+        if not 1 <= number <= len(self._truth) or self._truth[number - 1] not in self.synsets:
+            raise DataError(f"{readable(str(self.folder / TRUTH))}: holds no label for {item.source}. Unpack it again.")
+        return self.synsets[self._truth[number - 1]]
+
+    def _read_truth(self) -> list[int]:
+        path = self.folder / TRUTH
+        if not path.is_file() or not self.synsets:
+            raise NoInput(
+                f"{readable(str(self.folder.parent))}: val/ holds photos without class folders, whose labels are in "
+                f"the devkit. Unpack {DEVKIT}.tar.gz (image-net.org) beside it."
+            )
+        try:
+            return [int(line) for line in path.read_text(encoding="ascii").split()]
+        except (OSError, ValueError) as error:
+            raise DataError(f"{readable(str(path))}: is no list of numbers ({error}). Unpack it again.") from error
+
+
+def _meta(path: Path) -> tuple[dict[int, str], dict[str, str]]:
+    """Synset by number, and first word by synset; inner nodes of the tree, which have no photos, are left out.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    from scipy.io import loadmat
+
+    try:
+        table: Any = loadmat(str(path), variable_names=["synsets"], struct_as_record=True)["synsets"].reshape(-1)
+        synsets: dict[int, str] = {}
+        words: dict[str, str] = {}
+        for row in table:
+            if int(row["num_children"].item()) == 0:
+                synset = str(row["WNID"].item())
+                synsets[int(row["ILSVRC2012_ID"].item())] = synset
+                words[synset] = str(row["words"].item()).partition(",")[0].strip()
+        return synsets, words
+    except Exception as error:  # damaged bytes may make scipy raise anything
+        said = " ".join(str(error).split())[:120]
+        raise DataError(f"{readable(str(path))}: cannot be read ({said}). Unpack {DEVKIT}.tar.gz again.") from error
