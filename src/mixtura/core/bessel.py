@@ -2,7 +2,6 @@ r"""The log of a modified Bessel function and its ratio, for von Mises-Fisher de
 
 import math
 from fractions import Fraction
-from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -10,13 +9,12 @@ from torch import Tensor
 
 from mixtura.errors import UsageError
 
-LEAST_ORDER = 24.0  # from here on the series below is exact to rounding; smaller orders step down from it
-TERMS = 10
-Coefficients = list[float]
+LEAST_ORDER = 12.0  # from here on the series below is exact to rounding; smaller orders step down from it
+TERMS = 14
 
 
-def _debye(terms: int) -> list[Coefficients]:
-    r"""Polynomials of the uniform expansion, lowest power of p first, exact before they are rounded.
+def _debye(terms: int) -> list[list[float]]:
+    r"""Polynomials of the uniform expansion, lowest power of p first, all of one length, exact before they are rounded.
 
     .. math:: U_0 = 1, \qquad U_{k+1}(p) = \tfrac12 p^2 (1 - p^2)\, U_k'(p) + \tfrac18 \int_0^p (1 - 5t^2)\, U_k(t)\,dt
     """
@@ -28,20 +26,11 @@ def _debye(terms: int) -> list[Coefficients]:
             following[power + 1] += value * Fraction(power, 2) + value * Fraction(1, 8 * (power + 1))
             following[power + 3] -= value * Fraction(power, 2) + value * Fraction(5, 8 * (power + 3))
         polynomials.append(following)
-    return [[float(value) for value in polynomial] for polynomial in polynomials]
+    longest = len(polynomials[-1])
+    return [[float(value) for value in polynomial] + [0.0] * (longest - len(polynomial)) for polynomial in polynomials]
 
 
 DEBYE = _debye(TERMS)
-
-
-@lru_cache
-def _series(order: float) -> Coefficients:
-    r"""The sum :math:`\sum_k U_k(p) / \nu^k` as one polynomial in p, lowest power first."""
-    merged = [0.0] * len(DEBYE[-1])
-    for k, polynomial in enumerate(DEBYE):
-        for power, value in enumerate(polynomial):
-            merged[power] += value / order**k
-    return merged
 
 
 def scaled_log_bessel(order: float, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
@@ -49,7 +38,7 @@ def scaled_log_bessel(order: float, kappa: Float[Tensor, "*K"]) -> Float[Tensor,
 
     .. math:: h_\nu(\kappa) = \log I_\nu(\kappa) - \nu \log \kappa - \kappa
 
-    It is finite down to :math:`\kappa = 0`. For orders of 24 and more, Debye's expansion is uniform in
+    It is finite down to :math:`\kappa = 0`. For orders of 12 and more, Debye's expansion is uniform in
     :math:`\kappa`; smaller ones step down by the ratio :math:`q_\nu = I_{\nu+1} / (\kappa I_\nu)`:
 
     .. math:: q_\nu = \frac{1}{2(\nu + 1) + \kappa^2 q_{\nu+1}}, \qquad h_\nu = h_{\nu+1} - \log q_\nu
@@ -117,7 +106,8 @@ def _check(dimension: int) -> None:
 def _uniform(order: float, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
     r"""Debye's expansion of :math:`h_\nu`, with :math:`s = \sqrt{\nu^2 + \kappa^2}` and :math:`p = \nu / s`."""
     root = (order**2 + kappa.square()).sqrt()
-    merged = torch.tensor(_series(order), dtype=root.dtype, device=root.device)
-    series = (order / root)[..., None].pow(torch.arange(len(merged), device=root.device)) @ merged
+    debye = torch.tensor(DEBYE, dtype=root.dtype, device=root.device)
+    orders, powers = (torch.arange(n, dtype=root.dtype, device=root.device) for n in debye.shape)
+    series = (order / root)[..., None].pow(powers) @ (torch.pow(1 / order, orders) @ debye)
     excess = order**2 / (root + kappa)  # s - kappa without its cancellation
     return excess - order * (order + root).log() - 0.5 * (2 * math.pi * root).log() + series.log()

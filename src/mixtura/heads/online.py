@@ -144,7 +144,7 @@ class OnlineGaussianHead(Head):
 
     def distances(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Half the squared Mahalanobis distance of each row to each component."""
-        center = self.mean.mean(0)
+        center = self.mean.sum(0) / len(self.mean)  # no .mean(0): the ONNX exporter would have two things called mean
         precision, shifted = self.variance.reciprocal(), self.mean - center
         rows = self.embed(x) - center
         linear = rows @ (shifted * precision).T

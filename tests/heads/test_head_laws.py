@@ -1,0 +1,87 @@
+"""The law kit over every head in the table; a new head is held to it without a line here."""
+
+import pytest
+import torch
+
+from mixtura.heads import HEADS
+from mixtura.heads.spread import SPREADS
+from mixtura.names import find
+from mixtura.testing.head_laws import HeadLaws
+
+DENSE = {"gaussian", "online", "vmf"}
+VARIANTS = {
+    "gaussian": [{"family": family, "components": 1 + i % 2, "rank": 2} for i, family in enumerate(SPREADS)],
+    "sdgm": [{"quadratic": "diagonal", "components": 2}, {"quadratic": "full"}],
+    "online": [{"components": 2}, {"components": (1, 2, 1), "normalize": False}],
+    "vmf": [{"components": 2}, {"shared": True}],
+    "prototype": [{"components": (2, 1, 2)}, {"metric": "euclidean", "pool": "best", "components": 2}],
+    "linear": [{}, {"start": "zeros"}],
+    "random_projection": [{"width": 20}],
+}
+
+THOROUGH = {"test_compiles", "test_exports_to_onnx"}
+"""Laws that take seconds: the first variant of a head stands for the others."""
+
+
+def laws_of(name, i, options):
+    attributes = {
+        "head_type": find(HEADS, name),
+        "options": options,
+        "density": name in DENSE,
+        "exports": options.get("family") != "lowrank",
+        "knows": options.get("start") != "zeros",
+    }
+    return type(
+        f"Test{name.title().replace('_', '')}{i or ''}",
+        (HeadLaws,),
+        attributes | (dict.fromkeys(THOROUGH) if i else {}),
+    )
+
+
+for name in HEADS:
+    for i, options in enumerate(VARIANTS.get(name, [{}])):
+        laws = laws_of(name, i, options)
+        globals()[laws.__name__] = laws
+
+
+def test_the_kit_of_heads_runs_without_pytest():
+    assert len(globals()["TestLinear"]().run()) >= 12
+
+
+def test_a_head_that_breaks_a_law_is_caught():
+    """Batch statistics, a lost configuration, a clipped parameter: one law each."""
+    linear = find(HEADS, "linear")
+
+    class Careless(linear.__mro__[1]):
+        from_rows = linear.__dict__["from_rows"]
+        name = "careless"
+
+        def __init__(self, dimension, n_classes):
+            super().__init__()
+            self.dimension, self.n_classes = dimension, n_classes
+            self.layer = torch.nn.Linear(dimension, n_classes)
+            self.idle = torch.nn.Parameter(torch.ones(1))
+
+        def class_scores(self, x):
+            return self.layer(x - x.mean(0)) + self.idle.clamp(2, 3)
+
+        def config(self):
+            return {"dimension": self.dimension, "n_classes": self.n_classes + 1}
+
+        def evidence(self, x):
+            return self.class_scores(x).logsumexp(1)
+
+    class Laws(HeadLaws):
+        def build(self, x, labels, seed=0):
+            torch.manual_seed(seed)
+            return Careless(4, 3).eval()
+
+    laws = {
+        "test_rows_are_judged_one_by_one": AssertionError,
+        "test_config_and_state_are_the_head": RuntimeError,
+        "test_a_density_is_consistent_or_refused": AssertionError,
+        "test_half_precision_rows_give_single_precision_heads": RuntimeError,
+    }
+    for law, error in laws.items():
+        with pytest.raises(error):
+            getattr(Laws(), law)()
