@@ -266,7 +266,7 @@ def names_in(text: str | None) -> list[str] | None:
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
 
 
-def numbers_in(text: str | None, flag: str) -> list[float] | None:
+def numbers_in(text: str | None, flag: str) -> list[float | int] | None:
     """Numbers between commas; ``...`` goes on in steps of the two before it.
 
     >>> numbers_in("5,10,...,25", "--share")
@@ -277,7 +277,7 @@ def numbers_in(text: str | None, flag: str) -> list[float] | None:
     """
     if text is None:
         return None
-    found: list[float] = []
+    found: list[float | int] = []
     parts = [part.strip() for part in text.split(",") if part.strip()]
     for place, part in enumerate(parts):
         if part == "...":
@@ -287,7 +287,7 @@ def numbers_in(text: str | None, flag: str) -> list[float] | None:
     return found
 
 
-def _number(part: str, text: str, flag: str) -> float:
+def _number(part: str, text: str, flag: str) -> float | int:
     try:
         value = float(part)
     except ValueError:
@@ -295,7 +295,7 @@ def _number(part: str, text: str, flag: str) -> float:
     return int(value) if value.is_integer() else value
 
 
-def _between(found: list[float], rest: list[str], text: str, flag: str) -> list[float]:
+def _between(found: list[float | int], rest: list[str], text: str, flag: str) -> list[float | int]:
     """What the dots stand for."""
     step = found[-1] - found[-2] if len(found) > 1 else 0
     last = _number(rest[0], text, flag) if rest else 0

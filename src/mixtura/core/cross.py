@@ -79,6 +79,11 @@ class Folds:
             self._sums[family] = [self._hard(family, mean, mask) for mask in masks]
         return self._sums[family]
 
+    def prepare(self, family: str) -> None:
+        """Take the sums that :meth:`narrow` cuts, where the family has sums that do not depend on its parameters."""
+        if FAMILIES[family] is not LowRank:
+            self.sums(family)
+
     def narrow(self, width: int) -> "Folds":
         """The same rows with their first ``width`` features; sums taken so far are cut, not taken again."""
         folds = replace(self, x=self.x[:, :width])

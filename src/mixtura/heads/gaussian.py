@@ -136,7 +136,7 @@ class GaussianHead(Head):
         _check_rows(x, labels, n_classes)
         rows = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         narrow = projection != "identity" and width not in (None, x.shape[1])
-        wide = inputs.matrix(projection, rows, int(width or 0), seed).to(rows.dtype) if narrow else None
+        wide = inputs.matrix(projection, rows, int(width or 0), seed).to(rows.dtype).contiguous() if narrow else None
         z = rows if wide is None else rows @ wide
         asked = components if isinstance(components, int) else tuple(components)
         mixture = classes.fit(Plan(family, asked, prior, rank=rank, steps=steps, seed=seed), z, labels, n_classes)

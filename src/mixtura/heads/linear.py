@@ -26,6 +26,7 @@ class LinearHead(Head):
     """
 
     name: ClassVar[str] = "linear"
+    many: ClassVar[bool] = False
     center: Tensor
     unit: Tensor
 

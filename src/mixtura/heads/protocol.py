@@ -17,13 +17,15 @@ class Head(nn.Module):
     A head is stateless beside its parameters and buffers: whatever is derived from them is derived in ``class_scores``,
     so gradients accumulate, copies are copies, and there is nothing to refresh. ``name`` is its key in ``HEADS``;
     ``config()`` holds plain values with which ``type(head)(**config)`` is the same head before its state is loaded.
-    Parameters are float32 or float64 whatever the features are; float16 and bfloat16 features are cast.
+    Parameters are float32 or float64 whatever the features are; float16 and bfloat16 features are cast. ``stacks`` says
+    that several can be trained as one batch, ``many`` that a class may have more than one component.
     """
 
     name: ClassVar[str]
     dimension: int
     n_classes: int
     stacks: ClassVar[bool] = True
+    many: ClassVar[bool] = True
 
     @classmethod
     def from_rows(

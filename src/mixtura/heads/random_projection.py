@@ -48,6 +48,7 @@ class RandomProjectionHead(Head):
     """
 
     name: ClassVar[str] = "random_projection"
+    many: ClassVar[bool] = False
     center: Tensor
     matrix: Tensor
     offset: Tensor

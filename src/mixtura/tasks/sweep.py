@@ -26,6 +26,8 @@ from mixtura.core.cross import assign_folds
 from mixtura.errors import DataError, LabelError, UsageError
 from mixtura.features.projection import PCA
 from mixtura.features.records import Features
+from mixtura.heads import HEADS
+from mixtura.names import find
 from mixtura.recipe import Recipe, dump, dump_dict
 from mixtura.tasks import gather, heads, sweep_jobs
 from mixtura.tasks.extract import Watch
@@ -99,13 +101,18 @@ def check(recipe: Recipe) -> None:
 
 
 def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
-    """The grid as jobs; closed forms of one Gaussian a class take all shares at once, the widest work comes first."""
+    """The grid as jobs, the widest first; closed forms of one Gaussian a class take all shares at once.
+
+    A head that has one component a class is not asked for more.
+    """
     grid, places, jobs = recipe.sweep, tuple(range(draws)), list[Job]()
     shares = tuple(sorted(set(grid.shares), reverse=True))
     for name in dict.fromkeys(grid.heads):
         for fit in dict.fromkeys(grid.fits):
             for count in sorted(set(grid.components)):
                 kind, _ = heads.resolve(name)
+                if count > 1 and not find(HEADS, kind).many:
+                    continue
                 nested = fit not in heads.GRADIENTS and kind == "gaussian" and count == 1
                 parts = [shares] if nested else [(share,) for share in shares]
                 jobs += [Job(name, fit, count, part, places) for part in parts]
@@ -272,13 +279,17 @@ def _earlier(recipe: Recipe, features: Features) -> dict[Any, Run]:
     if not path.exists():
         files.write(path, (json.dumps(mark) + "\n").encode())
         return {}
-    lines = path.read_bytes().splitlines()
+    whole = path.read_bytes()
+    lines = whole.splitlines()
     if not lines or json.loads(lines[0]) != mark:
         raise DataError(
             f"{recipe.output} holds a sweep of other data or with other settings. Give another folder with -o, or "
             f"delete {path.name} there."
         )
     runs = [run for line in lines[1:] if (run := _parsed(line)) is not None]
+    if len(runs) < len(lines) - 1 or not whole.endswith(b"\n"):
+        files.write(path, lines[0] + b"\n")
+        _append(path, runs)
     return {run.key: run for run in runs}
 
 

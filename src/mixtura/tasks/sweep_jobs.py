@@ -154,7 +154,7 @@ class Worker:
                     heads.check_size(spec, width, self.table.n_classes)
                     if whole is None:
                         whole = self.table.folds(draw, width)
-                        whole.sums(spec.family)
+                        whole.prepare(spec.family)
                     folds = whole.narrow(width)
                     trained = heads.fit_all([spec], [folds], self.train)[0]
                 run = self._measured(job, draw, share, width, folds, trained)

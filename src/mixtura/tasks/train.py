@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -56,7 +56,8 @@ class Rows:
 class Epoch:
     """One epoch: mean loss of its steps, then validation loss (nats), accuracy and classes never answered there.
 
-    Epoch 0 is the start, before any step; its training loss is NaN.
+    Epoch 0 is the start, before any step; its training loss is NaN. ``error`` is the standard error of the validation
+    loss, ``sparsity`` the share of weights that are zero.
     """
 
     number: int
@@ -64,6 +65,8 @@ class Epoch:
     val_nll: float
     val_accuracy: float
     dead: int
+    error: float = 0.0
+    sparsity: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,9 @@ class _Judge(nn.Module):
 def train(heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> list[Trained]:
     """Train each head on its rows; those of one shape share every step.
 
-    The start counts as epoch 0, so no head ends with a higher validation loss than it began with. A loss that is not
-    finite ends the training of its head alone; the head keeps its best epoch so far.
+    The start counts as epoch 0, so no head ends with a higher validation loss than it began with. Of a head that
+    prunes, the sparsest epoch within a standard error of the lowest loss is kept. A loss that is not finite ends the
+    training of its head alone; the head keeps its best epoch so far.
 
     Args:
         heads: at their starts; they are not changed.
@@ -132,11 +136,19 @@ def _alike(heads: Sequence[Head], rows: Sequence[Rows]) -> list[list[int]]:
 
 @dataclass
 class _Best:
-    """The best epoch of one head so far."""
+    """The best epoch of one head so far, and its state."""
 
-    nll: float = math.inf
-    epoch: int = 0
-    state: dict[str, Tensor] = field(default_factory=dict)
+    epoch: Epoch
+    state: dict[str, Tensor]
+
+    def loses_to(self, new: Epoch, epochs: Sequence[Epoch]) -> bool:
+        """Whether a later epoch is to be kept instead; ``epochs`` are all so far, the new one among them."""
+        lowest = min(epochs, key=lambda epoch: epoch.val_nll)
+        limit = min(lowest.val_nll + lowest.error, epochs[0].val_nll)
+        if not new.val_nll <= limit:
+            return False
+        old = self.epoch
+        return old.val_nll > limit or (-new.sparsity, new.val_nll) < (-old.sparsity, old.val_nll)
 
 
 class _Run:
@@ -161,7 +173,8 @@ class _Run:
         self.labels = torch.stack([own.labels for own in rows])
         self.val_x = torch.stack([own.val_x for own in rows])
         self.val_labels = torch.stack([own.val_labels for own in rows])
-        self.best = [_Best() for _ in heads]
+        self.prunes = schedule.penalty > 0 and type(heads[0]).sparsity is not Head.sparsity
+        self.best: list[_Best] = []
         self.epochs: list[list[Epoch]] = [[] for _ in heads]
         self.stopped: list[str | None] = [None] * self.size
 
@@ -231,7 +244,7 @@ class _Run:
             if self.stopped[i] is None:
                 self.stopped[i] = (
                     f"The loss was not finite in batch {batch} of {batches} of epoch {epoch}: training stopped, and "
-                    f"the state of epoch {self.best[i].epoch} was kept. Use a lower rate, or look at these features."
+                    f"the state of epoch {self.best[i].epoch.number} was kept. Use a lower rate, or look at these features."
                 )
 
     @torch.no_grad()
@@ -239,17 +252,29 @@ class _Run:
         """Look at the validation rows and keep what is better than before."""
         self.module.eval()
         for i, log_posterior in enumerate(self._log_posteriors()):
-            labels, predicted = self.val_labels[i], log_posterior.argmax(1)
-            nll = float(nn.functional.nll_loss(log_posterior, labels))
-            accuracy = float((predicted == labels).double().mean())
-            present = torch.bincount(labels, minlength=log_posterior.shape[1]) > 0
-            answered = torch.bincount(predicted, minlength=log_posterior.shape[1]) > 0
-            epoch = Epoch(number, float(loss[i]), nll, accuracy, int((present & ~answered).sum()))
             if self._over(i):
                 continue
+            epoch = self._epoch_of(i, number, float(loss[i]), log_posterior)
             self.epochs[i].append(epoch)
-            if nll < self.best[i].nll or number == 0:
-                self.best[i] = _Best(nll, number, self._state(i))
+            if number == 0:
+                self.best.append(_Best(epoch, self._state(i)))
+            elif self.best[i].loses_to(epoch, self.epochs[i]):
+                self.best[i] = _Best(epoch, self._state(i))
+
+    def _epoch_of(self, i: int, number: int, loss: float, log_posterior: Float[Tensor, "M C"]) -> Epoch:
+        labels, predicted, n_classes = self.val_labels[i], log_posterior.argmax(1), log_posterior.shape[1]
+        losses = -log_posterior.gather(1, labels[:, None])[:, 0].double()
+        present = torch.bincount(labels, minlength=n_classes) > 0
+        answered = torch.bincount(predicted, minlength=n_classes) > 0
+        return Epoch(
+            number,
+            loss,
+            float(losses.mean()),
+            float((predicted == labels).double().mean()),
+            int((present & ~answered).sum()),
+            float(losses.std() / len(losses) ** 0.5) if self.prunes and len(losses) > 1 else 0.0,
+            self._head(self._state(i)).sparsity if self.prunes else 0.0,
+        )
 
     def _log_posteriors(self) -> list[Float[Tensor, "M C"]]:
         if self.single:
@@ -271,11 +296,17 @@ class _Run:
         if self.stopped[i] is not None:
             return True
         patience = self.schedule.patience
-        return patience is not None and len(self.epochs[i]) - 1 - self.best[i].epoch >= patience
+        if patience is None or not self.epochs[i]:
+            return False
+        lowest = min(self.epochs[i], key=lambda epoch: epoch.val_nll)
+        return self.epochs[i][-1].number - lowest.number >= patience
 
     def _trained(self, i: int, seconds: float) -> Trained:
-        head = copy.deepcopy(self.module.head)
-        state = {name: self.best[i].state[name] for name in head.state_dict()}
-        head.load_state_dict(state)
-        return Trained(head.eval(), tuple(self.epochs[i]), self.best[i].epoch, self.stopped[i], seconds)
+        best = self.best[i]
+        return Trained(self._head(best.state), tuple(self.epochs[i]), best.epoch.number, self.stopped[i], seconds)
 
+    def _head(self, state: dict[str, Tensor]) -> Head:
+        """A head of its own with a state, ready to answer."""
+        head = copy.deepcopy(self.module.head)
+        head.load_state_dict({name: state[name] for name in head.state_dict()})
+        return head.eval()

@@ -1,0 +1,133 @@
+"""How accurate and how honest is every head, beside what people use on frozen features, on the same rows?
+
+Each set is a feature store; all heads and rivals see the same three draws (or the official folds), choose what they
+leave open (share of variance, C, shrinkage, k, temperature) on the same validation rows, and are tested once.
+"""
+
+import argparse
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import RESULTS, write
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from mixtura.core import temperature
+from mixtura.metrics.calibration import ece
+from mixtura.recipe import Recipe, resolve
+from mixtura.tasks import gather, sweep
+from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL
+from mixtura.tasks.sweep_records import DONE, Run
+
+WIDE = ["spherical", "diagonal", "lowrank", "tied", "vmf", "sdgm-d", "prototype", "linear", "random_projection"]
+NARROW = ["full", "sdgm-f"]
+"""Heads of a size that grows with the square of the dimension: shares of variance that leave few axes."""
+
+
+def grids(name: str, store: Path, work: Path, folds: bool, epochs: int) -> list[Recipe]:
+    common = {"data.kind": "features", "data.root": store, "train.epochs": epochs, "sweep.folds": folds}
+    parts = {
+        "wide": {"sweep.heads": WIDE, "sweep.shares": [80, 95, 100], "sweep.fits": ["closed", "sgd"]},
+        "narrow": {"sweep.heads": NARROW, "sweep.shares": [50, 60, 70], "sweep.fits": ["closed", "sgd"]},
+        "two": {"sweep.heads": ["diagonal", "lowrank"], "sweep.shares": [95], "sweep.components": [2], "sweep.fits": ["em", "sgd"]},
+    }
+    own = {"train.batch_size": 256 if not folds else 32, "sweep.jobs": 1}
+    return [resolve(common | own | part | {"output": work / f"{name}-{key}"}) for key, part in parts.items()]
+
+
+def rivals(recipe: Recipe, most: int) -> list[Run]:
+    """Logistic regression, LDA and nearest neighbors on the draws of a sweep."""
+    features = gather.gather(recipe).features
+    draws = sweep.draws_of(features, recipe)
+    labels = features.label_index(features.classes)
+    return [run for draw in draws for run in _rivals_of(features.embedding, labels, draw, most)]
+
+
+def _rivals_of(x: np.ndarray, y: np.ndarray, draw, most: int):
+    role = draw.role
+    scale = StandardScaler().fit(x[role == TRAIN])
+    parts = {r: (scale.transform(x[role == r]).astype(np.float32), y[role == r]) for r in (TRAIN, VAL, TEST)}
+    (train, train_y), (val, val_y), (test, test_y) = parts[TRAIN], parts[VAL], parts[TEST]
+    inner = (3e-4, 3e-3, 3e-2, 3e-1) if len(train) <= most else (3e-4, 3e-3, 3e-2)
+    families = {
+        "logistic regression": [LogisticRegression(C=c, max_iter=200, tol=1e-3) for c in inner],
+        "LDA": [LinearDiscriminantAnalysis(solver="lsqr", shrinkage=s) for s in ("auto", 0.01, 0.1, 0.3)],
+        "nearest neighbors": [KNeighborsClassifier(k, metric="cosine", weights="distance") for k in (1, 5, 15, 40)],
+    }
+    for name, models in families.items():
+        tried = []
+        for model in models:
+            log_p = np.log(model.fit(train, train_y).predict_proba(val).clip(1e-12))
+            joint, truth = torch.from_numpy(log_p).double(), torch.from_numpy(val_y)
+            degrees = temperature.best(joint, truth)
+            tried.append(((log_p.argmax(1) == val_y).mean(), -temperature.nll(joint, truth, degrees), degrees, model))
+        accuracy, loss, degrees, model = max(tried, key=lambda one: one[:2])
+        posterior = (np.log(model.predict_proba(test).clip(1e-12)) / degrees)
+        log_posterior = torch.from_numpy(posterior).double().log_softmax(1)
+        top = log_posterior.exp().max(1)
+        right = (top.indices.numpy() == test_y)
+        nll = -float(log_posterior.gather(1, torch.from_numpy(test_y)[:, None]).mean())
+        yield Run(
+            name, "scikit-learn", 100.0, 1, draw.seed, draw.fold, DONE, x.shape[1], float(right.mean()), nll,
+            ece=ece(top.values.numpy(), right), val_accuracy=float(accuracy), val_nll=-float(loss),
+            temperature=degrees, note=str(model),
+        )
+
+
+def best(runs: list[Run]) -> list[dict]:
+    """Each head at the cell that validation rows prefer, with mean and standard error over the draws."""
+    cells: dict = {}
+    for run in runs:
+        if run.status == DONE:
+            cells.setdefault((run.head, run.cell), []).append(run)
+    chosen: dict = {}
+    for (head, _), own in cells.items():
+        rank = (np.mean([r.val_accuracy for r in own]), -np.mean([r.val_nll for r in own]))
+        if head not in chosen or rank > chosen[head][0]:
+            chosen[head] = (rank, own)
+    return [_row(own) for _, own in chosen.values()]
+
+
+def _row(own: list[Run]) -> dict:
+    first = own[0]
+    row = {"head": first.head, "fit": first.fit, "share": first.share, "components": first.components, "runs": len(own)}
+    for name in ("accuracy", "nll", "ece"):
+        values = np.array([getattr(run, name) for run in own])
+        row[name] = float(values.mean())
+        row[f"{name}_se"] = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+    row |= {name: float(np.mean([getattr(run, name) for run in own])) for name in ("parameters", "sparsity", "seconds")}
+    return {key: (None if isinstance(value, float) and math.isnan(value) else value) for key, value in row.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stores", nargs="+", help="NAME=FOLDER of a feature store; NAME:folds=FOLDER for folds")
+    parser.add_argument("--work", type=Path, default=Path("build/benchmarks/heads"))
+    parser.add_argument("--epochs", type=int, default=30)
+    given = parser.parse_args()
+    path = RESULTS / "heads.json"
+    record = json.loads(path.read_text()) if path.exists() else {}
+    record.pop("machine", None)
+    for entry in given.stores:
+        name, _, store = entry.partition("=")
+        name, folds = name.removesuffix(":folds"), name.endswith(":folds")
+        recipes = grids(name, Path(store), given.work, folds, given.epochs)
+        made = [sweep.run(recipe) for recipe in recipes]
+        runs = [run for one in made for run in one.runs]
+        beside = rivals(recipes[0], 10_000)
+        failed = sorted({f"{r.head} {r.share:g} {r.components}: {r.note}" for r in runs if r.status != DONE})
+        record[name] = {"facts": made[0].facts, "heads": best(runs), "rivals": best(beside), "failed": failed}
+        for row in [*record[name]["heads"], *record[name]["rivals"]]:
+            print(name, json.dumps(row), flush=True)
+        write("heads", record)
+        (given.work / f"{name}.json").write_text(json.dumps([asdict(run) for run in [*runs, *beside]]))
+
+
+if __name__ == "__main__":
+    main()

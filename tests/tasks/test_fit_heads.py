@@ -1,0 +1,86 @@
+"""Models whose head was trained, or is another than a mixture: one workflow for all of them."""
+
+import numpy as np
+import pytest
+import torch
+
+from mixtura.errors import BundleError, NoDensity, UnknownName, UsageError
+from mixtura.recipe import resolve
+from mixtura.tasks import bundle, fit
+from mixtura.tasks.evaluate import run as evaluate
+
+
+def recipe(folder, **flags):
+    base = {"data.kind": "digits", "encoder.name": "pixels", "output": folder, "train.epochs": 3, "data.unknown": ["7"]}
+    base["projection"] = [{"name": "pca", "share": 95.0}]
+    return resolve(base | {key.replace("__", "."): value for key, value in flags.items()})
+
+
+HEADS = [
+    ("dgmmc-s", "sgd", None),
+    ("full", "hybrid", None),
+    ("diagonal", "sgd", None),
+    ("softmax", "sgd", "linear"),
+    ("sdgm-d", "sgd", "sdgm"),
+    ("vmf", "em", "vmf"),
+    ("prototype", "closed", "prototype"),
+    ("random_projection", "closed", "random_projection"),
+    ("online", "closed", "online"),
+]
+
+
+@pytest.mark.parametrize(("name", "how", "beside"), HEADS)
+def test_every_head_makes_a_model_that_knows_what_it_does_not_know(tmp_path, name, how, beside):
+    made = fit.run(recipe(tmp_path / "m", head__name=name, train__fit=how))
+    measured = made.evaluation.metrics
+    assert measured["top1"] > 0.85 and measured["auroc_unknown"] > 0.85
+    assert 0 < measured["false_reject"] < 0.15  # stated: 0.05, of 321 test items and 129 held out ones
+    model = bundle.from_pretrained(tmp_path / "m")
+    assert (model.head.name if model.head else None) == beside
+    again = evaluate(tmp_path / "m")
+    assert again.metrics == pytest.approx(measured, abs=1e-12)
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert (f"A head of kind `{beside}`" in card) == (beside is not None)
+
+
+def test_training_is_told_in_the_facts_and_never_below_its_start(tmp_path):
+    fit.run(recipe(tmp_path / "m", head__name="dgmmc-s", train__fit="sgd"))
+    facts = bundle.from_pretrained(tmp_path / "m").facts
+    assert facts["head"] == "gaussian" and facts["family"] == "spherical" and facts["fit"] == "sgd"
+    assert facts["held_out_nll"] <= facts["held_out_nll_at_the_start"] and facts["epoch"] <= facts["epochs"] == 3
+
+
+def test_closed_stops_at_the_clusters_and_em_goes_on(tmp_path):
+    means = {}
+    for how in ("closed", "em"):
+        fit.run(recipe(tmp_path / how, head__family="diagonal", head__components=2, train__fit=how, projection=[]))
+        means[how] = bundle.from_pretrained(tmp_path / how).mixture.mean
+    assert means["closed"].shape == means["em"].shape and not torch.allclose(means["closed"], means["em"])
+
+
+def test_a_head_is_part_of_the_checked_bundle(tmp_path):
+    fit.run(recipe(tmp_path / "m", head__name="softmax", train__fit="sgd"))
+    path = tmp_path / "m" / "config.json"
+    whole = path.read_text()
+    for wrong in (('"name": "linear"', '"name": "os:system"'), ('"n_classes": 9', '"n_classes": 8')):
+        assert wrong[0] in whole
+        path.write_text(whole.replace(*wrong))
+        with pytest.raises(BundleError):
+            bundle.from_pretrained(tmp_path / "m")
+    path.write_text(whole)
+    model = bundle.from_pretrained(tmp_path / "m")
+    x = np.random.default_rng(0).normal(size=(5, model.dimension)).astype(np.float32)
+    assert model.answers(x).posterior.shape == (5, 9)
+
+
+def test_wrong_heads_and_fits_are_one_sentence(tmp_path):
+    with pytest.raises(UnknownName, match="Did you mean 'softmax'"):
+        fit.run(recipe(tmp_path, head__name="softma"))
+    with pytest.raises(NoDensity, match="'linear' has no density"):
+        fit.run(recipe(tmp_path, head__name="softmax", train__fit="hybrid"))
+    with pytest.raises(UsageError, match="Components|components"):
+        fit.run(recipe(tmp_path, head__name="dgmmc-s", train__fit="sgd", head__components=900))
+    with pytest.raises(UsageError, match="train.fit"):
+        recipe(tmp_path, train__fit="adam")
+    with pytest.raises(UsageError, match="smoothing"):
+        recipe(tmp_path, train__smoothing=7)

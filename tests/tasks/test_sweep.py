@@ -1,0 +1,233 @@
+"""The sweep: its draws, its grid, resuming, and that no test row is seen before the end."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from mixtura.cli.options import numbers_in
+from mixtura.errors import DataError, LabelError, NoDensity, UnknownName, UsageError
+from mixtura.features.projection import PCA
+from mixtura.recipe import resolve
+from mixtura.tasks import heads, sweep
+from mixtura.tasks.sweep import draws_of, jobs_of, run
+from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL, Job, Worker
+from mixtura.tasks.sweep_records import DONE, FAILED, summarize
+
+
+def recipe(folder, **flags):
+    base = {
+        "data.kind": "digits",
+        "encoder.name": "pixels",
+        "output": folder,
+        "sweep.heads": ["spherical", "tied"],
+        "sweep.fits": ["closed"],
+        "sweep.shares": [50, 90],
+        "sweep.seeds": 2,
+        "sweep.jobs": 1,
+        "train.epochs": 2,
+    }
+    return resolve(base | {key.replace("__", "."): value for key, value in flags.items()})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    grid = recipe(folder, sweep__heads=["spherical", "softmax", "sdgm-d"], sweep__fits=["closed", "sgd"])
+    return grid, run(grid)
+
+
+def test_every_cell_has_its_runs(made):
+    grid, result = made
+    assert len(result.runs) == 3 * 2 * 2 * 2 and {one.status for one in result.runs} == {DONE}
+    assert all(0.5 < one.accuracy <= 1 and one.nll > 0 and one.parameters > 0 for one in result.runs)
+    assert {(one.share, one.dimension) for one in result.runs if one.seed == 0} == {(50.0, 4), (90.0, 18)}
+    kept = {summary.cell: summary for summary in summarize(result.runs)}
+    own = [one.accuracy for one in result.runs if one.cell == result.runs[0].cell]
+    assert kept[result.runs[0].cell].mean["accuracy"] == pytest.approx(np.mean(own))
+
+
+def test_gradients_never_end_above_their_start_on_validation_rows(made):
+    _, result = made
+    loss = {(one.head, one.share, one.seed, one.fit): one.val_nll for one in result.runs}
+    for head, share, seed, fit in loss:
+        if fit == "sgd" and head != "sdgm-d":
+            assert loss[head, share, seed, "sgd"] <= loss[head, share, seed, "closed"] + 1e-3
+
+
+def test_the_files_hold_the_same_runs(made):
+    grid, result = made
+    table = pq.read_table(grid.output / sweep.PARQUET).to_pydict()
+    assert table["accuracy"] == [one.accuracy for one in result.runs]
+    with (grid.output / sweep.CSV).open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["nll"]) for row in rows] == pytest.approx([one.nll for one in result.runs])
+    assert resolve({}, grid.output / sweep.RECIPE).sweep == grid.sweep
+
+
+def test_a_second_run_computes_nothing_again_and_a_wider_grid_only_what_is_new(made, monkeypatch):
+    grid, result = made
+    done = []
+    original = Worker.do
+    monkeypatch.setattr(Worker, "do", lambda self, job: done.append(job) or original(self, job))
+    assert run(grid).runs == result.runs or repr(run(grid).runs) == repr(result.runs)
+    assert not done
+    wider = grid.model_copy(update={"sweep": grid.sweep.model_copy(update={"shares": (50.0, 80.0, 90.0)})})
+    more = run(wider)
+    assert {share for job in done for share in job.shares if len(job.shares) == 1} == {80.0}
+    assert len(more.runs) == 3 * 2 * 3 * 2
+
+
+def test_a_line_that_was_cut_off_is_computed_again(made):
+    grid, result = made
+    path = grid.output / sweep.RUNS
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    again = run(grid)
+    assert [(one.key, one.accuracy) for one in again.runs] == [(one.key, one.accuracy) for one in result.runs]
+
+
+def test_another_recipe_does_not_mix_into_a_folder(made):
+    grid, _ = made
+    other = grid.model_copy(update={"train": grid.train.model_copy(update={"rate": 0.5})})
+    with pytest.raises(DataError, match="holds a sweep of other data or with other settings"):
+        run(other)
+
+
+def test_processes_give_the_same_as_one(tmp_path, made):
+    grid, result = made
+    several = recipe(tmp_path, sweep__heads=["spherical", "softmax"], sweep__fits=["closed", "sgd"], sweep__jobs=2)
+    expected = {one.key: one.accuracy for one in result.runs}
+    got = run(several)
+    assert {one.key: one.accuracy for one in got.runs} == pytest.approx(
+        {key: value for key, value in expected.items() if key[0].head != "sdgm-d"}, abs=0.006
+    )  # one thread adds in another order than two
+
+
+def test_no_test_row_is_seen_before_the_end(tmp_path, monkeypatch):
+    """Test rows replaced by nonsense change nothing but what is measured on them."""
+    grid = recipe(tmp_path / "a", sweep__heads=["diagonal", "softmax"], sweep__fits=["closed", "sgd"])
+    plain = run(grid)
+    original = sweep.gather.gather
+
+    def spoiled(recipe, progress=None):
+        gathered = original(recipe, progress)
+        test = np.array([split == "test" for split in gathered.features.split])
+        embedding = gathered.features.embedding.copy()
+        embedding[test] = np.random.default_rng(0).normal(size=embedding[test].shape)
+        from dataclasses import replace
+
+        return replace(gathered, features=replace(gathered.features, embedding=embedding))
+
+    monkeypatch.setattr(sweep.gather, "gather", spoiled)
+    other = run(grid.model_copy(update={"output": tmp_path / "b"}))
+    for one, two in zip(plain.runs, other.runs, strict=True):
+        same = ("dimension", "val_accuracy", "val_nll", "temperature", "epoch", "parameters")
+        assert [getattr(one, name) for name in same] == [getattr(two, name) for name in same]
+    assert max(two.accuracy for two in other.runs) < 0.4 < min(one.accuracy for one in plain.runs)
+
+
+def test_draws_keep_groups_whole_and_classes_even(tmp_path):
+    features = sweep.gather.gather(recipe(tmp_path)).features
+    one, two = draws_of(features, recipe(tmp_path))
+    labels = features.label_index(features.classes)
+    share = [np.mean(one.role[labels == c] == VAL) for c in range(10)]
+    assert max(abs(value - 0.08) for value in share) < 0.02  # a tenth of the four fifths that learn
+    assert (one.role == TEST).tolist() == (two.role == TEST).tolist() and (one.role != two.role).any()
+
+
+def test_folds_are_groups_and_the_next_one_judges(tmp_path):
+    from dataclasses import replace
+
+    features = sweep.gather.gather(recipe(tmp_path)).features
+    folded = replace(features, group=[f"fold {i % 5 + 1}" for i in range(len(features))])
+    draws = draws_of(folded, recipe(tmp_path, sweep__folds=True, sweep__seeds=1))
+    group = np.array(folded.group)
+    assert [draw.fold for draw in draws] == [f"fold {i}" for i in range(1, 6)]
+    for place, draw in enumerate(draws):
+        assert set(group[draw.role == TEST]) == {draw.fold}
+        assert set(group[draw.role == VAL]) == {draws[(place + 1) % 5].fold}
+        assert len(set(group[draw.role == TRAIN])) == 3
+    with pytest.raises(DataError, match="there are 2. Three or more are needed"):
+        draws_of(replace(features, group=[str(i % 2) for i in range(len(features))]), recipe(tmp_path, sweep__folds=True))
+
+
+def test_nested_shares_equal_a_fit_of_each_alone(tmp_path):
+    grid = recipe(tmp_path, sweep__heads=["diagonal", "tied", "full", "spherical", "lowrank"], sweep__shares=[30, 80], sweep__seeds=1)
+    together = {one.key: one.accuracy for one in run(grid).runs}
+    for share in (30, 80):
+        alone = recipe(
+            tmp_path / str(share),
+            sweep__heads=["diagonal", "tied", "full", "spherical", "lowrank"],
+            sweep__shares=[share],
+            sweep__seeds=1,
+        )
+        for one in run(alone).runs:
+            assert together[one.key] == pytest.approx(one.accuracy, abs=1e-9)
+
+
+def test_one_component_heads_are_not_asked_for_more(tmp_path):
+    jobs = jobs_of(recipe(tmp_path, sweep__heads=["softmax", "spherical"], sweep__components=[1, 2]), 1)
+    assert {(job.name, job.components) for job in jobs} == {("softmax", 1), ("spherical", 1), ("spherical", 2)}
+    assert jobs[0].shares[0] == 90
+
+
+def test_what_cannot_be_fitted_is_a_run_with_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(heads, "MOST_BYTES", 20_000)
+    result = run(recipe(tmp_path, sweep__heads=["full", "tied"], sweep__components=[1, 200]))
+    notes = {(one.head, one.share, one.components): one.note for one in result.runs if one.status == FAILED}
+    assert "takes about" in notes["full", 90.0, 1] and "bytes, more than 20,000" in notes["full", 90.0, 1]
+    assert "200 components a class need 400 training rows in each" in notes["tied", 50.0, 200]
+    assert all(one.status == DONE for one in result.runs if one.head == "tied" and one.components == 1)
+
+
+def test_wrong_names_and_numbers_are_refused_before_any_photo_is_read(tmp_path):
+    with pytest.raises(UnknownName, match="Did you mean 'spherical'"):
+        run(recipe(tmp_path, sweep__heads=["sperical"]))
+    with pytest.raises(NoDensity, match="'linear' has no density, so it cannot be fitted by 'hybrid'"):
+        run(recipe(tmp_path, sweep__heads=["softmax"], sweep__fits=["hybrid"]))
+    for shares in ([0, 50], [101], [-1]):
+        with pytest.raises(UsageError, match="sweep.shares"):
+            recipe(tmp_path, sweep__shares=shares)
+    with pytest.raises(UsageError, match="no place for the results"):
+        run(recipe(None))
+
+
+def test_a_class_without_rows_to_learn_from_is_named(tmp_path):
+    from dataclasses import replace
+
+    features = sweep.gather.gather(recipe(tmp_path)).features
+    split = ["test" if label == "3" else own for label, own in zip(features.label, features.split, strict=True)]
+    with pytest.raises(LabelError, match="Class '3' has no item to learn from"):
+        draws_of(replace(features, split=split), recipe(tmp_path))
+
+
+def test_lists_of_numbers_are_read_as_people_write_them():
+    assert numbers_in("5,10,...,100", "--share") == list(range(5, 101, 5))
+    assert numbers_in("0.5, 1, ..., 2", "--share") == [0.5, 1, 1.5, 2]
+    for wrong in ("5,...,100", "10,5,...,100", "5,x", "5,10,..."):
+        with pytest.raises(UsageError, match="--share"):
+            numbers_in(wrong, "--share")
+
+
+def test_a_whitened_grid_has_unit_axes(tmp_path):
+    grid = recipe(tmp_path, sweep__whiten=True)
+    features = sweep.gather.gather(grid).features
+    draws = draws_of(features, grid)
+    x = torch.from_numpy(features.embedding.astype(np.float32))
+    axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], share=100.0) for draw in draws)
+    from mixtura.tasks.sweep_jobs import Table
+
+    table = Table(x, torch.from_numpy(features.label_index(features.classes)), 10, draws, axes, True)
+    z, _, _ = table.rotated(0, 8, TRAIN)
+    torch.testing.assert_close(z.var(0), torch.ones(8), rtol=1e-3, atol=1e-3)
+
+
+def test_json_lines_are_plain(made):
+    grid, _ = made
+    lines = (grid.output / sweep.RUNS).read_text().splitlines()
+    assert set(json.loads(lines[0])) == {"sweep"} and all(json.loads(line)["status"] == DONE for line in lines[1:])
+    assert Job("a", "sgd", 1, (5.0,), (0,)) == Job("a", "sgd", 1, (5.0,), (0,))

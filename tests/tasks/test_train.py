@@ -1,0 +1,174 @@
+"""Training: never below the start, no dead classes, one batch for several seeds, an end with a sentence."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from mixtura.core.covariance import Prior
+from mixtura.heads.gaussian import GaussianHead
+from mixtura.heads.linear import LinearHead
+from mixtura.heads.sdgm import SDGMHead
+from mixtura.objectives.classification import Conditional, Hybrid
+from mixtura.tasks.train import Rows, Schedule, train
+
+
+def classes(n_classes=10, d=16, each=40, distance=1.0, length=None, seed=0):
+    """Isotropic classes; ``length`` scales all rows to unit or other norm."""
+    generator = torch.Generator().manual_seed(seed)
+    means = distance * torch.randn(n_classes, d, generator=generator)
+    labels = torch.arange(n_classes * each) % n_classes
+    x = means[labels] + torch.randn(len(labels), d, generator=generator)
+    return (x if length is None else length * nn.functional.normalize(x)), labels
+
+
+def halves(x, labels):
+    """The even half learns and the odd half judges; both have all classes, since labels run in turns."""
+    order = torch.arange(len(x)) // int(labels.max() + 1) % 2 == 0
+    return Rows(x[order], labels[order], x[~order], labels[~order])
+
+
+SCENARIOS = {
+    "unit norm, 100 classes in 128 dimensions": {"n_classes": 100, "d": 128, "each": 20, "length": 1.0},
+    "unit norm, 100 classes in 164 dimensions, closer": {
+        "n_classes": 100,
+        "d": 164,
+        "each": 20,
+        "distance": 0.5,
+        "length": 1.0,
+    },
+    "norm 10, 10 close classes in 768 dimensions": {
+        "n_classes": 10,
+        "d": 768,
+        "each": 80,
+        "distance": 0.1,
+        "length": 10.0,
+    },
+}
+"""Where the published training of DGMMC loses classes for good (spec, defect D1)."""
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("rate", [1e-3, 1e-2])
+def test_no_class_dies_and_the_start_is_never_lost(name, rate):
+    rows = halves(*classes(**SCENARIOS[name]))
+    head = GaussianHead.from_rows(rows.x, rows.labels, SCENARIOS[name]["n_classes"])
+    trained = train([head], [rows], Conditional(), Schedule(epochs=8, batch_size=64, rate=rate))[0]
+    first, best = trained.epochs[0], trained.epochs[trained.best]
+    assert best.val_nll <= first.val_nll
+    assert all(epoch.dead <= first.dead for epoch in trained.epochs)
+    assert best.dead == 0 or first.val_accuracy < 0.5  # where classes overlap most, chance alone may miss one
+    variance = trained.head.mixture().covariance.variance
+    assert float(variance.max() / variance.min()) < 50  # none ran away to the floor or the ceiling
+
+
+def test_training_beats_its_start_where_the_closed_form_is_wrong():
+    x, labels = classes(4, 6, each=200, seed=1)
+    x = x * torch.tensor([1.0, 1, 1, 6, 6, 6])  # unequal scales, which spheres cannot see
+    rows = halves(x, labels)
+    head = GaussianHead.from_rows(rows.x, rows.labels, 4)
+    trained = train([head], [rows], Conditional(), Schedule(epochs=20, batch_size=64, rate=1e-2))[0]
+    assert trained.epochs[trained.best].val_nll < trained.epochs[0].val_nll - 0.03
+    assert trained.best > 0
+
+
+def test_the_head_that_comes_back_is_the_one_of_the_best_epoch():
+    rows = halves(*classes(5, 8))
+    head = GaussianHead.from_rows(rows.x, rows.labels, 5, family="full", prior=Prior(20.0))
+    before = copy.deepcopy(head.state_dict())
+    trained = train([head], [rows], Conditional(), Schedule(epochs=6, batch_size=32, rate=0.05))[0]
+    loss = nn.functional.nll_loss(trained.head(rows.val_x), rows.val_labels)
+    assert float(loss.detach()) == pytest.approx(min(epoch.val_nll for epoch in trained.epochs), abs=1e-6)
+    assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
+
+
+def test_no_epochs_give_the_start():
+    rows = halves(*classes(3, 4))
+    head = GaussianHead.from_rows(rows.x, rows.labels, 3)
+    trained = train([head], [rows], Conditional(), Schedule(epochs=0))[0]
+    assert trained.best == 0 and len(trained.epochs) == 1
+    assert torch.equal(trained.head(rows.x), head(rows.x))
+
+
+@pytest.mark.parametrize("family", ["spherical", "diagonal", "lowrank", "tied", "full"])
+def test_seeds_trained_together_end_as_they_would_alone(family):
+    rows = [halves(*classes(4, 6, seed=seed)) for seed in (0, 1, 2)]
+    heads = [
+        GaussianHead.from_rows(own.x, own.labels, 4, family=family, rank=2, prior=Prior(10.0)).double() for own in rows
+    ]
+    rows = [Rows(own.x.double(), own.labels, own.val_x.double(), own.val_labels) for own in rows]
+    schedule = Schedule(epochs=3, batch_size=32)
+    together = train(heads, rows, Conditional(), schedule)
+    for i, (head, own) in enumerate(zip(heads, rows, strict=True)):
+        alone = train([head], [own], Conditional(), Schedule(epochs=3, batch_size=32, seed=i))[0]
+        assert alone.best == together[i].best
+        torch.testing.assert_close(together[i].head(own.val_x), alone.head(own.val_x), rtol=1e-8, atol=1e-8)
+
+
+def test_heads_of_other_shapes_are_trained_apart():
+    rows = [halves(*classes(3, d)) for d in (4, 5)]
+    heads = [GaussianHead.from_rows(own.x, own.labels, 3) for own in rows]
+    heads.append(LinearHead.from_rows(rows[0].x, rows[0].labels, 3))
+    done = train(heads, [*rows, rows[0]], Conditional(), Schedule(epochs=2))
+    assert [type(one.head) for one in done] == [GaussianHead, GaussianHead, LinearHead]
+    assert [one.head.dimension for one in done] == [4, 5, 4]
+
+
+def test_a_loss_that_is_not_finite_stops_that_head_and_says_which_batch():
+    rows = [halves(*classes(3, 4, seed=seed)) for seed in (0, 1)]
+    heads = [GaussianHead.from_rows(own.x, own.labels, 3) for own in rows]
+    rows[1].x[17] = torch.inf
+    sick, well = (train(heads, rows, Conditional(), Schedule(epochs=4, batch_size=16))[i] for i in (1, 0))
+    assert sick.stopped is not None and "was not finite in batch" in sick.stopped and "of epoch 1" in sick.stopped
+    assert sick.best == 0 and sick.head(rows[1].val_x).isfinite().all()
+    assert well.stopped is None and len(well.epochs) == 5
+
+
+def test_patience_ends_training_early():
+    rows = halves(*classes(3, 4))
+    head = GaussianHead.from_rows(rows.x, rows.labels, 3)
+    trained = train([head], [rows], Conditional(), Schedule(epochs=50, batch_size=16, rate=0.3, patience=2))[0]
+    assert len(trained.epochs) - 1 == trained.best + 2 < 50
+
+
+def test_hybrid_training_keeps_the_density_where_conditional_training_loses_it():
+    x, labels = classes(4, 6, each=200, seed=1)
+    rows = halves(x * torch.tensor([1.0, 1, 1, 6, 6, 6]), labels)
+    head = GaussianHead.from_rows(rows.x, rows.labels, 4)
+    schedule = Schedule(epochs=20, batch_size=64, rate=1e-2)
+    density = {
+        name: float(trained.head.evidence(rows.val_x).mean().detach())
+        for name, objective in {"conditional": Conditional(), "hybrid": Hybrid(weight=1.0)}.items()
+        for trained in train([head], [rows], objective, schedule)
+    }
+    assert density["hybrid"] > density["conditional"]
+
+
+def test_the_penalty_of_sdgm_prunes():
+    x, labels = classes(4, 10, each=200, distance=0.3)
+    rows = halves(x * (1 + labels[:, None]), labels)  # squares tell the classes apart, which no linear start can
+    head = SDGMHead.from_rows(rows.x, rows.labels, 4)
+    share = [
+        train([head], [rows], Conditional(), Schedule(epochs=60, batch_size=50, rate=1e-2, penalty=p))[0].head.sparsity
+        for p in (0.0, 1.0)
+    ]
+    assert share[1] > share[0] + 0.1
+
+
+def test_a_step_of_a_large_spherical_head_takes_little_memory():
+    script = """
+import resource, torch
+from mixtura.heads.gaussian import GaussianHead
+torch.manual_seed(0)
+head = GaussianHead(1024, 1000); adam = torch.optim.SGD(head.parameters(), 1e-3)
+x, y = torch.randn(128, 1024), torch.randint(1000, (128,))
+small = GaussianHead(8, 4)(torch.randn(4, 8)).sum().backward()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+torch.nn.functional.nll_loss(head(x), y).backward(); adam.step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert int(run.stdout) * 1024 < 100e6
