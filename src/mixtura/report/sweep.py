@@ -141,7 +141,7 @@ def _entries(column: Column, summaries: list[Summary]) -> list[Entry]:
     values = [one.mean[column.metric] for one in summaries]
     finite = [value for value in values if math.isfinite(value)]
     pick = max if column.better == "higher" else min
-    top = pick(finite) if len(finite) > 1 and len(set(finite)) > 1 else math.nan
+    top = pick(finite) if len(set(map(column.write, finite))) > 1 else math.nan  # none where all read alike
     return [_entry(column, one, one.mean[column.metric] == top) for one in summaries]
 
 
