@@ -26,6 +26,8 @@ from mixtura.encoders.tiny import Tiny
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.errors import CannotWrite, MissingExtra, NoInput, UsageError
 from mixtura.features.projection import Chain
+from mixtura.heads import HEADS
+from mixtura.names import find
 from mixtura.recipe import DecisionSection, EncoderSection, resolve
 from mixtura.scores.typicality import FAR, Typicality
 from mixtura.tasks import _onnx_graph, bundle, export, fit, onnx_runner
@@ -116,6 +118,21 @@ def test_head_graph_is_the_model(family):
     found, answers = outputs(graph, far.astype(np.float32)), model.answers(far.astype(np.float32))
     assert (answers.verdict == "unknown").all() and (found["typicality"] < 0.05).all()
     assert np.isfinite(found["posterior"]).all()
+
+
+@pytest.mark.parametrize("name", sorted(set(HEADS) - {"gaussian"}))
+def test_the_graph_of_a_model_with_a_head_of_its_own(name):
+    """The head gives the posterior; how typical a row is comes from the mixture beside it."""
+    model, embedding = model_of("diagonal")
+    x, labels = model.projection(torch.from_numpy(embedding)), torch.arange(264) % 4
+    kind = find(HEADS, name)
+    model = replace(model, head=kind.from_rows(x, labels, 4, components=2 if kind.many else 1).eval())
+    graph = _onnx_graph.head_bytes(model)
+    for rows in (1, 7, 64):
+        found = outputs(graph, embedding[-rows:])
+        assert_close(model, found, embedding[-rows:])
+    alone = model.mixture.posterior(x[-64:]).numpy()
+    assert np.abs(found["posterior"] - alone).max() > 1e-3
 
 
 def test_head_graph_counts_ties_as_the_model_does(cloud, learn):

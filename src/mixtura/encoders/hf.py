@@ -5,6 +5,7 @@ al., DINOv2 (TMLR 2024); Siméoni et al., DINOv3 (2025); Dosovitskiy et al., ViT
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -162,9 +163,9 @@ def _open(transformers: Any, model: str) -> tuple[Tower, Any, Any]:
     except UsageError:
         raise
     except Exception as error:  # the hub, its client and damaged files raise anything
-        said = " ".join(str(error).split())[:200] or type(error).__name__
+        said = " ".join(str(error).split()).partition(". ")[0][:200].rstrip(".") or type(error).__name__
         raise NoInput(
-            f"The network {model!r} cannot be had: {said} Give a folder with config.json, model.safetensors and "
+            f"The network {model!r} cannot be had: {said}. Give a folder with config.json, model.safetensors and "
             "preprocessor_config.json, as hf:./folder, or check the name and the network."
         ) from error
     missing = sorted(told["missing_keys"])
@@ -216,14 +217,16 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[Any]:
-    """Keep transformers from drawing bars and from telling which other towers a file holds."""
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    """Keep transformers from drawing bars and from telling what else a file holds, and the hub from its tries."""
+    told, hub = transformers.utils.logging, logging.getLogger("huggingface_hub")
+    level, bars, hub_level = told.get_verbosity(), told.is_progress_bar_enabled(), hub.level
+    told.set_verbosity_error()
+    told.disable_progress_bar()
+    hub.setLevel(logging.ERROR)
     try:
         yield transformers
     finally:
-        logging.set_verbosity(level)
+        told.set_verbosity(level)
+        hub.setLevel(hub_level)
         if bars:
-            logging.enable_progress_bar()
+            told.enable_progress_bar()

@@ -107,6 +107,7 @@ class HeadGraph(nn.Module):
         self.steps = model.projection.steps
         dtype = model.projection(torch.zeros(1, model.dimension)).dtype
         self.mixture, self.background = Scores(model.mixture, dtype), Scores(model.background, dtype)
+        self.head = model.head
         self.groups = Groups(owner.tolist(), len(model.classes))
         self.rank = Rank(model.typicality)
         self.temperature, self.uniform = model.temperature, 1 / len(model.classes)
@@ -120,7 +121,8 @@ class HeadGraph(nn.Module):
             x = _bend(step, x) if isinstance(step, Power) else step(x)
         joint = self.mixture(x)
         class_joint = self.groups(joint)
-        posterior = (class_joint.double() / self.temperature).softmax(1)
+        scores = class_joint if self.head is None else self.head.class_scores(x)
+        posterior = (scores.double() / self.temperature).softmax(1)
         posterior = torch.where(posterior.isnan(), self.uniform, posterior)  # too far away for any density
         predicted = posterior.argmax(1)
         evidence, background = class_joint.logsumexp(1), self.background(x)[:, 0]
