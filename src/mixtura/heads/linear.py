@@ -10,7 +10,7 @@ from mixtura.errors import UsageError
 from mixtura.heads import starts
 from mixtura.heads.protocol import Head
 
-STARTS = ("tied", "zeros")
+STARTS = ("closed", "zeros")
 
 
 @final
@@ -47,7 +47,7 @@ class LinearHead(Head):
         *,
         components: starts.Counts = 1,
         seed: int = 0,
-        start: str = "tied",
+        start: str = "closed",
         shrinkage: float | None = None,
     ) -> "LinearHead":
         """The head at linear discriminant analysis in closed form, or at zero.
@@ -58,7 +58,7 @@ class LinearHead(Head):
             n_classes: C.
             components: one a class; a linear layer has no more.
             seed: not needed.
-            start: ``tied`` for the closed form, ``zeros`` for a plain layer.
+            start: ``closed`` for the closed form, ``zeros`` for a plain layer.
             shrinkage: share of the scaled identity in the covariance, in [0, 1]; ``None`` for Ledoit and Wolf's.
 
         Raises:
@@ -74,7 +74,7 @@ class LinearHead(Head):
         with torch.no_grad():
             head.center.copy_(center)
             head.unit.copy_(unit)
-            if start == "tied":
+            if start == "closed":
                 weight, bias = starts.tied_linear(head.standard(rows), labels, n_classes, shrinkage)
                 head.weight.copy_(weight)
                 head.bias.copy_(bias)

@@ -201,6 +201,16 @@ class HeadLaws:
         assert_close(head(x[:1]), head(x)[:1], rtol=1e-4, atol=1e-4)
         assert head(x[:0]).shape == (0, N_CLASSES)
 
+    def test_odd_rows_give_finite_answers(self) -> None:
+        """One row a class, copies of one row, zeros, very small and very large numbers."""
+        x, labels = labeled()
+        few = slice(0, 3 * N_CLASSES)
+        own = torch.arange(3 * N_CLASSES) % N_CLASSES
+        odd = [(x[:N_CLASSES], own[:N_CLASSES]), (x[:1].expand_as(x[few]), own), (torch.zeros_like(x[few]), own)]
+        odd += [(scale * x, labels) for scale in (1e-12, 1e12)]
+        for rows, classes in odd:
+            assert self.build(rows, classes)(rows).isfinite().all()
+
     def test_a_density_is_consistent_or_refused(self) -> None:
         """The evidence and the scores are log-sum-exps of the joint; a head without a density says so."""
         x, labels = labeled()
