@@ -544,7 +544,7 @@ def test_no_photo_that_can_be_read_is_one_sentence(here, mixtura):
     for label in ("apple", "pear"):
         (here / "photos" / label).mkdir(parents=True)
         (here / "photos" / label / "1.jpg").write_bytes(b"no photo")
-    assert told(mixtura("fit", "photos", "-o", "shop", *TINY), 66, "None of the 2 photos could be read", "1.jpg")
+    assert told(mixtura("fit", "photos", "-o", "shop", *TINY), 66, "None of the 2 files could be read", "1.jpg")
 
 
 # Disks, folders and signals

@@ -99,6 +99,11 @@ def test_converted_once_and_found_again(published, soundnet_tensors, tmp_path, n
     assert torch.equal(read_weights(kept)["conv1.mean"], soundnet_tensors["conv1.mean"])
 
 
+def test_a_converted_file_is_found_again_too(soundnet_weights, soundnet_tensors):
+    read_weights(soundnet_weights)
+    assert torch.equal(read_weights(None)["conv5.beta"], soundnet_tensors["conv5.beta"])
+
+
 def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(published, tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file in the way")
     path = tmp_path / "sound8.npy"

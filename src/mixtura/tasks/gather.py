@@ -112,7 +112,7 @@ def _readable(dataset: Dataset, features: Features, problems: Sequence[Problem |
     kept = [i for i, item in enumerate(dataset.items) if item.id in have]
     if not kept:
         why = f" {problems[0].message}" if problems else ""
-        raise NoInput(f"None of the {len(dataset)} photos could be read.{why}")
+        raise NoInput(f"None of the {len(dataset)} files could be read.{why}")
     return dataset.subset(kept)
 
 
