@@ -19,6 +19,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from mixtura.core import temperature
+from mixtura.features.store import FeatureStore
 from mixtura.metrics.calibration import ece
 from mixtura.recipe import Recipe, resolve
 from mixtura.tasks import gather, sweep
@@ -29,16 +30,32 @@ WIDE = ["spherical", "diagonal", "lowrank", "tied", "vmf", "sdgm-d", "prototype"
 NARROW = ["full", "sdgm-f"]
 """Heads of a size that grows with the square of the dimension: shares of variance that leave few axes."""
 
+SMALL: list[dict] = [
+    {"heads": WIDE, "shares": [80, 95, 100], "fits": ["closed", "sgd"]},
+    {"heads": NARROW, "shares": [50, 60, 70], "fits": ["closed", "sgd"]},
+    {"heads": ["diagonal", "lowrank"], "shares": [95], "components": [2], "fits": ["em", "sgd"]},
+]
+LARGE: list[dict] = [
+    {"heads": [h for h in WIDE if h not in ("lowrank", "sdgm-d")], "shares": [100], "fits": ["closed"]},
+    {"heads": [h for h in WIDE if h not in ("lowrank", "tied")], "shares": [95], "fits": ["sgd"]},
+    {"heads": ["random_projection"], "shares": [100], "fits": ["sgd"]},
+    {"heads": ["tied", "lowrank"], "shares": [80], "fits": ["closed", "sgd"]},
+    {"heads": NARROW, "shares": [50, 60], "fits": ["closed", "sgd"]},
+    {"heads": ["diagonal"], "shares": [80], "components": [2], "fits": ["em", "sgd"]},
+]
+"""The grids of sets below and above ``MANY`` rows."""
+
+MANY = 10_000
+
 
 def grids(name: str, store: Path, work: Path, folds: bool, epochs: int) -> list[Recipe]:
+    count = len(FeatureStore.open(store).facts())
     common = {"data.kind": "features", "data.root": store, "train.epochs": epochs, "sweep.folds": folds}
-    parts = {
-        "wide": {"sweep.heads": WIDE, "sweep.shares": [80, 95, 100], "sweep.fits": ["closed", "sgd"]},
-        "narrow": {"sweep.heads": NARROW, "sweep.shares": [50, 60, 70], "sweep.fits": ["closed", "sgd"]},
-        "two": {"sweep.heads": ["diagonal", "lowrank"], "sweep.shares": [95], "sweep.components": [2], "sweep.fits": ["em", "sgd"]},
-    }
-    own = {"train.batch_size": 256 if not folds else 32, "sweep.jobs": 1}
-    return [resolve(common | own | part | {"output": work / f"{name}-{key}"}) for key, part in parts.items()]
+    common |= {"train.batch_size": 32 if folds else 256, "sweep.jobs": 1}
+    return [
+        resolve(common | {f"sweep.{key}": value for key, value in part.items()} | {"output": work / f"{name}-{place}"})
+        for place, part in enumerate(LARGE if count > MANY else SMALL)
+    ]
 
 
 def rivals(recipe: Recipe, most: int) -> list[Run]:
@@ -120,7 +137,7 @@ def main() -> None:
         recipes = grids(name, Path(store), given.work, folds, given.epochs)
         made = [sweep.run(recipe) for recipe in recipes]
         runs = [run for one in made for run in one.runs]
-        beside = rivals(recipes[0], 10_000)
+        beside = rivals(recipes[0], MANY)
         failed = sorted({f"{r.head} {r.share:g} {r.components}: {r.note}" for r in runs if r.status != DONE})
         record[name] = {"facts": made[0].facts, "heads": best(runs), "rivals": best(beside), "failed": failed}
         for row in [*record[name]["heads"], *record[name]["rivals"]]:

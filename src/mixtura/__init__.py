@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mixtura.features.records import Features as Features
     from mixtura.features.records import Rows as Rows
     from mixtura.features.store import FeatureStore as FeatureStore
+    from mixtura.heads.gaussian import GaussianHead as GaussianHead
     from mixtura.recipe import Recipe as Recipe
     from mixtura.recipe import load_recipe as load_recipe
     from mixtura.recipe import resolve as resolve
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mixtura.tasks.predict import run as predict
     from mixtura.tasks.records import Decision as Decision
     from mixtura.tasks.records import Evaluation as Evaluation
+    from mixtura.tasks.sweep import run as sweep
 
 __version__ = "0.1.0"
 
@@ -37,6 +39,7 @@ PUBLIC = {
     "Evaluation": "mixtura.tasks.records:Evaluation",
     "FeatureStore": "mixtura.features.store:FeatureStore",
     "Features": "mixtura.features.records:Features",
+    "GaussianHead": "mixtura.heads.gaussian:GaussianHead",
     "GaussianMixture": "mixtura.sklearn:GaussianMixture",
     "MixturaError": "mixtura.errors:MixturaError",
     "Mixture": "mixtura.core.mixture:Mixture",
@@ -54,6 +57,7 @@ PUBLIC = {
     "predict": "mixtura.tasks.predict:run",
     "resolve": "mixtura.recipe:resolve",
     "save_pretrained": "mixtura.tasks.bundle:save_pretrained",
+    "sweep": "mixtura.tasks.sweep:run",
 }
 """Where each public name lives."""
 
@@ -63,6 +67,7 @@ __all__ = [
     "Evaluation",
     "FeatureStore",
     "Features",
+    "GaussianHead",
     "GaussianMixture",
     "MixturaError",
     "Mixture",
@@ -80,6 +85,7 @@ __all__ = [
     "predict",
     "resolve",
     "save_pretrained",
+    "sweep",
 ]
 
 
