@@ -87,6 +87,9 @@ def shop_front(tmp_path_factory):
     program.parent.mkdir()
     program.write_text(SHIM.format(python=sys.executable))
     program.chmod(0o755)
+    python = program.with_name("python")
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
     rng = np.random.default_rng(0)
     for kind in KINDS:
         (folder / "photos" / kind).mkdir(parents=True)
