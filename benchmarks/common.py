@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 from mixtura.features.records import Features, Rows, to_features
-from mixtura.recipe import EncoderSection, Recipe
+from mixtura.recipe import Recipe
+from mixtura.sections import EncoderSection
 from mixtura.tasks import fit
 from mixtura.tasks.gather import Gathered
 from mixtura.tasks.model import Model

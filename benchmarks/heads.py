@@ -85,15 +85,27 @@ def _rivals_of(x: np.ndarray, y: np.ndarray, draw, most: int):
             degrees = temperature.best(joint, truth)
             tried.append(((log_p.argmax(1) == val_y).mean(), -temperature.nll(joint, truth, degrees), degrees, model))
         accuracy, loss, degrees, model = max(tried, key=lambda one: one[:2])
-        posterior = (np.log(model.predict_proba(test).clip(1e-12)) / degrees)
+        posterior = np.log(model.predict_proba(test).clip(1e-12)) / degrees
         log_posterior = torch.from_numpy(posterior).double().log_softmax(1)
         top = log_posterior.exp().max(1)
-        right = (top.indices.numpy() == test_y)
+        right = top.indices.numpy() == test_y
         nll = -float(log_posterior.gather(1, torch.from_numpy(test_y)[:, None]).mean())
         yield Run(
-            name, "scikit-learn", 100.0, 1, draw.seed, draw.fold, DONE, x.shape[1], float(right.mean()), nll,
-            ece=ece(top.values.numpy(), right), val_accuracy=float(accuracy), val_nll=-float(loss),
-            temperature=degrees, note=str(model),
+            name,
+            "scikit-learn",
+            100.0,
+            1,
+            draw.seed,
+            draw.fold,
+            DONE,
+            x.shape[1],
+            float(right.mean()),
+            nll,
+            ece=ece(top.values.numpy(), right),
+            val_accuracy=float(accuracy),
+            val_nll=-float(loss),
+            temperature=degrees,
+            note=str(model),
         )
 
 

@@ -26,7 +26,8 @@ def main() -> None:
         made = run(resolve({k: v for k, v in flags.items() if v is not None}, default=recipe))
         seconds = time.perf_counter() - began
     curve = [
-        {"share": s.cell.share} | {name: s.mean[name] for name in ("dimension", "accuracy", "nll", "ece")}
+        {"share": s.cell.share}
+        | {name: s.mean[name] for name in ("dimension", "accuracy", "nll", "ece")}
         | {"accuracy_half_width": s.half_width["accuracy"]}
         for s in summarize(made.runs)
     ]

@@ -23,7 +23,9 @@ TABLES = {
     "mixtura.datasets": "DATASETS",
     "mixtura.encoders": "ENCODERS",
     "mixtura.features": "PROJECTIONS",
+    "mixtura.heads": "HEADS",
     "mixtura.metrics": "METRICS",
+    "mixtura.objectives": "OBJECTIVES",
     "mixtura.report": "SECTIONS",
     "mixtura.scores": "SCORES",
 }

@@ -12,7 +12,8 @@ from mixtura.datasets.split import SHARES
 from mixtura.errors import MixturaError, NoInput, RecipeError
 from mixtura.features import PROJECTIONS
 from mixtura.names import find
-from mixtura.recipe import STEP_OPTIONS, Recipe, assignment, dump, dump_dict, keys, load_recipe, resolve
+from mixtura.recipe import Recipe, assignment, dump, dump_dict, keys, load_recipe, resolve
+from mixtura.sections import STEP_OPTIONS
 from mixtura.strict_yaml import MAX_BYTES, parse
 
 EXAMPLE = """\

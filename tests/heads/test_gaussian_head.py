@@ -172,13 +172,16 @@ def test_a_frozen_part_has_no_gradient_and_the_others_have(part):
     head = GaussianHead.from_rows(x, labels, N_CLASSES, components=2, freeze=(part,))
     nn.functional.nll_loss(head(x), labels).backward()
     without = [name for name, parameter in head.named_parameters() if parameter.grad is None]
-    assert without == {
-        "mean": ["mean"],
-        "spread": ["spread.log_variance"],
-        "weight": ["weight_logit"],
-        "prior": ["prior_logit"],
-        "temperature": ["log_temperature"],
-    }[part]
+    assert (
+        without
+        == {
+            "mean": ["mean"],
+            "spread": ["spread.log_variance"],
+            "weight": ["weight_logit"],
+            "prior": ["prior_logit"],
+            "temperature": ["log_temperature"],
+        }[part]
+    )
 
 
 def test_a_mixture_comes_back_as_it_was_assigned():
@@ -221,7 +224,7 @@ def test_a_square_projection_is_none_at_all():
 
 def test_bad_input_is_one_sentence():
     x, labels = rows()
-    with pytest.raises(UsageError, match="Family 'round' is not known. Known: spherical"):
+    with pytest.raises(UsageError, match=r"Family 'round' is not known\. Known: spherical"):
         GaussianHead(4, 3, family="round")
     with pytest.raises(UsageError, match="give one number of 1 or more a class"):
         GaussianHead(4, 3, components=0)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from mixtura.features.records import Rows, to_features
-from mixtura.recipe import EncoderSection, resolve
+from mixtura.recipe import resolve
+from mixtura.sections import EncoderSection
 from mixtura.tasks import fit, gather
 
 IDENTITY = {"name": "tiny", "size": "32 px", "weights": "w"}

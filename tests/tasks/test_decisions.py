@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mixtura.errors import NonFinite, WrongDimension
-from mixtura.recipe import DecisionSection
+from mixtura.sections import DecisionSection
 from mixtura.tasks.decide import CANDIDATES, decide, nearest
 from mixtura.tasks.model import BETWEEN, FAR, UNUSUAL
 from mixtura.tasks.records import REASONS, VERDICTS

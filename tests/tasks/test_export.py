@@ -28,8 +28,9 @@ from mixtura.errors import CannotWrite, MissingExtra, NoInput, UsageError
 from mixtura.features.projection import Chain
 from mixtura.heads import HEADS
 from mixtura.names import find
-from mixtura.recipe import DecisionSection, EncoderSection, resolve
+from mixtura.recipe import resolve
 from mixtura.scores.typicality import FAR, Typicality
+from mixtura.sections import DecisionSection, EncoderSection
 from mixtura.tasks import _onnx_graph, bundle, export, fit, onnx_runner
 from mixtura.tasks.build import encoder_of, steps_of
 from mixtura.tasks.model import Model

@@ -78,9 +78,9 @@ def test_wrong_heads_and_fits_are_one_sentence(tmp_path):
         fit.run(recipe(tmp_path, head__name="softma"))
     with pytest.raises(NoDensity, match="'linear' has no density"):
         fit.run(recipe(tmp_path, head__name="softmax", train__fit="hybrid"))
-    with pytest.raises(UsageError, match="Components|components"):
+    with pytest.raises(UsageError, match=r"Components|components"):
         fit.run(recipe(tmp_path, head__name="dgmmc-s", train__fit="sgd", head__components=900))
-    with pytest.raises(UsageError, match="train.fit"):
+    with pytest.raises(UsageError, match=r"train\.fit"):
         recipe(tmp_path, train__fit="adam")
     with pytest.raises(UsageError, match="smoothing"):
         recipe(tmp_path, train__smoothing=7)

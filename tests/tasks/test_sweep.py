@@ -41,7 +41,7 @@ def made(tmp_path_factory):
 
 
 def test_every_cell_has_its_runs(made):
-    grid, result = made
+    _, result = made
     assert len(result.runs) == 3 * 2 * 2 * 2 and {one.status for one in result.runs} == {DONE}
     assert all(0.5 < one.accuracy <= 1 and one.nll > 0 and one.parameters > 0 for one in result.runs)
     assert {(one.share, one.dimension) for one in result.runs if one.seed == 0} == {(50.0, 4), (90.0, 18)}
@@ -98,7 +98,7 @@ def test_another_recipe_does_not_mix_into_a_folder(made):
 
 
 def test_processes_give_the_same_as_one(tmp_path, made):
-    grid, result = made
+    _, result = made
     several = recipe(tmp_path, sweep__heads=["spherical", "softmax"], sweep__fits=["closed", "sgd"], sweep__jobs=2)
     expected = {one.key: one.accuracy for one in result.runs}
     got = run(several)
@@ -151,12 +151,19 @@ def test_folds_are_groups_and_the_next_one_judges(tmp_path):
         assert set(group[draw.role == TEST]) == {draw.fold}
         assert set(group[draw.role == VAL]) == {draws[(place + 1) % 5].fold}
         assert len(set(group[draw.role == TRAIN])) == 3
-    with pytest.raises(DataError, match="there are 2. Three or more are needed"):
-        draws_of(replace(features, group=[str(i % 2) for i in range(len(features))]), recipe(tmp_path, sweep__folds=True))
+    with pytest.raises(DataError, match=r"there are 2\. Three or more are needed"):
+        draws_of(
+            replace(features, group=[str(i % 2) for i in range(len(features))]), recipe(tmp_path, sweep__folds=True)
+        )
 
 
 def test_nested_shares_equal_a_fit_of_each_alone(tmp_path):
-    grid = recipe(tmp_path, sweep__heads=["diagonal", "tied", "full", "spherical", "lowrank"], sweep__shares=[30, 80], sweep__seeds=1)
+    grid = recipe(
+        tmp_path,
+        sweep__heads=["diagonal", "tied", "full", "spherical", "lowrank"],
+        sweep__shares=[30, 80],
+        sweep__seeds=1,
+    )
     together = {one.key: one.accuracy for one in run(grid).runs}
     for share in (30, 80):
         alone = recipe(
@@ -190,7 +197,7 @@ def test_wrong_names_and_numbers_are_refused_before_any_photo_is_read(tmp_path):
     with pytest.raises(NoDensity, match="'linear' has no density, so it cannot be fitted by 'hybrid'"):
         run(recipe(tmp_path, sweep__heads=["softmax"], sweep__fits=["hybrid"]))
     for shares in ([0, 50], [101], [-1]):
-        with pytest.raises(UsageError, match="sweep.shares"):
+        with pytest.raises(UsageError, match=r"sweep\.shares"):
             recipe(tmp_path, sweep__shares=shares)
     with pytest.raises(UsageError, match="no place for the results"):
         run(recipe(None))

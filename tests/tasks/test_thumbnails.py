@@ -5,7 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from mixtura.recipe import DataSection, dump, resolve
+from mixtura.recipe import dump, resolve
+from mixtura.sections import DataSection
 from mixtura.tasks.thumbnails import RECIPE, SIDE, thumbnails
 
 

@@ -9,7 +9,7 @@ from mixtura.cli.output import Output
 from mixtura.cli.predict import Model
 
 if TYPE_CHECKING:
-    from mixtura.recipe import DataSection
+    from mixtura.sections import DataSection
 
 TestData = Annotated[
     str | None,

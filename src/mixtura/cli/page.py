@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mixtura.recipe import DataSection
+from mixtura.sections import DataSection
 from mixtura.tasks.records import Evaluation
 
 

@@ -59,7 +59,9 @@ def photos(names: Iterable[str]) -> list[Path]:
         for path in map(Path, filter(None, given)):
             found += sorted(_below(path)) if path.is_dir() else [path]
     if not found:
-        raise NoInput(f"There is no photo or sound in {', '.join(names)}. Known endings: {', '.join(sorted(PHOTOS | SOUNDS))}.")
+        raise NoInput(
+            f"There is no photo or sound in {', '.join(names)}. Known endings: {', '.join(sorted(PHOTOS | SOUNDS))}."
+        )
     return found
 
 

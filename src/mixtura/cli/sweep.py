@@ -31,9 +31,12 @@ SharesOption = Annotated[
     ),
 ]
 Counts = Annotated[
-    str | None, typer.Option("--components", metavar="N,M,...", help="Gaussians per class. Default: 1.", rich_help_panel=GRID)
+    str | None,
+    typer.Option("--components", metavar="N,M,...", help="Gaussians per class. Default: 1.", rich_help_panel=GRID),
 ]
-Seeds = Annotated[int | None, typer.Option(min=1, metavar="N", help="Runs of each cell. Default: 3.", rich_help_panel=GRID)]
+Seeds = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Runs of each cell. Default: 3.", rich_help_panel=GRID)
+]
 Folds = Annotated[
     bool, typer.Option("--folds", help="Each group of the data is the test part once.", rich_help_panel=GRID)
 ]

@@ -115,7 +115,11 @@ class Moments:
     def narrow(self, width: int) -> "Moments | None":
         """The sums of the first ``width`` features alone, if the family keeps what tells them apart."""
         second = self.family.narrow(self.second, width)
-        return None if second is None else replace(self, ref=self.ref[:, :width], first=self.first[:, :width], second=second)
+        return (
+            None
+            if second is None
+            else replace(self, ref=self.ref[:, :width], first=self.first[:, :width], second=second)
+        )
 
     def mean(self) -> Float[Tensor, "K D"]:
         """Weighted means; a component without weight keeps its reference."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
@@ -12,13 +13,34 @@ from mixtura.core import classes, temperature
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import NO_PRIOR, Prior
 from mixtura.core.mixture import Mixture
-from mixtura.errors import DataError, NonFinite, UsageError
-from mixtura.heads import inputs
+from mixtura.errors import UsageError
+from mixtura.heads import inputs, starts
 from mixtura.heads.protocol import Groups, Head
 from mixtura.heads.spread import SPREADS
 
 FREEZABLE = ("mean", "spread", "weight", "prior", "temperature")
 ROWS = 4096  # that the temperature of a start is read from
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a Gaussian head begins.
+
+    Args:
+        rank: directions a component, for the low-rank family.
+        prior: shrinkage of the covariances.
+        steps: most steps of EM; 0 stops at the clusters of k-means.
+        projection: of the input: identity, pca, orthogonal or achlioptas. Drawn by the seed, kept with the head.
+        width: columns of the projection; the rows stay as they are where it is D or ``None``.
+        freeze: what later training leaves alone.
+    """
+
+    rank: int = 16
+    prior: Prior = NO_PRIOR
+    steps: int = 30
+    projection: str = "identity"
+    width: int | None = None
+    freeze: Sequence[str] = ()
 
 
 @final
@@ -105,12 +127,7 @@ class GaussianHead(Head):
         components: int | Sequence[int] = 1,
         seed: int = 0,
         family: str = "spherical",
-        rank: int = 16,
-        prior: Prior = NO_PRIOR,
-        steps: int = 30,
-        projection: str = "identity",
-        width: int | None = None,
-        freeze: Sequence[str] = (),
+        **options: Any,
     ) -> "GaussianHead":
         """The head at the closed form (one component a class) or at the end of EM (several).
 
@@ -121,30 +138,26 @@ class GaussianHead(Head):
             components: Gaussians a class; a class never gets more than half its rows.
             seed: of k-means++ and of a random projection.
             family: a name in ``SPREADS``.
-            rank: directions a component, for the low-rank family.
-            prior: shrinkage of the covariances.
-            steps: most steps of EM; 0 stops at the clusters of k-means.
-            projection: of the input: identity, pca, orthogonal or achlioptas. Drawn by ``seed``, kept with the head.
-            width: columns of the projection; the rows stay as they are where it is D or ``None``.
-            freeze: what later training leaves alone.
+            options: the fields of :class:`Start`.
 
         Raises:
             NonFinite: NaN or infinity in x.
             DataError: a class without rows.
             UsageError: an option that does not fit.
         """
-        _check_rows(x, labels, n_classes)
-        rows = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-        narrow = projection != "identity" and width not in (None, x.shape[1])
-        wide = inputs.matrix(projection, rows, int(width or 0), seed).to(rows.dtype).contiguous() if narrow else None
-        z = rows if wide is None else rows @ wide
+        rows, start = starts.checked(x, labels, n_classes), Start(**options)
         asked = components if isinstance(components, int) else tuple(components)
-        mixture = classes.fit(Plan(family, asked, prior, rank=rank, steps=steps, seed=seed), z, labels, n_classes)
+        _check([asked] * n_classes if isinstance(asked, int) else list(asked), n_classes, family, start.freeze)
+        narrow = start.projection != "identity" and start.width not in (None, x.shape[1])
+        wide = inputs.matrix(start.projection, rows, int(start.width or 0), seed).to(rows.dtype) if narrow else None
+        z = rows if wide is None else rows @ wide
+        plan = Plan(family, asked, start.prior, rank=start.rank, steps=start.steps, seed=seed)
+        mixture = classes.fit(plan, z, labels, n_classes)
         assert mixture.owner is not None
         counts = torch.bincount(mixture.owner, minlength=n_classes).tolist()
-        head = cls(x.shape[1], n_classes, counts, family, rank, width if narrow else None, freeze)
+        head = cls(x.shape[1], n_classes, counts, family, start.rank, start.width if narrow else None, start.freeze)
         head.to(rows.device, rows.dtype)
-        head.project = wide
+        head.project = None if wide is None else wide.contiguous()
         head.assign(mixture)
         head.warm(rows, labels)
         return head
@@ -260,19 +273,6 @@ def _check(counts: list[int], n_classes: int, family: str, freeze: Sequence[str]
     wrong = sorted(set(freeze) - set(FREEZABLE))
     if wrong:
         raise UsageError(f"A Gaussian head cannot freeze {wrong[0]!r}. Known: {', '.join(FREEZABLE)}.")
-
-
-def _check_rows(x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_classes: int) -> None:
-    bad = int((~x.isfinite().all(1)).sum())
-    if bad:
-        raise NonFinite(f"{bad} of {len(x)} rows of features hold NaN or infinity. Remove them or check the encoder.")
-    counts = torch.bincount(labels, minlength=n_classes)
-    if len(counts) > n_classes or int(counts.min()) == 0:
-        empty = int(counts.argmin())
-        raise DataError(
-            f"{n_classes} classes were asked for, and class {empty} has {int(counts[empty])} of {len(x)} rows, "
-            f"the highest label is {int(labels.max())}. Number the classes that occur from 0."
-        )
 
 
 def _detached(covariance: Any) -> Any:

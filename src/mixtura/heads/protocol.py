@@ -1,5 +1,6 @@
 """What a head is: a drop-in for the last linear layer that gives log-posteriors, and maybe a density."""
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +29,7 @@ class Head(nn.Module):
     many: ClassVar[bool] = True
 
     @classmethod
+    @abstractmethod
     def from_rows(
         cls,
         x: Float[Tensor, "N D"],
@@ -39,15 +41,14 @@ class Head(nn.Module):
         **options: Any,
     ) -> "Head":
         """The head at its start, which is what can be had of the rows without a gradient."""
-        raise NotImplementedError
 
+    @abstractmethod
     def config(self) -> dict[str, Any]:
         """Plain values that build the same head before its state is loaded."""
-        raise NotImplementedError
 
+    @abstractmethod
     def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Log-scores whose softmax is the posterior; for a head with a density, log p(x, c) in nats."""
-        raise NotImplementedError
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Log-posterior of each class, in nats."""

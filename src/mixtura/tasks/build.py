@@ -17,7 +17,8 @@ from mixtura.errors import NoInput, UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.features.projection import Projection
 from mixtura.names import find, nearest
-from mixtura.recipe import ClipsSection, DataSection, EncoderSection, Recipe, StepSection
+from mixtura.recipe import Recipe
+from mixtura.sections import ClipsSection, DataSection, EncoderSection, StepSection
 
 IMPORTED = "imported:"
 """What the name of an encoder begins with whose features came from elsewhere."""
@@ -40,7 +41,8 @@ def dataset_of(section: DataSection) -> Dataset:
     if not dataset.items:
         listed = "; ".join(problem.message for problem in dataset.problems[:3])
         raise NoInput(
-            f"There is no photo or sound in {section.root or section.kind}. Give a folder with one folder of photos a class."
+            f"There is no photo or sound in {section.root or section.kind}. "
+            "Give a folder with one folder of photos a class."
             + (f" Left out: {listed}" if listed else "")
         )
     return dataset

@@ -19,8 +19,9 @@ from mixtura.errors import BundleError, NoInput, RecipeError
 from mixtura.features.projection import Chain
 from mixtura.heads import HEADS
 from mixtura.heads.protocol import Head
-from mixtura.recipe import DecisionSection, EncoderSection, Recipe, load_recipe
+from mixtura.recipe import Recipe, load_recipe
 from mixtura.scores.typicality import Typicality
+from mixtura.sections import DecisionSection, EncoderSection
 from mixtura.tasks.model import Model
 
 LAYOUT = 1

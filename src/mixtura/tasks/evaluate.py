@@ -15,7 +15,8 @@ from mixtura.metrics.classification import accuracy, balanced_accuracy, recall, 
 from mixtura.metrics.detection import aupr, auroc, fpr_at_tpr
 from mixtura.metrics.intervals import wilson
 from mixtura.metrics.selective import aurc
-from mixtura.recipe import DataSection, Recipe
+from mixtura.recipe import Recipe
+from mixtura.sections import DataSection
 from mixtura.tasks import bundle, gather, view
 from mixtura.tasks.decide import decide
 from mixtura.tasks.model import Answers, Model

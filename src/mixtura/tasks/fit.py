@@ -15,10 +15,10 @@ from mixtura.datasets.items import Problem
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.protocol import split_name
 from mixtura.errors import LabelError, UsageError
+from mixtura.features.projection import Chain
 from mixtura.features.records import Features, Unreadable
 from mixtura.recipe import Recipe, dump
 from mixtura.scores.typicality import Typicality
-from mixtura.features.projection import Chain
 from mixtura.tasks import build, bundle, card, gather, heads, trained
 from mixtura.tasks.choose import Choice, Rows, calibration, choose
 from mixtura.tasks.evaluate import evaluate

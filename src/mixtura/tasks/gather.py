@@ -13,7 +13,8 @@ from mixtura.datasets.split import read_split, settle_split
 from mixtura.errors import LabelError, NoInput
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import FeatureStore
-from mixtura.recipe import EncoderSection, Recipe
+from mixtura.recipe import Recipe
+from mixtura.sections import EncoderSection
 from mixtura.tasks import build
 from mixtura.tasks.extract import Watch, fill
 

@@ -17,7 +17,7 @@ from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.protocol import Head
 from mixtura.names import find
 from mixtura.objectives.classification import Conditional, Hybrid
-from mixtura.recipe import HeadSection, TrainSection
+from mixtura.sections import HeadSection, TrainSection
 from mixtura.tasks.train import Objective, Rows, Schedule, Trained, train
 
 GRADIENTS = ("sgd", "hybrid")
@@ -102,14 +102,16 @@ def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:
     Raises:
         UsageError: it would take more than ``MOST_BYTES``; the message names the bytes.
     """
-    if spec.family != "full":
+    if not spec.gaussian:
         return
-    copies = 4 if spec.fit in GRADIENTS else 2
-    needed = 4 * copies * spec.components * n_classes * dimension * (dimension + 1)
+    with torch.device("meta"):
+        head = GaussianHead(dimension, n_classes, spec.components, spec.family, spec.rank)
+    copies = 4 if spec.fit in GRADIENTS else 2  # in float32 and its gradient and moments, or once more in float64
+    needed = 4 * copies * sum(parameter.numel() for parameter in head.parameters())
     if needed > MOST_BYTES:
         raise UsageError(
-            f"A full matrix for each of {spec.components * n_classes} components in {dimension} dimensions takes about "
-            f"{needed:,} bytes, more than {MOST_BYTES:,}. Keep less variance (--share), or use tied, lowrank or diagonal."
+            f"A {spec.family} head with {spec.components * n_classes} components in {dimension} dimensions takes about "
+            f"{needed:,} bytes, more than {MOST_BYTES:,}. Keep less variance (--share), or use tied or diagonal."
         )
 
 

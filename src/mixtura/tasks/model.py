@@ -13,8 +13,8 @@ from mixtura.core.mixture import Mixture
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
 from mixtura.heads.protocol import Head
-from mixtura.recipe import DecisionSection, EncoderSection
 from mixtura.scores.typicality import Typicality
+from mixtura.sections import DecisionSection, EncoderSection
 
 FAR, BETWEEN, UNUSUAL = "far_from_all", "between_classes", "unusual_for_class"
 RIVAL = 0.5  # a runner-up with at least this share of the winner's probability competes with it

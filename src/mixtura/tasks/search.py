@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtura.errors import CannotWrite, DataError, MissingExtra, MixturaError, UsageError
-from mixtura.recipe import HeadSection, TrainSection
+from mixtura.sections import HeadSection, TrainSection
 from mixtura.tasks.sweep_jobs import Job, Table, Worker
 from mixtura.tasks.sweep_records import BETTER, DONE
 

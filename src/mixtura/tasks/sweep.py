@@ -138,7 +138,9 @@ def draws_of(features: Features, recipe: Recipe) -> tuple[Draw, ...]:
                 "for every item; leave sweep.folds out to use the split."
             )
         if len(names) > 20:
-            raise DataError(f"The data has {len(names)} groups; as folds that is {len(names)} runs a cell. Use the split.")
+            raise DataError(
+                f"The data has {len(names)} groups; as folds that is {len(names)} runs a cell. Use the split."
+            )
         return tuple(_fold(features, names, i, seed) for seed in seeds for i in range(len(names)))
     return tuple(_seeded(features, recipe, seed) for seed in seeds)
 
@@ -299,7 +301,8 @@ def _parsed(line: bytes) -> Run | None:
         values = json.loads(line)
     except ValueError:
         return None
-    return Run(**{name: float("nan") if value is None else value for name, value in values.items()})
+    plain: dict[str, Any] = {name: float("nan") if value is None else value for name, value in values.items()}
+    return Run(**plain)
 
 
 def _append(path: Path, runs: Iterable[Run]) -> None:
@@ -311,7 +314,7 @@ def _append(path: Path, runs: Iterable[Run]) -> None:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if value != value else value for name, value in row.items()}  # noqa: PLR0124 - NaN is not itself
+    return {name: None if value != value else value for name, value in row.items()}  # NaN is not itself
 
 
 def _progress(done: int, total: int, seconds: float) -> Done:
@@ -344,7 +347,7 @@ def _facts(
 def _write(sweep: Sweep, recipe: Recipe) -> None:
     """The runs as Parquet and CSV, and the recipe."""
     assert recipe.output is not None
-    rows = pa.table({name: values for name, values in table(sweep.runs).items()}) if sweep.runs else None
+    rows = pa.table(table(sweep.runs)) if sweep.runs else None
     if rows is None:
         return
     parquet, csv = io.BytesIO(), io.BytesIO()

@@ -21,7 +21,7 @@ from mixtura.features.spectrum import count_for
 from mixtura.heads.protocol import Head
 from mixtura.metrics.calibration import brier, ece
 from mixtura.metrics.classification import accuracy
-from mixtura.recipe import HeadSection, TrainSection
+from mixtura.sections import HeadSection, TrainSection
 from mixtura.tasks import heads
 from mixtura.tasks.heads import HeadSpec
 from mixtura.tasks.sweep_records import DONE, FAILED, Run

@@ -11,7 +11,8 @@ from PIL import Image
 from mixtura.datasets import DATASETS
 from mixtura.errors import BadImage, MixturaError
 from mixtura.names import find
-from mixtura.recipe import DataSection, load_recipe
+from mixtura.recipe import load_recipe
+from mixtura.sections import DataSection
 
 RECIPE = "recipe.yaml"
 """Where a model folder keeps the resolved recipe that made it."""

@@ -154,9 +154,7 @@ class _Best:
 class _Run:
     """One stack of heads in training."""
 
-    def __init__(
-        self, heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule
-    ) -> None:
+    def __init__(self, heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> None:
         self.schedule, self.rows, self.size = schedule, rows, len(heads)
         self.module = _Loss(copy.deepcopy(heads[0]), objective)
         self.judge = _Judge(self.module.head)
@@ -167,7 +165,9 @@ class _Run:
             self.buffers: dict[str, Tensor] = dict(self.module.named_buffers())
         else:
             stacked = stack_module_state([_Judge(head) for head in heads])  # pyright: ignore[reportArgumentType]
-            self.parameters = {name: p.detach().requires_grad_(name not in self.frozen) for name, p in stacked[0].items()}
+            self.parameters = {
+                name: p.detach().requires_grad_(name not in self.frozen) for name, p in stacked[0].items()
+            }
             self.buffers = stacked[1]
         self.x = torch.stack([own.x for own in rows])
         self.labels = torch.stack([own.labels for own in rows])
@@ -243,8 +243,9 @@ class _Run:
         for i in (~finite).nonzero()[:, 0].tolist():
             if self.stopped[i] is None:
                 self.stopped[i] = (
-                    f"The loss was not finite in batch {batch} of {batches} of epoch {epoch}: training stopped, and "
-                    f"the state of epoch {self.best[i].epoch.number} was kept. Use a lower rate, or look at these features."
+                    f"The loss was not finite in batch {batch} of {batches} of epoch {epoch}: training stopped, "
+                    f"and the state of epoch {self.best[i].epoch.number} was kept. Use a lower rate, or look at these "
+                    "features."
                 )
 
     @torch.no_grad()

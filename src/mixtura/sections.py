@@ -1,0 +1,223 @@
+"""The sections of a recipe: every key, its kind, its default and what it means."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def _not_empty(value: Any) -> Any:
+    # An unset shell variable gives "", which pathlib would read as the current folder.
+    if value == "":
+        raise ValueError("should not be empty")
+    return value
+
+
+Location = Annotated[Path, BeforeValidator(_not_empty)]
+
+
+class Section(BaseModel):
+    """What all sections share: no unknown keys, no changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataSection(Section):
+    """Where the items come from."""
+
+    kind: str = Field(
+        default="folder", description="a dataset of mixtura, 'features' for a feature store, or package.module:load"
+    )
+    root: Location | None = Field(default=None, description="folder or file; not needed by the named public sets")
+    label: str | None = Field(
+        default=None, description="which label to learn where the data has several, e.g. fine or coarse"
+    )
+    unknown: tuple[str, ...] = Field(
+        default=(), description="classes left out of the catalog; they test the verdict 'unknown'"
+    )
+
+
+class ClipsSection(Section):
+    """How a sound is cut before it is encoded."""
+
+    how: Literal["none", "mean"] = Field(
+        default="mean", description="none: the sound at once; mean: clips are encoded one by one and averaged"
+    )
+    seconds: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="length of a clip; default: the encoder's own"
+    )
+    hop: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="seconds from clip to clip; default: their length"
+    )
+
+
+class EncoderSection(Section):
+    """What turns an image or a sound into numbers."""
+
+    name: str = Field(
+        default="lite0", description="an encoder of mixtura, timm:NAME, clap:NAME, or package.module:Class"
+    )
+    size: Count | None = Field(
+        default=None, description="side of the encoder's input in pixels; default: the encoder's own"
+    )
+    weights: Location | None = Field(default=None, description="local weight file")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    clips: ClipsSection | None = Field(default=None, description="sounds only; default: the encoder's own")
+    normalize: bool | None = Field(
+        default=None, description="sounds only: unit length for the vector of each clip; default: the encoder's own"
+    )
+
+
+class ExtractSection(Section):
+    """How features are computed and stored."""
+
+    batch_size: Count = Field(default=32, description="images per forward pass")
+    workers: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="threads that decode; default: by the cores"
+    )
+    dtype: Literal["float16", "float32"] = Field(default="float16", description="how the store keeps a number")
+    store: Location | None = Field(
+        default=None, description="folder of the feature store; default: features/ in the output folder"
+    )
+
+
+class StepSection(Section):
+    """One projection of the features; a bare name stands for a step without options."""
+
+    name: str
+    share: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        default=None, description="pca: explained variance, percent"
+    )
+    dimension: Count | None = Field(default=None, description="lda, random: number of axes")
+    shrinkage: Share | None = Field(default=None, description="lda: share of the scaled identity")
+    eps: Annotated[float, Field(ge=0)] | None = Field(default=None, description="whiten: relative to the mean variance")
+    seed: Seed | None = Field(default=None, description="random: seed of the signs")
+    sparsity: Annotated[float, Field(ge=1)] | None = Field(
+        default=None, description="random: one in so many entries is not zero"
+    )
+
+    power: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="power: the exponent")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fits(self) -> "StepSection":
+        allowed = STEP_OPTIONS.get(self.name, frozenset(type(self).model_fields))
+        wrong = sorted(set(self.options()) - allowed)
+        if wrong:
+            known = ", ".join(sorted(allowed)) or "none"
+            raise ValueError(f"{self.name} has no option {wrong[0]!r} (its options: {known})")
+        return self
+
+    def options(self) -> dict[str, Any]:
+        """The options that were given, for ``fit`` of the projection."""
+        return self.model_dump(exclude={"name"}, exclude_none=True)
+
+
+STEP_OPTIONS: dict[str, frozenset[str]] = {
+    "pca": frozenset({"share"}),
+    "lda": frozenset({"shrinkage", "dimension"}),
+    "whiten": frozenset({"eps"}),
+    "random": frozenset({"dimension", "seed", "sparsity"}),
+    "random_features": frozenset({"dimension", "seed"}),
+    "power": frozenset({"power"}),
+    "l2": frozenset(),
+    "identity": frozenset(),
+}
+"""What each projection of mixtura takes; one from outside may take any option of a step."""
+
+
+class HeadSection(Section):
+    """What reads the classes off the features: a mixture of Gaussians of each class, or another head."""
+
+    name: str = Field(
+        default="gaussian",
+        description="gaussian, sdgm, online, vmf, prototype, linear, random_projection, or a variant",
+    )
+    family: str = Field(default="auto", description="auto, spherical, diagonal, lowrank, tied or full")
+    components: Count | Literal["auto"] = Field(default=1, description="Gaussians per class, or auto")
+    shrinkage: Share | Literal["auto"] = Field(
+        default="auto", description="towards pooled and round covariances, 0 to 1, or auto"
+    )
+    rank: Count = Field(default=16, description="lowrank: number of directions")
+    floor: Annotated[float, Field(ge=0)] = Field(default=1e-6, description="least variance, relative to the data's own")
+
+
+class TrainSection(Section):
+    """How the head is fitted, and its training by gradients."""
+
+    fit: Literal["auto", "closed", "em", "sgd", "hybrid"] = Field(
+        default="auto",
+        description="closed form, EM, gradients from there (sgd: posterior; hybrid: and density); auto: no gradients",
+    )
+    epochs: Annotated[int, Field(ge=0)] = Field(default=30, description="passes over the training rows")
+    batch_size: Count = Field(default=256, description="rows in a step")
+    rate: Annotated[float, Field(gt=0)] = Field(
+        default=3e-3, description="Adam's learning rate, falling by a half cosine"
+    )
+    patience: Count | None = Field(
+        default=None, description="epochs without a better validation loss before training ends"
+    )
+    hybrid: Annotated[float, Field(ge=0)] = Field(
+        default=0.1, description="hybrid: weight of -log p(x, y) per dimension beside -log p(y | x)"
+    )
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="label smoothing")
+    penalty: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="sdgm: weight of its KL term relative to 1 / N; more prunes more"
+    )
+    validation: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1, description="share of the training rows that pick the epoch, where the data has no validation part"
+    )
+
+
+Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=100)], ...], Field(min_length=1)]
+"""Explained variances in percent."""
+
+
+class SweepSection(Section):
+    """The grid of mixtura sweep."""
+
+    heads: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        default=("spherical", "diagonal", "tied", "linear"), description="heads or variants"
+    )
+    fits: Annotated[tuple[Literal["closed", "em", "sgd", "hybrid"], ...], Field(min_length=1)] = Field(
+        default=("sgd",), description="how each is fitted"
+    )
+    shares: Shares = Field(default=(20, 40, 60, 80, 90, 95, 100), description="variance that PCA keeps, in percent")
+    components: Annotated[tuple[Count, ...], Field(min_length=1)] = Field(default=(1,), description="Gaussians a class")
+    seeds: Count = Field(default=3, description="runs of each cell; each draws its own validation rows")
+    folds: bool = Field(default=False, description="each group of the data is the test part once (ESC-10, ESC-50)")
+    whiten: bool = Field(default=False, description="scale the kept axes to variance one")
+    jobs: Count | None = Field(default=None, description="processes; default: by the cores, one with a GPU")
+
+
+class DecisionSection(Section):
+    """When an item is matched, unsure or unknown."""
+
+    false_reject_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.05, description="share of genuine items that may be called unknown"
+    )
+    min_probability: Share = Field(default=0.5, description="a label less probable than this is unsure")
+
+
+class SplitSection(Section):
+    """How items without a given split are shared out."""
+
+    shares: tuple[Share, Share, Share] = Field(default=(0.8, 0.0, 0.2), description="train, validation and test")
+    seed: Seed = Field(default=0, description="seed of the draw")
+    file: Location | None = Field(
+        default=None, description="split file to use; default: split.csv in the output folder"
+    )
+
+    @model_validator(mode="after")
+    def _sum(self) -> "SplitSection":
+        if abs(sum(self.shares) - 1) > 1e-6 or self.shares[0] == 0:
+            raise ValueError(f"shares must sum to 1 with train above 0, got a sum of {sum(self.shares):g}")
+        return self
