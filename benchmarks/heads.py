@@ -37,8 +37,7 @@ SMALL: list[dict] = [
 ]
 LARGE: list[dict] = [
     {"heads": [h for h in WIDE if h not in ("lowrank", "sdgm-d")], "shares": [100], "fits": ["closed"]},
-    {"heads": [h for h in WIDE if h not in ("lowrank", "tied")], "shares": [95], "fits": ["sgd"]},
-    {"heads": ["random_projection"], "shares": [100], "fits": ["sgd"]},
+    {"heads": [h for h in WIDE if h not in ("lowrank", "tied", "random_projection")], "shares": [95], "fits": ["sgd"]},
     {"heads": ["tied", "lowrank"], "shares": [80], "fits": ["closed", "sgd"]},
     {"heads": NARROW, "shares": [50, 60], "fits": ["closed", "sgd"]},
     {"heads": ["diagonal"], "shares": [80], "components": [2], "fits": ["em", "sgd"]},

@@ -17,7 +17,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from mixtura.cli import COMMANDS
-from mixtura.recipe import Recipe, StepSection
+from mixtura.recipe import Recipe
+from mixtura.sections import StepSection
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks" / "results"

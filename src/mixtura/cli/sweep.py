@@ -1,11 +1,14 @@
 """``mixtura sweep``: every head on one set of features, in one table."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mixtura.cli import options
 from mixtura.cli.output import Output
+
+if TYPE_CHECKING:
+    from mixtura.recipe import Recipe
 
 GRID = "Grid"
 Heads = Annotated[
@@ -46,6 +49,22 @@ Epochs = Annotated[
 Jobs = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Processes. Default: by the cores.", rich_help_panel=GRID)
 ]
+Trials = Annotated[
+    int | None,
+    typer.Option(
+        "--search",
+        min=1,
+        metavar="N",
+        help="Search share, components, shrinkage, rate and epochs of each head in N trials instead of the grid.",
+        rich_help_panel=GRID,
+    ),
+]
+Metric = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="What a search looks for: nll (lower) or accuracy (higher).", rich_help_panel=GRID
+    ),
+]
 Folder = Annotated[
     str | None, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the runs and the page.")
 ]
@@ -66,6 +85,8 @@ def sweep(
     folds: Folds = False,
     epochs: Epochs = None,
     jobs: Jobs = None,
+    search: Trials = None,
+    metric: Metric = "nll",
     encoder: options.Encoder = None,
     size: options.Size = None,
     weights: options.Weights = None,
@@ -82,6 +103,7 @@ def sweep(
       mixtura sweep features/ -o sweep --heads dgmmc-s,sdgm-d,softmax --share 5,10,...,100 --components 1,2,4
       mixtura sweep features/ -o sweep --heads tied,full --fit closed,sgd --seeds 5
       mixtura sweep -r recipes/dgmmc-cifar100.yaml -o sweep
+      mixtura sweep features/ -o search --heads tied --search 30    the best setting, on validation rows
       mixtura sweep features/ -o sweep --json | jq .best
     """
     resolved = options.recipe_of(
@@ -106,6 +128,8 @@ def sweep(
     if dry_run:
         return options.print_recipe(out, resolved)
     folder = options.need_output(resolved, "sweep features/ -o sweep")
+    if search is not None:
+        return _search(out, resolved, search, metric)
     from mixtura.cli import views
     from mixtura.cli.progress import Bar
     from mixtura.report.sweep import write_sweep
@@ -116,3 +140,13 @@ def sweep(
     page = write_sweep(made, folder / "sweep.html", title=f"Heads on {made.facts['data']}")
     out.result(views.sweep_record(made, page), [str(page)], views.sweep_view(made, page))
     return None
+
+
+def _search(out: Output, recipe: "Recipe", trials: int, metric: str) -> None:
+    """Print the best setting of each head."""
+    from mixtura.cli import views
+    from mixtura.tasks.search import run
+
+    found = {head: run(recipe, head, metric, trials) for head in recipe.sweep.heads}
+    best = [f"{head}: {one.best.value:.4f}" for head, one in found.items() if one.best is not None]
+    out.result(views.search_record(found), best, views.search_view(found))

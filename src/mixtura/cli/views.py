@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mixtura.cli.output import duration, one_line, shown
 from mixtura.tasks.records import Decision, Evaluation, Interval
+from mixtura.tasks.search import Search
 from mixtura.tasks.sweep_records import DONE, Sweep, best_rows, summarize
 
 STYLES = {
@@ -317,3 +318,35 @@ def _best(sweep: Sweep) -> Iterable[tuple[str, ...]]:
 
 def _plus_minus(half: float, digits: int) -> str:
     return "" if math.isnan(half) else f" ± {half:.{digits}f}"
+
+
+def search_view(found: Mapping[str, Search]) -> list[RenderableType]:
+    """The best setting of each head."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    first = next(iter(found.values()))
+    for name in ("Head", f"Validation {first.metric} ({first.better})", "Trials", "Setting"):
+        table.add_column(name)
+    for head, one in found.items():
+        best = one.best
+        failed = sum(trial.status == "failed" for trial in one.trials)
+        counts = f"{len(one.trials)}" + (f", {failed} failed" if failed else "")
+        setting = "none finished" if best is None else ", ".join(f"{k} {_setting(v)}" for k, v in best.params.items())
+        table.add_row(shown(head), "-" if best is None else f"{best.value:.4f}", counts, setting)
+    return [table]
+
+
+def _setting(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def search_record(found: Mapping[str, Search]) -> dict[str, Any]:
+    """The best setting and all trials of each head."""
+    return {
+        head: {
+            "metric": one.metric,
+            "better": one.better,
+            "best": None if one.best is None else asdict(one.best),
+            "trials": [asdict(trial) for trial in one.trials],
+        }
+        for head, one in found.items()
+    }

@@ -42,8 +42,7 @@ def dataset_of(section: DataSection) -> Dataset:
         listed = "; ".join(problem.message for problem in dataset.problems[:3])
         raise NoInput(
             f"There is no photo or sound in {section.root or section.kind}. "
-            "Give a folder with one folder of photos a class."
-            + (f" Left out: {listed}" if listed else "")
+            "Give a folder with one folder of photos a class." + (f" Left out: {listed}" if listed else "")
         )
     return dataset
 

@@ -7,8 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mixtura import files
 from mixtura.errors import CannotWrite, DataError, MissingExtra, MixturaError, UsageError
+from mixtura.heads import HEADS
+from mixtura.names import find
+from mixtura.recipe import Recipe
 from mixtura.sections import HeadSection, TrainSection
+from mixtura.tasks import sweep
+from mixtura.tasks.extract import Watch
+from mixtura.tasks.heads import resolve
 from mixtura.tasks.sweep_jobs import Job, Table, Worker
 from mixtura.tasks.sweep_records import BETTER, DONE
 
@@ -94,6 +101,34 @@ class Options:
     prune: bool = False
     folder: Path | None = None
     about: str = ""
+
+
+def run(recipe: Recipe, head: str, metric: str, trials: int, progress: Watch = None) -> Search:
+    """Search the settings of one head on the data of a recipe; it is resumed from the recipe's output folder.
+
+    Args:
+        recipe: data, and how many draws judge a setting (``sweep.seeds``).
+        head: a name that a sweep takes.
+        metric: accuracy or nll, on validation rows; test rows are not looked at.
+        trials: how many settings there are to be in the end.
+        progress: called while photos are read.
+
+    Raises:
+        UsageError: a name that does not exist, or no output folder.
+        NoInput, DataError: the data cannot be used.
+    """
+    if metric not in JUDGED:
+        raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(JUDGED)}.")
+    sweep.check(recipe)
+    assert recipe.output is not None
+    files.make_folder(recipe.output)
+    features, classes = sweep.gathered(recipe, progress)
+    draws = sweep.draws_of(features, recipe)
+    table = sweep.table_of(recipe, features, classes, draws)
+    single = {} if find(HEADS, resolve(head)[0]).many else {"components": (1,)}
+    about = f"{head} on {sweep.fingerprint(recipe, features)}"
+    options = Options(metric, trials, recipe.seed, folder=recipe.output / f"search-{head}", about=about)
+    return search(judge_of(table, head, metric), {**SPACE, **single}, options)
 
 
 def search(judge: Judge, space: Space = SPACE, options: Options | None = None) -> Search:

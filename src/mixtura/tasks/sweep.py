@@ -66,9 +66,7 @@ def run(recipe: Recipe, progress: Watch = None, watch: Callable[[Done], None] | 
     check(recipe)
     assert recipe.output is not None
     files.make_folder(recipe.output)
-    features = gather.gather(recipe, progress).features
-    classes = gather.catalog(features.classes, recipe.data.unknown)
-    features = features.select(features.label_index(classes) >= 0)
+    features, classes = gathered(recipe, progress)
     draws = draws_of(features, recipe)
     kept = _earlier(recipe, features)
     jobs = [job for job in jobs_of(recipe, len(draws)) if not _all_kept(job, draws, kept)]
@@ -182,16 +180,32 @@ def _checked(role: np.ndarray, features: Features) -> np.ndarray:
     return role
 
 
-def _made(
-    recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[Draw, ...], jobs: list[Job]
-) -> Iterator[list[Run]]:
-    """The runs of each job as it ends."""
+def gathered(recipe: Recipe, progress: Watch = None) -> tuple[Features, tuple[str, ...]]:
+    """The rows of a recipe whose label is a class of it, and the classes.
+
+    Raises:
+        NoInput, DataError: there are no data, or they cannot be used.
+    """
+    features = gather.gather(recipe, progress).features
+    classes = gather.catalog(features.classes, recipe.data.unknown)
+    return features.select(features.label_index(classes) >= 0), classes
+
+
+def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[Draw, ...]) -> Table:
+    """The rows with the PCA of each draw."""
     x = torch.from_numpy(np.ascontiguousarray(features.embedding, dtype=np.float32))
     axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], share=100.0) for draw in draws)
     labels = torch.from_numpy(features.label_index(classes))
     device = gather.build.device_of(recipe.encoder.device)
-    whole = Table(x, labels, len(classes), draws, axes, recipe.sweep.whiten, device)
-    count = min(len(jobs), recipe.sweep.jobs or (1 if device != "cpu" else os.cpu_count() or 1))
+    return Table(x, labels, len(classes), draws, axes, recipe.sweep.whiten, device)
+
+
+def _made(
+    recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[Draw, ...], jobs: list[Job]
+) -> Iterator[list[Run]]:
+    """The runs of each job as it ends."""
+    whole = table_of(recipe, features, classes, draws)
+    count = min(len(jobs), recipe.sweep.jobs or (1 if whole.device != "cpu" else os.cpu_count() or 1))
     if count == 1:
         worker = Worker(whole, recipe.head, recipe.train)
         yield from map(worker.do, jobs)
