@@ -150,7 +150,12 @@ def main() -> None:
         runs = [run for one in made for run in one.runs]
         beside = rivals(recipes[0], MANY)
         failed = sorted({f"{r.head} {r.share:g} {r.components}: {r.note}" for r in runs if r.status != DONE})
-        record[name] = {"facts": made[0].facts, "heads": best(runs), "rivals": best(beside), "failed": failed}
+        record[name] = {
+            "facts": made[0].facts | {"data": name},
+            "heads": best(runs),
+            "rivals": best(beside),
+            "failed": failed,
+        }
         for row in [*record[name]["heads"], *record[name]["rivals"]]:
             print(name, json.dumps(row), flush=True)
         write("heads", record)

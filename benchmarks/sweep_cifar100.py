@@ -34,7 +34,10 @@ def main() -> None:
     for row in curve:
         print(row)
     print(f"{seconds:.0f} s, aim {AIM:.0f} s")
-    write("sweep_cifar100", {"seconds": seconds, "aim_seconds": AIM, "facts": made.facts, "curve": curve})
+    write(
+        "sweep_cifar100",
+        {"seconds": seconds, "aim_seconds": AIM, "facts": made.facts | {"data": "cifar100"}, "curve": curve},
+    )
 
 
 if __name__ == "__main__":

@@ -156,6 +156,7 @@ WRONG = {
     "temperature": [0, -1.0, "1", None, float("nan"), float("inf")],
     "decision": [{"false_reject_rate": 2.0}, {"x": 1}, None],
     "facts": [None, []],
+    "head": [{"name": "os:system"}, {"name": "linear"}, {"name": "linear", "dimension": 6, "n_classes": 3}, {}, 3],
     "layout": [0, "1", None],
     "sha256": ["", None],
 }

@@ -21,7 +21,7 @@ HEADS = [
     ("full", "hybrid", None),
     ("diagonal", "sgd", None),
     ("softmax", "sgd", "linear"),
-    ("sdgm-d", "sgd", "sdgm"),
+    ("sdgm-d", "sgd", "sdgm_compact"),
     ("vmf", "em", "vmf"),
     ("prototype", "closed", "prototype"),
     ("random_projection", "closed", "random_projection"),

@@ -11,6 +11,7 @@ from torch import nn
 from mixtura.core.covariance import Prior
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.linear import LinearHead
+from mixtura.heads.online import OnlineGaussianHead
 from mixtura.heads.sdgm import SDGMHead
 from mixtura.objectives.classification import Conditional, Hybrid
 from mixtura.tasks.train import Rows, Schedule, train
@@ -125,6 +126,13 @@ def test_a_loss_that_is_not_finite_stops_that_head_and_says_which_batch():
     assert sick.stopped is not None and "was not finite in batch" in sick.stopped and "of epoch 1" in sick.stopped
     assert sick.best == 0 and sick.head(rows[1].val_x).isfinite().all()
     assert well.stopped is None and len(well.epochs) == 5
+
+
+def test_a_head_that_only_absorbs_learns_too():
+    rows = halves(*classes(3, 6, each=100))
+    head = OnlineGaussianHead.from_rows(rows.x, rows.labels, 3, components=2)
+    trained = train([head], [rows], Conditional(), Schedule(epochs=2, batch_size=32))[0]
+    assert len(trained.epochs) == 3 and trained.epochs[-1].val_nll != trained.epochs[0].val_nll
 
 
 def test_patience_ends_training_early():

@@ -48,7 +48,7 @@ def fit(
       mixtura fit photos/ -o shop --unknown other    photos/other is not sold
       mixtura fit list.csv -o shop --false-reject-rate 0.01
       mixtura fit features/ -o shop --components 2   after mixtura extract
-      mixtura fit features/ -o shop --head dgmmc-s --fit sgd    trained by gradients
+      mixtura fit features/ -o shop --head dgmmc-s --fit sgd    by gradients
       mixtura fit features/ -o shop --head sdgm-d --fit sgd --epochs 60
       mixtura fit -r recipes/digits.yaml -o digits --set head.family=full
       mixtura fit photos/ -o shop --json | jq .metrics.top1

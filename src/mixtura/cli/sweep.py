@@ -78,7 +78,7 @@ def sweep(
     settings: options.Settings = None,
     dry_run: options.DryRun = False,
     heads: Heads = None,
-    fits: Fits = None,
+    fit: Fits = None,
     share: SharesOption = None,
     components: Counts = None,
     seeds: Seeds = None,
@@ -100,10 +100,11 @@ def sweep(
 
     Examples:
       mixtura sweep features/ -o sweep
-      mixtura sweep features/ -o sweep --heads dgmmc-s,sdgm-d,softmax --share 5,10,...,100 --components 1,2,4
-      mixtura sweep features/ -o sweep --heads tied,full --fit closed,sgd --seeds 5
+      mixtura sweep features/ -o sweep --share 5,10,...,100 --components 1,2
+      mixtura sweep features/ -o sweep --heads dgmmc-s,sdgm-d,softmax
+      mixtura sweep features/ -o sweep --heads tied --fit closed,sgd --seeds 5
       mixtura sweep -r recipes/dgmmc-cifar100.yaml -o sweep
-      mixtura sweep features/ -o search --heads tied --search 30    the best setting, on validation rows
+      mixtura sweep features/ -o search --heads tied --search 30
       mixtura sweep features/ -o sweep --json | jq .best
     """
     resolved = options.recipe_of(
@@ -112,7 +113,7 @@ def sweep(
         settings,
         output=output,
         heads=options.names_in(heads),
-        fits=options.names_in(fits),
+        fits=options.names_in(fit),
         shares=options.numbers_in(share, "--share"),
         counts=options.numbers_in(components, "--components"),
         seeds=seeds,

@@ -12,6 +12,9 @@ HEADS = {
     "random_projection": "mixtura.heads.random_projection:RandomProjectionHead",
 }
 
+SAVED = HEADS | {"sdgm_compact": "mixtura.heads.sdgm:CompactSDGMHead"}
+"""What a model may hold: also a head that is left after pruning, which cannot be trained."""
+
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "spherical": ("gaussian", {"family": "spherical"}),
     "diagonal": ("gaussian", {"family": "diagonal"}),

@@ -17,7 +17,7 @@ from mixtura.core import FAMILIES
 from mixtura.core.mixture import Mixture
 from mixtura.errors import BundleError, NoInput, RecipeError
 from mixtura.features.projection import Chain
-from mixtura.heads import HEADS
+from mixtura.heads import SAVED
 from mixtura.heads.protocol import Head
 from mixtura.recipe import Recipe, load_recipe
 from mixtura.scores.typicality import Typicality
@@ -143,7 +143,7 @@ def _head(config: dict[str, Any] | None, state: dict[str, Tensor]) -> Head | Non
     if config is None:
         return None
     options = {key: value for key, value in config.items() if key != "name"}
-    head: Head = names.find({config["name"]: HEADS[config["name"]]}, config["name"])(**options)
+    head: Head = names.find(SAVED, SAVED[config["name"]])(**options)
     head.load_state_dict(state, strict=True)
     return head.eval()
 

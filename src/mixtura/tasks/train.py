@@ -185,8 +185,9 @@ class _Run:
         free = [p for name, p in self.parameters.items() if name not in self.frozen]
         schedule, count = self.schedule, self.x.shape[1]
         per_epoch = -(-count // schedule.batch_size)
-        if free and schedule.epochs:
-            adam = torch.optim.Adam(free, lr=schedule.rate, fused=True)
+        if schedule.epochs and (free or not self.module.head.stacks):
+            # a head without parameters learns by absorbing alone; an optimizer wants one to hold
+            adam = torch.optim.Adam(free or [torch.zeros(1, requires_grad=True)], lr=schedule.rate, fused=True)
             cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, schedule.epochs * per_epoch)
             generators = [torch.Generator().manual_seed(schedule.seed + i) for i in range(self.size)]
             for number in range(1, schedule.epochs + 1):
@@ -212,7 +213,8 @@ class _Run:
                 if all(said is not None for said in self.stopped):
                     break
             adam.zero_grad(set_to_none=True)
-            torch.where(finite, loss, 0.0).sum().backward()
+            if loss.requires_grad:
+                torch.where(finite, loss, 0.0).sum().backward()
             adam.step()
             cosine.step()
             total += loss.detach().cpu() * index.shape[1]

@@ -12,6 +12,7 @@ from mixtura.features.projection import Chain
 from mixtura.heads import VARIANTS
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.protocol import Head
+from mixtura.heads.sdgm import SDGMHead
 from mixtura.recipe import Recipe
 from mixtura.scores.typicality import Typicality
 from mixtura.tasks import build, heads
@@ -79,7 +80,8 @@ def _calibrated(projection: Chain, spec: HeadSpec, trained: Trained, folds: Fold
     joint = scores(trained.head, x)
     typicality = Typicality.fit(mixture.evidence(x), mixture.background().evidence(x), joint.argmax(1))
     degrees = temperature.fit(joint, labels)
-    return Made(projection, mixture, None if own else trained.head, degrees, typicality, trained, len(labels))
+    head = trained.head.compressed(folds.x[~judge]) if isinstance(trained.head, SDGMHead) else trained.head
+    return Made(projection, mixture, None if own else head, degrees, typicality, trained, len(labels))
 
 
 def _beside(spec: HeadSpec, folds: Folds) -> Mixture:
