@@ -159,7 +159,8 @@ class GaussianHead(Head):
         head.to(rows.device, rows.dtype)
         head.project = None if wide is None else wide.contiguous()
         head.assign(mixture)
-        head.warm(rows, labels)
+        step = max(1, len(rows) // ROWS)
+        head.temper(temperature.best(head.class_scores(rows[::step]).detach(), labels[::step]))
         return head
 
     @torch.no_grad()
@@ -195,11 +196,9 @@ class GaussianHead(Head):
             raise UsageError("The mixture's components belong to other classes than the head's. Give it equal counts.")
 
     @torch.no_grad()
-    def warm(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
-        """Set the temperature by rows, so that a start in many dimensions is not surer than it should be."""
-        step = max(1, len(x) // ROWS)
-        best = temperature.best(self.class_scores(x[::step]), labels[::step])
-        self.log_temperature.fill_(math.log(best))
+    def temper(self, degrees: float) -> None:
+        """Answer at a temperature; the density stays."""
+        self.log_temperature.fill_(math.log(degrees))
 
     def mixture(self) -> Mixture:
         """The density as a mixture of the core, in the space after the input projection; the temperature is no part."""

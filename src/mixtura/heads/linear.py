@@ -80,6 +80,12 @@ class LinearHead(Head):
                 head.bias.copy_(bias)
         return head
 
+    @torch.no_grad()
+    def temper(self, degrees: float) -> None:
+        """Divide the scores by a temperature."""
+        self.weight.div_(degrees)
+        self.bias.div_(degrees)
+
     def config(self) -> dict[str, Any]:
         """Plain values that build the same head before its state is loaded."""
         return {"dimension": self.dimension, "n_classes": self.n_classes}

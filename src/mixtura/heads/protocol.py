@@ -78,6 +78,11 @@ class Head(nn.Module):
         """What the training of the head adds to the loss of N rows, in nats for all of them; zero for most."""
         return torch.zeros((), device=next(self.parameters()).device)
 
+    def temper(self, degrees: float) -> None:
+        """Divide the scores (of components, where a class has several) by a temperature: a start is then no surer than
+        rows say that it should be. A head whose scores are a density keeps them, and may answer at the temperature.
+        """
+
     def absorb(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
         """Learn from a batch without a gradient, after each step of training; most heads do nothing here."""
 

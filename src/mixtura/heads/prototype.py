@@ -137,6 +137,11 @@ class PrototypeHead(Head):
         spread = max(float(near.std(1).mean()), torch.finfo(near.dtype).tiny ** 0.5) if near.shape[1] > 1 else 1.0
         return -math.log(temperature.best(POOLS["best"](self.groups, near / spread), own) * spread)
 
+    @torch.no_grad()
+    def temper(self, degrees: float) -> None:
+        """Divide the scores by a temperature."""
+        self.log_scale.sub_(math.log(degrees))
+
     def config(self) -> dict[str, Any]:
         """Plain values that build the same head before its state is loaded."""
         return {

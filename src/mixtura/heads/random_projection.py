@@ -122,6 +122,12 @@ class RandomProjectionHead(Head):
         self.matrix.div_(unit * self.dimension**0.5)
         self.offset.copy_(torch.randn(self.width, generator=generator))
 
+    @torch.no_grad()
+    def temper(self, degrees: float) -> None:
+        """Divide the scores by a temperature."""
+        self.weight.div_(degrees)
+        self.bias.div_(degrees)
+
     def config(self) -> dict[str, Any]:
         """Plain values that build the same head before its state is loaded."""
         return {"dimension": self.dimension, "n_classes": self.n_classes, "width": self.width}

@@ -208,6 +208,13 @@ class SDGMHead(Head):
             head.bias.copy_(bias[:-1] - bias[-1])
         return head
 
+    @torch.no_grad()
+    def temper(self, degrees: float) -> None:
+        """Divide the scores by a temperature."""
+        self.weight.div_(degrees)
+        self.bias.div_(degrees)
+        self.log_variance.sub_(2 * math.log(degrees))
+
     def config(self) -> dict[str, Any]:
         """Plain values that build the same head before its state is loaded."""
         return {

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import choose as choosing
+from mixtura.core import temperature
 from mixtura.core.classes import Plan
 from mixtura.core.cross import Folds
 from mixtura.core.mixture import Mixture
@@ -142,13 +143,13 @@ def start(spec: HeadSpec, folds: Folds) -> Head:
     check_size(spec, folds.x.shape[1], folds.n_classes)
     if spec.gaussian:
         head: Head = from_mixture(mixture_of(spec, folds), spec.rank)
-        assert isinstance(head, GaussianHead)
-        head.warm(folds.x[~learn], folds.labels[~learn])
-        return head
-    kind: type[Head] = find(HEADS, spec.kind)
-    x, labels = folds.x[learn], folds.labels[learn]
-    given = {"components": spec.components, "seed": spec.seed, **spec.options}
-    return kind.from_rows(x, labels, folds.n_classes, **given)
+    else:
+        kind: type[Head] = find(HEADS, spec.kind)
+        given = {"components": spec.components, "seed": spec.seed, **spec.options}
+        head = kind.from_rows(folds.x[learn], folds.labels[learn], folds.n_classes, **given)
+    with torch.no_grad():
+        head.eval().temper(temperature.best(head.class_scores(folds.x[~learn]), folds.labels[~learn]))
+    return head
 
 
 def mixture_of(spec: HeadSpec, folds: Folds) -> Mixture:

@@ -227,6 +227,17 @@ class HeadLaws:
         assert_close(head.evidence(x), head.joint(x).logsumexp(1), rtol=1e-5, atol=1e-4)
         assert_close(head.class_scores(x).logsumexp(1), head.evidence(x), rtol=1e-5, atol=1e-4)
 
+    def test_a_temperature_softens_the_answers_and_never_a_density(self) -> None:
+        """At a temperature of two the head is less sure; a density stays as it is, answers and all where need be."""
+        x, labels = labeled()
+        head = self.build(x, labels)
+        before, scores = head(x), head.class_scores(x)
+        head.temper(2.0)
+        if self.density:
+            assert_close(head.class_scores(x), scores, rtol=1e-5, atol=1e-5)
+        surety = [float(part.amax(1).mean().detach()) for part in (before, head(x))]
+        assert surety[1] < surety[0] or (self.density and torch.equal(head(x), before)) or not self.knows
+
     def test_compiles(self) -> None:
         """Traced by TorchDynamo, with as many rows as one likes."""
         x, labels = labeled()
