@@ -47,6 +47,17 @@ def test_few_and_perfect_rows():
     assert temperature.nll(absent, torch.arange(5).repeat(4)) < 1e-3
 
 
+def test_a_class_or_a_row_far_from_all_others_has_no_say():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(90) % 3
+    joint = torch.randn(90, 3, generator=generator, dtype=torch.float64) + 3 * torch.nn.functional.one_hot(labels, 3)
+    near = temperature.best(joint, labels)
+    far_class = torch.cat([joint, torch.full((90, 1), -1000.0, dtype=torch.float64)], 1)
+    assert temperature.best(far_class, labels) == pytest.approx(near, rel=1e-6)
+    far_row = torch.cat([joint, torch.tensor([[1000.0, 0.0, 0.0]], dtype=torch.float64)])
+    assert temperature.best(far_row, torch.cat([labels, torch.tensor([0])])) == pytest.approx(near, rel=0.05)
+
+
 def test_the_doubt_fades_with_rows():
     joint, labels = rows(20_000, 2.0)
     assert temperature.doubted(joint, labels, 2.0) == pytest.approx(temperature.nll(joint, labels, 2.0), abs=1e-3)

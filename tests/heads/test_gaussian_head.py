@@ -238,6 +238,10 @@ def test_bad_input_is_one_sentence():
         GaussianHead.from_rows(x.index_fill(0, torch.tensor([7]), torch.nan), labels, N_CLASSES)
     with pytest.raises(DataError, match="class 3 has 0 of 240 rows"):
         GaussianHead.from_rows(x, labels, 4)
+    with pytest.raises(UsageError, match="needs a width, and a width one of"):
+        GaussianHead.from_rows(x, labels, N_CLASSES, width=2)
+    with pytest.raises(DataError, match="the number of its class, from 0"):
+        GaussianHead.from_rows(x, labels - 1, N_CLASSES)
     diagonal = fit_classes(Plan("diagonal"), x, labels, N_CLASSES)
     with pytest.raises(UsageError, match="A diagonal mixture in 4 dimensions does not fit a spherical head"):
         GaussianHead(4, 3).assign(diagonal)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mixtura.errors import BundleError, NoDensity, UnknownName, UsageError
+from mixtura.errors import BundleError, UnknownName, UsageError
 from mixtura.recipe import resolve
 from mixtura.tasks import bundle, fit
 from mixtura.tasks.evaluate import run as evaluate
@@ -76,10 +76,14 @@ def test_a_head_is_part_of_the_checked_bundle(tmp_path):
 def test_wrong_heads_and_fits_are_one_sentence(tmp_path):
     with pytest.raises(UnknownName, match="Did you mean 'softmax'"):
         fit.run(recipe(tmp_path, head__name="softma"))
-    with pytest.raises(NoDensity, match="'linear' has no density"):
+    with pytest.raises(UsageError, match="'linear' has no density"):
         fit.run(recipe(tmp_path, head__name="softmax", train__fit="hybrid"))
     with pytest.raises(UsageError, match=r"Components|components"):
         fit.run(recipe(tmp_path, head__name="dgmmc-s", train__fit="sgd", head__components=900))
+    with pytest.raises(UsageError, match="'dgmmc-s' is not of family 'full'"):
+        fit.run(recipe(tmp_path, head__name="dgmmc-s", head__family="full"))
+    with pytest.raises(UsageError, match="'softmax' cannot count its components itself"):
+        fit.run(recipe(tmp_path, head__name="softmax", head__components="auto"))
     with pytest.raises(UsageError, match=r"train\.fit"):
         recipe(tmp_path, train__fit="adam")
     with pytest.raises(UsageError, match="smoothing"):

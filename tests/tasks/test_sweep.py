@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mixtura.cli.options import numbers_in
-from mixtura.errors import DataError, LabelError, NoDensity, UnknownName, UsageError
+from mixtura.errors import DataError, LabelError, UnknownName, UsageError
 from mixtura.features.projection import PCA
 from mixtura.recipe import resolve
 from mixtura.tasks import heads, sweep
@@ -95,6 +95,41 @@ def test_another_recipe_does_not_mix_into_a_folder(made):
     other = grid.model_copy(update={"train": grid.train.model_copy(update={"rate": 0.5})})
     with pytest.raises(DataError, match="holds a sweep of other data or with other settings"):
         run(other)
+
+
+@pytest.mark.parametrize("damage", [b"5\n", b'{"head": "linear"}\n', b"\xff\xfe\n", b"null\n"])
+def test_damaged_lines_are_computed_again(made, damage):
+    grid, result = made
+    path = grid.output / sweep.RUNS
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:3], damage, *lines[4:]]))
+    again = run(grid)
+    assert sorted(map(str, (one.key for one in again.runs))) == sorted(map(str, (one.key for one in result.runs)))
+    path.write_bytes(lines[0][:20])
+    with pytest.raises(DataError, match="holds a sweep of other data or with other settings"):
+        run(grid)
+    path.write_bytes(b"".join(lines))
+
+
+def test_the_same_seed_gives_the_same_head_and_not_by_its_neighbors(tmp_path):
+    pruned = [
+        run(recipe(tmp_path / name, sweep__heads=["sdgm-d"], sweep__fits=["sgd"], sweep__shares=[50])).runs
+        for name in ("a", "b")
+    ]
+    assert [one.val_nll for one in pruned[0]] == [one.val_nll for one in pruned[1]]
+    both = run(recipe(tmp_path / "c", sweep__heads=["tied"], sweep__fits=["sgd"], sweep__shares=[50])).runs
+    alone = run(
+        recipe(tmp_path / "d", sweep__heads=["tied"], sweep__fits=["sgd"], sweep__shares=[50], sweep__seeds=1, seed=1)
+    )
+    assert both[1].seed == alone.runs[0].seed == 1
+    assert both[1].val_nll == pytest.approx(alone.runs[0].val_nll, abs=1e-5)
+
+
+def test_a_grid_without_a_run_and_a_sweep_without_a_success_are_errors(tmp_path):
+    with pytest.raises(UsageError, match="nothing to run"):
+        run(recipe(tmp_path / "a", sweep__heads=["softmax"], sweep__components=[2]))
+    with pytest.raises(DataError, match=r"None of the 4 runs could be fitted\. The first says: 500 components"):
+        run(recipe(tmp_path / "b", sweep__heads=["tied"], sweep__components=[500]))
 
 
 def test_processes_give_the_same_as_one(tmp_path, made):
@@ -194,7 +229,7 @@ def test_what_cannot_be_fitted_is_a_run_with_a_sentence(tmp_path, monkeypatch):
 def test_wrong_names_and_numbers_are_refused_before_any_photo_is_read(tmp_path):
     with pytest.raises(UnknownName, match="Did you mean 'spherical'"):
         run(recipe(tmp_path, sweep__heads=["sperical"]))
-    with pytest.raises(NoDensity, match="'linear' has no density, so it cannot be fitted by 'hybrid'"):
+    with pytest.raises(UsageError, match="'linear' has no density, so it cannot be fitted by 'hybrid'"):
         run(recipe(tmp_path, sweep__heads=["softmax"], sweep__fits=["hybrid"]))
     for shares in ([0, 50], [101], [-1]):
         with pytest.raises(UsageError, match=r"sweep\.shares"):

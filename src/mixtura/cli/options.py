@@ -263,7 +263,10 @@ def names_in(text: str | None) -> list[str] | None:
     >>> names_in("tied, full")
     ['tied', 'full']
     """
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+    names = None if text is None else [part.strip() for part in text.split(",")]
+    if names is not None and not all(names):
+        raise UsageError(f"{text!r} holds an empty name. Write names between commas, as in tied,full.")
+    return names
 
 
 def numbers_in(text: str | None, flag: str) -> list[float | int] | None:
@@ -278,7 +281,7 @@ def numbers_in(text: str | None, flag: str) -> list[float | int] | None:
     if text is None:
         return None
     found: list[float | int] = []
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = [part.strip() for part in text.split(",")]
     for place, part in enumerate(parts):
         if part == "...":
             found += _between(found, parts[place + 1 :], text, flag)

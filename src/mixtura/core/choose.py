@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixtura.core import classes, linalg, temperature
 from mixtura.core.classes import Plan
-from mixtura.core.covariance import Prior
+from mixtura.core.covariance import FAMILIES, Prior, Spherical
 from mixtura.core.cross import Folds, Held
 from mixtura.core.mixture import Mixture
 from mixtura.core.shrinkage import ledoit_wolf
@@ -58,6 +58,8 @@ def shares(folds: Folds) -> tuple[float, ...]:
 
 def best_share(folds: Folds, plan: Plan) -> Trial:
     """The plan with the share of the identity that serves held-out rows best."""
+    if FAMILIES[plan.family] is Spherical:  # a sphere is its own identity
+        return attempt(folds, plan)
     return most_accurate([attempt(folds, replace(plan, prior=Prior(plan.prior.strength, s))) for s in shares(folds)])
 
 

@@ -146,6 +146,8 @@ class GaussianHead(Head):
             UsageError: an option that does not fit.
         """
         rows, start = starts.checked(x, labels, n_classes), Start(**options)
+        if (start.projection == "identity") != (start.width is None):
+            raise UsageError("An input projection needs a width, and a width one of: " + ", ".join(inputs.INPUTS) + ".")
         asked = components if isinstance(components, int) else tuple(components)
         _check([asked] * n_classes if isinstance(asked, int) else list(asked), n_classes, family, start.freeze)
         narrow = start.projection != "identity" and start.width not in (None, x.shape[1])
@@ -165,7 +167,7 @@ class GaussianHead(Head):
 
     @torch.no_grad()
     def assign(self, mixture: Mixture) -> None:
-        """Take over a mixture of this family, owners and all, in the space after the input projection.
+        """Take over a mixture of this family, owners and all, in the space after the input projection; T becomes 1.
 
         Raises:
             UsageError: another family, width or number of components a class.
@@ -184,6 +186,7 @@ class GaussianHead(Head):
         log_weight = mixture.log_weight.clamp_min(smallest)
         self.prior_logit.copy_(self.groups(log_weight[None])[0])
         self.weight_logit.copy_(self.groups.within(log_weight.to(self.weight_logit)))
+        self.log_temperature.zero_()
 
     def _check_fits(self, mixture: Mixture) -> None:
         family, width = type(mixture.covariance).name, self.mean.shape[1]
@@ -238,13 +241,14 @@ class GaussianHead(Head):
 
     def distances(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Half the squared Mahalanobis distance of each row to each component."""
-        return self.spread(self.inner(x), self.mean)
+        # bfloat16 products keep three digits of distances that run into the hundreds: no autocast here
+        with torch.autocast(x.device.type, enabled=False):
+            return -self.spread(self.inner(x), self.mean, torch.zeros_like(self.weight_logit))
 
     def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         r"""Log-density of each point together with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`."""
-        # bfloat16 products keep three digits of distances that run into the hundreds: no autocast here
         with torch.autocast(x.device.type, enabled=False):
-            return self._constants() - self.distances(x)
+            return self.spread(self.inner(x), self.mean, self._constants())
 
     def _constants(self) -> Float[Tensor, " K"]:
         log_weight = self.prior_logit.log_softmax(0)[self.groups.owner] + self.groups.within(self.weight_logit)

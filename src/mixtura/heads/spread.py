@@ -34,8 +34,10 @@ class Spread(Protocol):
         """Take over the covariances of a mixture in units of x."""
         ...
 
-    def __call__(self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"]) -> Float[Tensor, "N K"]:
-        """Half the squared Mahalanobis distance of each row to each mean."""
+    def __call__(
+        self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]
+    ) -> Float[Tensor, "N K"]:
+        """A constant of each component, less half the squared Mahalanobis distance of each row to its mean."""
         ...
 
 
@@ -65,11 +67,14 @@ class SphericalSpread(nn.Module):
         assert isinstance(covariance, Spherical)
         self.log_variance.copy_((covariance.variance / scale.square()).log())
 
-    def forward(self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"]) -> Float[Tensor, "N K"]:
-        """Expanded squares: the rows meet the means in one product."""
+    def forward(
+        self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]
+    ) -> Float[Tensor, "N K"]:
+        """Expanded squares: one product of the rows, and one outer product of their lengths."""
         precision = (-self.log_variance).exp()
-        half = 0.5 * z.square().sum(1, keepdim=True)
-        return (half - z @ mean.T) * precision + 0.5 * mean.square().sum(1) * precision
+        constant = constant - 0.5 * precision * mean.square().sum(1)
+        lengths = 0.5 * linalg.squared_norms(z)[:, None]
+        return torch.addmm(constant, z, (mean * precision[:, None]).T) - lengths * precision
 
 
 class DiagonalSpread(nn.Module):
@@ -97,11 +102,14 @@ class DiagonalSpread(nn.Module):
         assert isinstance(covariance, Diagonal)
         self.log_variance.copy_((covariance.variance / scale.square()).log())
 
-    def forward(self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"]) -> Float[Tensor, "N K"]:
+    def forward(
+        self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]
+    ) -> Float[Tensor, "N K"]:
         """Expanded squares: the rows and their squares meet a matrix each."""
         precision = (-self.log_variance).exp()
         scaled = mean * precision
-        return 0.5 * (z.square() @ precision.T + (mean * scaled).sum(1)) - z @ scaled.T
+        linear = torch.addmm(constant - 0.5 * (mean * scaled).sum(1), z, scaled.T)
+        return torch.addmm(linear, z.square(), precision.T, alpha=-0.5)
 
 
 class LowRankSpread(nn.Module):
@@ -137,14 +145,16 @@ class LowRankSpread(nn.Module):
         self.factor.mul_(1e-3)[:, :, :given] = covariance.factor / scale
         self.diagonal.log_variance.copy_((covariance.variance / scale.square()).log())
 
-    def forward(self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"]) -> Float[Tensor, "N K"]:
+    def forward(
+        self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]
+    ) -> Float[Tensor, "N K"]:
         """The distance of the diagonal part, less that along the directions."""
         n_components, dimension, rank = self.factor.shape
         scaled = self.factor * (-self.diagonal.log_variance).exp()[:, :, None]
         directions = linalg.right_divide_tril(scaled, self._root())
         shift = (mean[:, None, :] @ directions)[:, 0]  # K R
         seen = z @ directions.permute(1, 0, 2).reshape(dimension, n_components * rank) - shift.reshape(-1)
-        return self.diagonal(z, mean) - 0.5 * seen.square().reshape(-1, n_components, rank).sum(2)
+        return self.diagonal(z, mean, constant) + 0.5 * seen.square().reshape(-1, n_components, rank).sum(2)
 
     def _root(self) -> Float[Tensor, "K R R"]:
         scaled = self.factor * (-0.5 * self.diagonal.log_variance).exp()[:, :, None]
@@ -182,11 +192,14 @@ class TiedSpread(nn.Module):
         self.log_diagonal.copy_(whiten.diagonal().log())
         self.lower.copy_(whiten.tril(-1))
 
-    def forward(self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"]) -> Float[Tensor, "N K"]:
+    def forward(
+        self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]
+    ) -> Float[Tensor, "N K"]:
         """Rows and means are whitened once, then every component is a unit sphere."""
         whiten = _tril(self.log_diagonal, self.lower).T
         white, means = z @ whiten, mean @ whiten
-        return 0.5 * (white.square().sum(1, keepdim=True) + means.square().sum(1)) - white @ means.T
+        linear = torch.addmm(constant - 0.5 * means.square().sum(1), white, means.T)
+        return linear - 0.5 * linalg.squared_norms(white)[:, None]
 
 
 class FullSpread(nn.Module):
@@ -223,11 +236,13 @@ class FullSpread(nn.Module):
             self.log_diagonal[k] = whiten.diagonal().log()
             self.lower[k] = whiten.tril(-1)
 
-    def forward(self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"]) -> Float[Tensor, "N K"]:
+    def forward(
+        self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]
+    ) -> Float[Tensor, "N K"]:
         """Rows are whitened by each component."""
         whiten = _tril(self.log_diagonal, self.lower).mT
         white = z @ whiten - mean[:, None, :] @ whiten
-        return 0.5 * white.square().sum(2).T
+        return constant - 0.5 * white.square().sum(2).T
 
 
 def _tril(log_diagonal: Float[Tensor, "*K D"], lower: Float[Tensor, "*K D D"]) -> Float[Tensor, "*K D D"]:

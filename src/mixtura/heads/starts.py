@@ -24,6 +24,12 @@ def checked(x: Shaped[Tensor, "N D"], labels: Int[Tensor, " N"], n_classes: int)
         NonFinite: NaN or infinity in x.
         DataError: a class without rows, or a label beyond the classes.
     """
+    whole = labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    if len(x) == 0 or not whole or labels.ndim != 1 or int(labels.min()) < 0:
+        raise DataError(
+            f"{len(x)} rows with labels of shape {tuple(labels.shape)} and kind {labels.dtype} cannot be learned from. "
+            "Give one row or more, and for each the number of its class, from 0."
+        )
     rows = x if x.dtype == torch.float64 else x.float()
     bad = int((~rows.isfinite().all(1)).sum())
     if bad:

@@ -97,6 +97,8 @@ class Conditional:
         weight: Weights = None,
     ) -> Float[Tensor, ""]:
         """The loss."""
+        if self == PLAIN and weight is None:  # half the time of a step of a small head
+            return -head(x).gather(1, labels[:, None]).mean()
         return self.of_log_posterior(head(x), labels, weight)
 
     def of_log_posterior(
@@ -113,6 +115,10 @@ class Conditional:
         count = torch.ones_like(loss) if weight is None else weight.to(loss)
         total = count if share is None else count * share[labels]
         return (count * loss).sum() / total.sum()
+
+
+PLAIN = Conditional()
+"""Cross-entropy and nothing else."""
 
 
 @final

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from mixtura.tasks.heads import GRADIENTS
 from mixtura.tasks.model import Model
 from mixtura.tasks.records import Evaluation
 from mixtura.tasks.words import percent
@@ -56,7 +57,8 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
         "## When it says unknown",
         "",
         f"An item is unknown if fewer than {limit} of genuine items look as unusual as it does. The threshold comes "
-        f"from {facts.get('held_out_items')} genuine items, each judged by a model that had not seen it; no example "
+        f"from {facts.get('held_out_items')} genuine items, each judged by a model that had not learned from it"
+        f"{' (they also picked its epoch and its temperature)' if facts.get('fit') in GRADIENTS else ''}; no example "
         "of anything unknown was needed. The rate holds for items like those; under other light, with another "
         "camera or another background it can be higher, so measure again with `mixtura evaluate`.",
         "",

@@ -82,7 +82,9 @@ def check_names(recipe: Recipe) -> None:
         build.check_place(recipe.data)
     build.steps_of(recipe.projection)
     heads.resolve(recipe.head.name)
-    heads.objective_of(heads.spec_of(recipe.head.name, recipe.train.fit, 1, recipe.head, 0), recipe.train)
+    heads.objective_of(
+        heads.spec_of(recipe.head.name, recipe.train.fit, recipe.head.components, recipe.head, 0), recipe.train
+    )
     if recipe.head.family != "auto" and recipe.head.family not in FAMILIES:
         names.find({name: FAMILIES[name] for name in FAMILIES} | {"auto": ""}, recipe.head.family)
 

@@ -12,7 +12,7 @@ from mixtura.core import temperature
 from mixtura.core.classes import Plan
 from mixtura.core.cross import Folds
 from mixtura.core.mixture import Mixture
-from mixtura.errors import NoDensity, UsageError
+from mixtura.errors import UsageError
 from mixtura.heads import HEADS, VARIANTS
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.protocol import Head
@@ -35,7 +35,7 @@ class HeadSpec:
     kind: str
     options: dict[str, Any]
     fit: str
-    components: int = 1
+    components: int | str = 1
     shrinkage: float | None = None
     seed: int = 0
     rank: int = 16
@@ -64,15 +64,22 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
     return name, {}
 
 
-def spec_of(name: str, fit: str, components: int, section: HeadSection, seed: int) -> HeadSpec:
-    """A head of a recipe.
+def spec_of(name: str, fit: str, components: int | str, section: HeadSection, seed: int) -> HeadSpec:
+    """A head of a recipe; components that are ``auto`` are counted where the head is a mixture of Gaussians.
 
     Raises:
         UnknownName: no such head.
+        UsageError: a family or automatic components for a head that has none, or a family other than the name's.
     """
     kind, options = resolve(name)
     if kind == "gaussian" and "family" not in options:
-        options = {"family": "tied" if section.family == "auto" else section.family}
+        options = {"family": section.family}
+    elif section.family not in ("auto", options.get("family")):
+        raise UsageError(
+            f"The head {name!r} is not of family {section.family!r}. Leave out --family, or take gaussian."
+        )
+    if kind != "gaussian" and components == "auto":
+        raise UsageError(f"The head {name!r} cannot count its components itself. Give a number with --components.")
     shrinkage = None if section.shrinkage == "auto" else section.shrinkage
     return HeadSpec(kind, options, fit, components, shrinkage, seed, section.rank, section.floor)
 
@@ -81,20 +88,20 @@ def objective_of(spec: HeadSpec, section: TrainSection) -> Objective:
     """What training lowers.
 
     Raises:
-        NoDensity: the hybrid objective for a head without a density.
+        UsageError: the hybrid objective for a head without a density.
     """
     conditional = Conditional(label_smoothing=section.smoothing)
     if spec.fit != "hybrid":
         return conditional
     if spec.kind in ("linear", "prototype", "sdgm", "random_projection"):
-        raise NoDensity(f"The head {spec.kind!r} has no density, so it cannot be fitted by 'hybrid'. Use fit 'sgd'.")
+        raise UsageError(f"The head {spec.kind!r} has no density, so it cannot be fitted by 'hybrid'. Use fit 'sgd'.")
     return Hybrid(conditional=conditional, weight=section.hybrid)
 
 
-def schedule_of(section: TrainSection, seed: int, fit: str) -> Schedule:
+def schedule_of(section: TrainSection, fit: str) -> Schedule:
     """How long and how fast; no epochs for a fit without gradients."""
     epochs = section.epochs if fit in GRADIENTS else 0
-    return Schedule(epochs, section.batch_size, section.rate, section.patience, section.penalty, seed)
+    return Schedule(epochs, section.batch_size, section.rate, section.patience, section.penalty)
 
 
 def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:
@@ -103,8 +110,8 @@ def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:
     Raises:
         UsageError: it would take more than ``MOST_BYTES``; the message names the bytes.
     """
-    if not spec.gaussian:
-        return
+    if not spec.gaussian or not isinstance(spec.components, int) or spec.family == "auto":
+        return  # what is chosen automatically is chosen within limits of its own
     with torch.device("meta"):
         head = GaussianHead(dimension, n_classes, spec.components, spec.family, spec.rank)
     copies = 4 if spec.fit in GRADIENTS else 2  # in float32 and its gradient and moments, or once more in float64
@@ -116,13 +123,13 @@ def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:
         )
 
 
-def check_components(components: int, folds: Folds) -> None:
+def check_components(components: int | str, folds: Folds) -> None:
     """Refuse more components than the smallest class can carry: two rows each.
 
     Raises:
         UsageError: a class has fewer rows.
     """
-    if components == 1:
+    if components == 1 or isinstance(components, str):
         return
     counts = torch.bincount(folds.labels[folds.fold != 0], minlength=folds.n_classes)
     if int(counts.min()) < 2 * components:
@@ -156,7 +163,9 @@ def mixture_of(spec: HeadSpec, folds: Folds) -> Mixture:
     """The mixture of a Gaussian head, from the rows outside fold 0, with the shrinkage that serves fold 0."""
     steps = 0 if spec.fit == "closed" else 30
     plan = Plan(spec.family, floor=spec.floor, rank=spec.rank, steps=steps, seed=spec.seed)
-    trial = choosing.with_shrinkage(folds, plan, spec.shrinkage)
+    if isinstance(spec.components, str):
+        return folds.mixture(choosing.choose(folds, plan, spec.family, spec.shrinkage, spec.components).plan, without=0)
+    trial = choosing.choose(folds, plan, spec.family, spec.shrinkage)
     return folds.mixture(replace(trial.plan, components=spec.components), without=0)
 
 
@@ -172,16 +181,17 @@ def from_mixture(mixture: Mixture, rank: int) -> GaussianHead:
 
 def fit_all(specs: list[HeadSpec], folds: list[Folds], section: TrainSection) -> list[Trained]:
     """Start and train heads of one kind, each on its own rows: fold 0 judges, the others are learned from."""
-    heads = [start(spec, own) for spec, own in zip(specs, folds, strict=True)]
-    rows = [split(own) for own in folds]
-    schedule = schedule_of(section, specs[0].seed, specs[0].fit)
-    return train(heads, rows, objective_of(specs[0], section), schedule)
+    with torch.random.fork_rng():  # heads draw their noise from the generator of the process
+        torch.manual_seed(specs[0].seed)
+        heads = [start(spec, own) for spec, own in zip(specs, folds, strict=True)]
+        rows = [split(own, spec.seed) for spec, own in zip(specs, folds, strict=True)]
+        return train(heads, rows, objective_of(specs[0], section), schedule_of(section, specs[0].fit))
 
 
-def split(folds: Folds) -> Rows:
+def split(folds: Folds, seed: int) -> Rows:
     """Fold 0 as the rows that judge."""
     judge = folds.fold == 0
-    return Rows(folds.x[~judge], folds.labels[~judge], folds.x[judge], folds.labels[judge])
+    return Rows(folds.x[~judge], folds.labels[~judge], folds.x[judge], folds.labels[judge], seed)
 
 
 def folds_of(x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], judge: Tensor, n_classes: int) -> Folds:

@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,9 +33,11 @@ from mixtura.recipe import Recipe, dump, dump_dict
 from mixtura.tasks import gather, heads, sweep_jobs
 from mixtura.tasks.extract import Watch
 from mixtura.tasks.sweep_jobs import TEST, TRAIN, UNUSED, VAL, Draw, Job, Table, Worker
-from mixtura.tasks.sweep_records import Run, Sweep, table
+from mixtura.tasks.sweep_records import FAILED, Run, Sweep, table
 
 RUNS, PARQUET, CSV, RECIPE = "runs.jsonl", "runs.parquet", "runs.csv", "recipe.yaml"
+ROWS = ".rows-"
+"""What the folder of rows shared by processes begins with; then comes the number of the process."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,10 @@ def run(recipe: Recipe, progress: Watch = None, watch: Callable[[Done], None] | 
     features, classes = gathered(recipe, progress)
     draws = draws_of(features, recipe)
     kept = _earlier(recipe, features)
-    jobs = [job for job in jobs_of(recipe, len(draws)) if not _all_kept(job, draws, kept)]
+    grid = jobs_of(recipe, len(draws))
+    if not grid:
+        raise UsageError("There is nothing to run: these heads have one component a class. Ask for --components 1.")
+    jobs = [job for job in grid if not _all_kept(job, draws, kept)]
     total = len(kept) + sum(len(job.shares) * len(job.draws) for job in jobs)
     if jobs:
         made = _made(recipe, features, classes, draws, jobs)
@@ -82,6 +88,8 @@ def run(recipe: Recipe, progress: Watch = None, watch: Callable[[Done], None] | 
     runs = tuple(sorted((run for key, run in kept.items() if key in order), key=lambda run: order[run.key]))
     result = Sweep(_facts(recipe, features, classes, draws, time.perf_counter() - began), runs)
     _write(result, recipe)
+    if all(one.status == FAILED for one in runs):
+        raise DataError(f"None of the {len(runs)} runs could be fitted. The first says: {runs[0].note}")
     return result
 
 
@@ -210,9 +218,19 @@ def _made(
         worker = Worker(whole, recipe.head, recipe.train)
         yield from map(worker.do, jobs)
         return
-    with tempfile.TemporaryDirectory(dir=recipe.output, prefix=".rows-") as folder:
+    assert recipe.output is not None
+    _sweep_up(recipe.output)
+    with tempfile.TemporaryDirectory(dir=recipe.output, prefix=f"{ROWS}{os.getpid()}-") as folder:
         sweep_jobs.save(Path(folder), whole)
         yield from _shared_out(recipe, Path(folder), draws, len(classes), jobs, count)
+
+
+def _sweep_up(folder: Path) -> None:
+    """Remove the rows that a killed sweep has left behind."""
+    for left in folder.glob(f"{ROWS}*"):
+        owner = left.name.removeprefix(ROWS).partition("-")[0]
+        if owner.isdecimal() and Path("/proc/self").exists() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _shared_out(
@@ -278,8 +296,10 @@ def _keys(recipe: Recipe, draws: Sequence[Draw]) -> Iterator[Any]:
 
 
 def fingerprint(recipe: Recipe, features: Features) -> str:
-    """A hash of all that a run depends on beside its key: rows, split, training; not the grid itself."""
-    parts = dump_dict(recipe) | {"output": None, "sweep": [recipe.sweep.folds, recipe.sweep.whiten]}
+    """A hash of all that a run depends on beside its key: rows, split, head, training, program; not the grid itself."""
+    plain = dump_dict(recipe)
+    parts = {name: plain.get(name) for name in ("head", "train", "seed")}
+    parts |= {"sweep": [recipe.sweep.folds, recipe.sweep.whiten], "mixtura": metadata.version("mixtura")}
     text = json.dumps([parts, gather.digest_of(features), list(map(str, features.split))], sort_keys=True)
     return hashlib.sha256(text.encode() + features.embedding.tobytes()).hexdigest()
 
@@ -295,36 +315,41 @@ def _earlier(recipe: Recipe, features: Features) -> dict[Any, Run]:
     if not path.exists():
         files.write(path, (json.dumps(mark) + "\n").encode())
         return {}
-    whole = path.read_bytes()
+    try:
+        whole = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}). Give another folder with -o.") from error
     lines = whole.splitlines()
-    if not lines or json.loads(lines[0]) != mark:
+    if not lines or lines[0] != json.dumps(mark).encode():
         raise DataError(
             f"{recipe.output} holds a sweep of other data or with other settings. Give another folder with -o, or "
             f"delete {path.name} there."
         )
     runs = [run for line in lines[1:] if (run := _parsed(line)) is not None]
     if len(runs) < len(lines) - 1 or not whole.endswith(b"\n"):
-        files.write(path, lines[0] + b"\n")
-        _append(path, runs)
+        files.write(path, b"\n".join([lines[0], *(_line(run).encode() for run in runs), b""]))
     return {run.key: run for run in runs}
 
 
 def _parsed(line: bytes) -> Run | None:
     """A run from its line; a line that was cut off when the machine went down is computed again."""
     try:
-        values = json.loads(line)
-    except ValueError:
+        plain: dict[str, Any] = {k: float("nan") if v is None else v for k, v in json.loads(line).items()}
+        return Run(**plain)
+    except (ValueError, TypeError, AttributeError):
         return None
-    plain: dict[str, Any] = {name: float("nan") if value is None else value for name, value in values.items()}
-    return Run(**plain)
 
 
 def _append(path: Path, runs: Iterable[Run]) -> None:
-    lines = "".join(json.dumps(_plain(asdict(run))) + "\n" for run in runs)
+    lines = "".join(_line(run) + "\n" for run in runs)
     with files.explained(path), path.open("a", encoding="utf-8") as file:
         file.write(lines)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _line(run: Run) -> str:
+    return json.dumps(_plain(asdict(run)))
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -352,6 +377,9 @@ def _facts(
         "draws": len(draws),
         "epochs": recipe.train.epochs,
         "batch_size": recipe.train.batch_size,
+        "rate": recipe.train.rate,
+        "patience": recipe.train.patience or "none",
+        "seed": recipe.seed,
         "seconds": seconds,
         "mixtura": metadata.version("mixtura"),
         "torch": torch.__version__,
@@ -361,9 +389,7 @@ def _facts(
 def _write(sweep: Sweep, recipe: Recipe) -> None:
     """The runs as Parquet and CSV, and the recipe."""
     assert recipe.output is not None
-    rows = pa.table(table(sweep.runs)) if sweep.runs else None
-    if rows is None:
-        return
+    rows = pa.table(table(sweep.runs))
     parquet, csv = io.BytesIO(), io.BytesIO()
     pq.write_table(rows, parquet)
     pacsv.write_csv(rows, csv)

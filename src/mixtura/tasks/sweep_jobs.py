@@ -1,6 +1,7 @@
 """One job of a sweep: a head in one cell of the grid, or in all shares at once, for every draw of the rows."""
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -258,10 +259,18 @@ _own: list[Worker] = []
 
 
 def begin(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, options: dict[str, Any]) -> None:
-    """Make the worker of a fresh process."""
+    """Make the worker of a fresh process, which ends when the process that asked for it does."""
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // options["jobs"]))
     table = load(folder, runs, n_classes, options["whiten"])
     _own.append(Worker(table, HeadSection(**options["head"]), TrainSection(**options["train"])))
+
+
+def _follow(parent: int) -> None:
+    """End this process once its parent is gone: a killed sweep leaves nobody at work."""
+    while os.getppid() == parent:
+        time.sleep(2)
+    os._exit(1)
 
 
 def do(job: Job) -> list[Run]:

@@ -31,7 +31,7 @@ class Schedule:
         patience: epochs without a better validation loss before training ends; ``None`` for never.
         penalty: the weight of the head's own penalty relative to its Bayesian one, 1 / N; it rises to this over the
             first half of the epochs.
-        seed: of the order of the rows; head i of several takes ``seed + i``.
+        seed: of the order of the rows, beside the seed of the rows themselves.
     """
 
     epochs: int = 30
@@ -44,12 +44,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to learn from and rows that say when to stop; they share no item."""
+    """Rows to learn from and rows that say when to stop; they share no item. ``seed`` orders those that learn."""
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"]
     val_x: Float[Tensor, "M D"]
     val_labels: Int[Tensor, " M"]
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class _Run:
             # a head without parameters learns by absorbing alone; an optimizer wants one to hold
             adam = torch.optim.Adam(free or [torch.zeros(1, requires_grad=True)], lr=schedule.rate, fused=True)
             cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, schedule.epochs * per_epoch)
-            generators = [torch.Generator().manual_seed(schedule.seed + i) for i in range(self.size)]
+            generators = [torch.Generator().manual_seed(schedule.seed + own.seed) for own in self.rows]
             for number in range(1, schedule.epochs + 1):
                 order = torch.stack([torch.randperm(count, generator=generator) for generator in generators])
                 self._judged(number, self._epoch(number, order, adam, cosine))

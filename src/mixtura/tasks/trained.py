@@ -61,7 +61,7 @@ def make(recipe: Recipe, rows: Rows) -> Made:
         DataError: rows that do not do for it.
     """
     fit = "em" if recipe.train.fit == "auto" else recipe.train.fit
-    components = 1 if recipe.head.components == "auto" else recipe.head.components
+    components = recipe.head.components
     spec = heads.spec_of(recipe.head.name, fit, components, recipe.head, recipe.seed)
     judge = _judges(rows, recipe)
     projection = Chain.fit(rows.x[~judge], rows.labels[~judge], build.steps_of(recipe.projection))
