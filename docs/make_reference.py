@@ -155,7 +155,22 @@ def copies() -> str:
     return table(["copies found, %", *found], rows)
 
 
-MEASURED = {"accuracy": accuracy, "rejects": rejects, "digits": digits, "copies": copies}
+def heads() -> str:
+    """Every head and rival on every set: right class with its standard error, NLL and calibration error."""
+    found = {
+        path.stem[6:]: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("heads_*.json"))
+    }
+    cells: dict[str, dict[str, str]] = {}
+    for name, record in found.items():
+        for row in [*record["heads"], *record["rivals"]]:
+            error = f" ± {100 * row['accuracy_se']:.1f}" if row["accuracy_se"] is not None else ""
+            words = f"{100 * row['accuracy']:.1f}{error}, {row['nll']:.2f}, {100 * row['ece']:.1f}"
+            cells.setdefault(row["head"], {})[name] = words
+    rows = [[head, *[own.get(name, "") for name in found]] for head, own in cells.items()]
+    return table(["right, %; NLL, nats; ECE, %", *found], rows)
+
+
+MEASURED = {"accuracy": accuracy, "rejects": rejects, "digits": digits, "copies": copies, "heads": heads}
 MADE = {"reference/cli.md": command_line, "reference/recipe.md": recipe}
 
 

@@ -1,6 +1,7 @@
 """One number that makes probabilities honest."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int
@@ -23,13 +24,23 @@ def doubted(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], temperature:
     the mean over the tenth of the rows whose two best classes lie closest, so that neither a class nor a row that is
     far from all others has a say in it.
     """
-    log_posterior = (joint.double() / temperature).log_softmax(1)
-    chosen = log_posterior.gather(1, labels[:, None])
-    count, best = len(labels), joint.double().topk(min(2, joint.shape[1]), dim=1)
-    least_sure = (best.values[:, 0] - best.values[:, -1]).argsort()[: max(1, count // 10)]
-    rival = log_posterior.gather(1, best.indices[:, -1:])[least_sure]
-    doubt = torch.where(rival.isfinite(), rival, 0.0).mean()
-    return -float((count * chosen.mean() + doubt) / (count + 1))
+    return _doubted(joint, labels)(temperature)
+
+
+def _doubted(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Callable[[float], float]:
+    """The loss as a function of the temperature; what does not depend on it is computed once."""
+    scores, count = joint.double(), len(labels)
+    top = scores.topk(min(2, scores.shape[1]), dim=1)
+    least_sure = (top.values[:, 0] - top.values[:, -1]).argsort()[: max(1, count // 10)]
+    rival = top.indices[least_sure, -1:]
+
+    def loss(temperature: float) -> float:
+        log_posterior = (scores / temperature).log_softmax(1)
+        chosen = log_posterior.gather(1, labels[:, None])
+        doubt = log_posterior[least_sure].gather(1, rival)
+        return -float((count * chosen.mean() + torch.where(doubt.isfinite(), doubt, 0.0).mean()) / (count + 1))
+
+    return loss
 
 
 def best(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:
@@ -39,19 +50,19 @@ def best(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
-    golden = (5**0.5 - 1) / 2
+    golden, doubt = (5**0.5 - 1) / 2, _doubted(joint, labels)
     low, high = LOWEST, HIGHEST
     inner = [high - golden * (high - low), low + golden * (high - low)]
-    loss = [doubted(joint, labels, math.exp(t)) for t in inner]
+    loss = [doubt(math.exp(t)) for t in inner]
     for _ in range(STEPS):
         if loss[0] <= loss[1]:
             high, inner[1], loss[1] = inner[1], inner[0], loss[0]
             inner[0] = high - golden * (high - low)
-            loss[0] = doubted(joint, labels, math.exp(inner[0]))
+            loss[0] = doubt(math.exp(inner[0]))
         else:
             low, inner[0], loss[0] = inner[0], inner[1], loss[1]
             inner[1] = low + golden * (high - low)
-            loss[1] = doubted(joint, labels, math.exp(inner[1]))
+            loss[1] = doubt(math.exp(inner[1]))
     return math.exp((low + high) / 2)
 
 
