@@ -152,7 +152,7 @@ def main() -> None:
         runs = [run for one in made for run in one.runs]
         beside = rivals(recipes[0])
         failed = sorted({f"{r.head} {r.share:g} {r.components}: {r.note}" for r in runs if r.status != DONE})
-        record[name] = {
+        record = {
             "facts": made[0].facts | {"data": name},
             "heads": best(runs),
             "rivals": best(beside),

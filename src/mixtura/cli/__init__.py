@@ -3,6 +3,8 @@
 Nothing here imports torch before a task runs, so that ``--help`` answers at once.
 """
 
+import contextlib
+import os
 import sys
 
 COMMANDS = {
@@ -25,4 +27,10 @@ def main() -> None:
     """Run the command that ``sys.argv`` names and exit with its code."""
     from mixtura.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # whoever listened has left
+            stream.flush()
+    # Not sys.exit: where torch and pyarrow are both loaded, taking their threads down ends some runs in an abort, and
+    # the exit code is a promise.
+    os._exit(code)
