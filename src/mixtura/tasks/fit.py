@@ -169,7 +169,7 @@ def _trained_facts(
         "family": type(made.mixture.covariance).name,
         "head": recipe.head.name,
         "fit": recipe.train.fit,
-        "components": recipe.head.components,
+        "components": made.components,
         "epoch": best.number,
         "epochs": made.trained.epochs[-1].number,
         "held_out_nll_at_the_start": first.val_nll,

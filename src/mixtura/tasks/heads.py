@@ -47,6 +47,12 @@ class HeadSpec:
         return self.options.get("family", "auto")
 
     @property
+    def closed(self) -> bool:
+        """Whether sums of the rows are all that a fit needs, so that they can be taken once for all shares."""
+        named = self.gaussian and self.family != "auto"
+        return named and self.fit not in GRADIENTS and self.components == 1
+
+    @property
     def gaussian(self) -> bool:
         """Whether it is a mixture of the core."""
         return self.kind == "gaussian"

@@ -116,11 +116,10 @@ def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
     for name in dict.fromkeys(grid.heads):
         for fit in dict.fromkeys(grid.fits):
             for count in sorted(set(grid.components)):
-                kind, _ = heads.resolve(name)
-                if count > 1 and not find(HEADS, kind).many:
+                if count > 1 and not find(HEADS, heads.resolve(name)[0]).many:
                     continue
-                nested = fit not in heads.GRADIENTS and kind == "gaussian" and count == 1
-                parts = [shares] if nested else [(share,) for share in shares]
+                closed = heads.spec_of(name, fit, count, recipe.head, 0).closed
+                parts = [shares] if closed else [(share,) for share in shares]
                 jobs += [Job(name, fit, count, part, places) for part in parts]
     return sorted(jobs, key=lambda job: -max(job.shares))
 

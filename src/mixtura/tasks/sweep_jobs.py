@@ -121,7 +121,7 @@ class Worker:
 
     def do(self, job: Job) -> list[Run]:
         """The runs of a job; what cannot be fitted is a run with a note."""
-        if job.fit in heads.GRADIENTS or not self._spec(job, 0).gaussian or job.components > 1:
+        if not self._spec(job, 0).closed:
             return [run for share in job.shares for run in self._together(job, share)]
         return [run for draw in job.draws for run in self._nested(job, draw)]
 

@@ -36,6 +36,13 @@ class Made:
     trained: Trained
     held: int
 
+    @property
+    def components(self) -> int | list[int]:
+        """Gaussians of each class in the mixture; one number where they are equal."""
+        assert self.mixture.owner is not None
+        counts = torch.bincount(self.mixture.owner).tolist()
+        return counts[0] if len(set(counts)) == 1 else counts
+
 
 def settled(recipe: Recipe) -> Recipe:
     """The recipe with the variant of a head, such as ``dgmmc-s``, spelled out where a Gaussian one is meant."""
