@@ -103,8 +103,8 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(dump_dict(recipe), sort_keys=False, allow_unicode=True)
 
 
-def dump_dict(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON-ready values, without the keys that are not set."""
+def dump_dict(recipe: Section) -> dict[str, Any]:
+    """The recipe, or a section of one, as JSON-ready values, without the keys that are not set."""
     return recipe.model_dump(mode="json", exclude_none=True)
 
 

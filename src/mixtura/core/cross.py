@@ -88,8 +88,9 @@ class Folds:
         """The same rows with their first ``width`` features; sums taken so far are cut, not taken again."""
         folds = replace(self, x=self.x[:, :width])
         for family, parts in self._sums.items():
-            cut = [part.narrow(width) for part in parts]
-            folds._sums.update({family: [part for part in cut if part is not None]} if None not in cut else {})
+            cut = [narrow for part in parts if (narrow := part.narrow(width)) is not None]
+            if cut:
+                folds._sums[family] = cut
         return folds
 
     def forget(self) -> None:

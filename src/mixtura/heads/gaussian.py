@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from mixtura.core import classes, temperature
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import NO_PRIOR, Prior
+from mixtura.core.covariance.protocol import LOG_2PI
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
 from mixtura.heads import inputs, starts
-from mixtura.heads.protocol import Groups, Head
+from mixtura.heads.protocol import DenseHead, Groups
 from mixtura.heads.spread import SPREADS
 
 FREEZABLE = ("mean", "spread", "weight", "prior", "temperature")
@@ -44,7 +45,7 @@ class Start:
 
 
 @final
-class GaussianHead(Head):
+class GaussianHead(DenseHead):
     r"""Class log-posteriors from Gaussians, a drop-in for the last ``nn.Linear``.
 
     .. math::
@@ -81,19 +82,19 @@ class GaussianHead(Head):
         self,
         dimension: int,
         n_classes: int,
-        components: int | Sequence[int] = 1,
+        components: starts.Counts = 1,
         family: str = "spherical",
         rank: int = 16,
         width: int | None = None,
         freeze: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        counts = [components] * n_classes if isinstance(components, int) else list(components)
-        _check(counts, n_classes, family, freeze)
+        _check(family, freeze)
+        counts = starts.spread_out(components, n_classes)
         self.dimension, self.n_classes, self.family, self.rank = dimension, n_classes, family, rank
         self.counts, self.width, self.freeze = counts, width, tuple(freeze)
         inner = dimension if width is None else width
-        self.groups = Groups([c for c, count in enumerate(counts) for _ in range(count)], n_classes)
+        self.groups = Groups(starts.owner_of(counts), n_classes)
         self.mean = nn.Parameter(torch.randn(sum(counts), inner) / inner**0.5)
         self.spread = SPREADS[family](sum(counts), inner, rank)
         self.weight_logit = nn.Parameter(torch.zeros(sum(counts)))
@@ -124,7 +125,7 @@ class GaussianHead(Head):
         labels: Int[Tensor, " N"],
         n_classes: int,
         *,
-        components: int | Sequence[int] = 1,
+        components: starts.Counts = 1,
         seed: int = 0,
         family: str = "spherical",
         **options: Any,
@@ -148,8 +149,8 @@ class GaussianHead(Head):
         rows, start = starts.checked(x, labels, n_classes), Start(**options)
         if (start.projection == "identity") != (start.width is None):
             raise UsageError("An input projection needs a width, and a width one of: " + ", ".join(inputs.INPUTS) + ".")
-        asked = components if isinstance(components, int) else tuple(components)
-        _check([asked] * n_classes if isinstance(asked, int) else list(asked), n_classes, family, start.freeze)
+        _check(family, start.freeze)
+        asked = tuple(starts.spread_out(components, n_classes))
         narrow = start.projection != "identity" and start.width not in (None, x.shape[1])
         wide = inputs.matrix(start.projection, rows, int(start.width or 0), seed).to(rows.dtype) if narrow else None
         z = rows if wide is None else rows @ wide
@@ -205,9 +206,8 @@ class GaussianHead(Head):
 
     def mixture(self) -> Mixture:
         """The density as a mixture of the core, in the space after the input projection; the temperature is no part."""
-        log_prior = self.prior_logit.log_softmax(0)[self.groups.owner]
         return Mixture(
-            (log_prior + self.groups.within(self.weight_logit)).detach(),
+            self._log_weight().detach(),
             (self.mean * self.scale + self.center).detach(),
             _detached(self.spread.covariance(self.scale)),  # pyright: ignore[reportCallIssue]
             self.groups.owner,
@@ -241,38 +241,30 @@ class GaussianHead(Head):
 
     def distances(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Half the squared Mahalanobis distance of each row to each component."""
-        # bfloat16 products keep three digits of distances that run into the hundreds: no autocast here
-        with torch.autocast(x.device.type, enabled=False):
-            return -self.spread(self.inner(x), self.mean, torch.zeros_like(self.weight_logit))
+        return -self._spread_about(x, torch.zeros_like(self.weight_logit))
 
     def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         r"""Log-density of each point together with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`."""
+        units = self.mean.shape[1] * (0.5 * LOG_2PI + self.scale.log())
+        log_root_det = self.spread.log_root_det()  # pyright: ignore[reportCallIssue]
+        return self._spread_about(x, self._log_weight() - log_root_det - units)
+
+    def _spread_about(self, x: Float[Tensor, "N D"], constant: Float[Tensor, " K"]) -> Float[Tensor, "N K"]:
+        # bfloat16 products keep three digits of distances that run into the hundreds: no autocast here
         with torch.autocast(x.device.type, enabled=False):
-            return self.spread(self.inner(x), self.mean, self._constants())
+            return self.spread(self.inner(x), self.mean, constant)
 
-    def _constants(self) -> Float[Tensor, " K"]:
-        log_weight = self.prior_logit.log_softmax(0)[self.groups.owner] + self.groups.within(self.weight_logit)
-        units = self.mean.shape[1] * (0.5 * math.log(2 * math.pi) + self.scale.log())
-        return log_weight - self.spread.log_root_det() - units  # pyright: ignore[reportCallIssue]
-
-    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-        """Log-density of each point together with each class, in nats."""
-        return self.groups(self.joint(x))
-
-    def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
-        """Log-density of each point, in nats; may exceed 0."""
-        return self.class_scores(x).logsumexp(1)
+    def _log_weight(self) -> Float[Tensor, " K"]:
+        return self.groups.log_weight(self.prior_logit, self.weight_logit)
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Log-posterior of each class, in nats, at the head's temperature."""
         return (self.class_scores(x) * (-self.log_temperature).exp()).log_softmax(1)
 
 
-def _check(counts: list[int], n_classes: int, family: str, freeze: Sequence[str]) -> None:
+def _check(family: str, freeze: Sequence[str]) -> None:
     if family not in SPREADS:
         raise UsageError(f"Family {family!r} is not known. Known: {', '.join(SPREADS)}.")
-    if len(counts) != n_classes or min(counts, default=0) < 1:
-        raise UsageError(f"Components {counts} for {n_classes} classes: give one number of 1 or more a class.")
     wrong = sorted(set(freeze) - set(FREEZABLE))
     if wrong:
         raise UsageError(f"A Gaussian head cannot freeze {wrong[0]!r}. Known: {', '.join(FREEZABLE)}.")

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from mixtura.core.assignment import sinkhorn
 from mixtura.core.covariance import Diagonal
+from mixtura.core.covariance.protocol import LOG_2PI
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
 from mixtura.heads import starts
-from mixtura.heads.protocol import Groups, Head
+from mixtura.heads.protocol import DenseHead, Groups
 
 REGULARIZATION = 0.05  # nats a dimension: sharp, and balanced within the steps below
 STEPS = 50  # of Sinkhorn
 ROWS = 1024  # remembered at once
-LOG_2PI = math.log(2 * math.pi)
 
 
 @final
-class OnlineGaussianHead(Head):
+class OnlineGaussianHead(DenseHead):
     r"""Diagonal Gaussians a class that learn without a gradient while an encoder learns through them.
 
     .. math:: \log p(x, c) = \log \pi_c + \operatorname{logsumexp}_{k:\,o_k=c}
@@ -159,14 +159,6 @@ class OnlineGaussianHead(Head):
     def log_weight(self) -> Float[Tensor, " K"]:
         """Log-shares of the components: even within a class."""
         return self.log_prior[self.groups.owner] + self.groups.within(torch.zeros_like(self.mean[:, 0]))
-
-    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-        """Log-density of each row together with each class, in nats."""
-        return self.groups(self.joint(x))
-
-    def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
-        """Log-density of each row, in nats; may exceed 0."""
-        return self.class_scores(x).logsumexp(1)
 
     def mixture(self) -> Mixture:
         """The density of :meth:`embed` as a mixture of the core, at this moment."""

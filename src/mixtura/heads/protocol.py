@@ -105,6 +105,24 @@ def no_density(head: Head) -> NoDensity:
     )
 
 
+class DenseHead(Head):
+    """A head whose scores are densities: it says ``joint``, and the rest is read from that by ``groups``."""
+
+    groups: "Groups"
+
+    @abstractmethod
+    def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """Log-density of each point together with each component, in nats."""
+
+    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+        """Log-density of each point together with each class, in nats."""
+        return self.groups(self.joint(x))
+
+    def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+        """Log-density of each point, in nats; may exceed 0."""
+        return self.class_scores(x).logsumexp(1)
+
+
 class Groups(nn.Module):
     r"""Log-sum-exp over each class's components, without a branch on data: it exports, compiles and maps.
 
@@ -143,3 +161,7 @@ class Groups(nn.Module):
     def within(self, logits: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
         """Log-weights within each class: log-softmax of the logits over the components of a class."""
         return logits - self(logits[None])[0][self.owner]
+
+    def log_weight(self, prior_logit: Float[Tensor, " C"], weight_logit: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
+        """Log-weights over all components, from the logits of the class priors and of the weights within a class."""
+        return prior_logit.log_softmax(0)[self.owner] + self.within(weight_logit)

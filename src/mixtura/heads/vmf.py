@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mixtura.core import bessel, owners
 from mixtura.heads import starts
-from mixtura.heads.protocol import Groups, Head
+from mixtura.heads.protocol import DenseHead, Groups
 
 LEAST, MOST = 1e-3, 1e6  # of a concentration that a start may have
 NEWTON = 8
@@ -40,7 +40,7 @@ def concentration(length: Float[Tensor, "*K"], dimension: int) -> Float[Tensor, 
 
 
 @final
-class VonMisesFisherHead(Head):
+class VonMisesFisherHead(DenseHead):
     r"""A mixture of von Mises-Fisher densities for each class, on rows that are brought to length one.
 
     .. math:: \log p(x, k) = \log\pi_{o_k} + \log w_k + \log C_D(\kappa_k) + \kappa_k \mu_k^\top \tfrac{x}{\|x\|}
@@ -151,13 +151,5 @@ class VonMisesFisherHead(Head):
         """Log-density of each row's direction together with each component, in nats."""
         with torch.autocast(x.device.type, enabled=False):
             peak = bessel.log_normalizer(self.dimension, self.log_concentration.exp()).to(self.direction.dtype)
-            log_weight = self.prior_logit.log_softmax(0)[self.groups.owner] + self.groups.within(self.weight_logit)
+            log_weight = self.groups.log_weight(self.prior_logit, self.weight_logit)
             return log_weight + peak - self.distances(x)
-
-    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-        """Log-density of each row's direction together with each class, in nats."""
-        return self.groups(self.joint(x))
-
-    def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
-        """Log-density of each row's direction, in nats with respect to the surface of the sphere."""
-        return self.class_scores(x).logsumexp(1)

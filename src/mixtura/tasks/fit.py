@@ -81,7 +81,6 @@ def check_names(recipe: Recipe) -> None:
     if recipe.data.kind != build.FEATURES:
         build.check_place(recipe.data)
     build.steps_of(recipe.projection)
-    heads.resolve(recipe.head.name)
     heads.objective_of(
         heads.spec_of(recipe.head.name, recipe.train.fit, recipe.head.components, recipe.head, 0), recipe.train
     )

@@ -88,7 +88,8 @@ class Model:
         x = self.project(embedding)
         joint = self.mixture.joint(x)
         class_joint = self.mixture.class_joint(x)
-        posterior = (self.class_scores(x).double() / self.temperature).softmax(1)
+        scores = class_joint if self.head is None else self.head.class_scores(x)
+        posterior = (scores.double() / self.temperature).softmax(1)
         posterior = torch.where(posterior.isnan(), 1 / len(self.classes), posterior)  # too far away for any density
         top = posterior.topk(min(2, len(self.classes)), dim=1)
         predicted, probability = top.indices[:, 0], top.values[:, 0]
@@ -108,10 +109,6 @@ class Model:
             reason,
             self._subclass(joint, predicted).numpy(),
         )
-
-    def class_scores(self, x: Float[Tensor, "N R"]) -> Float[Tensor, "N C"]:
-        """What the posterior is the softmax of, before the temperature; of rows in the space of the mixture."""
-        return self.mixture.class_joint(x) if self.head is None else self.head.class_scores(x)
 
     def _judge(
         self, typicality: Tensor, probability: Tensor, rival: Tensor, far: Tensor, pooled: Tensor

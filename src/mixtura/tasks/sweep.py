@@ -33,7 +33,7 @@ from mixtura.recipe import Recipe, dump, dump_dict
 from mixtura.tasks import gather, heads, sweep_jobs
 from mixtura.tasks.extract import Watch
 from mixtura.tasks.sweep_jobs import TEST, TRAIN, UNUSED, VAL, Draw, Job, Table, Worker
-from mixtura.tasks.sweep_records import FAILED, Run, Sweep, table
+from mixtura.tasks.sweep_records import FAILED, Cell, Run, Sweep, table
 
 RUNS, PARQUET, CSV, RECIPE = "runs.jsonl", "runs.parquet", "runs.csv", "recipe.yaml"
 ROWS = ".rows-"
@@ -241,8 +241,8 @@ def _shared_out(
         DataError: a process was killed, as the kernel does when memory runs out.
     """
     options = {
-        "head": dump_dict_of(recipe.head),
-        "train": dump_dict_of(recipe.train),
+        "head": dump_dict(recipe.head),
+        "train": dump_dict(recipe.train),
         "whiten": recipe.sweep.whiten,
         "jobs": count,
     }
@@ -263,11 +263,6 @@ def _shared_out(
             pool.shutdown(cancel_futures=True)
 
 
-def dump_dict_of(section: Any) -> dict[str, Any]:
-    """A section as plain values."""
-    return section.model_dump(mode="json", exclude_none=True)
-
-
 def _new(made: Iterable[list[Run]], kept: dict[Any, Run]) -> Iterator[list[Run]]:
     """The runs that were not there before."""
     for runs in made:
@@ -275,12 +270,8 @@ def _new(made: Iterable[list[Run]], kept: dict[Any, Run]) -> Iterator[list[Run]]
 
 
 def _all_kept(job: Job, draws: Sequence[Draw], kept: dict[Any, Run]) -> bool:
-    keys = (
-        Run(job.name, job.fit, share, job.components, draws[d].seed, draws[d].fold, "").key
-        for share in job.shares
-        for d in job.draws
-    )
-    return all(key in kept for key in keys)
+    cells = [Cell(job.name, job.fit, share, job.components) for share in job.shares]
+    return all((cell, draws[d].seed, draws[d].fold) in kept for cell in cells for d in job.draws)
 
 
 def _keys(recipe: Recipe, draws: Sequence[Draw]) -> Iterator[Any]:
@@ -291,7 +282,7 @@ def _keys(recipe: Recipe, draws: Sequence[Draw]) -> Iterator[Any]:
             for components in grid.components:
                 for share in sorted(set(grid.shares)):
                     for draw in draws:
-                        yield Run(name, fit, share, components, draw.seed, draw.fold, "").key
+                        yield Cell(name, fit, share, components), draw.seed, draw.fold
 
 
 def fingerprint(recipe: Recipe, features: Features) -> str:

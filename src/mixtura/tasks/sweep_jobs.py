@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from mixtura.core.cross import Folds
 from mixtura.errors import MixturaError
 from mixtura.features.projection import PCA
 from mixtura.features.spectrum import count_for
-from mixtura.heads.protocol import Head
 from mixtura.metrics.calibration import brier, ece
 from mixtura.metrics.classification import accuracy
 from mixtura.sections import HeadSection, TrainSection
@@ -172,10 +171,10 @@ class Worker:
         """The head on the test rows, at the temperature of the validation rows."""
         head, own = trained.head, self.table.draws[draw]
         judge = folds.fold == 0
-        val, val_labels = scores(head, folds.x[judge]).cpu(), folds.labels[judge].cpu()
+        val, val_labels = in_tiles(head.class_scores, folds.x[judge]).cpu(), folds.labels[judge].cpu()
         degrees = temperature.best(val, val_labels)
         x, labels, _ = self.table.rotated(draw, width, TEST)
-        test, truth = scores(head, x).cpu(), labels.cpu()
+        test, truth = in_tiles(head.class_scores, x).cpu(), labels.cpu()
         best = trained.epochs[trained.best]
         posterior = (test.double() / degrees).softmax(1)
         top = posterior.max(1)
@@ -191,7 +190,7 @@ class Worker:
             dimension=width,
             accuracy=accuracy(truth.numpy(), top.indices.numpy()),
             nll=temperature.nll(test, truth, degrees),
-            nll_raw=float(torch.nn.functional.nll_loss(_log_posterior(head, x).cpu(), truth)),
+            nll_raw=float(torch.nn.functional.nll_loss(in_tiles(head, x).cpu(), truth)),
             ece=ece(top.values.numpy(), right),
             brier=brier(truth.numpy(), posterior.numpy()),
             val_accuracy=float((val.argmax(1) == val_labels).double().mean()),
@@ -209,13 +208,9 @@ class Worker:
         return Run(job.name, job.fit, share, job.components, own.seed, own.fold, FAILED, note=str(error))
 
 
-def scores(head: Head, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-    """Class log-scores in tiles of rows."""
-    return torch.cat([head.class_scores(part) for part in x.split(ROWS)])
-
-
-def _log_posterior(head: Head, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-    return torch.cat([head(part) for part in x.split(ROWS)])
+def in_tiles(answer: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+    """What a head answers, a few thousand rows at a time."""
+    return torch.cat([answer(part) for part in x.split(ROWS)])
 
 
 class _Meter:

@@ -2,7 +2,6 @@
 
 import copy
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +30,6 @@ class Schedule:
         patience: epochs without a better validation loss before training ends; ``None`` for never.
         penalty: the weight of the head's own penalty relative to its Bayesian one, 1 / N; it rises to this over the
             first half of the epochs.
-        seed: of the order of the rows, beside the seed of the rows themselves.
     """
 
     epochs: int = 30
@@ -39,7 +37,6 @@ class Schedule:
     rate: float = 3e-3
     patience: int | None = None
     penalty: float = 1.0
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,6 @@ class Trained:
     epochs: tuple[Epoch, ...]
     best: int
     stopped: str | None = None
-    seconds: float = 0.0
 
 
 class _Loss(nn.Module):
@@ -181,7 +177,6 @@ class _Run:
 
     def all(self) -> list[Trained]:
         """Every epoch, then each head at its best."""
-        began = time.perf_counter()
         self._judged(0, torch.full((self.size,), math.nan))
         free = [p for name, p in self.parameters.items() if name not in self.frozen]
         schedule, count = self.schedule, self.x.shape[1]
@@ -190,14 +185,13 @@ class _Run:
             # a head without parameters learns by absorbing alone; an optimizer wants one to hold
             adam = torch.optim.Adam(free or [torch.zeros(1, requires_grad=True)], lr=schedule.rate, fused=True)
             cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, schedule.epochs * per_epoch)
-            generators = [torch.Generator().manual_seed(schedule.seed + own.seed) for own in self.rows]
+            generators = [torch.Generator().manual_seed(own.seed) for own in self.rows]
             for number in range(1, schedule.epochs + 1):
                 order = torch.stack([torch.randperm(count, generator=generator) for generator in generators])
                 self._judged(number, self._epoch(number, order, adam, cosine))
                 if all(map(self._over, range(self.size))):
                     break
-        seconds = (time.perf_counter() - began) / self.size
-        return [self._trained(i, seconds) for i in range(self.size)]
+        return [self._trained(i) for i in range(self.size)]
 
     def _epoch(self, number: int, order: Int[Tensor, "S N"], adam: Any, cosine: Any) -> Float[Tensor, " S"]:
         """All batches once; the mean loss of each head."""
@@ -305,9 +299,9 @@ class _Run:
         lowest = min(self.epochs[i], key=lambda epoch: epoch.val_nll)
         return self.epochs[i][-1].number - lowest.number >= patience
 
-    def _trained(self, i: int, seconds: float) -> Trained:
+    def _trained(self, i: int) -> Trained:
         best = self.best[i]
-        return Trained(self._head(best.state), tuple(self.epochs[i]), best.epoch.number, self.stopped[i], seconds)
+        return Trained(self._head(best.state), tuple(self.epochs[i]), best.epoch.number, self.stopped[i])
 
     def _head(self, state: dict[str, Tensor]) -> Head:
         """A head of its own with a state, ready to answer."""

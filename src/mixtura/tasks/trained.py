@@ -18,7 +18,7 @@ from mixtura.scores.typicality import Typicality
 from mixtura.tasks import build, heads
 from mixtura.tasks.choose import ENOUGH_TO_JUDGE, Rows
 from mixtura.tasks.heads import HeadSpec
-from mixtura.tasks.sweep_jobs import scores
+from mixtura.tasks.sweep_jobs import in_tiles
 from mixtura.tasks.train import Trained
 
 FEW = 2000  # rows; below, a fifth of them judges
@@ -84,7 +84,7 @@ def _calibrated(projection: Chain, spec: HeadSpec, trained: Trained, folds: Fold
     mixture = trained.head.mixture() if isinstance(trained.head, GaussianHead) else _beside(spec, folds)
     judge = folds.fold == 0
     x, labels = folds.x[judge], folds.labels[judge]
-    joint = scores(trained.head, x)
+    joint = in_tiles(trained.head.class_scores, x)
     typicality = Typicality.fit(mixture.evidence(x), mixture.background().evidence(x), joint.argmax(1))
     degrees = temperature.fit(joint, labels)
     head = trained.head.compressed(folds.x[~judge]) if isinstance(trained.head, SDGMHead) else trained.head
