@@ -252,7 +252,7 @@ class GaussianHead(DenseHead):
     def _spread_about(self, x: Float[Tensor, "N D"], constant: Float[Tensor, " K"]) -> Float[Tensor, "N K"]:
         # bfloat16 products keep three digits of distances that run into the hundreds: no autocast here
         with torch.autocast(x.device.type, enabled=False):
-            return self.spread(self.inner(x), self.mean, constant)
+            return self.spread(x if self.inside else self.inner(x), self.mean, constant)
 
     def _log_weight(self) -> Float[Tensor, " K"]:
         return self.groups.log_weight(self.prior_logit, self.weight_logit)

@@ -19,7 +19,8 @@ class Head(nn.Module):
     so gradients accumulate, copies are copies, and there is nothing to refresh. ``name`` is its key in ``HEADS``;
     ``config()`` holds plain values with which ``type(head)(**config)`` is the same head before its state is loaded.
     Parameters are float32 or float64 whatever the features are; float16 and bfloat16 features are cast. ``stacks`` says
-    that several can be trained as one batch, ``many`` that a class may have more than one component.
+    that several can be trained as one batch, ``many`` that a class may have more than one component. ``inside`` is set
+    while rows come as :meth:`inner` has made them, once for all steps of a training.
     """
 
     name: ClassVar[str]
@@ -27,6 +28,7 @@ class Head(nn.Module):
     n_classes: int
     stacks: ClassVar[bool] = True
     many: ClassVar[bool] = True
+    inside: bool = False
 
     @classmethod
     @abstractmethod
@@ -49,6 +51,10 @@ class Head(nn.Module):
     @abstractmethod
     def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Log-scores whose softmax is the posterior; for a head with a density, log p(x, c) in nats."""
+
+    def inner(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N W"]:
+        """The rows as the head takes them in, before any parameter that learns; most heads take them as they are."""
+        return x
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Log-posterior of each class, in nats."""
@@ -160,8 +166,11 @@ class Groups(nn.Module):
 
     def within(self, logits: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
         """Log-weights within each class: log-softmax of the logits over the components of a class."""
+        if self.single:
+            return logits - logits
         return logits - self(logits[None])[0][self.owner]
 
     def log_weight(self, prior_logit: Float[Tensor, " C"], weight_logit: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
         """Log-weights over all components, from the logits of the class priors and of the weights within a class."""
-        return prior_logit.log_softmax(0)[self.owner] + self.within(weight_logit)
+        prior = prior_logit.log_softmax(0)
+        return (prior if self.single else prior[self.owner]) + self.within(weight_logit)

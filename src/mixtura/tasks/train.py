@@ -154,6 +154,7 @@ class _Run:
     def __init__(self, heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> None:
         self.schedule, self.rows, self.size = schedule, rows, len(heads)
         self.module = _Loss(copy.deepcopy(heads[0]), objective)
+        self.module.head.inside = True
         self.judge = _Judge(self.module.head)
         self.frozen = {f"head.{name}" for name, p in heads[0].named_parameters() if not p.requires_grad}
         self.single = self.size == 1
@@ -166,14 +167,19 @@ class _Run:
                 name: p.detach().requires_grad_(name not in self.frozen) for name, p in stacked[0].items()
             }
             self.buffers = stacked[1]
-        self.x = torch.stack([own.x for own in rows])
+        self.x = self._inner(heads, [own.x for own in rows])
         self.labels = torch.stack([own.labels for own in rows])
-        self.val_x = torch.stack([own.val_x for own in rows])
+        self.val_x = self._inner(heads, [own.val_x for own in rows])
         self.val_labels = torch.stack([own.val_labels for own in rows])
         self.prunes = schedule.penalty > 0 and type(heads[0]).sparsity is not Head.sparsity
         self.best: list[_Best] = []
         self.epochs: list[list[Epoch]] = [[] for _ in heads]
         self.stopped: list[str | None] = [None] * self.size
+
+    @staticmethod
+    @torch.no_grad()
+    def _inner(heads: Sequence[Head], rows: Sequence[Tensor]) -> Float[Tensor, "S N W"]:
+        return torch.stack([head.inner(own) for head, own in zip(heads, rows, strict=True)])
 
     def all(self) -> list[Trained]:
         """Every epoch, then each head at its best."""
@@ -306,5 +312,6 @@ class _Run:
     def _head(self, state: dict[str, Tensor]) -> Head:
         """A head of its own with a state, ready to answer."""
         head = copy.deepcopy(self.module.head)
+        head.inside = False
         head.load_state_dict({name: state[name] for name in head.state_dict()})
         return head.eval()
