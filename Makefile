@@ -16,11 +16,16 @@ QUIETLY := 2>&1 | sed '/^WARNING: Location .* is ignored/d'
 # When an installation fails for reasons that pip keeps to itself: make setup PIP_FLAGS=
 PIP_FLAGS ?= -q
 INSTALL = $(PIP) install $(PIP_FLAGS) -c constraints.txt
+CHROMIUM ?= /usr/bin/chromium
+# Looks for what shuts people out of a page; MPL-2.0, used by the tests of the page only.
+AXE := build/axe-core/axe.min.js
+AXE_VERSION := 4.14.1
+AXE_SHA256 := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
 BENCHMARKS := $(filter-out benchmarks/make_% benchmarks/common.py, $(wildcard benchmarks/*.py))
 
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo setup check test bench docs clean
+.PHONY: help demo setup check test page bench docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1  \2/p' $(MAKEFILE_LIST)
@@ -39,6 +44,11 @@ check: $(DEV)  ## style, types and the direction of imports
 test: export OMP_NUM_THREADS := 1
 test: $(DEV)  ## every test, and every example of the docs
 	$(RUN) pytest -n 2 --dist loadfile
+
+page: export OMP_NUM_THREADS := 1
+page: export CHROMIUM := $(CHROMIUM)
+page: $(DEV) $(AXE)  ## the web page in a browser; wants Chromium (CHROMIUM=...) and npm
+	$(RUN) pytest tests/web_page/test_*.py
 
 bench: $(DEV)  ## measure again what benchmarks/results holds; wants an idle machine
 	@for script in $(BENCHMARKS); do echo "$$script"; .venv/bin/python "$$script"; done
@@ -62,4 +72,11 @@ $(CORE): | .venv/bin/python
 $(DEV): $(CORE)
 	@echo "Installing the tools for tests, checks and docs."
 	@$(INSTALL) -e '.[dev]' $(QUIETLY) || { echo "The whole story: make setup PIP_FLAGS="; exit 1; }
+	@touch $@
+
+$(AXE):
+	@mkdir -p $(@D)
+	cd $(@D) && npm pack --silent axe-core@$(AXE_VERSION)
+	cd $(@D) && echo "$(AXE_SHA256)  axe-core-$(AXE_VERSION).tgz" | sha256sum --check --quiet
+	tar -xzf $(@D)/axe-core-$(AXE_VERSION).tgz -C $(@D) --strip-components=1 package/axe.min.js package/LICENSE
 	@touch $@

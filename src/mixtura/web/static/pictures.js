@@ -1,0 +1,81 @@
+/** Small pictures of the catalog: fetched with the token, a few at a time, when they come into view. */
+
+import { bytes } from "./api.js";
+import { h } from "./dom.js";
+
+const AT_ONCE = 4;
+const KEPT = 400; // pictures in memory
+
+const kept = new Map(); // address -> promise of an object URL
+const waiting = [];
+let running = 0;
+
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      seen.unobserve(target);
+      load(target);
+    }
+  },
+  { rootMargin: "200px" },
+);
+
+/**
+ * A square place for a picture, of the same size before and after it has come.
+ * @param {string | null | undefined} address of the server, or a blob: address, or null where there is none
+ * @param {string} alt empty where a text beside it says the same
+ */
+export function picture(address, alt) {
+  if (!address) return h("span", { class: "thumb blank", role: alt ? "img" : null, "aria-label": alt || null });
+  const image = h("img", { alt, width: 112, height: 112, decoding: "async" });
+  if (address.startsWith("blob:")) image.src = address;
+  else {
+    image.dataset.address = address;
+    seen.observe(image);
+  }
+  return h("span", { class: "thumb" }, image);
+}
+
+async function load(image) {
+  try {
+    image.src = await object(image.dataset.address);
+  } catch {
+    image.parentElement?.classList.add("blank"); // a missing picture costs only the picture
+  }
+}
+
+function object(address) {
+  const found = kept.get(address) ?? queued(address);
+  kept.delete(address);
+  kept.set(address, found); // the last used stay longest
+  found.catch(() => kept.delete(address));
+  forgetOldest();
+  return found;
+}
+
+async function forgetOldest() {
+  if (kept.size <= KEPT) return;
+  const [address, old] = kept.entries().next().value;
+  kept.delete(address);
+  URL.revokeObjectURL(await old.catch(() => ""));
+}
+
+function queued(address) {
+  return new Promise((resolve, reject) => {
+    waiting.push({ address, resolve, reject });
+    next();
+  });
+}
+
+function next() {
+  if (running >= AT_ONCE || waiting.length === 0) return;
+  running += 1;
+  const { address, resolve, reject } = waiting.shift();
+  bytes(address)
+    .then((blob) => resolve(URL.createObjectURL(blob)), reject)
+    .finally(() => {
+      running -= 1;
+      next();
+    });
+}
