@@ -1,0 +1,113 @@
+"""The records of the journal: what was decided, how the days compare, and which unknown photos belong together."""
+
+from dataclasses import dataclass
+
+from mixtura.tasks.records import Interval
+
+
+@dataclass(frozen=True)
+class Noted:
+    """One decision of the journal.
+
+    ``at`` is ISO 8601 in UTC; ``product`` is the id that the client told, ``told`` whether the client said anything
+    (with no product: "it is not in the catalog"); ``photo`` whether a thumbnail is kept.
+    """
+
+    id: str
+    at: str
+    verdict: str
+    reason: str | None
+    label: str
+    probability: float
+    typicality: float
+    told: bool
+    product: str | None
+    photo: bool
+
+
+@dataclass(frozen=True)
+class Day:
+    """The decisions of one day (UTC), as they were told: ``mix`` counts the classes of those not called unknown.
+
+    ``bad`` photos (blurred, dark, blank) count in ``count`` and in nothing else; ``typicality`` is a mean, NaN where
+    there is nothing to average.
+    """
+
+    date: str
+    count: int
+    bad: int
+    unknown: Interval
+    unsure: Interval
+    typicality: float
+    mix: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One test of the latest photos: ``p`` below ``limit`` raises it.
+
+    ``kind`` is unknown, typicality, mix or classes. ``p`` is the probability of a ``statistic`` at least this
+    large if nothing has changed, NaN where there are too few photos to test; ``product`` is the class it is about.
+    """
+
+    kind: str
+    statistic: float
+    p: float
+    limit: float
+    raised: bool
+    sentence: str
+    product: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """The share of a class, in [0, 1]: among the latest photos, among those before them, and in the catalog."""
+
+    product: str
+    now: float
+    before: float
+    catalog: float
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How the photos of the last days compare with what the catalog was calibrated on.
+
+    ``window`` photos are the latest ones, which the alarms are about, ``before`` those they are compared with.
+    ``period`` is in days. ``false_alarms`` is the share of months, looked at once a day, in which an alarm is raised
+    though nothing has changed: at most this.
+    """
+
+    period: int
+    days: tuple[Day, ...]
+    count: int
+    window: int
+    before: int
+    stated_false_reject: float
+    false_alarms: float
+    alarms: tuple[Alarm, ...]
+    mix: tuple[Part, ...]
+
+    @property
+    def raised(self) -> tuple[Alarm, ...]:
+        """The alarms that were raised."""
+        return tuple(alarm for alarm in self.alarms if alarm.raised)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Unknown photos that look like one product that the catalog does not have.
+
+    ``ids`` are decisions, the most central first; ``tightness`` is their mean cosine to their center in [-1, 1], in
+    units that make the photos of one product of the catalog comparable: ``usual`` is the median of the catalog's
+    products. ``nearest`` is the product that most of them are nearest to.
+    """
+
+    id: str
+    ids: tuple[str, ...]
+    size: int
+    nearest: str
+    tightness: float
+    usual: float
+    first: str
+    last: str
