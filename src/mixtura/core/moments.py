@@ -112,6 +112,13 @@ class Moments:
         second = self.family.recenter(self.second, self.weight, self.first, delta, self.lens)
         return replace(self, ref=ref.double(), first=self.first - self.weight[:, None] * delta, second=second)
 
+    def select(self, index: Int[Tensor, " J"]) -> "Moments":
+        """The sums of some components; a second sum over all components at once stays as it is."""
+        shared = len(self.second) == 1 < len(self.ref)
+        lens = None if self.lens is None else Lens(self.lens.basis[index], self.lens.uncertainty[index])
+        second = self.second if shared else self.second[index]
+        return Moments(self.family, self.ref[index], self.weight[index], self.first[index], second, lens)
+
     def narrow(self, width: int) -> "Moments | None":
         """The sums of the first ``width`` features alone, if the family keeps what tells them apart."""
         second = self.family.narrow(self.second, width)

@@ -66,6 +66,11 @@ def recipe_of(folder: Path) -> Recipe:
         raise _altered(folder, f"{RECIPE} is damaged ({error})") from error
 
 
+def fingerprint(folder: Path) -> str:
+    """The first 12 hexadecimal digits of the hash of a model's configuration, which holds that of its tensors."""
+    return hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest()[:12]
+
+
 def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | None = None) -> None:
     """Write the tensors and the configuration with their hash; an earlier model is intact until all is on the disk.
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mixtura.core import owners
 from mixtura.core.mixture import Mixture
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
@@ -42,7 +43,8 @@ class Model:
     """Classes, projection, mixture, temperature and typicality, with the encoder whose features they are for.
 
     With a ``head``, the class scores are the head's; how typical an item is always comes from the mixture, which then
-    was fitted beside it, since such a head has no Gaussian density of its own.
+    was fitted beside it, since such a head has no Gaussian density of its own. ``lift`` is what classes of few items
+    get back for the uncertainty of their means, in nats; ``None`` where no class needs it.
     """
 
     classes: tuple[str, ...]
@@ -56,6 +58,7 @@ class Model:
     decision: DecisionSection
     facts: dict[str, Any] = field(default_factory=dict)
     head: Head | None = None
+    lift: Float[Tensor, " C"] | None = None
 
     @cached_property
     def background(self) -> Mixture:
@@ -86,8 +89,10 @@ class Model:
     def answers(self, embedding: Float[np.ndarray, "N D"]) -> Answers:
         """Class, probability, typicality and verdict of each row."""
         x = self.project(embedding)
+        assert self.mixture.owner is not None
         joint = self.mixture.joint(x)
-        class_joint = self.mixture.class_joint(x)
+        class_joint = owners.class_joint(joint, self.mixture.owner, len(self.classes))
+        class_joint = class_joint if self.lift is None else class_joint + self.lift
         scores = class_joint if self.head is None else self.head.class_scores(x)
         posterior = (scores.double() / self.temperature).softmax(1)
         posterior = torch.where(posterior.isnan(), 1 / len(self.classes), posterior)  # too far away for any density

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 VERDICTS = ("match", "unsure", "unknown")
-REASONS = ("far_from_all", "between_classes", "unusual_for_class")
+REASONS = ("far_from_all", "between_classes", "unusual_for_class", "bad_photo")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,9 @@ class Decision:
 
     ``probability`` answers "which class, if it is in the catalog"; ``typicality`` answers "is it in the
     catalog at all": the share, in [0, 1], of genuine items that look at least this unusual.
-    ``reason`` is one of :data:`REASONS`, or ``None`` for a match.
+    ``reason`` is one of :data:`REASONS`, or ``None`` for a match. ``threshold`` is the typicality below which an item
+    is unknown: the stated share of genuine items that are. ``advice`` says what would make it accepted, ``model`` which
+    model has answered, with the revision of its catalog.
     """
 
     id: str
@@ -46,6 +48,9 @@ class Decision:
     subclass: int
     candidates: tuple[Candidate, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
+    threshold: float = 0.05
+    advice: str | None = None
+    model: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values."""

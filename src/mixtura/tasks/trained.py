@@ -70,7 +70,7 @@ def make(recipe: Recipe, rows: Rows) -> Made:
     fit = "em" if recipe.train.fit == "auto" else recipe.train.fit
     components = recipe.head.components
     spec = heads.spec_of(recipe.head.name, fit, components, recipe.head, recipe.seed)
-    judge = _judges(rows, recipe)
+    judge = judges(rows, recipe)
     projection = Chain.fit(rows.x[~judge], rows.labels[~judge], build.steps_of(recipe.projection))
     folds = heads.folds_of(projection(rows.x), rows.labels, judge, rows.n_classes)
     heads.check_components(components, folds)
@@ -97,7 +97,7 @@ def _beside(spec: HeadSpec, folds: Folds) -> Mixture:
     return heads.mixture_of(tied, folds).to(torch.float32)
 
 
-def _judges(rows: Rows, recipe: Recipe) -> Tensor:
+def judges(rows: Rows, recipe: Recipe) -> Tensor:
     """Which rows judge: a validation part that came with the data, else a share drawn by the seed."""
     if int(rows.given.sum()) >= ENOUGH_TO_JUDGE:
         judge = rows.given.clone()

@@ -1,0 +1,247 @@
+"""The catalog in use: a model that follows the edits, whoever makes them."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.torch import load, save
+
+from mixtura.errors import NoInput
+from mixtura.features.records import Features
+from mixtura.names import nearest
+from mixtura.scores.typicality import Typicality
+from mixtura.tasks import bundle, decide
+from mixtura.tasks.catalog import edits
+from mixtura.tasks.catalog.gauge import Gauge
+from mixtura.tasks.catalog.opening import opened
+from mixtura.tasks.catalog.records import Edit, Effect, Product, Shot, StoredItem
+from mixtura.tasks.catalog.rows import ALL, HOME, gauge_of, items_of, known_of, products_of, state_of
+from mixtura.tasks.catalog.state import model_of
+from mixtura.tasks.catalog.tables import Draft
+from mixtura.tasks.model import Model
+from mixtura.tasks.records import Decision
+from mixtura.tasks.thumbnails import thumbnails
+
+CALIBRATION = "calibration"
+"""The setting with typicality and temperature in place of the fit's, as safetensors."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A catalog at one revision."""
+
+    revision: int
+    model: Model
+    products: tuple[Product, ...]
+
+
+class Catalog:
+    """A model folder with ``catalog.sqlite``: products, their items, and every edit.
+
+    The model is a function of the bundle and of the items with their products. Several processes may edit; each sees
+    the others' edits at its next call. Any thread may call any method.
+
+    Raises:
+        NoInput: there is no model, or the features that it was made of are gone.
+        BundleError: the model or the catalog is damaged, or they do not belong together.
+        UsageError: the model has a head with a fixed set of classes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.RLock()
+        self._tables, self._base = opened(folder)
+        self._thumbnails = thumbnails(folder)
+        self._gauges: dict[tuple[int, ...], Gauge | None] = {}
+        self._known: tuple[int, Features] | None = None
+        self._view = self._viewed(self._tables.revision())
+
+    @classmethod
+    def open(cls, folder: Path) -> "Catalog":
+        """The catalog of a model folder; its file is made where there is none."""
+        return cls(folder)
+
+    def refresh(self) -> bool:
+        """Follow the edits of other processes; true if there were any."""
+        with self._lock:
+            revision = self._tables.revision()
+            if revision == self._view.revision:
+                return False
+            self._view = self._viewed(revision)
+            return True
+
+    def view(self) -> View:
+        """Revision, model and products that belong together, up to date."""
+        with self._lock:
+            self.refresh()
+            return self._view
+
+    @property
+    def revision(self) -> int:
+        """Number of the last edit; 0 before the first."""
+        return self.view().revision
+
+    @property
+    def model(self) -> Model:
+        """The model with all edits."""
+        return self.view().model
+
+    def products(self) -> tuple[Product, ...]:
+        """All products, in the order in which they came."""
+        return self.view().products
+
+    def product(self, id_or_name: str) -> Product:
+        """The product of an id, or of a name.
+
+        Raises:
+            NoInput: there is none; the nearest is named.
+        """
+        products = self.products()
+        for key in ("id", "name"):
+            for product in products:
+                if getattr(product, key) == id_or_name:
+                    return product
+        named = nearest(id_or_name, [key for product in products for key in (product.id, product.name)])
+        raise NoInput(f"There is no product {id_or_name!r} in this catalog. {named}")
+
+    def items(self, product: str) -> tuple[StoredItem, ...]:
+        """The items of a product, test items included."""
+        return items_of(self._tables, "part.product = ?", (self.product(product).id,))
+
+    def item(self, id: int) -> StoredItem:
+        """One item.
+
+        Raises:
+            NoInput: there is none of this number, or its product is gone.
+        """
+        found = items_of(self._tables, "item.id = ?", (id,))
+        if not found:
+            raise NoInput(f"There is no item {id} in this catalog. mixtura products lists what there is.")
+        return found[0]
+
+    def thumbnail(self, item: int) -> bytes | None:
+        """A small JPEG of an item; ``None`` where its photo is no longer there.
+
+        Raises:
+            NoInput: there is no such item.
+        """
+        self.item(item)
+        [(data, origin)] = self._tables.rows("SELECT thumbnail, origin FROM item WHERE id = ?", (item,))
+        return data if data is not None or origin is None else self._thumbnails(origin)
+
+    def known(self) -> Features:
+        """What the products are learned from: one row an item, its number as id and the product's name as label."""
+        with self._lock:
+            revision = self.view().revision
+            if self._known is None or self._known[0] != revision:
+                self._known = revision, known_of(self._tables, self._base.model)
+            return self._known[1]
+
+    def decide(self, ids: Sequence[str], embedding: Float[np.ndarray, "N D"], neighbours: int = 3) -> list[Decision]:
+        """One decision a row, as :func:`mixtura.tasks.decide.decide` makes it, with items of the catalog beside it."""
+        view = self.view()
+        known = self.known() if neighbours else None
+        decisions = decide.decide(view.model, list(ids), embedding, known, neighbours)
+        version = f"{bundle.fingerprint(self.folder)}r{view.revision}"
+        return [replace(decision, model=version) for decision in decisions]
+
+    def history(self, limit: int = 50) -> tuple[Edit, ...]:
+        """The last edits, newest first."""
+        return self._tables.history(limit)
+
+    def enroll(self, name: str, shots: Sequence[Shot]) -> Effect:
+        """Add items to a product, or a new product from a few items; nothing is retrained.
+
+        Raises:
+            UsageError: no shot, or a name that does not do.
+            WrongDimension, NonFinite: features that do not fit the model.
+            DataError: an item that the catalog has already.
+        """
+        return self._edit("enroll", lambda draft: edits.enroll(draft, self._view.model, name, shots, self._base.exact))
+
+    def remove_product(self, id: str) -> Effect:
+        """Take a product out of the catalog."""
+        return self._edit("remove_product", lambda draft: edits.remove_product(draft, self.product(id)))
+
+    def remove_item(self, id: int) -> Effect:
+        """Forget one item: the model is then the one without it.
+
+        Raises:
+            UsageError: it is its product's last item, or the model was trained by gradients on it.
+        """
+        return self._edit("remove_item", lambda draft: edits.remove_item(draft, self.item(id), self._base.exact))
+
+    def rename(self, id: str, name: str) -> Effect:
+        """Give a product another name; its id stays."""
+        return self._edit("rename", lambda draft: edits.rename(draft, self.product(id), name))
+
+    def merge(self, source: str, into: str) -> Effect:
+        """Make two products one, which keeps the components of both."""
+        return self._edit("merge", lambda draft: edits.merge(draft, self.product(source), self.product(into)))
+
+    def split(self, id: str, items: Sequence[int], name: str) -> Effect:
+        """Make some items of a product a product of their own."""
+        return self._edit("split", lambda draft: edits.split(draft, self.product(id), items, name, self._base.exact))
+
+    def confirm(self, id: str) -> Effect:
+        """Say that a provisional product is right as it is."""
+        return self._edit("confirm", lambda draft: edits.confirm(draft, self.product(id)))
+
+    def calibrate(self, typicality: Typicality, temperature: float) -> Effect:
+        """Put a typicality and a temperature in place of those of the fit."""
+        data = save(typicality.state() | {"temperature": torch.tensor(temperature, dtype=torch.float64)})
+
+        def change(draft: Draft) -> None:
+            draft.set("setting", CALIBRATION, "value", data)
+            draft.said = f"Calibrated anew on {len(typicality.scores)} items."
+
+        return self._edit("calibrate", change)
+
+    def undo(self) -> Effect:
+        """Take back the last edit that stands.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return self._edit("undo", edits.undo)
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._tables.close()
+
+    def _edit(self, kind: str, change: Callable[[Draft], str | None]) -> Effect:
+        """One transaction; the model follows before it is committed, so an edit that breaks it is no edit."""
+        with self._lock:
+            self.refresh()
+            before, was = self._view, edits.tested_items(self._tables)
+            with self._tables.edit(kind) as draft:
+                id = change(draft)
+                after = self._viewed(before.revision + 1)
+            self._view = replace(after, revision=self._tables.revision())
+            pair = (before.model, before.products), (after.model, after.products)
+            accuracy = edits.accuracies(self._tables, *pair, was)
+            product = next((product for product in after.products if product.id == id), None)
+            return Effect(self.history(1)[0], product, *accuracy, notes=edits.notes(product))
+
+    def _viewed(self, revision: int) -> View:
+        products = products_of(self._tables)
+        state = state_of(self._tables, self._base, products)
+        stored = self._tables.rows("SELECT value FROM setting WHERE key = ?", (CALIBRATION,))
+        calibration = None
+        if stored and stored[0][0] is not None:
+            parts = load(stored[0][0])
+            temperature = float(parts.pop("temperature"))
+            calibration = Typicality(**parts), temperature
+        return View(revision, model_of(self._base, state, self._gauge, calibration), products)
+
+    def _gauge(self) -> Gauge | None:
+        """Held-out items of the fitted classes as they are now; kept until one of these items comes or goes."""
+        moved = self._tables.rows(f"SELECT item.id {ALL} item.base IS NOT {HOME}")
+        key = tuple(row[0] for row in moved)
+        if key not in self._gauges:
+            self._gauges = {key: gauge_of(self._tables, self._base)}
+        return self._gauges[key]

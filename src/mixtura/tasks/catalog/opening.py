@@ -1,0 +1,108 @@
+"""From a model folder to its catalog: the items come from the features that the model was made of, once."""
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from mixtura.features.records import Features
+from mixtura.tasks import bundle, gather
+from mixtura.tasks.catalog import sums, tables
+from mixtura.tasks.catalog.sums import Base, Items
+from mixtura.tasks.catalog.tables import Tables
+from mixtura.tasks.model import Model
+
+SUMS, FLOOR = "sums", "floor"
+"""Settings that are there from the beginning: the sums of the model's classes, taken once, and its least variance."""
+
+
+def opened(folder: Path) -> tuple[Tables, Base]:
+    """The tables of a catalog and the model with its sums; the file is made where there is none.
+
+    Raises:
+        NoInput: there is no model, or the features that it was made of are gone.
+        BundleError: the model or the catalog is damaged, or they do not belong together.
+        UsageError: the model has a head with a fixed set of classes.
+    """
+    model = bundle.from_pretrained(folder)
+    sums.check(model)
+    digest = bundle.fingerprint(folder)
+    path = folder / tables.FILE
+    recipe = bundle.recipe_of(folder)
+    if not path.exists():
+        _import(path, digest, model, gather.stored(recipe), recipe.head.floor)
+    opened = Tables(path, digest)
+    stored = dict(opened.rows("SELECT key, value FROM setting WHERE key IN ('floor', 'sums')"))
+    return opened, sums.base_of(model, sums.from_bytes(stored[SUMS], model.mixture), stored[FLOOR])
+
+
+def _import(path: Path, digest: str, model: Model, features: Features, floor: float) -> None:
+    """Make the file: a product a class, an item a row of features."""
+    features = features.select(features.label_index(model.classes) >= 0)
+    learned = np.array([split != "test" for split in features.split], dtype=bool)
+    items = items_of(model, features.select(learned), model.classes)
+    taken = sums.sums_of(model.mixture, items)
+    at, ids = tables.now(), slugs(model.classes)
+    settings = [(SUMS, sums.to_bytes(taken)), (FLOOR, sums.floor_of(items, floor))]
+    tables.create(
+        path,
+        digest,
+        {
+            "INSERT INTO setting VALUES (?, ?)": iter(settings),
+            "INSERT INTO product VALUES (?, ?, 'fitted', ?, 0)": (
+                (id, name, at) for id, name in zip(ids, model.classes, strict=True)
+            ),
+            "INSERT INTO part VALUES (?, ?, ?)": ((place + 1, id, place) for place, id in enumerate(ids)),
+            "INSERT INTO item (part, base, split, source, origin, sha256, weight, added, embedding) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)": _rows(features, model.classes, at),
+        },
+    )
+
+
+def _rows(features: Features, classes: tuple[str, ...], at: str) -> Iterator[tuple[object, ...]]:
+    labels = features.label_index(classes).tolist()
+    columns = zip(labels, features.split, features.source, features.id, features.sha256, features.weight, strict=True)
+    for row, (label, split, source, id, digest, weight) in enumerate(columns):
+        base = None if split == "test" else label
+        data = blob(features.embedding[row])
+        yield label + 1, base, split or "train", source, id, digest or "", float(weight), at, data
+
+
+def items_of(model: Model, features: Features, classes: tuple[str, ...]) -> Items:
+    """Rows of features as items of the model's classes."""
+    labels = torch.from_numpy(features.label_index(classes))
+    weight = torch.from_numpy(features.weight.astype(np.float64))
+    return Items(model.project(features.embedding), labels, weight)
+
+
+def blob(embedding: Float[np.ndarray, " D"]) -> bytes:
+    """An embedding as the file holds it: float32, little-endian."""
+    return np.ascontiguousarray(embedding, dtype="<f4").tobytes()
+
+
+def embeddings(blobs: list[bytes], dimension: int) -> Float[np.ndarray, "N D"]:
+    """The inverse of :func:`blob`, for many."""
+    return np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), dimension).astype(np.float32)
+
+
+def slugs(names: Collection[str], taken: Collection[str] = ()) -> list[str]:
+    """An id for each name: lower-case letters, digits and hyphens, at most 64, none twice and none of ``taken``.
+
+    >>> slugs(["Red kettle", "red-kettle", "Kähler", "茶"])
+    ['red-kettle', 'red-kettle-2', 'kahler', 'product']
+    """
+    used, made = set(taken), []
+    for name in names:
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+        stem = re.sub("[^a-z0-9]+", "-", plain).strip("-")[:56] or "product"
+        id, number = stem, 1
+        while id in used:
+            number += 1
+            id = f"{stem}-{number}"
+        used.add(id)
+        made.append(id)
+    return made

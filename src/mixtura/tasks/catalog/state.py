@@ -1,0 +1,139 @@
+"""The model of a catalog: a function of the bundle and of the items with their products, and of nothing else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixtura.core import shots
+from mixtura.core.mixture import Mixture, join
+from mixtura.core.moments import Moments
+from mixtura.core.shots import Newcomers
+from mixtura.scores.typicality import LEAST, Typicality
+from mixtura.tasks.catalog.gauge import Gauge, stand_in
+from mixtura.tasks.catalog.sums import Base, Items, sums_of
+from mixtura.tasks.model import Model
+
+
+@dataclass(frozen=True)
+class Part:
+    """Components of one product: those of the model's class ``base``, or one made of ``rows``."""
+
+    product: int
+    base: int | None
+    rows: Float[Tensor, "N D"] | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """What a catalog holds beyond its bundle.
+
+    Args:
+        names: of the products, in their order.
+        parts: of all products.
+        added: items of the model's classes that were not among those that it was made of.
+        removed: items that it was made of and that are no longer of their class.
+    """
+
+    names: tuple[str, ...]
+    parts: tuple[Part, ...]
+    added: Items
+    removed: Items
+
+
+def model_of(
+    base: Base, state: State, gauge: Callable[[], Gauge | None], calibration: tuple[Typicality, float] | None
+) -> Model:
+    """The model of a state.
+
+    Args:
+        base: the model as it was fitted.
+        state: the items with their products.
+        gauge: held-out items, asked for only where there are newcomers; ``None`` where too few can be held out.
+        calibration: typicality and temperature in place of those of the fit.
+    """
+    fitted = [part for part in state.parts if part.base is not None]
+    new = [part for part in state.parts if part.base is None]
+    typicality, temperature = calibration or (base.model.typicality, base.model.temperature)
+    typicality = _moved(typicality, {part.base: part.product for part in fitted}, len(base.model.classes))
+    mixture, sums = _fitted(base, state, fitted)
+    lift = None
+    if new:
+        handfuls = [part.rows for part in new if part.rows is not None]
+        made = shots.newcomers(mixture, sums, handfuls, base.floor, base.prior)
+        lifts, residuals = _measured(made, handfuls, gauge(), typicality)
+        weight = torch.tensor([float(len(fitted)), float(len(new))], dtype=torch.float64)
+        mixture = _joined(mixture, made.mixture, weight, [part.product for part in new])
+        lift = torch.zeros(len(state.names), dtype=torch.float64)
+        alone = {part.product for part in new} - {part.product for part in fitted}
+        for part, own, scores in zip(new, lifts.tolist(), residuals, strict=True):
+            if part.product in alone:
+                lift[part.product] = max(float(lift[part.product]), own)
+                typicality = _with(typicality, scores, part.product)
+    order = torch.argsort(_owner(mixture), stable=True)
+    mixture = replace(mixture.select(order), n_classes=len(state.names))
+    return replace(
+        base.model,
+        classes=state.names,
+        mixture=mixture.to(torch.float32),
+        temperature=temperature,
+        typicality=typicality,
+        lift=None if lift is None else lift.float(),
+    )
+
+
+def _fitted(base: Base, state: State, parts: list[Part]) -> tuple[Mixture, Moments]:
+    """The components that the model was fitted with, as far as they are still there, owned by products; their sums."""
+    owner = _owner(base.model.mixture)
+    product = {part.base: part.product for part in parts}
+    index = torch.tensor([k for k, c in enumerate(owner.tolist()) if c in product])
+    sums = base.sums
+    if len(state.added.x) or len(state.removed.x):
+        mixture = base.model.mixture
+        sums = base.sums + sums_of(mixture, state.added) - sums_of(mixture, state.removed)
+        sums = replace(sums, weight=torch.where(sums.weight < 1e-9, 0.0, sums.weight))
+    if sums is base.sums or not base.exact:
+        kept = base.model.mixture.to(torch.float64).select(index)
+    else:
+        kept = base.rebuilt(sums, index)
+    owned = replace(kept, owner=torch.tensor([product[int(c)] for c in owner[index]]))
+    return owned, sums.select(index)
+
+
+def _measured(
+    made: Newcomers, handfuls: list[Tensor], gauge: Gauge | None, typicality: Typicality
+) -> tuple[Float[Tensor, " P"], list[Tensor]]:
+    """The lift of each newcomer, and the scores that stand for its own held-out items."""
+    if gauge is None:
+        return made.lift.clamp_max(0), [torch.zeros(0, dtype=torch.float64)] * len(handfuls)
+    counts = {len(rows) for rows in handfuls}
+    residuals = {count: stand_in(gauge.residuals(count, typicality)) for count in counts}
+    return gauge.lifts(handfuls), [residuals[len(rows)] for rows in handfuls]
+
+
+def _joined(fitted: Mixture, made: Mixture, weight: Float[Tensor, " 2"], products: list[int]) -> Mixture:
+    """Both, each newcomer with the weight of an average fitted part."""
+    owner = torch.cat([_owner(fitted), torch.tensor(products)])
+    return replace(join([fitted, made], weight), owner=owner)
+
+
+def _moved(typicality: Typicality, product: dict[int | None, int], n_classes: int) -> Typicality:
+    """The held-out scores under the numbers of the products; those of classes that are gone count for all."""
+    table = torch.tensor([product.get(c, -1) for c in range(n_classes)])
+    return replace(typicality, predicted=table[typicality.predicted])
+
+
+def _with(typicality: Typicality, scores: Float[Tensor, " Q"], product: int) -> Typicality:
+    """The typicality with further held-out scores of a product."""
+    if len(scores) < LEAST:
+        return typicality
+    order = torch.cat([typicality.scores, scores]).argsort()
+    predicted = torch.cat([typicality.predicted, torch.full((len(scores),), product)])[order]
+    return replace(typicality, scores=torch.cat([typicality.scores, scores])[order], predicted=predicted)
+
+
+def _owner(mixture: Mixture) -> Tensor:
+    assert mixture.owner is not None
+    return mixture.owner

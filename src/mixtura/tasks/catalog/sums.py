@@ -1,0 +1,120 @@
+"""What the model's classes were made of, as sums that items are added to and subtracted from."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mixtura.core import classes, owners
+from mixtura.core.covariance import Prior
+from mixtura.core.mixture import Mixture
+from mixtura.core.moments import Moments, hard, soft
+from mixtura.errors import UsageError
+from mixtura.tasks.heads import GRADIENTS
+from mixtura.tasks.model import Model
+
+ROWS = 4096
+SHRINKAGE = 0.1  # of newcomers, where the model's own was not chosen
+
+
+@dataclass(frozen=True)
+class Items:
+    """Items to sum: rows in the space of the mixture, the number of the model's class of each, and weights."""
+
+    x: Float[Tensor, "N D"]
+    labels: Int[Tensor, " N"]
+    weight: Float[Tensor, " N"]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model and the sums over the items that it was made of; nothing of it changes with the catalog.
+
+    ``floor`` is the variance added to every dimension, in squared units of x. ``exact`` says that the mixture is a
+    function of the sums, so that an item can be taken out of it as if it had never been there.
+    """
+
+    model: Model
+    sums: Moments
+    floor: float
+    prior: Prior
+    exact: bool
+
+    def rebuilt(self, sums: Moments, index: Int[Tensor, " J"]) -> Mixture:
+        """The mixture of some components from other sums; float64."""
+        assert self.model.mixture.owner is not None
+        kept = sums.select(index)
+        covariance = type(self.model.mixture.covariance).estimate(kept, self.floor, self.prior)
+        log_weight = (kept.weight / kept.weight.sum()).log()
+        return Mixture(log_weight, kept.mean(), covariance, self.model.mixture.owner[index], len(self.model.classes))
+
+
+def check(model: Model) -> None:
+    """See that products can be added to a model.
+
+    Raises:
+        UsageError: its head has a fixed set of classes.
+    """
+    if model.head is not None:
+        raise UsageError(
+            f"The head {model.head.name!r} has a fixed set of classes, so nothing can be enrolled. "
+            "Fit a mixture of Gaussians: mixtura fit without --head."
+        )
+
+
+def exact(model: Model) -> bool:
+    """Whether the mixture of a model is a function of sums over its items: a closed form, or EM."""
+    return str(model.facts.get("fit", "closed")) not in GRADIENTS
+
+
+def base_of(model: Model, sums: Moments, floor: float) -> Base:
+    """A model with the sums over its items.
+
+    Args:
+        model: as it was fitted.
+        sums: of the items that it was made of.
+        floor: least variance, in squared units of x.
+    """
+    strength = float(model.facts.get("prior_strength", 0.0))
+    identity = float(model.facts.get("shrinkage", SHRINKAGE))
+    return Base(model, sums, floor, Prior(strength, identity), exact(model))
+
+
+def floor_of(items: Items, share: float) -> float:
+    """The least variance, in squared units of x, from that relative to the average variance of the data."""
+    return share * classes.average_variance(items.x, items.weight)
+
+
+def sums_of(mixture: Mixture, items: Items) -> Moments:
+    """Float64 sums of items by component of a mixture: all of an item for its class's only component, or by
+    responsibility among those of its class.
+    """
+    mixture = mixture.to(torch.float64)
+    parts = zip(items.x.split(ROWS), items.labels.split(ROWS), items.weight.split(ROWS), strict=True)
+    sums = [_sums(mixture, rows.double(), labels, weight.double()) for rows, labels, weight in parts]
+    total = sums[0] if sums else _sums(mixture, items.x.double(), items.labels, items.weight.double())
+    for part in sums[1:]:
+        total = total + part
+    return total
+
+
+def _sums(mixture: Mixture, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], weight: Float[Tensor, " N"]) -> Moments:
+    assert mixture.owner is not None
+    kind, lens = type(mixture.covariance), mixture.covariance.lens()
+    if torch.equal(mixture.owner, torch.arange(mixture.n_components)):
+        return hard(kind, x, labels, mixture.mean, weight, lens)
+    resp = owners.mask_others(mixture.joint(x), mixture.owner, labels).softmax(1) * weight[:, None]
+    return soft(kind, x, resp, mixture.mean, lens)
+
+
+def to_bytes(sums: Moments) -> bytes:
+    """Sums as safetensors; the lens comes from the mixture."""
+    names = ("ref", "weight", "first", "second")
+    return save({name: getattr(sums, name).contiguous() for name in names})
+
+
+def from_bytes(data: bytes, mixture: Mixture) -> Moments:
+    """The inverse of :func:`to_bytes`."""
+    return Moments(type(mixture.covariance), **load(data), lens=mixture.to(torch.float64).covariance.lens())

@@ -1,0 +1,267 @@
+"""The catalog's file: SQLite in WAL mode, one transaction an edit, every edit with what it takes to undo it.
+
+An edit is a list of changes of single values, each with the value before and the value after; undoing writes the
+values before. Rows are never deleted by an edit: an item without a part is known to nobody but to undo.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mixtura.errors import BundleError, CannotWrite, OutOfSpace
+from mixtura.tasks.catalog.records import Edit
+
+FILE, LAYOUT = "catalog.sqlite", "1"
+BUSY = 10.0  # seconds that a writer waits for another one
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE setting (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
+CREATE TABLE product (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, status TEXT NOT NULL, created TEXT NOT NULL, gone INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX product_name ON product (name) WHERE gone = 0;
+CREATE TABLE part (
+    id INTEGER PRIMARY KEY, product TEXT NOT NULL REFERENCES product (id), base INTEGER UNIQUE
+);
+CREATE TABLE item (
+    id INTEGER PRIMARY KEY, part INTEGER REFERENCES part (id), base INTEGER, split TEXT NOT NULL, source TEXT NOT NULL,
+    origin TEXT, sha256 TEXT NOT NULL, weight REAL NOT NULL, added TEXT NOT NULL, embedding BLOB NOT NULL,
+    thumbnail BLOB
+);
+CREATE INDEX item_part ON item (part);
+CREATE TABLE edit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, kind TEXT NOT NULL, said TEXT NOT NULL,
+    changes TEXT NOT NULL, undone INTEGER NOT NULL DEFAULT 0, undoes INTEGER
+);
+"""
+"""``part.base`` and ``item.base`` are numbers of the model's classes: whose components a part is, and in whose sums an
+item was when the model was made. ``item.origin`` is its id among the features of the model."""
+
+VALUES = {
+    ("product", "name"),
+    ("product", "status"),
+    ("product", "gone"),
+    ("part", "product"),
+    ("item", "part"),
+    ("setting", "value"),
+}
+"""The columns that edits change."""
+
+
+@dataclass
+class Change:
+    """One value of one row, before and after."""
+
+    table: str
+    key: str | int
+    column: str
+    before: Any
+    after: Any
+
+    def back(self) -> "Change":
+        """The change that takes this one back."""
+        return Change(self.table, self.key, self.column, self.after, self.before)
+
+
+@dataclass
+class Draft:
+    """An edit in the making, inside its transaction."""
+
+    connection: sqlite3.Connection
+    kind: str
+    said: str = ""
+    changes: list[Change] = field(default_factory=list)
+    undoes: int | None = None
+
+    def set(self, table: str, key: str | int, column: str, value: Any) -> None:
+        """Change one value and remember the one before."""
+        name = "key" if table == "setting" else "id"
+        found = self.connection.execute(f"SELECT {column} FROM {table} WHERE {name} = ?", (key,)).fetchone()  # noqa: S608
+        self.apply(Change(table, key, column, None if found is None else found[0], value))
+
+    def apply(self, change: Change) -> None:
+        """Write the value after."""
+        assert (change.table, change.column) in VALUES
+        if change.table == "setting":
+            self.connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (change.key, change.after))
+        else:
+            text = f"UPDATE {change.table} SET {change.column} = ? WHERE id = ?"  # noqa: S608
+            self.connection.execute(text, (change.after, change.key))
+        self.changes.append(change)
+
+
+class Tables:
+    """Connections to one catalog file, one a thread."""
+
+    def __init__(self, path: Path, bundle: str) -> None:
+        self.path, self.bundle = path, bundle
+        self._local = threading.local()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection.
+
+        Raises:
+            BundleError: the file is no catalog, or one of another model.
+        """
+        if getattr(self._local, "connection", None) is None:
+            self._local.connection = connect(self.path)
+            self._check(self._local.connection)
+        return self._local.connection
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        with explained(self.path):
+            meta = dict(connection.execute("SELECT key, value FROM meta"))
+        if meta.get("layout") != LAYOUT:
+            raise BundleError(f"{self.path} has layout {meta.get('layout')!r}, this mixtura reads {LAYOUT!r}.")
+        if meta.get("bundle") != self.bundle:
+            raise BundleError(
+                f"{self.path} was made for another model than the one in {self.path.parent}: the model was fitted "
+                "again since. Move the file away to begin anew, or fit into a new folder."
+            )
+
+    def rows(self, text: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """What a query finds."""
+        with explained(self.path):
+            return self.connection.execute(text, values).fetchall()
+
+    def revision(self) -> int:
+        """Number of the last edit; 0 before the first."""
+        return self.rows("SELECT coalesce(max(number), 0) FROM edit")[0][0]
+
+    @contextmanager
+    def edit(self, kind: str) -> Iterator[Draft]:
+        """One edit as one transaction: all of it, or nothing when the block raises or the process dies."""
+        with self.transaction() as connection:
+            draft = Draft(connection, kind)
+            yield draft
+            changes = json.dumps([[c.table, c.key, c.column, _plain(c.before), _plain(c.after)] for c in draft.changes])
+            connection.execute(
+                "INSERT INTO edit (at, kind, said, changes, undoes) VALUES (?, ?, ?, ?, ?)",
+                (now(), kind, draft.said, changes, draft.undoes),
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: all of it, or nothing."""
+        connection = self.connection
+        with explained(self.path):
+            connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+            with explained(self.path):
+                connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def history(self, limit: int) -> tuple[Edit, ...]:
+        """The last edits, newest first."""
+        text = "SELECT number, at, kind, said, undone FROM edit ORDER BY number DESC LIMIT ?"
+        return tuple(Edit(n, at, kind, said, bool(undone)) for n, at, kind, said, undone in self.rows(text, (limit,)))
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        if getattr(self._local, "connection", None) is not None:
+            self._local.connection.close()
+            self._local.connection = None
+
+
+def undo(draft: Draft) -> str | None:
+    """Take back the last edit that stands; ``None`` if there is none, else what it had said."""
+    found = draft.connection.execute(
+        "SELECT number, said, changes FROM edit WHERE undone = 0 AND undoes IS NULL ORDER BY number DESC LIMIT 1"
+    ).fetchone()
+    if found is None:
+        return None
+    number, said, changes = found
+    for table, key, column, before, after in reversed(json.loads(changes)):
+        draft.apply(Change(table, key, column, _value(before), _value(after)).back())
+    draft.connection.execute("UPDATE edit SET undone = 1 WHERE number = ?", (number,))
+    draft.undoes = number
+    return said
+
+
+def create(path: Path, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]]) -> None:
+    """Make the file under a temporary name and put it in its place when it is whole.
+
+    Args:
+        path: where; nothing may be there.
+        bundle: hash (hex) of the model that it is for.
+        fill: rows to begin with, by ``INSERT`` statement.
+
+    Raises:
+        CannotWrite, OutOfSpace: it cannot be written.
+    """
+    temporary = path.with_name(f".tmp-{path.name}-{threading.get_ident()}")
+    temporary.unlink(missing_ok=True)
+    try:
+        connection = connect(temporary, wal=False)
+        with explained(path):
+            connection.executescript(SCHEMA)
+            connection.execute("BEGIN")
+            connection.executemany("INSERT INTO meta VALUES (?, ?)", [("layout", LAYOUT), ("bundle", bundle)])
+            for text, rows in fill.items():
+                connection.executemany(text, rows)
+            connection.execute("COMMIT")
+            connection.close()
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def connect(path: Path, wal: bool = True) -> sqlite3.Connection:
+    """A connection that waits for other writers and makes every commit durable."""
+    with explained(path):
+        connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        if wal:
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an error of SQLite into a sentence.
+
+    Raises:
+        OutOfSpace: the disk is full.
+        CannotWrite: the file is locked, read-only, or its folder is.
+        BundleError: it is no catalog, or it is damaged.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        said = str(error)
+        if "full" in said:
+            raise OutOfSpace(f"Cannot write {path}: {said}. Free space; what was saved before is intact.") from error
+        if "no such" in said:
+            raise BundleError(f"{path} is no catalog of mixtura ({said}). Move it away to begin anew.") from error
+        raise CannotWrite(
+            f"Cannot use {path}: {said}. See that you may write to it and that no other program holds it."
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise BundleError(f"{path} is damaged or no catalog ({error}). Restore it, or move it away.") from error
+
+
+def now() -> str:
+    """The time in UTC, to the second (ISO 8601)."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _plain(value: Any) -> Any:
+    return {"hex": value.hex()} if isinstance(value, bytes) else value
+
+
+def _value(value: Any) -> Any:
+    return bytes.fromhex(value["hex"]) if isinstance(value, dict) else value
