@@ -158,15 +158,15 @@ class Journal:
 
     def noted(self, days: int = KEEP_DAYS) -> tuple[Noted, ...]:
         """The decisions of the last days, the oldest first."""
-        return self._select("at >= ? order by number", time.time() - days * DAY)
+        return self._select("at >= ? order by at, number", time.time() - days * DAY)
 
     def unknowns(self) -> tuple[Noted, ...]:
         """What nobody has settled, the oldest first: judged unknown, or "not in the catalog" as the client says."""
-        return self._select(f"{OPEN} order by number", BAD_PHOTO)
+        return self._select(f"{OPEN} order by at, number", BAD_PHOTO)
 
     def told(self) -> tuple[Noted, ...]:
         """The decisions of which the client has said which product it was."""
-        return self._select("told is not null and product is not null order by number")
+        return self._select("told is not null and product is not null order by at, number")
 
     def embedding(self, ids: Sequence[str]) -> Float[np.ndarray, "N D"]:
         """The features that decisions were made from.

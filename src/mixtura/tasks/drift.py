@@ -1,0 +1,231 @@
+"""Drift: do the photos that are asked about still look like those that the catalog was calibrated on?
+
+Four tests of the latest photos, each with a p-value that holds if nothing has changed:
+
+- *unknown*: are more called unknown than stated? Of n genuine photos, the number below the k-th lowest of M calibration
+  scores is beta-binomial, exactly, as long as they are exchangeable.
+- *typicality*: does the typicality of the others spread as that of the calibration photos does? Kolmogorov and
+  Smirnov's test of two samples, so that a small calibration set is counted as one.
+- *mix*: are the classes asked about in the same shares as before? Chi-square, rare classes taken together.
+- *classes*: has one class moved? The squared distance between its center now and before, in spreads, beside what
+  random exchanges of photos give (a gamma distribution with their mean and variance), times the number of classes.
+
+The limit of each is the false-alarm rate divided by the tests and by 30 looks (Bonferroni), so that somebody who looks
+once a day meets a false alarm in at most one month of a hundred.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import betabinom, chi2_contingency, gamma, ks_2samp
+
+from mixtura.errors import UsageError
+from mixtura.tasks.evaluate import share
+from mixtura.tasks.journal_records import Alarm, Day, Drift, Noted, Part
+from mixtura.tasks.model import Model
+from mixtura.tasks.words import percent
+
+if TYPE_CHECKING:
+    from mixtura.tasks.catalog import Catalog
+    from mixtura.tasks.journal import Journal
+
+FALSE_ALARMS = 0.01  # share of months without any change in which something is raised
+TESTS, LOOKS = 4, 30
+LIMIT = FALSE_ALARMS / (TESTS * LOOKS)  # of a p-value
+WINDOW, BEFORE = 200, 2000  # latest photos that are tested, and how many before them they are compared with
+LEAST = 50  # photos; with fewer nothing is tested
+LEAST_OF_CLASS = 5  # photos of a class, now and before, from which its center is compared
+EXPECTED = 5.0  # photos of a class that chi-square needs
+EXCHANGES = 400
+LONGEST = 3650  # days
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some photos as the model sees them now: ``x`` in its space, ``label`` a name, ``accepted`` if not unknown."""
+
+    x: Float[np.ndarray, "N R"]
+    label: np.ndarray
+    typicality: Float[np.ndarray, " N"]
+    accepted: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes of the accepted photos."""
+        return self.label[self.accepted].tolist()
+
+
+def drift_of(journal: "Journal", catalog: "Catalog", days: int = 30) -> Drift:
+    """How the photos of the last days compare with those that the catalog was calibrated on.
+
+    Args:
+        journal: the decisions.
+        catalog: judges the latest photos anew, so that an edit since then is no drift.
+        days: length of the period, 1 to 3650.
+
+    Raises:
+        UsageError: ``days`` is out of range.
+    """
+    if not 1 <= days <= LONGEST:
+        raise UsageError(f"A period of {days} days cannot be shown. Give 1 to {LONGEST} days.")
+    model, noted = catalog.model, journal.noted(days)
+    good = [note for note in noted if note.reason != "bad_photo"]
+    now = sample(model, journal.embedding([note.id for note in good[-WINDOW:]]))
+    earlier = [note.id for note in good[:-WINDOW][-BEFORE:]]
+    before = sample(model, journal.embedding(earlier))
+    return Drift(
+        period=days,
+        days=tuple(_day(date, list(notes)) for date, notes in groupby(noted, lambda note: note.at[:10])),
+        count=len(noted),
+        window=len(now),
+        before=len(before),
+        stated_false_reject=model.decision.false_reject_rate,
+        false_alarms=FALSE_ALARMS,
+        alarms=(
+            *against_calibration(now, len(model.typicality.scores), model.decision.false_reject_rate),
+            mix_alarm(now, before),
+            classes_alarm(now, before),
+        ),
+        mix=_parts(now.labels, before.labels, [str(label) for label in catalog.known().label]),
+    )
+
+
+def sample(model: Model, embedding: Float[np.ndarray, "N D"]) -> Sample:
+    """Photos as the model sees them now."""
+    if len(embedding) == 0:
+        none = np.zeros(0)
+        return Sample(np.zeros((0, 1)), none.astype(str), none, none.astype(bool))
+    answers = model.answers(embedding)
+    label = np.array(model.classes)[answers.predicted]
+    x = model.project(embedding).numpy().astype(np.float64)
+    return Sample(x, label, answers.typicality, answers.verdict != "unknown")
+
+
+def against_calibration(now: Sample, held: int, stated: float, limit: float = LIMIT) -> tuple[Alarm, Alarm]:
+    """The tests of the share of unknown photos and of the typicality of the others.
+
+    Args:
+        now: the latest photos.
+        held: number of photos that the typicality was calibrated on.
+        stated: false-reject rate, a share.
+        limit: p-value below which an alarm is raised.
+    """
+    lowest = max(math.ceil(stated * (held + 1)) - 1, 0)  # so many calibration photos have a typicality that low
+    count, unknown = len(now), int((~now.accepted).sum())
+    if count < LEAST:
+        return _few("unknown", count, limit), _few("typicality", count, limit)
+    p = float(betabinom.sf(unknown - 1, count, lowest, held + 1 - lowest)) if lowest else 1.0
+    said = (
+        f"{unknown} of the latest {count} photos are unknown ({percent(unknown / count)}); "
+        f"of photos like the catalog's, {percent(stated)} would be."
+    )
+    if p < limit:
+        said += " Things are asked about that the catalog does not have, or photos are taken in another way."
+    first = Alarm("unknown", unknown / count, p, limit, p < limit, said)
+    typical = now.typicality[now.accepted]
+    if len(typical) < LEAST or held - lowest < LEAST:
+        return first, _few("typicality", min(len(typical), held - lowest), limit)
+    reference = (np.arange(lowest + 1, held + 1) + 0.5) / (held + 1)
+    distance, p = map(float, tuple(ks_2samp(typical, reference))[:2])
+    mean, usual = float(typical.mean()), float(reference.mean())
+    said = f"Mean typicality of those that are not unknown: {percent(mean)}, where {percent(usual)} is usual."
+    if p < limit:
+        said += " They look less like the catalog's photos." if mean < usual else " They look alike too much: copies?"
+    return first, Alarm("typicality", distance, p, limit, p < limit, said)
+
+
+def mix_alarm(now: Sample, before: Sample, limit: float = LIMIT) -> Alarm:
+    """The test of the shares of the classes, against the photos before."""
+    new, old = Counter(now.labels), Counter(before.labels)
+    count, total = new.total(), new.total() + old.total()
+    if min(count, old.total()) < LEAST:
+        return _few("mix", min(count, old.total()), limit)
+    names = sorted(set(new) | set(old))
+    often = [name for name in names if (new[name] + old[name]) * min(count, total - count) / total >= EXPECTED]
+    table = [
+        [counts[name] for name in often] + [counts.total() - sum(counts[n] for n in often)] for counts in (new, old)
+    ]
+    columns = np.array(table)[:, np.array(table).sum(0) > 0]
+    if columns.shape[1] < 2:
+        return Alarm("mix", 0.0, 1.0, limit, False, "Only one class is asked about.")
+    statistic, p = map(float, tuple(chi2_contingency(columns, correction=False))[:2])
+    said = f"Classes of the latest {count} photos beside those of {old.total()} before."
+    changed = max(names, key=lambda name: abs(new[name] / count - old[name] / old.total()))
+    if p < limit:
+        shares = f"{percent(new[changed] / count)} now, {percent(old[changed] / old.total())} before"
+        said += f" The mix has changed, most of all {changed}: {shares}."
+    return Alarm("mix", statistic, p, limit, p < limit, said, changed if p < limit else None)
+
+
+def classes_alarm(now: Sample, before: Sample, limit: float = LIMIT) -> Alarm:
+    """The test of the centers of the classes, against the photos before: of the one that has moved most."""
+    names = [
+        name
+        for name, count in sorted(Counter(now.labels).items())
+        if min(count, Counter(before.labels)[name]) >= LEAST_OF_CLASS
+    ]
+    if not names or min(len(now), len(before)) < LEAST:
+        return _few("classes", min(len(now), len(before)), limit)
+    rng = np.random.default_rng(0)
+    found = [
+        _moved(now.x[now.accepted & (now.label == n)], before.x[before.accepted & (before.label == n)], rng)
+        for n in names
+    ]
+    worst = min(range(len(names)), key=lambda i: found[i][1])
+    ratio, p = found[worst][0], min(1.0, found[worst][1] * len(names))
+    said = f"{len(names)} classes have photos enough to compare their centers."
+    if p < limit:
+        said += (
+            f" Photos of {names[worst]} have changed: their center lies {ratio:.1f} times as far off as chance would "
+            "put it. Look at its latest photos."
+        )
+    return Alarm("classes", ratio, p, limit, p < limit, said, names[worst])
+
+
+def _moved(
+    now: Float[np.ndarray, "N R"], before: Float[np.ndarray, "M R"], rng: np.random.Generator
+) -> tuple[float, float]:
+    """How far two centers are apart, as a multiple of the distance that chance gives, and its p-value."""
+    rows, count = np.concatenate([now, before]), len(now)
+    spread = rows.std(0)
+    rows = (rows - rows.mean(0)) / np.where(spread > 0, spread, 1.0)
+    chosen = np.zeros((EXCHANGES, len(rows)))
+    for line in chosen:
+        line[rng.permutation(len(rows))[:count]] = 1
+    chosen[0] = np.arange(len(rows)) < count
+    squares = np.square(chosen @ rows).sum(1)  # rows sum to zero, so one sum says where both centers are
+    actual, chance = squares[0], squares[1:]
+    mean, variance = chance.mean(), chance.var()
+    if not variance > 0:
+        return 1.0, 1.0
+    return math.sqrt(actual / mean), float(gamma.sf(actual, mean**2 / variance, scale=variance / mean))
+
+
+def _few(kind: str, count: int, limit: float) -> Alarm:
+    return Alarm(kind, math.nan, math.nan, limit, False, f"Not tested: {count} photos to compare, {LEAST} are needed.")
+
+
+def _day(date: str, notes: Sequence[Noted]) -> Day:
+    good = [note for note in notes if note.reason != "bad_photo"]
+    unknown, unsure = (np.array([note.verdict == word for note in good], dtype=bool) for word in ("unknown", "unsure"))
+    typicality = sum(note.typicality for note in good) / len(good) if good else math.nan
+    mix = Counter(note.label for note in good if note.verdict != "unknown")
+    return Day(date, len(notes), len(notes) - len(good), share(unknown), share(unsure), typicality, dict(mix))
+
+
+def _parts(now: Sequence[str], before: Sequence[str], catalog: Sequence[str]) -> tuple[Part, ...]:
+    """The shares of every class, the most asked about first."""
+    counts = [Counter(labels) for labels in (now, before, catalog)]
+    names = sorted(set().union(*counts), key=lambda name: (-counts[0][name], -counts[1][name], name))
+    return tuple(
+        Part(name, *(count[name] / count.total() if count else math.nan for count in counts)) for name in names
+    )

@@ -1,0 +1,234 @@
+"""Recalibration: limits that hold for the photos that clients send, from some of them that are confirmed.
+
+The limit for "unknown" comes from the catalog's own photos. Where clients' photos differ, more of them are called
+unknown than is stated. Some confirmed ones, taken as they come, set the limit anew: their scores take the place of the
+catalog's in the typicality. Means and covariances stay, so the classes that are named stay too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.stats import beta
+
+from mixtura.core import temperature
+from mixtura.datasets.items import Problem
+from mixtura.errors import LabelError, NoInput
+from mixtura.features.store import HEADER, FeatureStore
+from mixtura.metrics.calibration import nll
+from mixtura.names import nearest
+from mixtura.scores.typicality import Typicality
+from mixtura.tasks.catalog.records import Effect
+from mixtura.tasks.evaluate import SMALLEST, share
+from mixtura.tasks.model import Model
+from mixtura.tasks.records import Interval
+from mixtura.tasks.words import percent
+
+if TYPE_CHECKING:
+    from mixtura.tasks.catalog import Catalog
+    from mixtura.tasks.journal import Journal
+
+LEAST, ENOUGH = 20, 50  # confirmed photos: refused below the first, warned below the second
+FOLDS = 10
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """Photos of which somebody has said what they show: products by name."""
+
+    embedding: Float[np.ndarray, "N D"]
+    label: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What happens to genuine photos, as shares in [0, 1]; ``nll`` in nats.
+
+    ``false_reject``: called unknown; ``right``: the right product is the most probable; ``found``: it is, and the
+    photo is not called unknown.
+    """
+
+    false_reject: Interval
+    right: Interval
+    found: Interval
+    nll: float
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """New limits, and what they change on photos that did not set them (cross-validation).
+
+    ``stated`` is the false-reject rate that is aimed at. ``expected`` is the rate that the new limit will have on new
+    photos: its mean, and the interval that holds it 95 times in 100; ``error`` is its standard error.
+    """
+
+    count: int
+    products: int
+    stated: float
+    before: Figures
+    after: Figures
+    expected: Interval
+    error: float
+    old_temperature: float
+    temperature: float
+    typicality: Typicality
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON-ready values."""
+        names = ("count", "products", "stated", "error", "old_temperature", "temperature", "notes")
+        record: dict[str, Any] = {name: getattr(self, name) for name in names}
+        record["expected"] = vars(self.expected)
+        for name, figures in (("before", self.before), ("after", self.after)):
+            record[name] = {key: vars(v) if isinstance(v, Interval) else v for key, v in vars(figures).items()}
+        return record
+
+
+def recalibrate(catalog: "Catalog", confirmed: Confirmed) -> Recalibration:
+    """New limits from confirmed photos; the catalog is not changed.
+
+    Raises:
+        LabelError: fewer than 20 photos, or a label that is no product.
+    """
+    model = catalog.model
+    place = {name: index for index, name in enumerate(model.classes)}
+    strange = next((name for name in confirmed.label if name not in place), None)
+    if strange is not None:
+        raise LabelError(f"The catalog has no product {strange!r}. {nearest(strange, model.classes)}")
+    if len(confirmed) < LEAST:
+        raise LabelError(
+            f"{len(confirmed)} confirmed photos are too few to set a limit by. Confirm at least {LEAST}, better "
+            f"{ENOUGH}."
+        )
+    label = np.array([place[name] for name in confirmed.label], dtype=np.int64)
+    return _recalibrated(model, confirmed.embedding, label)
+
+
+def write(catalog: "Catalog", made: Recalibration) -> Effect:
+    """Put the new limits into the catalog, as one edit that can be undone."""
+    return catalog.calibrate(made.typicality, made.temperature)
+
+
+def from_folder(catalog: "Catalog", folder: Path) -> Confirmed:
+    """Confirmed photos from a folder with one sub-folder a product, or from a feature store with labels.
+
+    Raises:
+        NoInput: there is no such folder, or no photo in it.
+        LabelError: a sub-folder has the name of no product.
+    """
+    if (folder / HEADER).is_file():
+        features = FeatureStore.open(folder).read()
+        kept = features.select([row for row, label in enumerate(features.label) if label is not None])
+        return Confirmed(kept.embedding, tuple(map(str, kept.label)))
+    if not folder.is_dir():
+        raise NoInput(f"There is no folder {folder}. Give one with a sub-folder of confirmed photos for each product.")
+    from mixtura.tasks.catalog.photos import shots
+    from mixtura.tasks.predict import encoder_for
+
+    found = {
+        part.name: sorted(f for f in part.iterdir() if f.is_file())
+        for part in sorted(folder.iterdir())
+        if part.is_dir()
+    }
+    products = {name for product in catalog.products() for name in (product.name, product.id)}
+    for name in found:
+        if name not in products:
+            raise LabelError(f"The catalog has no product {name!r}. {nearest(name, products)}")
+    if not any(found.values()):
+        raise NoInput(f"{folder} holds no photos. Put them into one sub-folder for each product.")
+    encoder = encoder_for(catalog.model)
+    rows, label, problems = [], [], []
+    for name, paths in found.items():
+        taken, failed = shots(encoder, paths)
+        rows += [shot.embedding for shot in taken]
+        label += [catalog.product(name).name] * len(taken)
+        problems += failed
+    return Confirmed(_stacked(rows, catalog.model), tuple(label), tuple(problems))
+
+
+def from_journal(journal: "Journal", catalog: "Catalog") -> Confirmed:
+    """The photos of which the client has said which product they show; those of products that are gone do not count."""
+    present = {product.id: product.name for product in catalog.products()}
+    told = [note for note in journal.told() if note.product in present]
+    rows = list(journal.embedding([note.id for note in told]))
+    return Confirmed(_stacked(rows, catalog.model), tuple(present[str(note.product)] for note in told))
+
+
+def _stacked(rows: Sequence[Float[np.ndarray, " D"]], model: Model) -> Float[np.ndarray, "N D"]:
+    return np.stack(rows).astype(np.float32) if len(rows) else np.zeros((0, model.dimension), np.float32)
+
+
+def _recalibrated(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> Recalibration:
+    count, stated = len(label), model.decision.false_reject_rate
+    fold = np.random.default_rng(0).permutation(count) % FOLDS
+    parts = [fold == i for i in range(FOLDS)]
+    judged = [_fitted(model, embedding[~part], label[~part]) for part in parts]
+    after = _figures([(new, embedding[part], label[part]) for new, part in zip(judged, parts, strict=True)])
+    before = _figures([(model, embedding, label)])
+    new = _fitted(model, embedding, label)
+    lowest = int(np.ceil(stated * (count + 1))) - 1  # so many of the confirmed photos lie below the limit
+    law = beta(lowest, count + 1 - lowest) if lowest else None
+    mean, low, high = (
+        (0.0, 0.0, 0.0) if law is None else (float(v) for v in (law.mean(), law.ppf(0.025), law.ppf(0.975)))
+    )
+    return Recalibration(
+        count=count,
+        products=len(np.unique(label)),
+        stated=stated,
+        before=before,
+        after=after,
+        expected=Interval(mean, low, high, count),
+        error=0.0 if law is None else float(law.std()),
+        old_temperature=model.temperature,
+        temperature=new.temperature,
+        typicality=new.typicality,
+        notes=_notes(model, label, before, lowest),
+    )
+
+
+def _fitted(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> Model:
+    """The model with its limits from some photos; the temperature only if it helps on photos that did not set it."""
+    x = model.project(embedding)
+    with torch.inference_mode():
+        joint = model.mixture.class_joint(x)
+        scores = joint if model.head is None else model.head.class_scores(x)
+        behind = model.background.evidence(x)
+    typicality = Typicality.fit(joint.logsumexp(1), behind, scores.argmax(1))
+    factor = temperature.fit(scores / model.temperature, torch.from_numpy(label))
+    return replace(model, typicality=typicality, temperature=model.temperature * factor)
+
+
+def _figures(judged: Sequence[tuple[Model, Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]]) -> Figures:
+    """Figures over the photos of all parts, each judged by its own model."""
+    answers = [model.answers(embedding) for model, embedding, _ in judged]
+    label = np.concatenate([own for _, _, own in judged])
+    rejected = np.concatenate([one.verdict == "unknown" for one in answers])
+    right = np.concatenate([one.predicted for one in answers]) == label
+    posterior = np.concatenate([one.posterior for one in answers])
+    log_posterior = np.log(posterior.clip(SMALLEST))
+    return Figures(share(rejected), share(right), share(right & ~rejected), float(nll(label, log_posterior)))
+
+
+def _notes(model: Model, label: Int[np.ndarray, " N"], before: Figures, lowest: int) -> tuple[str, ...]:
+    said, count, stated = [], len(label), model.decision.false_reject_rate
+    if count < ENOUGH:
+        said.append(f"{count} photos give a rough limit; confirm {ENOUGH} or more.")
+    if lowest < 1:
+        said.append(
+            f"With {count} photos nothing can be called unknown at {percent(stated)}: at least {round(1 / stated)} are "
+            "needed."
+        )
+    if before.false_reject.low <= stated <= before.false_reject.high:
+        said.append("The limits of the catalog fit these photos as they are; a change would be within chance.")
+    few = len(model.classes) - len(np.unique(label))
+    if few > len(model.classes) / 2:
+        said.append(f"{few} of {len(model.classes)} products have no confirmed photo; the limit speaks for the others.")
+    return tuple(said)
