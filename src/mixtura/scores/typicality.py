@@ -1,6 +1,6 @@
 """Typicality: a p-value with a stated false-reject rate, from held-out genuine items alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -32,6 +32,9 @@ class Typicality:
     So a genuine item has a typicality under a with probability a, over all classes together exactly (if it is
     exchangeable with the held-out ones) and class by class the better the more items a class has.
 
+    A class that has no held-out items yet may have scores that stand for them (``stand_in``, of class ``stand_for``):
+    they count among its own, but not among those of all classes.
+
     Source: Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World (2005), inductive and Mondrian conformal.
     """
 
@@ -39,6 +42,8 @@ class Typicality:
     spread: Float[Tensor, " 2"]
     scores: Float[Tensor, " M"]
     predicted: Int[Tensor, " M"]
+    stand_in: Float[Tensor, " Q"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+    stand_for: Int[Tensor, " Q"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     @classmethod
     def fit(
@@ -94,7 +99,7 @@ class Typicality:
         blended = self.pooled(score)
         for c in predicted.unique().tolist():
             rows = predicted == c
-            own = self.scores[self.predicted == c]
+            own = torch.cat([self.scores[self.predicted == c], self.stand_in[self.stand_for == c]]).sort().values
             blended[rows] = _blend(_below(own, score[rows]), blended[rows], len(own))
         return _rank(self._blended, blended)
 
@@ -111,7 +116,8 @@ class Typicality:
 
     def state(self) -> dict[str, Tensor]:
         """All tensors by name."""
-        return {"center": self.center, "spread": self.spread, "scores": self.scores, "predicted": self.predicted}
+        state = {"center": self.center, "spread": self.spread, "scores": self.scores, "predicted": self.predicted}
+        return state | ({"stand_in": self.stand_in, "stand_for": self.stand_for} if len(self.stand_in) else {})
 
 
 def _raw(log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Float[Tensor, "2 N"]:

@@ -1,14 +1,17 @@
 """From answers in columns to one decision an item, with its nearest known items."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from mixtura.datasets.quality import Flaw
 from mixtura.features.neighbours import knn
 from mixtura.features.records import Features
 from mixtura.tasks.model import Answers, Model
 from mixtura.tasks.records import Candidate, Decision, Neighbour
-from mixtura.tasks.words import sentence
+from mixtura.tasks.words import advice, sentence
 
 CANDIDATES = 5
 
@@ -75,4 +78,13 @@ def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Nei
         int(answers.subclass[row]),
         tuple(candidates),
         near,
+        model.decision.false_reject_rate,
+        advice(verdict, reason, (pair[0].label, pair[1].label)),
     )
+
+
+def with_flaw(decision: Decision, flaw: Flaw | None) -> Decision:
+    """The decision, with a plain flaw of the photo as the reason where it was not accepted."""
+    if flaw is None or decision.verdict == "match":
+        return decision
+    return replace(decision, reason="bad_photo", sentence=f"{flaw.sentence} {decision.sentence}", advice=flaw.advice)

@@ -1,29 +1,35 @@
 """A model and photos or sounds in, one decision each out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from mixtura.datasets import sound
+from mixtura.datasets import quality, sound
 from mixtura.datasets.decode import decode
 from mixtura.datasets.items import Problem
+from mixtura.datasets.quality import Flaw
 from mixtura.encoders.sounds import SoundEncoder
 from mixtura.errors import BadItem, FingerprintMismatch, MixturaError
 from mixtura.features.inputs import encoded, stacked
 from mixtura.features.records import Features
 from mixtura.identity import differences
 from mixtura.tasks import build, bundle, gather
-from mixtura.tasks.decide import decide
+from mixtura.tasks.catalog import Catalog, tables
+from mixtura.tasks.decide import decide, with_flaw
 from mixtura.tasks.model import Model
 from mixtura.tasks.records import Decision
 
 BATCH = 32
+Decider = Callable[[list[str], np.ndarray], list[Decision]]
 
 
 def run(model_path: Path, paths: Sequence[Path], neighbours: int = 3) -> list[Decision | Problem]:
     """Decide on photos or sounds, in their order; one that cannot be read gives a problem in its place.
+
+    Where the model has a catalog, the answers are the catalog's.
 
     Raises:
         NoInput: there is no model.
@@ -31,11 +37,22 @@ def run(model_path: Path, paths: Sequence[Path], neighbours: int = 3) -> list[De
     """
     model = bundle.from_pretrained(model_path)
     encoder = encoder_for(model)
-    known = known_items(model_path, model) if neighbours else None
+    decider = _decider(model_path, model, neighbours)
     answers: list[Decision | Problem] = []
     for start in range(0, len(paths), BATCH):
-        answers += _batch(model, encoder, known, paths[start : start + BATCH], neighbours)
+        answers += _batch(encoder, decider, paths[start : start + BATCH])
     return answers
+
+
+def _decider(model_path: Path, model: Model, neighbours: int) -> Decider:
+    if (model_path / tables.FILE).exists():
+        catalog = Catalog.open(model_path)
+        return lambda ids, embedding: catalog.decide(ids, embedding, neighbours)
+    known = known_items(model_path, model) if neighbours else None
+    version = bundle.fingerprint(model_path)
+    return lambda ids, embedding: [
+        replace(decision, model=version) for decision in decide(model, ids, embedding, known, neighbours)
+    ]
 
 
 def encoder_for(model: Model) -> build.Encoder:
@@ -64,21 +81,19 @@ def known_items(model_path: Path, model: Model) -> Features | None:
     return features.select(features.label_index(model.classes) >= 0)
 
 
-def _batch(
-    model: Model, encoder: build.Encoder, known: Features | None, paths: Sequence[Path], neighbours: int
-) -> list[Decision | Problem]:
+def _batch(encoder: build.Encoder, decider: Decider, paths: Sequence[Path]) -> list[Decision | Problem]:
     answers: dict[int, Decision | Problem] = {}
-    prepared: dict[int, torch.Tensor] = {}
+    prepared: dict[int, tuple[torch.Tensor, Flaw | None]] = {}
     for place, path in enumerate(paths):
         try:
-            prepared[place] = prepare(encoder, path)
+            prepared[place] = _looked_at(encoder, path)
         except BadItem as error:
             answers[place] = Problem(str(path), error.reason, str(error))
     if prepared:
-        embedding = np.ascontiguousarray(encoded(encoder, stacked(list(prepared.values()))))
-        names = [str(paths[place]) for place in prepared]
-        decided = decide(model, names, embedding, known, neighbours)
-        answers |= dict(zip(prepared, decided, strict=True))
+        embedding = np.ascontiguousarray(encoded(encoder, stacked([tensor for tensor, _ in prepared.values()])))
+        decided = decider([str(paths[place]) for place in prepared], embedding)
+        for (place, (_, flaw)), decision in zip(prepared.items(), decided, strict=True):
+            answers[place] = with_flaw(decision, flaw)
     return [answers[place] for place in range(len(paths))]
 
 
@@ -88,6 +103,11 @@ def prepare(encoder: build.Encoder, path: Path) -> torch.Tensor:
     Raises:
         BadItem: it is not the photo or sound that the encoder takes.
     """
+    return _looked_at(encoder, path)[0]
+
+
+def _looked_at(encoder: build.Encoder, path: Path) -> tuple[torch.Tensor, Flaw | None]:
     if isinstance(encoder, SoundEncoder):
-        return encoder.prepare(sound.decode(path, encoder.sample_rate))
-    return encoder.prepare(decode(path, draft=encoder.draft))
+        return encoder.prepare(sound.decode(path, encoder.sample_rate)), None
+    image = decode(path, draft=encoder.draft)
+    return encoder.prepare(image), quality.flaw(image)

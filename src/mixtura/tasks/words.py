@@ -17,6 +17,18 @@ def percent(share: float) -> str:
     return f"{value:.1f} %" if value >= 0.1 else "under 0.1 %"
 
 
+def advice(verdict: str, reason: str, labels: tuple[str, str]) -> str | None:
+    """What would make it accepted; ``None`` for a match."""
+    first, second = labels
+    if verdict == "match":
+        return None
+    if reason == FAR:
+        return "If it is new, enroll it as a product of its own; if it is not, take a photo with less around it."
+    if reason == BETWEEN:
+        return f"Take a photo that shows what sets {first} apart from {second}, or add this one to the right one."
+    return f"If it is {first}, add this photo to it; if it is something else, enroll it as a product of its own."
+
+
 def sentence(
     verdict: str,
     reason: str,

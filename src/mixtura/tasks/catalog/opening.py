@@ -36,7 +36,8 @@ def opened(folder: Path) -> tuple[Tables, Base]:
     if not path.exists():
         _import(path, digest, model, gather.stored(recipe), recipe.head.floor)
     opened = Tables(path, digest)
-    stored = dict(opened.rows("SELECT key, value FROM setting WHERE key IN ('floor', 'sums')"))
+    rows = opened.rows("SELECT key, value FROM setting WHERE key IN (?, ?)", (SUMS, FLOOR))
+    stored = {row["key"]: row["value"] for row in rows}
     return opened, sums.base_of(model, sums.from_bytes(stored[SUMS], model.mixture), stored[FLOOR])
 
 

@@ -11,7 +11,7 @@ from mixtura.core import shots
 from mixtura.core.mixture import Mixture, join
 from mixtura.core.moments import Moments
 from mixtura.core.shots import Newcomers
-from mixtura.scores.typicality import LEAST, Typicality
+from mixtura.scores.typicality import Typicality
 from mixtura.tasks.catalog.gauge import Gauge, stand_in
 from mixtura.tasks.catalog.sums import Base, Items, sums_of
 from mixtura.tasks.model import Model
@@ -68,6 +68,7 @@ def model_of(
         mixture = _joined(mixture, made.mixture, weight, [part.product for part in new])
         lift = torch.zeros(len(state.names), dtype=torch.float64)
         alone = {part.product for part in new} - {part.product for part in fitted}
+        lift[list(alone)] = -torch.inf
         for part, own, scores in zip(new, lifts.tolist(), residuals, strict=True):
             if part.product in alone:
                 lift[part.product] = max(float(lift[part.product]), own)
@@ -126,12 +127,12 @@ def _moved(typicality: Typicality, product: dict[int | None, int], n_classes: in
 
 
 def _with(typicality: Typicality, scores: Float[Tensor, " Q"], product: int) -> Typicality:
-    """The typicality with further held-out scores of a product."""
-    if len(scores) < LEAST:
-        return typicality
-    order = torch.cat([typicality.scores, scores]).argsort()
-    predicted = torch.cat([typicality.predicted, torch.full((len(scores),), product)])[order]
-    return replace(typicality, scores=torch.cat([typicality.scores, scores])[order], predicted=predicted)
+    """The typicality with scores that stand for held-out items of a product."""
+    return replace(
+        typicality,
+        stand_in=torch.cat([typicality.stand_in, scores]),
+        stand_for=torch.cat([typicality.stand_for, torch.full((len(scores),), product)]),
+    )
 
 
 def _owner(mixture: Mixture) -> Tensor:

@@ -1,0 +1,204 @@
+"""The commands that edit a catalog and list what is in it, from ``mixtura enroll`` to ``mixtura products``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from mixtura.cli.output import Output, one_line, shown
+from mixtura.errors import NoInput, UsageError
+
+Place = Annotated[Path, typer.Argument(metavar="CATALOG", help="Model folder, as mixtura fit has written it.")]
+Product = Annotated[str, typer.Argument(metavar="PRODUCT", help="Id or name; mixtura products lists them.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the product.")]
+
+
+def enroll(
+    out: Output,
+    catalog: Place,
+    name: Name,
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Photos or sounds of it, or folders of them.")],
+) -> None:
+    """Add a product to a catalog from a few photos; nothing is retrained.
+
+    A new product is provisional until it is confirmed. A name that the catalog has already gets further photos. Nothing
+    is enrolled if one of the files cannot be read.
+
+    Examples:
+      mixtura enroll shop "red kettle" a.jpg b.jpg c.jpg
+      mixtura enroll shop "red kettle" kettle/          all photos in a folder
+      mixtura confirm shop red-kettle
+      mixtura undo shop
+    """
+    from mixtura.cli.predict import photos
+    from mixtura.tasks.catalog import Catalog
+    from mixtura.tasks.catalog.photos import shots
+    from mixtura.tasks.predict import encoder_for
+
+    opened = Catalog.open(catalog)
+    made, problems = shots(encoder_for(opened.model), photos(files))
+    if problems:
+        rest = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise NoInput(f"{one_line(problems[0].message)} Nothing was enrolled: leave it out{rest}, or mend it.")
+    _tell(out, opened.enroll(name, made))
+
+
+def remove(
+    out: Output,
+    catalog: Place,
+    product: Annotated[str | None, typer.Option(metavar="PRODUCT", help="Id or name of the product to remove.")] = None,
+    item: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of the item to forget.")] = None,
+) -> None:
+    """Take a product or one item out of a catalog; the model is then the one without it.
+
+    Examples:
+      mixtura remove shop --product red-kettle
+      mixtura remove shop --item 1042
+      mixtura undo shop
+    """
+    from mixtura.tasks.catalog import Catalog
+
+    if (product is None) == (item is None):
+        raise UsageError("Give either --product or --item: what is to be removed.")
+    opened = Catalog.open(catalog)
+    effect = opened.remove_item(item) if item is not None else opened.remove_product(opened.product(str(product)).id)
+    _tell(out, effect)
+
+
+def rename(out: Output, catalog: Place, product: Product, name: Name) -> None:
+    """Give a product another name; its id stays.
+
+    Examples:
+      mixtura rename shop red-kettle "Kettle, red"
+    """
+    opened = _opened(catalog)
+    _tell(out, opened.rename(opened.product(product).id, name))
+
+
+def merge(
+    out: Output,
+    catalog: Place,
+    product: Product,
+    into: Annotated[str, typer.Argument(metavar="INTO", help="Id or name of the product that stays.")],
+) -> None:
+    """Make two products one, which keeps the kinds of both.
+
+    Examples:
+      mixtura merge shop kettle-2 kettle
+    """
+    opened = _opened(catalog)
+    _tell(out, opened.merge(opened.product(product).id, opened.product(into).id))
+
+
+def split(
+    out: Output,
+    catalog: Place,
+    product: Product,
+    name: Name,
+    items: Annotated[list[int], typer.Argument(metavar="ITEM", help="Numbers of the items that leave.")],
+) -> None:
+    """Make some items of a product a product of their own.
+
+    Examples:
+      mixtura products shop kettle           its items with their numbers
+      mixtura split shop kettle "red kettle" 17 18 21
+    """
+    opened = _opened(catalog)
+    _tell(out, opened.split(opened.product(product).id, items, name))
+
+
+def confirm(out: Output, catalog: Place, product: Product) -> None:
+    """Say that a provisional product is right as it is.
+
+    Examples:
+      mixtura confirm shop red-kettle
+    """
+    opened = _opened(catalog)
+    _tell(out, opened.confirm(opened.product(product).id))
+
+
+def undo(out: Output, catalog: Place) -> None:
+    """Take back the last edit of a catalog; again, the one before.
+
+    Examples:
+      mixtura undo shop
+    """
+    _tell(out, _opened(catalog).undo())
+
+
+def history(
+    out: Output,
+    catalog: Place,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many edits, the last ones.")] = 20,
+) -> None:
+    """Show the edits of a catalog, newest first.
+
+    Examples:
+      mixtura history shop
+      mixtura history shop --limit 100 --json
+    """
+    edits = _opened(catalog).history(limit)
+    rows = [(str(e.number), e.at, e.kind, shown(e.said) + (" (undone)" if e.undone else "")) for e in edits]
+    table = _table(("Edit", "When (UTC)", "What", ""), rows)
+    out.result(
+        [vars(edit) for edit in edits], ["\t".join(row) for row in rows], [table if rows else Text("No edits yet.")]
+    )
+
+
+def products(
+    out: Output,
+    catalog: Place,
+    product: Annotated[str | None, typer.Argument(metavar="PRODUCT", help="Show the items of this one.")] = None,
+) -> None:
+    """List the products of a catalog, or the items of one.
+
+    Examples:
+      mixtura products shop
+      mixtura products shop red-kettle
+    """
+    opened = _opened(catalog)
+    if product is None:
+        records: list[Any] = list(opened.products())
+        rows = [(p.id, shown(p.name), str(p.items), p.status) for p in records]
+        head = ("Id", "Product", "Items", "Status")
+    else:
+        records = list(opened.items(product))
+        rows = [(str(i.id), shown(i.source), i.split, i.added) for i in records]
+        head = ("Item", "Source", "Part", "Added (UTC)")
+    out.result([vars(record) for record in records], ["\t".join(row) for row in rows], [_table(head, rows)])
+
+
+def _opened(folder: Path) -> Any:
+    from mixtura.tasks.catalog import Catalog
+
+    return Catalog.open(folder)
+
+
+def _tell(out: Output, effect: Any) -> None:
+    """What an edit did, and what it did to the products that were there before."""
+    record = {
+        "edit": vars(effect.edit),
+        "product": None if effect.product is None else vars(effect.product),
+        "before": effect.before,
+        "after": effect.after,
+        "tested": effect.tested,
+        "notes": list(effect.notes),
+    }
+    said = [shown(effect.edit.said)]
+    if effect.tested:
+        shares = f"{100 * effect.before:.1f} % before, {100 * effect.after:.1f} % after"
+        said.append(f"Accuracy of the products that were there before: {shares} ({effect.tested} test items).")
+    said += map(shown, effect.notes)
+    out.result(record, [effect.product.id if effect.product else effect.edit.kind], [Text(line) for line in said])
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in head:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

@@ -1,0 +1,60 @@
+"""Is a photo good enough to be judged by? What is plainly wrong with it is told beside a verdict, not instead of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+SIDE = 256  # pixels of the longer side at which light and sharpness are measured
+TINY = 16  # pixels
+BLANK = 4.0  # standard deviation of the light, of 255
+DARK, BRIGHT = 20.0, 247.0  # mean light, of 255
+BLURRED = 12.0  # mean square of the Laplacian of the light; sharp photos have hundreds
+LEAST_TO_JUDGE = 128  # pixels of the shorter side; smaller photos have no sharpness to speak of
+
+
+@dataclass(frozen=True)
+class Flaw:
+    """What is wrong with a photo.
+
+    ``kind`` is tiny, blank, dark, bright or blurred; ``value`` is what was measured (pixels, or a number of 255 levels
+    of light) and ``limit`` what it should have reached, or for ``bright`` stayed below.
+    """
+
+    kind: str
+    value: float
+    limit: float
+    sentence: str
+    advice: str
+
+
+def flaw(image: Image.Image) -> Flaw | None:
+    """The first plain flaw of a photo; ``None`` if there is none."""
+    short = min(image.size)
+    if short < TINY:
+        said = f"The photo is only {image.width} x {image.height} pixels."
+        return Flaw("tiny", float(short), float(TINY), said, "Take it from nearer, or send a larger one.")
+    small = image.convert("L")
+    small.thumbnail((SIDE, SIDE))
+    light = np.asarray(small, dtype=np.float64)
+    mean, spread = float(light.mean()), float(light.std())
+    if spread < BLANK:
+        said = f"The photo is blank: its light varies by {spread:.1f} of 255."
+        return Flaw("blank", spread, BLANK, said, "Take the lens cap off, or send another photo.")
+    if mean < DARK:
+        said = f"The photo is dark: a mean light of {mean:.0f} of 255."
+        return Flaw("dark", mean, DARK, said, "Take it again with more light.")
+    if mean > BRIGHT:
+        said = f"The photo is overexposed: a mean light of {mean:.0f} of 255."
+        return Flaw("bright", mean, BRIGHT, said, "Take it again with less light.")
+    sharpness = _sharpness(small) if short >= LEAST_TO_JUDGE else BLURRED
+    if sharpness < BLURRED:
+        said = f"The photo is blurred: its edges have a strength of {sharpness:.0f}, sharp ones have hundreds."
+        return Flaw("blurred", sharpness, BLURRED, said, "Hold still, or wipe the lens, and take it again.")
+    return None
+
+
+def _sharpness(small: Image.Image) -> float:
+    kernel = ImageFilter.Kernel((3, 3), (0, 1, 0, 1, -4, 1, 0, 1, 0), scale=1, offset=128)
+    edges = np.asarray(small.filter(kernel), dtype=np.float64)[1:-1, 1:-1] - 128
+    return float(np.square(edges).mean())
