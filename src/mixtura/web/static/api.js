@@ -1,5 +1,6 @@
 /** Requests to the server that the page came from, and what went wrong with them, in words. */
 
+import { pause } from "./dom.js";
 import { askForToken, keep, token } from "./token.js";
 
 const TRIES = 4; // of a reading request that the server was too busy for
@@ -50,7 +51,7 @@ async function sent(path, options) {
     if (response.ok) return response;
     if (response.status === 401 && (await anotherToken(response))) continue;
     if (isBusy(response) && (options.method ?? "GET") === "GET" && turn < TRIES) {
-      await pause(Math.min(retryAfter(response) || turn, LONGEST_WAIT));
+      await pause(1000 * Math.min(retryAfter(response) || turn, LONGEST_WAIT));
       continue;
     }
     throw await trouble(response);
@@ -77,7 +78,6 @@ async function anotherToken(response) {
 }
 
 const isBusy = (response) => response.status === 429 || response.status === 503;
-const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 
 /** Seconds, as the server asks for. */
 function retryAfter(response) {
@@ -99,6 +99,6 @@ async function trouble(response) {
   const { detail, request_id } = await problem(response);
   let words = detail || WORDS[response.status] || `The server answered ${response.status}.`;
   if (isBusy(response)) words += ` Try again in ${retryAfter(response) || 1} s.`;
-  if (response.status >= 500 && request_id) words += ` (request ${request_id})`;
+  if (response.status >= 500 && request_id && !words.includes(request_id)) words += ` (request ${request_id})`;
   return new Trouble(words, response.status);
 }

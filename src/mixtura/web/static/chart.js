@@ -41,7 +41,11 @@ function frame(place, days, ticks, reference) {
 }
 
 function drawing(place, label, ...parts) {
-  return svg("svg", { viewBox: `0 0 ${place.width} ${HEIGHT}`, role: "img", "aria-label": label, class: "chart" }, ...parts);
+  return svg(
+    "svg",
+    { viewBox: `0 0 ${place.width} ${HEIGHT}`, role: "img", "aria-label": label, class: "chart" },
+    ...parts,
+  );
 }
 
 const STEPS = [0.1, 0.2, 0.5, 1];
@@ -50,7 +54,9 @@ const STEPS = [0.1, 0.2, 0.5, 1];
 export function bars(days, period, meant) {
   const shown = days.filter(({ unknown }) => unknown.count > 0 && typeof unknown.value === "number");
   if (!shown.length) return null;
-  const most = STEPS.find((step) => step >= Math.max(1.4 * meant, ...shown.map((day) => day.unknown.value + day.unsure.value))) ?? 1;
+  const most =
+    STEPS.find((step) => step >= Math.max(1.4 * meant, ...shown.map((day) => day.unknown.value + day.unsure.value))) ??
+    1;
   const place = area(days, period, most);
   const bar = (kind, date, from, to) =>
     svg("rect", {
@@ -64,8 +70,16 @@ export function bars(days, period, meant) {
     bar("unknown", date, 0, unknown.value),
     bar("unsure", date, unknown.value, unknown.value + unsure.value),
   ]);
-  const said = shown.map(({ date, unknown, unsure }) => `${dayName(date)}: ${percent(unknown.value)} unknown, ${percent(unsure.value)} unsure`);
-  return drawing(place, `Unknown and unsure by day. ${said.join("; ")}.`, ...frame(place, days, [0, most / 2, most], meant), drawn);
+  const said = shown.map(
+    ({ date, unknown, unsure }) =>
+      `${dayName(date)}: ${percent(unknown.value)} unknown, ${percent(unsure.value)} unsure`,
+  );
+  return drawing(
+    place,
+    `Unknown and unsure by day. ${said.join("; ")}.`,
+    ...frame(place, days, [0, most / 2, most], meant),
+    drawn,
+  );
 }
 
 /** Mean typicality; one half is what photos like those of the catalog give. */

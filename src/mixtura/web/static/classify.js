@@ -20,6 +20,7 @@ let parts = null;
 /** The photo of a decision that was made in this tab, or null. */
 export const photoOf = (id) => asked.find(({ decision }) => decision?.decision_id === id)?.url ?? null;
 
+/** Draw the page; the first time, also begin to listen for what is dropped and pasted anywhere. */
 export async function show(body) {
   if (!parts) {
     parts = made();
@@ -117,7 +118,8 @@ function spoken({ decision, trouble }) {
 }
 
 function draw() {
-  const focused = parts.answer.contains(document.activeElement) || (current && document.activeElement === document.body);
+  const focused =
+    parts.answer.contains(document.activeElement) || (current && document.activeElement === document.body);
   drawPreview();
   drawRow();
   replace(parts.answer, answer());
@@ -125,7 +127,7 @@ function draw() {
 }
 
 function drawPreview() {
-  const empty = h("p", {}, h("b", {}, "Drop a photo here"), h("span", {}, "or paste one (Ctrl V)"));
+  const empty = h("p", {}, h("b", {}, "Drop a photo here"), h("span", {}, "or paste one"));
   const name = current && (current.file.name || "pasted photo");
   const old = find("img", parts.preview);
   if (!current) replace(parts.preview, empty);
@@ -179,28 +181,38 @@ function meanings() {
     unknown: "It is none of yours, or nothing like the photos they were learned from.",
   };
   const rows = Object.entries(words).map(([verdict, said]) => h("li", {}, chip(verdict), h("span", {}, said)));
-  return [h("p", { class: "lead soft" }, "The answer comes here. It is one of three:"), h("ul", { class: "meanings" }, rows)];
+  return [
+    h("p", { class: "lead soft" }, "The answer comes here. It is one of three:"),
+    h("ul", { class: "meanings" }, rows),
+  ];
 }
 
 function troubled(entry) {
   const again = button("Try again", () => decide(entry), { kind: "primary" });
-  return [h("h2", {}, "No answer"), h("p", { class: "lead trouble" }, entry.trouble.message), h("p", { class: "buttons" }, again)];
+  return [
+    h("h2", {}, "No answer"),
+    h("p", { class: "lead trouble" }, entry.trouble.message),
+    h("p", { class: "buttons" }, again),
+  ];
 }
 
 function actions(entry) {
   const { decision, file, url } = entry;
   const failed = (error) => complain(error);
-  const kind = (verdict) => (decision.verdict === verdict ? "primary" : "");
+  const kind = (verdict) =>
+    decision.verdict === verdict && decision.reason !== "bad_photo" && !entry.stale ? "primary" : "";
   const again = entry.stale && button("Ask again", () => decide(entry), { kind: "primary", id: "again" });
-  const right = decision.verdict !== "unknown" && button("That is right", () => feedback(decision, candidate(decision)), { failed });
+  const right =
+    decision.verdict !== "unknown" &&
+    button("That is right", () => feedback(decision, candidate(decision)), { failed });
   return h(
     "p",
     { class: "buttons" },
     again,
     right,
-    button("Correct this", () => correct(decision, file), { kind: again ? "" : kind("unsure"), failed }),
+    button("Correct this", () => correct(decision, file), { kind: kind("unsure"), failed }),
     button("Not in the catalog", () => feedback(decision, null), { failed }),
-    button("Add as new product", () => addProduct(file, url, focusAgain), { kind: again ? "" : kind("unknown"), failed }),
+    button("Add as new product", () => addProduct(decision, file, url, focusAgain), { kind: kind("unknown"), failed }),
   );
 }
 

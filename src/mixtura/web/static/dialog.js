@@ -15,7 +15,14 @@ export function dialog(title, { body, submit, work, closed }) {
   const trouble = h("p", { class: "trouble", role: "alert" });
   const send = h("button", { type: "submit", class: "primary" }, submit);
   const cancel = h("button", { type: "button", onclick: () => node.close() }, "Cancel");
-  const form = h("form", { onsubmit: submitted }, h("h2", { id }, title), body, trouble, h("p", { class: "buttons" }, send, cancel));
+  const form = h(
+    "form",
+    { onsubmit: submitted },
+    h("h2", { id }, title),
+    body,
+    trouble,
+    h("p", { class: "buttons" }, send, cancel),
+  );
   const node = h("dialog", { "aria-labelledby": id }, form);
   let done = false;
 

@@ -10,7 +10,11 @@ async function show() {
   const root = find("#routes");
   try {
     const api = await ask("/openapi.json");
-    replace(root, start(), Object.entries(api.paths).map(([path, methods]) => routes(api, path, methods)));
+    replace(
+      root,
+      start(),
+      Object.entries(api.paths).map(([path, methods]) => routes(api, path, methods)),
+    );
   } catch (error) {
     replace(root, h("p", { class: "trouble", role: "alert" }, error.message));
   }
@@ -37,7 +41,7 @@ function route(api, path, method, operation) {
     h("p", {}, operation.description || operation.summary || ""),
     parameters(operation.parameters ?? []),
     code(curl(api, path, method, operation)),
-    responses(api, operation.responses ?? {}),
+    responses(operation.responses ?? {}),
   );
 }
 
@@ -53,7 +57,10 @@ function parameters(list) {
     ]
       .filter(Boolean)
       .join(", ");
-  const item = ({ name, description, schema = {} }) => [h("dt", {}, h("code", {}, name)), h("dd", {}, [description, range(schema)].filter(Boolean).join("; "))];
+  const item = ({ name, description, schema = {} }) => [
+    h("dt", {}, h("code", {}, name)),
+    h("dd", {}, [description?.replace(/[.]$/, ""), range(schema)].filter(Boolean).join("; ")),
+  ];
   return h("dl", {}, shown.map(item));
 }
 
@@ -64,7 +71,9 @@ function curl(api, path, method, operation) {
   const body = bodyOf(api, operation);
   if (body) parts.push(body);
   if (operation.security?.length) parts.push('-H "Authorization: Bearer $MIXTURA_TOKEN"');
-  const query = (operation.parameters ?? []).filter(({ in: where, schema }) => where === "query" && schema?.default !== undefined);
+  const query = (operation.parameters ?? []).filter(
+    ({ in: where, schema }) => where === "query" && schema?.default !== undefined,
+  );
   const asked = query.map(({ name, schema }) => `${name}=${schema.default}`).join("&");
   parts.push(`'${location.origin}${path}${asked ? `?${asked}` : ""}'`);
   return parts.join(" ").replace(/^curl -X POST --data/, "curl --data");
@@ -98,23 +107,28 @@ function fields(api, { properties = {}, required }, depth) {
   return Object.fromEntries(names.map((name) => [name, sample(api, properties[name], depth + 1)]));
 }
 
-const resolved = (api, ref) => ref.slice(2).split("/").reduce((at, key) => at?.[key], api);
+const resolved = (api, ref) =>
+  ref
+    .slice(2)
+    .split("/")
+    .reduce((at, key) => at?.[key], api);
 
 /** What is answered, and in one line how it can be refused. */
-function responses(api, all) {
-  const known = Object.entries(all).map(([status, said]) => [status, said.$ref ? resolved(api, said.$ref) : said]);
-  const good = known.filter(([status]) => status < "400");
-  const refused = known.filter(([status]) => status >= "400").map(([status, said]) => `${status} ${said?.description ?? ""}`);
+function responses(all) {
+  const good = Object.entries(all).filter(([status]) => status < "400");
+  const refused = Object.entries(all)
+    .filter(([status]) => status >= "400")
+    .map(([status]) => status);
   return h(
     "ul",
     { class: "responses" },
     good.map(([status, { description }]) => h("li", {}, h("b", {}, status), " ", description ?? "")),
-    refused.length > 0 && h("li", { class: "soft" }, `May be refused: ${refused.join(", ")}`),
+    refused.length > 0 && h("li", { class: "soft" }, `May be refused with ${refused.join(", ")}`),
   );
 }
 
 function code(text) {
-  return h("pre", { tabindex: 0 }, h("code", {}, text));
+  return h("pre", {}, h("code", {}, text));
 }
 
 show();

@@ -67,6 +67,8 @@ export function moment(iso) {
   return h("time", { datetime: iso }, Number.isNaN(date.getTime()) ? iso : MOMENT.format(date));
 }
 
+export const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
 /** Run work that a button started: no second click meanwhile, and the focus stays where it is. */
 export async function busy(button, work) {
   if (button.getAttribute("aria-disabled") === "true") return;

@@ -10,7 +10,10 @@ export async function show(body) {
   const drift = await ask("/v1/drift");
   const days = drift.days.filter((day) => day.count > 0);
   if (!days.length) {
-    return replace(body, h("p", { class: "lead soft" }, "No photo has been asked about yet. Look again after some days of use."));
+    return replace(
+      body,
+      h("p", { class: "lead soft" }, "No photo has been asked about yet. Look again after some days of use."),
+    );
   }
   replace(body, alarms(drift), figures(days, drift), table(days), mix(drift.mix));
 }
@@ -19,9 +22,19 @@ function alarms({ alarms: all, count: number, window, period, false_alarms: ofte
   const raised = all.filter((alarm) => alarm.raised);
   const seen = `${count(number, "photo")} in the last ${period} days; the latest ${window} are compared with those before.`;
   const meaning = `If nothing changes, an alarm comes in at most ${percent(often)} of such periods.`;
-  if (!raised.length) return h("p", { class: "lead" }, h("b", {}, "Nothing unusual. "), h("span", { class: "soft" }, `${seen} ${meaning}`));
+  if (!raised.length)
+    return h(
+      "p",
+      { class: "lead" },
+      h("b", {}, "Nothing unusual. "),
+      h("span", { class: "soft" }, `${seen} ${meaning}`),
+    );
   return [
-    h("ul", { class: "alarms" }, raised.map(({ sentence }) => h("li", {}, h("b", {}, "Attention: "), sentence))),
+    h(
+      "ul",
+      { class: "alarms" },
+      raised.map(({ sentence }) => h("li", {}, h("b", {}, "Attention: "), sentence)),
+    ),
     h("p", { class: "soft" }, `${seen} ${meaning}`),
   ];
 }
@@ -56,7 +69,16 @@ function table(days) {
 
 function numbers(head, rows) {
   const titles = head.map((title, place) => h("th", { scope: "col", class: place ? "num" : null }, title));
-  const made = h("table", {}, h("thead", {}, h("tr", {}, titles)), h("tbody", {}, rows.map((cells) => h("tr", {}, cells))));
+  const made = h(
+    "table",
+    {},
+    h("thead", {}, h("tr", {}, titles)),
+    h(
+      "tbody",
+      {},
+      rows.map((cells) => h("tr", {}, cells)),
+    ),
+  );
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": head.join(", ") }, made);
 }
 
@@ -67,7 +89,12 @@ function mix(parts) {
   const share = (value) => h("td", { class: "num" }, typeof value === "number" ? percent(value) : "–");
   const rows = [...parts]
     .sort((a, b) => change(b) - change(a))
-    .map(({ product, now, before, catalog }) => [h("th", { scope: "row", class: "name" }, product), share(now), share(before), share(catalog)]);
+    .map(({ product, now, before, catalog }) => [
+      h("th", { scope: "row", class: "name" }, product),
+      share(now),
+      share(before),
+      share(catalog),
+    ]);
   const head = ["Product", "Now", "Before", "Catalog"];
   const rest = rows.splice(ROWS);
   return [

@@ -4,38 +4,40 @@ import { ask } from "./api.js";
 import { button, h, moment, replace } from "./dom.js";
 import { complain, undo } from "./notice.js";
 
-const KINDS = {
-  enroll: "Added",
-  remove_product: "Product removed",
-  remove_item: "Photo removed",
-  rename: "Renamed",
-  merge: "Merged",
-  split: "Split",
-  confirm: "Confirmed",
-  undo: "Undone",
-};
-
 export async function show(body) {
   const { edits } = await ask("/v1/history");
   const last = edits.find(({ kind, undone }) => kind !== "undo" && !undone);
   const way = last
-    ? h("p", { class: "buttons" }, button("Undo the last edit", undo, { failed: (error) => complain(error), "aria-describedby": "last-edit" }), h("span", { id: "last-edit", class: "soft" }, last.said))
-    : h("p", { class: "lead soft" }, edits.length ? "Everything is undone." : "Nothing has been changed since the catalog was learned from your folders.");
+    ? h(
+        "p",
+        { class: "buttons" },
+        button("Undo the last edit", undo, { failed: (error) => complain(error), "aria-describedby": "last-edit" }),
+        h("span", { id: "last-edit", class: "soft" }, last.said),
+      )
+    : h(
+        "p",
+        { class: "lead soft" },
+        edits.length
+          ? "Everything is undone."
+          : "Nothing has been changed since the catalog was learned from your folders.",
+      );
   replace(body, way, edits.length > 0 && table(edits));
 }
 
 function table(edits) {
-  const head = ["Number", "When", "What", ""].map((title) => h("th", { scope: "col" }, title || h("span", { class: "unseen" }, "State")));
+  const head = ["Number", "When", "What", ""].map((title) =>
+    h("th", { scope: "col" }, title || h("span", { class: "unseen" }, "State")),
+  );
   return h("table", { class: "history" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, edits.map(row)));
 }
 
-function row({ number, at, kind, said, undone }) {
+function row({ number, at, said, undone }) {
   return h(
     "tr",
     { class: undone ? "undone" : null },
     h("td", { class: "num" }, number),
     h("td", {}, moment(at)),
-    h("td", {}, h("b", {}, KINDS[kind] ?? kind), ": ", said),
+    h("td", {}, said),
     h("td", {}, undone ? "undone" : ""),
   );
 }

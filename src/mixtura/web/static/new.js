@@ -27,15 +27,33 @@ function card(group, place, products) {
     { class: "panel" },
     h("h2", { id }, title),
     pictures.length
-      ? h("div", { class: "thumbs" }, pictures.slice(0, SHOWN).map((address, at) => picture(address, `Photo ${at + 1} of group ${place + 1}`)))
-      : h("p", { class: "soft" }, "These photos were not kept. To see them here, start mixtura serve with ", h("code", {}, "--keep-photos"), "."),
-    h("p", { class: "soft" }, `Nearest to ${group.nearest}. ${alike(group)} Last asked about `, moment(group.last), "."),
+      ? h(
+          "div",
+          { class: "thumbs" },
+          pictures.slice(0, SHOWN).map((address, at) => picture(address, `Photo ${at + 1} of group ${place + 1}`)),
+        )
+      : h(
+          "p",
+          { class: "soft" },
+          "These photos were not kept. To see them here, start mixtura serve with ",
+          h("code", {}, "--keep-photos"),
+          ".",
+        ),
+    h(
+      "p",
+      { class: "soft" },
+      `Nearest to ${group.nearest}. ${alike(group)} Last asked about `,
+      moment(group.last),
+      ".",
+    ),
     naming(group, place, products),
   );
 }
 
 const alike = ({ tightness, usual }) =>
-  tightness >= usual ? "As alike as the photos of one product usually are." : "Less alike than the photos of one product usually are.";
+  tightness >= usual
+    ? "As alike as the photos of one product usually are."
+    : "Less alike than the photos of one product usually are.";
 
 function naming(group, place, products) {
   const field = `group-name-${place + 1}`;
@@ -50,9 +68,6 @@ function naming(group, place, products) {
     event.preventDefault();
     add().catch(failed);
   });
-  form.append(
-    ...nameField(field, products),
-    h("button", { type: "submit", class: "primary" }, "Add as new product"),
-  );
+  form.append(...nameField(field, products), h("button", { type: "submit", class: "primary" }, "Add as new product"));
   return form;
 }

@@ -14,7 +14,7 @@ export function tell(words, more) {
 /** Say what went wrong; with `again`, offer to repeat it. */
 export function complain(error, again) {
   replace(region("status"));
-  const repeat = again && button("Try again", () => again(), { failed: (next) => complain(next, again) });
+  const repeat = again && button("Try again", () => (hush(), again()), { failed: (next) => complain(next, again) });
   replace(region("alert"), h("p", {}, error.message || String(error)), repeat, closer());
 }
 
@@ -23,7 +23,8 @@ export function hush() {
   replace(region("alert"));
 }
 
-const closer = () => h("button", { type: "button", class: "quiet", "aria-label": "Close the message", onclick: hush }, "✕");
+const closer = () =>
+  h("button", { type: "button", class: "quiet", "aria-label": "Close the message", onclick: hush }, "✕");
 
 /** Whatever shows the catalog draws itself again. */
 export const changed = () => document.dispatchEvent(new Event("catalog"));
@@ -46,7 +47,9 @@ export async function undo() {
 
 /** An edit and what it did to the products that were there before. */
 export function effectWords({ edit, before, after, tested, notes }) {
-  return [sentence(edit.said), accuracyWords(before, after, tested), ...(notes ?? []).map(sentence)].filter(Boolean).join(" ");
+  return [sentence(edit.said), accuracyWords(before, after, tested), ...(notes ?? []).map(sentence)]
+    .filter(Boolean)
+    .join(" ");
 }
 
 function accuracyWords(before, after, tested) {

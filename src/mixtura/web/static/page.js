@@ -85,9 +85,12 @@ document.addEventListener("catalog", () => {
 });
 find("header nav").addEventListener("click", hush);
 document.addEventListener("token", tokenButton);
-find("#token").addEventListener("click", () => (token() ? keep(null) : askForToken("With the token the catalog can be changed.")));
+find("#token").addEventListener("click", () =>
+  token() ? keep(null) : askForToken("With the token the catalog can be changed."),
+);
 
 takeFromAddress();
 tokenButton();
+classify(find("[data-view=classify] .body")); // takes what is dropped on any part of the page
 go({ moved: false });
 sayModel().catch(() => null);

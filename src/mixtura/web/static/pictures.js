@@ -1,25 +1,34 @@
 /** Small pictures of the catalog: fetched with the token, a few at a time, when they come into view. */
 
 import { bytes } from "./api.js";
-import { h } from "./dom.js";
+import { h, pause } from "./dom.js";
 
 const AT_ONCE = 4;
+const PACE = 100; // milliseconds that each of them takes at least: within the 50 requests a second that a server answers
 const KEPT = 400; // pictures in memory
 
 const kept = new Map(); // address -> promise of an object URL
 const waiting = [];
 let running = 0;
 
+const works = new WeakMap();
 const seen = new IntersectionObserver(
   (entries) => {
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
       seen.unobserve(target);
-      load(target);
+      works.get(target)();
     }
   },
   { rootMargin: "200px" },
 );
+
+/** Do something once, when an element is about to be seen. */
+export function whenSeen(node, work) {
+  works.set(node, work);
+  seen.observe(node);
+  return node;
+}
 
 /**
  * A square place for a picture, of the same size before and after it has come.
@@ -30,16 +39,13 @@ export function picture(address, alt) {
   if (!address) return h("span", { class: "thumb blank", role: alt ? "img" : null, "aria-label": alt || null });
   const image = h("img", { alt, width: 112, height: 112, decoding: "async" });
   if (address.startsWith("blob:")) image.src = address;
-  else {
-    image.dataset.address = address;
-    seen.observe(image);
-  }
+  else whenSeen(image, () => load(image, address));
   return h("span", { class: "thumb" }, image);
 }
 
-async function load(image) {
+async function load(image, address) {
   try {
-    image.src = await object(image.dataset.address);
+    image.src = await object(address);
   } catch {
     image.parentElement?.classList.add("blank"); // a missing picture costs only the picture
   }
@@ -72,10 +78,9 @@ function next() {
   if (running >= AT_ONCE || waiting.length === 0) return;
   running += 1;
   const { address, resolve, reject } = waiting.shift();
-  bytes(address)
-    .then((blob) => resolve(URL.createObjectURL(blob)), reject)
-    .finally(() => {
-      running -= 1;
-      next();
-    });
+  const fetched = bytes(address).then((blob) => resolve(URL.createObjectURL(blob)), reject);
+  Promise.all([fetched, pause(PACE)]).then(() => {
+    running -= 1;
+    next();
+  });
 }

@@ -19,7 +19,13 @@ export async function showProduct(body, id, products) {
     body,
     back,
     h("h2", { class: "name" }, product.name),
-    h("p", { class: "soft" }, `${count(product.items, "photo")}, ${STATUS[product.status] ?? product.status}, since `, moment(product.created), "."),
+    h(
+      "p",
+      { class: "soft" },
+      `${count(product.items, "photo")}, ${STATUS[product.status] ?? product.status}, since `,
+      moment(product.created),
+      ".",
+    ),
     provisional(product),
     h("div", { class: "forms" }, rename(product), products.length > 1 && merge(product, products), other(product)),
     photos(product, items),
@@ -35,8 +41,15 @@ async function patch(id, change, then) {
 
 function provisional({ id, status }) {
   if (status !== "provisional") return null;
-  const words = "Added from few photos: its answers are less sure than those of the others. Confirm it when they prove right.";
-  return h("p", { class: "hinted" }, words, " ", button("Confirm", () => patch(id, { confirmed: true }), { failed }));
+  const words =
+    "Added from few photos: its answers are less sure than those of the others. Confirm it when they prove right.";
+  return h(
+    "p",
+    { class: "hinted" },
+    words,
+    " ",
+    button("Confirm", () => patch(id, { confirmed: true }), { failed }),
+  );
 }
 
 function form(title, submit, fields, work) {
@@ -55,9 +68,14 @@ function rename({ id, name }) {
 }
 
 function merge({ id, name }, products) {
-  const choice = select("merge", products.filter((each) => each.id !== id));
+  const choice = select(
+    "merge",
+    products.filter((each) => each.id !== id),
+  );
   const label = h("label", { for: "merge" }, `Put all photos of ${name} into`);
-  return form("Merge", "Merge", [label, choice], () => patch(id, { merge_into: choice.value }, `#products/${choice.value}`));
+  return form("Merge", "Merge", [label, choice], () =>
+    patch(id, { merge_into: choice.value }, `#products/${choice.value}`),
+  );
 }
 
 function other({ id, name }) {
@@ -89,19 +107,29 @@ function photos({ id, name }, items) {
     await patch(id, { split: { items: chosen(), name: field.value.trim() } });
   };
   const label = h("label", { for: "split" }, "Name of the new product");
-  replace(list, items.map((item, place) => row(item, `${name}, photo ${place + 1}`)));
+  replace(
+    list,
+    items.map((item, place) => row(item, `${name}, photo ${place + 1}`)),
+  );
   countChosen();
-  return [h("h3", {}, "All its photos"), list, items.length > 1 && form("Split", "Split off", [h("p", {}, said), label, field], work)];
+  return [
+    h("h3", {}, "All its photos"),
+    list,
+    items.length > 1 && form("Split", "Split off", [h("p", {}, said), label, field], work),
+  ];
 }
 
 function row(item, called) {
   const box = h("input", { type: "checkbox", value: item.id, "aria-label": `Choose ${called}` });
   const remove = async () => tellEffect(await ask(`/v1/items/${item.id}`, { method: "DELETE" }));
-  const part = item.split === "train" ? null : h("span", { class: "soft" }, `for ${item.split === "test" ? "testing" : item.split}`);
+  const part =
+    item.split === "train"
+      ? null
+      : h("span", { class: "soft" }, `for ${item.split === "test" ? "testing" : item.split}`);
   return h(
     "li",
     {},
-    h("label", {}, box, picture(item.thumbnail ?? `/v1/items/${item.id}/thumbnail`, called)),
+    h("label", {}, box, picture(item.thumbnail, called)),
     h("span", { class: "name file", title: item.source }, item.source.split("/").pop()),
     part,
     button("Remove", remove, { kind: "small", failed, "aria-label": `Remove ${called}` }),

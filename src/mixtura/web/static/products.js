@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { count, find, h, replace } from "./dom.js";
-import { picture } from "./pictures.js";
+import { picture, whenSeen } from "./pictures.js";
 import { showProduct } from "./product.js";
 
 export const STATUS = {
@@ -28,9 +28,19 @@ function showList(body, products) {
     const words = wanted.toLowerCase().split(/\s+/).filter(Boolean);
     const found = products.filter((product) => words.every((word) => text(product).includes(word)));
     replace(list, found.map(card));
-    replace(said, found.length === products.length ? count(found.length, "product") : `${found.length} of ${count(products.length, "product")}`);
+    replace(
+      said,
+      found.length === products.length
+        ? count(found.length, "product")
+        : `${found.length} of ${count(products.length, "product")}`,
+    );
   }
-  const search = h("div", { class: "search" }, h("label", { for: "product-search" }, "Search by name or status"), field);
+  const search = h(
+    "div",
+    { class: "search" },
+    h("label", { for: "product-search" }, "Search by name or status"),
+    field,
+  );
   const had = document.activeElement?.id === "product-search";
   replace(body, search, said, list);
   draw();
@@ -40,11 +50,26 @@ function showList(body, products) {
 const text = ({ name, status }) => `${name} ${status} ${STATUS[status] ?? ""}`.toLowerCase();
 
 function card(product) {
-  const pictures = (product.thumbnails ?? []).slice(0, 3).map((address) => picture(address, ""));
+  const three = h("span", { class: "three" });
+  whenSeen(three, () => fill(three, product.id).catch(() => null)); // without its pictures it can be chosen all the same
   return h(
     "li",
     {},
-    h("a", { href: `#products/${product.id}` }, h("span", { class: "three" }, pictures), h("b", { class: "name" }, product.name)),
-    h("span", { class: "soft" }, `${count(product.items, "photo")} · `, h("span", { class: `status ${product.status}` }, STATUS[product.status] ?? product.status)),
+    h("a", { href: `#products/${product.id}` }, three, h("b", { class: "name" }, product.name)),
+    h(
+      "span",
+      { class: "soft" },
+      `${count(product.items, "photo")} · `,
+      h("span", { class: `status ${product.status}` }, STATUS[product.status] ?? product.status),
+    ),
+  );
+}
+
+/** The first pictures of a product. */
+async function fill(place, id) {
+  const { items } = await ask(`/v1/products/${id}/items`);
+  replace(
+    place,
+    items.slice(0, 3).map(({ thumbnail }) => picture(thumbnail, "")),
   );
 }

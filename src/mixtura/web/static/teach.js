@@ -9,13 +9,22 @@ import { encoded, MOST, photosOf } from "./photo.js";
 /** Choose the right product of a photo; on request the photo is added to it. */
 export async function correct(decision, file) {
   const { products } = await ask("/v1/products");
-  const choice = select("correct-product", products, decision.candidates.map(({ id }) => id));
+  const choice = select(
+    "correct-product",
+    products,
+    decision.candidates.map(({ id }) => id),
+  );
   const add = h("input", { type: "checkbox" });
   dialog("What is it?", {
     body: [
       h("label", { for: "correct-product" }, "The right product"),
       choice,
-      h("label", { class: "check" }, add, h("span", {}, "Add this photo to the product, so that it is recognized next time")),
+      h(
+        "label",
+        { class: "check" },
+        add,
+        h("span", {}, "Add this photo to the product, so that it is recognized next time"),
+      ),
     ],
     submit: "That is it",
     work: async () => {
@@ -33,27 +42,45 @@ export function select(id, products, likely = []) {
   const first = likely.map((wanted) => products.find((product) => product.id === wanted)).filter(Boolean);
   const rest = products.filter((product) => !first.includes(product));
   if (!first.length) return h("select", { id }, products.map(option));
-  const groups = [["Likely", first], ["All others", rest]].filter(([, members]) => members.length);
-  return h("select", { id }, groups.map(([label, members]) => h("optgroup", { label }, members.map(option))));
+  const groups = [
+    ["Likely", first],
+    ["All others", rest],
+  ].filter(([, members]) => members.length);
+  return h(
+    "select",
+    { id },
+    groups.map(([label, members]) => h("optgroup", { label }, members.map(option))),
+  );
 }
 
 /** Ask for the name of a new product, and for more photos of it. */
-export async function addProduct(file, url, done) {
+export async function addProduct({ decision_id: decision }, file, url, done) {
   const { products } = await ask("/v1/products");
   const name = nameField("new-name", products);
   const more = h("input", { type: "file", id: "more-photos", accept: "image/*", multiple: true });
   dialog("Add as new product", {
     body: [
-      h("div", { class: "with-photo" }, h("img", { src: url, alt: "The photo to add", width: 96, height: 96 }), h("div", {}, name)),
+      h(
+        "div",
+        { class: "with-photo" },
+        h("img", { src: url, alt: "The photo to add", width: 96, height: 96 }),
+        h("div", {}, name),
+      ),
       h("label", { for: "more-photos" }, "More photos of it (optional)"),
       more,
-      h("p", { class: "soft" }, "Two or three from other sides make it much surer. Nothing is trained again; it takes a few seconds."),
+      h(
+        "p",
+        { class: "soft" },
+        "Two or three from other sides make it much surer. Nothing is trained again; it takes a few seconds.",
+      ),
     ],
     submit: "Add it",
     work: async () => {
       const files = [file, ...photosOf(more.files)];
       if (files.length > MOST) throw new Error(`At most ${MOST} photos at once; these are ${files.length}.`);
-      tellEffect(await enroll(find("#new-name").value.trim(), files));
+      const effect = await enroll(find("#new-name").value.trim(), files);
+      await ask("/v1/feedback", { method: "POST", json: { decision, product: effect.product.id } }); // no longer a riddle
+      tellEffect(effect);
       setTimeout(done); // after the dialog has given the focus back
     },
   });
@@ -65,9 +92,21 @@ export function nameField(id, products) {
   const hint = h("p", { class: "hint", id: `${id}-hint`, "aria-live": "polite" });
   const said = ({ target }) => {
     const product = taken.get(target.value.trim().toLowerCase());
-    replace(hint, product ? `${product.name} is there already, with ${count(product.items, "photo")}. What you add here is added to it.` : null);
+    replace(
+      hint,
+      product
+        ? `${product.name} is there already, with ${count(product.items, "photo")}. What you add here is added to it.`
+        : null,
+    );
   };
-  const field = h("input", { id, required: true, maxlength: 128, autocomplete: "off", "aria-describedby": `${id}-hint`, oninput: said });
+  const field = h("input", {
+    id,
+    required: true,
+    maxlength: 128,
+    autocomplete: "off",
+    "aria-describedby": `${id}-hint`,
+    oninput: said,
+  });
   return [h("label", { for: id }, "Name"), field, hint];
 }
 

@@ -44,11 +44,23 @@ export function takeFromAddress() {
  */
 export function askForToken(why) {
   asking ??= new Promise((resolve) => {
-    const field = h("input", { id: "token-field", name: "token", required: true, autocomplete: "off", spellcheck: "false" });
+    const field = h("input", {
+      id: "token-field",
+      name: "token",
+      required: true,
+      autocomplete: "off",
+      spellcheck: "false",
+    });
     dialog("Token", {
       body: [
         h("p", {}, why),
-        h("p", { class: "soft" }, "It is the part after #token= in the address that ", h("code", {}, "mixtura serve"), " printed."),
+        h(
+          "p",
+          { class: "soft" },
+          "It is the part after #token= in the address that ",
+          h("code", {}, "mixtura serve"),
+          " printed.",
+        ),
         h("label", { for: "token-field" }, "Token"),
         field,
       ],

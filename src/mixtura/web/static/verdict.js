@@ -41,7 +41,8 @@ export function mark(verdict) {
 }
 
 function why(decision, kinds) {
-  const subclass = kinds && decision.reason !== "bad_photo" && `The nearest is kind ${decision.subclass + 1} of ${decision.label}.`;
+  const subclass =
+    kinds && decision.reason !== "bad_photo" && `The nearest is kind ${decision.subclass + 1} of ${decision.label}.`;
   return h(
     "div",
     { class: "why" },
@@ -111,7 +112,18 @@ function whichProduct({ candidates, verdict }) {
 function nearest({ neighbours }) {
   if (!neighbours?.length) return null;
   const items = neighbours.map(({ label, similarity, thumbnail }) =>
-    h("li", {}, picture(thumbnail, ""), h("span", { class: "name" }, label), h("span", { class: "soft" }, `similarity ${similarity.toFixed(2)}`)),
+    h(
+      "li",
+      {},
+      picture(thumbnail, ""),
+      h("span", { class: "name" }, label),
+      h("span", { class: "soft" }, `similarity ${similarity.toFixed(2)}`),
+    ),
   );
-  return h("section", { class: "panel wide" }, h("h3", {}, "The nearest photos of the catalog"), h("ul", { class: "thumbs" }, items));
+  return h(
+    "section",
+    { class: "panel wide" },
+    h("h3", {}, "The nearest photos of the catalog"),
+    h("ul", { class: "thumbs" }, items),
+  );
 }
