@@ -22,28 +22,39 @@ from mixtura.errors import DataError, NoInput
 from mixtura.features.records import Features
 from mixtura.tasks.catalog.records import Effect, Shot
 from mixtura.tasks.journal_records import Group, Noted
+from mixtura.tasks.sheets import Group as SheetGroup
+from mixtura.tasks.sheets import Picture, Sheet, Strip
 
 if TYPE_CHECKING:
     from mixtura.tasks.catalog import Catalog
     from mixtura.tasks.journal import Journal
 
-SMALLEST = 3  # photos of a group
+SMALLEST = 3  # different photos of a group
 MOST = 2000  # latest unknown photos that are looked at
 ROUND = 0.3  # of the within-product covariance, the share of the sphere of equal variance
 LOOSE = 25.0  # percent of the products of the catalog that may be looser than a group
+SHOWN = 24  # photos of a group on a page
 ENOUGH = 30  # photos of a product, to see how alike they are
 
 
 def groups_of(journal: "Journal", catalog: "Catalog") -> tuple[Group, ...]:
     """The groups among the latest unknown photos, the largest first; an id stays while the oldest photo is in it."""
-    notes = journal.unknowns()[-MOST:]
+    notes = journal.unknowns([product.id for product in catalog.products()])[-MOST:]
     if len(notes) < SMALLEST:
         return ()
     space = Space(catalog.known())
     rows = space.place(journal.embedding([note.id for note in notes]))
-    label = space.clusters(rows)
+    _, first, same = np.unique(rows.round(6), axis=0, return_index=True, return_inverse=True)
+    if len(first) < SMALLEST:
+        return ()
+    label = space.clusters(rows[first])
     members = [np.flatnonzero(label == number) for number in range(int(label.max()) + 1)]
-    groups = [_group(space, rows, notes, member) for member in members if len(member) >= SMALLEST]
+    asked = [np.flatnonzero(same == photo).tolist() for photo in range(len(first))]
+    groups = [
+        _group(space, rows[first[member]], [asked[photo] for photo in member.tolist()], notes)
+        for member in members
+        if len(member) >= SMALLEST
+    ]
     return tuple(sorted(groups, key=lambda group: (-group.size, -group.tightness, group.id)))
 
 
@@ -74,9 +85,23 @@ def enroll(journal: "Journal", catalog: "Catalog", ids: Sequence[str], name: str
     """
     embedding = journal.embedding(ids)
     shots = [_shot(journal, id, row) for id, row in zip(ids, embedding, strict=True)]
-    effect = catalog.enroll(name, shots)
+    effect = catalog.enroll(name, list({shot.sha256: shot for shot in shots}.values()))  # each photo once
     journal.settle(ids, catalog.product(name).id)
     return effect
+
+
+def sheet_of(groups: Sequence[Group], name: str) -> Sheet:
+    """A page with the photos of the groups, where the journal keeps photos."""
+    lead = (
+        f"{len(groups)} groups of unknown photos that look alike, the most central photos first. Enroll one with: "
+        f'mixtura discover {name} --accept GROUP --name "..."'
+    )
+    return Sheet(f"Likely new products for {name}", lead, tuple(_sheet_group(group) for group in groups))
+
+
+def _sheet_group(group: Group) -> SheetGroup:
+    note = f"{group.size} photos, nearest to {group.nearest}, {group.first[:10]} to {group.last[:10]}"
+    return SheetGroup(group.id, note, (Strip("", tuple(Picture(id, id[:8]) for id in group.ids[:SHOWN])),))
 
 
 def _shot(journal: "Journal", id: str, row: Float[np.ndarray, " D"]) -> Shot:
@@ -134,17 +159,18 @@ def _tightness(rows: Float[np.ndarray, "N D"]) -> float:
 
 
 def _group(
-    space: Space, rows: Float[np.ndarray, "N D"], notes: Sequence[Noted], member: Int[np.ndarray, " M"]
+    space: Space, rows: Float[np.ndarray, "M D"], asked: Sequence[Sequence[int]], notes: Sequence[Noted]
 ) -> Group:
-    own = rows[member]
-    central = member[np.argsort(-(own @ own.mean(0)), kind="stable")]
-    oldest, latest = notes[int(member.min())], notes[int(member.max())]
+    """A group of different photos, each with the places in ``notes`` of the decisions about it."""
+    central = np.argsort(-(rows @ rows.mean(0)), kind="stable").tolist()
+    places = [place for photo in central for place in asked[photo]]
+    oldest, latest = notes[min(places)], notes[max(places)]
     return Group(
         id=f"g-{oldest.id[:8]}",
-        ids=tuple(notes[i].id for i in central.tolist()),
-        size=len(member),
-        nearest=space.nearest(own),
-        tightness=_tightness(own),
+        ids=tuple(notes[place].id for place in places),
+        size=len(rows),
+        nearest=space.nearest(rows),
+        tightness=_tightness(rows),
         usual=space.usual,
         first=oldest.at,
         last=latest.at,

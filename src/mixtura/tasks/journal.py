@@ -8,7 +8,7 @@ name: only the decision and the numbers that it was made from. What is older tha
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,9 +160,18 @@ class Journal:
         """The decisions of the last days, the oldest first."""
         return self._select("at >= ? order by at, number", time.time() - days * DAY)
 
-    def unknowns(self) -> tuple[Noted, ...]:
-        """What nobody has settled, the oldest first: judged unknown, or "not in the catalog" as the client says."""
-        return self._select(f"{OPEN} order by at, number", BAD_PHOTO)
+    def unknowns(self, products: Collection[str] | None = None) -> tuple[Noted, ...]:
+        """What nobody has settled, the oldest first: judged unknown, or "not in the catalog" as the client says.
+
+        Args:
+            products: ids of the products that there are; with them, what was settled as a product that has gone since
+                is open again.
+        """
+        found = self._select(f"{OPEN} order by at, number", BAD_PHOTO)
+        if products is None:
+            return found
+        again = [note for note in self.told() if note.verdict == "unknown" and note.product not in products]
+        return tuple(sorted((*found, *again), key=lambda note: note.at))
 
     def told(self) -> tuple[Noted, ...]:
         """The decisions of which the client has said which product it was."""

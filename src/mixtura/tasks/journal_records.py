@@ -98,9 +98,9 @@ class Drift:
 class Group:
     """Unknown photos that look like one product that the catalog does not have.
 
-    ``ids`` are decisions, the most central first; ``tightness`` is their mean cosine to their center in [-1, 1], in
-    units that make the photos of one product of the catalog comparable: ``usual`` is the median of the catalog's
-    products. ``nearest`` is the product that most of them are nearest to.
+    ``ids`` are decisions, the most central first; ``size`` counts a photo that was asked about several times once.
+    ``tightness`` is the mean cosine of the photos to their center, where the products of the catalog are round, and
+    ``usual`` the median of that over its products. ``nearest`` is the product that they are nearest to.
     """
 
     id: str

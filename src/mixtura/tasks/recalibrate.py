@@ -199,6 +199,7 @@ def _fitted(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[np.nda
     x = model.project(embedding)
     with torch.inference_mode():
         joint = model.mixture.class_joint(x)
+        joint = joint if model.lift is None else joint + model.lift
         scores = joint if model.head is None else model.head.class_scores(x)
         behind = model.background.evidence(x)
     typicality = Typicality.fit(joint.logsumexp(1), behind, scores.argmax(1))

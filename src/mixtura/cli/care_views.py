@@ -1,0 +1,201 @@
+"""How inspections, drift, groups and recalibrations are printed."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mixtura.cli.output import one_line, shown
+from mixtura.cli.views import percent, problem_record, problems_view, written
+from mixtura.tasks.care_records import Care
+from mixtura.tasks.catalog.records import Effect
+from mixtura.tasks.journal_records import Drift, Group
+from mixtura.tasks.recalibrate import Recalibration
+from mixtura.tasks.records import Interval
+
+ROWS = 15
+"""Rows of a table, before the rest is only counted."""
+
+RAISED = {True: ("alarm", "red"), False: ("quiet", "green")}
+
+
+def care_record(care: Care, page: Path | None) -> dict[str, Any]:
+    """Everything that an inspection has found."""
+    return asdict(care) | {"html": page}
+
+
+def care_lines(care: Care) -> list[str]:
+    """One suspected label a line: item, label, suggestion."""
+    return [f"{shown(one.source)}\t{shown(one.given)}\t{shown(one.suggested)}" for one in care.suspects]
+
+
+def care_view(care: Care, page: Path | None) -> list[RenderableType]:
+    """What was found, the clearest first."""
+    head = (
+        f"{care.items} items of {care.classes} classes; {care.judged} judged by a model that has not seen them "
+        f"({care.family}), {percent(care.accuracy)} of them as labeled."
+    )
+    views: list[RenderableType] = [Text(head)]
+    rows = [
+        (one.source, one.given, one.suggested, percent(one.given_probability), percent(one.suggested_probability))
+        for one in care.suspects
+    ]
+    views += _table(
+        "label looks wrong", "labels look wrong", rows, ("Item", "Label", "Looks like", "P(label)", "P(other)")
+    )
+    clashes = [(", ".join(i.source for i in g.items), ", ".join(g.labels), f"{g.highest:.4f}") for g in care.clashes]
+    views += _table("photo has several labels", "photos have several labels", clashes, ("Items", "Labels", "Cosine"))
+    copies = [(", ".join(i.source for i in g.items), g.labels[0], f"{g.highest:.4f}") for g in care.copies]
+    views += _table("photo is there twice", "photos are there twice", copies, ("Items", "Label", "Cosine"))
+    far = [(one.source, one.label, percent(one.typicality), f"{-one.spreads:.1f}") for one in care.outliers]
+    views += _table(
+        "photo looks like no other", "photos look like no other", far, ("Item", "Label", "Typical", "Spreads off")
+    )
+    return views + ([written(page)] if page else [])
+
+
+def drift_record(drift: Drift, page: Path | None) -> dict[str, Any]:
+    """Days, alarms and the mix."""
+    return asdict(drift) | {"html": page}
+
+
+def drift_lines(drift: Drift) -> list[str]:
+    """One alarm a line: kind, alarm or quiet, p-value and limit."""
+    return [f"{one.kind}\t{RAISED[one.raised][0]}\t{one.p:.3g}\t{one.limit:.3g}" for one in drift.alarms]
+
+
+def drift_view(drift: Drift, page: Path | None) -> list[RenderableType]:
+    """The days, and what the alarms say."""
+    if not drift.count:
+        said = f"The journal holds no decision of the last {drift.period} days; mixtura serve keeps it."
+        return [Text(said), *([written(page)] if page else [])]
+    table = _bare(("Day (UTC)", "Photos", "Unknown", "95 % interval", "Unsure", "Typical"), right=5)
+    for day in drift.days:
+        unknown = percent(day.unknown.value), _between(day.unknown)
+        table.add_row(day.date, str(day.count), *unknown, percent(day.unsure.value), percent(day.typicality))
+    tests = _bare(("", "Latest photos", "p", "Limit", "What it says"))
+    for one in drift.alarms:
+        word, style = RAISED[one.raised] if not math.isnan(one.p) else ("not tested", "dim")
+        numbers = ("-" if math.isnan(one.p) else f"{one.p:.2g}"), f"{one.limit:.2g}"
+        tests.add_row(Text(word, style), one.kind, *numbers, Text(one_line(one.sentence)))
+    said = (
+        f"The latest {drift.window} photos beside {drift.before} before them. Where nothing has changed, looking once "
+        f"a day meets an alarm in at most {percent(drift.false_alarms)} of all months."
+    )
+    return [table, tests, Text(said, style="dim"), *([written(page)] if page else [])]
+
+
+def groups_record(groups: Iterable[Group]) -> list[dict[str, Any]]:
+    """All groups."""
+    return [asdict(group) for group in groups]
+
+
+def groups_view(groups: Sequence[Group], waiting: int, catalog: str, page: Path | None) -> list[RenderableType]:
+    """One row a group, and how to enroll one."""
+    last = [written(page)] if page else []
+    if not groups:
+        return [Text(f"{waiting} unknown photos wait in the journal; no three of them look like one product."), *last]
+    table = _bare(("Group", "Photos", "Nearest product", "Alike", "Usual", "First seen", "Last seen"))
+    for one in groups:
+        alike = f"{one.tightness:.2f}", "-" if math.isnan(one.usual) else f"{one.usual:.2f}"
+        table.add_row(one.id, str(one.size), Text(shown(one.nearest)), *alike, one.first[:10], one.last[:10])
+    inside = sum(group.size for group in groups)
+    said = (
+        f"{inside} of {waiting} unknown photos. Alike: mean cosine to their center; usual: of the catalog's products."
+    )
+    hint = f'mixtura discover {shown(catalog)} --accept {groups[0].id} --name "..."'
+    return [table, Text(said, style="dim"), Text.assemble(("Enroll   ", "dim"), hint), *last]
+
+
+def effect_record(effect: Effect) -> dict[str, Any]:
+    """An edit and what it did."""
+    return asdict(effect)
+
+
+def effect_view(effect: Effect) -> list[RenderableType]:
+    """An edit in a sentence, and the accuracy of the products that were there before."""
+    views: list[RenderableType] = [Text(one_line(effect.edit.said))]
+    if effect.before is not None and effect.after is not None:
+        pair = f"{percent(effect.before)} before, {percent(effect.after)} after"
+        views.append(Text(f"Accuracy of the products that were there before: {pair} ({effect.tested} test items)."))
+    return [*views, *(Text(one_line(note), style="yellow") for note in effect.notes)]
+
+
+def recalibration_record(made: Recalibration, problems: Sequence[Any], effect: Effect | None) -> dict[str, Any]:
+    """The figures before and after, and the edit if one was made."""
+    record = made.to_dict() | {"problems": [problem_record(problem) for problem in problems]}
+    return record | {"written": effect is not None, "effect": None if effect is None else effect_record(effect)}
+
+
+def recalibration_lines(made: Recalibration) -> list[str]:
+    """One figure a line: name, before, after."""
+    pairs = [
+        (name, getattr(made.before, name).value, getattr(made.after, name).value)
+        for name in ("false_reject", "right", "found")
+    ]
+    return [f"{name}\t{before:.4f}\t{after:.4f}" for name, before, after in pairs]
+
+
+def recalibration_view(
+    made: Recalibration, problems: Sequence[Any], effect: Effect | None, catalog: str
+) -> list[RenderableType]:
+    """Before and after, what may be expected, and how to keep it."""
+    table = _bare(
+        (
+            f"{made.count} confirmed photos, {made.products} products",
+            "Before",
+            "95 % interval",
+            "After",
+            "95 % interval",
+        ),
+        right=4,
+    )
+    for name, words in (
+        ("false_reject", f"Called unknown (stated {percent(made.stated)})"),
+        ("right", "Right product"),
+        ("found", "Right product, not called unknown"),
+    ):
+        pair = getattr(made.before, name), getattr(made.after, name)
+        table.add_row(words, *(text for one in pair for text in (percent(one.value), _between(one))))
+    table.add_row("Loss of the probabilities (nats)", f"{made.before.nll:.3f}", "", f"{made.after.nll:.3f}", "")
+    table.add_row("Temperature", f"{made.old_temperature:.3g}", "", f"{made.temperature:.3g}", "")
+    expected = made.expected
+    said = (
+        f"After: judged by limits that other photos have set. A limit from {made.count} photos will turn away "
+        f"{percent(expected.value)} of genuine photos, standard error {100 * made.error:.1f} points (19 times "
+        f"in 20 between {percent(expected.low)} and {percent(expected.high)})."
+    )
+    last = Text("Nothing was changed. Keep it with --write.") if effect is None else Text.assemble(
+        (one_line(effect.edit.said) + " ", ""), ("Take it back  ", "dim"), f"mixtura undo {shown(catalog)}"
+    )  # fmt: skip
+    return [table, Text(said), *problems_view(problems), *(Text(n, style="yellow") for n in made.notes), last]
+
+
+def _table(one: str, many: str, rows: Sequence[Sequence[str]], names: Sequence[str]) -> list[RenderableType]:
+    """A heading with the count, and the first rows; nothing below where there are none."""
+    title = Text(f"{len(rows) or 'No'} {one if len(rows) < 2 else many}", "bold" if rows else "dim")
+    if not rows:
+        return [title]
+    table = _bare(names)
+    for row in rows[:ROWS]:
+        table.add_row(*(Text(shown(cell)) for cell in row))
+    rest = [Text(f"and {len(rows) - ROWS} more (all of them with --json or --html)", "dim")] if len(rows) > ROWS else []
+    return [title, table, *rest]
+
+
+def _bare(names: Sequence[str], right: int = 0) -> Table:
+    """A table with a line below its head; the last ``right`` columns hold numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(names):
+        table.add_column(name, overflow="fold", justify="right" if place >= len(names) - right else "left")
+    return table
+
+
+def _between(interval: Interval) -> str:
+    return f"{percent(interval.low)} to {percent(interval.high)}"

@@ -1,0 +1,52 @@
+"""``mixtura discover``: unknown photos that look like a product that the catalog does not have."""
+
+from typing import Annotated
+
+import typer
+
+from mixtura.cli.drift import CatalogFolder
+from mixtura.cli.inspect import Page
+from mixtura.cli.output import Output
+from mixtura.errors import UsageError
+
+Accept = Annotated[str | None, typer.Option(metavar="GROUP", help="Enroll this group as a product.")]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the product, new or there already.")]
+
+
+def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: Name = None, html: Page = None) -> None:
+    """List unknown photos that look alike: likely products that the catalog does not have yet.
+
+    They come from the journal, which mixtura serve keeps; a group has three photos or more. An accepted group is
+    enrolled from the features in the journal, so no photo is needed again.
+
+    Examples:
+      mixtura discover shop
+      mixtura discover shop --html groups.html       with the photos, if mixtura serve keeps photos
+      mixtura discover shop --accept g-1f0c2a9b --name "red kettle"
+      mixtura discover shop --json | jq '.[0].ids'
+    """
+    if (accept is None) != (name is None):
+        raise UsageError("--accept and --name go together, as in --accept g-1f0c2a9b --name 'red kettle'.")
+    from mixtura.cli import care_views
+    from mixtura.tasks.catalog import Catalog
+    from mixtura.tasks.journal import Journal
+
+    opened, journal = Catalog.open(catalog), Journal.open(catalog)
+    if accept is not None and name is not None:
+        from mixtura.tasks.discover import accept as enroll
+
+        effect = enroll(journal, opened, accept, name)
+        out.result(care_views.effect_record(effect), [effect.edit.said], care_views.effect_view(effect))
+        return
+    groups, waiting = journal.likely_products(opened), len(journal.unknowns())
+    written = None
+    if html is not None:
+        from mixtura.report.sheet import write_sheet
+        from mixtura.tasks.discover import sheet_of
+
+        written = write_sheet(sheet_of(groups, catalog.resolve().name), html, journal.picture)
+    out.result(
+        care_views.groups_record(groups),
+        [f"{group.id}\t{group.size}\t{group.nearest}" for group in groups],
+        care_views.groups_view(groups, waiting, str(catalog), written),
+    )

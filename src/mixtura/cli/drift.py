@@ -1,0 +1,42 @@
+"""``mixtura drift``: do the photos that are asked about still look like the catalog's?"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixtura.cli.inspect import Page
+from mixtura.cli.output import Output
+
+CatalogFolder = Annotated[
+    Path, typer.Argument(metavar="CATALOG", help="Model folder, as mixtura fit has written it, with its journal.")
+]
+Days = Annotated[int, typer.Option(metavar="N", min=1, max=3650, help="How many days to look back.")]
+
+
+def drift(out: Output, catalog: CatalogFolder, days: Days = 30, html: Page = None) -> None:
+    """Compare the photos that were asked about with those that the catalog was calibrated on.
+
+    Looks at the decisions in the journal, which mixtura serve keeps. Alarms are about the latest 200 photos: more
+    unknown ones than stated, another typicality, another mix of classes, a class that has moved. Where nothing has
+    changed, somebody who looks once a day meets an alarm in at most one month of a hundred.
+
+    Examples:
+      mixtura drift shop
+      mixtura drift shop --days 7 --html drift.html
+      mixtura drift shop --json | jq '.alarms[] | select(.raised)'
+    """
+    from mixtura.cli import care_views
+    from mixtura.tasks.catalog import Catalog
+    from mixtura.tasks.journal import Journal
+
+    opened = Catalog.open(catalog)
+    found = Journal.open(catalog).drift(opened, days)
+    written = None
+    if html is not None:
+        from mixtura.report.drift import write_drift
+
+        written = write_drift(found, html, title=catalog.resolve().name)
+    out.result(
+        care_views.drift_record(found, written), care_views.drift_lines(found), care_views.drift_view(found, written)
+    )
