@@ -40,7 +40,7 @@ def test_a_photo_of_a_product_is_a_match_with_its_evidence(visit, shop, photos):
     meter = page.get_by_role("meter", name="Typicality")
     limit = shop.catalog.model.decision.false_reject_rate
     assert float(meter.get_attribute("aria-valuenow")) >= limit
-    expect(meter).to_have_attribute("aria-valuetext", re.compile(rf"the limit is {100 * limit:.0f} %"))
+    expect(meter).to_have_attribute("aria-valuetext", re.compile(rf"the limit is {100 * limit:.0f}\s%"))
     near = page.locator(".evidence .thumbs li")
     expect(near).to_have_count(3)
     near.first.scroll_into_view_if_needed()
@@ -130,6 +130,14 @@ def test_photos_can_be_dropped_and_pasted(visit, shop, photos):
     row.last.click()
     expect(page.locator(".verdict h2")).to_have_text("plum")
     expect(row.last).to_be_focused()
+
+
+def test_a_bad_photo_is_told_from_a_strange_one(visit, shop, tmp_path):
+    Image.fromarray(np.full((96, 96, 3), 3, np.uint8)).save(tmp_path / "dark.png")
+    page = visit.open(shop.entry)
+    ask_about(page, tmp_path / "dark.png")
+    expect(page.locator(".verdict")).to_have_text(re.compile("Unknown.*Take another photo"))
+    expect(page.locator(".why")).to_contain_text("What helps:")
 
 
 def test_a_phone_offers_its_camera(visit, shop):
@@ -250,7 +258,7 @@ def test_a_group_of_unknown_photos_becomes_a_product(visit, shop, photos):
 @pytest.mark.parametrize("settings", [{"keep_photos": True}, {"keep_photos": False}], ids=["kept", "not kept"])
 def test_the_page_says_whether_photos_are_kept(visit, shop, photos, settings):
     page = visit.open(shop.entry)
-    said = "kept beside the catalog" if settings["keep_photos"] else "does not keep the photo"
+    said = "kept beside the catalog" if settings["keep_photos"] else "The photo is not kept"
     expect(page.locator("#kept")).to_contain_text(said)
     ask_about(page, *(photos / f"mug{n}.jpg" for n in range(3)))
     expect(page.locator(".asked .dot")).to_have_count(3)

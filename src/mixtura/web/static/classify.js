@@ -52,7 +52,7 @@ function made() {
 function sayWhatIsKept({ keep_photos: keep }) {
   const words = keep
     ? "A small copy of each photo is kept beside the catalog, on the server."
-    : "The server does not keep the photo: it is forgotten when it is answered.";
+    : "The photo is not kept, only the numbers that were computed from it.";
   replace(find("#kept"), words);
 }
 

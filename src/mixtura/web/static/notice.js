@@ -55,7 +55,7 @@ export function effectWords({ edit, before, after, tested, notes }) {
 function accuracyWords(before, after, tested) {
   if (typeof before !== "number" || typeof after !== "number") return "";
   const photos = count(tested, "test photo");
-  const [was, is] = [before, after].map((share) => `${(100 * share).toFixed(1)} %`);
+  const [was, is] = [before, after].map((share) => `${(100 * share).toFixed(1)}\u00a0%`);
   if (was === is) return `The earlier products are recognized as before: ${is} of ${photos}.`;
   return `Of ${photos} of the earlier products, ${was} were right before and ${is} are now.`;
 }

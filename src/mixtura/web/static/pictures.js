@@ -4,7 +4,7 @@ import { bytes } from "./api.js";
 import { h, pause } from "./dom.js";
 
 const AT_ONCE = 4;
-const PACE = 100; // milliseconds that each of them takes at least: within the 50 requests a second that a server answers
+const PACE = 100; // milliseconds that each takes at least, so as to stay below the 50 requests a second of the server
 const KEPT = 400; // pictures in memory
 
 const kept = new Map(); // address -> promise of an object URL
