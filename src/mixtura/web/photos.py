@@ -1,0 +1,126 @@
+"""From the bytes of photos to decisions and neighbors: decoded in some threads, encoded in batches in one."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mixtura.errors import BadItem
+from mixtura.tasks.asking import Prepared, embed, prepare
+from mixtura.tasks.build import PhotoEncoder
+from mixtura.tasks.catalog import Catalog
+from mixtura.tasks.decide import nearest, with_flaw
+from mixtura.tasks.journal import Journal
+from mixtura.tasks.records import Decision, Neighbour
+from mixtura.web.batching import Batcher, Places
+from mixtura.web.settings import Settings
+
+MOST_DECODERS = 4
+
+
+@dataclass(frozen=True)
+class Query:
+    """A photo that is ready for the encoder: decide on it, or only search; ``count`` items are to be named."""
+
+    photo: Prepared
+    name: str
+    count: int
+    decide: bool
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decision, and the id by which the journal knows it."""
+
+    decision: Decision
+    id: str
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A photo that could not be read."""
+
+    name: str
+    reason: str
+    message: str
+
+
+Result = Decided | tuple[Neighbour, ...]
+
+
+class Photos:
+    """Answers for photos of many requests at once."""
+
+    def __init__(self, catalog: Catalog, journal: Journal, encoder: PhotoEncoder, settings: Settings) -> None:
+        self._catalog, self._journal, self._encoder, self._settings = catalog, journal, encoder, settings
+        self.places = Places(settings.places, settings.patience)
+        self.batcher: Batcher[Query, Result] = Batcher(self._work, settings.batch, settings.batch_wait)
+        self._decoders = ThreadPoolExecutor(min(MOST_DECODERS, os.cpu_count() or 1), "decoder")
+        self.decided = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Compute batches until the end of the block."""
+        task = asyncio.create_task(self.batcher.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            self._decoders.shutdown(wait=True, cancel_futures=True)
+
+    async def answer(self, photos: Sequence[bytes], count: int, decide: bool) -> list[Result | Unreadable]:
+        """One result a photo, in their order.
+
+        Raises:
+            Refusal: 503 if too many photos are in work for too long.
+        """
+        async with self.places.some(len(photos)):
+            return await asyncio.gather(
+                *(self._one(photo, str(place), count, decide) for place, photo in enumerate(photos))
+            )
+
+    async def _one(self, photo: bytes, name: str, count: int, decide: bool) -> Result | Unreadable:
+        with self.batcher.announced():
+            try:
+                query = await asyncio.get_running_loop().run_in_executor(
+                    self._decoders, self._prepare, photo, name, count, decide
+                )
+            except BadItem as error:
+                return Unreadable(name, error.reason, str(error))
+        return await self.batcher.submit(query)
+
+    def _prepare(self, photo: bytes, name: str, count: int, decide: bool) -> Query:
+        keep = decide and self._settings.keep_photos
+        return Query(prepare(self._encoder, photo, f"photo {name}", keep), name, count, decide)
+
+    def _work(self, queries: Sequence[Query]) -> list[Result]:
+        """One batch; the only place where the encoder runs for questions."""
+        embedding = embed(self._encoder, [query.photo for query in queries])
+        self._catalog.refresh()
+        asked = [row for row, query in enumerate(queries) if query.decide]
+        sought = [row for row, query in enumerate(queries) if not query.decide]
+        found: dict[int, Result] = {}
+        if asked:
+            found |= zip(asked, self._decide([queries[row] for row in asked], embedding[asked]), strict=True)
+        if sought:
+            most = max(queries[row].count for row in sought)
+            near = nearest(self._catalog.known(), embedding[sought], most)
+            found |= {row: near[place][: queries[row].count] for place, row in enumerate(sought)}
+        return [found[row] for row in range(len(queries))]
+
+    def _decide(self, queries: Sequence[Query], embedding: np.ndarray) -> list[Decided]:
+        most = max(query.count for query in queries)
+        decisions = self._catalog.decide([query.name for query in queries], embedding, most)
+        cut = [
+            with_flaw(replace(d, neighbours=d.neighbours[: q.count]), q.photo.flaw)
+            for d, q in zip(decisions, queries, strict=True)
+        ]
+        ids = self._journal.note(cut, embedding, [query.photo.picture for query in queries])
+        self.decided += len(ids)
+        return [Decided(decision, id) for decision, id in zip(cut, ids, strict=True)]

@@ -1,0 +1,71 @@
+"""What went wrong, as ``application/problem+json`` (RFC 9457), and which status an error of mixtura has."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from urllib.parse import quote
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from mixtura.errors import BadItem, BundleError, CannotWrite, MixturaError, NoInput, OutOfSpace
+
+MEDIA_TYPE = "application/problem+json"
+LONGEST = 500  # characters of a detail
+NOT_A_CHANGE = "The server could not change the catalog. Its operator finds the reason in the log, by the request id."
+
+
+class Refusal(Exception):
+    """A request that is not answered; ``headers`` go with the status."""
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, dict(headers or {})
+
+
+def busy(detail: str, seconds: int = 1) -> Refusal:
+    """Too much to do at the moment; ask again in so many seconds."""
+    return Refusal(503, detail, {"Retry-After": str(seconds)})
+
+
+def response(refused: Refusal, path: str, request_id: str) -> JSONResponse:
+    """The refusal as an answer."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(refused.status).phrase,
+        "status": refused.status,
+        "detail": refused.detail[:LONGEST],
+        "instance": quote(path[:LONGEST]),
+        "request_id": request_id,
+    }
+    return JSONResponse(body, refused.status, headers=refused.headers, media_type=MEDIA_TYPE)
+
+
+def refusal_of(error: Exception) -> Refusal | None:
+    """What an exception on the way to an answer means to the client; ``None`` for a fault of ours."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, RequestValidationError):
+        return Refusal(422, _first_fault(error))
+    if isinstance(error, HTTPException):
+        said = HTTPStatus(error.status_code).phrase
+        detail = {404: "There is nothing at this address. See /docs.", 405: "This address does not take this method."}
+        return Refusal(error.status_code, detail.get(error.status_code, f"{said}."), error.headers)
+    return _of_mixtura(error) if isinstance(error, MixturaError) else None
+
+
+def _of_mixtura(error: MixturaError) -> Refusal | None:
+    if isinstance(error, BadItem):
+        return Refusal(422, str(error))
+    if isinstance(error, NoInput):
+        return Refusal(404, str(error))
+    if isinstance(error, OutOfSpace | CannotWrite):
+        return busy(NOT_A_CHANGE, 5)  # the sentence names files of the server
+    return None if isinstance(error, BundleError) else Refusal(409, str(error))
+
+
+def _first_fault(error: RequestValidationError) -> str:
+    """Where and what, without the value that was sent."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][:6]) or "request"
+    return f"{place}: {first['msg']}."

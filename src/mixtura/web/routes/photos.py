@@ -1,0 +1,90 @@
+"""Photos in, decisions or similar items out."""
+
+import base64
+import binascii
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mixtura.web import schemas
+from mixtura.web.answers import Names, decision, model, neighbor, unreadable
+from mixtura.web.photos import Decided, Unreadable
+from mixtura.web.problems import Refusal
+from mixtura.web.service import Here, Service
+
+KINDS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/x-portable-anymap")
+
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "One photo as it is, or several as base64.",
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in KINDS}
+        | {"application/json": {"schema": {"$ref": "#/components/schemas/Photos"}}},
+    }
+}
+
+router = APIRouter(tags=["photos"])
+
+
+class _Decide(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    neighbors: int = Field(3, ge=0, le=20, description="Most similar items to name with each decision.")
+
+
+class _Search(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    k: int = Field(10, ge=1, le=100, description="Items to find for each photo.")
+
+
+@router.post("/v1/classify", response_model=schemas.Decisions, openapi_extra=BODY)
+async def classify(here: Here, request: Request, query: Annotated[_Decide, Query()]) -> dict[str, Any]:
+    """Say of each photo which product it shows, or that it shows none of them."""
+    answers = await _answers(here, request, query.neighbors, decide=True)
+    names, about = await here.read(lambda: (Names(here.catalog.products()), model(here)))
+    made = [unreadable(a) if isinstance(a, Unreadable) else decision(a, names) for a in answers]
+    for answer in answers:
+        here.telemetry.verdicts[answer.decision.verdict if isinstance(answer, Decided) else "unreadable"] += 1
+    return {"model": about, "decisions": made}
+
+
+@router.post("/v1/search", response_model=schemas.Results, openapi_extra=BODY)
+async def search(here: Here, request: Request, query: Annotated[_Search, Query()]) -> dict[str, Any]:
+    """Find the items of the catalog that are most like each photo."""
+    answers = await _answers(here, request, query.k, decide=False)
+    return {"results": [unreadable(a) if isinstance(a, Unreadable) else [neighbor(one) for one in a] for a in answers]}
+
+
+async def _answers(here: Service, request: Request, count: int, decide: bool) -> list[Any]:
+    body = await request.body()
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not body:
+        raise Refusal(422, "The body is empty. Send a photo, or JSON with images.")
+    if content_type != "application/json":
+        answers = await here.photos.answer([body], count, decide)
+        if isinstance(answers[0], Unreadable):
+            raise Refusal(422, answers[0].message)
+        return answers
+    return await here.photos.answer(await here.read(lambda: _images(body)), count, decide)
+
+
+def _images(body: bytes) -> list[bytes]:
+    try:
+        given = schemas.Photos.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "body"
+        raise Refusal(422, f"{place}: {first['msg']}.") from None
+    return decoded(given.images)
+
+
+def decoded(images: list[str]) -> list[bytes]:
+    """The bytes of photos that came as base64.
+
+    Raises:
+        Refusal: 422.
+    """
+    try:
+        return [base64.b64decode(image, validate=True) for image in images]
+    except (binascii.Error, ValueError):
+        raise Refusal(422, "images: not base64. Encode the bytes of each file, without line breaks.") from None

@@ -1,0 +1,370 @@
+"""The JSON of requests and answers."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, FailFast, Field, StringConstraints, Tag
+
+from mixtura.web.settings import IMAGES
+
+ID = r"^[a-z0-9-]{1,64}$"
+NAME = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$"
+LARGEST = 2**53 - 1
+"""The largest number that every JSON reader holds exactly."""
+
+
+def whole(value: Any) -> Any:
+    """A number as JSON means it: 3.0 is a whole number too.
+
+    >>> whole(3.0), whole(3.5), whole("3")
+    (3, 3.5, '3')
+    """
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def by_key(*keys: str) -> Discriminator:
+    """Which of several forms an object has, by the key that it holds: so that a fault is named in that form."""
+
+    def found(value: Any) -> str | None:
+        return next((key for key in keys if isinstance(value, dict) and key in value), None)
+
+    message = f"Give an object with one of {', '.join(keys)}"
+    return Discriminator(found, custom_error_type="no_such_form", custom_error_message=message)
+
+
+Id = Annotated[str, StringConstraints(pattern=ID), Field(examples=["red-kettle"])]
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=200), Field(examples=["Red kettle"])]
+Number = Annotated[int, Field(ge=1, le=LARGEST), BeforeValidator(whole)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Base64 = Annotated[
+    str,
+    Field(
+        min_length=4,
+        description="The bytes of a JPEG, PNG, WebP, GIF, BMP or PNM file, as base64.",
+        json_schema_extra={"format": "photo", "contentEncoding": "base64"},
+    ),
+]
+Images = Annotated[list[Base64], FailFast(), Field(min_length=1, max_length=IMAGES)]
+
+
+class Given(BaseModel):
+    """What a client sends: nothing that is not known, and no value of another kind.
+
+    Lists end at their first fault: to name a million faults would take longer than to make them.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Told(BaseModel):
+    """What is answered, read from the records of the tasks."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Photos(Given):
+    """Several photos."""
+
+    images: Images
+
+
+class EnrollPhotos(Given):
+    """A new product by its photos, or more photos of one that has this name."""
+
+    name: Name
+    images: Images
+
+
+class EnrollDecisions(Given):
+    """The same by photos that were asked about before, without sending them again."""
+
+    name: Name
+    decisions: Annotated[list[Id], FailFast(), Field(min_length=1, max_length=500)]
+
+
+Enrolled = Annotated[
+    Annotated[EnrollPhotos, Tag("images")] | Annotated[EnrollDecisions, Tag("decisions")],
+    by_key("images", "decisions"),
+]
+
+
+class Rename(Given):
+    """Another name for the same product."""
+
+    name: Name
+
+
+class Confirm(Given):
+    """The product is no longer provisional."""
+
+    confirmed: Literal[True]
+
+
+class Merge(Given):
+    """All its photos belong to another product, whose id this is."""
+
+    merge_into: Id
+
+
+class Part(Given):
+    """Some photos of a product, by their numbers, and the name of the product that they make."""
+
+    items: Annotated[list[Number], FailFast(), Field(min_length=1, max_length=2000)]
+    name: Name
+
+
+class Split(Given):
+    """Some of its photos are a product of their own."""
+
+    split: Part
+
+
+Change = Annotated[
+    Annotated[Rename, Tag("name")]
+    | Annotated[Confirm, Tag("confirmed")]
+    | Annotated[Merge, Tag("merge_into")]
+    | Annotated[Split, Tag("split")],
+    by_key("name", "confirmed", "merge_into", "split"),
+]
+
+
+class Feedback(Given):
+    """What a photo showed: the id of a product, or null for none of the catalog."""
+
+    decision: Id
+    product: Id | None
+
+
+class Problem(BaseModel):
+    """Why there is no answer (RFC 9457)."""
+
+    type: Literal["about:blank"]
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    instance: str
+    request_id: str
+
+
+class Neighbor(Told):
+    """An item of the catalog that is like the photo; ``similarity`` is a cosine in [-1, 1]."""
+
+    id: str
+    label: str
+    source: str
+    similarity: float
+    thumbnail: str
+
+
+class Candidate(Told):
+    """A product that it may be, with its probability, given that the photo shows one of the catalog."""
+
+    id: str | None
+    label: str
+    probability: Share
+
+
+class Decision(Told):
+    """What the catalog says of one photo; ``decision_id`` names it for feedback and for enrolling it later."""
+
+    decision_id: Id
+    id: str
+    label: str
+    probability: Share
+    typicality: Share
+    verdict: Literal["match", "unsure", "unknown"]
+    reason: str | None
+    sentence: str
+    subclass: int
+    candidates: list[Candidate]
+    neighbours: list[Neighbor]
+    threshold: Share
+    advice: str | None
+    model: str
+
+
+class Fault(BaseModel):
+    """Why a photo could not be read; ``reason`` is a code."""
+
+    reason: str
+    message: str
+
+
+class Unreadable(BaseModel):
+    """Stands in the place of a photo that could not be read; ``id`` is its place in the request, from 0."""
+
+    id: str
+    error: Fault
+
+
+class Model(BaseModel):
+    """What answers: ``model`` names it exactly, and changes with every edit of the catalog."""
+
+    model: str
+    revision: int
+    title: str
+    encoder: str
+    dimension: int
+    classes: int
+    family: str
+    false_reject_rate: Share
+    min_probability: Share
+    keep_photos: bool
+    version: str
+
+
+class Decisions(BaseModel):
+    """One decision a photo, in their order."""
+
+    model: Model
+    decisions: list[Decision | Unreadable]
+
+
+class Results(BaseModel):
+    """The most similar items of each photo, nearest first."""
+
+    results: list[list[Neighbor] | Unreadable]
+
+
+class Product(Told):
+    """A product of the catalog."""
+
+    id: Id
+    name: str
+    items: int
+    status: Literal["fitted", "provisional", "confirmed"]
+    created: str
+
+
+class Products(BaseModel):
+    """All products, and the number of the last edit."""
+
+    products: list[Product]
+    revision: int
+
+
+class Item(Told):
+    """A photo that the catalog knows."""
+
+    id: int
+    product: Id
+    source: str
+    sha256: str
+    added: str
+    split: str
+    thumbnail: str
+
+
+class Items(BaseModel):
+    """The photos of a product."""
+
+    items: list[Item]
+
+
+class Edit(Told):
+    """One change of the catalog."""
+
+    number: int
+    at: str
+    kind: str
+    said: str
+    undone: bool
+
+
+class History(BaseModel):
+    """The latest changes, newest first."""
+
+    edits: list[Edit]
+
+
+class Effect(Told):
+    """What a change did; ``before`` and ``after`` are shares of the ``tested`` photos that were named right."""
+
+    edit: Edit
+    product: Product | None
+    before: Share | None
+    after: Share | None
+    tested: int
+    notes: list[str]
+
+
+class Measured(Told):
+    """A share with its 95 % interval; null where there was nothing to count."""
+
+    value: Share | None
+    low: Share | None
+    high: Share | None
+    count: int
+
+
+class Day(Told):
+    """The photos of one day (UTC)."""
+
+    date: str
+    count: int
+    bad: int
+    unknown: Measured
+    unsure: Measured
+    typicality: Share | None
+    mix: dict[str, int]
+
+
+class Alarm(Told):
+    """A test of the latest photos against those before; raised where ``p`` is below ``limit``."""
+
+    kind: str
+    statistic: float | None
+    p: float | None
+    limit: float
+    raised: bool
+    sentence: str
+    product: str | None
+
+
+class Mixed(Told):
+    """How often a product is asked about, as shares, beside its share of the catalog."""
+
+    product: str
+    now: Share | None
+    before: Share | None
+    catalog: Share | None
+
+
+class Drift(Told):
+    """Whether photos still look as they did when the catalog was calibrated."""
+
+    period: int
+    days: list[Day]
+    count: int
+    window: int
+    before: int
+    stated_false_reject: Share
+    false_alarms: Share
+    alarms: list[Alarm]
+    mix: list[Mixed]
+
+
+class Group(Told):
+    """Photos judged unknown that look alike; ``ids`` are decisions, ``pictures`` where their photos are, if kept."""
+
+    id: str
+    ids: list[Id]
+    size: int
+    nearest: str
+    tightness: float
+    usual: float | None
+    first: str
+    last: str
+    pictures: list[str]
+
+
+class Unknowns(BaseModel):
+    """Groups of likely new products, the largest first, and how many photos are unsettled in all."""
+
+    groups: list[Group]
+    unsettled: int
+
+
+class Health(BaseModel):
+    """Whether the server answers."""
+
+    status: Literal["ok"]

@@ -1,0 +1,157 @@
+"""A running service: its socket, its token, and uvicorn around the app."""
+
+import errno
+import ipaddress
+import os
+import re
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from mixtura.errors import NoInput, UsageError
+from mixtura.tasks.build import PhotoEncoder
+from mixtura.tasks.catalog import Catalog
+from mixtura.tasks.journal import Journal
+from mixtura.tasks.predict import encoder_for
+from mixtura.web.app import create_app
+from mixtura.web.connection import Connection
+from mixtura.web.settings import LOCAL, Settings
+
+TOKEN = "MIXTURA_TOKEN"  # noqa: S105 - the name of a variable
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{22,256}")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]")
+KEEP_ALIVE, GRACE = 5, 10  # seconds
+BACKLOG = 512
+
+
+def token_of(path: Path | None) -> str:
+    """The token from a file, from ``MIXTURA_TOKEN``, or a new one of 256 random bits.
+
+    Raises:
+        NoInput: the file cannot be read.
+        UsageError: it is too short to be a secret.
+    """
+    if path is not None:
+        try:
+            given, where = path.read_text(encoding="utf-8").strip(), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise NoInput(f"The token file {path} cannot be read ({error}). Give a text file with one line.") from error
+    else:
+        given, where = os.environ.get(TOKEN, "").strip(), TOKEN
+        if not given:
+            return secrets.token_urlsafe(32)
+    if not _TOKEN.fullmatch(given):
+        raise UsageError(
+            f"The token of {where} is not 22 to 256 letters, digits or -._~+/= without blanks. "
+            "Make one: python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    return given
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at an address; nobody can connect before it listens.
+
+    Raises:
+        UsageError: the port is in use or not allowed, or the address is not of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UsageError(f"{host!r} is no address: {error.strerror}. Give one of this machine.") from error
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError as error:
+        made.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(f"Port {port} of {host} is in use. Stop what uses it, or give another --port.") from error
+        raise UsageError(f"Cannot listen at {host} port {port}: {error.strerror}. Give another address.") from error
+    return made
+
+
+def opened(folder: Path, keep_photos: bool) -> tuple[Catalog, Journal, PhotoEncoder]:
+    """The catalog of a model folder, its journal and its encoder, warmed up.
+
+    Raises:
+        NoInput, DataError: there is no model, or it is damaged or made with another encoder.
+        UsageError: it is a catalog of sounds.
+    """
+    catalog = Catalog.open(folder)
+    encoder = encoder_for(catalog.model)
+    if not isinstance(encoder, PhotoEncoder):
+        raise UsageError(f"{folder} holds sounds, and only photos can be served. Use mixtura predict {folder} FILE.")
+    return catalog, Journal.open(folder, keep_photos), encoder
+
+
+def run(
+    service: tuple[Catalog, Journal, PhotoEncoder],
+    settings: Settings,
+    listener: socket.socket,
+    started: Callable[[], None],
+) -> None:
+    """Serve until a signal ends it; requests in work are answered first.
+
+    Args:
+        service: catalog, journal and encoder.
+        settings: whom to answer, and how much.
+        listener: a bound socket.
+        started: called when clients can connect.
+    """
+    app = create_app(*service, settings)
+    listener.listen(BACKLOG)
+    started()
+    uvicorn.Server(config(app)).run(sockets=[listener])
+
+
+def config(app: ASGIApp) -> uvicorn.Config:
+    """How uvicorn runs the app: no headers of proxies are believed, nothing is logged but by us."""
+    return uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        workers=1,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=GRACE,
+        h11_max_incomplete_event_size=Settings.header_bytes,
+    )
+
+
+def is_local(listener: socket.socket) -> bool:
+    """Whether only this machine can connect."""
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def names(listener: socket.socket, further: Sequence[str]) -> frozenset[str]:
+    """The names that the service answers to: those of this machine, the address itself, and ``further``.
+
+    Raises:
+        UsageError: one is no name of a host.
+    """
+    wrong = next((name for name in further if not _NAME.fullmatch(name.lower())), None)
+    if wrong is not None:
+        raise UsageError(f"{wrong!r} is no name of a host. Give it without http:// and without a port.")
+    return LOCAL | {_shown(listener)} | {name.lower() for name in further}
+
+
+def address(listener: socket.socket, further: Sequence[str]) -> str:
+    """Where the page is, as a browser writes it."""
+    own = ipaddress.ip_address(listener.getsockname()[0])
+    name = further[0] if further else "127.0.0.1" if own.is_unspecified else _shown(listener)
+    return f"http://{name}:{listener.getsockname()[1]}"
+
+
+def _shown(listener: socket.socket) -> str:
+    host = listener.getsockname()[0]
+    return f"[{host}]" if ":" in host else host
