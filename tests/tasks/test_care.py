@@ -61,7 +61,7 @@ def test_suspects_are_the_off_diagonal_of_the_confident_joint():
     rng = np.random.default_rng(0)
     posterior = rng.dirichlet([0.5] * 4, 200)
     label, trusted = rng.integers(0, 4, 200), rng.random(200) < 0.8
-    usual = [np.mean([posterior[i, c] for i in range(200) if label[i] == c and trusted[i]]) for c in range(4)]
+    usual = [np.mean([0.0] + [posterior[i, c] for i in range(200) if label[i] == c and trusted[i]]) for c in range(4)]
     expected = {}
     for i in range(200):
         above = [c for c in range(4) if posterior[i, c] >= usual[c]]

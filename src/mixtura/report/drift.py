@@ -129,7 +129,7 @@ def _counts(days: Sequence[Day]) -> Markup:
     numbers, span = _place(days)
     most = max(day.count for day in days)
     area = svg.Plot(44, 34, 384, 230, span, (0, most))
-    ticks = sorted({int(tick) for tick in svg.ticks(0, most, 4)})
+    ticks = sorted({float(int(tick)) for tick in svg.ticks(0, most, 4)})
     parts = [area.y_axis(ticks, lambda v: f"{v:,.0f}", "Photos")]
     parts += [area.bar(n - 0.4, n + 0.4, day.count, "bar known") for n, day in zip(numbers, days, strict=True)]
     spoken = f"Photos by day, at most {most}. On {days[-1].date}: {days[-1].count}."

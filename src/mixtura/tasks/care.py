@@ -156,14 +156,15 @@ def suspected(
 ) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " S"]]:
     r"""The rows whose label looks wrong, and the class that each seems to be.
 
-    With :math:`t_j` the mean of :math:`p_j(x)` over the trusted rows of label j, a row is counted to the most probable
-    of the classes with :math:`p_j(x) \ge t_j`; if that is not its label, it is suspected.
+    With :math:`t_j` the mean of :math:`p_j(x)` over the trusted rows of label j and one row of doubt (0), a row is
+    counted to the most probable of the classes with :math:`p_j(x) \ge t_j`; if that is not its label, it is suspected.
+    Without the doubt, where all probabilities are nearly 1, half of the rows would lie below the mean by nothing.
     """
     count = posterior.shape[1]
     own = posterior[np.arange(len(label)), label]
     total = np.bincount(label, weights=own * trusted, minlength=count)
     rows = np.bincount(label, weights=trusted, minlength=count)
-    usual = np.where(rows > 0, total / np.maximum(rows, 1), np.inf)
+    usual = np.where(rows > 0, total / (rows + 1), np.inf)
     confident = np.where(posterior >= usual, posterior, -1.0)
     best = confident.argmax(1)
     found = np.flatnonzero((confident.max(1) >= 0) & (best != label))
