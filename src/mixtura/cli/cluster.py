@@ -1,0 +1,186 @@
+"""``mixtura cluster``: photos without labels in, clusters and their pictures out; clusters accepted as classes."""
+
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mixtura.cli import options
+from mixtura.cli.output import Output, shown
+from mixtura.errors import UsageError
+
+if TYPE_CHECKING:
+    from mixtura.tasks.place import Place
+
+MODEL_FILE = "config.json"
+"""The file by which a model folder is known."""
+
+CLUSTERS, ACCEPT = "Clusters", "Accept clusters as classes"
+
+Photos = Annotated[
+    str,
+    typer.Argument(
+        metavar="PLACE", help="Photos or sounds (folder, list, pack, public set), a feature store, a model or catalog."
+    ),
+]
+Folder = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the table, the sheets and the features.")
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="mixture, kmeans, minibatch-kmeans, birch, hdbscan (knows noise).",
+        rich_help_panel=CLUSTERS,
+    ),
+]
+Count = Annotated[
+    str, typer.Option("--clusters", metavar="N|auto", help="How many clusters.", rich_help_panel=CLUSTERS)
+]
+Product = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="Cluster the items of one product of a catalog.", rich_help_panel=CLUSTERS),
+]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same result.", rich_help_panel=CLUSTERS)]
+Accept = Annotated[
+    bool,
+    typer.Option("--accept", help="Make classes of the clusters found before, to be learned.", rich_help_panel=ACCEPT),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        metavar="N=NAME",
+        help="What cluster N is called; two of one name become one class, '3=' leaves 3 out. Repeatable.",
+        rich_help_panel=ACCEPT,
+    ),
+]
+
+
+def cluster(
+    out: Output,
+    place: Photos,
+    output: Folder = Path("clusters"),
+    method: Method = "mixture",
+    clusters: Count = "auto",
+    product: Product = None,
+    seed: Seed = 0,
+    accept: Accept = False,
+    name: Names = None,
+    encoder: options.Encoder = None,
+    size: options.Size = None,
+    weights: options.Weights = None,
+    device: options.Device = None,
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+) -> None:
+    """Find out which photos belong together, without labels, and make classes of it if you like.
+
+    Writes clusters.csv (one line an item) and clusters.html (the pictures of each cluster) into the output folder. Look
+    at the pages, then run the same command with --accept: it reads the table, puts the names that you give in place of
+    the numbers, and writes labels.csv beside the photos, which mixtura fit learns from. You may edit both files.
+
+    Examples:
+      mixtura cluster photos/ -o shop
+      mixtura cluster photos/ -o shop --clusters 12
+      mixtura cluster photos/ -o shop --accept --name 1=mugs --name 2=plates
+      mixtura fit photos/labels.csv -o shop          uses the features again
+      mixtura cluster features/ --method hdbscan --json | jq .clusters
+      mixtura cluster shop --product mugs            kinds within one product
+    """
+    if name and not accept:
+        raise UsageError("--name belongs to --accept. Look at the clusters first, then accept them by name.")
+    if accept and (product is not None or method != "mixture" or clusters != "auto"):
+        raise UsageError("--accept takes the clusters found before. Leave out --method, --clusters and --product.")
+    flags: dict[str, Any] = {
+        "encoder": encoder, "size": size, "weights": weights, "device": device, "batch_size": batch_size,
+        "workers": workers,
+    }  # fmt: skip
+    if accept:
+        return _accept(out, place, output, dict(map(_name, name or ())), flags)
+    return _cluster(out, place, output, (method, _count(clusters), seed), product, flags)
+
+
+def _cluster(
+    out: Output,
+    source: str,
+    output: Path,
+    how: tuple[str, int | None, int],
+    product: str | None,
+    flags: dict[str, Any],
+) -> None:
+    from mixtura.cli import lookup_views as views
+    from mixtura.report.sheet import write_sheet
+    from mixtura.tasks import contact
+    from mixtura.tasks.accept import write_table
+    from mixtura.tasks.cluster import run
+
+    place, problems = _items(out, source, output, product, flags)
+    found = run(place.features, *how)
+    table = write_table(found, output)
+    title = f"Clusters of {product or Path(source).name}"
+    page = write_sheet(contact.of_clusters(found, title), output / "clusters.html", place.picture)
+    record = views.clusters_record(found, table, page) | {"problems": views.problems_record(problems)}
+    again = [f"mixtura cluster {quote(source)} -o {quote(str(output))} --accept"]
+    if product is not None:
+        again = [
+            f"mixtura split {quote(source)} {quote(product)} NAME {one}" for one in views.items_by_cluster(found)[1:]
+        ]
+    further = f"look at {shown(str(page))}, then\n        " + "\n        ".join(map(shown, again))
+    out.result(record, views.clusters_lines(found), views.clusters_view(found, problems, further))
+
+
+def _items(
+    out: Output, source: str, output: Path, product: str | None, flags: dict[str, Any]
+) -> tuple["Place", tuple[Any, ...]]:
+    """The items to cluster, and the files that could not be used."""
+    from mixtura.cli.progress import Bar
+    from mixtura.tasks import place
+
+    if product is not None:
+        return place.items_of(Path(source), product), ()
+    if _is_stored(source):
+        return place.open_place(Path(source)), ()
+    recipe = options.recipe_of(source, None, None, output=output, **flags)
+    with Bar(out, next="Clustering") as bar:
+        return place.photos_of(recipe, bar)
+
+
+def _is_stored(source: str) -> bool:
+    """Whether features are there already: a model, a catalog or a feature store."""
+    return (Path(source) / MODEL_FILE).is_file() or (Path(source) / options.STORE_HEADER).is_file()
+
+
+def _accept(out: Output, source: str, output: Path, names: dict[str, str], flags: dict[str, Any]) -> None:
+    from mixtura.cli import lookup_views as views
+    from mixtura.tasks import accept
+    from mixtura.tasks.place import list_folder
+
+    found = accept.read_table(output)
+    label = accept.named(found, names)
+    recipe = None if _is_stored(source) else options.recipe_of(source, None, None, output=output, **flags)
+    folder = None if recipe is None else list_folder(recipe)
+    if folder is not None:
+        made = accept.as_list(label, folder, len(found) - len(label))
+    else:
+        made = accept.as_store(label, _items(out, source, output, None, flags)[0].features, output)
+    further = shown(f"mixtura fit {quote(str(made.path))} -o {quote(str(output))}")
+    if len(made.classes) < 2:
+        further = "one class cannot be told from another: give at least two names"
+    out.result(views.accepted_record(made), [str(made.path)], views.accepted_view(made, further))
+
+
+def _count(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--clusters {text!r} is neither a number of 1 or more nor auto.")
+    return int(text)
+
+
+def _name(text: str) -> tuple[str, str]:
+    number, equals, name = text.partition("=")
+    if not equals or not number:
+        raise UsageError(f"--name {text!r} has no '='. Write for example --name 3=mugs.")
+    return number.strip(), name.strip()

@@ -1,0 +1,59 @@
+"""Contact sheets: groups of small pictures on one page that needs no network and runs no script."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixtura.report.mistakes import address
+from mixtura.report.page import assemble, save
+from mixtura.report.parts import Section, Thumbnails, render
+from mixtura.report.words import count
+from mixtura.tasks.sheets import Group, Sheet, Strip
+
+MOST = 200
+"""Groups that are drawn; a page of more would be too heavy to open, and says how many it leaves out."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture ready to be written down: a data address, or an empty string where there is none."""
+
+    address: str
+    caption: str
+    note: str
+
+
+def write_sheet(sheet: Sheet, path: Path, thumbnails: Thumbnails) -> Path:
+    """Write a contact sheet as one HTML file.
+
+    Args:
+        sheet: what to show.
+        path: the file to write; an older one is replaced whole or not at all.
+        thumbnails: the JPEG bytes for an item's id, or ``None``.
+
+    Raises:
+        CannotWrite, OutOfSpace: the file cannot be written.
+    """
+    return save(path, sheet_page(sheet, thumbnails))
+
+
+def sheet_page(sheet: Sheet, thumbnails: Thumbnails) -> str:
+    """The page as text."""
+    shown = [_group(group, thumbnails) for group in sheet.groups[:MOST]]
+    rest = len(sheet.groups) - len(shown)
+    lead = sheet.lead + (f" {count(rest, 'more group')} are not shown." if rest else "")
+    sections = {
+        "pictures": Section("Pictures", lead, render("sheet.html", groups=shown, facts=())),
+        "facts": Section("How it was made", "", render("sheet.html", groups=(), facts=sheet.facts)),
+    }
+    return assemble(sheet.title, {name: one for name, one in sections.items() if name != "facts" or sheet.facts},
+                    "sheet.css")  # fmt: skip
+
+
+def _group(group: Group, thumbnails: Thumbnails) -> tuple[Group, Sequence[tuple[Strip, list[Drawn]]]]:
+    strips = [
+        (strip, [Drawn(address(thumbnails(one.id)), one.caption, one.note) for one in strip.pictures])
+        for strip in group.strips
+        if strip.pictures
+    ]
+    return group, strips

@@ -1,0 +1,123 @@
+"""Clusters on disk, and clusters accepted as classes: a list, or a feature store, that ``mixtura fit`` reads."""
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mixtura import files
+from mixtura.datasets.paths import from_id, to_label
+from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
+from mixtura.features.records import Features
+from mixtura.features.store import FeatureStore
+from mixtura.names import nearest
+from mixtura.tasks.cluster import NOISE, Clusters
+
+TABLE, LIST, STORE = "clusters.csv", "labels.csv", "accepted"
+COLUMNS = ("id", "source", "cluster", "probability", "margin")
+NOISE_WORD = "noise"
+"""What stands in the table for items in no cluster."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What ``mixtura fit`` can read now: a list or a store, the items of each class, and how many were left out."""
+
+    path: Path
+    classes: dict[str, int]
+    left_out: int
+
+
+def write_table(found: Clusters, folder: Path) -> Path:
+    """Write one line an item: id, source, cluster, probability (empty where the method states none) and margin.
+
+    Raises:
+        CannotWrite, OutOfSpace: the folder cannot be written.
+    """
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    columns = zip(
+        found.features.id, found.features.source, found.number.tolist(), found.probability.tolist(),
+        found.margin.tolist(), strict=True,
+    )  # fmt: skip
+    for id, source, number, probability, margin in columns:
+        sure = "" if math.isnan(probability) else f"{probability:.4f}"
+        table.writerow([id, source, NOISE_WORD if number == NOISE else number, sure, f"{margin:.4f}"])
+    files.make_folder(folder)
+    files.write(folder / TABLE, text.getvalue().encode())
+    return folder / TABLE
+
+
+def read_table(folder: Path) -> dict[str, str]:
+    """The cluster of each item, as it stands in the table now: a person may have put names in place of numbers.
+
+    Raises:
+        NoInput: there is no table.
+        DataError: it has lost a column.
+    """
+    path = folder / TABLE
+    try:
+        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoInput(f"{path} is missing. Cluster first: mixtura cluster PHOTOS -o {folder}.") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read ({error}). Save it as CSV in UTF-8, or cluster again.") from error
+    for column in ("id", "cluster"):
+        if not rows or column not in rows[0]:
+            raise DataError(f"{path} has no column {column!r}. Restore it, or cluster again.")
+    return {row["id"]: (row["cluster"] or "").strip() for row in rows}
+
+
+def named(cluster: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """The class of each item: the name of its cluster, ``cluster-3`` where 3 has none; noise and empty names are out.
+
+    Raises:
+        UsageError: a name is given to a cluster that does not exist, or nothing is left.
+    """
+    known = set(cluster.values())
+    for number in names:
+        if number not in known:
+            raise UsageError(f"There is no cluster {number!r} to name. {nearest(number, known)}")
+    given = {NOISE_WORD: ""} | dict(names)
+    label = {
+        one: to_label(given.get(one, f"cluster-{one}" if one.isdecimal() else one)) for one in known if one
+    }  # fmt: skip
+    found = {id: label[one] for id, one in cluster.items() if label.get(one)}
+    if not found:
+        raise UsageError("No cluster is left to be a class. Leave at least one with a name.")
+    return found
+
+
+def as_list(label: Mapping[str, str], folder: Path, left_out: int) -> Accepted:
+    """Write ``labels.csv`` into the folder of the photos: ``file_name,label``, one line a photo.
+
+    Raises:
+        CannotWrite: there is such a list already, or the folder cannot be written.
+    """
+    path = folder / LIST
+    if path.exists():
+        raise CannotWrite(f"{path} is there already. Edit the labels in it, or remove it and accept again.")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file_name", "label"])
+    table.writerows((from_id(id), name) for id, name in label.items())
+    files.write(path, text.getvalue().encode("utf-8"))
+    return Accepted(path, dict(Counter(label.values()).most_common()), left_out)
+
+
+def as_store(label: Mapping[str, str], features: Features, folder: Path) -> Accepted:
+    """Write the features of the accepted items with their new labels as a store of their own.
+
+    Raises:
+        CannotWrite: there is such a store already, or the folder cannot be written.
+        DataError: the table names items that are not here.
+    """
+    rows = features.select_ids(list(label))
+    relabeled = replace(rows, label=[label[id] for id in rows.id], superlabel=list(rows.label))
+    store = FeatureStore.create(folder / STORE, features.identity, features.dimension, "float32", features.versions)
+    store.append(relabeled)
+    return Accepted(folder / STORE, dict(Counter(label.values()).most_common()), len(features) - len(rows))

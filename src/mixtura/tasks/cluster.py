@@ -1,0 +1,193 @@
+"""Photos without labels in, clusters out: which belong together, how sure that is, and what it rests on."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from mixtura.errors import NoInput, UsageError
+from mixtura.features.projection import L2
+from mixtura.features.records import Features
+from mixtura.metrics.clustering import adjusted_rand, mutual_information, silhouette, stability
+from mixtura.names import find
+from mixtura.tasks.gather import groups_of
+from mixtura.tasks.partition import Method, Partition, Points, Tried, points_of
+
+METHODS = {
+    "mixture": "mixtura.tasks.partition:mixture",
+    "kmeans": "mixtura.tasks.partition:kmeans",
+    "minibatch-kmeans": "mixtura.tasks.partition:minibatch_kmeans",
+    "birch": "mixtura.tasks.partition:birch",
+    "hdbscan": "mixtura.tasks.partition:hdbscan",
+}
+"""What finds clusters; a name of one's own is ``package.module:function``, a ``Method`` of ``partition``."""
+
+FEWEST = 4
+RERUNS = 4
+RERUN_ROWS = 3000
+NOISE = 0
+"""The number of what is in no cluster; clusters are numbered from 1, the largest first."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster: its rows, the most typical first (nearest to the middle), and its most frequent label if any.
+
+    ``share`` is that label's among the labeled rows of the cluster; ``borderline`` holds the rows of least margin.
+    """
+
+    number: int
+    size: int
+    label: str | None
+    share: float
+    typical: tuple[int, ...]
+    borderline: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A clustering of N items with what is known of its quality.
+
+    ``number`` N (0 for noise), ``probability`` N in [0, 1] (NaN where the method states none), ``margin`` N in
+    [-1, 1]: how much nearer an item lies to the middle of its own cluster than to the next, as a share. ``silhouette``
+    and ``stability`` (mean adjusted Rand index between re-runs) are at most 1; ``rand`` and ``information`` compare
+    with the labels of ``labeled`` items and are ``None`` without any. ``variance`` is the share that ``axes`` hold.
+    """
+
+    features: Features
+    method: str
+    how: str
+    tried: tuple[Tried, ...]
+    clusters: tuple[Cluster, ...]
+    number: Int[np.ndarray, " N"]
+    probability: Float[np.ndarray, " N"]
+    margin: Float[np.ndarray, " N"]
+    silhouette: float
+    stability: float
+    rand: float | None
+    information: float | None
+    labeled: int
+    axes: int
+    variance: float
+    seconds: float
+
+    @property
+    def noise(self) -> int:
+        """How many items are in no cluster."""
+        return int((self.number == NOISE).sum())
+
+
+def run(features: Features, method: str = "mixture", clusters: int | None = None, seed: int = 0) -> Clusters:
+    """Cluster items by their features, scaled to length one.
+
+    Args:
+        features: the items; their labels, if any, are only compared with.
+        method: a name in ``METHODS``, or ``package.module:function``.
+        clusters: how many; ``None`` lets the method choose.
+        seed: of all starts.
+
+    Raises:
+        NoInput: there are fewer than four items.
+        UsageError: so many clusters cannot be made.
+        UnknownName: there is no such method.
+    """
+    began = time.perf_counter()
+    make: Method = find(METHODS, method)
+    if len(features) < FEWEST:
+        raise NoInput(f"There are {len(features)} items to cluster. Give {FEWEST} or more.")
+    if clusters is not None and not 1 <= clusters <= len(features) // 2:
+        raise UsageError(
+            f"{clusters} clusters cannot be made of {len(features)} items. Ask for 1 to {len(features) // 2}, or auto."
+        )
+    unit = L2()(torch.from_numpy(features.embedding))
+    points, variance = points_of(unit, torch.from_numpy(groups_of(features)))
+    found = make(points, clusters, seed)
+    x, label = points.x.numpy(), _by_size(found.label)
+    distance, margin = _margins(x, label)
+    known = np.array([own is not None for own in features.label], dtype=bool)
+    true = np.unique([own or "" for own in features.label], return_inverse=True)[1].astype(np.int64)
+    return Clusters(
+        features,
+        method,
+        found.how,
+        found.tried,
+        _clusters(features, label, distance, margin),
+        label + 1,
+        found.probability,
+        margin,
+        silhouette(x, label, seed),
+        _stability(make, points, found, clusters, seed),
+        adjusted_rand(true[known], label[known]) if known.any() else None,
+        mutual_information(true[known], label[known]) if known.any() else None,
+        int(known.sum()),
+        points.x.shape[1],
+        variance,
+        time.perf_counter() - began,
+    )
+
+
+def _by_size(label: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """The same clusters numbered from 0, the largest first, of equal ones the one that is met first; noise stays."""
+    first = {int(c): int(row) for c, row in zip(*np.unique(label, return_index=True), strict=True) if c >= 0}
+    size = Counter(label.tolist())
+    order = sorted(first, key=lambda c: (-size[c], first[c]))
+    number = {c: place for place, c in enumerate(order)} | {-1: -1}
+    return np.array([number[c] for c in label.tolist()], dtype=np.int64)
+
+
+def _margins(
+    x: Float[np.ndarray, "N R"], label: Int[np.ndarray, " N"]
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    r"""Distance of each row to the middle of its cluster, and :math:`(b - a) / \max(a, b)` with b that to the next one.
+
+    Noise has distance and margin 0, and the rows of a single cluster have margin 1.
+    """
+    inside = np.flatnonzero(label >= 0)
+    count = int(label.max()) + 1
+    distance, margin = np.zeros(len(x)), np.zeros(len(x))
+    if not count:
+        return distance, margin
+    points = x.astype(np.float64)
+    middle = np.stack([points[label == c].mean(axis=0) for c in range(count)])
+    apart = np.stack([np.linalg.norm(points[inside] - one, axis=1) for one in middle], axis=1)
+    rows = np.arange(len(inside)), label[inside]
+    own = apart[rows]
+    apart[rows] = np.inf
+    after = apart.min(axis=1)
+    distance[inside] = own
+    larger = np.maximum(own, after)
+    finite = np.where(np.isfinite(larger) & (larger > 0), larger, 1.0)
+    margin[inside] = np.where(np.isinf(after), 1.0, (np.where(np.isinf(after), 0.0, after) - own) / finite)
+    return distance, margin
+
+
+def _clusters(
+    features: Features, label: Int[np.ndarray, " N"], distance: Float[np.ndarray, " N"], margin: Float[np.ndarray, " N"]
+) -> tuple[Cluster, ...]:
+    """The clusters by size; noise, if any, is the last."""
+    found = []
+    for c in [*range(int(label.max()) + 1), *([-1] if (label < 0).any() else [])]:
+        rows = np.flatnonzero(label == c)
+        typical = rows[np.argsort(distance[rows], kind="stable")]
+        borderline = rows[np.argsort(margin[rows], kind="stable")] if c >= 0 else rows[:0]
+        names = Counter(own for row in rows.tolist() if (own := features.label[row]) is not None)
+        name, count = names.most_common(1)[0] if names else (None, 0)
+        share = count / names.total() if names else 0.0
+        found.append(Cluster(c + 1, len(rows), name, share, tuple(typical.tolist()), tuple(borderline.tolist())))
+    return tuple(found)
+
+
+def _stability(make: Method, points: Points, found: Partition, clusters: int | None, seed: int) -> float:
+    """How alike re-runs are: other seeds, rows in another order, the same count; on at most 3,000 rows."""
+    count = len(np.unique(found.label[found.label >= 0])) if found.tried else clusters
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(points.x), generator=generator)[:RERUN_ROWS]
+    runs = []
+    for again in range(1, RERUNS + 1):
+        order = torch.randperm(len(rows), generator=generator)
+        label = make(points.select(rows[order]), count, seed + again).label
+        runs.append(label[order.argsort().numpy()])
+    return stability(runs)

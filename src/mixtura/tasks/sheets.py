@@ -1,0 +1,39 @@
+"""Contact sheets as plain records: groups of pictures with words, which the report draws as one page."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture by the id of its item, what stands below it, and a shorter note such as a similarity."""
+
+    id: str
+    caption: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures in a row under a few words."""
+
+    heading: str
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """What belongs together: a cluster, the answer to a query, or near-duplicates of each other."""
+
+    name: str
+    note: str
+    strips: tuple[Strip, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A whole page: ``lead`` says what is to be seen, ``facts`` are names with their values."""
+
+    title: str
+    lead: str
+    groups: tuple[Group, ...]
+    facts: tuple[tuple[str, str], ...] = ()
