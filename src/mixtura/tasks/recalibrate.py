@@ -207,8 +207,8 @@ def _fitted(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[np.nda
     return replace(model, typicality=typicality, temperature=model.temperature * factor)
 
 
-def _figures(judged: Sequence[tuple[Model, Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]]) -> Figures:
-    """Figures over the photos of all parts, each judged by its own model."""
+def _figures(judged: Sequence[tuple[Model, np.ndarray, np.ndarray]]) -> Figures:
+    """Figures over the photos of all parts (features and labels), each judged by its own model."""
     answers = [model.answers(embedding) for model, embedding, _ in judged]
     label = np.concatenate([own for _, _, own in judged])
     rejected = np.concatenate([one.verdict == "unknown" for one in answers])
