@@ -8,37 +8,28 @@ import { picture } from "./pictures.js";
 import { nameField } from "./teach.js";
 
 const SHOWN = 8; // pictures of a group
+const MOST = 500; // photos that the server takes into a product at once
 
 export async function show(body) {
-  const [{ groups }, { products }] = await Promise.all([ask("/v1/unknowns"), ask("/v1/products")]);
-  const lead = groups.length
-    ? "These photos were like nothing in the catalog, but like one another. Give a group a name, and it becomes a product."
-    : "No photo has been judged unknown yet, or all of them are settled.";
+  const [{ groups, unsettled }, { products }] = await Promise.all([ask("/v1/unknowns"), ask("/v1/products")]);
   const cards = groups.map((group, place) => card(group, place, products));
-  replace(body, h("p", { class: "lead" }, lead), h("ul", { class: "groups" }, cards));
+  replace(body, h("p", { class: "lead" }, lead(groups, unsettled)), h("ul", { class: "groups" }, cards));
+}
+
+function lead(groups, unsettled) {
+  if (groups.length)
+    return `Of ${count(unsettled, "unknown photo")}, these look like one another. Name a group, and it becomes a product.`;
+  if (unsettled) return `${count(unsettled, "unknown photo")}, and none look enough alike to be one product.`;
+  return "No photo has been judged unknown yet, or all of them are settled.";
 }
 
 function card(group, place, products) {
-  const pictures = group.ids.map((id, at) => photoOf(id) ?? group.pictures?.[at]).filter(Boolean);
-  const title = `Group ${place + 1}: ${count(group.size, "photo")}`;
   const id = `group-${place + 1}`;
   return h(
     "li",
     { class: "panel" },
-    h("h2", { id }, title),
-    pictures.length
-      ? h(
-          "div",
-          { class: "thumbs" },
-          pictures.slice(0, SHOWN).map((address, at) => picture(address, `Photo ${at + 1} of group ${place + 1}`)),
-        )
-      : h(
-          "p",
-          { class: "soft" },
-          "These photos were not kept. To see them here, start mixtura serve with ",
-          h("code", {}, "--keep-photos"),
-          ".",
-        ),
+    h("h2", { id }, `Group ${place + 1}: ${count(group.size, "photo")}`),
+    pictures(group, `group ${place + 1}`),
     h(
       "p",
       { class: "soft" },
@@ -50,10 +41,22 @@ function card(group, place, products) {
   );
 }
 
-const alike = ({ tightness, usual }) =>
-  tightness >= usual
-    ? "As alike as the photos of one product usually are."
-    : "Less alike than the photos of one product usually are.";
+/** The photos of a group, as far as the server or this tab has them. */
+function pictures({ ids, pictures: kept }, called) {
+  const addresses = ids.map((id) => photoOf(id) ?? kept.find((address) => address.includes(id))).filter(Boolean);
+  if (addresses.length) {
+    const shown = addresses.slice(0, SHOWN).map((address, at) => picture(address, `Photo ${at + 1} of ${called}`));
+    return h("div", { class: "thumbs" }, shown);
+  }
+  const how = ["To see photos here, start mixtura serve with ", h("code", {}, "--keep-photos"), "."];
+  return h("p", { class: "soft" }, "These photos were not kept, so the product will have no pictures. ", how);
+}
+
+function alike({ tightness, usual }) {
+  if (usual === null) return "";
+  const how = tightness >= usual ? "As alike as" : "Less alike than";
+  return `${how} the photos of one product usually are.`;
+}
 
 function naming(group, place, products) {
   const field = `group-name-${place + 1}`;
@@ -62,7 +65,7 @@ function naming(group, place, products) {
   const add = async () => {
     const name = find("input", form).value.trim();
     if (!name) throw new Error("Give the new product a name first.");
-    tellEffect(await ask("/v1/products", { method: "POST", json: { name, decisions: group.ids } }));
+    tellEffect(await ask("/v1/products", { method: "POST", json: { name, decisions: group.ids.slice(0, MOST) } }));
   };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
