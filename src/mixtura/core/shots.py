@@ -57,7 +57,7 @@ def apart(mixture: Mixture, weight: Float[Tensor, " K"]) -> float:
 def newcomers(
     mixture: Mixture,
     moments: Moments,
-    shots: list[Float[Tensor, "M D"]],
+    shots: list[Float[Tensor, "_ D"]],
     floor: float,
     prior: Prior,
 ) -> Newcomers:
@@ -85,7 +85,7 @@ def newcomers(
 def _borrowed(
     mixture: Mixture,
     moments: Moments,
-    shots: list[Float[Tensor, "M D"]],
+    shots: list[Float[Tensor, "_ D"]],
     raw: Float[Tensor, "P D"],
     floor: float,
     prior: Prior,

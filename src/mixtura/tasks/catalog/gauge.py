@@ -1,8 +1,8 @@
 """Held-out items of the fitted classes: how much a newcomer may take from them, and how its own items will score."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,12 +14,11 @@ from mixtura.core.moments import Moments, present
 from mixtura.scores.typicality import Typicality
 from mixtura.tasks.catalog.sums import Base, Items, sums_of
 
-TAKEN = 1 / 2000  # share of the right answers among held-out items that one newcomer may turn wrong
-CLASSES, SPARE = 30, 4  # fitted classes that play newcomers, and items that each must have beyond the shots
+TAKEN = 1 / 2000  # of held-out items may turn from right to wrong by one newcomer: ten cost half a point
+AT_MOST = 1 / 200  # of held-out items, whatever the newcomer
+CLASSES, SPARE = 50, 4  # fitted classes that play newcomers, and items that each must have beyond the shots
 ROWS = 20  # scores that stand for a newcomer's own held-out items
 SEED = 0
-NORMAL = NormalDist()
-QUARTILE = NORMAL.inv_cdf(0.75)
 
 
 @dataclass(frozen=True)
@@ -54,42 +53,70 @@ class Gauge:
     def _background(self) -> Float[Tensor, " M"]:
         return self._fitted[0].background().evidence(self._held[0]).double()
 
-    @cached_property
-    def classes(self) -> int:
-        """Fitted classes."""
-        return len(self.items.labels.unique())
+    def lifts(self, handfuls: list[Float[Tensor, "_ D"]]) -> Float[Tensor, " P"]:
+        """What newcomers get back for their uncertain means, in nats.
 
-    def lifts(self, handfuls: list[Float[Tensor, "M D"]]) -> Float[Tensor, " P"]:
-        """What each newcomer gets back for its uncertain mean, in nats: all of it, unless it would take too much."""
-        made, density = self._newcomers(handfuls)
+        All of it, unless players of as many items would then take more than their share of the others' items, or this
+        very newcomer more than it may at most.
+        """
+        density = self._newcomers(handfuls)[1]
         _, labels, joint = self._held
-        right = joint.argmax(1) == labels
-        return torch.minimum(made.lift, self._most(joint[right].max(1).values[:, None] - density[right]))
+        best = joint.max(1)
+        lead = (best.values[:, None] - density).masked_fill((best.indices != labels)[:, None], torch.inf)
+        own = lead.kthvalue(int(AT_MOST * len(lead)) + 1, dim=0).values
+        return torch.minimum(own, torch.tensor([self._played(len(rows)).lift for rows in handfuls]).to(own))
 
     def residuals(self, count: int, typicality: Typicality) -> Float[Tensor, " R"]:
-        """Scores of held-out items of classes of which the mixture knew only ``count`` items, where they were found.
+        """Scores of held-out items of the players where these were found, sorted."""
+        played = self._played(count)
+        parts = [typicality.score(*pair) for pair in played.found]
+        return torch.cat([torch.zeros(0, dtype=torch.float64), *parts]).sort().values
 
-        Each of some fitted classes plays a newcomer in turn: its components are left out, and it is enrolled again
-        from a few of its own items.
-        """
+    @cached_property
+    def _games(self) -> dict[int, "Played"]:
+        return {}
+
+    def _played(self, count: int) -> "Played":
+        """What the players show when enrolled from so many items; found out once."""
+        if count not in self._games:
+            self._games[count] = self._play(count)
+        return self._games[count]
+
+    def _play(self, count: int) -> "Played":
+        """Each of some fitted classes plays a newcomer: its components are left out, and it is enrolled again."""
         players = self._players(count)
         if not players:
-            return torch.zeros(0, dtype=torch.float64)
+            return Played(0.0, ())
         made, density = self._newcomers(list(players.values()))
         _, labels, joint = self._held
-        scores: list[Tensor] = []
+        leads: list[Tensor] = []
+        rest: list[tuple[Tensor, Tensor]] = []
         for place, c in enumerate(players):
             others = joint.clone()
             others[:, c] = -torch.inf
-            best, mine = others.max(1), density[:, place]
-            right = (best.indices == labels) & (labels != c)
-            lift = torch.minimum(made.lift[place], self._most((best.values - mine)[right, None])[0])
-            found = (labels == c) & (mine + lift > best.values)
-            evidence = torch.logaddexp(others[found].logsumexp(1), mine[found] + lift)
-            scores.append(typicality.score(evidence, self._background[found]))
-        return torch.cat(scores).sort().values
+            best = others.max(1)
+            lead = best.values - density[:, place]
+            right = (best.indices == labels)[labels != c]
+            leads.append(lead[labels != c].masked_fill(~right, torch.inf))  # what was wrong cannot be taken
+            rest.append((others[labels == c].logsumexp(1), lead[labels == c]))
+        pooled = torch.cat(leads)
+        most = pooled.kthvalue(int(TAKEN * len(pooled)) + 1).values if len(pooled) else torch.zeros(())
+        lift = min(float(made.lift[0]), float(most))
+        found: list[tuple[Tensor, Tensor]] = []
+        for place, (c, (others, lead)) in enumerate(zip(players, rest, strict=True)):
+            won = lead < lift
+            mine = density[labels == c, place][won] + lift
+            found.append((torch.logaddexp(others[won], mine), self._background[labels == c][won]))
+        return Played(lift, tuple(found))
 
-    def _players(self, count: int) -> dict[int, Float[Tensor, "M D"]]:
+    def _newcomers(self, handfuls: list[Float[Tensor, "_ D"]]) -> tuple[shots.Newcomers, Float[Tensor, "M P"]]:
+        """Newcomers beside the mixture, and the log-density of the held-out rows with each at an average weight."""
+        mixture, sums = self._fitted
+        made = shots.newcomers(mixture, sums, handfuls, self.base.floor, self.base.prior)
+        even = math.log(len(handfuls) / len(present(self.items.labels)))
+        return made, made.mixture.joint(self._held[0]).double() + even
+
+    def _players(self, count: int) -> dict[int, Float[Tensor, "_ D"]]:
         """Items of some fitted classes, drawn by a fixed seed."""
         generator = torch.Generator().manual_seed(SEED)
         players: dict[int, Tensor] = {}
@@ -99,25 +126,13 @@ class Gauge:
                 players[c] = self.items.x[own[torch.randperm(len(own), generator=generator)[:count]]]
         return players
 
-    def _newcomers(self, handfuls: list[Float[Tensor, "M D"]]) -> tuple[shots.Newcomers, Float[Tensor, "M P"]]:
-        """Newcomers beside the mixture, and the log-density of the held-out rows with each at an average weight."""
-        mixture, sums = self._fitted
-        made = shots.newcomers(mixture, sums, handfuls, self.base.floor, self.base.prior)
-        even = torch.tensor(len(handfuls) / self.classes, dtype=torch.float64).log()
-        return made, made.mixture.joint(self._held[0]).double() + even
 
-    def _most(self, gap: Float[Tensor, "M P"]) -> Float[Tensor, " P"]:
-        """The largest lift of each newcomer that takes no more than its share of right answers, given their leads.
+@dataclass(frozen=True)
+class Played:
+    """What the players showed: their lift, and the evidence and background of their own held-out items."""
 
-        Where that share is less than one item, the lower half of the leads is continued as a normal distribution.
-        """
-        if not len(gap):
-            return torch.zeros(gap.shape[1], dtype=gap.dtype)
-        most = gap.kthvalue(min(int(TAKEN * len(gap)) + 1, len(gap)), dim=0).values - 1e-6
-        if len(gap) * TAKEN >= 1:
-            return most
-        low, middle = torch.quantile(gap, torch.tensor([0.25, 0.5], dtype=gap.dtype), dim=0)
-        return torch.minimum(most, middle + (middle - low) / QUARTILE * NORMAL.inv_cdf(TAKEN))
+    lift: float
+    found: tuple[tuple[Float[Tensor, "_"], Float[Tensor, "_"]], ...]
 
 
 def stand_in(residuals: Float[Tensor, " R"]) -> Float[Tensor, " Q"]:
