@@ -31,19 +31,27 @@ class Index(Protocol):
 
 
 class Exact:
-    """Every row is compared: nothing is missed, and nothing is to be kept up to date."""
+    """Every row is compared: nothing is missed. ``unit`` are the rows, scaled to length one once for all queries."""
 
-    def __init__(self, base: Float[Tensor, "M D"]) -> None:
-        self.base = base
+    def __init__(self, unit: Float[Tensor, "M D"]) -> None:
+        self.unit = unit
 
     @classmethod
     def build(cls, base: Float[Tensor, "M D"], seed: int = 0) -> "Exact":
-        """Hold the rows; there is nothing to prepare."""
-        return cls(base)
+        """Scale the rows; there is nothing else to prepare, and nothing is drawn."""
+        return cls(unit_rows(base))
 
     def search(self, query: Float[Tensor, "N D"], k: int) -> tuple[Float[Tensor, "N K"], Int[Tensor, "N K"]]:
         """Cosines and row numbers of the ``k`` nearest rows; see :func:`knn`."""
-        return knn(query, self.base, k)
+        if k < 1:
+            raise UsageError(f"{k} neighbors cannot be sought. Ask for at least 1.")
+        if query.shape[1] != self.unit.shape[1]:
+            raise WrongDimension(
+                f"The query has {query.shape[1]} dimensions and the base {self.unit.shape[1]}. Make them equal."
+            )
+        blocks = [_nearest(rows, self.unit, k) for rows in unit_rows(query).split(_QUERIES)]
+        similarity, index = zip(*blocks, strict=True)
+        return torch.cat(similarity).clamp_(-1, 1), torch.cat(index)
 
 
 def knn(
@@ -60,16 +68,7 @@ def knn(
         WrongDimension: query and base differ in width.
         UsageError: ``k`` is below 1.
     """
-    if k < 1:
-        raise UsageError(f"{k} neighbors cannot be sought. Ask for at least 1.")
-    if query.shape[1] != base.shape[1]:
-        raise WrongDimension(
-            f"The query has {query.shape[1]} dimensions and the base {base.shape[1]}. Make them equal."
-        )
-    query, base = unit_rows(query), unit_rows(base)
-    blocks = [_nearest(rows, base, k) for rows in query.split(_QUERIES)]
-    similarity, index = zip(*blocks, strict=True)
-    return torch.cat(similarity).clamp_(-1, 1), torch.cat(index)
+    return Exact.build(base).search(query, k)
 
 
 def others(x: Float[Tensor, "N D"], k: int) -> tuple[Float[Tensor, "N K"], Int[Tensor, "N K"]]:
