@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 
 import pytest
 
@@ -153,7 +152,7 @@ def test_the_loop_goes_on_while_a_batch_is_computed():
 
 def test_places_are_given_in_order_and_given_back():
     async def scenario():
-        places, order = Places(4, 20.0), []
+        places, order = Places(4, 20.0, 20.0), []
 
         async def ask(name, count):
             async with places.some(count):
@@ -161,7 +160,7 @@ def test_places_are_given_in_order_and_given_back():
                 await asyncio.sleep(0)
                 assert places.taken <= 4
 
-        await asyncio.gather(*(ask(name, count) for name, count in [("a", 3), ("b", 4), ("c", 1), ("d", 99), ("e", 2)]))
+        await asyncio.gather(*(ask(name, count) for name, count in [("a", 3), ("b", 4), ("c", 1), ("d", 4), ("e", 2)]))
         assert places.taken == 0
         return order
 
@@ -170,7 +169,7 @@ def test_places_are_given_in_order_and_given_back():
 
 def test_no_place_in_time_is_503_and_leaves_no_trace():
     async def scenario():
-        places = Places(2, 0.01)
+        places = Places(2, 0.01, 0.01)
         async with places.some(2):
             for count in (1, 2):
                 with pytest.raises(Refusal) as refused:
@@ -188,7 +187,7 @@ def test_places_of_those_who_leave_are_free():
     """However the cancelling and the giving of places fall together."""
 
     async def scenario():
-        places = Places(3, 5.0)
+        places = Places(3, 5.0, 5.0)
 
         async def ask(count):
             async with places.some(count):
@@ -206,14 +205,32 @@ def test_places_of_those_who_leave_are_free():
     asyncio.run(scenario())
 
 
-def test_patience_is_counted_from_the_asking():
-    async def scenario():
-        places = Places(1, 0.2)
-        async with places.some(1):
-            began = time.monotonic()
-            with pytest.raises(Refusal):
-                async with places.some(1):
-                    pass
-        return time.monotonic() - began
+def test_where_the_line_does_not_end_nobody_waits_long():
+    """And where it has ended, everybody may wait again."""
 
-    assert asyncio.run(scenario()) >= 0.19
+    async def scenario():
+        places = Places(1, 0.2, 0.0)
+        async with places.some(1):
+            line = [asyncio.create_task(enter(places)) for _ in range(3)]  # a rush: they wait
+            await asyncio.sleep(0.05)
+            assert not any(task.done() for task in line)
+            stays = asyncio.create_task(enter(places, admitted=True))
+            await asyncio.sleep(0.3)
+            assert await asyncio.gather(*line) == [503, 503, 503] and not stays.done()
+            assert places._allowed() == 0.0 and await enter(places) == 503  # the line has stood too long
+        assert await stays == 200
+        assert places._allowed() == 0.2
+        async with places.some(1):
+            again = asyncio.create_task(enter(places))
+            await asyncio.sleep(0.05)
+            assert not again.done()
+        return await again
+
+    async def enter(places, **options):
+        try:
+            async with places.some(1, **options):
+                return 200
+        except Refusal as refused:
+            return refused.status
+
+    assert asyncio.run(scenario()) == 200

@@ -21,41 +21,53 @@ R = TypeVar("R")
 class Places:
     """Room for so many photos; who comes first is served first.
 
+    A short rush may wait. Where the line has not been empty for longer than ``patience``, more is asked than can be
+    answered, and waiting would only make every answer late: then requests are refused almost at once, and those that
+    are answered are answered soon (as CoDel does it for the packets of a network).
+
     Args:
         count: photos that may be in work.
         patience: seconds that a request waits for room.
+        brief: the same while the line stands.
     """
 
-    def __init__(self, count: int, patience: float) -> None:
-        self._count, self._free, self._patience = count, count, patience
+    def __init__(self, count: int, patience: float, brief: float) -> None:
+        self.count, self._free, self._patience, self._brief = count, count, patience, brief
         self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._empty_at = 0.0
 
     @property
     def taken(self) -> int:
         """Photos in work."""
-        return self._count - self._free
+        return self.count - self._free
 
     @asynccontextmanager
-    async def some(self, wanted: int) -> AsyncIterator[None]:
-        """Room for ``wanted`` photos, or for as many as there ever is.
+    async def some(self, wanted: int, admitted: bool = False) -> AsyncIterator[None]:
+        """Room for ``wanted`` photos, at most :attr:`count`; who is ``admitted`` already waits as long as it takes.
 
         Raises:
             Refusal: 503 if there is none in time.
         """
-        count = min(wanted, self._count)
-        await self._wait(count)
+        await self._wait(wanted, None if admitted else self._allowed())
         try:
             yield
         finally:
-            self._free += count
+            self._free += wanted
             self._serve()
 
-    async def _wait(self, count: int) -> None:
+    def _allowed(self) -> float:
+        """Seconds that a request may wait which comes now."""
+        now = asyncio.get_running_loop().time()
+        if not self._line:
+            self._empty_at = now
+        return self._patience if now - self._empty_at <= self._patience else self._brief
+
+    async def _wait(self, count: int, seconds: float | None) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.append((count, turn))
         self._serve()
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(seconds):
                 await turn
         except BaseException as stop:
             if turn.done() and not turn.cancelled():  # the place came at the moment of leaving
@@ -73,6 +85,8 @@ class Places:
             if not turn.done():
                 self._free -= count
                 turn.set_result(None)
+        if not self._line:
+            self._empty_at = asyncio.get_running_loop().time()
 
 
 class Batcher(Generic[T, R]):

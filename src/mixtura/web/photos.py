@@ -57,7 +57,7 @@ class Photos:
 
     def __init__(self, catalog: Catalog, journal: Journal, encoder: PhotoEncoder, settings: Settings) -> None:
         self._catalog, self._journal, self._encoder, self._settings = catalog, journal, encoder, settings
-        self.places = Places(settings.places, settings.patience)
+        self.places = Places(settings.places, settings.patience, settings.brief)
         self.batcher: Batcher[Query, Result] = Batcher(self._work, settings.batch, settings.batch_wait)
         self._decoders = ThreadPoolExecutor(min(MOST_DECODERS, os.cpu_count() or 1), "decoder")
         self.decided = 0
@@ -80,10 +80,14 @@ class Photos:
         Raises:
             Refusal: 503 if too many photos are in work for too long.
         """
-        async with self.places.some(len(photos)):
-            return await asyncio.gather(
-                *(self._one(photo, str(place), count, decide) for place, photo in enumerate(photos))
-            )
+        answers: list[Result | Unreadable] = []
+        most = max(1, self.places.count // 2)  # so that one request of many photos leaves room for others
+        for start in range(0, len(photos), most):
+            part = photos[start : start + most]
+            async with self.places.some(len(part), admitted=start > 0):
+                tasks = (self._one(photo, str(start + place), count, decide) for place, photo in enumerate(part))
+                answers += await asyncio.gather(*tasks)
+        return answers
 
     async def _one(self, photo: bytes, name: str, count: int, decide: bool) -> Result | Unreadable:
         with self.batcher.announced():
