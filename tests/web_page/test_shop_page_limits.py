@@ -174,6 +174,7 @@ def test_everything_can_be_done_by_keyboard(visit, shop, photos):
     page.keyboard.press("Escape")
     expect(button).to_be_focused()
     page.keyboard.press("Enter")
+    expect(page.get_by_label("Name")).to_be_focused()
     page.keyboard.type("striped mug")
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Ask again")).to_be_focused()
@@ -261,6 +262,25 @@ def test_names_are_text_and_never_markup(visit, shop):
         page.goto(f"{shop.address}/#{view}")
         expect(page.locator("main")).to_contain_text("<img src=x onerror=alert(1)>")
     assert page.locator("img[src=x]").count() == 0
+
+
+def test_the_longest_name_breaks_no_line(visit, shop, photos):
+    pear = shop.catalog.product("pear").id
+    shop.catalog.rename(pear, "W" * 128)
+    page = visit.open(shop.entry, width=360)
+    ask_about(page, photos / "pear1.jpg")
+    expect(page.locator(".verdict")).to_be_visible()
+    page.get_by_role("button", name="Correct this").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate(
+        "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.querySelector('dialog'))"
+    )
+    page.keyboard.press("Escape")
+    for place in ("classify", "products", f"products/{pear}", "history", "drift"):
+        page.goto(f"{shop.address}/#{place}")
+        expect(page.locator("[aria-busy=true]")).to_have_count(0)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), place
 
 
 def test_docs_show_every_route_with_a_command(visit, shop):
