@@ -56,16 +56,16 @@ def alarms(model, now, before, limit):
 
 
 def test_false_alarms_of_one_look_stay_at_the_stated_rate(cloud, learn):
-    """At the level of one look 1 % may be raised; 240 looks over 8 shops: at most 7, which 1 in 100 such tests has."""
+    """At the level of one look 1 % may be raised; of 100 looks over 5 shops more than 4 would be one test in 300."""
     raised = 0
-    for seed in range(8):
+    for seed in range(5):
         shop, mean = world(cloud, learn, seed=seed)
         rng = np.random.default_rng(100 + seed)
-        for _ in range(30):
+        for _ in range(20):
             now = drift.sample(shop.model, photos(rng, mean, WINDOW))
             before = drift.sample(shop.model, photos(rng, mean, 600))
             raised += any(alarm.raised for alarm in alarms(shop.model, now, before, ONE_LOOK))
-    assert raised <= 7
+    assert raised <= 4
 
 
 def test_a_class_that_moves_by_two_spreads_is_noticed_within_200_of_its_photos(cloud, learn):

@@ -138,10 +138,10 @@ def from_folder(catalog: "Catalog", folder: Path) -> Confirmed:
         for part in sorted(folder.iterdir())
         if part.is_dir()
     }
-    products = {name for product in catalog.products() for name in (product.name, product.id)}
+    products = catalog.products()
     for name in found:
-        if name not in products:
-            raise LabelError(f"The catalog has no product {name!r}. {nearest(name, products)}")
+        if not any(name in (product.name, product.id) for product in products):
+            raise LabelError(f"The catalog has no product {name!r}. {nearest(name, [one.name for one in products])}")
     if not any(found.values()):
         raise NoInput(f"{folder} holds no photos. Put them into one sub-folder for each product.")
     encoder = encoder_for(catalog.model)
