@@ -148,7 +148,9 @@ def test_the_list_is_what_fit_reads(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     label = {"a b.jpg": "mug", "50%25.jpg": "plate, blue", "deep/ü.jpg": "mug"}
-    made = accept.as_list(label, tmp_path, 4)
+    with pytest.raises(DataError, match="of other photos"):
+        accept.as_list({"gone.jpg": "mug"}, tmp_path, 0)
+    made = accept.as_list(label | {"gone.jpg": "mug"}, tmp_path, 3)
     items = load(made.path).items
     assert {item.id: item.label for item in items} == label
     assert made.classes == {"mug": 2, "plate, blue": 1} and made.left_out == 4

@@ -93,20 +93,23 @@ def named(cluster: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str
 
 
 def as_list(label: Mapping[str, str], folder: Path, left_out: int) -> Accepted:
-    """Write ``labels.csv`` into the folder of the photos: ``file_name,label``, one line a photo.
+    """Write ``labels.csv`` into the folder of the photos: ``file_name,label``, one line a photo that is still there.
 
     Raises:
         CannotWrite: there is such a list already, or the folder cannot be written.
+        DataError: the clusters are those of other photos.
     """
     path = folder / LIST
     if path.exists():
         raise CannotWrite(f"{path} is there already. Edit the labels in it, or remove it and accept again.")
+    rows = [(name, label[id]) for id in label if (folder / (name := from_id(id))).exists()]
+    if not rows:
+        raise DataError(f"The clusters are of other photos: none of them is in {folder}. Cluster these first.")
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file_name", "label"])
-    table.writerows((from_id(id), name) for id, name in label.items())
-    files.write(path, text.getvalue().encode("utf-8"))
-    return Accepted(path, dict(Counter(label.values()).most_common()), left_out)
+    table.writerows([("file_name", "label"), *rows])
+    files.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    return Accepted(path, dict(Counter(name for _, name in rows).most_common()), left_out + len(label) - len(rows))
 
 
 def as_store(label: Mapping[str, str], features: Features, folder: Path) -> Accepted:
