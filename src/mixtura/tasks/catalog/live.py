@@ -53,7 +53,7 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = threading.RLock()
+        self._lock, self._editing = threading.RLock(), threading.Lock()
         self._tables, self._base = opened(folder)
         self._thumbnails = thumbnails(folder)
         self._gauges: dict[tuple[int, ...], Gauge | None] = {}
@@ -161,7 +161,7 @@ class Catalog:
             WrongDimension, NonFinite: features that do not fit the model.
             DataError: an item that the catalog has already.
         """
-        return self._edit("enroll", lambda draft: edits.enroll(draft, self._view.model, name, shots, self._base.exact))
+        return self._edit("enroll", lambda draft: edits.enroll(draft, self.model, name, shots, self._base.exact))
 
     def remove_product(self, id: str) -> Effect:
         """Take a product out of the catalog."""
@@ -214,14 +214,17 @@ class Catalog:
         self._tables.close()
 
     def _edit(self, kind: str, change: Callable[[Draft], str | None]) -> Effect:
-        """One transaction; the model follows before it is committed, so an edit that breaks it is no edit."""
-        with self._lock:
-            self.refresh()
-            before, was = self._view, edits.tested_items(self._tables)
-            with self._tables.edit(kind) as draft:
-                id = change(draft)
-                after = self._viewed(before.revision + 1)
-            self._view = replace(after, revision=self._tables.revision())
+        """One transaction; the model follows before it is committed, so an edit that breaks it is no edit.
+
+        Whoever asks meanwhile is answered by the model before the edit.
+        """
+        with self._editing, self._tables.edit(kind) as draft:
+            before, was = self.view(), edits.tested_items(self._tables)
+            id = change(draft)
+            after = self._viewed(before.revision + 1)
+            with self._lock:
+                number = draft.commit()
+                self._view = replace(after, revision=number)
             pair = (before.model, before.products), (after.model, after.products)
             accuracy = edits.accuracies(self._tables, *pair, was)
             product = next((product for product in after.products if product.id == id), None)

@@ -96,6 +96,17 @@ class Draft:
             self.connection.execute(text, (change.after, change.key))
         self.changes.append(change)
 
+    def commit(self) -> int:
+        """Make the edit durable and return its number."""
+        changes = json.dumps([[c.table, c.key, c.column, _plain(c.before), _plain(c.after)] for c in self.changes])
+        number = self.connection.execute(
+            "INSERT INTO edit (at, kind, said, changes, undoes) VALUES (?, ?, ?, ?, ?)",
+            (now(), self.kind, self.said, changes, self.undoes),
+        ).lastrowid
+        self.connection.execute("COMMIT")
+        assert number is not None
+        return number
+
 
 class Tables:
     """Connections to one catalog file, one a thread."""
@@ -138,30 +149,16 @@ class Tables:
 
     @contextmanager
     def edit(self, kind: str) -> Iterator[Draft]:
-        """One edit as one transaction: all of it, or nothing when the block raises or the process dies."""
-        with self.transaction() as connection:
-            draft = Draft(connection, kind)
-            yield draft
-            changes = json.dumps([[c.table, c.key, c.column, _plain(c.before), _plain(c.after)] for c in draft.changes])
-            connection.execute(
-                "INSERT INTO edit (at, kind, said, changes, undoes) VALUES (?, ?, ?, ?, ?)",
-                (now(), kind, draft.said, changes, draft.undoes),
-            )
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction: all of it, or nothing."""
+        """One edit as one transaction: all of it once it is committed, else nothing."""
         connection = self.connection
         with explained(self.path):
             connection.execute("BEGIN IMMEDIATE")
         try:
-            yield connection
             with explained(self.path):
-                connection.execute("COMMIT")
-        except BaseException:
+                yield Draft(connection, kind)
+        finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            raise
 
     def history(self, limit: int) -> tuple[Edit, ...]:
         """The last edits, newest first."""
