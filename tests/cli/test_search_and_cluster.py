@@ -149,6 +149,8 @@ def test_one_product_of_a_catalog_is_clustered_and_split(mixtura, shop):
     assert mixtura(*words).code == 0
     sizes = {product.name: product.items for product in Catalog.open(shop).products()}
     assert sizes["small"] == len(words) - 4 and sizes["pear"] + sizes["small"] == before
+    whole = mixtura("cluster", shop, "--product", "plum", "--clusters", 1, "-o", "kinds").out
+    assert "leave it whole" in whole and "adjusted Rand" not in whole
     assert "no product" in mixtura("cluster", shop, "--product", "pair").err.lower()
 
 

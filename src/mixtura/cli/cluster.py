@@ -124,9 +124,9 @@ def _cluster(
     record = views.clusters_record(found, table, page) | {"problems": views.problems_record(problems)}
     again = [f"mixtura cluster {quote(source)} -o {quote(str(output))} --accept"]
     if product is not None:
-        again = [
-            f"mixtura split {quote(source)} {quote(product)} NAME {one}" for one in views.items_by_cluster(found)[1:]
-        ]
+        words = f"mixtura split {quote(source)} {quote(product)} NAME"
+        again = [f"{words} {one}" for one in views.items_by_cluster(found)[1:]]
+        again = again or ["leave it whole, or ask for two kinds with --clusters 2"]
     further = f"look at {shown(str(page))}, then\n        " + "\n        ".join(map(shown, again))
     out.result(record, views.clusters_lines(found), views.clusters_view(found, problems, further))
 

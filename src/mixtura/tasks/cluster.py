@@ -54,7 +54,8 @@ class Clusters:
     ``number`` N (0 for noise), ``probability`` N in [0, 1] (NaN where the method states none), ``margin`` N in
     [-1, 1]: how much nearer an item lies to the middle of its own cluster than to the next, as a share. ``silhouette``
     and ``stability`` (mean adjusted Rand index between re-runs) are at most 1; ``rand`` and ``information`` compare
-    with the labels of ``labeled`` items and are ``None`` without any. ``variance`` is the share that ``axes`` hold.
+    with the labels of ``labeled`` items and are ``None`` where these have not two labels.
+    ``variance`` is the share that ``axes`` hold.
     """
 
     features: Features
@@ -109,6 +110,7 @@ def run(features: Features, method: str = "mixture", clusters: int | None = None
     distance, margin = _margins(x, label)
     known = np.array([own is not None for own in features.label], dtype=bool)
     true = np.unique([own or "" for own in features.label], return_inverse=True)[1].astype(np.int64)
+    told = len(features.classes) > 1  # one label for all says nothing
     return Clusters(
         features,
         method,
@@ -120,8 +122,8 @@ def run(features: Features, method: str = "mixture", clusters: int | None = None
         margin,
         silhouette(x, label, seed),
         _stability(make, points, found, clusters, seed),
-        adjusted_rand(true[known], label[known]) if known.any() else None,
-        mutual_information(true[known], label[known]) if known.any() else None,
+        adjusted_rand(true[known], label[known]) if told else None,
+        mutual_information(true[known], label[known]) if told else None,
         int(known.sum()),
         points.x.shape[1],
         variance,
