@@ -153,15 +153,15 @@ def test_many_pictures_stay_within_the_rate_of_the_server(visit, shop):
 
 def test_everything_can_be_done_by_keyboard(visit, shop, photos):
     page = visit.open(shop.entry)
+    page.on("filechooser", lambda chooser: chooser.set_files(str(photos / "mug0.jpg")))
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
+    expect(page.get_by_role("main")).to_be_focused()
     page.keyboard.press("Tab")
     chooser = page.locator(CHOOSE)
     expect(chooser).to_be_focused()
-    with page.expect_file_chooser() as opened:
-        page.keyboard.press("Enter")
-    opened.value.set_files(str(photos / "mug0.jpg"))
+    page.keyboard.press("Enter")
     expect(page.locator(".verdict")).to_be_visible()
     button = page.get_by_role("button", name="Add as new product")
     for _ in range(4):
@@ -185,6 +185,16 @@ def test_everything_can_be_done_by_keyboard(visit, shop, photos):
     page.keyboard.press("Tab")
     assert outline == "none"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_the_skip_link_stays_in_the_view(visit, shop):
+    page = visit.open(shop.entry)
+    page.goto(f"{shop.address}/#products")
+    expect(page.locator(".products li")).to_have_count(3)
+    page.get_by_role("link", name="Skip to the content").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("main")).to_be_focused()
+    expect(page.get_by_role("heading", level=1, name="Products")).to_be_visible()
 
 
 def looked_at(visit, shop, photos, width, scheme):

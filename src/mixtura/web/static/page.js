@@ -84,6 +84,10 @@ document.addEventListener("catalog", () => {
   if (place().name !== "classify") go({ moved: false });
 });
 find("header nav").addEventListener("click", hush);
+find(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the part of the address behind # names what is shown
+  find("#main").focus();
+});
 document.addEventListener("token", tokenButton);
 find("#token").addEventListener("click", () =>
   token() ? keep(null) : askForToken("With the token the catalog can be changed."),
