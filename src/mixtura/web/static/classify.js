@@ -103,7 +103,8 @@ async function decide(entry) {
     const type = body.type || "image/jpeg";
     const answer = await ask("/v1/classify?neighbors=3", { method: "POST", body, type });
     entry.decision = answer.decisions[0];
-    entry.kinds = answer.model.components > answer.model.classes;
+    const { components, classes } = answer.model;
+    entry.kinds = components > classes || entry.decision.subclass > 0;
   } catch (error) {
     entry.trouble = error;
   }
