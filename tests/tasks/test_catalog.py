@@ -146,6 +146,27 @@ def test_an_edit_that_fails_leaves_nothing(shop, monkeypatch):
     assert same_model(Catalog.open(shop.folder).model, shop.model)
 
 
+def test_a_new_calibration_follows_its_products(shop):
+    """It is stored by what does not change: the numbers of the products do, when others come and go."""
+    shop.enroll("kettle", shots())
+    one = shop.model.typicality
+    limits = type(one)(one.center, one.spread, one.scores - 5.0, one.predicted)
+    temperature = shop.model.temperature
+    effect = shop.calibrate(limits, 2.0)
+    assert effect.edit.kind == "calibrate" and shop.model.temperature == 2.0
+    assert torch.equal(shop.model.typicality.scores, limits.scores)
+    shop.remove_product("c1")
+    held = shop.model.typicality
+    for old, name in ((0, "c0"), (2, "c2"), (3, "c3")):
+        now = shop.model.classes.index(name)
+        assert torch.equal(held.scores[held.predicted == now], limits.scores[limits.predicted == old])
+    assert len(held.stand_in) and set(held.stand_for.tolist()) == {shop.model.classes.index("kettle")}
+    shop.undo()
+    shop.undo()
+    assert shop.model.temperature == temperature
+    assert torch.equal(shop.model.typicality.scores, one.scores)
+
+
 def test_merged_products_keep_the_kinds_of_both(shop):
     shop.merge("c1", "c0")
     assert shop.model.mixture.owner is not None

@@ -8,7 +8,7 @@ import torch
 
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.sections import DecisionSection
-from mixtura.tasks.decide import CANDIDATES, decide, nearest
+from mixtura.tasks.decide import CANDIDATES, Known, decide
 from mixtura.tasks.model import BETWEEN, FAR, UNUSUAL
 from mixtura.tasks.records import REASONS, VERDICTS
 from mixtura.tasks.words import percent
@@ -152,15 +152,15 @@ def test_of_equally_probable_classes_the_predicted_one_leads(features, learn):
 
 def test_neighbors_are_the_most_similar_known_items(made):
     model, known = made
-    found = decide(model, ["x"], known.embedding[5:6], known, neighbours=4)[0].neighbours
+    found = decide(model, ["x"], known.embedding[5:6], Known(known), neighbours=4)[0].neighbours
     assert len(found) == 4
     assert found[0].similarity == pytest.approx(1, abs=1e-6)
     assert [n.similarity for n in found] == sorted((n.similarity for n in found), reverse=True)
     by_id = dict(zip(known.id, known.label, strict=True))
     assert all(by_id[n.id] == n.label for n in found)
-    assert nearest(None, known.embedding[:2], 3) == [(), ()]
-    assert nearest(known, known.embedding[:2], 0) == [(), ()]
-    assert len(nearest(known.select([0, 1]), known.embedding[:1], 9)[0]) == 2
+    assert decide(model, ["x"], known.embedding[:1], None, 3)[0].neighbours == ()
+    assert Known(known).nearest(known.embedding[:2], 0) == [(), ()]
+    assert len(Known(known.select([0, 1])).nearest(known.embedding[:1], 9)[0]) == 2
 
 
 def test_features_of_another_width_are_refused(made):

@@ -1,13 +1,14 @@
 """From answers in columns to one decision an item, with its nearest known items."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from mixtura.datasets.quality import Flaw
-from mixtura.features.neighbours import knn
+from mixtura.features.neighbours import Exact
 from mixtura.features.records import Features
 from mixtura.tasks.model import Answers, Model
 from mixtura.tasks.records import Candidate, Decision, Neighbour
@@ -16,11 +17,33 @@ from mixtura.tasks.words import advice, sentence
 CANDIDATES = 5
 
 
+@dataclass(frozen=True)
+class Known:
+    """Items to name as the most similar ones; their features are prepared for the search once."""
+
+    items: Features
+
+    @cached_property
+    def _index(self) -> Exact:
+        return Exact.build(torch.from_numpy(self.items.embedding))
+
+    def nearest(self, embedding: Float[np.ndarray, "N D"], count: int) -> list[tuple[Neighbour, ...]]:
+        """The ``count`` most similar items of each row, by cosine."""
+        if count == 0 or len(self.items) == 0 or len(embedding) == 0:
+            return [()] * len(embedding)
+        items = self.items
+        similarity, index = (part.tolist() for part in self._index.search(torch.from_numpy(embedding), count))
+        return [
+            tuple(Neighbour(items.id[i], items.label[i] or "", items.source[i], s) for s, i in zip(*pair, strict=True))
+            for pair in zip(similarity, index, strict=True)
+        ]
+
+
 def decide(
     model: Model,
     ids: list[str],
     embedding: Float[np.ndarray, "N D"],
-    known: Features | None = None,
+    known: Known | None = None,
     neighbours: int = 3,
     answers: Answers | None = None,
 ) -> list[Decision]:
@@ -35,20 +58,8 @@ def decide(
         answers: the model's answers, if they are at hand.
     """
     answers = answers or model.answers(embedding)
-    near = nearest(known, embedding, neighbours)
+    near = [()] * len(ids) if known is None else known.nearest(embedding, neighbours)
     return [_decision(model, id, answers, row, near[row]) for row, id in enumerate(ids)]
-
-
-def nearest(known: Features | None, embedding: Float[np.ndarray, "N D"], count: int) -> list[tuple[Neighbour, ...]]:
-    """The ``count`` most similar known items of each row, by cosine."""
-    if known is None or count == 0 or len(known) == 0 or len(embedding) == 0:
-        return [()] * len(embedding)
-    found = knn(torch.from_numpy(embedding), torch.from_numpy(known.embedding), min(count, len(known)))
-    similarity, index = (part.tolist() for part in found)
-    return [
-        tuple(Neighbour(known.id[i], known.label[i] or "", known.source[i], s) for s, i in zip(*pair, strict=True))
-        for pair in zip(similarity, index, strict=True)
-    ]
 
 
 def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Neighbour, ...]) -> Decision:

@@ -18,7 +18,7 @@ from mixtura.metrics.selective import aurc
 from mixtura.recipe import Recipe
 from mixtura.sections import DataSection
 from mixtura.tasks import bundle, gather, view
-from mixtura.tasks.decide import decide
+from mixtura.tasks.decide import Known, decide
 from mixtura.tasks.model import Answers, Model
 from mixtura.tasks.predict import known_items
 from mixtura.tasks.records import Evaluation, Interval, Mistake
@@ -162,6 +162,6 @@ def _mistakes(
     worst = wrong[np.argsort(-surety[wrong], kind="stable")][:WORST]
     rows = test.select(worst)
     picked = model.answers(rows.embedding) if len(rows) else answers
-    decisions = decide(model, rows.id, rows.embedding, known, answers=picked)
+    decisions = decide(model, rows.id, rows.embedding, None if known is None else Known(known), answers=picked)
     labels, sources = [label or "" for label in rows.label], rows.source
     return tuple(Mistake(*parts) for parts in zip(decisions, labels, sources, strict=True))

@@ -86,6 +86,15 @@ class Model:
         return self.projection(torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32)))
 
     @torch.inference_mode()
+    def predicted(self, embedding: Float[np.ndarray, "N D"]) -> Int[np.ndarray, " N"]:
+        """The class of each row and nothing else, at a part of the cost of :meth:`answers`."""
+        x = self.project(embedding)
+        if self.head is not None:
+            return self.head.class_scores(x).argmax(1).numpy()
+        class_joint = self.mixture.class_joint(x)
+        return (class_joint if self.lift is None else class_joint + self.lift).argmax(1).numpy()
+
+    @torch.inference_mode()
     def answers(self, embedding: Float[np.ndarray, "N D"]) -> Answers:
         """Class, probability, typicality and verdict of each row."""
         x = self.project(embedding)

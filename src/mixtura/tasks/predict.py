@@ -18,7 +18,7 @@ from mixtura.features.records import Features
 from mixtura.identity import differences
 from mixtura.tasks import build, bundle, gather
 from mixtura.tasks.catalog import Catalog, tables
-from mixtura.tasks.decide import decide, with_flaw
+from mixtura.tasks.decide import Known, decide, with_flaw
 from mixtura.tasks.model import Model
 from mixtura.tasks.records import Decision
 
@@ -48,7 +48,8 @@ def _decider(model_path: Path, model: Model, neighbours: int) -> Decider:
     if (model_path / tables.FILE).exists():
         catalog = Catalog.open(model_path)
         return lambda ids, embedding: catalog.decide(ids, embedding, neighbours)
-    known = known_items(model_path, model) if neighbours else None
+    items = known_items(model_path, model) if neighbours else None
+    known = None if items is None else Known(items)
     version = bundle.fingerprint(model_path)
     return lambda ids, embedding: [
         replace(decision, model=version) for decision in decide(model, ids, embedding, known, neighbours)

@@ -27,16 +27,16 @@ class Names:
 def decision(decided: Decided, names: Names) -> dict[str, Any]:
     """A decision with what a client needs to go on: ids, and where the pictures are."""
     made = decided.decision
-    return made.to_dict() | {
+    return vars(made) | {
         "decision_id": decided.id,
-        "candidates": [asdict(one) | {"id": names.id(one.label)} for one in made.candidates],
+        "candidates": [vars(one) | {"id": names.id(one.label)} for one in made.candidates],
         "neighbours": [neighbor(one) for one in made.neighbours],
     }
 
 
 def neighbor(near: Neighbour) -> dict[str, Any]:
     """An item of the catalog, with where its picture is."""
-    return asdict(near) | {"thumbnail": thumbnail(near.id)}
+    return vars(near) | {"thumbnail": thumbnail(near.id)}
 
 
 def thumbnail(item: str | int) -> str:

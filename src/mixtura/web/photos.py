@@ -13,13 +13,14 @@ from mixtura.errors import BadItem
 from mixtura.tasks.asking import Prepared, embed, prepare
 from mixtura.tasks.build import PhotoEncoder
 from mixtura.tasks.catalog import Catalog
-from mixtura.tasks.decide import nearest, with_flaw
+from mixtura.tasks.decide import with_flaw
 from mixtura.tasks.journal import Journal
 from mixtura.tasks.records import Decision, Neighbour
 from mixtura.web.batching import Batcher, Places
 from mixtura.web.settings import Settings
 
-MOST_DECODERS = 4
+MOST_DECODERS = 2
+"""Threads that decode: the largest photo that is read may need hundreds of MiB while it is."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Photos:
             found |= zip(asked, self._decide([queries[row] for row in asked], embedding[asked]), strict=True)
         if sought:
             most = max(queries[row].count for row in sought)
-            near = nearest(self._catalog.known(), embedding[sought], most)
+            near = self._catalog.shelf().nearest(embedding[sought], most)
             found |= {row: near[place][: queries[row].count] for place, row in enumerate(sought)}
         return [found[row] for row in range(len(queries))]
 

@@ -53,7 +53,7 @@ class Service:
             finally:
                 self.ready = False
                 for pool in (self._readers, self._thinker):
-                    pool.shutdown(wait=True, cancel_futures=True)
+                    pool.shutdown(wait=False, cancel_futures=True)
                 self._editor.shutdown(wait=True)  # an edit that has begun is finished
 
     async def read(self, work: Callable[[], T]) -> T:
@@ -93,8 +93,8 @@ class Latest(Generic[T]):
             return self._kept[1]
 
 
-def service_of(request: Request) -> Service:
-    """The service that a request is for."""
+async def service_of(request: Request) -> Service:
+    """The service that a request is for; ``async``, since FastAPI would call it in a thread otherwise."""
     return request.app.state.service
 
 

@@ -117,6 +117,8 @@ class Tied(TensorRecord):
     @classmethod
     def join(cls, parts: "list[Tied]", weight: Float[Tensor, " P"]) -> "Tied":
         """The average of the shared matrices by ``weight``."""
+        if all(part is parts[0] for part in parts):
+            return parts[0]
         share = (weight / weight.sum()).double()
         dense = torch.stack([(p.scale_tril @ p.scale_tril.mT)[0].double() for p in parts])
         return cls(linalg.cholesky((share[:, None, None] * dense).sum(0, keepdim=True)))

@@ -164,7 +164,7 @@ def accuracies(
     truth = [was[item] for item in sorted(same)]
     shares: list[float] = []
     for model, products in (before, after):
-        predicted = model.answers(embedding).predicted.tolist()
+        predicted = model.predicted(embedding).tolist()
         shares.append(sum(products[p].id == t for p, t in zip(predicted, truth, strict=True)) / len(truth))
     return shares[0], shares[1], len(truth)
 

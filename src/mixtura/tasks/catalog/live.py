@@ -14,14 +14,15 @@ from mixtura.errors import NoInput
 from mixtura.features.records import Features
 from mixtura.names import nearest
 from mixtura.scores.typicality import Typicality
-from mixtura.tasks import bundle, decide
+from mixtura.tasks import bundle
 from mixtura.tasks.catalog import edits
 from mixtura.tasks.catalog.gauge import Gauge
 from mixtura.tasks.catalog.opening import opened
 from mixtura.tasks.catalog.records import Edit, Effect, Product, Shot, StoredItem
-from mixtura.tasks.catalog.rows import ALL, HOME, gauge_of, items_of, known_of, products_of, state_of
+from mixtura.tasks.catalog.rows import ALL, HOME, classes_of, gauge_of, items_of, known_of, products_of, state_of
 from mixtura.tasks.catalog.state import model_of
 from mixtura.tasks.catalog.tables import Draft
+from mixtura.tasks.decide import Known, decide
 from mixtura.tasks.model import Model
 from mixtura.tasks.records import Decision
 from mixtura.tasks.thumbnails import thumbnails
@@ -57,7 +58,7 @@ class Catalog:
         self._tables, self._base = opened(folder)
         self._thumbnails = thumbnails(folder)
         self._gauges: dict[tuple[int, ...], Gauge | None] = {}
-        self._known: tuple[int, Features] | None = None
+        self._known: tuple[int, Known] | None = None
         self._view = self._viewed(self._tables.revision())
 
     @classmethod
@@ -135,17 +136,21 @@ class Catalog:
 
     def known(self) -> Features:
         """What the products are learned from: one row an item, its number as id and the product's name as label."""
+        return self.shelf().items
+
+    def shelf(self) -> Known:
+        """The same items, prepared for the search of similar ones."""
         with self._lock:
             revision = self.view().revision
             if self._known is None or self._known[0] != revision:
-                self._known = revision, known_of(self._tables, self._base.model)
+                self._known = revision, Known(known_of(self._tables, self._base.model))
             return self._known[1]
 
     def decide(self, ids: Sequence[str], embedding: Float[np.ndarray, "N D"], neighbours: int = 3) -> list[Decision]:
         """One decision a row, as :func:`mixtura.tasks.decide.decide` makes it, with items of the catalog beside it."""
         view = self.view()
-        known = self.known() if neighbours else None
-        decisions = decide.decide(view.model, list(ids), embedding, known, neighbours)
+        known = self.shelf() if neighbours else None
+        decisions = decide(view.model, list(ids), embedding, known, neighbours)
         version = f"{bundle.fingerprint(self.folder)}r{view.revision}"
         return [replace(decision, model=version) for decision in decisions]
 
@@ -192,10 +197,17 @@ class Catalog:
         return self._edit("confirm", lambda draft: edits.confirm(draft, self.product(id)))
 
     def calibrate(self, typicality: Typicality, temperature: float) -> Effect:
-        """Put a typicality and a temperature in place of those of the fit."""
-        data = save(typicality.state() | {"temperature": torch.tensor(temperature, dtype=torch.float64)})
+        """Put a typicality and a temperature in place of those of the fit.
+
+        Args:
+            typicality: its classes are the products as they are now.
+            temperature: of the class posterior.
+        """
 
         def change(draft: Draft) -> None:
+            predicted = classes_of(self._tables, self.products())[typicality.predicted]
+            kept = replace(typicality, predicted=predicted)
+            data = save(kept.state() | {"temperature": torch.tensor(temperature, dtype=torch.float64)})
             draft.set("setting", CALIBRATION, "value", data)
             draft.said = f"Calibrated anew on {len(typicality.scores)} items."
 

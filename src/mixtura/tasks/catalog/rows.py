@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from mixtura.errors import LabelError
@@ -49,6 +50,13 @@ def products_of(found: Tables) -> tuple[Product, ...]:
         "WHERE gone = 0 GROUP BY product.id ORDER BY min(part.id)"
     )
     return tuple(Product(*row) for row in found.rows(text))
+
+
+def classes_of(found: Tables, products: Sequence[Product]) -> Int[Tensor, " P"]:
+    """The model's class behind each product, the first where there are several; -1 behind newcomers."""
+    rows = found.rows("SELECT product, min(base) AS base FROM part WHERE base IS NOT NULL GROUP BY product")
+    base = {row["product"]: row["base"] for row in rows}
+    return torch.tensor([base.get(product.id, -1) for product in products])
 
 
 def known_of(found: Tables, model: Model) -> Features:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import shots
@@ -57,12 +57,17 @@ def model_of(
     fitted = [part for part in state.parts if part.base is not None]
     new = [part for part in state.parts if part.base is None]
     typicality, temperature = calibration or (base.model.typicality, base.model.temperature)
-    typicality = _moved(typicality, {part.base: part.product for part in fitted}, len(base.model.classes))
-    mixture, sums = _fitted(base, state, fitted)
-    lift = None
+    product = torch.full((len(base.model.classes),), -1)
+    for part in fitted:
+        product[part.base] = part.product
+    predicted = typicality.predicted
+    moved = torch.where(predicted < 0, -1, product[predicted.clamp_min(0)])  # -1: of what is gone, counts for all
+    typicality = replace(typicality, predicted=moved)
+    kept, sums = _fitted(base, state, product)
+    mixture, lift = replace(kept, owner=product[_owner(kept)]), None
     if new:
         handfuls = [part.rows for part in new if part.rows is not None]
-        made = shots.newcomers(mixture, sums, handfuls, base.floor, base.prior)
+        made = shots.newcomers(kept, sums, handfuls, base.floor, base.prior)
         lifts, residuals = _measured(made, handfuls, gauge(), typicality)
         weight = torch.tensor([float(len(fitted)), float(len(new))], dtype=torch.float64)
         mixture = _joined(mixture, made.mixture, weight, [part.product for part in new])
@@ -85,22 +90,20 @@ def model_of(
     )
 
 
-def _fitted(base: Base, state: State, parts: list[Part]) -> tuple[Mixture, Moments]:
-    """The components that the model was fitted with, as far as they are still there, owned by products; their sums."""
+def _fitted(base: Base, state: State, product: Int[Tensor, " C"]) -> tuple[Mixture, Moments]:
+    """The components that the model was fitted with, as far as they are still there, and their sums."""
     owner = _owner(base.model.mixture)
-    product = {part.base: part.product for part in parts}
-    index = torch.tensor([k for k, c in enumerate(owner.tolist()) if c in product])
+    index = (product[owner] >= 0).nonzero()[:, 0]
     sums = base.sums
     if len(state.added.x) or len(state.removed.x):
         mixture = base.model.mixture
         sums = base.sums + sums_of(mixture, state.added) - sums_of(mixture, state.removed)
         sums = replace(sums, weight=torch.where(sums.weight < 1e-9, 0.0, sums.weight))
     if sums is base.sums or not base.exact:
-        kept = base.model.mixture.to(torch.float64).select(index)
+        kept = base.mixture if len(index) == len(owner) else base.mixture.select(index)
     else:
         kept = base.rebuilt(sums, index)
-    owned = replace(kept, owner=torch.tensor([product[int(c)] for c in owner[index]]))
-    return owned, sums.select(index)
+    return kept, sums.select(index)
 
 
 def _measured(
@@ -118,12 +121,6 @@ def _joined(fitted: Mixture, made: Mixture, weight: Float[Tensor, " 2"], product
     """Both, each newcomer with the weight of an average fitted part."""
     owner = torch.cat([_owner(fitted), torch.tensor(products)])
     return replace(join([fitted, made], weight), owner=owner)
-
-
-def _moved(typicality: Typicality, product: dict[int | None, int], n_classes: int) -> Typicality:
-    """The held-out scores under the numbers of the products; those of classes that are gone count for all."""
-    table = torch.tensor([product.get(c, -1) for c in range(n_classes)])
-    return replace(typicality, predicted=table[typicality.predicted])
 
 
 def _with(typicality: Typicality, scores: Float[Tensor, " Q"], product: int) -> Typicality:

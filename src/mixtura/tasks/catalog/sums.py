@@ -1,6 +1,7 @@
 """What the model's classes were made of, as sums that items are added to and subtracted from."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -41,6 +42,11 @@ class Base:
     floor: float
     prior: Prior
     exact: bool
+
+    @cached_property
+    def mixture(self) -> Mixture:
+        """The mixture of the model in float64."""
+        return self.model.mixture.to(torch.float64)
 
     def rebuilt(self, sums: Moments, index: Int[Tensor, " J"]) -> Mixture:
         """The mixture of some components from other sums; float64."""

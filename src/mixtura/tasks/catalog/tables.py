@@ -240,7 +240,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         said = str(error)
-        if "full" in said:
+        if "disk is full" in said:
             raise OutOfSpace(f"Cannot write {path}: {said}. Free space; what was saved before is intact.") from error
         if "no such" in said:
             raise BundleError(f"{path} is no catalog of mixtura ({said}). Move it away to begin anew.") from error
