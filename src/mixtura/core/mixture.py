@@ -152,6 +152,10 @@ class Mixture:
         .. math:: \mu = \sum_k \pi_k\mu_k, \qquad
             \Sigma = \sum_k \pi_k [\Sigma_k + (\mu_k - \mu)(\mu_k - \mu)^\top]
         """
+        return self._background
+
+    @cached_property
+    def _background(self) -> "Mixture":
         share = self.log_weight.exp()
         mean = (share[:, None] * self.mean).sum(0, keepdim=True)
         covariance = self.covariance.collapse(share, self.mean - mean)

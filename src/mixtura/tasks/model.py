@@ -1,7 +1,6 @@
 """The model: everything between a feature vector and a decision, as one value."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,8 @@ class Model:
 
     With a ``head``, the class scores are the head's; how typical an item is always comes from the mixture, which then
     was fitted beside it, since such a head has no Gaussian density of its own. ``lift`` is what classes of few items
-    get back for the uncertainty of their means, in nats; ``None`` where no class needs it.
+    get back for the uncertainty of their means, in nats; ``None`` where no class needs it. ``fitted`` is the mixture
+    without such classes, where there are some: the background is its, so that a newcomer does not hide itself.
     """
 
     classes: tuple[str, ...]
@@ -59,11 +59,12 @@ class Model:
     facts: dict[str, Any] = field(default_factory=dict)
     head: Head | None = None
     lift: Float[Tensor, " C"] | None = None
+    fitted: Mixture | None = None
 
-    @cached_property
+    @property
     def background(self) -> Mixture:
         """The one Gaussian that the catalog looks like from afar."""
-        return self.mixture.background()
+        return (self.fitted or self.mixture).background()
 
     def project(self, embedding: Float[np.ndarray, "N D"]) -> Float[Tensor, "N R"]:
         """Features in the space of the mixture.

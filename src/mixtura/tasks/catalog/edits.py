@@ -173,7 +173,8 @@ def notes(product: Product | None) -> tuple[str, ...]:
     """What to know of a product after an edit."""
     if product is None or product.status != "provisional":
         return ()
-    few = f" {product.items} item{'s' * (product.items > 1)} say little: add some more." if product.items < FEW else ""
+    said = "1 item says" if product.items == 1 else f"{product.items} items say"
+    few = f" {said} little: add some more." if product.items < FEW else ""
     return (f"{product.name} is provisional until it is confirmed.{few}",)
 
 

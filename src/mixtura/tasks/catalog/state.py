@@ -87,6 +87,7 @@ def model_of(
         temperature=temperature,
         typicality=typicality,
         lift=None if lift is None else lift.float(),
+        fitted=kept if new else None,
     )
 
 
