@@ -37,11 +37,14 @@ SMALL: list[dict] = [
     {"heads": ["diagonal"], "shares": [80], "components": [2], "fits": ["em", "sgd"]},
 ]
 LARGE: list[dict] = [
-    {"heads": ["tied", "linear", "random_projection"], "shares": [100], "fits": ["closed"]},
-    {"heads": ["spherical", "diagonal", "linear", "prototype", "vmf", "sdgm-d"], "shares": [80], "fits": ["sgd"]},
+    {"heads": ["tied"], "shares": [100], "fits": ["closed"]},
+    {"heads": ["spherical", "diagonal", "linear"], "shares": [100], "fits": ["sgd"]},
+    {"heads": ["spherical"], "shares": [100], "components": [3], "fits": ["sgd"]},
+    {"heads": ["prototype", "vmf", "sdgm-d"], "shares": [80], "fits": ["sgd"]},
     {"heads": NARROW, "shares": [50], "fits": ["closed"]},
 ]
-"""The grids of sets below and above ``MANY`` rows."""
+"""The grids of sets below and above ``MANY`` rows; the latter see the square roots of the features, and so may their
+rivals, which also try the features as they are."""
 
 MANY = 10_000
 
@@ -50,6 +53,7 @@ def grids(name: str, store: Path, given: argparse.Namespace, folds: bool) -> lis
     count = len(FeatureStore.open(store).facts())
     common = {"data.kind": "features", "data.root": store, "train.epochs": given.epochs, "sweep.folds": folds}
     common |= {"train.batch_size": 32 if folds else 256, "sweep.jobs": 1, "sweep.seeds": given.seeds}
+    common |= {"projection": [{"name": "power"}]} if count > MANY else {}
     return [
         resolve(
             common | {f"sweep.{key}": value for key, value in part.items()} | {"output": given.work / f"{name}-{place}"}
@@ -68,10 +72,27 @@ def rivals(recipe: Recipe) -> list[Run]:
     draws = sweep.draws_of(features, recipe)
     labels = features.label_index(features.classes)
     settled: dict = {}
-    return [run for draw in draws for run in _rivals_of(features.embedding, labels, draw, settled)]
+    spaces = {"as they are": features.embedding}
+    if recipe.projection:
+        spaces["square roots"] = np.sqrt(features.embedding.clip(0))
+    runs = [
+        run
+        for draw in draws
+        for name, x in spaces.items()
+        for run in _rivals_of(x, labels, draw, settled.setdefault(name, {}), name)
+    ]
+    chosen: dict = {}  # by the validation rows of all draws
+    for run in runs:
+        space = run.note.partition(":")[0]
+        chosen.setdefault(run.head, {}).setdefault(space, []).append(run)
+    return [
+        run
+        for by_space in chosen.values()
+        for run in max(by_space.values(), key=lambda own: np.mean([one.val_accuracy for one in own]))
+    ]
 
 
-def _rivals_of(x: np.ndarray, y: np.ndarray, draw, settled: dict):
+def _rivals_of(x: np.ndarray, y: np.ndarray, draw, settled: dict, space: str):
     role = draw.role
     scale = StandardScaler().fit(x[role == TRAIN])
     parts = {r: (scale.transform(x[role == r]).astype(np.float32), y[role == r]) for r in (TRAIN, VAL, TEST)}
@@ -109,7 +130,7 @@ def _rivals_of(x: np.ndarray, y: np.ndarray, draw, settled: dict):
             val_accuracy=float(accuracy),
             val_nll=-float(loss),
             temperature=degrees,
-            note=str(model),
+            note=f"{space}: {model}",
         )
 
 

@@ -273,3 +273,13 @@ def test_json_lines_are_plain(made):
     lines = (grid.output / sweep.RUNS).read_text().splitlines()
     assert set(json.loads(lines[0])) == {"sweep"} and all(json.loads(line)["status"] == DONE for line in lines[1:])
     assert Job("a", "sgd", 1, (5.0,), (0,)) == Job("a", "sgd", 1, (5.0,), (0,))
+
+
+def test_projections_that_learn_nothing_come_before_the_axes(tmp_path):
+    made = run(recipe(tmp_path / "power", **{"projection": [{"name": "power", "power": 1.0}], "sweep.seeds": 1}))
+    plain = run(recipe(tmp_path / "plain", **{"sweep.seeds": 1}))
+    assert [one.accuracy for one in made.runs] == [one.accuracy for one in plain.runs]
+    root = run(recipe(tmp_path / "root", **{"projection": [{"name": "power"}], "sweep.seeds": 1}))
+    assert [one.val_nll for one in root.runs] != [one.val_nll for one in plain.runs]
+    with pytest.raises(UsageError, match="'lda' learns from rows"):
+        run(recipe(tmp_path / "lda", **{"projection": [{"name": "lda"}]}))

@@ -25,13 +25,14 @@ import torch
 from mixtura import files
 from mixtura.core.cross import assign_folds
 from mixtura.errors import DataError, LabelError, UsageError
-from mixtura.features.projection import PCA
+from mixtura.features.projection import PCA, Chain
 from mixtura.features.records import Features
 from mixtura.heads import HEADS
 from mixtura.names import find
 from mixtura.recipe import Recipe, dump, dump_dict
-from mixtura.tasks import gather, heads, sweep_jobs
+from mixtura.tasks import build, gather, heads, sweep_jobs
 from mixtura.tasks.extract import Watch
+from mixtura.tasks.spaces import FIXED
 from mixtura.tasks.sweep_jobs import TEST, TRAIN, UNUSED, VAL, Draw, Job, Table, Worker
 from mixtura.tasks.sweep_records import FAILED, Cell, Run, Sweep, table
 
@@ -199,11 +200,23 @@ def gathered(recipe: Recipe, progress: Watch = None) -> tuple[Features, tuple[st
 
 
 def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[Draw, ...]) -> Table:
-    """The rows with the PCA of each draw."""
-    x = torch.from_numpy(np.ascontiguousarray(features.embedding, dtype=np.float32))
+    """The rows, after the projections of the recipe, with the PCA of each draw.
+
+    Raises:
+        UsageError: a projection that learns from rows, which the test rows of one draw or another would be among.
+    """
+    steps = build.steps_of(recipe.projection)
+    learning = [kind.name for kind, _ in steps if not issubclass(kind, FIXED)]
+    if learning:
+        raise UsageError(
+            f"The projection {learning[0]!r} learns from rows; a sweep has draws, and a PCA, of its own. "
+            "Give only projections that learn nothing, such as power or l2."
+        )
+    raw = torch.from_numpy(np.ascontiguousarray(features.embedding, dtype=np.float32))
+    x = Chain.fit(raw, None, steps)(raw)
     axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], share=100.0) for draw in draws)
     labels = torch.from_numpy(features.label_index(classes))
-    device = gather.build.device_of(recipe.encoder.device)
+    device = build.device_of(recipe.encoder.device)
     return Table(x, labels, len(classes), draws, axes, recipe.sweep.whiten, device)
 
 
@@ -288,7 +301,7 @@ def _keys(recipe: Recipe, draws: Sequence[Draw]) -> Iterator[Any]:
 def fingerprint(recipe: Recipe, features: Features) -> str:
     """A hash of all that a run depends on beside its key: rows, split, head, training, program; not the grid itself."""
     plain = dump_dict(recipe)
-    parts = {name: plain.get(name) for name in ("head", "train", "seed")}
+    parts = {name: plain.get(name) for name in ("head", "train", "seed", *(["projection"] * bool(recipe.projection)))}
     parts |= {"sweep": [recipe.sweep.folds, recipe.sweep.whiten], "mixtura": metadata.version("mixtura")}
     text = json.dumps([parts, gather.digest_of(features), list(map(str, features.split))], sort_keys=True)
     return hashlib.sha256(text.encode() + features.embedding.tobytes()).hexdigest()
