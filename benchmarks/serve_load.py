@@ -159,7 +159,12 @@ async def opened(port, files, rate, seconds):
     rng = np.random.default_rng(0)
 
     async def one(file):
-        connection = idle.pop() if idle else await Connection(port).__aenter__()
+        while idle:
+            connection = idle.pop()
+            if not connection.closed:  # the server closes what was idle for five seconds
+                break
+        else:
+            connection = await Connection(port).__aenter__()
         seen.add(*await connection.ask(file))
         idle.append(connection)
 
@@ -191,6 +196,11 @@ class Connection:
 
     async def __aexit__(self, *error):
         self._writer.close()
+
+    @property
+    def closed(self):
+        """Whether the server has left."""
+        return self._reader.at_eof()
 
     async def ask(self, file):
         """Status and seconds of one request."""

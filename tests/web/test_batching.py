@@ -205,8 +205,8 @@ def test_places_of_those_who_leave_are_free():
     asyncio.run(scenario())
 
 
-def test_where_the_line_does_not_end_nobody_waits_long():
-    """And where it has ended, everybody may wait again."""
+def test_where_too_much_is_asked_nobody_waits_long():
+    """And when that is over, everybody may wait again."""
 
     async def scenario():
         places = Places(1, 0.2, 0.0)
@@ -215,10 +215,11 @@ def test_where_the_line_does_not_end_nobody_waits_long():
             await asyncio.sleep(0.05)
             assert not any(task.done() for task in line)
             stays = asyncio.create_task(enter(places, admitted=True))
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.6)
             assert await asyncio.gather(*line) == [503, 503, 503] and not stays.done()
-            assert places._allowed() == 0.0 and await enter(places) == 503  # the line has stood too long
+            assert places._allowed() == 0.0 and await enter(places) == 503  # there was no room for too long
         assert await stays == 200
+        await asyncio.sleep(0.6)
         assert places._allowed() == 0.2
         async with places.some(1):
             again = asyncio.create_task(enter(places))

@@ -6,6 +6,7 @@ batch wait for them, a few milliseconds at most.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,9 @@ from typing import Generic, TypeVar
 
 from mixtura.web.problems import busy
 
+CROWDED = 0.8
+"""The share of time without room beyond which too much is asked."""
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -21,20 +25,20 @@ R = TypeVar("R")
 class Places:
     """Room for so many photos; who comes first is served first.
 
-    A short rush may wait. Where the line has not been empty for longer than ``patience``, more is asked than can be
-    answered, and waiting would only make every answer late: then requests are refused almost at once, and those that
-    are answered are answered soon (as CoDel does it for the packets of a network).
+    A short rush may wait. Where there was no room most of the time lately, more is asked than can be answered, and
+    waiting would only make every answer late: then requests are refused almost at once, and those that are answered
+    are answered soon.
 
     Args:
         count: photos that may be in work.
-        patience: seconds that a request waits for room.
-        brief: the same while the line stands.
+        patience: seconds that a request waits for room, and over which "lately" is averaged.
+        brief: seconds that it waits while too much is asked.
     """
 
     def __init__(self, count: int, patience: float, brief: float) -> None:
         self.count, self._free, self._patience, self._brief = count, count, patience, brief
         self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._empty_at = 0.0
+        self._full, self._share, self._at = False, 0.0, 0.0
 
     @property
     def taken(self) -> int:
@@ -57,10 +61,15 @@ class Places:
 
     def _allowed(self) -> float:
         """Seconds that a request may wait which comes now."""
+        self._observe()
+        return self._patience if self._share <= CROWDED else self._brief
+
+    def _observe(self) -> None:
+        """Average the share of time without room, with a memory of ``patience`` seconds."""
         now = asyncio.get_running_loop().time()
-        if not self._line:
-            self._empty_at = now
-        return self._patience if now - self._empty_at <= self._patience else self._brief
+        kept = math.exp((self._at - now) / self._patience) if self._patience else 0.0
+        self._share = kept * self._share + (1 - kept) * self._full
+        self._at, self._full = now, self._free <= 0 or bool(self._line)
 
     async def _wait(self, count: int, seconds: float | None) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -85,8 +94,7 @@ class Places:
             if not turn.done():
                 self._free -= count
                 turn.set_result(None)
-        if not self._line:
-            self._empty_at = asyncio.get_running_loop().time()
+        self._observe()
 
 
 class Batcher(Generic[T, R]):

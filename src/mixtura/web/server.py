@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{22,256}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]")
 KEEP_ALIVE, GRACE = 5, 10  # seconds
 BACKLOG = 512
+SWITCH = 0.0002  # seconds after which a busy thread lets another one go on
 
 
 def token_of(path: Path | None) -> str:
@@ -103,6 +105,9 @@ def run(
         started: called when clients can connect.
     """
     app = create_app(*service, settings)
+    # The encoder's thread takes the interpreter's lock for an instant hundreds of times a batch; with the usual 5 ms it
+    # would wait for the event loop most of the time, as soon as that is busy.
+    sys.setswitchinterval(SWITCH)
     listener.listen(BACKLOG)
     started()
     uvicorn.Server(config(app)).run(sockets=[listener])
