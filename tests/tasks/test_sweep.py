@@ -282,4 +282,4 @@ def test_projections_that_learn_nothing_come_before_the_axes(tmp_path):
     root = run(recipe(tmp_path / "root", **{"projection": [{"name": "power"}], "sweep.seeds": 1}))
     assert [one.val_nll for one in root.runs] != [one.val_nll for one in plain.runs]
     with pytest.raises(UsageError, match="'lda' learns from rows"):
-        run(recipe(tmp_path / "lda", **{"projection": [{"name": "lda"}]}))
+        run(recipe(tmp_path / "lda", projection=[{"name": "lda"}]))

@@ -1,44 +1,48 @@
-"""Photos that arrive as bytes, in two steps: each is prepared alone, and all are encoded together."""
+"""Photos and sounds that are asked about, in two steps: each is prepared alone, and all are encoded together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from mixtura.datasets import quality
+from mixtura.datasets import quality, sound
 from mixtura.datasets.decode import decode
+from mixtura.encoders.sounds import SoundEncoder
 from mixtura.features.inputs import encoded, stacked
-from mixtura.tasks.build import PhotoEncoder
+from mixtura.tasks.build import Encoder
 from mixtura.tasks.thumbnails import shrink
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A photo as its encoder takes it, what is plainly wrong with it, and a small JPEG if one was wanted."""
+    """An item as its encoder takes it; of a photo, what is plainly wrong with it, and a small JPEG where wanted."""
 
-    tensor: Num[Tensor, "3 H W"]
-    flaw: quality.Flaw | None
-    picture: bytes | None
+    tensor: Num[Tensor, "..."]
+    flaw: quality.Flaw | None = None
+    picture: bytes | None = None
 
 
-def prepare(encoder: PhotoEncoder, data: bytes, name: str, picture: bool = False) -> Prepared:
-    """A photo from its bytes.
+def prepare(encoder: Encoder, payload: Path | bytes, name: str | None = None, picture: bool = False) -> Prepared:
+    """An item from its file or its bytes.
 
     Args:
         encoder: of the model.
-        data: the bytes of a file.
-        name: what messages call it.
-        picture: make a small JPEG too.
+        payload: a file, or the bytes of one.
+        name: what messages call it; the path by default.
+        picture: make a small JPEG of a photo too.
 
     Raises:
-        BadImage: it cannot be decoded safely.
+        BadItem: it is not the photo or sound that the encoder takes, or cannot be decoded safely.
     """
-    image = decode(data, draft=encoder.draft, name=name)
+    if isinstance(encoder, SoundEncoder):
+        return Prepared(encoder.prepare(sound.decode(payload, encoder.sample_rate, name=name)))
+    image = decode(payload, draft=encoder.draft, name=name)
     return Prepared(encoder.prepare(image), quality.flaw(image), shrink(image) if picture else None)
 
 
-def embed(encoder: PhotoEncoder, photos: Sequence[Prepared]) -> Float[np.ndarray, "N D"]:
-    """The features of prepared photos."""
-    return np.ascontiguousarray(encoded(encoder, stacked([photo.tensor for photo in photos])))
+def embed(encoder: Encoder, items: Sequence[Prepared]) -> Float[np.ndarray, "N D"]:
+    """The features of prepared items."""
+    return np.ascontiguousarray(encoded(encoder, stacked([item.tensor for item in items])))

@@ -10,13 +10,13 @@ from jaxtyping import Bool, Float, Int
 
 from mixtura.datasets.items import Problem
 from mixtura.errors import BadItem, LabelError, NoInput
-from mixtura.features.inputs import encoded, stacked
 from mixtura.features.neighbours import Index, unit_rows, without_self
 from mixtura.features.records import Features
 from mixtura.metrics.retrieval import average_precision, precision_at, precision_ceiling
 from mixtura.names import find
+from mixtura.tasks.asking import Prepared, embed, prepare
 from mixtura.tasks.place import Place, narrowed
-from mixtura.tasks.predict import BATCH, prepare
+from mixtura.tasks.predict import BATCH
 from mixtura.tasks.records import Neighbour
 
 INDEXES = {"exact": "mixtura.features.neighbours:Exact", "ivf": "mixtura.features.ann:Inverted"}
@@ -111,14 +111,14 @@ def _vectors(place: Place, queries: Sequence[Path]) -> tuple[dict[int, Float[np.
         return vectors, problems
     encoder = place.build_encoder()
     for start in range(0, len(files), BATCH):
-        prepared: dict[int, torch.Tensor] = {}
+        prepared: dict[int, Prepared] = {}
         for i in files[start : start + BATCH]:
             try:
                 prepared[i] = prepare(encoder, queries[i])
             except BadItem as error:
                 problems[i] = Problem(str(queries[i]), error.reason, str(error))
         if prepared:
-            vectors |= dict(zip(prepared, encoded(encoder, stacked(list(prepared.values()))), strict=True))
+            vectors |= dict(zip(prepared, embed(encoder, list(prepared.values())), strict=True))
     return vectors, problems
 
 

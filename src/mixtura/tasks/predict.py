@@ -5,18 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from mixtura.datasets import quality, sound
-from mixtura.datasets.decode import decode
 from mixtura.datasets.items import Problem
-from mixtura.datasets.quality import Flaw
-from mixtura.encoders.sounds import SoundEncoder
 from mixtura.errors import BadItem, FingerprintMismatch, MixturaError
-from mixtura.features.inputs import encoded, stacked
 from mixtura.features.records import Features
 from mixtura.identity import differences
 from mixtura.tasks import build, bundle, gather
+from mixtura.tasks.asking import Prepared, embed, prepare
 from mixtura.tasks.catalog import Catalog, tables
 from mixtura.tasks.decide import Known, decide, with_flaw
 from mixtura.tasks.model import Model
@@ -84,31 +79,15 @@ def known_items(model_path: Path, model: Model) -> Features | None:
 
 def _batch(encoder: build.Encoder, decider: Decider, paths: Sequence[Path]) -> list[Decision | Problem]:
     answers: dict[int, Decision | Problem] = {}
-    prepared: dict[int, tuple[torch.Tensor, Flaw | None]] = {}
+    prepared: dict[int, Prepared] = {}
     for place, path in enumerate(paths):
         try:
-            prepared[place] = _looked_at(encoder, path)
+            prepared[place] = prepare(encoder, path)
         except BadItem as error:
             answers[place] = Problem(str(path), error.reason, str(error))
     if prepared:
-        embedding = np.ascontiguousarray(encoded(encoder, stacked([tensor for tensor, _ in prepared.values()])))
-        decided = decider([str(paths[place]) for place in prepared], embedding)
-        for (place, (_, flaw)), decision in zip(prepared.items(), decided, strict=True):
-            answers[place] = with_flaw(decision, flaw)
+        items = list(prepared.values())
+        decided = decider([str(paths[place]) for place in prepared], embed(encoder, items))
+        told = [with_flaw(decision, item.flaw) for decision, item in zip(decided, items, strict=True)]
+        answers |= dict(zip(prepared, told, strict=True))
     return [answers[place] for place in range(len(paths))]
-
-
-def prepare(encoder: build.Encoder, path: Path) -> torch.Tensor:
-    """A file as the encoder takes it.
-
-    Raises:
-        BadItem: it is not the photo or sound that the encoder takes.
-    """
-    return _looked_at(encoder, path)[0]
-
-
-def _looked_at(encoder: build.Encoder, path: Path) -> tuple[torch.Tensor, Flaw | None]:
-    if isinstance(encoder, SoundEncoder):
-        return encoder.prepare(sound.decode(path, encoder.sample_rate)), None
-    image = decode(path, draft=encoder.draft)
-    return encoder.prepare(image), quality.flaw(image)

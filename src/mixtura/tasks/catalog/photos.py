@@ -4,17 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from mixtura.datasets import sound
-from mixtura.datasets.decode import decode, read_bytes
+from mixtura.datasets.decode import read_bytes
 from mixtura.datasets.items import Problem
-from mixtura.encoders.sounds import SoundEncoder
 from mixtura.errors import BadItem
-from mixtura.features.inputs import encoded, stacked
+from mixtura.tasks.asking import embed, prepare
 from mixtura.tasks.build import Encoder
 from mixtura.tasks.catalog.records import Shot
-from mixtura.tasks.thumbnails import shrink
 
 
 def shots(encoder: Encoder, paths: Sequence[Path]) -> tuple[list[Shot], list[Problem]]:
@@ -40,11 +35,5 @@ def shot_of(encoder: Encoder, data: bytes, source: str) -> Shot:
     Raises:
         BadItem: the bytes are not what the encoder takes.
     """
-    small = None
-    if isinstance(encoder, SoundEncoder):
-        prepared = encoder.prepare(sound.decode(data, encoder.sample_rate))
-    else:
-        image = decode(data, draft=encoder.draft)
-        prepared, small = encoder.prepare(image), shrink(image)
-    embedding = np.ascontiguousarray(encoded(encoder, stacked([prepared]))[0], dtype=np.float32)
-    return Shot(embedding, hashlib.sha256(data).hexdigest(), source, small)
+    prepared = prepare(encoder, data, source, picture=True)
+    return Shot(embed(encoder, [prepared])[0], hashlib.sha256(data).hexdigest(), source, prepared.picture)
