@@ -38,15 +38,15 @@ def flaw(image: Image.Image) -> Flaw | None:
     small.thumbnail((SIDE, SIDE))
     light = np.asarray(small, dtype=np.float64)
     mean, spread = float(light.mean()), float(light.std())
-    if spread < BLANK:
-        said = f"The photo is blank: its light varies by {spread:.1f} of 255."
-        return Flaw("blank", spread, BLANK, said, "Take the lens cap off, or send another photo.")
     if mean < DARK:
         said = f"The photo is dark: a mean light of {mean:.0f} of 255."
-        return Flaw("dark", mean, DARK, said, "Take it again with more light.")
+        return Flaw("dark", mean, DARK, said, "Take it again with more light, and nothing before the lens.")
     if mean > BRIGHT:
         said = f"The photo is overexposed: a mean light of {mean:.0f} of 255."
         return Flaw("bright", mean, BRIGHT, said, "Take it again with less light.")
+    if spread < BLANK:
+        said = f"The photo is blank: its light varies by {spread:.1f} of 255."
+        return Flaw("blank", spread, BLANK, said, "Send another photo.")
     sharpness = _sharpness(small) if short >= LEAST_TO_JUDGE else BLURRED
     if sharpness < BLURRED:
         said = f"The photo is blurred: its edges have a strength of {sharpness:.0f}, sharp ones have hundreds."

@@ -6,7 +6,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import mixtura
-from mixtura.tasks.bundle import fingerprint
+from mixtura.tasks.catalog.live import View
 from mixtura.tasks.catalog.records import Product
 from mixtura.tasks.records import Neighbour
 from mixtura.web.photos import Decided, Unreadable
@@ -49,12 +49,11 @@ def unreadable(photo: Unreadable) -> dict[str, Any]:
     return {"id": photo.name, "error": {"reason": photo.reason, "message": photo.message}}
 
 
-def model(here: Service) -> dict[str, Any]:
-    """What answers; reads the catalog, so not for the event loop."""
-    view = here.catalog.view()
+def model(here: Service, view: View) -> dict[str, Any]:
+    """What answers."""
     used = view.model
     return {
-        "model": f"{fingerprint(here.catalog.folder)}r{view.revision}",
+        "model": f"{here.fingerprint}r{view.revision}",
         "revision": view.revision,
         "title": here.settings.title,
         "encoder": used.encoder.name,

@@ -13,6 +13,7 @@ from mixtura.errors import BadItem
 from mixtura.tasks.asking import Prepared, embed, prepare
 from mixtura.tasks.build import PhotoEncoder
 from mixtura.tasks.catalog import Catalog
+from mixtura.tasks.catalog.live import View
 from mixtura.tasks.decide import with_flaw
 from mixtura.tasks.journal import Journal
 from mixtura.tasks.records import Decision, Neighbour
@@ -35,10 +36,11 @@ class Query:
 
 @dataclass(frozen=True)
 class Decided:
-    """A decision, and the id by which the journal knows it."""
+    """A decision, the id by which the journal knows it, and the catalog that it was made with."""
 
     decision: Decision
     id: str
+    view: View
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Photos:
         return [found[row] for row in range(len(queries))]
 
     def _decide(self, queries: Sequence[Query], embedding: np.ndarray) -> list[Decided]:
-        most = max(query.count for query in queries)
+        most, view = max(query.count for query in queries), self._catalog.view()
         decisions = self._catalog.decide([query.name for query in queries], embedding, most)
         cut = [
             with_flaw(replace(d, neighbours=d.neighbours[: q.count]), q.photo.flaw)
@@ -128,4 +130,4 @@ class Photos:
         ]
         ids = self._journal.note(cut, embedding, [query.photo.picture for query in queries])
         self.decided += len(ids)
-        return [Decided(decision, id) for decision, id in zip(cut, ids, strict=True)]
+        return [Decided(decision, id, view) for decision, id in zip(cut, ids, strict=True)]

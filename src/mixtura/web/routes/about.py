@@ -15,7 +15,7 @@ router = APIRouter(tags=["service"])
 @router.get("/v1/model", response_model=schemas.Model)
 async def model(here: Here) -> dict[str, Any]:
     """What answers here."""
-    return await here.read(lambda: answers.model(here))
+    return answers.model(here, await here.read(here.catalog.view))
 
 
 @router.get("/healthz", response_model=schemas.Health)

@@ -41,11 +41,13 @@ class _Search(BaseModel):
 async def classify(here: Here, request: Request, query: Annotated[_Decide, Query()]) -> dict[str, Any]:
     """Say of each photo which product it shows, or that it shows none of them."""
     answers = await _answers(here, request, query.neighbors, decide=True)
-    names, about = await here.read(lambda: (Names(here.catalog.products()), model(here)))
+    seen = next((a.view for a in answers if isinstance(a, Decided)), None)
+    view = seen or await here.read(here.catalog.view)
+    names = Names(view.products)
     made = [unreadable(a) if isinstance(a, Unreadable) else decision(a, names) for a in answers]
     for answer in answers:
         here.telemetry.verdicts[answer.decision.verdict if isinstance(answer, Decided) else "unreadable"] += 1
-    return {"model": about, "decisions": made}
+    return {"model": model(here, view), "decisions": made}
 
 
 @router.post("/v1/search", response_model=schemas.Results, openapi_extra=BODY)
