@@ -473,7 +473,7 @@ def test_a_mistake_of_ours_says_only_its_number(serve, photo, caplog):
     running = serve()
 
     def broken(*arguments):
-        raise RuntimeError("secret /srv/shop/catalog.sqlite")
+        raise RuntimeError("secret shop/catalog.sqlite")
 
     running.service.encoder.encode = broken
     try:
