@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from mixtura.tasks.records import Decision, Neighbour
 from mixtura.web.batching import Batcher, Places
 from mixtura.web.settings import Settings
 
+JPEG = b"\xff\xd8\xff"
 MOST_DECODERS = 2
 """Threads that decode: the largest photo that is read may need hundreds of MiB while it is."""
 
@@ -63,6 +66,7 @@ class Photos:
         self.places = Places(settings.places, settings.patience, settings.brief)
         self.batcher: Batcher[Query, Result] = Batcher(self._work, settings.batch, settings.batch_wait)
         self._decoders = ThreadPoolExecutor(min(MOST_DECODERS, os.cpu_count() or 1), "decoder")
+        self._one_by_one = threading.Lock()
         self.decided = 0
 
     @asynccontextmanager
@@ -104,7 +108,16 @@ class Photos:
 
     def _prepare(self, photo: bytes, name: str, count: int, decide: bool) -> Query:
         keep = decide and self._settings.keep_photos
-        return Query(prepare(self._encoder, photo, f"photo {name}", keep), name, count, decide)
+        with self.decoding(photo):
+            return Query(prepare(self._encoder, photo, f"photo {name}", keep), name, count, decide)
+
+    def decoding(self, photo: bytes) -> AbstractContextManager[Any]:
+        """Held while a photo is decoded: one at a time, but for JPEG.
+
+        A file of 40 bytes may be a WebP of 50 megapixels, which takes a gigabyte while it is decoded; large JPEGs are
+        reduced on the way.
+        """
+        return nullcontext() if photo.startswith(JPEG) else self._one_by_one
 
     def _work(self, queries: Sequence[Query]) -> list[Result]:
         """One batch; the only place where the encoder runs for questions."""

@@ -1,5 +1,6 @@
 """A running service: its socket, its token, and uvicorn around the app."""
 
+import ctypes
 import errno
 import ipaddress
 import os
@@ -8,6 +9,7 @@ import secrets
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -27,6 +29,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{22,256}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]")
 KEEP_ALIVE, GRACE = 5, 10  # seconds
 BACKLOG = 512
+M_MMAP_THRESHOLD, LARGE = -3, 8 * 2**20  # of mallopt(3); bytes
 SWITCH = 0.0002  # seconds after which a busy thread lets another one go on
 
 
@@ -108,9 +111,19 @@ def run(
     # The encoder's thread takes the interpreter's lock for an instant hundreds of times a batch; with the usual 5 ms it
     # would wait for the event loop most of the time, as soon as that is busy.
     sys.setswitchinterval(SWITCH)
+    _return_memory()
     listener.listen(BACKLOG)
     started()
     uvicorn.Server(config(app)).run(sockets=[listener])
+
+
+def _return_memory() -> None:
+    """Have the C library give large blocks back as soon as they are freed: the pixels of one photo may be a gigabyte.
+
+    By itself glibc learns from the first large block to keep those that follow.
+    """
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def config(app: ASGIApp) -> uvicorn.Config:

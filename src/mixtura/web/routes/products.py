@@ -109,7 +109,8 @@ def _enroll(here: Service, given: schemas.EnrollPhotos | schemas.EnrollDecisions
 
 def _shot(here: Service, photo: bytes, place: int) -> Shot:
     try:
-        return shot_of(here.encoder, photo, f"photo {place}")
+        with here.photos.decoding(photo):
+            return shot_of(here.encoder, photo, f"photo {place}")
     except BadItem as error:
         raise Refusal(422, f"Nothing was added. photo {place}, {error}") from error
 
