@@ -1,5 +1,6 @@
 """The catalog in use: edits, undo, other processes, and what is refused."""
 
+import os
 import shutil
 import sqlite3
 
@@ -9,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mixtura.errors import BundleError, DataError, NoInput, NonFinite, UsageError, WrongDimension
+from mixtura.errors import BundleError, CannotWrite, DataError, NoInput, NonFinite, UsageError, WrongDimension
 from mixtura.features import imports
 from mixtura.recipe import resolve
 from mixtura.tasks import fit
@@ -152,7 +153,7 @@ def test_a_new_calibration_follows_its_products(shop):
     one = shop.model.typicality
     limits = type(one)(one.center, one.spread, one.scores - 5.0, one.predicted)
     temperature = shop.model.temperature
-    effect = shop.calibrate(limits, 2.0)
+    effect = shop.calibrate(limits, 2.0, shop.model.classes)
     assert effect.edit.kind == "calibrate" and shop.model.temperature == 2.0
     assert torch.equal(shop.model.typicality.scores, limits.scores)
     shop.remove_product("c1")
@@ -238,17 +239,86 @@ def test_the_last_item_of_a_product_stays(shop):
 
 
 def test_a_catalog_of_another_model_is_refused(bundle, tmp_path, cloud):
-    folder = shutil.copytree(bundle, tmp_path / "shop")
     imports.save(cloud(n=200, classes=3, dimension=DIMENSION, seed=6), tmp_path / "store")
+    folder = tmp_path / "other"
     fit.run(resolve({"data.kind": "features", "data.root": tmp_path / "store", "output": folder}))
+    shutil.copy(bundle / "catalog.sqlite", folder)
     with pytest.raises(BundleError, match="another model"):
         Catalog.open(folder)
+
+
+def test_fit_does_not_orphan_edits(shop, bundle):
+    """A catalog that nobody has edited is made again of the new model; one with edits is in the way."""
+    again = resolve({"data.kind": "features", "data.root": bundle.parent / "store", "output": shop.folder, "seed": 1})
+    fit.run(again)
+    renewed = Catalog.open(shop.folder)
+    renewed.rename("c0", "zero")
+    with pytest.raises(CannotWrite, match="holds 1 edit of the model"):
+        fit.run(again)
+    assert Catalog.open(shop.folder).product("zero").id == "c0"
+
+
+def test_processes_that_open_a_catalog_first_at_once_lose_no_edit(bundle, tmp_path):
+    folder = shutil.copytree(bundle, tmp_path / "first", ignore=shutil.ignore_patterns("catalog.sqlite*"))
+    children = []
+    for number in range(3):
+        child = os.fork()
+        if child == 0:
+            try:
+                Catalog.open(folder).enroll(f"new {number}", shots(seed=70 + number, center=30.0 * (number + 1)))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    shop = Catalog.open(folder)
+    assert shop.revision == 3 and len(shop.products()) == 7
+    assert not list(folder.glob(".tmp-*"))
+
+
+def test_the_file_alone_holds_every_edit(shop, tmp_path):
+    """So that copying it is a backup, and putting it back restores."""
+    shop.enroll("kettle", shots())
+    shop.close()
+    copy = sqlite3.connect(shutil.copy(shop.folder / "catalog.sqlite", tmp_path / "copy.sqlite"))
+    assert copy.execute("SELECT count(*) FROM edit").fetchone() == (1,)
+
+
+def test_a_product_like_another_one_is_told_to_be_so(shop):
+    rows = shop.known().embedding[:20:4]
+    effect = shop.enroll("twin", [Shot(row, "", "") for row in rows])
+    assert any("Of its 5 photos, 0 are named twin; most look like c0." in note for note in effect.notes)
+
+
+def test_an_id_that_is_anothers_name_is_refused_as_ambiguous(shop):
+    shop.enroll("a b", shots())
+    shop.rename("c0", "a-b")
+    with pytest.raises(UsageError, match="is the id of one product and the name of another"):
+        shop.remove_product("a-b")
+
+
+def test_limits_of_other_products_are_refused(shop):
+    limits, classes = shop.model.typicality, shop.model.classes
+    shop.remove_product("c0")
+    with pytest.raises(UsageError, match="other products"):
+        shop.calibrate(limits, 1.0, classes)
+
+
+def test_names_may_hold_signs_of_several_parts(shop):
+    for name in ("\U0001f468\u200d\U0001f469\u200d\U0001f467", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"):
+        shop.rename("c1", name)
+        assert shop.product("c1").name == name
 
 
 def test_a_damaged_file_is_refused(bundle, tmp_path):
     folder = shutil.copytree(bundle, tmp_path / "shop")
     (folder / "catalog.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(BundleError, match="damaged"):
+        Catalog.open(folder)
+    shutil.copy(bundle / "catalog.sqlite", folder / "catalog.sqlite")
+    with sqlite3.connect(folder / "catalog.sqlite") as database:
+        database.execute("UPDATE setting SET value = x'00' WHERE key = 'sums'")
+    with pytest.raises(BundleError, match="sums are missing or altered"):
         Catalog.open(folder)
     (folder / "catalog.sqlite").unlink()
     sqlite3.connect(folder / "catalog.sqlite").execute("CREATE TABLE x (y)").connection.close()

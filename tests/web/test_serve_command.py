@@ -18,6 +18,11 @@ from mixtura.web import server
 SECRET = "a-secret-of-thirty-two-characters"
 
 
+def heed_ctrl_c():
+    """What a shell starts in the background ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def start(shop, tmp_path):
     """Servers as processes of their own, on copies of the catalog; what is left of them is killed."""
@@ -34,6 +39,7 @@ def start(shop, tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=heed_ctrl_c,
         )
         made.append(process)
         said = ""

@@ -13,6 +13,7 @@ from mixtura.errors import NoInput, UsageError
 
 Place = Annotated[Path, typer.Argument(metavar="CATALOG", help="Model folder, as mixtura fit has written it.")]
 Product = Annotated[str, typer.Argument(metavar="PRODUCT", help="Id or name; mixtura products lists them.")]
+MOST = 2**62  # SQLite counts no further than 2**63 - 1
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the product.")]
 
 
@@ -30,8 +31,6 @@ def enroll(
     Examples:
       mixtura enroll shop "red kettle" a.jpg b.jpg c.jpg
       mixtura enroll shop "red kettle" kettle/          all photos in a folder
-      mixtura confirm shop red-kettle
-      mixtura undo shop
     """
     from mixtura.cli.predict import photos
     from mixtura.tasks.catalog import Catalog
@@ -50,14 +49,15 @@ def remove(
     out: Output,
     catalog: Place,
     product: Annotated[str | None, typer.Option(metavar="PRODUCT", help="Id or name of the product to remove.")] = None,
-    item: Annotated[int | None, typer.Option(metavar="N", min=1, help="Number of the item to forget.")] = None,
+    item: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=MOST, help="Number of the item to forget.")
+    ] = None,
 ) -> None:
     """Take a product or one item out of a catalog; the model is then the one without it.
 
     Examples:
       mixtura remove shop --product red-kettle
       mixtura remove shop --item 1042
-      mixtura undo shop
     """
     from mixtura.tasks.catalog import Catalog
 
@@ -73,6 +73,7 @@ def rename(out: Output, catalog: Place, product: Product, name: Name) -> None:
 
     Examples:
       mixtura rename shop red-kettle "Kettle, red"
+      mixtura rename shop "Kettle, red" "Red kettle" --json
     """
     opened = _opened(catalog)
     _tell(out, opened.rename(opened.product(product).id, name))
@@ -88,6 +89,7 @@ def merge(
 
     Examples:
       mixtura merge shop kettle-2 kettle
+      mixtura merge shop "red kettle" kettle --json
     """
     opened = _opened(catalog)
     _tell(out, opened.merge(opened.product(product).id, opened.product(into).id))
@@ -98,13 +100,13 @@ def split(
     catalog: Place,
     product: Product,
     name: Name,
-    items: Annotated[list[int], typer.Argument(metavar="ITEM", help="Numbers of the items that leave.")],
+    items: Annotated[list[int], typer.Argument(metavar="ITEM", max=MOST, help="Numbers of the items that leave.")],
 ) -> None:
-    """Make some items of a product a product of their own.
+    """Make some items of a product a product of their own; mixtura products CATALOG PRODUCT lists them.
 
     Examples:
-      mixtura products shop kettle           its items with their numbers
       mixtura split shop kettle "red kettle" 17 18 21
+      mixtura split shop kettle "old kettle" $(cut -f 1 old.tsv | xargs)
     """
     opened = _opened(catalog)
     _tell(out, opened.split(opened.product(product).id, items, name))
@@ -115,6 +117,7 @@ def confirm(out: Output, catalog: Place, product: Product) -> None:
 
     Examples:
       mixtura confirm shop red-kettle
+      mixtura confirm shop "red kettle" --json
     """
     opened = _opened(catalog)
     _tell(out, opened.confirm(opened.product(product).id))
@@ -125,6 +128,7 @@ def undo(out: Output, catalog: Place) -> None:
 
     Examples:
       mixtura undo shop
+      mixtura undo shop --json | jq -r .edit.said
     """
     _tell(out, _opened(catalog).undo())
 
@@ -132,7 +136,7 @@ def undo(out: Output, catalog: Place) -> None:
 def history(
     out: Output,
     catalog: Place,
-    limit: Annotated[int, typer.Option(min=1, metavar="N", help="How many edits, the last ones.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10**6, metavar="N", help="How many edits, the last ones.")] = 20,
 ) -> None:
     """Show the edits of a catalog, newest first.
 

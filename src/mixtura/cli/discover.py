@@ -21,7 +21,7 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
 
     Examples:
       mixtura discover shop
-      mixtura discover shop --html groups.html       with the photos, if mixtura serve keeps photos
+      mixtura discover shop --html groups.html   with photos, if serve keeps them
       mixtura discover shop --accept g-1f0c2a9b --name "red kettle"
       mixtura discover shop --json | jq '.[0].ids'
     """

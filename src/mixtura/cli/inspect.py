@@ -21,8 +21,8 @@ def inspect(out: Output, place: Place, html: Page = None) -> None:
     photos between the folders and fit again, or edit the catalog (mixtura remove, split, merge).
 
     Examples:
-      mixtura inspect shop                           the photos that shop was made of
-      mixtura inspect shop --html care.html          the same with the photos
+      mixtura inspect shop                       the photos that shop was made of
+      mixtura inspect shop --html care.html      the same with the photos
       mixtura inspect features/ --json | jq '.suspects[].id'
     """
     from mixtura.cli import care_views

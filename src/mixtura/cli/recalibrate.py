@@ -29,8 +29,8 @@ def recalibrate(out: Output, catalog: CatalogFolder, confirmed: ConfirmedFolder 
     the limit will be far too lax.
 
     Examples:
-      mixtura recalibrate shop                           from the answers of clients
-      mixtura recalibrate shop --confirmed checked/      from a folder
+      mixtura recalibrate shop                       from the answers of clients
+      mixtura recalibrate shop --confirmed checked/  from a folder
       mixtura recalibrate shop --confirmed checked/ --write
     """
     from mixtura.cli import care_views

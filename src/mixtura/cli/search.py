@@ -67,7 +67,7 @@ def search(
 
     Examples:
       mixtura search shop new.jpg
-      mixtura search shop new.jpg -k 3 --json | jq '.results[0].neighbors[].label'
+      mixtura search shop new.jpg -k 3 --json | jq '.results[0]'
       mixtura search shop inbox/ --sheet found.html    the pictures side by side
       mixtura search shop new.jpg --where label=pear
       mixtura search shop --evaluate                   precision and mAP

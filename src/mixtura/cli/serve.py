@@ -51,8 +51,8 @@ def serve(
     Examples:
       mixtura serve shop
       mixtura serve shop --port 8080 --open
-      MIXTURA_TOKEN=$(cat secret) mixtura serve shop --host 0.0.0.0 --host-name shop.example.org
-      curl --data-binary @a.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/v1/classify
+      mixtura serve shop --host 0.0.0.0 --host-name shop.example.org
+      mixtura serve shop --token-file secret --json | jq -r .address
     """
     try:
         from mixtura.web import server

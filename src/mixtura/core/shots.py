@@ -41,7 +41,7 @@ class Newcomers:
 def apart(mixture: Mixture, weight: Float[Tensor, " K"]) -> float:
     r"""How far the means lie apart: their variance in units of each component's covariance, a mean over dimensions.
 
-    .. math:: s = \frac1K \sum_k \left[\tfrac1D \|\mu_k - m_0\|^2_{\Sigma_k} - \tfrac1{w_k}\right]
+    .. math:: s = \frac1{K - 1} \sum_k \tfrac1D \|\mu_k - m_0\|^2_{\Sigma_k} - \frac1K \sum_k \tfrac1{w_k}
 
     Args:
         mixture: components that are known well.
@@ -50,8 +50,9 @@ def apart(mixture: Mixture, weight: Float[Tensor, " K"]) -> float:
     center = mixture.mean.mean(0, keepdim=True)
     own, far = mixture.joint(mixture.mean).diagonal().double(), mixture.joint(center)[0].double()
     known = weight > 0
-    squared = 2 * (own - far) / mixture.dimension - 1 / weight.clamp_min(1e-12)
-    return max(SMALLEST, float(squared[known].mean()))
+    squared = 2 * (own - far) / mixture.dimension
+    spread = float(squared[known].mean()) * len(own) / max(1, len(own) - 1)  # about their own mean
+    return max(SMALLEST, spread - float((1 / weight[known]).mean()))
 
 
 def newcomers(

@@ -14,12 +14,13 @@ from mixtura.core.cross import Held
 from mixtura.datasets.items import Problem
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.protocol import split_name
-from mixtura.errors import LabelError, UsageError
+from mixtura.errors import CannotWrite, LabelError, UsageError
 from mixtura.features.projection import Chain
 from mixtura.features.records import Features, Unreadable
 from mixtura.recipe import Recipe, dump
 from mixtura.scores.typicality import Typicality
 from mixtura.tasks import build, bundle, card, gather, heads, trained
+from mixtura.tasks.catalog import tables
 from mixtura.tasks.choose import Choice, Rows, calibration, choose
 from mixtura.tasks.evaluate import evaluate
 from mixtura.tasks.extract import Watch
@@ -57,6 +58,7 @@ def run(recipe: Recipe, progress: Watch = None) -> FitReport:
     if recipe.data.root is not None and recipe.output.resolve() == recipe.data.root.resolve():
         raise UsageError(f"{recipe.output} holds the data. Give the model a folder of its own, for example -o model.")
     files.make_folder(recipe.output)
+    catalog = _without_edits(recipe.output)
     gathered = gather.gather(recipe, progress)
     model = learn(recipe, gathered)
     test = gathered.features.select_split("test")
@@ -67,8 +69,28 @@ def run(recipe: Recipe, progress: Watch = None) -> FitReport:
         bundle.CARD: card.model_card(model, evaluation).encode(),
     }
     bundle.save_pretrained(model, recipe.output, others)
+    for stale in catalog:  # it is made again of the new model
+        stale.unlink(missing_ok=True)
     said = notes(gathered, model)
     return FitReport(recipe.output, evaluation, time.perf_counter() - began, gathered.problems, said)
+
+
+def _without_edits(folder: Path) -> list[Path]:
+    """The catalog of an earlier model in a folder, if nobody has edited it.
+
+    Raises:
+        CannotWrite: somebody has.
+    """
+    path = folder / tables.FILE
+    if not path.exists():
+        return []
+    count = tables.edits_in(path)
+    if count:
+        raise CannotWrite(
+            f"{path} holds {count} edit{'s' * (count > 1)} of the model in {folder}, which a new model would not know. "
+            "Fit into another folder, or move that file away."
+        )
+    return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]
 
 
 def check_names(recipe: Recipe) -> None:

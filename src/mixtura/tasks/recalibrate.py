@@ -80,6 +80,7 @@ class Recalibration:
     old_temperature: float
     temperature: float
     typicality: Typicality
+    classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,8 +114,12 @@ def recalibrate(catalog: "Catalog", confirmed: Confirmed) -> Recalibration:
 
 
 def write(catalog: "Catalog", made: Recalibration) -> Effect:
-    """Put the new limits into the catalog, as one edit that can be undone."""
-    return catalog.calibrate(made.typicality, made.temperature)
+    """Put the new limits into the catalog, as one edit that can be undone.
+
+    Raises:
+        UsageError: products have come or gone since the limits were made.
+    """
+    return catalog.calibrate(made.typicality, made.temperature, made.classes)
 
 
 def from_folder(catalog: "Catalog", folder: Path) -> Confirmed:
@@ -190,6 +195,7 @@ def _recalibrated(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[
         old_temperature=model.temperature,
         temperature=new.temperature,
         typicality=new.typicality,
+        classes=model.classes,
         notes=_notes(model, label, before, lowest),
     )
 

@@ -12,10 +12,12 @@ from mixtura.tasks.catalog.tables import Draft, Tables, now
 from mixtura.tasks.catalog.tables import undo as take_back
 from mixtura.tasks.model import Model
 
+JOINERS: dict[int, None] = dict.fromkeys((0x200C, 0x200D))  # that words and signs are made of, and no mark of their own
 LONGEST = 200  # characters of a name
 MOST = 1000  # shots at once
 TESTED = 2000  # test items that accuracies are counted on, at most
 FEW = 3  # shots; with fewer, the note says so
+FEWEST = 5  # fitted products; with fewer, too
 
 
 def enroll(draft: Draft, model: Model, name: str, shots: Sequence[Shot], exact: bool) -> str:
@@ -51,7 +53,7 @@ def remove_product(draft: Draft, product: Product) -> str:
     """The product is gone; its items wait for undo."""
     _check_left(draft, product)
     draft.set("product", product.id, "gone", 1)
-    draft.said = f"Removed {product.name} with {product.items} items."
+    draft.said = f"Removed {product.name} with {product.items} item{'s' * (product.items != 1)}."
     return product.id
 
 
@@ -138,7 +140,8 @@ def checked(name: str) -> str:
         UsageError: it is empty, too long, or holds control characters.
     """
     name = " ".join(name.split())
-    if not 1 <= len(name) <= LONGEST or not name.isprintable():
+    plain = name.translate(JOINERS)
+    if not 1 <= len(name) <= LONGEST or not plain or not plain.isprintable():
         raise UsageError(f"The name {name[:40]!r} does not do. Give 1 to {LONGEST} printable characters.")
     return name
 
@@ -169,13 +172,31 @@ def accuracies(
     return shares[0], shares[1], len(truth)
 
 
-def notes(product: Product | None) -> tuple[str, ...]:
-    """What to know of a product after an edit."""
-    if product is None or product.status != "provisional":
-        return ()
-    said = "1 item says" if product.items == 1 else f"{product.items} items say"
-    few = f" {said} little: add some more." if product.items < FEW else ""
-    return (f"{product.name} is provisional until it is confirmed.{few}",)
+def notes(product: Product | None, model: Model, shots: Sequence[Shot]) -> tuple[str, ...]:
+    """What to know after an edit: of a product that it made or changed, and of what is left to compare with."""
+    said: list[str] = []
+    if product is not None and product.status == "provisional":
+        items = "1 item says" if product.items == 1 else f"{product.items} items say"
+        few = f" {items} little: add some more." if product.items < FEW else ""
+        said.append(f"{product.name} is provisional until it is confirmed.{few}")
+    if product is not None and shots:
+        named = np.array(model.classes)[model.predicted(np.stack([shot.embedding for shot in shots]))]
+        own = int((named == product.name).sum())
+        if 2 * own < len(named):
+            others, counts = np.unique(named[named != product.name], return_counts=True)
+            said.append(
+                f"Of its {len(named)} photos, {own} are named {product.name}; "
+                f"most look like {others[counts.argmax()]}. "
+                "Merge the two, or give photos that show what sets them apart."
+            )
+    owner = None if model.fitted is None else model.fitted.owner
+    fitted = FEWEST if owner is None else len(set(owner.tolist()))
+    if fitted < FEWEST:
+        said.append(
+            f"Only {fitted} products of the fit are left, and what was enrolled is measured by them. "
+            "Fit again with the photos of all products."
+        )
+    return tuple(said)
 
 
 def _new_product(draft: Draft, name: str) -> str:
@@ -211,13 +232,13 @@ def _check_free(draft: Draft, name: str, but: str = "") -> None:
 
 
 def _check_left(draft: Draft, product: Product) -> None:
-    """See that two products are left, one of them from the fit: what newcomers are compared with."""
+    """See that two products of the fit are left: what newcomers are compared with."""
     text = "SELECT count(DISTINCT product.id) FROM product JOIN part ON part.product = product.id WHERE gone = 0"
     left = draft.connection.execute(f"{text} AND product.id != ?", (product.id,)).fetchone()[0]
     fitted = draft.connection.execute(
         f"{text} AND part.base IS NOT NULL AND product.id != ?", (product.id,)
     ).fetchone()[0]
-    if left < 2 or fitted < 1:
+    if left < 2 or fitted < 2:
         raise UsageError(f"Without {product.name} too few products are left to tell apart. Add others before.")
 
 

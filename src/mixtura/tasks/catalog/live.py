@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load, save
 
-from mixtura.errors import NoInput
+from mixtura.errors import NoInput, UsageError
 from mixtura.features.records import Features
 from mixtura.names import nearest
 from mixtura.scores.typicality import Typicality
-from mixtura.tasks import bundle
 from mixtura.tasks.catalog import edits
 from mixtura.tasks.catalog.gauge import Gauge
 from mixtura.tasks.catalog.opening import opened
@@ -56,6 +55,7 @@ class Catalog:
         self.folder = folder
         self._lock, self._editing = threading.RLock(), threading.Lock()
         self._tables, self._base = opened(folder)
+        self._version = self._tables.bundle
         self._thumbnails = thumbnails(folder)
         self._gauges: dict[tuple[int, ...], Gauge | None] = {}
         self._known: tuple[int, Known] | None = None
@@ -100,12 +100,17 @@ class Catalog:
 
         Raises:
             NoInput: there is none; the nearest is named.
+            UsageError: it is the id of one and the name of another.
         """
         products = self.products()
-        for key in ("id", "name"):
-            for product in products:
-                if getattr(product, key) == id_or_name:
-                    return product
+        found = [product for product in products if id_or_name in (product.id, product.name)]
+        if len(found) > 1:
+            raise UsageError(
+                f"{id_or_name!r} is the id of one product and the name of another: "
+                f"{', '.join(f'{product.name} ({product.id})' for product in found)}. Rename one of them."
+            )
+        if found:
+            return found[0]
         named = nearest(id_or_name, [key for product in products for key in (product.id, product.name)])
         raise NoInput(f"There is no product {id_or_name!r} in this catalog. {named}")
 
@@ -151,7 +156,7 @@ class Catalog:
         view = self.view()
         known = self.shelf() if neighbours else None
         decisions = decide(view.model, list(ids), embedding, known, neighbours)
-        version = f"{bundle.fingerprint(self.folder)}r{view.revision}"
+        version = f"{self._version}r{view.revision}"
         return [replace(decision, model=version) for decision in decisions]
 
     def history(self, limit: int = 50) -> tuple[Edit, ...]:
@@ -166,7 +171,7 @@ class Catalog:
             WrongDimension, NonFinite: features that do not fit the model.
             DataError: an item that the catalog has already.
         """
-        return self._edit("enroll", lambda draft: edits.enroll(draft, self.model, name, shots, self._base.exact))
+        return self._edit("enroll", lambda draft: edits.enroll(draft, self.model, name, shots, self._base.exact), shots)
 
     def remove_product(self, id: str) -> Effect:
         """Take a product out of the catalog."""
@@ -196,15 +201,21 @@ class Catalog:
         """Say that a provisional product is right as it is."""
         return self._edit("confirm", lambda draft: edits.confirm(draft, self.product(id)))
 
-    def calibrate(self, typicality: Typicality, temperature: float) -> Effect:
+    def calibrate(self, typicality: Typicality, temperature: float, classes: Sequence[str]) -> Effect:
         """Put a typicality and a temperature in place of those of the fit.
 
         Args:
-            typicality: its classes are the products as they are now.
+            typicality: its classes are numbers of ``classes``.
             temperature: of the class posterior.
+            classes: names of the products when both were made.
+
+        Raises:
+            UsageError: products have come or gone, or changed their names, since then.
         """
 
         def change(draft: Draft) -> None:
+            if tuple(classes) != self.model.classes:
+                raise UsageError("The catalog has other products than when the limits were made. Make them again.")
             predicted = classes_of(self._tables, self.products())[typicality.predicted]
             kept = replace(typicality, predicted=predicted)
             data = save(kept.state() | {"temperature": torch.tensor(temperature, dtype=torch.float64)})
@@ -225,22 +236,27 @@ class Catalog:
         """Close this thread's connection."""
         self._tables.close()
 
-    def _edit(self, kind: str, change: Callable[[Draft], str | None]) -> Effect:
+    def _edit(self, kind: str, change: Callable[[Draft], str | None], shots: Sequence[Shot] = ()) -> Effect:
         """One transaction; the model follows before it is committed, so an edit that breaks it is no edit.
 
         Whoever asks meanwhile is answered by the model before the edit.
         """
         with self._editing, self._tables.edit(kind) as draft:
-            before, was = self.view(), edits.tested_items(self._tables)
-            id = change(draft)
-            after = self._viewed(before.revision + 1)
-            with self._lock:
-                number = draft.commit()
-                self._view = replace(after, revision=number)
+            try:
+                before, was = self.view(), edits.tested_items(self._tables)
+                id = change(draft)
+                after = self._viewed(before.revision + 1)
+                with self._lock:
+                    number = draft.commit()
+                    self._view = replace(after, revision=number)
+            except BaseException:
+                self._gauges.clear()  # numbers of items that were not kept are given again
+                raise
             pair = (before.model, before.products), (after.model, after.products)
             accuracy = edits.accuracies(self._tables, *pair, was)
             product = next((product for product in after.products if product.id == id), None)
-            return Effect(self.history(1)[0], product, *accuracy, notes=edits.notes(product))
+            said = edits.notes(product, after.model, shots)
+            return Effect(self.history(1)[0], product, *accuracy, notes=said)
 
     def _viewed(self, revision: int) -> View:
         products = products_of(self._tables)

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 
+from mixtura.errors import BundleError
 from mixtura.features.records import Features
 from mixtura.tasks import bundle, gather
 from mixtura.tasks.catalog import sums, tables
@@ -38,7 +40,12 @@ def opened(folder: Path) -> tuple[Tables, Base]:
     opened = Tables(path, digest)
     rows = opened.rows("SELECT key, value FROM setting WHERE key IN (?, ?)", (SUMS, FLOOR))
     stored = {row["key"]: row["value"] for row in rows}
-    return opened, sums.base_of(model, sums.from_bytes(stored[SUMS], model.mixture), stored[FLOOR])
+    try:
+        return opened, sums.base_of(model, sums.from_bytes(stored[SUMS], model.mixture), float(stored[FLOOR]))
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise BundleError(
+            f"{path} is damaged: its sums are missing or altered. Restore it, or move it away."
+        ) from error
 
 
 def _import(path: Path, digest: str, model: Model, features: Features, floor: float) -> None:
@@ -87,7 +94,10 @@ def blob(embedding: Float[np.ndarray, " D"]) -> bytes:
 
 def embeddings(blobs: list[bytes], dimension: int) -> Float[np.ndarray, "N D"]:
     """The inverse of :func:`blob`, for many."""
-    return np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), dimension).astype(np.float32)
+    data = b"".join(blobs)
+    if len(data) != 4 * len(blobs) * dimension:
+        raise BundleError("An embedding in the catalog is damaged. Restore the file, or move it away.")
+    return np.frombuffer(data, dtype="<f4").reshape(len(blobs), dimension).astype(np.float32)
 
 
 def slugs(names: Collection[str], taken: Collection[str] = ()) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mixtura.datasets.decode import read_bytes
 from mixtura.datasets.items import Problem
+from mixtura.datasets.paths import readable
 from mixtura.errors import BadItem
 from mixtura.tasks.asking import embed, prepare
 from mixtura.tasks.build import Encoder
@@ -18,7 +19,7 @@ def shots(encoder: Encoder, paths: Sequence[Path]) -> tuple[list[Shot], list[Pro
     problems: list[Problem] = []
     for path in paths:
         try:
-            made.append(shot_of(encoder, read_bytes(path), str(path)))
+            made.append(shot_of(encoder, read_bytes(path), readable(str(path))))
         except BadItem as error:
             problems.append(Problem(str(path), error.reason, str(error)))
     return made, problems

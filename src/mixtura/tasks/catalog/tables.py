@@ -4,7 +4,10 @@ An edit is a list of changes of single values, each with the value before and th
 values before. Rows are never deleted by an edit: an item without a part is known to nobody but to undo.
 """
 
+import contextlib
 import json
+import os
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from mixtura.errors import BundleError, CannotWrite, OutOfSpace
+from mixtura.files import TEMPORARY
+from mixtura.files import explained as explained_files
 from mixtura.tasks.catalog.records import Edit
 
 FILE, LAYOUT = "catalog.sqlite", "1"
@@ -104,6 +109,7 @@ class Draft:
             (now(), self.kind, self.said, changes, self.undoes),
         ).lastrowid
         self.connection.execute("COMMIT")
+        fold(self.connection)
         assert number is not None
         return number
 
@@ -123,15 +129,19 @@ class Tables:
             BundleError: the file is no catalog, or one of another model.
         """
         if getattr(self._local, "connection", None) is None:
-            self._local.connection = connect(self.path)
-            self._check(self._local.connection)
+            connection = connect(self.path)
+            self._check(connection)
+            self._local.connection = connection
         return self._local.connection
 
     def _check(self, connection: sqlite3.Connection) -> None:
         with explained(self.path):
             meta = dict(connection.execute("SELECT key, value FROM meta"))
         if meta.get("layout") != LAYOUT:
-            raise BundleError(f"{self.path} has layout {meta.get('layout')!r}, this mixtura reads {LAYOUT!r}.")
+            raise BundleError(
+                f"{self.path} has layout {meta.get('layout')!r}, this mixtura reads {LAYOUT!r}. "
+                "Move it away to begin anew."
+            )
         if meta.get("bundle") != self.bundle:
             raise BundleError(
                 f"{self.path} was made for another model than the one in {self.path.parent}: the model was fitted "
@@ -172,6 +182,23 @@ class Tables:
             self._local.connection = None
 
 
+def edits_in(path: Path) -> int:
+    """How many edits a file holds, whatever model it is for."""
+    connection = connect(path)
+    with explained(path):
+        count: int = connection.execute("SELECT count(*) FROM edit").fetchone()[0]
+        connection.close()
+    return count
+
+
+def fold(connection: sqlite3.Connection) -> None:
+    """Move what the log beside the file holds into the file, unless somebody reads just now: one file to copy."""
+    with contextlib.suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA busy_timeout = 100")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY)}")
+
+
 def undo(draft: Draft) -> str | None:
     """Take back the last edit that stands; ``None`` if there is none, else what it had said."""
     found = draft.connection.execute(
@@ -191,17 +218,16 @@ def create(path: Path, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]])
     """Make the file under a temporary name and put it in its place when it is whole.
 
     Args:
-        path: where; nothing may be there.
+        path: where; if another process has made it meanwhile, its file stays.
         bundle: hash (hex) of the model that it is for.
         fill: rows to begin with, by ``INSERT`` statement.
 
     Raises:
         CannotWrite, OutOfSpace: it cannot be written.
     """
-    temporary = path.with_name(f".tmp-{path.name}-{threading.get_ident()}")
-    temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        connection = connect(temporary, wal=False)
+        connection = connect(temporary, "rwc")
         with explained(path):
             connection.executescript(SCHEMA)
             connection.execute("BEGIN")
@@ -210,17 +236,27 @@ def create(path: Path, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]])
                 connection.executemany(text, rows)
             connection.execute("COMMIT")
             connection.close()
-        temporary.replace(path)
+        with explained_files(path), contextlib.suppress(FileExistsError):
+            os.link(temporary, path)  # never over a file that is in use already
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def connect(path: Path, wal: bool = True) -> sqlite3.Connection:
-    """A connection that waits for other writers and makes every commit durable."""
+def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
+    """A connection that waits for other writers and makes every commit durable.
+
+    Args:
+        path: the file; in a folder that may not be written to it is opened for reading only.
+        mode: ``rwc`` makes the file, without a log beside it; ``rw`` does not.
+    """
+    if mode == "rw" and not os.access(path.parent, os.W_OK):
+        mode = "ro&immutable=1"
     with explained(path):
-        connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode={mode}", BUSY, uri=True, isolation_level=None, check_same_thread=False
+        )
         connection.row_factory = sqlite3.Row
-        if wal:
+        if mode == "rw":
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -245,7 +281,7 @@ def explained(path: Path) -> Iterator[None]:
         if "no such" in said:
             raise BundleError(f"{path} is no catalog of mixtura ({said}). Move it away to begin anew.") from error
         raise CannotWrite(
-            f"Cannot use {path}: {said}. See that you may write to it and that no other program holds it."
+            f"Cannot use {path}: {said}. See that it is a file that you may write to, and that nobody else holds it."
         ) from error
     except sqlite3.DatabaseError as error:
         raise BundleError(f"{path} is damaged or no catalog ({error}). Restore it, or move it away.") from error
