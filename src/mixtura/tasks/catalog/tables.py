@@ -183,10 +183,10 @@ class Tables:
 
 
 def edits_in(path: Path) -> int:
-    """How many edits a file holds, whatever model it is for."""
+    """How many edits stand in a file, whatever model it is for."""
     connection = connect(path)
     with explained(path):
-        count: int = connection.execute("SELECT count(*) FROM edit").fetchone()[0]
+        count: int = connection.execute("SELECT count(*) FROM edit WHERE undone = 0 AND undoes IS NULL").fetchone()[0]
         connection.close()
     return count
 
