@@ -147,7 +147,7 @@ class Visit:
         provoked = any(f"status of {status}" in message.text for status in self.refusals)
         offline = 0 in self.refusals and "net::ERR_" in message.text
         if message.type in {"error", "warning"} and not provoked and not offline:
-            self.faults.append(f"{message.type}: {message.text}")
+            self.faults.append(f"{message.type}: {message.text} {message.location.get('url', '')}")
 
     def close(self):
         for context in self.contexts:

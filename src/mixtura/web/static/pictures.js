@@ -9,7 +9,8 @@ const KEPT = 400; // pictures in memory
 
 const kept = new Map(); // address -> promise of an object URL
 const waiting = [];
-let running = 0;
+const underway = new Set();
+let held = false;
 
 const works = new WeakMap();
 const seen = new IntersectionObserver(
@@ -75,12 +76,26 @@ function queued(address) {
 }
 
 function next() {
-  if (running >= AT_ONCE || waiting.length === 0) return;
-  running += 1;
+  if (held || underway.size >= AT_ONCE || waiting.length === 0) return;
   const { address, resolve, reject } = waiting.shift();
   const fetched = bytes(address).then((blob) => resolve(URL.createObjectURL(blob)), reject);
-  Promise.all([fetched, pause(PACE)]).then(() => {
-    running -= 1;
+  const work = Promise.all([fetched, pause(PACE)]).then(() => {
+    underway.delete(work);
     next();
   });
+  underway.add(work);
+}
+
+/** Remove something from the catalog without asking, meanwhile, for pictures that go with it. */
+export async function removing(work) {
+  held = true;
+  try {
+    await Promise.all(underway);
+    const done = await work();
+    for (const { reject } of waiting.splice(0)) reject(new Error("The page is drawn anew.")); // what stays asks again
+    return done;
+  } finally {
+    held = false;
+    for (let free = AT_ONCE; free > 0; free -= 1) next();
+  }
 }

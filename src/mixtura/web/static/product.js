@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { button, count, h, moment, replace } from "./dom.js";
 import { complain, tellEffect } from "./notice.js";
 import { chooser } from "./photo.js";
-import { picture } from "./pictures.js";
+import { picture, removing } from "./pictures.js";
 import { STATUS } from "./products.js";
 import { enroll, select } from "./teach.js";
 
@@ -81,7 +81,7 @@ function merge({ id, name }, products) {
 function other({ id, name }) {
   const add = (files) => enroll(name, files).then(tellEffect).catch(failed);
   const remove = async () => {
-    tellEffect(await ask(`/v1/products/${id}`, { method: "DELETE" }));
+    tellEffect(await removing(() => ask(`/v1/products/${id}`, { method: "DELETE" })));
     location.hash = "#products";
   };
   return h(
@@ -121,7 +121,8 @@ function photos({ id, name }, items) {
 
 function row(item, called) {
   const box = h("input", { type: "checkbox", value: item.id, "aria-label": `Choose ${called}` });
-  const remove = async () => tellEffect(await ask(`/v1/items/${item.id}`, { method: "DELETE" }));
+  const remove = async () =>
+    tellEffect(await removing(() => ask(`/v1/items/${item.id}`, { method: "DELETE" })));
   const part =
     item.split === "train"
       ? null
