@@ -51,6 +51,11 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name in the same folder that nobody else uses; :func:`collect` deletes such files."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+
+
 def write(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` so that a reader sees the old file or the new one, never a part of it.
 
@@ -68,7 +73,7 @@ def write_all(contents: Mapping[Path, bytes]) -> None:
         CannotWrite: the folder is missing or not writable.
         OutOfSpace: the disk is full; all files are as they were, and no temporary file is left behind.
     """
-    temporary = {path: path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}") for path in contents}
+    temporary = {path: temporary_beside(path) for path in contents}
     try:
         for path, data in contents.items():
             with explained(path):

@@ -81,7 +81,7 @@ def test_a_catalog_without_items_is_the_refit_without_them(base_of, double, fami
     gone = torch.from_numpy(rng.permutation(len(items.x))[:25])
     kept = torch.ones(len(items.x), dtype=torch.bool)
     kept[gone] = False
-    made = model_of(base, state_of(base, pick(items, slice(0, 0)), pick(items, gone)), lambda: None, None)
+    made = model_of(base, state_of(base, pick(items, slice(0, 0)), pick(items, gone)), lambda _: None, None)
     assert_same(made.mixture, refit(base, items.x[kept], items.labels[kept]))
 
 
@@ -90,7 +90,7 @@ def test_a_catalog_with_further_items_is_the_refit_with_them(base_of, double, fa
     base, items = base_of(family)
     more = pick(items, slice(0, 40))
     more = replace(more, x=more.x + 0.3 * torch.randn(40, 5, generator=torch.Generator().manual_seed(1)).double())
-    made = model_of(base, state_of(base, more, pick(items, slice(0, 0))), lambda: None, None)
+    made = model_of(base, state_of(base, more, pick(items, slice(0, 0))), lambda _: None, None)
     wanted = refit(base, torch.cat([items.x, more.x]), torch.cat([items.labels, more.labels]))
     assert_same(made.mixture, wanted)
 
@@ -100,7 +100,7 @@ def test_a_catalog_without_a_class_is_the_refit_without_it(base_of, double, fami
     base, items = base_of(family)
     own = items.labels == 1
     state = state_of(base, pick(items, slice(0, 0)), pick(items, own), gone={1})
-    made = model_of(base, state, lambda: None, None)
+    made = model_of(base, state, lambda _: None, None)
     labels = items.labels[~own]
     assert_same(made.mixture, refit(base, items.x[~own], labels - (labels > 1).long()))
     assert made.classes == ("c0", "c2", "c3")
@@ -110,15 +110,15 @@ def test_what_comes_and_goes_leaves_no_trace(base_of, double):
     """Adding and subtracting the same items, with several components a class as well, gives the same sums."""
     base, items = base_of("diagonal", components=2)
     some = pick(items, slice(10, 60))
-    was = model_of(base, state_of(base, pick(items, slice(0, 1)), pick(items, slice(0, 1))), lambda: None, None)
-    now = model_of(base, state_of(base, some, some), lambda: None, None)
+    was = model_of(base, state_of(base, pick(items, slice(0, 1)), pick(items, slice(0, 1))), lambda _: None, None)
+    now = model_of(base, state_of(base, some, some), lambda _: None, None)
     assert_same(now.mixture, was.mixture, rtol=1e-9)
 
 
 def test_without_edits_the_model_is_the_one_that_was_fitted(base_of):
     base, items = base_of("tied")
     none = pick(items, slice(0, 0))
-    made = model_of(base, state_of(base, none, none), lambda: None, None)
+    made = model_of(base, state_of(base, none, none), lambda _: None, None)
     assert torch.equal(made.mixture.mean, base.model.mixture.mean)
     assert torch.equal(made.mixture.log_weight, base.model.mixture.log_weight)
 
@@ -137,7 +137,7 @@ def test_newcomers_do_not_move_what_was_fitted(base_of, family):
     none = pick(items, slice(0, 0))
     state = state_of(base, none, none)
     new = Part(4, None, items.x[:3] + 40.0)
-    made = model_of(base, State((*state.names, "new"), (*state.parts, new), none, none), lambda: None, None)
+    made = model_of(base, State((*state.names, "new"), (*state.parts, new), none, none), lambda _: None, None)
     torch.testing.assert_close(made.mixture.mean[:4], base.model.mixture.mean, rtol=1e-5, atol=1e-5)
     shares = made.mixture.log_weight.exp()
     torch.testing.assert_close(shares[:4], 0.8 * base.model.mixture.log_weight.exp(), rtol=1e-5, atol=1e-6)

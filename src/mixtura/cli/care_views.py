@@ -6,12 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from mixtura.cli.output import one_line, shown
+from mixtura.cli.output import one_line, plain_table, shown
 from mixtura.cli.views import percent, problem_record, problems_view, written
 from mixtura.tasks.care_records import Care
 from mixtura.tasks.catalog.records import Effect
@@ -75,11 +73,11 @@ def drift_view(drift: Drift, page: Path | None) -> list[RenderableType]:
     if not drift.count:
         said = f"The journal holds no decision of the last {drift.period} days; mixtura serve keeps it."
         return [Text(said), *([written(page)] if page else [])]
-    table = _bare(("Day (UTC)", "Photos", "Unknown", "95 % interval", "Unsure", "Typical"), right=5)
+    table = plain_table(("Day (UTC)", "Photos", "Unknown", "95 % interval", "Unsure", "Typical"), right=5)
     for day in drift.days:
         unknown = percent(day.unknown.value), _between(day.unknown)
         table.add_row(day.date, str(day.count), *unknown, percent(day.unsure.value), percent(day.typicality))
-    tests = _bare(("", "Latest photos", "p", "Limit", "What it says"))
+    tests = plain_table(("", "Latest photos", "p", "Limit", "What it says"))
     for one in drift.alarms:
         word, style = RAISED[one.raised] if not math.isnan(one.p) else ("not tested", "dim")
         numbers = ("-" if math.isnan(one.p) else f"{one.p:.2g}"), f"{one.limit:.2g}"
@@ -101,7 +99,7 @@ def groups_view(groups: Sequence[Group], waiting: int, catalog: str, page: Path 
     last = [written(page)] if page else []
     if not groups:
         return [Text(f"{waiting} unknown photos wait in the journal; no three of them look like one product."), *last]
-    table = _bare(("Group", "Photos", "Nearest product", "Alike", "Usual", "First seen", "Last seen"))
+    table = plain_table(("Group", "Photos", "Nearest product", "Alike", "Usual", "First seen", "Last seen"))
     for one in groups:
         alike = f"{one.tightness:.2f}", "-" if math.isnan(one.usual) else f"{one.usual:.2f}"
         table.add_row(one.id, str(one.size), Text(shown(one.nearest)), *alike, one.first[:10], one.last[:10])
@@ -146,7 +144,7 @@ def recalibration_view(
     made: Recalibration, problems: Sequence[Any], effect: Effect | None, catalog: str
 ) -> list[RenderableType]:
     """Before and after, what may be expected, and how to keep it."""
-    table = _bare(
+    table = plain_table(
         (
             f"{made.count} confirmed photos, {made.products} products",
             "Before",
@@ -182,19 +180,9 @@ def _table(one: str, many: str, rows: Sequence[Sequence[str]], names: Sequence[s
     title = Text(f"{len(rows) or 'No'} {one if len(rows) < 2 else many}", "bold" if rows else "dim")
     if not rows:
         return [title]
-    table = _bare(names)
-    for row in rows[:ROWS]:
-        table.add_row(*(Text(shown(cell)) for cell in row))
+    table = plain_table(names, [[shown(cell) for cell in row] for row in rows[:ROWS]])
     rest = [Text(f"and {len(rows) - ROWS} more (all of them with --json or --html)", "dim")] if len(rows) > ROWS else []
     return [title, table, *rest]
-
-
-def _bare(names: Sequence[str], right: int = 0) -> Table:
-    """A table with a line below its head; the last ``right`` columns hold numbers."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(names):
-        table.add_column(name, overflow="fold", justify="right" if place >= len(names) - right else "left")
-    return table
 
 
 def _between(interval: Interval) -> str:

@@ -4,11 +4,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
-from mixtura.cli.output import Output, one_line, shown
+from mixtura.cli.output import Output, one_line, plain_table, shown
 from mixtura.errors import NoInput, UsageError
 
 Place = Annotated[Path, typer.Argument(metavar="CATALOG", help="Model folder, as mixtura fit has written it.")]
@@ -146,7 +144,7 @@ def history(
     """
     edits = _opened(catalog).history(limit)
     rows = [(str(e.number), e.at, e.kind, shown(e.said) + (" (undone)" if e.undone else "")) for e in edits]
-    table = _table(("Edit", "When (UTC)", "What", ""), rows)
+    table = plain_table(("Edit", "When (UTC)", "What", ""), rows)
     out.result(
         [vars(edit) for edit in edits], ["\t".join(row) for row in rows], [table if rows else Text("No edits yet.")]
     )
@@ -172,7 +170,7 @@ def products(
         records = list(opened.items(product))
         rows = [(str(i.id), shown(i.source), i.split, i.added) for i in records]
         head = ("Item", "Source", "Part", "Added (UTC)")
-    out.result([vars(record) for record in records], ["\t".join(row) for row in rows], [_table(head, rows)])
+    out.result([vars(record) for record in records], ["\t".join(row) for row in rows], [plain_table(head, rows)])
 
 
 def _opened(folder: Path) -> Any:
@@ -183,26 +181,7 @@ def _opened(folder: Path) -> Any:
 
 def _tell(out: Output, effect: Any) -> None:
     """What an edit did, and what it did to the products that were there before."""
-    record = {
-        "edit": vars(effect.edit),
-        "product": None if effect.product is None else vars(effect.product),
-        "before": effect.before,
-        "after": effect.after,
-        "tested": effect.tested,
-        "notes": list(effect.notes),
-    }
-    said = [shown(effect.edit.said)]
-    if effect.tested:
-        shares = f"{100 * effect.before:.1f} % before, {100 * effect.after:.1f} % after"
-        said.append(f"Accuracy of the products that were there before: {shares} ({effect.tested} test items).")
-    said += map(shown, effect.notes)
-    out.result(record, [effect.product.id if effect.product else effect.edit.kind], [Text(line) for line in said])
+    from mixtura.cli.care_views import effect_record, effect_view
 
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in head:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+    said = effect.product.id if effect.product else effect.edit.kind
+    out.result(effect_record(effect), [said], effect_view(effect))

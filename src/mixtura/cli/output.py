@@ -8,14 +8,17 @@ import math
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 PIPED_WIDTH = 400
 """Columns when nobody watches: a table in a pipe is not folded, so that grep sees whole lines."""
@@ -71,6 +74,16 @@ def show(views: Iterable[RenderableType]) -> None:
     if capture is not None:
         for line in capture.get().splitlines():
             print(line.rstrip())
+
+
+def plain_table(names: Sequence[str], rows: Iterable[Sequence[str]] = (), right: int = 0) -> Table:
+    """A table with a line below its head; the last ``right`` columns hold numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(names):
+        table.add_column(name, overflow="fold", justify="right" if place >= len(names) - right else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

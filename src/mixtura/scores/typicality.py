@@ -99,9 +99,20 @@ class Typicality:
         blended = self.pooled(score)
         for c in predicted.unique().tolist():
             rows = predicted == c
-            own = torch.cat([self.scores[self.predicted == c], self.stand_in[self.stand_for == c]]).sort().values
+            own = self._own(c)
             blended[rows] = _blend(_below(own, score[rows]), blended[rows], len(own))
         return _rank(self._blended, blended)
+
+    def _own(self, c: int) -> Float[Tensor, " m"]:
+        """The scores of a class, sorted; those that stand for its held-out items too."""
+        if c not in self._by_class:
+            own = [self.scores[self.predicted == c], self.stand_in[self.stand_for == c]]
+            self._by_class[c] = torch.cat(own).sort().values
+        return self._by_class[c]
+
+    @cached_property
+    def _by_class(self) -> dict[int, Tensor]:
+        return {}
 
     @cached_property
     def _blended(self) -> Float[Tensor, " M"]:

@@ -86,7 +86,8 @@ def enroll(journal: "Journal", catalog: "Catalog", ids: Sequence[str], name: str
     embedding = journal.embedding(ids)
     shots = [_shot(journal, id, row) for id, row in zip(ids, embedding, strict=True)]
     effect = catalog.enroll(name, list({shot.sha256: shot for shot in shots}.values()))  # each photo once
-    journal.settle(ids, catalog.product(name).id)
+    assert effect.product is not None
+    journal.settle(ids, effect.product.id)
     return effect
 
 

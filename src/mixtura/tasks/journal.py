@@ -130,15 +130,7 @@ class Journal:
             NoInput: there is no such decision.
             UsageError: that is no id of a product.
         """
-        _require_product(product)
-        now = time.time()
-        settled = None if product is None else now
-        with self._file.writing() as file:
-            done = file.execute(
-                "update decision set told = ?, product = ?, settled = ? where id = ?", (now, product, settled, id)
-            )
-            if done.rowcount == 0:
-                raise _no_decision(id)
+        self._answer([id], product)
 
     def settle(self, ids: Sequence[str], product: str) -> None:
         """Say of decisions that they were this product and need no more attention, as after enrolling them.
@@ -146,15 +138,7 @@ class Journal:
         Raises:
             NoInput: there is no such decision; then none is settled.
         """
-        _require_product(product)
-        now = time.time()
-        with self._file.writing() as file:
-            for id in ids:
-                done = file.execute(
-                    "update decision set told = ?, product = ?, settled = ? where id = ?", (now, product, now, id)
-                )
-                if done.rowcount == 0:
-                    raise _no_decision(id)
+        self._answer(ids, product)
 
     def noted(self, days: int = KEEP_DAYS) -> tuple[Noted, ...]:
         """The decisions of the last days, the oldest first."""
@@ -213,6 +197,16 @@ class Journal:
         from mixtura.tasks.discover import groups_of
 
         return groups_of(self, catalog)
+
+    def _answer(self, ids: Sequence[str], product: str | None) -> None:
+        _require_product(product)
+        now = time.time()
+        settled = None if product is None else now
+        text = "update decision set told = ?, product = ?, settled = ? where id = ?"
+        with self._file.writing() as file:
+            for id in ids:
+                if file.execute(text, (now, product, settled, id)).rowcount == 0:
+                    raise _no_decision(id)
 
     def _select(self, where: str, *values: Any) -> tuple[Noted, ...]:
         with self._file.reading() as file:

@@ -92,17 +92,14 @@ class Model:
         x = self.project(embedding)
         if self.head is not None:
             return self.head.class_scores(x).argmax(1).numpy()
-        class_joint = self.mixture.class_joint(x)
-        return (class_joint if self.lift is None else class_joint + self.lift).argmax(1).numpy()
+        return self._class_joint(self.mixture.joint(x)).argmax(1).numpy()
 
     @torch.inference_mode()
     def answers(self, embedding: Float[np.ndarray, "N D"]) -> Answers:
         """Class, probability, typicality and verdict of each row."""
         x = self.project(embedding)
-        assert self.mixture.owner is not None
         joint = self.mixture.joint(x)
-        class_joint = owners.class_joint(joint, self.mixture.owner, len(self.classes))
-        class_joint = class_joint if self.lift is None else class_joint + self.lift
+        class_joint = self._class_joint(joint)
         scores = class_joint if self.head is None else self.head.class_scores(x)
         posterior = (scores.double() / self.temperature).softmax(1)
         posterior = torch.where(posterior.isnan(), 1 / len(self.classes), posterior)  # too far away for any density
@@ -124,6 +121,12 @@ class Model:
             reason,
             self._subclass(joint, predicted).numpy(),
         )
+
+    def _class_joint(self, joint: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
+        """Log-density of each row together with each class, newcomers lifted."""
+        assert self.mixture.owner is not None
+        class_joint = owners.class_joint(joint, self.mixture.owner, len(self.classes))
+        return class_joint if self.lift is None else class_joint + self.lift
 
     def _judge(
         self, typicality: Tensor, probability: Tensor, rival: Tensor, far: Tensor, pooled: Tensor

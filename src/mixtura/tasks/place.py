@@ -13,10 +13,10 @@ from mixtura.names import nearest
 from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
 from mixtura.tasks import build, bundle, gather
+from mixtura.tasks.catalog import Catalog, tables
 from mixtura.tasks.extract import Watch
 from mixtura.tasks.thumbnails import thumbnails
 
-CATALOG = "catalog.sqlite"
 COLUMNS = ("label", "superlabel", "group", "split")
 """The columns by which items can be narrowed down."""
 
@@ -64,17 +64,14 @@ def open_place(path: Path) -> Place:
             f"{path} is neither a model nor a feature store. Give a folder that mixtura fit or mixtura extract has "
             "written."
         )
-    if (path / CATALOG).is_file():
-        return _catalog(path)
+    if (path / tables.FILE).is_file():
+        return _current(path, Catalog.open(path))
     model = bundle.from_pretrained(path)
     return Place(path, gather.stored(bundle.recipe_of(path)), model.encoder, thumbnails(path))
 
 
-def _catalog(path: Path) -> Place:
+def _current(path: Path, catalog: Catalog) -> Place:
     """The items of the catalog as it is now."""
-    from mixtura.tasks.catalog import Catalog
-
-    catalog = Catalog.open(path)
     return Place(path, catalog.known(), catalog.model.encoder, lambda id: catalog.thumbnail(int(id)))
 
 
@@ -84,10 +81,9 @@ def items_of(path: Path, product: str) -> Place:
     Raises:
         NoInput: there is no model, or no such product; the nearest is named.
     """
-    from mixtura.tasks.catalog import Catalog
-
-    place, name = _catalog(path), Catalog.open(path).product(product).name
-    return replace(place, features=narrowed(place.features, [("label", name)]))
+    catalog = Catalog.open(path)
+    place = _current(path, catalog)
+    return replace(place, features=narrowed(place.features, [("label", catalog.product(product).name)]))
 
 
 def photos_of(recipe: Recipe, progress: Watch = None) -> tuple[Place, tuple[Problem | Unreadable, ...]]:

@@ -30,23 +30,24 @@ def run(model_path: Path, paths: Sequence[Path], neighbours: int = 3) -> list[De
         NoInput: there is no model.
         FingerprintMismatch: the encoder at hand is not the one that the model was made with.
     """
-    model = bundle.from_pretrained(model_path)
+    model, decider = _decider(model_path, neighbours)
     encoder = encoder_for(model)
-    decider = _decider(model_path, model, neighbours)
     answers: list[Decision | Problem] = []
     for start in range(0, len(paths), BATCH):
         answers += _batch(encoder, decider, paths[start : start + BATCH])
     return answers
 
 
-def _decider(model_path: Path, model: Model, neighbours: int) -> Decider:
+def _decider(model_path: Path, neighbours: int) -> tuple[Model, Decider]:
+    """The model that answers, and how."""
     if (model_path / tables.FILE).exists():
         catalog = Catalog.open(model_path)
-        return lambda ids, embedding: catalog.decide(ids, embedding, neighbours)
+        return catalog.model, lambda ids, embedding: catalog.decide(ids, embedding, neighbours)
+    model = bundle.from_pretrained(model_path)
     items = known_items(model_path, model) if neighbours else None
     known = None if items is None else Known(items)
     version = bundle.fingerprint(model_path)
-    return lambda ids, embedding: [
+    return model, lambda ids, embedding: [
         replace(decision, model=version) for decision in decide(model, ids, embedding, known, neighbours)
     ]
 

@@ -301,7 +301,7 @@ def _keys(recipe: Recipe, draws: Sequence[Draw]) -> Iterator[Any]:
 def fingerprint(recipe: Recipe, features: Features) -> str:
     """A hash of all that a run depends on beside its key: rows, split, head, training, program; not the grid itself."""
     plain = dump_dict(recipe)
-    parts = {name: plain.get(name) for name in ("head", "train", "seed", *(["projection"] * bool(recipe.projection)))}
+    parts = {name: plain.get(name) for name in ("head", "train", "seed", "projection")}
     parts |= {"sweep": [recipe.sweep.folds, recipe.sweep.whiten], "mixtura": metadata.version("mixtura")}
     text = json.dumps([parts, gather.digest_of(features), list(map(str, features.split))], sort_keys=True)
     return hashlib.sha256(text.encode() + features.embedding.tobytes()).hexdigest()

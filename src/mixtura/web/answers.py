@@ -53,7 +53,7 @@ def model(here: Service, view: View) -> dict[str, Any]:
     """What answers."""
     used = view.model
     return {
-        "model": f"{here.fingerprint}r{view.revision}",
+        "model": view.version,
         "revision": view.revision,
         "title": here.settings.title,
         "encoder": used.encoder.name,

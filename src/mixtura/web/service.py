@@ -10,7 +10,6 @@ from typing import Annotated, Any, Generic, TypeVar
 from fastapi import Depends, FastAPI, Request
 
 from mixtura.tasks.build import PhotoEncoder
-from mixtura.tasks.bundle import fingerprint
 from mixtura.tasks.catalog import Catalog
 from mixtura.tasks.catalog.records import Product
 from mixtura.tasks.journal import Journal
@@ -34,7 +33,6 @@ class Service:
 
     def __init__(self, catalog: Catalog, journal: Journal, encoder: PhotoEncoder, settings: Settings) -> None:
         self.catalog, self.journal, self.encoder, self.settings = catalog, journal, encoder, settings
-        self.fingerprint = fingerprint(catalog.folder)
         self.telemetry = Telemetry()
         self.photos = Photos(catalog, journal, encoder, settings)
         self.drift: Latest[Any] = Latest()

@@ -233,12 +233,11 @@ def _check_free(draft: Draft, name: str, but: str = "") -> None:
 
 def _check_left(draft: Draft, product: Product) -> None:
     """See that two products of the fit are left: what newcomers are compared with."""
-    text = "SELECT count(DISTINCT product.id) FROM product JOIN part ON part.product = product.id WHERE gone = 0"
-    left = draft.connection.execute(f"{text} AND product.id != ?", (product.id,)).fetchone()[0]
-    fitted = draft.connection.execute(
-        f"{text} AND part.base IS NOT NULL AND product.id != ?", (product.id,)
-    ).fetchone()[0]
-    if left < 2 or fitted < 2:
+    text = (
+        "SELECT count(DISTINCT product.id) FROM product JOIN part ON part.product = product.id "
+        "WHERE gone = 0 AND part.base IS NOT NULL AND product.id != ?"
+    )
+    if draft.connection.execute(text, (product.id,)).fetchone()[0] < 2:
         raise UsageError(f"Without {product.name} too few products are left to tell apart. Add others before.")
 
 

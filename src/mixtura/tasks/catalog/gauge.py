@@ -23,18 +23,21 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Gauge:
-    """Items of fitted classes, some of which (``judge``) are held out of the mixture that scores them."""
+    """Items of fitted classes, some of which (``judge``) are held out of the mixture that scores them.
+
+    ``sums`` are over all of the items, by component of the model.
+    """
 
     base: Base
+    sums: Moments
     items: Items
     judge: Bool[Tensor, " N"]
 
     @cached_property
     def _fitted(self) -> tuple[Mixture, Moments]:
         """The mixture of the items that do not judge, and its sums; the model's own where it is no function of sums."""
-        learned = ~self.judge
-        items = Items(self.items.x[learned], self.items.labels[learned], self.items.weight[learned])
-        sums = sums_of(self.base.model.mixture, items)
+        held = Items(self.items.x[self.judge], self.items.labels[self.judge], self.items.weight[self.judge])
+        sums = self.sums - sums_of(self.base.model.mixture, held)
         index = (sums.weight > 1e-9).nonzero()[:, 0]
         if not self.base.exact:
             return self.base.model.mixture.to(torch.float64).select(index), sums.select(index)

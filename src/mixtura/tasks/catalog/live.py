@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load, save
 
+from mixtura.core.moments import Moments
 from mixtura.errors import NoInput, UsageError
 from mixtura.features.records import Features
 from mixtura.names import nearest
@@ -32,8 +33,9 @@ CALIBRATION = "calibration"
 
 @dataclass(frozen=True)
 class View:
-    """A catalog at one revision."""
+    """A catalog at one revision; ``version`` says which bundle and which revision decide."""
 
+    version: str
     revision: int
     model: Model
     products: tuple[Product, ...]
@@ -55,7 +57,6 @@ class Catalog:
         self.folder = folder
         self._lock, self._editing = threading.RLock(), threading.Lock()
         self._tables, self._base = opened(folder)
-        self._version = self._tables.bundle
         self._thumbnails = thumbnails(folder)
         self._gauges: dict[tuple[int, ...], Gauge | None] = {}
         self._known: tuple[int, Known] | None = None
@@ -156,8 +157,7 @@ class Catalog:
         view = self.view()
         known = self.shelf() if neighbours else None
         decisions = decide(view.model, list(ids), embedding, known, neighbours)
-        version = f"{self._version}r{view.revision}"
-        return [replace(decision, model=version) for decision in decisions]
+        return [replace(decision, model=view.version) for decision in decisions]
 
     def history(self, limit: int = 50) -> tuple[Edit, ...]:
         """The last edits, newest first."""
@@ -248,7 +248,7 @@ class Catalog:
                 after = self._viewed(before.revision + 1)
                 with self._lock:
                     number = draft.commit()
-                    self._view = replace(after, revision=number)
+                    self._view = self._numbered(after, number)
             except BaseException:
                 self._gauges.clear()  # numbers of items that were not kept are given again
                 raise
@@ -267,12 +267,15 @@ class Catalog:
             parts = load(stored[0][0])
             temperature = float(parts.pop("temperature"))
             calibration = Typicality(**parts), temperature
-        return View(revision, model_of(self._base, state, self._gauge, calibration), products)
+        return self._numbered(View("", 0, model_of(self._base, state, self._gauge, calibration), products), revision)
 
-    def _gauge(self) -> Gauge | None:
+    def _numbered(self, view: View, revision: int) -> View:
+        return replace(view, version=f"{self._tables.bundle}r{revision}", revision=revision)
+
+    def _gauge(self, sums: Moments) -> Gauge | None:
         """Held-out items of the fitted classes as they are now; kept until one of these items comes or goes."""
         moved = self._tables.rows(f"SELECT item.id {ALL} item.base IS NOT {HOME}")
         key = tuple(row[0] for row in moved)
         if key not in self._gauges:
-            self._gauges = {key: gauge_of(self._tables, self._base)}
+            self._gauges = {key: gauge_of(self._tables, self._base, sums)}
         return self._gauges[key]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from mixtura.core.moments import Moments
 from mixtura.errors import LabelError
 from mixtura.features.records import Features
 from mixtura.recipe import Recipe
@@ -109,7 +110,7 @@ def _items(found: Tables, base: Base, label: str, where: str) -> Items:
     )
 
 
-def gauge_of(found: Tables, base: Base) -> Gauge | None:
+def gauge_of(found: Tables, base: Base, sums: Moments) -> Gauge | None:
     """The items of the model's classes, some held out as in training by gradients; ``None`` if too few can be."""
     where = f"{HOME} IS NOT NULL"
     items = _items(found, base, HOME, where)
@@ -121,4 +122,4 @@ def gauge_of(found: Tables, base: Base) -> Gauge | None:
         judge = judges(Rows(items.x, items.labels, groups, given, None, len(base.model.classes)), Recipe())
     except LabelError:
         return None
-    return Gauge(base, items, judge) if bool(judge.any()) else None
+    return Gauge(base, sums, items, judge) if bool(judge.any()) else None

@@ -44,14 +44,15 @@ class State:
 
 
 def model_of(
-    base: Base, state: State, gauge: Callable[[], Gauge | None], calibration: tuple[Typicality, float] | None
+    base: Base, state: State, gauge: Callable[[Moments], Gauge | None], calibration: tuple[Typicality, float] | None
 ) -> Model:
     """The model of a state.
 
     Args:
         base: the model as it was fitted.
         state: the items with their products.
-        gauge: held-out items, asked for only where there are newcomers; ``None`` where too few can be held out.
+        gauge: held-out items, from the sums of the model's classes; asked for only where there are newcomers, ``None``
+            where too few can be held out.
         calibration: typicality and temperature in place of those of the fit.
     """
     fitted = [part for part in state.parts if part.base is not None]
@@ -63,12 +64,13 @@ def model_of(
     predicted = typicality.predicted
     moved = torch.where(predicted < 0, -1, product[predicted.clamp_min(0)])  # -1: of what is gone, counts for all
     typicality = replace(typicality, predicted=moved)
-    kept, sums = _fitted(base, state, product)
+    total = _sums(base, state)
+    kept, sums = _fitted(base, total, product)
     mixture, lift = replace(kept, owner=product[_owner(kept)]), None
     if new:
         handfuls = [part.rows for part in new if part.rows is not None]
         made = shots.newcomers(kept, sums, handfuls, base.floor, base.prior)
-        lifts, residuals = _measured(made, handfuls, gauge(), typicality)
+        lifts, residuals = _measured(made, handfuls, gauge(total), typicality)
         weight = torch.tensor([float(len(fitted)), float(len(new))], dtype=torch.float64)
         mixture = _joined(mixture, made.mixture, weight, [part.product for part in new])
         lift = torch.zeros(len(state.names), dtype=torch.float64)
@@ -91,15 +93,19 @@ def model_of(
     )
 
 
-def _fitted(base: Base, state: State, product: Int[Tensor, " C"]) -> tuple[Mixture, Moments]:
+def _sums(base: Base, state: State) -> Moments:
+    """The sums over the items of the model's classes as they are now."""
+    if not len(state.added.x) and not len(state.removed.x):
+        return base.sums
+    mixture = base.model.mixture
+    sums = base.sums + sums_of(mixture, state.added) - sums_of(mixture, state.removed)
+    return replace(sums, weight=torch.where(sums.weight < 1e-9, 0.0, sums.weight))
+
+
+def _fitted(base: Base, sums: Moments, product: Int[Tensor, " C"]) -> tuple[Mixture, Moments]:
     """The components that the model was fitted with, as far as they are still there, and their sums."""
     owner = _owner(base.model.mixture)
     index = (product[owner] >= 0).nonzero()[:, 0]
-    sums = base.sums
-    if len(state.added.x) or len(state.removed.x):
-        mixture = base.model.mixture
-        sums = base.sums + sums_of(mixture, state.added) - sums_of(mixture, state.removed)
-        sums = replace(sums, weight=torch.where(sums.weight < 1e-9, 0.0, sums.weight))
     if sums is base.sums or not base.exact:
         kept = base.mixture if len(index) == len(owner) else base.mixture.select(index)
     else:

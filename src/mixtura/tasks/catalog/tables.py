@@ -7,7 +7,6 @@ values before. Rows are never deleted by an edit: an item without a part is know
 import contextlib
 import json
 import os
-import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mixtura.errors import BundleError, CannotWrite, OutOfSpace
-from mixtura.files import TEMPORARY
 from mixtura.files import explained as explained_files
+from mixtura.files import temporary_beside
 from mixtura.tasks.catalog.records import Edit
 
 FILE, LAYOUT = "catalog.sqlite", "1"
@@ -48,6 +47,8 @@ CREATE TABLE edit (
 """
 """``part.base`` and ``item.base`` are numbers of the model's classes: whose components a part is, and in whose sums an
 item was when the model was made. ``item.origin`` is its id among the features of the model."""
+
+STANDS = "undone = 0 AND undoes IS NULL"  # of an edit
 
 VALUES = {
     ("product", "name"),
@@ -186,7 +187,7 @@ def edits_in(path: Path) -> int:
     """How many edits stand in a file, whatever model it is for."""
     connection = connect(path)
     with explained(path):
-        count: int = connection.execute("SELECT count(*) FROM edit WHERE undone = 0 AND undoes IS NULL").fetchone()[0]
+        count: int = connection.execute(f"SELECT count(*) FROM edit WHERE {STANDS}").fetchone()[0]  # noqa: S608
         connection.close()
     return count
 
@@ -202,7 +203,7 @@ def fold(connection: sqlite3.Connection) -> None:
 def undo(draft: Draft) -> str | None:
     """Take back the last edit that stands; ``None`` if there is none, else what it had said."""
     found = draft.connection.execute(
-        "SELECT number, said, changes FROM edit WHERE undone = 0 AND undoes IS NULL ORDER BY number DESC LIMIT 1"
+        f"SELECT number, said, changes FROM edit WHERE {STANDS} ORDER BY number DESC LIMIT 1"  # noqa: S608
     ).fetchone()
     if found is None:
         return None
@@ -225,7 +226,7 @@ def create(path: Path, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]])
     Raises:
         CannotWrite, OutOfSpace: it cannot be written.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = temporary_beside(path)
     try:
         connection = connect(temporary, "rwc")
         with explained(path):

@@ -1,11 +1,11 @@
 """The products of the catalog and their photos: looked at by everybody, changed with the token."""
 
-import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Response
 
 from mixtura.errors import BadItem
+from mixtura.tasks import discover
 from mixtura.tasks.catalog import Catalog
 from mixtura.tasks.catalog.photos import shot_of
 from mixtura.tasks.catalog.records import Effect, Shot
@@ -95,16 +95,7 @@ def _enroll(here: Service, given: schemas.EnrollPhotos | schemas.EnrollDecisions
     if isinstance(given, schemas.EnrollPhotos):
         photos = enumerate(decoded(given.images), 1)
         return here.catalog.enroll(given.name, [_shot(here, photo, place) for place, photo in photos])
-    ids = list(dict.fromkeys(given.decisions))
-    embedding = here.journal.embedding(ids)
-    shots = [
-        Shot(row, hashlib.sha256(row.tobytes()).hexdigest(), f"decision {id}", here.journal.picture(id))
-        for id, row in zip(ids, embedding, strict=True)
-    ]
-    effect = here.catalog.enroll(given.name, shots)
-    if effect.product is not None:
-        here.journal.settle(ids, effect.product.id)
-    return effect
+    return discover.enroll(here.journal, here.catalog, list(dict.fromkeys(given.decisions)), given.name)
 
 
 def _shot(here: Service, photo: bytes, place: int) -> Shot:
