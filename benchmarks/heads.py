@@ -30,18 +30,28 @@ WIDE = ["spherical", "diagonal", "lowrank", "tied", "vmf", "sdgm-d", "prototype"
 NARROW = ["full", "sdgm-f"]
 """Heads of a size that grows with the square of the dimension: shares of variance that leave few axes."""
 
-SMALL: list[dict] = [
-    {"heads": [h for h in WIDE if h != "lowrank"], "shares": [95, 100], "fits": ["closed", "sgd"]},
-    {"heads": NARROW, "shares": [50, 60], "fits": ["closed", "sgd"]},
-    {"heads": ["lowrank"], "shares": [80], "fits": ["closed", "sgd"]},
-    {"heads": ["diagonal"], "shares": [80], "components": [2], "fits": ["em", "sgd"]},
+
+def part(heads: list[str], shares: list[float], fits: list[str], ridge: float = 0.0, **sweep: object) -> dict:
+    """One part of a grid, as settings of a recipe."""
+    given = {"heads": heads, "shares": shares, "fits": fits} | sweep
+    return {f"sweep.{name}": value for name, value in given.items()} | {"train.ridge": ridge}
+
+
+SMALL = [
+    part([h for h in WIDE if h != "lowrank"], [95, 100], ["closed", "sgd"]),
+    part(NARROW, [50, 60], ["closed", "sgd"]),
+    part(["lowrank"], [80], ["closed", "sgd"]),
+    part(["diagonal"], [80], ["em", "sgd"], components=[2]),
 ]
-LARGE: list[dict] = [
-    {"heads": ["tied"], "shares": [100], "fits": ["closed"]},
-    {"heads": ["spherical", "diagonal", "linear"], "shares": [100], "fits": ["sgd"]},
-    {"heads": ["spherical"], "shares": [100], "components": [3], "fits": ["sgd"]},
-    {"heads": ["prototype", "vmf", "sdgm-d"], "shares": [80], "fits": ["sgd"]},
-    {"heads": NARROW, "shares": [50], "fits": ["closed"]},
+RIDGES, STRENGTHS = (60, 180, 500), (1e-3, 3e-3, 1e-2)
+"""What gradient heads and logistic regression (as C, which is 1 / ridge) choose between on sets of many rows."""
+
+LARGE = [
+    part(["tied"], [100], ["closed"]),
+    *(part(["spherical", "diagonal", "linear"], [100], ["sgd"], ridge, whiten=0.35) for ridge in RIDGES),
+    part(["spherical"], [100], ["sgd"], RIDGES[1], whiten=0.35, components=[3]),
+    part(["prototype", "vmf", "sdgm-d"], [80], ["sgd"]),
+    part(NARROW, [50], ["closed"]),
 ]
 """The grids of sets below and above ``MANY`` rows; the latter see the square roots of the features, and so may their
 rivals, which also try the features as they are."""
@@ -55,10 +65,8 @@ def grids(name: str, store: Path, given: argparse.Namespace, folds: bool) -> lis
     common |= {"train.batch_size": 32 if folds else 256, "sweep.jobs": 1, "sweep.seeds": given.seeds}
     common |= {"projection": [{"name": "power"}]} if count > MANY else {}
     return [
-        resolve(
-            common | {f"sweep.{key}": value for key, value in part.items()} | {"output": given.work / f"{name}-{place}"}
-        )
-        for place, part in enumerate(LARGE if count > MANY else SMALL)
+        resolve(common | own | {"output": given.work / f"{name}-{place}"})
+        for place, own in enumerate(LARGE if count > MANY else SMALL)
     ]
 
 
@@ -97,7 +105,7 @@ def _rivals_of(x: np.ndarray, y: np.ndarray, draw, settled: dict, space: str):
     scale = StandardScaler().fit(x[role == TRAIN])
     parts = {r: (scale.transform(x[role == r]).astype(np.float32), y[role == r]) for r in (TRAIN, VAL, TEST)}
     (train, train_y), (val, val_y), (test, test_y) = parts[TRAIN], parts[VAL], parts[TEST]
-    values = (3e-4, 3e-3) if len(train) > MANY else (3e-4, 3e-3, 3e-2, 3e-1)
+    values = STRENGTHS if len(train) > MANY else (3e-4, 3e-3, 3e-2, 3e-1)
     families = {
         "logistic regression": [LogisticRegression(C=c, max_iter=100, tol=1e-3) for c in values],
         "LDA": [LinearDiscriminantAnalysis(solver="lsqr", shrinkage=s) for s in ("auto", 0.1)],
@@ -134,18 +142,27 @@ def _rivals_of(x: np.ndarray, y: np.ndarray, draw, settled: dict, space: str):
         )
 
 
-def best(runs: list[Run]) -> list[dict]:
-    """Each head at the cell that validation rows prefer, with mean and standard error over the draws."""
+def best(parts: list[tuple[str, list[Run]]]) -> list[dict]:
+    """Each head at the cell that validation rows prefer, with mean and standard error over the draws.
+
+    ``parts`` are the runs of each part of the grid, beside words for its settings.
+    """
     cells: dict = {}
-    for run in runs:
-        if run.status == DONE:
-            cells.setdefault((run.head, run.cell), []).append(run)
+    for words, runs in parts:
+        for run in runs:
+            if run.status == DONE:
+                cells.setdefault((run.head, run.cell, words), []).append(run)
     chosen: dict = {}
-    for (head, _), own in cells.items():
+    for (head, _, words), own in cells.items():
         rank = (np.mean([r.val_accuracy for r in own]), -np.mean([r.val_nll for r in own]))
         if head not in chosen or rank > chosen[head][0]:
-            chosen[head] = (rank, own)
-    return [_row(own) for _, own in chosen.values()]
+            chosen[head] = (rank, own, words)
+    return [_row(own) | {"settings": words} for _, own, words in chosen.values()]
+
+
+def settings(recipe: Recipe) -> str:
+    """What a part of the grid sets beyond head, fit, share and components."""
+    return f"whiten {recipe.sweep.whiten:g}, ridge {recipe.train.ridge:g}" if recipe.train.ridge else ""
 
 
 def _row(own: list[Run]) -> dict:
@@ -171,13 +188,14 @@ def main() -> None:
         name, folds = name.removesuffix(":folds"), name.endswith(":folds")
         recipes = grids(name, Path(store), given, folds)
         made = [sweep.run(recipe) for recipe in recipes]
-        runs = [run for one in made for run in one.runs]
+        parts = [(settings(recipe), list(one.runs)) for recipe, one in zip(recipes, made, strict=True)]
+        runs = [run for _, own in parts for run in own]
         beside = rivals(recipes[0])
         failed = sorted({f"{r.head} {r.share:g} {r.components}: {r.note}" for r in runs if r.status != DONE})
         record = {
             "facts": made[0].facts | {"data": name},
-            "heads": best(runs),
-            "rivals": best(beside),
+            "heads": best(parts),
+            "rivals": best([("", beside)]),
             "failed": failed,
         }
         for row in [*record["heads"], *record["rivals"]]:

@@ -2,13 +2,14 @@
 
     python benchmarks/serve_load.py               # about four minutes; wants an idle machine
     python benchmarks/serve_load.py --seconds 10
+    python benchmarks/serve_load.py --catalog shop --photos photos/
 
-A server process with lite0 on the demo's photos, and this process as its clients over loopback: both share the cores,
-so the rates are those of a machine that also does the asking. In one run:
+A server process with a catalog (the demo's if none is given), and this process as its clients over loopback: both
+share the cores, so the rates are those of a machine that also does the asking. In one run:
 
 - ``bare``: the encoder by itself, in batches of 32 and one by one, before and after the server's turn;
 - ``single``: one client that asks for one photo after the other, beside decoding and encoding the same photos bare;
-- ``saturated``: as many clients as there are places, each of which asks again as soon as it is answered;
+- ``saturated``: clients that ask again as soon as they are answered or, a hundredth of a second later, refused;
 - ``unloaded``: requests at random moments at a tenth of the saturated rate;
 - ``overloaded``: the same at twice the saturated rate, however many are answered: those above it get 503 at once;
 - the memory of the server, sampled once a second, and its slope over the second half.
@@ -19,6 +20,7 @@ saturation, that the bare encoder takes for the same photos in batches of 32.
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -30,35 +32,39 @@ from pathlib import Path
 
 import common
 import numpy as np
+from PIL import Image
 
 from mixtura.datasets import demo as photos
 from mixtura.datasets.decode import decode
-from mixtura.encoders.lite0 import Lite0
 from mixtura.features.inputs import stacked
-from mixtura.tasks import demo
+from mixtura.tasks import bundle, demo
+from mixtura.tasks.predict import encoder_for
 
-CLIENTS, BATCH, PHOTOS = 16, 32, 256
+CLIENTS, BATCH, PHOTOS, BUSY = 16, 32, 256, 503
 
 
 def main():
     parser = common.arguments(__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="length of each part")
+    parser.add_argument("--catalog", type=Path, help="folder of a model to serve; the demo's by default")
+    parser.add_argument("--photos", type=Path, help="folder of JPEGs to ask about; the demo's by default")
     options = parser.parse_args()
-    shop = options.work / "demo"
+    shop = options.catalog or options.work / "demo"
     if not (shop / "config.json").exists():
         demo.run(shop)
-    files = pngs()
+    files = pngs() if options.photos is None else jpegs(options.photos)
+    encoder = encoder_for(bundle.from_pretrained(shop))
     record = {
         "seconds": options.seconds,
         "clients": CLIENTS,
-        "photos": "28 x 28 PNG, lite0 at 96 px",
-        "bare": bare(files),
+        "photos": described(files, encoder),
+        "bare": bare(encoder, files),
     }
     with running(shop) as (process, port):
         memory = Memory(process.pid)
         record |= asyncio.run(measured(port, files, options.seconds, memory))
         record["memory"] = memory.summary()
-    record["bare_after"] = bare(files)
+    record["bare_after"] = bare(encoder, files)
     rate = statistics.mean([record["bare"]["batched_per_s"], record["bare_after"]["batched_per_s"]])
     single = statistics.mean([record["bare"]["single_p50_ms"], record["bare_after"]["single_p50_ms"]])
     record["shares"] = {
@@ -69,7 +75,7 @@ def main():
     processor = statistics.mean([record["bare"]["processor_ms"], record["bare_after"]["processor_ms"]])
     record["shares"]["encoder_of_servers_processor"] = round(processor / record["saturated"]["server_processor_ms"], 3)
     print(json.dumps(record, indent=2))
-    common.write("serve_load", record)
+    common.write("serve_load" if options.photos is None else "serve_load_photos", record)
 
 
 def pngs():
@@ -83,19 +89,31 @@ def pngs():
     return made
 
 
-def bare(files):
+def jpegs(folder):
+    """Real photos, in an order of their own."""
+    found = sorted(folder.rglob("*.jpg"), key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    return [path.read_bytes() for path in found[:PHOTOS]]
+
+
+def described(files, encoder):
+    """The photos and the encoder in words."""
+    sizes = np.array([Image.open(io.BytesIO(file)).size for file in files])
+    width, height = np.median(sizes, axis=0).astype(int)
+    return f"{width} x {height} {Image.open(io.BytesIO(files[0])).format}, {encoder.name} at {encoder.size} px"
+
+
+def bare(encoder, files):
     """The encoder without a server: the rate in batches, and the time of one photo with its decoding."""
-    encoder = Lite0(96)
     prepared = [encoder.prepare(decode(file, draft=encoder.draft)) for file in files]
-    batches = [stacked(prepared[start : start + BATCH])[0][1] for start in range(0, PHOTOS, BATCH)]
+    batches = [stacked(prepared[start : start + BATCH])[0][1] for start in range(0, len(files), BATCH)]
     encoder.encode(batches[0])
     rates, processor, times = [], [], []
     for _ in range(3):
         began, used = time.perf_counter(), time.process_time()
         for batch in batches:
             encoder.encode(batch)
-        rates.append(PHOTOS / (time.perf_counter() - began))
-        processor.append((time.process_time() - used) / PHOTOS)
+        rates.append(len(files) / (time.perf_counter() - began))
+        processor.append((time.process_time() - used) / len(files))
     for file in files[:200]:
         began = time.perf_counter()
         encoder.encode(encoder.prepare(decode(file, draft=encoder.draft))[None])
@@ -145,8 +163,10 @@ async def closed(port, files, clients, seconds):
         async with Connection(port) as connection:
             place = number
             while time.perf_counter() < end:
-                seen.add(*await connection.ask(files[place % len(files)]))
+                status, taken = await connection.ask(files[place % len(files)])
+                seen.add(status, taken)
                 place += clients
+                await asyncio.sleep(0.01 if status == BUSY else 0)
 
     began = time.perf_counter()
     await asyncio.gather(*(client(number) for number in range(clients)))
@@ -205,9 +225,7 @@ class Connection:
     async def ask(self, file):
         """Status and seconds of one request."""
         began = time.perf_counter()
-        head = (
-            f"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: {len(file)}"
-        )
+        head = f"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/*\r\nContent-Length: {len(file)}"
         self._writer.write(head.encode() + b"\r\n\r\n" + file)
         answer = await self._reader.readuntil(b"\r\n\r\n")
         length = int(answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])

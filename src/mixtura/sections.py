@@ -172,6 +172,9 @@ class TrainSection(Section):
     penalty: Annotated[float, Field(ge=0)] = Field(
         default=1.0, description="sdgm: weight of its KL term relative to 1 / N; more prunes more"
     )
+    ridge: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="gaussian, linear: precision of a normal prior on the slopes, 1 / C of scikit-learn"
+    )
     validation: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1, description="share of the training rows that pick the epoch, where the data has no validation part"
     )
@@ -194,7 +197,9 @@ class SweepSection(Section):
     components: Annotated[tuple[Count, ...], Field(min_length=1)] = Field(default=(1,), description="Gaussians a class")
     seeds: Count = Field(default=3, description="runs of each cell; each draws its own validation rows")
     folds: bool = Field(default=False, description="each group of the data is the test part once (ESC-10, ESC-50)")
-    whiten: bool = Field(default=False, description="scale the kept axes to variance one")
+    whiten: Share = Field(
+        default=0.0, description="how far the kept axes are scaled to one variance: 0 not, 0.5 half way, 1 wholly"
+    )
     jobs: Count | None = Field(default=None, description="processes; default: by the cores, one with a GPU")
 
 

@@ -54,6 +54,17 @@ def test_a_head_agrees_with_dense_gaussians(family, components):
 
 
 @pytest.mark.parametrize("family", SPREADS)
+def test_slopes_are_gradients_at_the_center(family):
+    x, labels = rows(offset=5.0)
+    head = GaussianHead.from_rows(x, labels, N_CLASSES, components=2, family=family, rank=2, prior=Prior(5.0))
+    head.temper(1.7)
+    at = head.center.clone().requires_grad_(True)
+    for k, slope in enumerate(head.slopes()):
+        (gradient,) = torch.autograd.grad(head.joint(at[None])[0, k] / 1.7, at)
+        torch.testing.assert_close(slope, gradient * head.scale, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", SPREADS)
 def test_float32_rows_far_from_zero_lose_nothing(family):
     x, labels = rows(offset=300.0, dtype=torch.float32)
     exact = GaussianHead.from_rows(x.double(), labels, N_CLASSES, family=family, rank=2)

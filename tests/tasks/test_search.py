@@ -186,7 +186,7 @@ def test_the_judge_of_a_sweep_is_blind_to_test_rows():
     found = []
     for own in (labels, other):
         draws = (Draw(0, "", role), Draw(1, "", role))
-        table = Table(x, own, 2, draws, (PCA.fit(x[:250], share=100.0),) * 2, whiten=False)
+        table = Table(x, own, 2, draws, (PCA.fit(x[:250], share=100.0),) * 2, whiten=0.0)
         found.append(search(judge_of(table, "spherical", "accuracy"), space, Options("accuracy", 6, prune=True)))
     assert found[0].trials == found[1].trials
     assert found[0].best.params["components"] >= 2 and found[0].best.value > 0.9
@@ -197,6 +197,6 @@ def test_the_judge_of_a_sweep_is_blind_to_test_rows():
 def test_a_setting_that_cannot_be_fitted_is_a_failed_trial():
     x, labels = crossed()
     role = np.where(np.arange(400) < 8, TRAIN, np.where(np.arange(400) < 100, VAL, TEST))
-    table = Table(x, labels, 2, (Draw(0, "", role),), (PCA.fit(x[:8], share=100.0),), whiten=False)
+    table = Table(x, labels, 2, (Draw(0, "", role),), (PCA.fit(x[:8], share=100.0),), whiten=0.0)
     found = search(judge_of(table, "diagonal", "nll"), {"components": (50,)}, Options("nll", 1))
     assert found.best is None and "50" in found.trials[0].note

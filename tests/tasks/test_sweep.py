@@ -256,14 +256,14 @@ def test_lists_of_numbers_are_read_as_people_write_them():
 
 
 def test_a_whitened_grid_has_unit_axes(tmp_path):
-    grid = recipe(tmp_path, sweep__whiten=True)
+    grid = recipe(tmp_path, sweep__whiten=1)
     features = sweep.gather.gather(grid).features
     draws = draws_of(features, grid)
     x = torch.from_numpy(features.embedding.astype(np.float32))
     axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], share=100.0) for draw in draws)
     from mixtura.tasks.sweep_jobs import Table
 
-    table = Table(x, torch.from_numpy(features.label_index(features.classes)), 10, draws, axes, True)
+    table = Table(x, torch.from_numpy(features.label_index(features.classes)), 10, draws, axes, 1.0)
     z, _, _ = table.rotated(0, 8, TRAIN)
     torch.testing.assert_close(z.var(0), torch.ones(8), rtol=1e-3, atol=1e-3)
 

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from mixtura.core.covariance import Prior
+from mixtura.errors import UsageError
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.linear import LinearHead
 from mixtura.heads.online import OnlineGaussianHead
 from mixtura.heads.sdgm import SDGMHead
+from mixtura.heads.vmf import VonMisesFisherHead
 from mixtura.objectives.classification import Conditional, Hybrid
 from mixtura.tasks.train import Rows, Schedule, train
 
@@ -180,3 +182,39 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert int(run.stdout) * 1024 < 100e6
+
+
+@pytest.mark.parametrize("ridge", [3.0, 100.0])
+def test_a_ridge_is_that_of_logistic_regression(ridge):
+    from sklearn.linear_model import LogisticRegression
+
+    x, labels = classes(n_classes=4, d=6, each=60)
+    head = LinearHead.from_rows(x.double(), labels, 4)
+    z = head.standard(x.double()).numpy()
+    model = LogisticRegression(C=1 / ridge, tol=1e-10, max_iter=10_000).fit(z, labels.numpy())
+    rows = Rows(x.double(), labels, x.double(), labels)
+    schedule = Schedule(epochs=1500, batch_size=len(x), rate=0.03, ridge=ridge)
+    made = train([head], [rows], Conditional(), schedule)[0]
+    # the kept epoch is the best on the rows themselves, so what is compared is the loss that the last one ends at
+    expected = -model.predict_log_proba(z)[torch.arange(len(x)).numpy(), labels.numpy()].mean()
+    assert made.epochs[-1].val_nll == pytest.approx(expected, abs=1e-5)
+    free = train([head], [rows], Conditional(), Schedule(epochs=1500, batch_size=len(x), rate=0.03))[0]
+    assert free.epochs[-1].val_nll < made.epochs[-1].val_nll - 0.005
+
+
+@pytest.mark.parametrize("family", ["spherical", "diagonal", "lowrank", "tied", "full"])
+def test_a_ridge_keeps_slopes_small_in_every_family_and_in_a_stack(family):
+    rows = halves(*classes(n_classes=5, d=6, distance=0.6))
+    heads = [GaussianHead.from_rows(rows.x, rows.labels, 5, family=family, rank=2, seed=seed) for seed in (0, 1)]
+    schedule = Schedule(epochs=30, batch_size=50, rate=0.02, ridge=0.0)
+    free = train(heads, [rows, rows], Conditional(), schedule)
+    held = train(heads, [rows, rows], Conditional(), Schedule(epochs=30, batch_size=50, rate=0.02, ridge=30.0))
+    for plain, small in zip(free, held, strict=True):
+        assert small.head.slopes().square().sum() < 0.8 * plain.head.slopes().square().sum()
+
+
+def test_a_head_without_slopes_takes_no_ridge():
+    x, labels = classes(n_classes=3, d=4)
+    head = VonMisesFisherHead.from_rows(x, labels, 3)
+    with pytest.raises(UsageError, match="'vmf' takes no ridge"):
+        train([head], [halves(x, labels)], Conditional(), Schedule(epochs=1, ridge=1.0))

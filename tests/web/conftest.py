@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import shutil
 import socket
 import threading
@@ -150,3 +151,10 @@ def serve(shop, tmp_path):
 def photo():
     """The bytes of a photo of a class."""
     return lambda label="apple", seed=100, kind="PNG", **options: encoded(picture(label, seed), kind, **options)
+
+
+@pytest.fixture
+def pictures():
+    """Three photos that nobody has seen, as base64; any thread may ask for more."""
+    seeds = itertools.count(1000)
+    return lambda: [text(encoded(picture("plum", next(seeds), 32))) for _ in range(3)]

@@ -214,13 +214,17 @@ def test_where_too_much_is_asked_nobody_waits_long():
             line = [asyncio.create_task(enter(places)) for _ in range(3)]  # a rush: they wait
             await asyncio.sleep(0.05)
             assert not any(task.done() for task in line)
+            places.check()  # a rush is no reason to refuse unread
             stays = asyncio.create_task(enter(places, admitted=True))
             await asyncio.sleep(0.6)
             assert await asyncio.gather(*line) == [503, 503, 503] and not stays.done()
             assert places._allowed() == 0.0 and await enter(places) == 503  # there was no room for too long
+            with pytest.raises(Refusal, match="waiting"):
+                places.check()
         assert await stays == 200
         await asyncio.sleep(0.6)
         assert places._allowed() == 0.2
+        places.check()
         async with places.some(1):
             again = asyncio.create_task(enter(places))
             await asyncio.sleep(0.05)

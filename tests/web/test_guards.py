@@ -497,3 +497,16 @@ def test_the_log_holds_no_token_and_no_photo(serve, photo, caplog):
     assert "/v1/classify" in logged
     assert running.client.headers["authorization"][7:] not in logged
     assert json.dumps(photo()[:40].decode("latin-1")) not in logged
+
+
+def test_where_there_is_no_room_a_photo_is_refused_unread(serve, photo, monkeypatch):
+    running = serve()
+    places = running.service.photos.places
+    monkeypatch.setattr(places, "_line", [(1, threading.Event())])
+    monkeypatch.setattr(places, "_allowed", lambda: 0.0)
+    head = f"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\nContent-Type: image/png\r\n"
+    answer = running.raw(f"{head}Content-Length: 500000\r\n\r\n".encode())  # none of it is sent
+    assert answer.startswith("HTTP/1.1 503") and "retry-after: 1" in answer.lower() and "Too many photos" in answer
+    assert running.client.get("/v1/products").status_code == 200
+    monkeypatch.undo()
+    assert running.client.post("/v1/classify", content=photo(), headers={"Content-Type": "image/png"}).is_success

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from mixtura.cli.app import run
+from mixtura.encoders.tiny import Tiny
 from mixtura.errors import NoInput, UsageError
 from mixtura.web import server
 
@@ -150,3 +151,13 @@ def test_names_and_addresses():
         assert not server.is_local(made)
         assert server.address(made, ()).startswith("http://127.0.0.1:")
         assert server.address(made, ["shop.example.org"]).startswith("http://shop.example.org:")
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [(lambda n: n, 2), (lambda n: 1.0, 32), (lambda n: 1 + 0.2 * n, 4), (lambda n: n * n, 1)],
+    ids=["each costs the same", "more cost nothing", "a fixed part and a share", "more at once is slower"],
+)
+def test_as_many_photos_at_once_as_take_twice_as_long_as_one(cost, expected, monkeypatch):
+    monkeypatch.setattr(server, "_seconds", lambda encoder, photo, count: cost(count))
+    assert server.pace(Tiny()) == expected

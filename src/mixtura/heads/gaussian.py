@@ -249,6 +249,10 @@ class GaussianHead(DenseHead):
         log_root_det = self.spread.log_root_det()  # pyright: ignore[reportCallIssue]
         return self._spread_about(x, self._log_weight() - log_root_det - units)
 
+    def slopes(self) -> Float[Tensor, "K D"]:
+        r"""Gradients of the components' scores at the center, :math:`\Sigma_k^{-1}\mu_k / T` in the head's units."""
+        return self.spread.pull(self.mean) * (-self.log_temperature).exp()  # pyright: ignore[reportCallIssue]
+
     def _spread_about(self, x: Float[Tensor, "N D"], constant: Float[Tensor, " K"]) -> Float[Tensor, "N K"]:
         # bfloat16 products keep three digits of distances that run into the hundreds: no autocast here
         with torch.autocast(x.device.type, enabled=False):

@@ -86,6 +86,10 @@ class LinearHead(Head):
         self.weight.div_(degrees)
         self.bias.div_(degrees)
 
+    def slopes(self) -> Float[Tensor, "C D"]:
+        """The weights."""
+        return self.weight
+
     def config(self) -> dict[str, Any]:
         """Plain values that build the same head before its state is loaded."""
         return {"dimension": self.dimension, "n_classes": self.n_classes}

@@ -84,6 +84,14 @@ class Head(nn.Module):
         """What the training of the head adds to the loss of N rows, in nats for all of them; zero for most."""
         return torch.zeros((), device=next(self.parameters()).device)
 
+    def slopes(self) -> Float[Tensor, "K D"]:
+        """Gradients of the scores at the center of the data, in units of its spread: what a ridge keeps small.
+
+        Raises:
+            UsageError: the head has none.
+        """
+        raise no_slopes(self.name)
+
     def temper(self, degrees: float) -> None:
         """Divide the scores (of components, where a class has several) by a temperature: a start is then no surer than
         rows say that it should be. A head whose scores are a density keeps them, and may answer at the temperature.
@@ -109,6 +117,11 @@ def no_density(head: Head) -> NoDensity:
         f"The head {head.name!r} has no density: its scores are not log p(x, c). "
         "Use its posterior, or a Gaussian head for typicality, evidence and samples."
     )
+
+
+def no_slopes(name: str) -> UsageError:
+    """The error of a head that was given a ridge and has no slopes."""
+    return UsageError(f"The head {name!r} takes no ridge. Leave train.ridge out, or take gaussian or linear.")
 
 
 class DenseHead(Head):

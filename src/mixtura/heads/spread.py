@@ -34,6 +34,10 @@ class Spread(Protocol):
         """Take over the covariances of a mixture in units of x."""
         ...
 
+    def pull(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """The precision of each component times its mean: the gradient of its log-density at zero."""
+        ...
+
     def __call__(
         self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]
     ) -> Float[Tensor, "N K"]:
@@ -67,6 +71,10 @@ class SphericalSpread(nn.Module):
         assert isinstance(covariance, Spherical)
         self.log_variance.copy_((covariance.variance / scale.square()).log())
 
+    def pull(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """Means over variances."""
+        return mean * (-self.log_variance).exp()[:, None]
+
     def forward(
         self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]
     ) -> Float[Tensor, "N K"]:
@@ -74,7 +82,7 @@ class SphericalSpread(nn.Module):
         precision = (-self.log_variance).exp()
         constant = constant - 0.5 * precision * mean.square().sum(1)
         lengths = 0.5 * linalg.squared_norms(z)[:, None]
-        return torch.addmm(constant, z, (mean * precision[:, None]).T) - lengths * precision
+        return torch.addmm(constant, z, self.pull(mean).T) - lengths * precision
 
 
 class DiagonalSpread(nn.Module):
@@ -101,6 +109,10 @@ class DiagonalSpread(nn.Module):
         """Log-variances in units of the head."""
         assert isinstance(covariance, Diagonal)
         self.log_variance.copy_((covariance.variance / scale.square()).log())
+
+    def pull(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """Means over variances."""
+        return mean * (-self.log_variance).exp()
 
     def forward(
         self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]
@@ -145,16 +157,25 @@ class LowRankSpread(nn.Module):
         self.factor.mul_(1e-3)[:, :, :given] = covariance.factor / scale
         self.diagonal.log_variance.copy_((covariance.variance / scale.square()).log())
 
+    def pull(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """That of the diagonal part, less what the directions take."""
+        directions = self._directions()
+        return self.diagonal.pull(mean) - (directions @ (directions.mT @ mean[:, :, None]))[:, :, 0]
+
     def forward(
         self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]
     ) -> Float[Tensor, "N K"]:
         """The distance of the diagonal part, less that along the directions."""
         n_components, dimension, rank = self.factor.shape
-        scaled = self.factor * (-self.diagonal.log_variance).exp()[:, :, None]
-        directions = linalg.right_divide_tril(scaled, self._root())
+        directions = self._directions()
         shift = (mean[:, None, :] @ directions)[:, 0]  # K R
         seen = z @ directions.permute(1, 0, 2).reshape(dimension, n_components * rank) - shift.reshape(-1)
         return self.diagonal(z, mean, constant) + 0.5 * seen.square().reshape(-1, n_components, rank).sum(2)
+
+    def _directions(self) -> Float[Tensor, "K D R"]:
+        """What the precision is short of that of the diagonal, as a root."""
+        scaled = self.factor * (-self.diagonal.log_variance).exp()[:, :, None]
+        return linalg.right_divide_tril(scaled, self._root())
 
     def _root(self) -> Float[Tensor, "K R R"]:
         scaled = self.factor * (-0.5 * self.diagonal.log_variance).exp()[:, :, None]
@@ -191,6 +212,11 @@ class TiedSpread(nn.Module):
         whiten = linalg.inverse_tril(covariance.scale_tril[0]) * scale
         self.log_diagonal.copy_(whiten.diagonal().log())
         self.lower.copy_(whiten.tril(-1))
+
+    def pull(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """Through the factor and back."""
+        whiten = _tril(self.log_diagonal, self.lower)
+        return mean @ whiten.T @ whiten
 
     def forward(
         self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]
@@ -235,6 +261,11 @@ class FullSpread(nn.Module):
             whiten = linalg.inverse_tril(factor) * scale
             self.log_diagonal[k] = whiten.diagonal().log()
             self.lower[k] = whiten.tril(-1)
+
+    def pull(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """Through each factor and back."""
+        whiten = _tril(self.log_diagonal, self.lower)
+        return (mean[:, None, :] @ whiten.mT @ whiten)[:, 0]
 
     def forward(
         self, z: Float[Tensor, "N D"], mean: Float[Tensor, "K D"], constant: Float[Tensor, " K"]

@@ -15,7 +15,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
 from mixtura.heads import HEADS, VARIANTS
 from mixtura.heads.gaussian import GaussianHead
-from mixtura.heads.protocol import Head
+from mixtura.heads.protocol import Head, no_slopes
 from mixtura.names import find
 from mixtura.objectives.classification import Conditional, Hybrid
 from mixtura.sections import HeadSection, TrainSection
@@ -94,8 +94,10 @@ def objective_of(spec: HeadSpec, section: TrainSection) -> Objective:
     """What training lowers.
 
     Raises:
-        UsageError: the hybrid objective for a head without a density.
+        UsageError: the hybrid objective for a head without a density, or a ridge for one without slopes.
     """
+    if section.ridge and spec.fit in GRADIENTS and find(HEADS, spec.kind).slopes is Head.slopes:
+        raise no_slopes(spec.kind)
     conditional = Conditional(label_smoothing=section.smoothing)
     if spec.fit != "hybrid":
         return conditional
@@ -107,7 +109,7 @@ def objective_of(spec: HeadSpec, section: TrainSection) -> Objective:
 def schedule_of(section: TrainSection, fit: str) -> Schedule:
     """How long and how fast; no epochs for a fit without gradients."""
     epochs = section.epochs if fit in GRADIENTS else 0
-    return Schedule(epochs, section.batch_size, section.rate, section.patience, section.penalty)
+    return Schedule(epochs, section.batch_size, section.rate, section.patience, section.penalty, section.ridge)
 
 
 def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:

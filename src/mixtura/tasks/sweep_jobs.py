@@ -61,7 +61,7 @@ class Table:
     n_classes: int
     draws: tuple[Draw, ...]
     axes: tuple[PCA, ...]
-    whiten: bool
+    whiten: float
     device: str = "cpu"
 
     def dimension(self, draw: int, share: float) -> int:
@@ -73,10 +73,8 @@ class Table:
         role = torch.from_numpy(self.draws[draw].role)
         rows = torch.isin(role, torch.tensor(roles))
         axes = self.axes[draw]
-        basis = axes.basis[:, :width]
-        if self.whiten:
-            variance = axes.variance[:width]
-            basis = basis / (variance + 1e-6 * axes.variance.mean()).sqrt()
+        variance = axes.variance[:width] + 1e-6 * axes.variance.mean()
+        basis = axes.basis[:, :width] * variance.pow(-0.5 * self.whiten)
         parts = [(part - axes.mean) @ basis for part in self.x[rows].split(ROWS)]
         return torch.cat(parts).to(self.device), self.labels[rows].to(self.device), (role[rows] == VAL).to(self.device)
 
@@ -99,7 +97,7 @@ def save(folder: Path, table: Table) -> None:
                 np.save(folder / f"{name}-{i}.npy", part)
 
 
-def load(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, whiten: bool) -> Table:
+def load(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, whiten: float) -> Table:
     """The table that :func:`save` has put there; the rows are mapped, not read."""
     roles = np.load(folder / "roles.npy")
     draws = tuple(Draw(seed, fold, role) for (seed, fold), role in zip(runs, roles, strict=True))

@@ -30,6 +30,8 @@ class Schedule:
         patience: epochs without a better validation loss before training ends; ``None`` for never.
         penalty: the weight of the head's own penalty relative to its Bayesian one, 1 / N; it rises to this over the
             first half of the epochs.
+        ridge: precision of a normal prior on the head's slopes, in units of the data's spread; what 1 / C is to
+            logistic regression.
     """
 
     epochs: int = 30
@@ -37,6 +39,7 @@ class Schedule:
     rate: float = 3e-3
     patience: int | None = None
     penalty: float = 1.0
+    ridge: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,14 @@ class Trained:
 class _Loss(nn.Module):
     """A head and its objective as one module, so that all of the head's methods see the parameters of the call."""
 
-    def __init__(self, head: Head, objective: Objective) -> None:
+    def __init__(self, head: Head, objective: Objective, ridge: float) -> None:
         super().__init__()
-        self.head, self.objective = head, objective
+        self.head, self.objective, self.ridge = head, objective, ridge
 
     def forward(self, x: Tensor, labels: Tensor, penalty: float) -> Tensor:
         loss = self.objective(self.head, x, labels)
+        if self.ridge:
+            loss = loss + 0.5 * self.ridge * self.head.slopes().square().sum()
         return loss + penalty * self.head.penalty() if penalty else loss
 
 
@@ -153,7 +158,7 @@ class _Run:
 
     def __init__(self, heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> None:
         self.schedule, self.rows, self.size = schedule, rows, len(heads)
-        self.module = _Loss(copy.deepcopy(heads[0]), objective)
+        self.module = _Loss(copy.deepcopy(heads[0]), objective, schedule.ridge / len(rows[0].x))
         self.module.head.inside = True
         self.judge = _Judge(self.module.head)
         self.frozen = {f"head.{name}" for name, p in heads[0].named_parameters() if not p.requires_grad}

@@ -32,7 +32,7 @@ def create_app(catalog: Catalog, journal: Journal, encoder: PhotoEncoder, settin
     )
     app.state.service = service
     add_routes(app)
-    app.add_middleware(Guard, settings=settings, telemetry=service.telemetry)
+    app.add_middleware(Guard, settings=settings, telemetry=service.telemetry, room=service.photos.places.check)
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _passed_on)
     setattr(app, "openapi", _once(app, settings))  # noqa: B010 - the hook that FastAPI documents

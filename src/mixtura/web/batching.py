@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Generic, TypeVar
 
-from mixtura.web.problems import busy
+from mixtura.web.problems import Refusal, busy
 
 CROWDED = 0.8
 """The share of time without room beyond which too much is asked."""
@@ -59,6 +59,16 @@ class Places:
             self._free += wanted
             self._serve()
 
+    def check(self) -> None:
+        """See that a request which comes now has a chance: that too much is asked, and the next place is promised, is
+        known before anything of it is read.
+
+        Raises:
+            Refusal: 503.
+        """
+        if self._line and self._allowed() < self._patience:
+            raise _full()
+
     def _allowed(self) -> float:
         """Seconds that a request may wait which comes now."""
         self._observe()
@@ -84,7 +94,7 @@ class Places:
             turn.cancel()
             self._serve()
             if isinstance(stop, TimeoutError):
-                raise busy("Too many photos are waiting. Ask again in a second.") from None
+                raise _full() from None
             raise
 
     def _serve(self) -> None:
@@ -95,6 +105,10 @@ class Places:
                 self._free -= count
                 turn.set_result(None)
         self._observe()
+
+
+def _full() -> Refusal:
+    return busy("Too many photos are waiting. Ask again in a second.")
 
 
 class Batcher(Generic[T, R]):

@@ -10,6 +10,7 @@ import hmac
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -53,10 +54,11 @@ class Guard:
         app: what is guarded.
         settings: the limits.
         telemetry: what counts the answers.
+        room: raises a refusal where a photo would have to wait too long.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, telemetry: Telemetry) -> None:
-        self._app, self._settings, self._telemetry = app, settings, telemetry
+    def __init__(self, app: ASGIApp, settings: Settings, telemetry: Telemetry, room: Callable[[], None]) -> None:
+        self._app, self._settings, self._telemetry, self._room = app, settings, telemetry, room
         self._reads = Rate(settings.read_rate, settings.read_burst, time.monotonic)
         self._writes = Rate(settings.write_rate, settings.write_burst, time.monotonic)
         self._crowd = Crowd(settings.in_flight)
@@ -103,6 +105,8 @@ class Guard:
         (self._writes if request.writes else self._reads).take(request.client)
         check_token(request, self._settings)
         check_body(request)
+        if request.path in PHOTOS and request.has_body:
+            self._room()
         limit = self._settings.body_bytes if request.path in WITH_PHOTOS else self._settings.edit_bytes
         async with self._bodies.whole(receive, request, limit) as whole:
             with self._crowd.one():

@@ -16,8 +16,9 @@ class Settings:
     ``token`` opens what is closed; with ``public``, that is everything but ``/healthz`` and the page, else only what
     changes something. ``hosts`` are the names it answers to. Sizes are in bytes, times in seconds, rates in requests a
     second and client. ``held_bytes`` bounds all request bodies together. A body must arrive at ``body_floor`` bytes a
-    second once ``body_grace`` is over. ``places`` bounds the photos that are being worked on, ``patience`` the time
-    that a request waits for a place, and ``brief`` the same where the line does not end.
+    second once ``body_grace`` is over. ``batch`` photos are encoded together at most; ``places`` bounds the photos that
+    are being worked on, ``patience`` the time that a request waits for a place, and ``brief`` the same where the line
+    does not end.
     """
 
     token: str
@@ -41,4 +42,4 @@ class Settings:
     batch_wait: float = 0.004
     places: int = 16
     patience: float = 1.0
-    brief: float = 0.02
+    brief: float = 0.01
