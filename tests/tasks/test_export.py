@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -186,18 +187,37 @@ def shop(tmp_path_factory):
     return folder
 
 
-def test_the_runner_answers_as_mixtura_does_and_needs_neither_it_nor_torch(shop):
-    paths = sorted((shop / "inbox").iterdir())
-    done = run_isolated(shop / "shop" / "onnx", *paths, "--json")
+def agree(folder, paths, wanted):
+    """The runner of an export says what mixtura has said."""
+    done = run_isolated(folder, *paths, "--json")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    wanted = [decision.to_dict() for decision in mixtura.predict(shop / "shop", paths)]
-    assert {answer["verdict"] for answer in wanted} >= {"match", "unknown"}
-    for answer, want in zip(found, wanted, strict=True):
+    for answer, want in zip(json.loads(done.stdout), wanted, strict=True):
         assert abs(answer["probability"] - want["probability"]) <= CLOSE
         assert abs(answer["typicality"] - want["typicality"]) <= CLOSE
         for key in ("id", "label", "verdict", "reason", "subclass"):
             assert answer[key] == want[key], key
+
+
+def test_the_runner_answers_as_mixtura_does_and_needs_neither_it_nor_torch(shop):
+    paths = sorted((shop / "inbox").iterdir())
+    wanted = [decision.to_dict() for decision in mixtura.predict(shop / "shop", paths)]
+    assert {answer["verdict"] for answer in wanted} >= {"match", "unknown"}
+    agree(shop / "shop" / "onnx", paths, wanted)
+
+
+def test_an_export_holds_the_edits_of_the_catalog(shop, tmp_path):
+    folder = shutil.copytree(shop / "shop", tmp_path / "shop", ignore=shutil.ignore_patterns("onnx"))
+    rng = np.random.default_rng(3)
+    for number in range(8):
+        color = np.array((60, 200, 200)) + rng.normal(0, 20, (48, 48, 3))
+        Image.fromarray(color.clip(0, 255).astype(np.uint8)).save(tmp_path / f"sea{number}.png")
+    paths = sorted(tmp_path.glob("*.png")) + sorted((shop / "inbox").iterdir())
+    assert command(["enroll", str(folder), "sea", *map(str, paths[:4]), "-q"]) == 0
+    assert command(["remove", str(folder), "--product", "plum", "-q"]) == 0
+    wanted = [decision.to_dict() for decision in mixtura.predict(folder, paths[4:])]
+    assert {answer["label"] for answer in wanted} >= {"sea", "apple"} and len(wanted[0]["candidates"]) == 3
+    assert command(["export", str(folder), "--onnx", "-q"]) == 0
+    agree(folder / "onnx", paths[4:], wanted)
 
 
 def test_the_folder_holds_what_it_says_and_no_weights_beside(shop):

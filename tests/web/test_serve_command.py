@@ -15,6 +15,7 @@ from mixtura.cli.app import run
 from mixtura.encoders.tiny import Tiny
 from mixtura.errors import NoInput, UsageError
 from mixtura.web import server
+from mixtura.web.settings import Settings
 
 SECRET = "a-secret-of-thirty-two-characters"
 
@@ -161,3 +162,13 @@ def test_names_and_addresses():
 def test_as_many_photos_at_once_as_take_twice_as_long_as_one(cost, expected, monkeypatch):
     monkeypatch.setattr(server, "_seconds", lambda encoder, photo, count: cost(count))
     assert server.pace(Tiny()) == expected
+
+
+def test_of_two_bound_to_a_port_one_listens_and_the_other_says_so(shop, tmp_path):
+    folder = shutil.copytree(shop, tmp_path / "twice")
+    first = server.bound("127.0.0.1", 0)
+    second = server.bound("127.0.0.1", first.getsockname()[1])
+    first.listen(1)
+    settings = Settings(token=SECRET)
+    with first, second, pytest.raises(UsageError, match="is in use. Stop what uses it"):
+        server.run(server.opened(folder, False), settings, second, lambda: pytest.fail("nobody can connect"))

@@ -75,7 +75,8 @@ class Rank(nn.Module):
         super().__init__()
         self.parts = typicality.parts
         self.register_buffer("scores", typicality.scores)
-        self.register_buffer("predicted", typicality.predicted)
+        self.register_buffer("own", torch.cat([typicality.scores, typicality.stand_in]))
+        self.register_buffer("of", torch.cat([typicality.predicted, typicality.stand_for]))
         self.register_buffer("blended", typicality._blended)
 
     def forward(
@@ -85,9 +86,9 @@ class Rank(nn.Module):
         near, lifted = self.parts(evidence, background)
         lesser = torch.where(lifted < near, lifted, near)
         score = torch.where(near.isnan() | lifted.isnan(), -torch.inf, lesser)
-        below = self.get_buffer("scores") <= score[:, None]
-        own = self.get_buffer("predicted") == predicted[:, None]
-        pooled = _rank(below)
+        below = self.get_buffer("own") <= score[:, None]
+        own = self.get_buffer("of") == predicted[:, None]
+        pooled = _rank(self.get_buffer("scores") <= score[:, None])
         blended = ((below & own).sum(1).double() + POOL * pooled) / (own.sum(1).double() + POOL)
         typicality = _rank(self.get_buffer("blended") <= blended[:, None])
         return score, typicality, pooled, (lifted < near) | (score == -torch.inf)
@@ -111,6 +112,7 @@ class HeadGraph(nn.Module):
         self.groups = Groups(owner.tolist(), len(model.classes))
         self.rank = Rank(model.typicality)
         self.temperature, self.uniform = model.temperature, 1 / len(model.classes)
+        self.register_buffer("lift", torch.zeros(len(model.classes)) if model.lift is None else model.lift)
         self.register_buffer("owner", owner)
         self.register_buffer("first", torch.searchsorted(owner, torch.arange(len(model.classes))))
 
@@ -120,7 +122,7 @@ class HeadGraph(nn.Module):
         for step in self.steps:
             x = _bend(step, x) if isinstance(step, Power) else step(x)
         joint = self.mixture(x)
-        class_joint = self.groups(joint)
+        class_joint = self.groups(joint) + self.get_buffer("lift")
         scores = class_joint if self.head is None else self.head.class_scores(x)
         posterior = (scores.double() / self.temperature).softmax(1)
         posterior = torch.where(posterior.isnan(), self.uniform, posterior)  # too far away for any density

@@ -17,7 +17,7 @@ from mixtura.tasks import bundle
 from mixtura.tasks._onnx_graph import OUTPUTS, ROWS, head_bytes, need_onnx, to_onnx
 from mixtura.tasks.build import IMPORTED
 from mixtura.tasks.model import RIVAL, Model
-from mixtura.tasks.predict import encoder_for, known_items
+from mixtura.tasks.predict import current, encoder_for, known_items
 
 LAYOUT = 1
 FOLDER = "onnx"
@@ -46,7 +46,7 @@ def run(model_path: Path, folder: Path | None = None) -> ExportReport:
     """Write the encoder and the head of a model as ONNX, compared with PyTorch, and a runner beside them.
 
     Args:
-        model_path: a model, as ``mixtura fit`` has written it.
+        model_path: a model, as ``mixtura fit`` has written it, with the edits of its catalog.
         folder: where to; ``onnx`` inside the model's folder unless given.
 
     Raises:
@@ -57,7 +57,7 @@ def run(model_path: Path, folder: Path | None = None) -> ExportReport:
         DataError: the graphs do not compute what the model does.
     """
     need_onnx()
-    model = bundle.from_pretrained(model_path)
+    model = current(model_path)
     target = folder if folder is not None else model_path / FOLDER
     _require_own(target)
     model = replace(model, encoder=model.encoder.model_copy(update={"device": "cpu"}))
@@ -130,7 +130,7 @@ def _session(graph: bytes) -> Any:
 def _head_difference(model: Model, graph: bytes, rows: np.ndarray) -> float:
     """The largest difference of a probability, and of a log-density relative to what it is a sum of."""
     found = dict(zip(OUTPUTS, _session(graph).run(list(OUTPUTS), {"features": rows}), strict=True))
-    evidence = model.mixture.evidence(model.project(rows)).numpy()
+    evidence = model.class_joint(model.mixture.joint(model.project(rows))).logsumexp(1).numpy()
     apart = np.abs(found["evidence"] - evidence) / np.maximum(np.abs(evidence), model.mixture.dimension)
     return float(max(np.abs(found["posterior"] - model.answers(rows).posterior).max(), apart.max()))
 

@@ -92,14 +92,14 @@ class Model:
         x = self.project(embedding)
         if self.head is not None:
             return self.head.class_scores(x).argmax(1).numpy()
-        return self._class_joint(self.mixture.joint(x)).argmax(1).numpy()
+        return self.class_joint(self.mixture.joint(x)).argmax(1).numpy()
 
     @torch.inference_mode()
     def answers(self, embedding: Float[np.ndarray, "N D"]) -> Answers:
         """Class, probability, typicality and verdict of each row."""
         x = self.project(embedding)
         joint = self.mixture.joint(x)
-        class_joint = self._class_joint(joint)
+        class_joint = self.class_joint(joint)
         scores = class_joint if self.head is None else self.head.class_scores(x)
         posterior = (scores.double() / self.temperature).softmax(1)
         posterior = torch.where(posterior.isnan(), 1 / len(self.classes), posterior)  # too far away for any density
@@ -122,8 +122,8 @@ class Model:
             self._subclass(joint, predicted).numpy(),
         )
 
-    def _class_joint(self, joint: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
-        """Log-density of each row together with each class, newcomers lifted."""
+    def class_joint(self, joint: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
+        """Log-density of each row together with each class, newcomers lifted, from that with each component."""
         assert self.mixture.owner is not None
         class_joint = owners.class_joint(joint, self.mixture.owner, len(self.classes))
         return class_joint if self.lift is None else class_joint + self.lift

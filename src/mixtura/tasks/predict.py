@@ -38,6 +38,17 @@ def run(model_path: Path, paths: Sequence[Path], neighbours: int = 3) -> list[De
     return answers
 
 
+def current(model_path: Path) -> Model:
+    """The model of a folder with all edits of its catalog, if it has one.
+
+    Raises:
+        NoInput, BundleError: there is no model, or it or its catalog is damaged.
+    """
+    if (model_path / tables.FILE).exists():
+        return Catalog.open(model_path).model
+    return bundle.from_pretrained(model_path)
+
+
 def _decider(model_path: Path, neighbours: int) -> tuple[Model, Decider]:
     """The model that answers, and how."""
     if (model_path / tables.FILE).exists():

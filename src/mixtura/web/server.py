@@ -80,7 +80,7 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         made.close()
         if error.errno == errno.EADDRINUSE:
-            raise UsageError(f"Port {port} of {host} is in use. Stop what uses it, or give another --port.") from error
+            raise _in_use(host, port) from error
         raise UsageError(f"Cannot listen at {host} port {port}: {error.strerror}. Give another address.") from error
     return made
 
@@ -97,6 +97,10 @@ def opened(folder: Path, keep_photos: bool) -> tuple[Catalog, Journal, PhotoEnco
     if not isinstance(encoder, PhotoEncoder):
         raise UsageError(f"{folder} holds sounds, and only photos can be served. Use mixtura predict {folder} FILE.")
     return catalog, Journal.open(folder, keep_photos), encoder
+
+
+def _in_use(host: str, port: int) -> UsageError:
+    return UsageError(f"Port {port} of {host} is in use. Stop what uses it, or give another --port.")
 
 
 def pace(encoder: PhotoEncoder) -> int:
@@ -134,6 +138,9 @@ def run(
         settings: whom to answer, and how much; how many photos at once is measured here.
         listener: a bound socket.
         started: called when clients can connect.
+
+    Raises:
+        UsageError: another service listens at the port since.
     """
     batch = pace(service[2])
     app = create_app(*service, replace(settings, batch=batch, places=2 * batch))
@@ -141,7 +148,10 @@ def run(
     # would wait for the event loop most of the time, as soon as that is busy.
     sys.setswitchinterval(SWITCH)
     _return_memory()
-    listener.listen(BACKLOG)
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:  # two may be bound to a port before one of them listens
+        raise _in_use(*listener.getsockname()[:2]) from error
     started()
     uvicorn.Server(config(app)).run(sockets=[listener])
 
