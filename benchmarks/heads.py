@@ -37,14 +37,19 @@ def part(heads: list[str], shares: list[float], fits: list[str], ridge: float = 
     return {f"sweep.{name}": value for name, value in given.items()} | {"train.ridge": ridge}
 
 
+RIDGES, STRENGTHS = (60, 180, 500), (1e-3, 3e-3, 1e-2)
+"""What gradient heads and logistic regression (as C, which is 1 / ridge) choose between on sets of many rows."""
+
+FEW_RIDGES, FEW_STRENGTHS = (3, 30, 300), (3e-4, 3e-3, 3e-2, 3e-1)
+"""The same on sets of few rows."""
+
 SMALL = [
     part([h for h in WIDE if h != "lowrank"], [95, 100], ["closed", "sgd"]),
     part(NARROW, [50, 60], ["closed", "sgd"]),
     part(["lowrank"], [80], ["closed", "sgd"]),
     part(["diagonal"], [80], ["em", "sgd"], components=[2]),
+    *(part(["spherical", "linear"], [100], ["sgd"], ridge, whiten=0.35) for ridge in FEW_RIDGES),
 ]
-RIDGES, STRENGTHS = (60, 180, 500), (1e-3, 3e-3, 1e-2)
-"""What gradient heads and logistic regression (as C, which is 1 / ridge) choose between on sets of many rows."""
 
 LARGE = [
     part(["tied"], [100], ["closed"]),
@@ -105,7 +110,7 @@ def _rivals_of(x: np.ndarray, y: np.ndarray, draw, settled: dict, space: str):
     scale = StandardScaler().fit(x[role == TRAIN])
     parts = {r: (scale.transform(x[role == r]).astype(np.float32), y[role == r]) for r in (TRAIN, VAL, TEST)}
     (train, train_y), (val, val_y), (test, test_y) = parts[TRAIN], parts[VAL], parts[TEST]
-    values = STRENGTHS if len(train) > MANY else (3e-4, 3e-3, 3e-2, 3e-1)
+    values = STRENGTHS if len(train) > MANY else FEW_STRENGTHS
     families = {
         "logistic regression": [LogisticRegression(C=c, max_iter=100, tol=1e-3) for c in values],
         "LDA": [LinearDiscriminantAnalysis(solver="lsqr", shrinkage=s) for s in ("auto", 0.1)],

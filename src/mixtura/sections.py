@@ -100,7 +100,9 @@ class StepSection(Section):
         default=None, description="random: one in so many entries is not zero"
     )
 
-    power: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="power: the exponent")
+    power: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="power: the exponent; whiten: how far, 1 is unit variance"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -124,7 +126,7 @@ class StepSection(Section):
 STEP_OPTIONS: dict[str, frozenset[str]] = {
     "pca": frozenset({"share"}),
     "lda": frozenset({"shrinkage", "dimension"}),
-    "whiten": frozenset({"eps"}),
+    "whiten": frozenset({"eps", "power"}),
     "random": frozenset({"dimension", "seed", "sparsity"}),
     "random_features": frozenset({"dimension", "seed"}),
     "power": frozenset({"power"}),

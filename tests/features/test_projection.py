@@ -128,6 +128,24 @@ def test_whitened_features_have_unit_covariance():
         Whiten.fit(x, eps=-1.0)
 
 
+@pytest.mark.parametrize("power", [0.25, 0.35, 1.0])
+def test_whitening_goes_part_of_the_way(power):
+    x, _ = data()
+    z = Whiten.fit(x, eps=0.0, power=power)(x)
+    expected = PCA.fit(x, share=100.0).variance[: z.shape[1]] ** (1 - power)
+    torch.testing.assert_close(z.var(0, unbiased=False), expected.to(z) * (len(x) - 1) / len(x), rtol=1e-6, atol=1e-9)
+    for wrong in (0.0, 1.5):
+        with pytest.raises(UsageError, match=f"power {wrong}"):
+            Whiten.fit(x, power=wrong)
+
+
+def test_a_whitening_from_before_it_had_a_power_is_whole():
+    x, _ = data()
+    made = Whiten.fit(x)
+    old = {name: value for name, value in made.config().items() if name != "power"}
+    torch.testing.assert_close(restore(old, made.state())(x), made(x), rtol=0, atol=0)
+
+
 def test_lda_equals_scikit_learn():
     x, labels = data()
     ours = LDA.fit(x, labels, shrinkage=0.0)

@@ -170,5 +170,5 @@ def test_of_two_bound_to_a_port_one_listens_and_the_other_says_so(shop, tmp_path
     second = server.bound("127.0.0.1", first.getsockname()[1])
     first.listen(1)
     settings = Settings(token=SECRET)
-    with first, second, pytest.raises(UsageError, match="is in use. Stop what uses it"):
+    with first, second, pytest.raises(UsageError, match="is in use"):
         server.run(server.opened(folder, False), settings, second, lambda: pytest.fail("nobody can connect"))

@@ -20,8 +20,8 @@ def export(out: Output, model: Model, onnx: Onnx = False, output: Folder = None)
     """Write a model for machines without mixtura and PyTorch: the graphs of its encoder and head, and a runner.
 
     The runner needs numpy, onnxruntime and Pillow: python run.py photo.jpg gives the same verdict, label, probability,
-    typicality and reason as mixtura predict, with the edits of the catalog so far. The graphs take any number of photos at once. Each export is compared
-    with PyTorch before it is written. It needs: pip install 'mixtura[onnx]'
+    typicality and reason as mixtura predict, with the edits of the catalog so far. The graphs take any number of photos
+    at once. Each export is compared with PyTorch before it is written. It needs: pip install 'mixtura[onnx]'
 
     Examples:
       mixtura export shop --onnx                     writes shop/onnx

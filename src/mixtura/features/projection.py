@@ -8,7 +8,7 @@ Moments are summed in float64; the fitted tensors have the dtype of the features
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -64,7 +64,8 @@ class Projection:
         """
         given = {key: value for key, value in config.items() if key != "name"} | dict(state)
         expected = {f.name for f in fields(cls)}
-        if set(given) != expected:
+        needed = {f.name for f in fields(cls) if f.default is MISSING}  # the others came later
+        if not needed <= set(given) <= expected:
             raise BundleError(
                 f"Projection {cls.name!r} needs {sorted(expected)}, got {sorted(given)}. Refit and save again."
             )
@@ -120,31 +121,42 @@ class PCA(Projection):
 
 @dataclass(frozen=True)
 class Whiten(Projection):
-    """Principal axes scaled to unit variance.
+    """Principal axes scaled to unit variance, or part of the way.
 
-    ``z = (x - mean) @ basis`` with ``basis_r = axis_r / sqrt(variance_r + eps * mean variance)``.
+    ``z = (x - mean) @ basis`` with ``basis_r = axis_r / (variance_r + eps * mean variance) ** (power / 2)``.
     """
 
     name: ClassVar[str] = "whiten"
     eps: float
     mean: Float[Tensor, " D"]
     basis: Float[Tensor, "D R"]
+    power: float = 1.0
 
     @classmethod
-    def fit(cls, x: Shaped[Tensor, "N D"], labels: Int[Tensor, " N"] | None = None, eps: float = 1e-6) -> "Whiten":
-        """Whiten all axes of the data's rank; ``eps`` is relative to the mean variance, so units do not matter.
+    def fit(
+        cls, x: Shaped[Tensor, "N D"], labels: Int[Tensor, " N"] | None = None, eps: float = 1e-6, power: float = 1.0
+    ) -> "Whiten":
+        """Whiten all axes of the data's rank.
+
+        Args:
+            x: training features.
+            labels: not needed.
+            eps: added to each variance, relative to the mean variance, so that units do not matter.
+            power: how far, above 0 and at most 1; 1 is unit variance, 0.5 leaves each axis the root of its deviation.
 
         Raises:
-            UsageError: eps is negative.
+            UsageError: eps is negative, or the power out of range.
             NonFinite, WrongDimension: features that cannot be fitted on.
         """
         if eps < 0:
             raise UsageError(f"eps must not be negative, got {eps}.")
+        if not 0 < power <= 1:
+            raise UsageError(f"Whitening power {power} is out of range. Give a number above 0 and at most 1.")
         check_features(x)
         mean, basis, variance = axes_of(x)
         scale = variance + eps * variance.mean()
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))  # all rows equal: nothing to scale
-        return cls(float(eps), mean.to(work_dtype(x)), (basis / scale.sqrt()).to(work_dtype(x)))
+        return cls(float(eps), mean.to(work_dtype(x)), (basis * scale.pow(-0.5 * power)).to(work_dtype(x)), power)
 
     def __call__(self, x: Shaped[Tensor, "N D"]) -> Float[Tensor, "N R"]:
         """Whitened coordinates."""
