@@ -9,7 +9,7 @@ share the cores, so the rates are those of a machine that also does the asking. 
 
 - ``bare``: the encoder by itself, in batches of 32 and one by one, before and after the server's turn;
 - ``single``: one client that asks for one photo after the other, beside decoding and encoding the same photos bare;
-- ``saturated``: clients that ask again as soon as they are answered or, a hundredth of a second later, refused;
+- ``saturated``: 16 clients that ask again as soon as they are answered or refused;
 - ``unloaded``: requests at random moments at a tenth of the saturated rate;
 - ``overloaded``: the same at twice the saturated rate, however many are answered: those above it get 503 at once;
 - the memory of the server, sampled once a second, and its slope over the second half.
@@ -40,7 +40,7 @@ from mixtura.features.inputs import stacked
 from mixtura.tasks import bundle, demo
 from mixtura.tasks.predict import encoder_for
 
-CLIENTS, BATCH, PHOTOS, BUSY = 16, 32, 256, 503
+CLIENTS, BATCH, PHOTOS = 16, 32, 256
 
 
 def main():
@@ -163,10 +163,8 @@ async def closed(port, files, clients, seconds):
         async with Connection(port) as connection:
             place = number
             while time.perf_counter() < end:
-                status, taken = await connection.ask(files[place % len(files)])
-                seen.add(status, taken)
+                seen.add(*await connection.ask(files[place % len(files)]))
                 place += clients
-                await asyncio.sleep(0.01 if status == BUSY else 0)
 
     began = time.perf_counter()
     await asyncio.gather(*(client(number) for number in range(clients)))

@@ -152,7 +152,7 @@ def test_the_loop_goes_on_while_a_batch_is_computed():
 
 def test_places_are_given_in_order_and_given_back():
     async def scenario():
-        places, order = Places(4, 20.0, 20.0), []
+        places, order = Places(4, 20.0, 20.0, 4), []
 
         async def ask(name, count):
             async with places.some(count):
@@ -169,7 +169,7 @@ def test_places_are_given_in_order_and_given_back():
 
 def test_no_place_in_time_is_503_and_leaves_no_trace():
     async def scenario():
-        places = Places(2, 0.01, 0.01)
+        places = Places(2, 0.01, 0.01, 2)
         async with places.some(2):
             for count in (1, 2):
                 with pytest.raises(Refusal) as refused:
@@ -187,7 +187,7 @@ def test_places_of_those_who_leave_are_free():
     """However the cancelling and the giving of places fall together."""
 
     async def scenario():
-        places = Places(3, 5.0, 5.0)
+        places = Places(3, 5.0, 5.0, 3)
 
         async def ask(count):
             async with places.some(count):
@@ -205,11 +205,46 @@ def test_places_of_those_who_leave_are_free():
     asyncio.run(scenario())
 
 
+def test_where_too_much_is_asked_few_are_taken_in():
+    """And when these few find room, as many as ever."""
+
+    async def scenario():
+        places, leave = Places(4, 0.1, 0.0, 2), asyncio.Event()
+
+        async def work():
+            async with places.some(1, admitted=True):
+                await leave.wait()
+
+        first = [asyncio.create_task(work()) for _ in range(5)]  # four, and one who waits
+        await asyncio.sleep(0.5)
+        assert places.taken == 4
+        leave.set()
+        await asyncio.gather(*first)
+        leave.clear()
+        second = [asyncio.create_task(work()) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        assert places.taken == 2
+        leave.set()
+        await asyncio.gather(*second)
+        await asyncio.sleep(0.5)
+        leave.clear()
+        third = [asyncio.create_task(work()) for _ in range(4)]
+        await asyncio.sleep(0.01)
+        assert places.taken == 4
+        leave.set()
+        await asyncio.gather(*third)
+        assert places.taken == 0
+        async with places.some(4):  # more than the few, where nobody else is
+            return places.taken
+
+    assert asyncio.run(scenario()) == 4
+
+
 def test_where_too_much_is_asked_nobody_waits_long():
     """And when that is over, everybody may wait again."""
 
     async def scenario():
-        places = Places(1, 0.2, 0.0)
+        places = Places(1, 0.2, 0.0, 1)
         async with places.some(1):
             line = [asyncio.create_task(enter(places)) for _ in range(3)]  # a rush: they wait
             await asyncio.sleep(0.05)

@@ -15,8 +15,8 @@ from typing import Generic, TypeVar
 
 from mixtura.web.problems import Refusal, busy
 
-CROWDED = 0.8
-"""The share of time without room beyond which too much is asked."""
+CROWDED, QUIET = 0.6, 0.3
+"""The share of time without room beyond which too much is asked, and below which that is over."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,25 +25,21 @@ R = TypeVar("R")
 class Places:
     """Room for so many photos; who comes first is served first.
 
-    A short rush may wait. Where there was no room most of the time lately, more is asked than can be answered, and
-    waiting would only make every answer late: then requests are refused almost at once, and those that are answered
-    are answered soon.
+    A short rush may wait. Where somebody had to wait most of the time lately, more is asked than can be answered, and
+    waiting would only make every answer late: then only ``few`` are taken in, requests are refused almost at once, and
+    those that are answered are answered soon. It ends when there was room for these few most of the time.
 
     Args:
         count: photos that may be in work.
         patience: seconds that a request waits for room, and over which "lately" is averaged.
         brief: seconds that it waits while too much is asked.
+        few: photos that may be in work while too much is asked.
     """
 
-    def __init__(self, count: int, patience: float, brief: float) -> None:
-        self.count, self._free, self._patience, self._brief = count, count, patience, brief
+    def __init__(self, count: int, patience: float, brief: float, few: int) -> None:
+        self.count, self.taken, self._patience, self._brief, self._few = count, 0, patience, brief, few
         self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._full, self._share, self._at = False, 0.0, 0.0
-
-    @property
-    def taken(self) -> int:
-        """Photos in work."""
-        return self.count - self._free
+        self._full, self._share, self._at, self._crowd = False, 0.0, 0.0, False
 
     @asynccontextmanager
     async def some(self, wanted: int, admitted: bool = False) -> AsyncIterator[None]:
@@ -56,7 +52,7 @@ class Places:
         try:
             yield
         finally:
-            self._free += wanted
+            self.taken -= wanted
             self._serve()
 
     def check(self) -> None:
@@ -66,20 +62,25 @@ class Places:
         Raises:
             Refusal: 503.
         """
-        if self._line and self._allowed() < self._patience:
+        if self._line and self._crowded():
             raise _full()
 
     def _allowed(self) -> float:
         """Seconds that a request may wait which comes now."""
-        self._observe()
-        return self._patience if self._share <= CROWDED else self._brief
+        return self._brief if self._crowded() else self._patience
 
-    def _observe(self) -> None:
-        """Average the share of time without room, with a memory of ``patience`` seconds."""
+    def _crowded(self) -> bool:
+        """Whether more is asked than can be answered.
+
+        The share of time in which somebody waited, or, once too much was asked, in which the few places were taken, is
+        averaged with a memory of ``patience`` seconds.
+        """
         now = asyncio.get_running_loop().time()
         kept = math.exp((self._at - now) / self._patience) if self._patience else 0.0
         self._share = kept * self._share + (1 - kept) * self._full
-        self._at, self._full = now, self._free <= 0 or bool(self._line)
+        self._crowd = self._share > (QUIET if self._crowd else CROWDED)
+        self._at, self._full = now, bool(self._line) or (self._crowd and self.taken >= self._few)
+        return self._crowd
 
     async def _wait(self, count: int, seconds: float | None) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -90,7 +91,7 @@ class Places:
                 await turn
         except BaseException as stop:
             if turn.done() and not turn.cancelled():  # the place came at the moment of leaving
-                self._free += count
+                self.taken -= count
             turn.cancel()
             self._serve()
             if isinstance(stop, TimeoutError):
@@ -99,12 +100,13 @@ class Places:
 
     def _serve(self) -> None:
         """Let in who is first, as long as there is room."""
-        while self._line and (self._line[0][1].done() or self._line[0][0] <= self._free):
+        most = self._few if self._crowded() else self.count
+        while self._line and (self._line[0][1].done() or self.taken == 0 or self._line[0][0] + self.taken <= most):
             count, turn = self._line.popleft()
             if not turn.done():
-                self._free -= count
+                self.taken += count
                 turn.set_result(None)
-        self._observe()
+        self._crowded()
 
 
 def _full() -> Refusal:

@@ -106,11 +106,23 @@ class Guard:
         check_token(request, self._settings)
         check_body(request)
         if request.path in PHOTOS and request.has_body:
-            self._room()
+            await self._entered()
         limit = self._settings.body_bytes if request.path in WITH_PHOTOS else self._settings.edit_bytes
         async with self._bodies.whole(receive, request, limit) as whole:
             with self._crowd.one():
                 await self._app(scope, whole, answer)
+
+    async def _entered(self) -> None:
+        """See that a photo may be worked on soon; who is refused hears of it a little later, and so asks less often.
+
+        Raises:
+            Refusal: 503.
+        """
+        try:
+            self._room()
+        except Refusal:
+            await asyncio.sleep(self._settings.hold)
+            raise
 
     async def _explain(self, error: Exception, scope: Scope, answer: "Answer") -> None:
         refused = refusal_of(error)

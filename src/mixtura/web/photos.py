@@ -63,7 +63,7 @@ class Photos:
 
     def __init__(self, catalog: Catalog, journal: Journal, encoder: PhotoEncoder, settings: Settings) -> None:
         self._catalog, self._journal, self._encoder, self._settings = catalog, journal, encoder, settings
-        self.places = Places(settings.places, settings.patience, settings.brief)
+        self.places = Places(settings.places, settings.patience, settings.brief, settings.few)
         self.batcher: Batcher[Query, Result] = Batcher(self._work, settings.batch, settings.batch_wait)
         self._decoders = ThreadPoolExecutor(min(MOST_DECODERS, os.cpu_count() or 1), "decoder")
         self._one_by_one = threading.Lock()

@@ -35,7 +35,8 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]"
 KEEP_ALIVE, GRACE = 5, 10  # seconds
 BACKLOG = 512
 M_MMAP_THRESHOLD, LARGE = -3, 8 * 2**20  # of mallopt(3); bytes
-MOST_AT_ONCE, LONG_SIDE = 32, 640  # photos of a batch; pixels of the photo that is tried
+MOST_AT_ONCE, CHEAP, LONGER = 16, 1.05, 2.5  # photos of a batch, and the times of batches that are told apart
+LONG_SIDE = 640  # pixels of the photo that is tried
 SWITCH = 0.0002  # seconds after which a busy thread lets another one go on
 
 
@@ -103,16 +104,18 @@ def _in_use(host: str, port: int) -> UsageError:
     return UsageError(f"Port {port} of {host} is in use. Stop what uses it, or give another --port.")
 
 
-def pace(encoder: PhotoEncoder) -> int:
-    """The most photos that are encoded together: so many, in powers of two, as take at most twice as long as one.
+def pace(encoder: PhotoEncoder) -> tuple[int, int]:
+    """How many photos are encoded together at most, and how many where each is to be answered soon.
 
-    Nobody then waits much longer than alone; where more at once costs no more, as on a GPU, more are taken at once.
+    The first is the power of two at which a photo costs least; the second is the largest that takes at most 2.5 times
+    as long as one photo, so that nobody waits much longer than alone.
     """
     photo = encoder.prepare(Image.new("RGB", (LONG_SIDE, LONG_SIDE)))
-    alone, size = _seconds(encoder, photo, 1), 1
-    while size < MOST_AT_ONCE and _seconds(encoder, photo, 2 * size) <= 2 * alone:
-        size *= 2
-    return size
+    sizes = [2**power for power in range(MOST_AT_ONCE.bit_length())]
+    taken = {size: _seconds(encoder, photo, size) for size in sizes}
+    least = min(taken[size] / size for size in sizes)
+    batch = next(size for size in sizes if taken[size] / size <= CHEAP * least)
+    return batch, max(size for size in sizes if size <= batch and taken[size] <= LONGER * taken[1])
 
 
 def _seconds(encoder: PhotoEncoder, photo: Tensor, count: int) -> float:
@@ -142,8 +145,11 @@ def run(
     Raises:
         UsageError: another service listens at the port since.
     """
-    batch = pace(service[2])
-    app = create_app(*service, replace(settings, batch=batch, places=2 * batch))
+    # One core is for the event loop and the decoders: threads that wait for each other's parts of a product spin, and
+    # on all cores they would keep everything else from its turn.
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - 1)))
+    batch, soon = pace(service[2])
+    app = create_app(*service, replace(settings, batch=batch, few=2 * soon))
     # The encoder's thread takes the interpreter's lock for an instant hundreds of times a batch; with the usual 5 ms it
     # would wait for the event loop most of the time, as soon as that is busy.
     sys.setswitchinterval(SWITCH)

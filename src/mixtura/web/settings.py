@@ -17,8 +17,8 @@ class Settings:
     changes something. ``hosts`` are the names it answers to. Sizes are in bytes, times in seconds, rates in requests a
     second and client. ``held_bytes`` bounds all request bodies together. A body must arrive at ``body_floor`` bytes a
     second once ``body_grace`` is over. ``batch`` photos are encoded together at most; ``places`` bounds the photos that
-    are being worked on, ``patience`` the time that a request waits for a place, and ``brief`` the same where the line
-    does not end.
+    are being worked on, ``patience`` the time that a request waits for a place; ``few`` and ``brief`` are the same
+    where the line does not end; who is refused unread is answered after ``hold``.
     """
 
     token: str
@@ -38,8 +38,10 @@ class Settings:
     read_burst: int = 100
     write_rate: float = 10.0
     write_burst: int = 20
-    batch: int = 32
+    batch: int = 16
     batch_wait: float = 0.004
     places: int = 16
-    patience: float = 1.0
+    few: int = 8
+    patience: float = 0.4
     brief: float = 0.01
+    hold: float = 0.1
