@@ -503,7 +503,7 @@ def test_where_there_is_no_room_a_photo_is_refused_unread(serve, photo, monkeypa
     running = serve()
     places = running.service.photos.places
     monkeypatch.setattr(places, "_line", [(1, threading.Event())])
-    monkeypatch.setattr(places, "_allowed", lambda: 0.0)
+    monkeypatch.setattr(places, "_crowded", lambda: True)
     head = f"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\nContent-Type: image/png\r\n"
     answer = running.raw(f"{head}Content-Length: 500000\r\n\r\n".encode())  # none of it is sent
     assert answer.startswith("HTTP/1.1 503") and "retry-after: 1" in answer.lower() and "Too many photos" in answer

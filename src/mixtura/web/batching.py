@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from mixtura.web.problems import Refusal, busy
 
+MEMORY = 0.4  # seconds
 CROWDED, QUIET = 0.6, 0.3
 """The share of time without room beyond which too much is asked, and below which that is over."""
 
@@ -31,13 +32,13 @@ class Places:
 
     Args:
         count: photos that may be in work.
-        patience: seconds that a request waits for room, and over which "lately" is averaged.
+        patience: seconds that a request waits for room.
         brief: seconds that it waits while too much is asked.
         few: photos that may be in work while too much is asked.
     """
 
     def __init__(self, count: int, patience: float, brief: float, few: int) -> None:
-        self.count, self.taken, self._patience, self._brief, self._few = count, 0, patience, brief, few
+        self.count, self.taken, self._patience, self._brief, self.few = count, 0, patience, brief, few
         self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._full, self._share, self._at, self._crowd = False, 0.0, 0.0, False
 
@@ -73,13 +74,14 @@ class Places:
         """Whether more is asked than can be answered.
 
         The share of time in which somebody waited, or, once too much was asked, in which the few places were taken, is
-        averaged with a memory of ``patience`` seconds.
+        averaged with a memory of ``MEMORY`` seconds, or of ``patience`` where that is less.
         """
         now = asyncio.get_running_loop().time()
-        kept = math.exp((self._at - now) / self._patience) if self._patience else 0.0
+        memory = min(MEMORY, self._patience)
+        kept = math.exp((self._at - now) / memory) if memory else 0.0
         self._share = kept * self._share + (1 - kept) * self._full
         self._crowd = self._share > (QUIET if self._crowd else CROWDED)
-        self._at, self._full = now, bool(self._line) or (self._crowd and self.taken >= self._few)
+        self._at, self._full = now, bool(self._line) or (self._crowd and self.taken >= self.few)
         return self._crowd
 
     async def _wait(self, count: int, seconds: float | None) -> None:
@@ -100,7 +102,7 @@ class Places:
 
     def _serve(self) -> None:
         """Let in who is first, as long as there is room."""
-        most = self._few if self._crowded() else self.count
+        most = self.few if self._crowded() else self.count
         while self._line and (self._line[0][1].done() or self.taken == 0 or self._line[0][0] + self.taken <= most):
             count, turn = self._line.popleft()
             if not turn.done():

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -88,9 +89,11 @@ class Photos:
             Refusal: 503 if too many photos are in work for too long.
         """
         answers: list[Result | Unreadable] = []
-        most = max(1, self.places.count // 2)  # so that one request of many photos leaves room for others
-        for start in range(0, len(photos), most):
-            part = photos[start : start + most]
+        # In parts, so that a request of many photos leaves room for others; in a crowd, a large first part would never
+        # find room.
+        first, most = max(1, self.places.few // 2), max(1, self.places.count // 2)
+        for start, end in pairwise([0, *range(first, len(photos), most), len(photos)]):
+            part = photos[start:end]
             async with self.places.some(len(part), admitted=start > 0):
                 tasks = (self._one(photo, str(start + place), count, decide) for place, photo in enumerate(part))
                 answers += await asyncio.gather(*tasks)

@@ -42,6 +42,6 @@ class Settings:
     batch_wait: float = 0.004
     places: int = 16
     few: int = 8
-    patience: float = 0.4
+    patience: float = 1.0
     brief: float = 0.01
     hold: float = 0.1
