@@ -44,15 +44,18 @@ def current(model_path: Path) -> Model:
     Raises:
         NoInput, BundleError: there is no model, or it or its catalog is damaged.
     """
-    if (model_path / tables.FILE).exists():
-        return Catalog.open(model_path).model
-    return bundle.from_pretrained(model_path)
+    catalog = _catalog(model_path)
+    return bundle.from_pretrained(model_path) if catalog is None else catalog.model
+
+
+def _catalog(model_path: Path) -> Catalog | None:
+    return Catalog.open(model_path) if (model_path / tables.FILE).exists() else None
 
 
 def _decider(model_path: Path, neighbours: int) -> tuple[Model, Decider]:
     """The model that answers, and how."""
-    if (model_path / tables.FILE).exists():
-        catalog = Catalog.open(model_path)
+    catalog = _catalog(model_path)
+    if catalog is not None:
         return catalog.model, lambda ids, embedding: catalog.decide(ids, embedding, neighbours)
     model = bundle.from_pretrained(model_path)
     items = known_items(model_path, model) if neighbours else None

@@ -37,6 +37,7 @@ BACKLOG = 512
 M_MMAP_THRESHOLD, LARGE = -3, 8 * 2**20  # of mallopt(3); bytes
 MOST_AT_ONCE, CHEAP, LONGER = 16, 1.05, 2.5  # photos of a batch, and the times of batches that are told apart
 LONG_SIDE = 640  # pixels of the photo that is tried
+TIMES, LONG = 4, 0.5  # how often a batch is tried, and the seconds after which it is not tried again
 SWITCH = 0.0002  # seconds after which a busy thread lets another one go on
 
 
@@ -111,17 +112,22 @@ def pace(encoder: PhotoEncoder) -> tuple[int, int]:
     as long as one photo, so that nobody waits much longer than alone.
     """
     photo = encoder.prepare(Image.new("RGB", (LONG_SIDE, LONG_SIDE)))
-    sizes = [2**power for power in range(MOST_AT_ONCE.bit_length())]
-    taken = {size: _seconds(encoder, photo, size) for size in sizes}
-    least = min(taken[size] / size for size in sizes)
-    batch = next(size for size in sizes if taken[size] / size <= CHEAP * least)
-    return batch, max(size for size in sizes if size <= batch and taken[size] <= LONGER * taken[1])
+    alone = least = _seconds(encoder, photo, 1)
+    batch = soon = size = 1
+    while size < MOST_AT_ONCE:
+        size *= 2
+        whole = _seconds(encoder, photo, size)
+        if CHEAP * whole / size > least:
+            break  # larger ones pay no more, and would only make the start longer
+        batch, least = size, whole / size
+        soon = size if whole <= LONGER * alone else soon
+    return batch, soon
 
 
 def _seconds(encoder: PhotoEncoder, photo: Tensor, count: int) -> float:
-    """How long a batch of equal photos takes, at best."""
-    batch, times = torch.stack([photo] * count), []
-    for _ in range(4):
+    """How long a batch of equal photos takes, at best of a few times; a slow one is not repeated."""
+    batch, times = torch.stack([photo] * count), list[float]()
+    while not times or (len(times) < TIMES and sum(times) < LONG):
         began = time.perf_counter()
         encoder.encode(batch)
         times.append(time.perf_counter() - began)

@@ -33,12 +33,17 @@ CALIBRATION = "calibration"
 
 @dataclass(frozen=True)
 class View:
-    """A catalog at one revision; ``version`` says which bundle and which revision decide."""
+    """A catalog at one revision, with the hash (hex) of its bundle."""
 
-    version: str
+    bundle: str
     revision: int
     model: Model
     products: tuple[Product, ...]
+
+    @property
+    def version(self) -> str:
+        """Which bundle and which revision decide."""
+        return f"{self.bundle}r{self.revision}"
 
 
 class Catalog:
@@ -248,7 +253,7 @@ class Catalog:
                 after = self._viewed(before.revision + 1)
                 with self._lock:
                     number = draft.commit()
-                    self._view = self._numbered(after, number)
+                    self._view = replace(after, revision=number)
             except BaseException:
                 self._gauges.clear()  # numbers of items that were not kept are given again
                 raise
@@ -267,10 +272,7 @@ class Catalog:
             parts = load(stored[0][0])
             temperature = float(parts.pop("temperature"))
             calibration = Typicality(**parts), temperature
-        return self._numbered(View("", 0, model_of(self._base, state, self._gauge, calibration), products), revision)
-
-    def _numbered(self, view: View, revision: int) -> View:
-        return replace(view, version=f"{self._tables.bundle}r{revision}", revision=revision)
+        return View(self._tables.bundle, revision, model_of(self._base, state, self._gauge, calibration), products)
 
     def _gauge(self, sums: Moments) -> Gauge | None:
         """Held-out items of the fitted classes as they are now; kept until one of these items comes or goes."""
