@@ -20,11 +20,11 @@ from sklearn.preprocessing import StandardScaler
 
 from mixtura.core import temperature
 from mixtura.features.store import FeatureStore
-from mixtura.metrics.calibration import ece
+from mixtura.metrics.calibration import ece, gaps
 from mixtura.recipe import Recipe, resolve
 from mixtura.tasks import gather, sweep
 from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL
-from mixtura.tasks.sweep_records import DONE, Run
+from mixtura.tasks.sweep_records import DONE, Run, replicates
 
 WIDE = ["spherical", "diagonal", "lowrank", "tied", "vmf", "sdgm-d", "prototype", "linear", "random_projection"]
 NARROW = ["full", "sdgm-f"]
@@ -152,6 +152,8 @@ def _rivals_of(x: np.ndarray, y: np.ndarray, draw, settled: dict, space: str):
             val_accuracy=float(accuracy),
             val_nll=-float(loss),
             temperature=degrees,
+            tested=len(right),
+            gaps=tuple(gaps(top.values.numpy(), right).tolist()),
             note=f"{space}: {model}",
         )
 
@@ -183,7 +185,7 @@ def _row(own: list[Run]) -> dict:
     first = own[0]
     row = {"head": first.head, "fit": first.fit, "share": first.share, "components": first.components, "runs": len(own)}
     for name in ("accuracy", "nll", "ece"):
-        values = np.array([getattr(run, name) for run in own])
+        values = np.array(replicates(own, name))
         row[name] = float(values.mean())
         row[f"{name}_se"] = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
     row |= {name: float(np.mean([getattr(run, name) for run in own])) for name in ("parameters", "sparsity", "seconds")}

@@ -27,7 +27,7 @@ def made(heads=HEADS, shares=SHARES, seeds=3, components=(1, 2), failing=0.05, s
     for (place, head), fit, share, number, one in itertools.product(
         enumerate(heads), ("closed", "sgd"), shares, components, range(seeds)
     ):
-        start = Run(head, fit, share, number, one, "test", "failed", note="The loss was not finite.")
+        start = Run(head, fit, share, number, one, "", "failed", note="The loss was not finite.")
         if rng.random() < failing:
             runs.append(start)
             continue
@@ -131,7 +131,7 @@ def test_test_rows_do_not_choose_the_best_cell():
 
 
 def test_a_cell_that_lost_runs_does_not_win_over_a_whole_one():
-    whole = Run("a", "closed", 50.0, 1, 0, "test", "done", accuracy=0.8, val_accuracy=0.8, val_nll=1.0)
+    whole = Run("a", "closed", 50.0, 1, 0, "", "done", accuracy=0.8, val_accuracy=0.8, val_nll=1.0)
     lucky = replace(whole, components=2, val_accuracy=0.9)
     lost = replace(lucky, seed=1, status="failed")
     no_val = replace(whole, head="b", val_accuracy=math.nan)
@@ -176,7 +176,7 @@ def test_nothing_leaves_the_sweep_page_and_drawings_speak():
 
 def test_names_in_a_sweep_are_escaped():
     sweep = made(heads=(EVIL, "b"), seeds=2)
-    runs = tuple(replace(run, fit=EVIL, fold=EVIL, note=EVIL) for run in sweep.runs)
+    runs = tuple(replace(run, fit=EVIL, fold=EVIL, note=EVIL, tested=1) for run in sweep.runs)
     text = sweep_page(Sweep({EVIL: EVIL, "x": {EVIL: [EVIL]}}, runs), EVIL)
     assert not {"script", "img"} & read(text).tags
     assert EVIL in html.unescape(text)
@@ -217,7 +217,7 @@ def test_the_sweep_is_written_whole(tmp_path):
 
 
 def test_heads_look_different_from_one_another():
-    runs = [Run(str(i), "closed", 1.0, 1, 0, "test", "done") for i in range(COLORS * len(MARKS))]
+    runs = [Run(str(i), "closed", 1.0, 1, 0, "", "done") for i in range(COLORS * len(MARKS))]
     assert len({(look.color, look.mark) for look in looks(runs).values()}) == COLORS * len(MARKS)
 
 

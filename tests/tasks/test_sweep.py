@@ -1,7 +1,9 @@
 """The sweep: its draws, its grid, resuming, and that no test row is seen before the end."""
 
 import csv
+import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,11 +13,13 @@ import torch
 from mixtura.cli.options import numbers_in
 from mixtura.errors import DataError, LabelError, UnknownName, UsageError
 from mixtura.features.projection import PCA
+from mixtura.metrics.calibration import ece, gaps
+from mixtura.metrics.intervals import t_interval
 from mixtura.recipe import resolve
 from mixtura.tasks import heads, sweep
 from mixtura.tasks.sweep import draws_of, jobs_of, run
 from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL, Job, Worker
-from mixtura.tasks.sweep_records import DONE, FAILED, summarize
+from mixtura.tasks.sweep_records import DONE, FAILED, Run, summarize
 
 
 def recipe(folder, **flags):
@@ -153,8 +157,6 @@ def test_no_test_row_is_seen_before_the_end(tmp_path, monkeypatch):
         test = np.array([split == "test" for split in gathered.features.split])
         embedding = gathered.features.embedding.copy()
         embedding[test] = np.random.default_rng(0).normal(size=embedding[test].shape)
-        from dataclasses import replace
-
         return replace(gathered, features=replace(gathered.features, embedding=embedding))
 
     monkeypatch.setattr(sweep.gather, "gather", spoiled)
@@ -174,22 +176,40 @@ def test_draws_keep_groups_whole_and_classes_even(tmp_path):
     assert (one.role == TEST).tolist() == (two.role == TEST).tolist() and (one.role != two.role).any()
 
 
-def test_folds_are_groups_and_the_next_one_judges(tmp_path):
-    from dataclasses import replace
-
+def test_folds_are_groups_and_each_other_one_judges_under_one_seed_or_another(tmp_path):
     features = sweep.gather.gather(recipe(tmp_path)).features
     folded = replace(features, group=[f"fold {i % 5 + 1}" for i in range(len(features))])
-    draws = draws_of(folded, recipe(tmp_path, sweep__folds=True, sweep__seeds=1))
+    everything = draws_of(folded, recipe(tmp_path, sweep__folds=True, sweep__seeds=4))
+    draws = everything[:5]
     group = np.array(folded.group)
     assert [draw.fold for draw in draws] == [f"fold {i}" for i in range(1, 6)]
     for place, draw in enumerate(draws):
         assert set(group[draw.role == TEST]) == {draw.fold}
         assert set(group[draw.role == VAL]) == {draws[(place + 1) % 5].fold}
         assert len(set(group[draw.role == TRAIN])) == 3
+        judges = {group[one.role == VAL][0] for one in everything if one.fold == draw.fold}
+        assert len(judges) == 4 and draw.fold not in judges
     with pytest.raises(DataError, match=r"there are 2\. Three or more are needed"):
         draws_of(
             replace(features, group=[str(i % 2) for i in range(len(features))]), recipe(tmp_path, sweep__folds=True)
         )
+
+
+def test_of_folds_the_interval_is_over_folds_and_the_calibration_error_over_all_their_rows():
+    rng = np.random.default_rng(0)
+    of_seed, runs = {0: [], 1: []}, []
+    for seed, (fold, count) in itertools.product(of_seed, {"a": 20, "b": 50, "c": 35}.items()):
+        stated = rng.uniform(0.2, 1, count)
+        right = rng.random(count) < stated
+        of_seed[seed].append((stated, right))
+        measured = {"accuracy": right.mean(), "ece": ece(stated, right), "tested": count}
+        runs.append(Run("a", "closed", 50.0, 1, seed, fold, DONE, **measured, gaps=tuple(gaps(stated, right))))
+    summary = summarize(runs)[0]
+    together = [ece(*map(np.concatenate, zip(*parts, strict=True))) for parts in of_seed.values()]
+    assert summary.mean["ece"] == pytest.approx(np.mean(together), abs=1e-12)
+    folds = [np.mean([run.accuracy for run in runs if run.fold == fold]) for fold in "abc"]
+    assert (summary.mean["accuracy"], summary.half_width["accuracy"]) == pytest.approx(t_interval(folds), abs=1e-12)
+    assert summary.runs == 6
 
 
 def test_nested_shares_equal_a_fit_of_each_alone(tmp_path):
@@ -239,8 +259,6 @@ def test_wrong_names_and_numbers_are_refused_before_any_photo_is_read(tmp_path):
 
 
 def test_a_class_without_rows_to_learn_from_is_named(tmp_path):
-    from dataclasses import replace
-
     features = sweep.gather.gather(recipe(tmp_path)).features
     split = ["test" if label == "3" else own for label, own in zip(features.label, features.split, strict=True)]
     with pytest.raises(LabelError, match="Class '3' has no item to learn from"):

@@ -49,6 +49,17 @@ def reliability(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "
     return Bins(edges[:-1], edges[1:], count, right, stated, measured)
 
 
+def gaps(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"], bins: int = 15) -> Float[np.ndarray, "B"]:
+    """Stated less right, summed over the items of each bin: gaps of several parts of a set add up to those of the set.
+
+    Raises:
+        DataError: there are no items, or a probability lies outside [0, 1] by more than rounding.
+        NonFinite: a probability is NaN.
+    """
+    table = reliability(probability, correct, bins)
+    return np.nan_to_num(table.stated * table.count) - table.right
+
+
 def ece(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"], bins: int = 15) -> float:
     """Expected calibration error: the mean gap, weighted by items, between stated and measured share over the bins.
 
@@ -58,10 +69,7 @@ def ece(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"], bin
 
     Source: Guo et al., On Calibration of Modern Neural Networks (2017), equation 3.
     """
-    table = reliability(probability, correct, bins)
-    full = table.count > 0
-    gap = np.abs(table.measured[full] - table.stated[full])
-    return float(np.average(gap, weights=table.count[full]))
+    return float(np.abs(gaps(probability, correct, bins)).sum() / len(probability))
 
 
 def nll(true: Int[np.ndarray, "N"], log_probability: Float[np.ndarray, "N C"]) -> float:

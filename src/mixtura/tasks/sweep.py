@@ -128,8 +128,8 @@ def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
 def draws_of(features: Features, recipe: Recipe) -> tuple[Draw, ...]:
     """Which rows learn, judge and test, for every seed and fold; all heads see the same draws.
 
-    The rows that judge are the validation part that came with the data; or, with folds, the fold after the test
-    fold; or a share of the training rows, drawn by the seed, classes evenly and groups whole.
+    The rows that judge are the validation part that came with the data; or, with folds, one of the other folds, which
+    one by the seed; or a share of the training rows, drawn by the seed, classes evenly and groups whole.
 
     Raises:
         DataError: fewer than three folds.
@@ -155,7 +155,7 @@ def _fold(features: Features, names: list[str], place: int, seed: int) -> Draw:
     role = np.full(len(features), TRAIN)
     group = np.array(features.group, dtype=object)
     role[group == names[place]] = TEST
-    role[group == names[(place + 1) % len(names)]] = VAL
+    role[group == names[(place + 1 + seed % (len(names) - 1)) % len(names)]] = VAL
     return Draw(seed, names[place], _checked(role, features))
 
 
@@ -338,8 +338,9 @@ def _parsed(line: bytes) -> Run | None:
     """A run from its line; a line that was cut off when the machine went down is computed again."""
     try:
         plain: dict[str, Any] = {k: float("nan") if v is None else v for k, v in json.loads(line).items()}
+        plain["gaps"] = tuple(plain["gaps"])
         return Run(**plain)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, KeyError):
         return None
 
 
@@ -389,11 +390,11 @@ def _facts(
 
 
 def _write(sweep: Sweep, recipe: Recipe) -> None:
-    """The runs as Parquet and CSV, and the recipe."""
+    """The runs as Parquet and, without the gaps by bin, as CSV; and the recipe."""
     assert recipe.output is not None
     rows = pa.table(table(sweep.runs))
     parquet, csv = io.BytesIO(), io.BytesIO()
     pq.write_table(rows, parquet)
-    pacsv.write_csv(rows, csv)
+    pacsv.write_csv(rows.drop_columns(["gaps"]), csv)
     contents = {PARQUET: parquet.getvalue(), CSV: csv.getvalue(), RECIPE: dump(recipe).encode()}
     files.write_all({recipe.output / name: content for name, content in contents.items()})

@@ -19,7 +19,7 @@ from mixtura.core.cross import Folds
 from mixtura.errors import MixturaError
 from mixtura.features.projection import PCA
 from mixtura.features.spectrum import count_for
-from mixtura.metrics.calibration import brier, ece
+from mixtura.metrics.calibration import brier, ece, gaps
 from mixtura.metrics.classification import accuracy
 from mixtura.sections import HeadSection, TrainSection
 from mixtura.tasks import heads
@@ -198,6 +198,8 @@ class Worker:
             sparsity=head.sparsity,
             epoch=best.number,
             dead=best.dead,
+            tested=len(truth),
+            gaps=tuple(gaps(top.values.numpy(), right).tolist()),
             note=trained.stopped or "",
         )
 

@@ -1,6 +1,7 @@
 """What a sweep leaves behind: one row a run, in long format."""
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -32,7 +33,9 @@ class Run:
     the validation rows chose, ``nll_raw`` at the head's own; ``sparsity`` is the share of weights that are zero;
     ``seconds`` is the time of fitting (of several seeds trained as one, an equal part each) and ``memory`` the most
     MiB that the process took beyond what it held before; ``epoch`` is the one kept, 0 for the start; ``dead`` counts
-    classes of the validation rows never answered. ``note`` says what went wrong, if anything.
+    classes of the validation rows never answered. ``tested`` counts the test rows, and ``gaps`` are what the
+    calibration error adds up: stated probability less right answers, by bin. ``note`` says what went wrong, if
+    anything.
     """
 
     head: str
@@ -57,6 +60,8 @@ class Run:
     memory: float = math.nan
     epoch: int = 0
     dead: int = 0
+    tested: int = 0
+    gaps: tuple[float, ...] = ()
     note: str = ""
 
     @property
@@ -79,7 +84,7 @@ BETTER = {"accuracy": "higher", "nll": "lower", "ece": "lower", "brier": "lower"
 
 @dataclass(frozen=True)
 class Summary:
-    """A cell over its runs: means, and 95 % half-widths of Student's t (NaN for one run), by metric."""
+    """A cell over its :func:`replicates`: means, and 95 % half-widths of Student's t (NaN for one), by metric."""
 
     cell: Cell
     runs: int
@@ -118,8 +123,28 @@ def summarize(runs: Sequence[Run]) -> list[Summary]:
     return [_summary(cell, own) for cell, own in cells.items()]
 
 
+def replicates(runs: Sequence[Run], metric: str) -> list[float]:
+    """The values of a metric whose mean and spread are stated: one a run, or with folds one a fold.
+
+    The runs of a fold, one a seed, are tested on the same rows and count as one. The calibration error is one a seed,
+    of all folds together: on the few rows of one fold it is mostly chance.
+    """
+    folded: dict[Any, list[Run]] = {}
+    for run in runs:
+        one = (run.seed if metric == "ece" else run.fold) if run.fold else run.key
+        folded.setdefault(one, []).append(run)
+    return [_of_all(own, metric) for own in folded.values()]
+
+
+def _of_all(runs: list[Run], metric: str) -> float:
+    """A metric of several runs: their mean, or the calibration error of their rows together."""
+    if len(runs) > 1 and metric == "ece":
+        return sum(map(abs, map(sum, zip(*(run.gaps for run in runs), strict=True)))) / sum(run.tested for run in runs)
+    return statistics.fmean(getattr(run, metric) for run in runs)
+
+
 def _summary(cell: Cell, runs: list[Run]) -> Summary:
-    pairs = {name: t_interval([float(getattr(run, name)) for run in runs]) for name in METRICS}
+    pairs = {name: t_interval(replicates(runs, name)) for name in METRICS}
     mean = {name: pair[0] for name, pair in pairs.items()}
     return Summary(cell, len(runs), mean, {name: pair[1] for name, pair in pairs.items()})
 

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from mixtura.heads.protocol import Head
 
@@ -87,11 +89,11 @@ class _Loss(nn.Module):
         super().__init__()
         self.head, self.objective, self.ridge = head, objective, ridge
 
-    def forward(self, x: Tensor, labels: Tensor, penalty: float) -> Tensor:
+    def forward(self, x: Tensor, labels: Tensor, penalty: Tensor) -> Tensor:
         loss = self.objective(self.head, x, labels)
         if self.ridge:
             loss = loss + 0.5 * self.ridge * self.head.slopes().square().sum()
-        return loss + penalty * self.head.penalty() if penalty else loss
+        return loss if type(self.head).penalty is Head.penalty else loss + penalty * self.head.penalty()
 
 
 class _Judge(nn.Module):
@@ -177,6 +179,7 @@ class _Run:
         self.val_x = self._inner(heads, [own.val_x for own in rows])
         self.val_labels = torch.stack([own.val_labels for own in rows])
         self.prunes = schedule.penalty > 0 and type(heads[0]).sparsity is not Head.sparsity
+        self.traced: dict[int, GraphModule] = {}
         self.best: list[_Best] = []
         self.epochs: list[list[Epoch]] = [[] for _ in heads]
         self.stopped: list[str | None] = [None] * self.size
@@ -211,19 +214,17 @@ class _Run:
         total = torch.zeros(self.size)
         penalty = self._penalty(number)
         for place, index in enumerate(batches):
-            x, labels = self._rows(index), self.labels.gather(1, index)
-            loss = self._loss(x, labels, penalty)
-            finite = loss.detach().isfinite()
+            x, labels = self._rows(index), self.labels.gather(1, index.to(self.labels.device))
+            adam.zero_grad(set_to_none=True)
+            loss = self._differentiated(x, labels, penalty)
+            finite = loss.isfinite()
             if not bool(finite.all()):
                 self._note(finite, number, place + 1, len(batches))
                 if all(said is not None for said in self.stopped):
                     break
-            adam.zero_grad(set_to_none=True)
-            if loss.requires_grad:
-                torch.where(finite, loss, 0.0).sum().backward()
             adam.step()
             cosine.step()
-            total += loss.detach().cpu() * index.shape[1]
+            total += loss.cpu() * index.shape[1]
             if self.single:
                 self.module.head.absorb(x[0], labels[0])
         return total / order.shape[1]
@@ -234,18 +235,41 @@ class _Run:
         flat = (index + count * torch.arange(size)[:, None]).reshape(-1).to(self.x.device)
         return self.x.view(size * count, dimension).index_select(0, flat).view(size, -1, dimension)
 
-    def _loss(self, x: Float[Tensor, "S B D"], labels: Int[Tensor, "S B"], penalty: float) -> Float[Tensor, " S"]:
+    def _differentiated(
+        self, x: Float[Tensor, "S B D"], labels: Int[Tensor, "S B"], penalty: Float[Tensor, ""]
+    ) -> Float[Tensor, " S"]:
+        """The loss of each head; its gradients lie where the optimizer looks for them."""
         if self.single:
-            return self.module(x[0], labels[0], penalty)[None]
+            loss = self.module(x[0], labels[0], penalty)
+            if loss.requires_grad:
+                loss.backward()
+            return loss.detach()[None]
+        free = {name: p.detach() for name, p in self.parameters.items() if name not in self.frozen}
+        fixed = {name: p for name, p in self.parameters.items() if name in self.frozen} | self.buffers
+        given = (free, fixed, x, labels, penalty)
+        count = x.shape[1]
+        if count not in self.traced:
+            self.traced[count] = self._traced(given)
+        gradients, loss = self.traced[count](*given)
+        for name, gradient in gradients.items():
+            self.parameters[name].grad = gradient
+        return loss
 
-        def one(parameters: Any, buffers: Any, x: Tensor, labels: Tensor) -> Tensor:
-            return functional_call(self.module, (parameters, buffers), (x, labels, penalty))
+    def _traced(self, given: tuple[Any, ...]) -> GraphModule:
+        """The step of a stack as a list of operations: gradients and losses, for rows of one number.
 
-        return vmap(one, randomness="different")(self.parameters, self.buffers, x, labels)
+        What autograd and vmap say about a step in Python takes longer than the arithmetic of a small head.
+        """
 
-    def _penalty(self, number: int) -> float:
+        def loss_of(free: Any, fixed: Any, x: Tensor, labels: Tensor, penalty: Tensor) -> Tensor:
+            return functional_call(self.module, (free, fixed), (x, labels, penalty))
+
+        step = vmap(grad_and_value(loss_of), in_dims=(0, 0, 0, 0, None), randomness="different")
+        return make_fx(step)(*given)
+
+    def _penalty(self, number: int) -> Float[Tensor, ""]:
         rise = min(1.0, 2 * number / self.schedule.epochs)
-        return self.schedule.penalty * rise / self.x.shape[1]
+        return torch.tensor(self.schedule.penalty * rise / self.x.shape[1], device=self.x.device)
 
     def _note(self, finite: Tensor, epoch: int, batch: int, batches: int) -> None:
         for i in (~finite).nonzero()[:, 0].tolist():
