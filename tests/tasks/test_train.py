@@ -111,6 +111,26 @@ def test_seeds_trained_together_end_as_they_would_alone(family):
         torch.testing.assert_close(together[i].head(own.val_x), alone.head(own.val_x), rtol=1e-8, atol=1e-8)
 
 
+def test_what_is_frozen_stays_in_a_stack_and_the_rest_learns():
+    rows = [halves(*classes(3, 5, seed=seed)) for seed in (0, 1)]
+    heads = [GaussianHead.from_rows(own.x, own.labels, 3, freeze=("spread", "prior")) for own in rows]
+    for head, own in zip(heads, rows, strict=True):
+        with torch.no_grad():
+            head.mean.add_(torch.randn(head.mean.shape, generator=torch.Generator().manual_seed(own.seed)))
+    for head, trained in zip(heads, train(heads, rows, Conditional(), Schedule(epochs=3)), strict=True):
+        before, after = head.state_dict(), trained.head.state_dict()
+        assert trained.best > 0 and not torch.equal(before["mean"], after["mean"])
+        assert all(torch.equal(before[name], after[name]) for name in ("spread.log_variance", "prior_logit"))
+
+
+def test_chance_is_drawn_anew_in_every_step_of_every_head_of_a_stack():
+    rows = [halves(*classes(3, 5, seed=0))] * 2
+    heads = [GaussianHead.from_rows(rows[0].x, rows[0].labels, 3)] * 2
+    torch.manual_seed(0)
+    done = train(heads, rows, lambda head, x, labels: 0.0 * head(x).sum() + torch.randn(()), Schedule(epochs=3))
+    assert len({epoch.loss for one in done for epoch in one.epochs[1:]}) == 6
+
+
 def test_heads_of_other_shapes_are_trained_apart():
     rows = [halves(*classes(3, d)) for d in (4, 5)]
     heads = [GaussianHead.from_rows(own.x, own.labels, 3) for own in rows]
