@@ -1,8 +1,7 @@
 """What does a training step of a Gaussian head cost beside nn.Linear, at B = 64, D = 1024, C = 1000?
 
 Both are stepped in turns in one process: forward, cross-entropy, backward, SGD. Memory is what one step takes beyond
-what the model and its gradients hold, measured in a process of its own. With --device cuda, bfloat16 as well, as a
-share of the rate of the two products alone.
+what the model and its gradients hold, measured in a process of its own.
 """
 
 import argparse
@@ -47,17 +46,15 @@ def step(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y:
     optimizer.step()
 
 
-def seconds(models: dict[str, nn.Module], device: str, steps: int) -> dict[str, list[float]]:
+def seconds(models: dict[str, nn.Module], steps: int) -> dict[str, list[float]]:
     torch.manual_seed(0)
-    x, y = torch.randn(B, D, device=device), torch.randint(C, (B,), device=device)
+    x, y = torch.randn(B, D), torch.randint(C, (B,))
     optimizers = {name: torch.optim.SGD(model.parameters(), 1e-3) for name, model in models.items()}
     taken: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(steps + 10):
         for name, model in models.items():
             began = time.perf_counter()
             step(model, optimizers[name], x, y)
-            if device != "cpu":
-                torch.cuda.synchronize()
             if turn >= 10:
                 taken[name].append(time.perf_counter() - began)
     return taken
@@ -71,12 +68,11 @@ def memory(head: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=STEPS)
     given = parser.parse_args()
     models: dict[str, nn.Module] = {"linear": nn.Linear(D, C)}
     models |= {family: GaussianHead(D, C, family=family) for family in AIMS}
-    taken = seconds({name: model.to(given.device) for name, model in models.items()}, given.device, given.steps)
+    taken = seconds(models, given.steps)
     median = {name: statistics.median(times) for name, times in taken.items()}
     heads = {"linear": "nn.Linear(1024, 1000)"} | {f: f"GaussianHead(1024, 1000, family={f!r})" for f in AIMS}
     record = {
@@ -87,10 +83,10 @@ def main() -> None:
         "milliseconds": {name: 1e3 * value for name, value in median.items()},
         "ratio": {name: median[name] / median["linear"] for name in AIMS},
         "aim": AIMS,
-        "step_mib": {name: memory(head) for name, head in heads.items()} if given.device == "cpu" else None,
+        "step_mib": {name: memory(head) for name, head in heads.items()},
     }
     print(record)
-    write("head_step" if given.device == "cpu" else "head_step_cuda", record)
+    write("head_step", record)
 
 
 if __name__ == "__main__":
