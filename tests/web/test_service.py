@@ -172,6 +172,7 @@ def test_every_edit(serve, photo):
     assert change(apple, {"merge_into": apple}).status_code == 409
     assert change(apple, {"merge_into": "nobody"}).status_code == 404
     assert change(apple, {"name": "x", "confirmed": True}).status_code == 422
+    assert "one line of text without blanks at its ends" in change(apple, {"name": " x"}).json()["detail"]
     assert change(apple, {}).status_code == 422
     assert change("red apple", {"name": "x"}).status_code == 422  # a name is no id
     kinds = [edit["kind"] for edit in running.client.get("/v1/history").json()["edits"]]

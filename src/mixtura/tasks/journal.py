@@ -253,4 +253,6 @@ def _require_product(product: str | None) -> None:
 
 
 def _no_decision(id: str) -> NoInput:
-    return NoInput(f"The journal has no decision {id!r}. It may be too old: decisions are kept for {KEEP_DAYS} days.")
+    return NoInput(
+        f"The journal has no decision {id!r}. Give the decision_id of an answer; they are kept for {KEEP_DAYS} days."
+    )

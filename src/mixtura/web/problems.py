@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from mixtura.errors import BadItem, BundleError, CannotWrite, MixturaError, NoInput, OutOfSpace
+from mixtura.web import schemas
 
 MEDIA_TYPE = "application/problem+json"
 LONGEST = 500  # characters of a detail
@@ -68,4 +69,5 @@ def _first_fault(error: RequestValidationError) -> str:
     """Where and what, without the value that was sent."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"][:6]) or "request"
-    return f"{place}: {first['msg']}."
+    said = schemas.PATTERNS.get(first.get("ctx", {}).get("pattern"), first["msg"])
+    return f"{place}: {said}."

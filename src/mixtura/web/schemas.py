@@ -8,6 +8,12 @@ from mixtura.web.settings import IMAGES
 
 ID = r"^[a-z0-9-]{1,64}$"
 NAME = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$"
+PATTERNS = {
+    ID: "Give lower-case letters, digits and hyphens, at most 64",
+    NAME: "Give one line of text without blanks at its ends",
+}
+"""What each pattern asks for, for people."""
+
 LARGEST = 2**53 - 1
 """The largest number that every JSON reader holds exactly."""
 
