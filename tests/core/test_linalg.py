@@ -49,3 +49,16 @@ def test_missing_directions_are_zero():
     values, basis = linalg.svd_right(torch.ones(3, 9, dtype=torch.float64), 3)
     torch.testing.assert_close(values[1:], torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-6)
     assert basis.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(5,), (128,), (129,), (2, 301), (1, 517)])
+def test_triangles_by_halves_are_those_of_one_piece(shape):
+    *batch, size = shape
+    generator = torch.Generator().manual_seed(size)
+    square = torch.randn(*batch, size, size, generator=generator, dtype=torch.float64)
+    tril = linalg.cholesky(square @ square.mT / size + torch.eye(size, dtype=torch.float64))
+    eye = torch.eye(size, dtype=torch.float64).expand_as(tril)
+    inverse = linalg.inverse_tril(tril)
+    torch.testing.assert_close(inverse @ tril, eye, rtol=0, atol=1e-12)
+    assert torch.equal(inverse, inverse.tril())
+    torch.testing.assert_close(linalg.gram_tril(tril), tril @ tril.mT, rtol=1e-13, atol=1e-13)

@@ -3,6 +3,7 @@
 Moments subtract exactly, so the mixture without a fold comes from the sums over all rows minus those of the fold.
 """
 
+import functools
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -70,6 +71,10 @@ class Folds:
     def _sums(self) -> dict[str, list[Moments]]:
         return {}
 
+    @cached_property
+    def _totals(self) -> dict[str, Moments]:
+        return {}
+
     def sums(self, family: str) -> list[Moments]:
         """The moments of each used fold, then those of all other rows; one pass over the rows."""
         if family not in self._sums:
@@ -96,6 +101,7 @@ class Folds:
     def forget(self) -> None:
         """Free the sums."""
         self._sums.clear()
+        self._totals.clear()
 
     def _hard(self, family: str, mean: Float[Tensor, "C D"], mask: Tensor) -> Moments:
         weight = None if self.weight is None else self.weight[mask]
@@ -107,11 +113,10 @@ class Folds:
             kept = slice(None) if without is None else self.fold != without
             weight = None if self.weight is None else self.weight[kept]
             return classes.fit(plan, self.x[kept], self.labels[kept], self.n_classes, weight)
-        parts = self.sums(plan.family)
-        total = parts[0]
-        for part in parts[1:]:
-            total = total + part
-        return self._close(plan, total if without is None else total - parts[without])
+        if plan.family not in self._totals:
+            self._totals[plan.family] = functools.reduce(Moments.__add__, self.sums(plan.family))
+        total = self._totals[plan.family]
+        return self._close(plan, total if without is None else total - self.sums(plan.family)[without])
 
     def _close(self, plan: Plan, moments: Moments) -> Mixture:
         kind = FAMILIES[plan.family]

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from mixtura.errors import CollapsedComponent
 
+BLOCK = 128  # rows of a triangle that is inverted at once
+
 
 def cholesky(matrix: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
     r"""Lower Cholesky factor ``L`` with ``L L' = matrix`` and positive diagonal, in float64.
@@ -28,10 +30,34 @@ def cholesky(matrix: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
 
 
 def inverse_tril(scale_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
-    """Inverse of a lower triangular matrix, in float64."""
+    """Inverse of a lower triangular matrix, in float64; by halves, since a solver would not spare the zeros."""
     tril = scale_tril.double()
-    eye = torch.eye(tril.shape[-1], dtype=tril.dtype, device=tril.device).expand_as(tril)
-    return torch.linalg.solve_triangular(tril, eye, upper=False)
+    size = tril.shape[-1]
+    if size <= BLOCK:
+        eye = torch.eye(size, dtype=tril.dtype, device=tril.device).expand_as(tril)
+        return torch.linalg.solve_triangular(tril, eye, upper=False)
+    half = size // 2
+    inverse = torch.zeros_like(tril)
+    inverse[..., :half, :half] = inverse_tril(tril[..., :half, :half])
+    inverse[..., half:, half:] = inverse_tril(tril[..., half:, half:])
+    below = tril[..., half:, :half] @ inverse[..., :half, :half]
+    inverse[..., half:, :half] = -inverse[..., half:, half:] @ below
+    return inverse
+
+
+def gram_tril(scale_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
+    """``L L'`` of a lower triangular matrix, in its own precision; by halves, which spares the zeros."""
+    size = scale_tril.shape[-1]
+    if size <= BLOCK:
+        return scale_tril @ scale_tril.mT
+    half = size // 2
+    top, low, last = scale_tril[..., :half, :half], scale_tril[..., half:, :half], scale_tril[..., half:, half:]
+    gram = torch.empty_like(scale_tril)
+    gram[..., :half, :half] = gram_tril(top)
+    gram[..., half:, :half] = low @ top.mT
+    gram[..., :half, half:] = gram[..., half:, :half].mT
+    gram[..., half:, half:] = low @ low.mT + gram_tril(last)
+    return gram
 
 
 def log_det_tril(scale_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B"]:

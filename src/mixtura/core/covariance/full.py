@@ -115,12 +115,12 @@ class Full(TensorRecord):
         """The average matrix, and the scatter of the means."""
         total = (share[:, None] * deviation).double().T @ deviation.double()
         for s, tril in zip(share, self.scale_tril, strict=True):
-            total += s.double() * (tril.double() @ tril.double().T)
+            total += s.double() * linalg.gram_tril(tril.double())
         return type(self)(linalg.cholesky(total)[None].to(self.scale_tril.dtype))
 
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """The matrices themselves."""
-        return self.scale_tril @ self.scale_tril.mT
+        return linalg.gram_tril(self.scale_tril)
 
 
 def _tile(

@@ -63,9 +63,10 @@ class Prior:
         """Pull covariance matrices towards their own scaled identity."""
         if self.identity == 0:
             return matrix
-        scale = matrix.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-        eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-        return (1 - self.identity) * matrix + self.identity * scale * eye
+        scale = matrix.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+        shrunk = (1 - self.identity) * matrix
+        shrunk.diagonal(dim1=-2, dim2=-1).add_(self.identity * scale)
+        return shrunk
 
 
 NO_PRIOR = Prior()

@@ -102,13 +102,13 @@ class Tied(TensorRecord):
 
     def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Tied":
         """The shared matrix, and the scatter of the means."""
-        within = self.scale_tril[0].double() @ self.scale_tril[0].double().T
+        within = linalg.gram_tril(self.scale_tril[0].double())
         between = (share[:, None] * deviation).double().T @ deviation.double()
         return type(self)(linalg.cholesky(within + between)[None].to(self.scale_tril.dtype))
 
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """The shared matrix, once a component."""
-        return (self.scale_tril @ self.scale_tril.mT).expand(n_components, -1, -1)
+        return linalg.gram_tril(self.scale_tril).expand(n_components, -1, -1)
 
     def select(self, index: Int[Tensor, " J"]) -> "Tied":
         """The shared matrix belongs to any choice of components."""
@@ -120,7 +120,7 @@ class Tied(TensorRecord):
         if all(part is parts[0] for part in parts):
             return parts[0]
         share = (weight / weight.sum()).double()
-        dense = torch.stack([(p.scale_tril @ p.scale_tril.mT)[0].double() for p in parts])
+        dense = torch.stack([linalg.gram_tril(p.scale_tril)[0].double() for p in parts])
         return cls(linalg.cholesky((share[:, None, None] * dense).sum(0, keepdim=True)))
 
 
@@ -145,4 +145,6 @@ def rounded_up(scatter: Float[Tensor, "D D"], dtype: torch.dtype) -> Float[Tenso
 
 def with_floor(matrix: Float[Tensor, "*K D D"], floor: float) -> Float[Tensor, "*K D D"]:
     """Covariance matrices with ``floor``, in squared units of x, added to every variance."""
-    return matrix + floor * torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    raised = matrix.clone()
+    raised.diagonal(dim1=-2, dim2=-1).add_(floor)
+    return raised
