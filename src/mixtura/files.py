@@ -51,6 +51,39 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Be the one writer of a folder; the lock goes with the process, so a killed writer leaves none behind.
+
+    Raises:
+        CannotWrite: another writer is at work, or the folder is not writable.
+    """
+    descriptor = _acquire(folder / ".lock")
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(path: Path) -> int:
+    """An open, exclusively locked file with our process number in it."""
+    import fcntl  # absent on Windows, where reading still works
+
+    with explained(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise CannotWrite(
+            f"{path.parent} is being written by another process (pid {holder}). Wait until it has finished, or stop it."
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
 def temporary_beside(path: Path) -> Path:
     """A name in the same folder that nobody else uses; :func:`collect` deletes such files."""
     return path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")

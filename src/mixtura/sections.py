@@ -146,7 +146,8 @@ class HeadSection(Section):
     family: str = Field(default="auto", description="auto, spherical, diagonal, lowrank, tied or full")
     components: Count | Literal["auto"] = Field(default=1, description="Gaussians per class, or auto")
     shrinkage: Share | Literal["auto"] = Field(
-        default="auto", description="towards pooled and round covariances, 0 to 1, or auto"
+        default="auto",
+        description="gaussian, linear, random_projection: towards pooled and round covariances, 0 to 1, or auto",
     )
     rank: Count = Field(default=16, description="lowrank: number of directions")
     floor: Annotated[float, Field(ge=0)] = Field(default=1e-6, description="least variance, relative to the data's own")

@@ -10,7 +10,8 @@ from mixtura.core.covariance import Prior
 from mixtura.errors import CannotWrite, DataError, MissingExtra, UsageError
 from mixtura.features.projection import PCA
 from mixtura.heads.gaussian import GaussianHead
-from mixtura.tasks.search import JOURNAL, SPACE, Options, Range, judge_of, search
+from mixtura.recipe import Recipe, resolve
+from mixtura.tasks.search import JOURNAL, SPACE, Options, Range, judge_of, run, search
 from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL, Draw, Table
 from mixtura.tasks.train import Rows, Schedule, train
 
@@ -187,16 +188,52 @@ def test_the_judge_of_a_sweep_is_blind_to_test_rows():
     for own in (labels, other):
         draws = (Draw(0, "", role), Draw(1, "", role))
         table = Table(x, own, 2, draws, (PCA.fit(x[:250], share=100.0),) * 2, whiten=0.0)
-        found.append(search(judge_of(table, "spherical", "accuracy"), space, Options("accuracy", 6, prune=True)))
+        judge = judge_of(table, "spherical", "accuracy", Recipe())
+        found.append(search(judge, space, Options("accuracy", 6, prune=True)))
     assert found[0].trials == found[1].trials
     assert found[0].best.params["components"] >= 2 and found[0].best.value > 0.9
     with pytest.raises(UsageError, match="'ece' is not measured"):
-        judge_of(table, "spherical", "ece")
+        judge_of(table, "spherical", "ece", Recipe())
 
 
 def test_a_setting_that_cannot_be_fitted_is_a_failed_trial():
     x, labels = crossed()
     role = np.where(np.arange(400) < 8, TRAIN, np.where(np.arange(400) < 100, VAL, TEST))
     table = Table(x, labels, 2, (Draw(0, "", role),), (PCA.fit(x[:8], share=100.0),), whiten=0.0)
-    found = search(judge_of(table, "diagonal", "nll"), {"components": (50,)}, Options("nll", 1))
+    found = search(judge_of(table, "diagonal", "nll", Recipe()), {"components": (50,)}, Options("nll", 1))
     assert found.best is None and "50" in found.trials[0].note
+
+
+def searched(folder, trials=2, **flags):
+    base = {"data.kind": "digits", "encoder.name": "pixels", "output": folder, "sweep.seeds": 1}
+    return run(resolve(base | {key.replace("__", "."): value for key, value in flags.items()}), "linear", "nll", trials)
+
+
+def test_what_is_not_searched_comes_from_the_recipe(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(300) % 3
+    x = torch.randn(300, 4, generator=generator) * torch.tensor([1.0, 1.0, 4.0, 4.0])
+    x[torch.arange(300), labels] += 2
+    role = np.where(np.arange(300) < 150, TRAIN, np.where(np.arange(300) < 225, VAL, TEST))
+    table = Table(x, labels, 3, (Draw(0, "", role),), (PCA.fit(x[:150], share=100.0),), whiten=0.0)
+
+    def loss(**flags):
+        own = resolve({key.replace("__", "."): value for key, value in flags.items()})
+        return judge_of(table, "diagonal", "nll", own)({"epochs": 40, "rate": 0.03}, lambda *_: False)
+
+    assert loss() < loss(train__ridge=1e6) - 0.01  # no step away from the start is worth its slopes
+    assert loss(head__shrinkage=1.0) != loss() != loss(train__batch_size=150)
+    with pytest.raises(UsageError, match="by sgd or hybrid, not closed"):
+        searched(tmp_path / "c", sweep__fits=["closed"])
+
+
+def test_a_search_is_not_gone_on_with_other_draws(tmp_path):
+    searched(tmp_path)
+    with pytest.raises(UsageError, match="1 draws"):
+        searched(tmp_path, sweep__seeds=2)
+
+
+def test_only_heads_that_shrink_search_a_shrinkage(tmp_path):
+    assert "shrinkage" in searched(tmp_path, 1).trials[0].params
+    vmf = run(resolve({"data.kind": "digits", "encoder.name": "pixels", "output": tmp_path}), "vmf", "nll", 1)
+    assert "shrinkage" not in vmf.trials[0].params

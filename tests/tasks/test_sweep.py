@@ -16,7 +16,7 @@ from mixtura.features.projection import PCA
 from mixtura.metrics.calibration import ece, gaps
 from mixtura.metrics.intervals import t_interval
 from mixtura.recipe import resolve
-from mixtura.tasks import heads, sweep
+from mixtura.tasks import heads, sweep, sweep_files
 from mixtura.tasks.sweep import draws_of, jobs_of, run
 from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL, Job, Worker
 from mixtura.tasks.sweep_records import DONE, FAILED, Run, summarize
@@ -64,12 +64,12 @@ def test_gradients_never_end_above_their_start_on_validation_rows(made):
 
 def test_the_files_hold_the_same_runs(made):
     grid, result = made
-    table = pq.read_table(grid.output / sweep.PARQUET).to_pydict()
+    table = pq.read_table(grid.output / sweep_files.PARQUET).to_pydict()
     assert table["accuracy"] == [one.accuracy for one in result.runs]
-    with (grid.output / sweep.CSV).open() as file:
+    with (grid.output / sweep_files.CSV).open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["nll"]) for row in rows] == pytest.approx([one.nll for one in result.runs])
-    assert resolve({}, grid.output / sweep.RECIPE).sweep == grid.sweep
+    assert resolve({}, grid.output / sweep_files.RECIPE).sweep == grid.sweep
 
 
 def test_a_second_run_computes_nothing_again_and_a_wider_grid_only_what_is_new(made, monkeypatch):
@@ -87,7 +87,7 @@ def test_a_second_run_computes_nothing_again_and_a_wider_grid_only_what_is_new(m
 
 def test_a_line_that_was_cut_off_is_computed_again(made):
     grid, result = made
-    path = grid.output / sweep.RUNS
+    path = grid.output / sweep_files.RUNS
     whole = path.read_bytes()
     path.write_bytes(whole[:-40])
     again = run(grid)
@@ -104,7 +104,7 @@ def test_another_recipe_does_not_mix_into_a_folder(made):
 @pytest.mark.parametrize("damage", [b"5\n", b'{"head": "linear"}\n', b"\xff\xfe\n", b"null\n"])
 def test_damaged_lines_are_computed_again(made, damage):
     grid, result = made
-    path = grid.output / sweep.RUNS
+    path = grid.output / sweep_files.RUNS
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:3], damage, *lines[4:]]))
     again = run(grid)
@@ -288,7 +288,7 @@ def test_a_whitened_grid_has_unit_axes(tmp_path):
 
 def test_json_lines_are_plain(made):
     grid, _ = made
-    lines = (grid.output / sweep.RUNS).read_text().splitlines()
+    lines = (grid.output / sweep_files.RUNS).read_text().splitlines()
     assert set(json.loads(lines[0])) == {"sweep"} and all(json.loads(line)["status"] == DONE for line in lines[1:])
     assert Job("a", "sgd", 1, (5.0,), (0,)) == Job("a", "sgd", 1, (5.0,), (0,))
 

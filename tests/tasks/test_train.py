@@ -123,12 +123,26 @@ def test_what_is_frozen_stays_in_a_stack_and_the_rest_learns():
         assert all(torch.equal(before[name], after[name]) for name in ("spread.log_variance", "prior_logit"))
 
 
-def test_chance_is_drawn_anew_in_every_step_of_every_head_of_a_stack():
+def test_chance_is_drawn_anew_in_every_step_and_is_the_same_in_any_company():
     rows = [halves(*classes(3, 5, seed=0))] * 2
     heads = [GaussianHead.from_rows(rows[0].x, rows[0].labels, 3)] * 2
-    torch.manual_seed(0)
-    done = train(heads, rows, lambda head, x, labels: 0.0 * head(x).sum() + torch.randn(()), Schedule(epochs=3))
-    assert len({epoch.loss for one in done for epoch in one.epochs[1:]}) == 6
+
+    def noisy(head, x, labels):
+        return 0.0 * head(x).sum() + torch.randn(())
+
+    done = train(heads, rows, noisy, Schedule(epochs=3)) + train(heads[:1], rows[:1], noisy, Schedule(epochs=3))
+    losses = [[epoch.loss for epoch in one.epochs[1:]] for one in done]
+    assert losses[0] == losses[1] == pytest.approx(losses[2]) and len(set(losses[0])) == 3
+
+
+def test_sdgm_ends_as_it_would_alone():
+    rows = [halves(*classes(4, 6, seed=seed)) for seed in (0, 1, 2)]
+    heads = [SDGMHead.from_rows(own.x, own.labels, 4).double() for own in rows]
+    rows = [Rows(own.x.double(), own.labels, own.val_x.double(), own.val_labels, 7 + i) for i, own in enumerate(rows)]
+    together = train(heads, rows, Conditional(), Schedule(epochs=3, batch_size=32))
+    for head, own, one in zip(heads, rows, together, strict=True):
+        alone = train([head], [own], Conditional(), Schedule(epochs=3, batch_size=32))[0]
+        torch.testing.assert_close(one.head(own.val_x), alone.head(own.val_x), rtol=1e-8, atol=1e-8)
 
 
 def test_heads_of_other_shapes_are_trained_apart():

@@ -146,8 +146,12 @@ def sweep(
 def _search(out: Output, recipe: "Recipe", trials: int, metric: str) -> None:
     """Print the best setting of each head."""
     from mixtura.cli import views
+    from mixtura.errors import DataError
     from mixtura.tasks.search import run
 
     found = {head: run(recipe, head, metric, trials) for head in recipe.sweep.heads}
+    if all(one.best is None for one in found.values()):
+        said = next(trial.note for one in found.values() for trial in one.trials)
+        raise DataError(f"None of the trials could be fitted. The first says: {said}")
     best = [f"{head}: {one.best.value:.4f}" for head, one in found.items() if one.best is not None]
     out.result(views.search_record(found), best, views.search_view(found))

@@ -272,6 +272,9 @@ def sweep_view(sweep: Sweep, page: Path) -> list[RenderableType]:
         table.add_row(*row)
     failed = [run for run in sweep.runs if run.status != DONE]
     said = [Text(f"{len(failed)} runs failed, the first: {one_line(failed[0].note)}", style="yellow")] if failed else []
+    ended = [run for run in sweep.runs if run.status == DONE and run.note]
+    if ended:
+        said.append(Text(f"{len(ended)} runs ended early, the first: {one_line(ended[0].note)}", style="yellow"))
     return [table, *said, Text(f"Page      {page}"), Text(f"Runs      {page.parent / 'runs.csv'}")]
 
 
@@ -330,7 +333,12 @@ def search_view(found: Mapping[str, Search]) -> list[RenderableType]:
         best = one.best
         failed = sum(trial.status == "failed" for trial in one.trials)
         counts = f"{len(one.trials)}" + (f", {failed} failed" if failed else "")
-        setting = "none finished" if best is None else ", ".join(f"{k} {_setting(v)}" for k, v in best.params.items())
+        first_note = next((trial.note for trial in one.trials if trial.note), "")
+        setting = (
+            f"none finished: {one_line(first_note)}"
+            if best is None
+            else ", ".join(f"{k} {_setting(v)}" for k, v in best.params.items())
+        )
         table.add_row(shown(head), "-" if best is None else f"{best.value:.4f}", counts, setting)
     return [table]
 

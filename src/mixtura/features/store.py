@@ -13,7 +13,6 @@ row and nothing is ever rewritten.
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -196,14 +195,13 @@ class FeatureStore:
         if self._locked:
             yield
             return
-        descriptor = _acquire(self.path / ".lock")
-        self._locked = True
-        try:
-            files.collect(self.path)
-            yield
-        finally:
-            self._locked = False
-            os.close(descriptor)
+        with files.only_writer(self.path):
+            self._locked = True
+            try:
+                files.collect(self.path)
+                yield
+            finally:
+                self._locked = False
 
     def _metadata(self) -> dict[str, str]:
         return {
@@ -248,22 +246,3 @@ def _checked_header(text: str, path: Path) -> dict[str, Any]:
     if not known or not whole:
         raise StoreError(f"{path} is of another layout than {LAYOUT}. Update mixtura, or extract into a new folder.")
     return header
-
-
-def _acquire(path: Path) -> int:
-    """An open, exclusively locked file with our process number in it."""
-    import fcntl  # absent on Windows, where reading a store still works
-
-    with files.explained(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        raise CannotWrite(
-            f"{path.parent} is being written by another process (pid {holder}). Wait until it has finished, or stop it."
-        ) from error
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, str(os.getpid()).encode())
-    return descriptor

@@ -27,6 +27,7 @@ class LinearHead(Head):
 
     name: ClassVar[str] = "linear"
     many: ClassVar[bool] = False
+    shrinks: ClassVar[bool] = True
     center: Tensor
     unit: Tensor
 

@@ -19,8 +19,9 @@ class Head(nn.Module):
     so gradients accumulate, copies are copies, and there is nothing to refresh. ``name`` is its key in ``HEADS``;
     ``config()`` holds plain values with which ``type(head)(**config)`` is the same head before its state is loaded.
     Parameters are float32 or float64 whatever the features are; float16 and bfloat16 features are cast. ``stacks`` says
-    that several can be trained as one batch, ``many`` that a class may have more than one component. ``inside`` is set
-    while rows come as :meth:`inner` has made them, once for all steps of a training.
+    that several can be trained as one batch, ``many`` that a class may have more than one component, ``shrinks`` that
+    ``from_rows`` takes a ``shrinkage``. ``inside`` is set while rows come as :meth:`inner` has made them, once for all
+    steps of a training.
     """
 
     name: ClassVar[str]
@@ -28,6 +29,7 @@ class Head(nn.Module):
     n_classes: int
     stacks: ClassVar[bool] = True
     many: ClassVar[bool] = True
+    shrinks: ClassVar[bool] = False
     inside: bool = False
 
     @classmethod

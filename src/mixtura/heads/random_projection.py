@@ -49,6 +49,7 @@ class RandomProjectionHead(Head):
 
     name: ClassVar[str] = "random_projection"
     many: ClassVar[bool] = False
+    shrinks: ClassVar[bool] = True
     center: Tensor
     matrix: Tensor
     offset: Tensor

@@ -239,7 +239,7 @@ class SDGMHead(Head):
         if self.training:
             mean = nn.functional.linear(phi, self.weight, self.bias)
             variance = nn.functional.linear(phi.square(), self.log_variance.exp())
-            scores = mean + (variance + TINY).sqrt() * torch.randn_like(mean)
+            scores = mean + (variance + TINY).sqrt() * torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
         else:
             scores = nn.functional.linear(phi, torch.where(self.kept(), self.weight, 0.0), self.bias)
         return nn.functional.pad(scores, (0, 1))

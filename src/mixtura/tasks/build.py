@@ -11,7 +11,7 @@ from mixtura.datasets import DATASETS
 from mixtura.datasets.items import Dataset
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.protocol import Encoder as PhotoEncoder
-from mixtura.encoders.protocol import split_name
+from mixtura.encoders.protocol import checked_device, split_name
 from mixtura.encoders.sounds import Clips, SoundEncoder
 from mixtura.errors import NoInput, UsageError
 from mixtura.features import PROJECTIONS
@@ -45,6 +45,24 @@ def dataset_of(section: DataSection) -> Dataset:
             "Give a folder with one folder of photos a class." + (f" Left out: {listed}" if listed else "")
         )
     return dataset
+
+
+def output_of(recipe: Recipe, what: str, name: str) -> Path:
+    """The folder for results, which is not that of the data.
+
+    Args:
+        recipe: whose output folder it is.
+        what: what goes there, in words.
+        name: a name to propose.
+
+    Raises:
+        UsageError: there is none, or it holds the data.
+    """
+    if recipe.output is None:
+        raise UsageError(f"There is no place for {what}. Give an output folder, for example -o {name}.")
+    if recipe.data.root is not None and recipe.output.resolve() == recipe.data.root.resolve():
+        raise UsageError(f"{recipe.output} holds the data. Give {what} a folder of its own, for example -o {name}.")
+    return recipe.output
 
 
 def check_place(section: DataSection) -> None:
@@ -129,9 +147,13 @@ def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSec
 
 
 def device_of(name: str) -> str:
-    """The device that ``auto`` means here, or the one that was named."""
+    """The device that ``auto`` means here, or the one that was named.
+
+    Raises:
+        UsageError: there is no such device.
+    """
     if name != "auto":
-        return name
+        return str(checked_device(name))
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -14,7 +14,7 @@ from mixtura.core.cross import Held
 from mixtura.datasets.items import Problem
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.protocol import split_name
-from mixtura.errors import CannotWrite, LabelError, UsageError
+from mixtura.errors import CannotWrite, LabelError
 from mixtura.features.projection import Chain
 from mixtura.features.records import Features, Unreadable
 from mixtura.recipe import Recipe, dump
@@ -53,12 +53,9 @@ def run(recipe: Recipe, progress: Watch = None) -> FitReport:
     """
     began = time.perf_counter()
     check_names(recipe)
-    if recipe.output is None:
-        raise UsageError("There is no place for the model. Give an output folder, for example -o shop.")
-    if recipe.data.root is not None and recipe.output.resolve() == recipe.data.root.resolve():
-        raise UsageError(f"{recipe.output} holds the data. Give the model a folder of its own, for example -o model.")
-    files.make_folder(recipe.output)
-    catalog = _without_edits(recipe.output)
+    output = build.output_of(recipe, "the model", "model")
+    files.make_folder(output)
+    catalog = _without_edits(output)
     gathered = gather.gather(recipe, progress)
     model = learn(recipe, gathered)
     test = gathered.features.select_split("test")
@@ -68,11 +65,11 @@ def run(recipe: Recipe, progress: Watch = None) -> FitReport:
         bundle.METRICS: bundle.to_json(card.metrics_record(evaluation)),
         bundle.CARD: card.model_card(model, evaluation).encode(),
     }
-    bundle.save_pretrained(model, recipe.output, others)
+    bundle.save_pretrained(model, output, others)
     for stale in catalog:  # it is made again of the new model
         stale.unlink(missing_ok=True)
     said = notes(gathered, model)
-    return FitReport(recipe.output, evaluation, time.perf_counter() - began, gathered.problems, said)
+    return FitReport(output, evaluation, time.perf_counter() - began, gathered.problems, said)
 
 
 def _without_edits(folder: Path) -> list[Path]:
@@ -98,11 +95,13 @@ def check_names(recipe: Recipe) -> None:
 
     Raises:
         UnknownName: a name stands in no table; the nearest is named.
+        UsageError: a device that is not there, or a head that cannot be fitted so.
     """
     names.find(ENCODERS, split_name(recipe.encoder.name)[0])
     if recipe.data.kind != build.FEATURES:
         build.check_place(recipe.data)
     build.steps_of(recipe.projection)
+    build.device_of(recipe.encoder.device)
     heads.objective_of(
         heads.spec_of(recipe.head.name, recipe.train.fit, recipe.head.components, recipe.head, 0), recipe.train
     )

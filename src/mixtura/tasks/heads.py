@@ -161,6 +161,7 @@ def start(spec: HeadSpec, folds: Folds) -> Head:
     else:
         kind: type[Head] = find(HEADS, spec.kind)
         given = {"components": spec.components, "seed": spec.seed, **spec.options}
+        given |= {"shrinkage": spec.shrinkage} if kind.shrinks else {}
         head = kind.from_rows(folds.x[learn], folds.labels[learn], folds.n_classes, **given)
     with torch.no_grad():
         head.eval().temper(temperature.best(head.class_scores(folds.x[~learn]), folds.labels[~learn]))

@@ -12,10 +12,10 @@ from mixtura.errors import CannotWrite, DataError, MissingExtra, MixturaError, U
 from mixtura.heads import HEADS
 from mixtura.names import find
 from mixtura.recipe import Recipe
-from mixtura.sections import HeadSection, TrainSection
 from mixtura.tasks import sweep
 from mixtura.tasks.extract import Watch
-from mixtura.tasks.heads import resolve
+from mixtura.tasks.heads import GRADIENTS, resolve
+from mixtura.tasks.sweep_files import fingerprint
 from mixtura.tasks.sweep_jobs import Job, Table, Worker
 from mixtura.tasks.sweep_records import BETTER, DONE
 
@@ -116,19 +116,49 @@ def run(recipe: Recipe, head: str, metric: str, trials: int, progress: Watch = N
     Raises:
         UsageError: a name that does not exist, or no output folder.
         NoInput, DataError: the data cannot be used.
+        CannotWrite: another process is at work in the output folder.
     """
     if metric not in JUDGED:
         raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(JUDGED)}.")
-    sweep.check(recipe)
-    assert recipe.output is not None
-    files.make_folder(recipe.output)
+    output = sweep.check(recipe)
+    files.make_folder(output)
+    with files.only_writer(output):
+        return _run(recipe, output, head, metric, trials, progress)
+
+
+def _run(recipe: Recipe, output: Path, head: str, metric: str, trials: int, progress: Watch) -> Search:
     features, classes = sweep.gathered(recipe, progress)
     draws = sweep.draws_of(features, recipe)
     table = sweep.table_of(recipe, features, classes, draws)
-    single = {} if find(HEADS, resolve(head)[0]).many else {"components": (1,)}
-    about = f"{head} on {sweep.fingerprint(recipe, features)}"
-    options = Options(metric, trials, recipe.seed, folder=recipe.output / f"search-{head}", about=about)
-    return search(judge_of(table, head, metric), {**SPACE, **single}, options)
+    about = f"{head} ({_fit_of(recipe)}, {len(draws)} draws) on {fingerprint(recipe, features)}"
+    options = Options(metric, trials, recipe.seed, folder=output / f"search-{head}", about=about)
+    return search(judge_of(table, head, metric, recipe), _space_of(head), options)
+
+
+def _space_of(head: str) -> Space:
+    """What a head has to choose."""
+    kind = find(HEADS, resolve(head)[0])
+    space = dict(SPACE)
+    if not kind.many:
+        space["components"] = (1,)
+    if not kind.shrinks and resolve(head)[0] != "gaussian":
+        del space["shrinkage"]
+    return space
+
+
+def _fit_of(recipe: Recipe) -> str:
+    """How heads are fitted in a search.
+
+    Raises:
+        UsageError: several ways, or one without gradients.
+    """
+    fits = set(recipe.sweep.fits)
+    if len(fits) > 1 or not fits <= set(GRADIENTS):
+        raise UsageError(
+            f"A search fits in one way, by sgd or hybrid, not {', '.join(sorted(fits))}; without epochs that is the "
+            "closed form or EM. Leave out --fit."
+        )
+    return fits.pop()
 
 
 def search(judge: Judge, space: Space = SPACE, options: Options | None = None) -> Search:
@@ -166,30 +196,33 @@ def search(judge: Judge, space: Space = SPACE, options: Options | None = None) -
     return Search(options.metric, BETTER[options.metric], trials)
 
 
-def judge_of(table: Table, head: str, metric: str) -> Judge:
+def judge_of(table: Table, head: str, metric: str, recipe: Recipe) -> Judge:
     """The judge of a head of a sweep: fitted by gradients from its start, and measured on the rows that judge.
 
-    It takes the settings of :data:`SPACE`, all or some, and reports after each draw the mean so far.
+    It takes the settings of :data:`SPACE`, all or some, the others from a recipe, and reports after each draw the mean
+    so far.
 
     Args:
         table: rows and draws, as a sweep has them.
         head: a name that a sweep takes.
         metric: accuracy or nll; others are not measured on the rows that judge.
+        recipe: what is not searched.
 
     Raises:
-        UsageError: another metric.
+        UsageError: another metric, or a fit without gradients.
     """
     if metric not in JUDGED:
         raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(JUDGED)}.")
+    fit = _fit_of(recipe)
 
     def judge(params: dict[str, Any], report: Report) -> float:
-        section = {name: params[name] for name in ("rate", "epochs") if name in params}
-        shrinkage = params.get("shrinkage", "auto")
-        worker = Worker(table, HeadSection(shrinkage=shrinkage), TrainSection(**section))
+        own = {name: params[name] for name in ("shrinkage",) if name in params}
+        training = {name: params[name] for name in ("rate", "epochs") if name in params}
+        worker = Worker(table, recipe.head.model_copy(update=own), recipe.train.model_copy(update=training))
         components, share = params.get("components", 1), float(params.get("share", 100.0))
         values: list[float] = []
         for draw in range(len(table.draws)):
-            run = worker.do(Job(head, "sgd", components, (share,), (draw,)))[0]
+            run = worker.do(Job(head, fit, components, (share,), (draw,)))[0]
             if run.status != DONE:
                 raise DataError(run.note)
             values.append(getattr(run, JUDGED[metric]))

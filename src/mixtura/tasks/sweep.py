@@ -1,8 +1,5 @@
 """The grid of heads, PCA shares and component counts over several draws of the rows, resumable."""
 
-import hashlib
-import io
-import json
 import multiprocessing
 import os
 import shutil
@@ -11,15 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 import torch
 
 from mixtura import files
@@ -29,14 +23,14 @@ from mixtura.features.projection import PCA, Chain
 from mixtura.features.records import Features
 from mixtura.heads import HEADS
 from mixtura.names import find
-from mixtura.recipe import Recipe, dump, dump_dict
+from mixtura.recipe import Recipe, dump_dict
 from mixtura.tasks import build, gather, heads, sweep_jobs
 from mixtura.tasks.extract import Watch
 from mixtura.tasks.spaces import FIXED
+from mixtura.tasks.sweep_files import RUNS, append, earlier, write
 from mixtura.tasks.sweep_jobs import TEST, TRAIN, UNUSED, VAL, Draw, Job, Table, Worker
-from mixtura.tasks.sweep_records import FAILED, Cell, Run, Sweep, table
+from mixtura.tasks.sweep_records import FAILED, Cell, Run, Sweep
 
-RUNS, PARQUET, CSV, RECIPE = "runs.jsonl", "runs.parquet", "runs.csv", "recipe.yaml"
 ROWS = ".rows-"
 """What the folder of rows shared by processes begins with; then comes the number of the process."""
 
@@ -65,14 +59,19 @@ def run(recipe: Recipe, progress: Watch = None, watch: Callable[[Done], None] | 
     Raises:
         UsageError: a head that does not exist, or no output folder.
         DataError: data that cannot be split, or an output folder that holds another sweep.
+        CannotWrite: another process is at work in the output folder.
     """
+    output = check(recipe)
+    files.make_folder(output)
+    with files.only_writer(output):
+        return _run(recipe, output, progress, watch)
+
+
+def _run(recipe: Recipe, output: Path, progress: Watch, watch: Callable[[Done], None] | None) -> Sweep:
     began = time.perf_counter()
-    check(recipe)
-    assert recipe.output is not None
-    files.make_folder(recipe.output)
     features, classes = gathered(recipe, progress)
     draws = draws_of(features, recipe)
-    kept = _earlier(recipe, features)
+    kept = earlier(recipe, features)
     grid = jobs_of(recipe, len(draws))
     if not grid:
         raise UsageError("There is nothing to run: these heads have one component a class. Ask for --components 1.")
@@ -81,30 +80,31 @@ def run(recipe: Recipe, progress: Watch = None, watch: Callable[[Done], None] | 
     if jobs:
         made = _made(recipe, features, classes, draws, jobs)
         for runs in _new(made, kept):
-            _append(recipe.output / RUNS, runs)
+            append(output / RUNS, runs)
             kept |= {run.key: run for run in runs}
             if watch:
                 watch(_progress(len(kept), total, time.perf_counter() - began))
     order = {key: place for place, key in enumerate(_keys(recipe, draws))}
     runs = tuple(sorted((run for key, run in kept.items() if key in order), key=lambda run: order[run.key]))
     result = Sweep(_facts(recipe, features, classes, draws, time.perf_counter() - began), runs)
-    _write(result, recipe)
+    write(result, recipe)
     if all(one.status == FAILED for one in runs):
         raise DataError(f"None of the {len(runs)} runs could be fitted. The first says: {runs[0].note}")
     return result
 
 
-def check(recipe: Recipe) -> None:
-    """Look at names and numbers before any photo is read.
+def check(recipe: Recipe) -> Path:
+    """Look at names and numbers before any photo is read; the output folder.
 
     Raises:
-        UsageError: a head, fit or share that does not fit, or no output folder.
+        UsageError: a head, fit, share or device that does not fit, or no output folder of its own.
     """
-    if recipe.output is None:
-        raise UsageError("There is no place for the results. Give an output folder, for example -o sweep.")
+    output = build.output_of(recipe, "the results", "sweep")
+    build.device_of(recipe.encoder.device)
     for name in recipe.sweep.heads:
         for fit in recipe.sweep.fits:
             heads.objective_of(heads.spec_of(name, fit, 1, recipe.head, 0), recipe.train)
+    return output
 
 
 def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
@@ -298,68 +298,6 @@ def _keys(recipe: Recipe, draws: Sequence[Draw]) -> Iterator[Any]:
                         yield Cell(name, fit, share, components), draw.seed, draw.fold
 
 
-def fingerprint(recipe: Recipe, features: Features) -> str:
-    """A hash of all that a run depends on beside its key: rows, split, head, training, program; not the grid itself."""
-    plain = dump_dict(recipe)
-    parts = {name: plain.get(name) for name in ("head", "train", "seed", "projection")}
-    parts |= {"sweep": [recipe.sweep.folds, recipe.sweep.whiten], "mixtura": metadata.version("mixtura")}
-    text = json.dumps([parts, gather.digest_of(features), list(map(str, features.split))], sort_keys=True)
-    return hashlib.sha256(text.encode() + features.embedding.tobytes()).hexdigest()
-
-
-def _earlier(recipe: Recipe, features: Features) -> dict[Any, Run]:
-    """The runs that the output folder holds; the first line of their file says what they belong to.
-
-    Raises:
-        DataError: they are of other data or another recipe.
-    """
-    assert recipe.output is not None
-    path, mark = recipe.output / RUNS, {"sweep": fingerprint(recipe, features)}
-    if not path.exists():
-        files.write(path, (json.dumps(mark) + "\n").encode())
-        return {}
-    try:
-        whole = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}). Give another folder with -o.") from error
-    lines = whole.splitlines()
-    if not lines or lines[0] != json.dumps(mark).encode():
-        raise DataError(
-            f"{recipe.output} holds a sweep of other data or with other settings. Give another folder with -o, or "
-            f"delete {path.name} there."
-        )
-    runs = [run for line in lines[1:] if (run := _parsed(line)) is not None]
-    if len(runs) < len(lines) - 1 or not whole.endswith(b"\n"):
-        files.write(path, b"\n".join([lines[0], *(_line(run).encode() for run in runs), b""]))
-    return {run.key: run for run in runs}
-
-
-def _parsed(line: bytes) -> Run | None:
-    """A run from its line; a line that was cut off when the machine went down is computed again."""
-    try:
-        plain: dict[str, Any] = {k: float("nan") if v is None else v for k, v in json.loads(line).items()}
-        plain["gaps"] = tuple(plain["gaps"])
-        return Run(**plain)
-    except (ValueError, TypeError, AttributeError, KeyError):
-        return None
-
-
-def _append(path: Path, runs: Iterable[Run]) -> None:
-    lines = "".join(_line(run) + "\n" for run in runs)
-    with files.explained(path), path.open("a", encoding="utf-8") as file:
-        file.write(lines)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _line(run: Run) -> str:
-    return json.dumps(_plain(asdict(run)))
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if value != value else value for name, value in row.items()}  # NaN is not itself
-
-
 def _progress(done: int, total: int, seconds: float) -> Done:
     rate = done / seconds if seconds > 0 else 0.0
     return Done(done, total, seconds, rate, (total - done) / rate if rate else float("inf"))
@@ -387,14 +325,3 @@ def _facts(
         "mixtura": metadata.version("mixtura"),
         "torch": torch.__version__,
     }
-
-
-def _write(sweep: Sweep, recipe: Recipe) -> None:
-    """The runs as Parquet and, without the gaps by bin, as CSV; and the recipe."""
-    assert recipe.output is not None
-    rows = pa.table(table(sweep.runs))
-    parquet, csv = io.BytesIO(), io.BytesIO()
-    pq.write_table(rows, parquet)
-    pacsv.write_csv(rows.drop_columns(["gaps"]), csv)
-    contents = {PARQUET: parquet.getvalue(), CSV: csv.getvalue(), RECIPE: dump(recipe).encode()}
-    files.write_all({recipe.output / name: content for name, content in contents.items()})

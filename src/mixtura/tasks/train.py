@@ -19,6 +19,7 @@ Objective = Callable[..., Tensor]
 """``objective(head, x, labels) -> loss``: the mean over the rows, in nats."""
 
 JUDGED_AT_ONCE = 4096  # rows
+NOISE = 0  # seed of what heads draw in training
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,15 @@ class _Run:
         return torch.stack([head.inner(own) for head, own in zip(heads, rows, strict=True)])
 
     def all(self) -> list[Trained]:
-        """Every epoch, then each head at its best."""
+        """Every epoch, then each head at its best.
+
+        A head's noise is the same in whatever company it is trained, and so is what comes of it.
+        """
+        with torch.random.fork_rng(), torch.enable_grad():
+            torch.manual_seed(NOISE)
+            return self._all()
+
+    def _all(self) -> list[Trained]:
         self._judged(0, torch.full((self.size,), math.nan))
         free = [p for name, p in self.parameters.items() if name not in self.frozen]
         schedule, count = self.schedule, self.x.shape[1]
@@ -264,8 +273,9 @@ class _Run:
         def loss_of(free: Any, fixed: Any, x: Tensor, labels: Tensor, penalty: Tensor) -> Tensor:
             return functional_call(self.module, (free, fixed), (x, labels, penalty))
 
-        step = vmap(grad_and_value(loss_of), in_dims=(0, 0, 0, 0, None), randomness="different")
-        return make_fx(step)(*given)
+        step = vmap(grad_and_value(loss_of), in_dims=(0, 0, 0, 0, None), randomness="same")
+        with torch.random.fork_rng():  # tracing computes the step once, and draws for it
+            return make_fx(step)(*given)
 
     def _penalty(self, number: int) -> Float[Tensor, ""]:
         rise = min(1.0, 2 * number / self.schedule.epochs)
