@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from mixtura import files
 from mixtura.cli.options import numbers_in
-from mixtura.errors import DataError, LabelError, UnknownName, UsageError
+from mixtura.errors import CannotWrite, DataError, LabelError, UnknownName, UsageError
 from mixtura.features.projection import PCA
+from mixtura.features.store import FeatureStore
 from mixtura.metrics.calibration import ece, gaps
 from mixtura.metrics.intervals import t_interval
 from mixtura.recipe import resolve
@@ -189,7 +191,7 @@ def test_folds_are_groups_and_each_other_one_judges_under_one_seed_or_another(tm
         assert len(set(group[draw.role == TRAIN])) == 3
         judges = {group[one.role == VAL][0] for one in everything if one.fold == draw.fold}
         assert len(judges) == 4 and draw.fold not in judges
-    with pytest.raises(DataError, match=r"there are 2\. Three or more are needed"):
+    with pytest.raises(DataError, match=r"there are 2, and 0 of 1797 items have none"):
         draws_of(
             replace(features, group=[str(i % 2) for i in range(len(features))]), recipe(tmp_path, sweep__folds=True)
         )
@@ -301,3 +303,33 @@ def test_projections_that_learn_nothing_come_before_the_axes(tmp_path):
     assert [one.val_nll for one in root.runs] != [one.val_nll for one in plain.runs]
     with pytest.raises(UsageError, match="'lda' learns from rows"):
         run(recipe(tmp_path / "lda", projection=[{"name": "lda"}]))
+
+
+def test_a_folder_has_one_sweep_at_a_time_and_is_not_that_of_the_data(tmp_path):
+    grid = recipe(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    with files.only_writer(tmp_path / "out"), pytest.raises(CannotWrite, match="another process"):
+        run(grid)
+    store = FeatureStore.create(tmp_path / "store", {"name": "tiny"}, dimension=2)
+    before = sorted(path.name for path in store.path.iterdir())
+    with pytest.raises(UsageError, match="holds the data"):
+        run(recipe(store.path, data__kind="features", data__root=store.path))
+    assert sorted(path.name for path in store.path.iterdir()) == before
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(UsageError, match="Device 'banana' cannot be used"):
+        run(recipe(tmp_path / "out", encoder__device="banana"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_of_other_groups_are_other_runs_and_a_file_without_runs_holds_none(tmp_path):
+    grid = recipe(tmp_path)
+    features = sweep.gather.gather(grid).features
+    (tmp_path / sweep_files.RUNS).write_text('{"sweep": "of something that never ran"}\n')
+    assert sweep_files.earlier(grid, features) == {}
+    sweep_files.append(tmp_path / sweep_files.RUNS, [Run("a", "closed", 50.0, 1, 0, "", FAILED)])
+    assert len(sweep_files.earlier(grid, features)) == 1
+    other = replace(features, group=[str(i % 5) for i in range(len(features))])
+    with pytest.raises(DataError, match="holds a sweep of other data"):
+        sweep_files.earlier(grid, other)

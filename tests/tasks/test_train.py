@@ -3,13 +3,14 @@
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 from mixtura.core.covariance import Prior
-from mixtura.errors import UsageError
+from mixtura.errors import NonFinite, UsageError
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.linear import LinearHead
 from mixtura.heads.online import OnlineGaussianHead
@@ -143,6 +144,35 @@ def test_sdgm_ends_as_it_would_alone():
     for head, own, one in zip(heads, rows, together, strict=True):
         alone = train([head], [own], Conditional(), Schedule(epochs=3, batch_size=32))[0]
         torch.testing.assert_close(one.head(own.val_x), alone.head(own.val_x), rtol=1e-8, atol=1e-8)
+
+
+def test_heads_that_learn_other_parts_or_in_other_precision_are_trained_apart():
+    rows = [halves(*classes(3, 4))] * 3
+    heads = [LinearHead(4, 3) for _ in rows]
+    heads[1].bias.requires_grad_(False)
+    heads[2] = heads[2].double()
+    with torch.no_grad():  # training has gradients wherever it is called
+        done = train(heads, rows, Conditional(), Schedule(epochs=3, rate=0.1))
+    assert [one.head.bias.dtype for one in done] == [torch.float32, torch.float32, torch.float64]
+    assert torch.equal(done[1].head.bias, heads[1].bias) and not torch.equal(done[1].head.weight, heads[1].weight)
+    assert not torch.equal(done[0].head.bias, heads[0].bias)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"x": torch.zeros(60, 5), "val_x": torch.zeros(60, 5)}, "width 5 .* 4 features"),
+        ({"labels": torch.full((60,), 3)}, "labels 0 to 3 .* 3 classes"),
+        ({"val_x": torch.full((60, 4), torch.nan)}, "60 of 60 rows that judge"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(change, says):
+    rows = halves(*classes(3, 4))
+    head = LinearHead.from_rows(rows.x, rows.labels, 3)
+    with pytest.raises((UsageError, NonFinite), match=says):
+        train([head], [replace(rows, **change)], Conditional(), Schedule())
+    with pytest.raises(UsageError, match="batch of 0 rows"):
+        train([head], [rows], Conditional(), Schedule(batch_size=0))
 
 
 def test_heads_of_other_shapes_are_trained_apart():

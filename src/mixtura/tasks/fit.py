@@ -121,7 +121,7 @@ def learn(recipe: Recipe, gathered: gather.Gathered) -> Model:
     if not (features.select_split("test").label_index(classes) >= 0).any():
         raise LabelError(
             f"No photo is left to test with: all {len(learned)} are needed to learn from. "
-            "Give each class three photos or more, or a test folder."
+            "Give each class three photos or more (where photos have groups, in three groups), or a test folder."
         )
     train = gather.train_part(features, classes)
     rows, recipe = _rows(train, classes), trained.settled(recipe)

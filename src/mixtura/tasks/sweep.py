@@ -139,9 +139,10 @@ def draws_of(features: Features, recipe: Recipe) -> tuple[Draw, ...]:
     if recipe.sweep.folds:
         names = sorted({group for group in features.group if group is not None})
         if len(names) < 3 or None in features.group:
+            without = sum(group is None for group in features.group)
             raise DataError(
-                f"Folds are the groups of the data, and there are {len(names)}. Three or more are needed, with a group "
-                "for every item; leave sweep.folds out to use the split."
+                f"Folds are the groups of the data: there are {len(names)}, and {without} of {len(features)} items "
+                "have none. Three or more are needed, with a group for every item; leave out folds to use the split."
             )
         if len(names) > 20:
             raise DataError(
@@ -181,10 +182,13 @@ def _checked(role: np.ndarray, features: Features) -> np.ndarray:
             role[own & (role == VAL)] = TRAIN
         if not (own & (role == TRAIN)).any():
             name = features.classes[c]
-            raise LabelError(f"Class {name!r} has no item to learn from. Add items, or leave it out (--unknown).")
+            raise LabelError(f"Class {name!r} has no item to learn from. Add items, or leave it out (data.unknown).")
     if not (role == VAL).any() or not (role == TEST).any():
         what = "judge" if (role == TEST).any() else "test"
-        raise LabelError(f"Of {len(role)} items none is left to {what} by. Give each class five items or more.")
+        raise LabelError(
+            f"Of {len(role)} items none is left to {what} by. Give each class five items or more (where items "
+            "have groups, in five groups or more)."
+        )
     return role
 
 

@@ -13,6 +13,7 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from mixtura.errors import NonFinite, UsageError
 from mixtura.heads.protocol import Head
 
 Objective = Callable[..., Tensor]
@@ -120,7 +121,13 @@ def train(heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, sch
         rows: the rows of each.
         objective: what is lowered.
         schedule: how long and how fast.
+
+    Raises:
+        UsageError: rows of another width or with other classes than their head, or batches of no row.
+        NonFinite: NaN or infinity in rows that judge; no epoch could be told from another.
     """
+    for head, own in zip(heads, rows, strict=True):
+        _check(head, own, schedule)
     done: list[Trained | None] = [None] * len(heads)
     for group in _alike(heads, rows):
         run = _Run([heads[i] for i in group], [rows[i] for i in group], objective, schedule)
@@ -129,12 +136,29 @@ def train(heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, sch
     return [trained for trained in done if trained is not None]
 
 
+def _check(head: Head, rows: Rows, schedule: Schedule) -> None:
+    labels = torch.cat([rows.labels, rows.val_labels])
+    widths = {rows.x.shape[1], rows.val_x.shape[1]}
+    if widths != {head.dimension} or int(labels.min()) < 0 or int(labels.max()) >= head.n_classes:
+        raise UsageError(
+            f"Rows of width {', '.join(map(str, sorted(widths)))} with labels {int(labels.min())} to "
+            f"{int(labels.max())} do not fit a head for {head.dimension} features and {head.n_classes} classes. "
+            "Give it rows of its own width, and labels from 0."
+        )
+    if schedule.batch_size < 1:
+        raise UsageError(f"A batch of {schedule.batch_size} rows teaches nothing. Give a batch size of 1 or more.")
+    bad = int((~rows.val_x.isfinite().all(1)).sum())
+    if bad:
+        raise NonFinite(f"{bad} of {len(rows.val_x)} rows that judge hold NaN or infinity. Remove them.")
+
+
 def _alike(heads: Sequence[Head], rows: Sequence[Rows]) -> list[list[int]]:
     """Heads by kind and shape; one whose buffers learn goes alone."""
     groups: dict[Any, list[int]] = {}
     for i, (head, own) in enumerate(zip(heads, rows, strict=True)):
-        shapes = tuple((name, tuple(tensor.shape)) for name, tensor in head.state_dict().items())
-        key = (type(head), str(head.config()), shapes, own.x.shape, own.val_x.shape) if head.stacks else i
+        shapes = tuple((name, tensor.dtype, tensor.shape) for name, tensor in head.state_dict().items())
+        free = tuple(parameter.requires_grad for parameter in head.parameters())
+        key = (type(head), str(head.config()), shapes, free, own.x.shape, own.val_x.shape) if head.stacks else i
         groups.setdefault(key, []).append(i)
     return list(groups.values())
 
