@@ -3,6 +3,9 @@
 import sqlite3
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # a forked child hangs in OpenMP where its parent has been in it with more threads
 
 
 def whole(path):
