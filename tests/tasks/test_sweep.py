@@ -197,6 +197,15 @@ def test_folds_are_groups_and_each_other_one_judges_under_one_seed_or_another(tm
         )
 
 
+def test_few_groups_leave_some_to_judge_by_under_every_seed(tmp_path):
+    features = sweep.gather.gather(recipe(tmp_path)).features
+    group = [f"session {i % 4}" for i in range(len(features))]
+    grouped = replace(features, group=group, split=["test" if one == "session 0" else "train" for one in group])
+    for draw in draws_of(grouped, recipe(tmp_path, sweep__seeds=8)):
+        judges = {one for one, role in zip(group, draw.role, strict=True) if role == VAL}
+        assert judges and judges < {"session 1", "session 2", "session 3"}
+
+
 def test_of_folds_the_interval_is_over_folds_and_the_calibration_error_over_all_their_rows():
     rng = np.random.default_rng(0)
     of_seed, runs = {0: [], 1: []}, []

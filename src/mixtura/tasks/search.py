@@ -130,7 +130,7 @@ def _run(recipe: Recipe, output: Path, head: str, metric: str, trials: int, prog
     features, classes = sweep.gathered(recipe, progress)
     draws = sweep.draws_of(features, recipe)
     table = sweep.table_of(recipe, features, classes, draws)
-    about = f"{head} ({_fit_of(recipe)}, {len(draws)} draws) on {fingerprint(recipe, features)}"
+    about = f"{head} ({_fit_of(recipe)}, {len(draws)} draws) on {fingerprint(recipe, features)[:12]}"
     options = Options(metric, trials, recipe.seed, folder=output / f"search-{head}", about=about)
     return search(judge_of(table, head, metric, recipe), _space_of(head), options)
 
