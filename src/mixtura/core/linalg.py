@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixtura.errors import CollapsedComponent
 
-BLOCK = 128  # rows of a triangle that is inverted at once
+BLOCK = 128  # rows of a triangle that is not halved any more
 
 
 def cholesky(matrix: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:

@@ -190,7 +190,7 @@ def from_mixture(mixture: Mixture, rank: int) -> GaussianHead:
 
 def fit_all(specs: list[HeadSpec], folds: list[Folds], section: TrainSection) -> list[Trained]:
     """Start and train heads of one kind, each on its own rows: fold 0 judges, the others are learned from."""
-    with torch.random.fork_rng():  # heads draw their noise from the generator of the process
+    with torch.random.fork_rng():  # a head is random before it has its start
         torch.manual_seed(specs[0].seed)
         heads = [start(spec, own) for spec, own in zip(specs, folds, strict=True)]
         rows = [split(own, spec.seed) for spec, own in zip(specs, folds, strict=True)]

@@ -216,7 +216,7 @@ def judge_of(table: Table, head: str, metric: str, recipe: Recipe) -> Judge:
     fit = _fit_of(recipe)
 
     def judge(params: dict[str, Any], report: Report) -> float:
-        own = {name: params[name] for name in ("shrinkage",) if name in params}
+        own = {"shrinkage": params["shrinkage"]} if "shrinkage" in params else {}
         training = {name: params[name] for name in ("rate", "epochs") if name in params}
         worker = Worker(table, recipe.head.model_copy(update=own), recipe.train.model_copy(update=training))
         components, share = params.get("components", 1), float(params.get("share", 100.0))

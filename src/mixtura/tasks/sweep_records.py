@@ -139,7 +139,8 @@ def replicates(runs: Sequence[Run], metric: str) -> list[float]:
 def _of_all(runs: list[Run], metric: str) -> float:
     """A metric of several runs: their mean, or the calibration error of their rows together."""
     if len(runs) > 1 and metric == "ece":
-        return sum(map(abs, map(sum, zip(*(run.gaps for run in runs), strict=True)))) / sum(run.tested for run in runs)
+        of_bins = [math.fsum(gaps) for gaps in zip(*(run.gaps for run in runs), strict=True)]
+        return math.fsum(map(abs, of_bins)) / sum(run.tested for run in runs)
     return statistics.fmean(getattr(run, metric) for run in runs)
 
 

@@ -199,12 +199,15 @@ class _Run:
                 name: p.detach().requires_grad_(name not in self.frozen) for name, p in stacked[0].items()
             }
             self.buffers = stacked[1]
+        # views: what the optimizer does to the parameters is done to these
+        self.free = {name: p.detach() for name, p in self.parameters.items() if name not in self.frozen}
+        self.fixed = {name: p for name, p in self.parameters.items() if name in self.frozen} | self.buffers
         self.x = self._inner(heads, [own.x for own in rows])
         self.labels = torch.stack([own.labels for own in rows])
         self.val_x = self._inner(heads, [own.val_x for own in rows])
         self.val_labels = torch.stack([own.val_labels for own in rows])
         self.prunes = schedule.penalty > 0 and type(heads[0]).sparsity is not Head.sparsity
-        self.traced: dict[int, GraphModule] = {}
+        self.steps: dict[int, GraphModule] = {}
         self.best: list[_Best] = []
         self.epochs: list[list[Epoch]] = [[] for _ in heads]
         self.stopped: list[str | None] = [None] * self.size
@@ -225,7 +228,7 @@ class _Run:
 
     def _all(self) -> list[Trained]:
         self._judged(0, torch.full((self.size,), math.nan))
-        free = [p for name, p in self.parameters.items() if name not in self.frozen]
+        free = [self.parameters[name] for name in self.free]
         schedule, count = self.schedule, self.x.shape[1]
         per_epoch = -(-count // schedule.batch_size)
         if schedule.epochs and (free or not self.module.head.stacks):
@@ -277,13 +280,11 @@ class _Run:
             if loss.requires_grad:
                 loss.backward()
             return loss.detach()[None]
-        free = {name: p.detach() for name, p in self.parameters.items() if name not in self.frozen}
-        fixed = {name: p for name, p in self.parameters.items() if name in self.frozen} | self.buffers
-        given = (free, fixed, x, labels, penalty)
+        given = (self.free, self.fixed, x, labels, penalty)
         count = x.shape[1]
-        if count not in self.traced:
-            self.traced[count] = self._traced(given)
-        gradients, loss = self.traced[count](*given)
+        if count not in self.steps:
+            self.steps[count] = self._traced(given)
+        gradients, loss = self.steps[count](*given)
         for name, gradient in gradients.items():
             self.parameters[name].grad = gradient
         return loss
