@@ -18,15 +18,15 @@ WEIGHT = torch.rand(400, generator=torch.Generator().manual_seed(5), dtype=X.dty
 def test_holding_out_equals_an_honest_refit(family, prior, weight):
     plan = Plan(family, prior=prior, floor=0.0, rank=2)
     folds = Folds(X, LABELS, 4, FOLD, 5, weight)
-    held = folds.hold_out(plan, background=True)
+    held = folds.cross_val_predict(plan, background=True)
     assert sorted(held.row.tolist()) == list(range(400))
     for i in range(5):
         kept, out = i != FOLD, held.row[FOLD[held.row] == i]
         refit = classes.fit(plan, X[kept], LABELS[kept], 4, None if weight is None else weight[kept])
         assert_same(folds.mixture(plan, i), refit, 1e-9)
         mine = FOLD[held.row] == i
-        torch.testing.assert_close(held.joint[mine], refit.class_joint(X[out]), rtol=0, atol=1e-8)
-        torch.testing.assert_close(held.evidence[mine], refit.evidence(X[out]), rtol=0, atol=1e-8)
+        torch.testing.assert_close(held.class_log_prob[mine], refit.class_joint(X[out]), rtol=0, atol=1e-8)
+        torch.testing.assert_close(held.log_prob[mine], refit.evidence(X[out]), rtol=0, atol=1e-8)
         torch.testing.assert_close(held.background[mine], refit.background().evidence(X[out]), rtol=0, atol=1e-8)
     assert torch.equal(held.label, LABELS[held.row])
     assert_same(folds.mixture(plan), classes.fit(plan, X, LABELS, 4, weight), 1e-9)
@@ -36,14 +36,15 @@ def test_several_components_are_refitted_too():
     plan = Plan("diagonal", (1, 2, 1, 3))
     folds = Folds(X, LABELS, 4, FOLD, 5)
     kept = FOLD != 2
-    assert_same(folds.mixture(plan, 2), classes.fit(plan, X[kept], LABELS[kept], 4), 1e-12)
+    refit = classes.fit(plan, X[kept], LABELS[kept], 4, variance=folds.feature_variance("diagonal"))
+    assert_same(folds.mixture(plan, 2), refit, 1e-12)
 
 
 def test_rows_alone_in_their_class_and_spare_rows_are_not_judged():
     labels = LABELS.clone()
     labels[7] = 4  # one row of a fifth class
     fold = torch.where(torch.arange(400) % 2 == 0, 9, FOLD)  # even rows are never held out
-    held = Folds(X, labels, 5, fold, 5).hold_out(Plan("tied"))
+    held = Folds(X, labels, 5, fold, 5).cross_val_predict(Plan("tied"))
     assert sorted(held.row.tolist()) == [i for i in range(1, 400, 2) if i != 7]
 
 

@@ -16,7 +16,7 @@ def test_factors_inverses_and_determinants_agree():
     torch.testing.assert_close(tril @ tril.mT, matrix, rtol=0, atol=1e-12)
     inverse = linalg.inverse_tril(tril)
     torch.testing.assert_close(inverse @ tril, torch.eye(5, dtype=matrix.dtype).expand(3, 5, 5), rtol=0, atol=1e-12)
-    torch.testing.assert_close(linalg.log_det_tril(tril), matrix.logdet(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(2 * linalg.half_log_det(tril), matrix.logdet(), rtol=0, atol=1e-12)
     right = matrix[:, :, :2]
     torch.testing.assert_close(matrix @ linalg.solve_spd(matrix, right), right, rtol=0, atol=1e-11)
 

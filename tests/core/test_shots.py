@@ -23,7 +23,7 @@ def world(classes=40, per_class=60, dimension=12, apart=2.0, seed=0):
 def known(family, x, labels):
     mixture = start.from_labels(family, x, labels, int(labels.max()) + 1)
     kind = FAMILIES[family]
-    return mixture, hard(kind, x, labels, mixture.mean, None, mixture.covariance.lens())
+    return mixture, hard(kind, x, labels, mixture.mean, None, mixture.covariance.factor_posterior())
 
 
 def test_the_variance_between_means_is_found():

@@ -70,6 +70,6 @@ def test_em_without_labels_stays_sound(family, data, prior):
 def test_held_out_scores_stay_finite(family, data, prior):
     x, labels, n_classes = data
     hypothesis.assume(len(x) > 1)
-    held = Folds(x, labels, n_classes, torch.arange(len(x)) % 3, 3).hold_out(Plan(family, 1, prior, rank=3))
-    assert not held.joint.isnan().any()
-    assert (held.joint.gather(1, held.label[:, None]) > -torch.inf).all()
+    held = Folds(x, labels, n_classes, torch.arange(len(x)) % 3, 3).cross_val_predict(Plan(family, 1, prior, rank=3))
+    assert not held.class_log_prob.isnan().any()
+    assert (held.class_log_prob.gather(1, held.label[:, None]) > -torch.inf).all()

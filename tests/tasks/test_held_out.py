@@ -76,7 +76,7 @@ def test_every_row_is_judged_once():
     rows = problem()
     folds = folds_of(rows, 0)
     for steps in ([], [(Whiten, {})]):
-        held = space_of(steps, rows.x, folds)[1].hold_out(Plan("tied", prior=Prior(0.0, 0.1)), background=True)
+        held = space_of(steps, rows.x, folds)[1].cross_val_predict(Plan("tied", prior=Prior(0.0, 0.1)), background=True)
         assert held.row.sort().values.tolist() == list(range(60))
         assert torch.equal(held.label, rows.labels[held.row])
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mixtura.core import classes, linalg, temperature
 from mixtura.core.classes import Plan
-from mixtura.core.covariance import FAMILIES, Prior, Spherical
-from mixtura.core.cross import Folds, Held
+from mixtura.core.covariance import FAMILIES, Prior
+from mixtura.core.cross import Folds, OutOfFold
 from mixtura.core.mixture import Mixture
 from mixtura.core.shrinkage import ledoit_wolf
 
@@ -25,7 +25,7 @@ class Trial:
     """A plan with its held-out rows: ``accuracy`` is a share, ``loss`` the NLL (nats) at the best temperature."""
 
     plan: Plan
-    held: Held
+    held: OutOfFold
     accuracy: float
     loss: float
 
@@ -37,9 +37,9 @@ class Trial:
 
 def attempt(folds: Folds, plan: Plan) -> Trial:
     """Cross-fit a plan."""
-    held = folds.hold_out(plan)
-    best = temperature.best(held.joint, held.label)
-    return Trial(plan, held, float(held.correct.mean()), temperature.nll(held.joint, held.label, best))
+    held = folds.cross_val_predict(plan)
+    best = temperature.best(held.class_log_prob, held.label)
+    return Trial(plan, held, float(held.correct.mean()), temperature.nll(held.class_log_prob, held.label, best))
 
 
 def most_accurate(trials: list[Trial]) -> Trial:
@@ -58,7 +58,7 @@ def shares(folds: Folds) -> tuple[float, ...]:
 
 def best_share(folds: Folds, plan: Plan) -> Trial:
     """The plan with the share of the identity that serves held-out rows best."""
-    if FAMILIES[plan.family] is Spherical:  # a sphere is its own identity
+    if FAMILIES[plan.family].round:  # a sphere is its own identity
         return attempt(folds, plan)
     return most_accurate([attempt(folds, replace(plan, prior=Prior(plan.prior.strength, s))) for s in shares(folds)])
 
@@ -102,7 +102,7 @@ def with_shrinkage(folds: Folds, plan: Plan, shrinkage: float | None) -> Trial:
 
 def _strength(folds: Folds, plan: Plan) -> float:
     """Pseudo-observations for families with a spread for each component: a tenth of a class, or more."""
-    if plan.family == "tied":
+    if FAMILIES[plan.family].shared:
         return 0.0
     return max(1.0, 0.1 * len(folds.labels) / folds.n_classes)
 
@@ -115,7 +115,7 @@ def choose_counts(plan: Plan, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]
     """
     mixture = classes.fit(replace(plan, components=1), x, labels, n_classes)
     family = plan.family
-    if family == "tied":
+    if FAMILIES[family].shared:
         shared = mixture.covariance.dense(1, x.shape[1])[0]
         x, family = (x - mixture.mean.mean(0).to(x.dtype)) @ linalg.eigh(shared)[1].to(x.dtype), "diagonal"
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(plan.seed)).to(x.device)  # halves by chance

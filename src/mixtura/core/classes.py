@@ -8,10 +8,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import em, start
-from mixtura.core.covariance import NO_PRIOR, Prior
+from mixtura.core.covariance import FAMILIES, NO_PRIOR, Diagonal, Prior
 from mixtura.core.mixture import Mixture
+from mixtura.core.moments import Moments, feature_variance, labeled
 
-FLOOR_SHARE = 1e-6  # of the average variance of the data: far below any signal, far above float64 rounding
+FLOOR_SHARE = 1e-6  # of the variance of a feature: far below any signal, far above float64 rounding
+NO_WEIGHT = 1e-9  # rows; what a subtraction of sums leaves of a class that has none
+
+FEATURE_SCALES = {"none": 0.0, "half": 0.5, "unit": 1.0}
+"""Features may be shrunk in units of a power of their standard deviations within classes: what is common to them then
+is their unit. On deep features the raw ones usually serve best, on tables the standard deviations.
+"""
 
 
 @dataclass(frozen=True)
@@ -22,10 +29,11 @@ class Plan:
         family: a name in ``FAMILIES``.
         components: how many a class; one number for all, or one a class.
         prior: shrinkage of the covariances.
-        floor: variance added to every dimension, as a share of the data's average variance.
+        floor: variance added to every dimension, as a share of the variance of that feature within classes.
         rank: directions a component, for the low-rank family.
         steps: most steps of EM, for more than one component.
         seed: of the starts.
+        feature_scale: the units in which covariances are shrunk, a name in ``FEATURE_SCALES``.
     """
 
     family: str
@@ -35,6 +43,13 @@ class Plan:
     rank: int = 16
     steps: int = 30
     seed: int = 0
+    feature_scale: str = "none"
+
+    def resolved(self, variance: Float[Tensor, " D"]) -> tuple[Float[Tensor, " D"], Prior]:
+        """Floor and prior in units of the data, whose variance within classes is given by feature."""
+        power = FEATURE_SCALES[self.feature_scale]
+        scale = None if power == 0 else variance.pow(0.5 * power)
+        return self.floor * variance, replace(self.prior, scale=scale)
 
 
 def fit(
@@ -43,16 +58,36 @@ def fit(
     labels: Int[Tensor, " N"],
     n_classes: int,
     weight: Float[Tensor, " N"] | None = None,
+    variance: Float[Tensor, " D"] | None = None,
 ) -> Mixture:
-    """The class-conditional mixture of a plan; class priors are the classes' shares of the (weighted) rows."""
-    floor = plan.floor * average_variance(x, weight)
-    counts = _counts(plan, labels, n_classes)
-    parts, owner = _split(x, labels, counts, plan.seed, weight)
-    mixture = start.from_labels(plan.family, x, parts, len(owner), floor, plan.prior, weight, plan.rank)
+    """The class-conditional mixture of a plan; class priors are the classes' shares of the (weighted) rows.
+
+    ``variance`` is what floors and feature scales are made of, where it is not that of these rows.
+    """
+    kind, counts = FAMILIES[plan.family], _counts(plan, labels, n_classes)
+    closed = max(counts) == 1 and not kind.sums_depend_on_parameters
+    if closed or variance is None:
+        (sums,) = labeled(kind if closed else Diagonal, x, labels, n_classes, weight)
+        variance = feature_variance(sums) if variance is None else variance
+        if closed:
+            mixture = closed_form(plan, sums, variance)
+            return mixture if min(counts) else mixture.select(sums.weight.nonzero()[:, 0])
+    floor, prior = plan.resolved(variance)
+    units = x if prior.scale is None else x / prior.scale.to(x.dtype)
+    parts, owner = _split(units, labels, counts, plan.seed, weight)
+    mixture = start.from_labels(plan.family, x, parts, len(owner), floor, prior, weight, plan.rank)
     mixture = replace(mixture, owner=owner.to(x.device), n_classes=n_classes)
     if max(counts) == 1:
         return mixture
-    return em.fit(mixture, em.Chunks(x, labels, weight), floor, plan.prior, steps=plan.steps).mixture
+    return em.fit(mixture, em.Chunks(x, labels, weight), floor, prior, steps=plan.steps).mixture
+
+
+def closed_form(plan: Plan, sums: Moments, variance: Float[Tensor, " D"]) -> Mixture:
+    """One component a class, straight from the sums of the classes; a class without rows has weight zero."""
+    n_classes = len(sums.weight)
+    sums = replace(sums, weight=torch.where(sums.weight < NO_WEIGHT, 0.0, sums.weight))
+    owner = torch.arange(n_classes, device=sums.weight.device)
+    return Mixture.from_moments(sums, *plan.resolved(variance), owner, n_classes)
 
 
 def average_variance(x: Float[Tensor, "N D"], weight: Float[Tensor, " N"] | None = None) -> float:

@@ -4,6 +4,7 @@ Moments subtract exactly, so the mixture without a fold comes from the sums over
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -13,35 +14,38 @@ from torch import Tensor
 
 from mixtura.core import classes
 from mixtura.core.classes import Plan
-from mixtura.core.covariance import FAMILIES, LowRank
+from mixtura.core.covariance import FAMILIES
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import Moments, class_means, hard
+from mixtura.core.moments import Moments, feature_variance, labeled
 
 ENOUGH = 10_000  # held-out rows: the threshold of a 5 % rule then has a standard error of 0.2 points
 
 
 @dataclass(frozen=True)
-class Held:
-    """Rows judged by mixtures that have not seen them.
+class OutOfFold:
+    """Rows scored by mixtures that have not seen them; densities are in nats.
 
-    ``row`` says which rows; ``joint`` is their class joint and ``background`` their log-density under the
-    one-Gaussian background of the mixture (zero where it was not asked for). Both in nats.
+    ``row`` says which rows, and ``weight`` how often each counts. ``class_log_prob`` is the log-density with each class
+    (scores, for a head without a density), ``log_prob`` that under the whole mixture, ``background`` that under the
+    one-Gaussian background of the mixture (zero where it was not asked for).
     """
 
     row: Int[Tensor, " M"]
     label: Int[Tensor, " M"]
-    joint: Float[Tensor, "M C"]
+    class_log_prob: Float[Tensor, "M C"]
+    log_prob: Float[Tensor, " M"]
     background: Float[Tensor, " M"]
+    weight: Float[Tensor, " M"]
 
-    @property
-    def evidence(self) -> Float[Tensor, " M"]:
-        """Log-density under the whole mixture, in nats."""
-        return self.joint.logsumexp(1)
+    @classmethod
+    def join(cls, parts: Sequence["OutOfFold"]) -> "OutOfFold":
+        """The rows of several folds."""
+        return cls(*(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(cls)))
 
     @property
     def predicted(self) -> Int[Tensor, " M"]:
-        """The class of the highest joint."""
-        return self.joint.argmax(1)
+        """The class of the highest score."""
+        return self.class_log_prob.argmax(1)
 
     @property
     def correct(self) -> Float[Tensor, " M"]:
@@ -78,77 +82,71 @@ class Folds:
     def sums(self, family: str) -> list[Moments]:
         """The moments of each used fold, then those of all other rows; one pass over the rows."""
         if family not in self._sums:
-            mean = class_means(self.x, self.labels, self.n_classes, self.weight)
             masks = [self.fold == i for i in self.used]
             masks.append(self.fold >= len(self.used))
-            self._sums[family] = [self._hard(family, mean, mask) for mask in masks]
+            self._sums[family] = labeled(FAMILIES[family], self.x, self.labels, self.n_classes, self.weight, masks)
         return self._sums[family]
 
-    def prepare(self, family: str) -> None:
-        """Take the sums that :meth:`narrow` cuts, where the family has sums that do not depend on its parameters."""
-        if FAMILIES[family] is not LowRank:
+    def total(self, family: str) -> Moments:
+        """The moments of all rows."""
+        if family not in self._totals:
+            self._totals[family] = functools.reduce(Moments.__add__, self.sums(family))
+        return self._totals[family]
+
+    def feature_variance(self, family: str) -> Float[Tensor, " D"]:
+        """What floors and feature scales are made of: the same for every fold, as constants of the model are."""
+        depends = FAMILIES[family].sums_depend_on_parameters
+        return feature_variance(self.total("diagonal" if depends else family))
+
+    def precompute(self, family: str) -> None:
+        """Take the sums that :meth:`truncate` cuts, where the family has sums that do not depend on its parameters."""
+        if not FAMILIES[family].sums_depend_on_parameters:
             self.sums(family)
 
-    def narrow(self, width: int) -> "Folds":
+    def truncate(self, width: int) -> "Folds":
         """The same rows with their first ``width`` features; sums taken so far are cut, not taken again."""
         folds = replace(self, x=self.x[:, :width])
         for family, parts in self._sums.items():
-            cut = [narrow for part in parts if (narrow := part.narrow(width)) is not None]
+            cut = [narrow for part in parts if (narrow := part.truncate(width)) is not None]
             if cut:
                 folds._sums[family] = cut
         return folds
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Free the sums."""
         self._sums.clear()
         self._totals.clear()
 
-    def _hard(self, family: str, mean: Float[Tensor, "C D"], mask: Tensor) -> Moments:
-        weight = None if self.weight is None else self.weight[mask]
-        return hard(FAMILIES[family], self.x[mask], self.labels[mask], mean, weight)
-
     def mixture(self, plan: Plan, without: int | None = None) -> Mixture:
         """The mixture of a plan over all rows, or over all but one fold."""
-        if plan.components != 1 or FAMILIES[plan.family] is LowRank:
+        variance = self.feature_variance(plan.family)
+        if plan.components != 1 or FAMILIES[plan.family].sums_depend_on_parameters:
             kept = slice(None) if without is None else self.fold != without
             weight = None if self.weight is None else self.weight[kept]
-            return classes.fit(plan, self.x[kept], self.labels[kept], self.n_classes, weight)
-        if plan.family not in self._totals:
-            self._totals[plan.family] = functools.reduce(Moments.__add__, self.sums(plan.family))
-        total = self._totals[plan.family]
-        return self._close(plan, total if without is None else total - self.sums(plan.family)[without])
+            return classes.fit(plan, self.x[kept], self.labels[kept], self.n_classes, weight, variance)
+        total = self.total(plan.family)
+        sums = total if without is None else total - self.sums(plan.family)[without]
+        return classes.closed_form(plan, sums, variance)
 
-    def _close(self, plan: Plan, moments: Moments) -> Mixture:
-        kind = FAMILIES[plan.family]
-        moments = replace(moments, weight=torch.where(moments.weight < 1e-9, 0.0, moments.weight))
-        covariance = kind.estimate(moments, plan.floor * self._variance, plan.prior)
-        log_weight = (moments.weight / moments.weight.sum()).log()
-        owner = torch.arange(self.n_classes, device=self.x.device)
-        return Mixture(log_weight, moments.mean(), covariance, owner, self.n_classes)
-
-    @cached_property
-    def _variance(self) -> float:
-        return classes.average_variance(self.x, self.weight)
-
-    def hold_out(self, plan: Plan, background: bool = False) -> Held:
+    def cross_val_predict(self, plan: Plan, background: bool = False) -> OutOfFold:
         """Every row of the used folds, judged without its fold; rows that are alone in their class are left out.
 
         Args:
             plan: what to fit without each fold.
             background: also score the background, which costs as much again.
         """
-        parts = [self._held(plan, i, background) for i in self.used]
-        names = [field.name for field in fields(Held)]
-        return Held(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+        return OutOfFold.join([self._scored(plan, i, background) for i in self.used])
 
-    def _held(self, plan: Plan, fold: int, background: bool) -> Held:
+    def _scored(self, plan: Plan, fold: int, background: bool) -> OutOfFold:
         mixture = self.mixture(plan, fold)
         known = torch.zeros(self.n_classes, dtype=torch.bool, device=self.x.device)
         known[self.labels[self.fold != fold]] = True
         row = ((self.fold == fold) & known[self.labels]).nonzero()[:, 0]
         x = self.x[row]
         behind = mixture.background().evidence(x) if background else x.new_zeros(len(x))
-        return Held(row, self.labels[row], mixture.class_joint(x), behind)
+        joint = mixture.class_joint(x)
+        weight = x.new_ones(len(x), dtype=torch.float64) if self.weight is None else self.weight[row].double()
+        return OutOfFold(row, self.labels[row], joint, joint.logsumexp(1), behind, weight)
 
 
 def assign_folds(labels: Int[Tensor, " N"], groups: Int[Tensor, " N"], n_folds: int, seed: int) -> Int[Tensor, " N"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import owners
-from mixtura.core.covariance import NO_PRIOR, Prior
+from mixtura.core.covariance import NO_PRIOR, Floor, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
 
@@ -91,7 +91,7 @@ def collect(mixture: Mixture, batches: Iterable[Batch], reduce: Reduce | None = 
 def step(
     mixture: Mixture,
     batches: Iterable[Batch],
-    floor: float = 0.0,
+    floor: Floor = 0.0,
     prior: Prior = NO_PRIOR,
     reduce: Reduce | None = None,
 ) -> tuple[Mixture, float]:
@@ -111,7 +111,7 @@ def step(
 def fit(
     mixture: Mixture,
     batches: Iterable[Batch],
-    floor: float = 0.0,
+    floor: Floor = 0.0,
     prior: Prior = NO_PRIOR,
     reduce: Reduce | None = None,
     steps: int = 100,

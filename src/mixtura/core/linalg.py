@@ -9,6 +9,7 @@ from torch import Tensor
 from mixtura.errors import CollapsedComponent
 
 BLOCK = 128  # rows of a triangle that is not halved any more
+AT_ONCE = 1 << 22  # numbers of triangles that are inverted together
 
 
 def cholesky(matrix: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
@@ -29,40 +30,78 @@ def cholesky(matrix: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
     return factor
 
 
-def inverse_tril(scale_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
+def inverse_tril(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
     """Inverse of a lower triangular matrix, in float64; by halves, since a solver would not spare the zeros."""
-    tril = scale_tril.double()
+    tril = tril.double()
     size = tril.shape[-1]
     if size <= BLOCK:
         eye = torch.eye(size, dtype=tril.dtype, device=tril.device).expand_as(tril)
         return torch.linalg.solve_triangular(tril, eye, upper=False)
     half = size // 2
-    inverse = torch.zeros_like(tril)
-    inverse[..., :half, :half] = inverse_tril(tril[..., :half, :half])
-    inverse[..., half:, half:] = inverse_tril(tril[..., half:, half:])
-    below = tril[..., half:, :half] @ inverse[..., :half, :half]
-    inverse[..., half:, :half] = -inverse[..., half:, half:] @ below
-    return inverse
+    top, last = inverse_tril(tril[..., :half, :half]), inverse_tril(tril[..., half:, half:])
+    low = -last @ (tril[..., half:, :half] @ top)
+    return _joined(top, low, torch.zeros_like(low).mT, last)
 
 
-def gram_tril(scale_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
+def gram_tril(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
     """``L L'`` of a lower triangular matrix, in its own precision; by halves, which spares the zeros."""
-    size = scale_tril.shape[-1]
+    size = tril.shape[-1]
     if size <= BLOCK:
-        return scale_tril @ scale_tril.mT
+        return tril @ tril.mT
     half = size // 2
-    top, low, last = scale_tril[..., :half, :half], scale_tril[..., half:, :half], scale_tril[..., half:, half:]
-    gram = torch.empty_like(scale_tril)
-    gram[..., :half, :half] = gram_tril(top)
-    gram[..., half:, :half] = low @ top.mT
-    gram[..., :half, half:] = gram[..., half:, :half].mT
-    gram[..., half:, half:] = low @ low.mT + gram_tril(last)
-    return gram
+    top, low, last = tril[..., :half, :half], tril[..., half:, :half], tril[..., half:, half:]
+    side = low @ top.mT
+    return _joined(gram_tril(top), side, side.mT, low @ low.mT + gram_tril(last))
 
 
-def log_det_tril(scale_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B"]:
-    """Log-determinant of ``L L'`` from its factor, in nats."""
-    return 2 * scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+def _joined(top: Tensor, low: Tensor, right: Tensor, last: Tensor) -> Float[Tensor, "*B D D"]:
+    """A matrix of four blocks; out of place, so that it has a gradient."""
+    return torch.cat([torch.cat([top, right], -1), torch.cat([low, last], -1)], -2)
+
+
+def precision_tril(covariance: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
+    r"""Lower triangular W with :math:`W^\top W = \Sigma^{-1}` and a positive diagonal, in float64: it whitens.
+
+    It is the inverse of the Cholesky factor.
+
+    Raises:
+        CollapsedComponent: a matrix is not positive definite.
+    """
+    factor = cholesky(covariance)
+    if factor.requires_grad:
+        return inverse_tril(factor)
+    size = factor.shape[-1]
+    out = torch.empty(factor.shape, dtype=factor.dtype, device=factor.device)  # row by row, as what is loaded lies
+    step = max(1, AT_ONCE // size**2)
+    parts = (flat.view(-1, size, size).split(step) for flat in (factor, out))
+    for tril, inverse in zip(*parts, strict=True):
+        inverse.copy_(inverse_tril(tril))
+    return out
+
+
+def covariance_of(precision_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
+    """The covariance matrices whose precisions have the lower factors ``precision_tril``, in float64."""
+    return gram_tril(inverse_tril(precision_tril))
+
+
+def solve_rows(tril: Float[Tensor, "D D"], rows: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """``inverse(tril)`` times each row, in the precision of the rows."""
+    return torch.linalg.solve_triangular(tril, rows.T, upper=False).T
+
+
+def half_log_det(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B"]:
+    """Log-determinant of a triangular matrix with a positive diagonal, in nats."""
+    return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def tril_of(log_diagonal: Float[Tensor, "*B D"], lower: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
+    """A lower triangular matrix with a positive diagonal, from numbers that may take any value."""
+    return lower.tril(-1) + torch.diag_embed(log_diagonal.exp())
+
+
+def free_tril(tril: Float[Tensor, "*B D D"]) -> dict[str, Tensor]:
+    """The inverse of :func:`tril_of`."""
+    return {"log_diagonal": tril.diagonal(dim1=-2, dim2=-1).log(), "lower": tril.tril(-1)}
 
 
 def eigh(matrix: Float[Tensor, "*B D D"]) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B D D"]]:

@@ -8,12 +8,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core import linalg, owners
+from mixtura.core import linalg
 from mixtura.core import moments as sums
-from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, Prior
+from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, Floor, Prior
 from mixtura.core.moments import Moments
+from mixtura.core.owners import ClassLogSumExp
 
 ROWS = 4096  # rows scored at once where only a summary of N x K is wanted
+MAX_OFFSET = 1e4  # squared distance of a mean from the center, beyond which expanded squares need float64
+MAX_EXACT = 1 << 24  # numbers of a covariance whose operands are prepared in float64
 
 
 @final
@@ -26,7 +29,8 @@ class Mixture:
         p(x, c) = \sum_{k:\, o_k = c} \pi_k N(x; \mu_k, \Sigma_k)
 
     The weights sum to one over all components, so a class prior is the sum of its components' weights.
-    ``owner`` is ``None`` for a mixture without classes.
+    ``owner`` is ``None`` for a mixture without classes. ``feature_scale`` holds the lengths in units of which the
+    covariances were shrunk; ``None`` for features as they are. It takes no part in the density.
     """
 
     log_weight: Float[Tensor, " K"]
@@ -34,6 +38,31 @@ class Mixture:
     covariance: Covariance
     owner: Int[Tensor, " K"] | None = None
     n_classes: int = 0
+    feature_scale: Float[Tensor, " D"] | None = None
+
+    @classmethod
+    def from_moments(
+        cls,
+        moments: Moments,
+        floor: Floor = 0.0,
+        prior: Prior = NO_PRIOR,
+        owner: Int[Tensor, " K"] | None = None,
+        n_classes: int = 0,
+    ) -> "Mixture":
+        r"""The most likely mixture given the sums: the one way from sums to a mixture.
+
+        .. math:: \pi_k = \frac{w_k}{\sum_j w_j}, \qquad \mu_k = a_k + \frac{f_k}{w_k}
+
+        Args:
+            moments: sums over all of the data.
+            floor: variance added to every dimension, in squared units of x.
+            prior: shrinkage of the covariances; its scale is kept with the mixture.
+            owner: the class of each component.
+            n_classes: C.
+        """
+        weight = moments.weight.clamp_min(0)
+        covariance = moments.family.estimate(moments, floor, prior)
+        return cls((weight / weight.sum()).log(), moments.mean(), covariance, owner, n_classes, prior.scale)
 
     @classmethod
     def standard(cls, dimension: int) -> "Mixture":
@@ -60,24 +89,58 @@ class Mixture:
         """Free numbers: weights, means, covariances."""
         return self.n_components - 1 + self.mean.numel() + self.covariance.n_parameters
 
-    @cached_property
-    def _operands(self) -> tuple[Tensor, ...]:
+    @property
+    def _trained(self) -> bool:
+        """Whether a gradient may flow through the parameters."""
+        tensors = (self.log_weight, self.mean, *self.covariance.state().values())
+        return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+    def _prepared(self) -> tuple[Tensor, ...]:
         center, constant, *rest = self.covariance.operands(self.mean)
         return (center, constant + self.log_weight, *rest)
+
+    @cached_property
+    @torch.no_grad()
+    def _operands(self) -> tuple[Tensor, ...]:
+        small = sum(tensor.numel() for tensor in self.covariance.state().values()) <= MAX_EXACT
+        return (self.to(torch.float64) if small else self)._prepared()
+
+    @cached_property
+    @torch.no_grad()
+    def _cancels(self) -> bool:
+        """Whether some mean lies so far from the center that squares expanded in float32 lose the distance."""
+        center, *rest = self._operands
+        at_center = self.covariance.score((center, *rest), center[None])[0]
+        peak = self.covariance.log_peak(self.dimension) + self.log_weight
+        offset = 2 * (peak - at_center)[self.log_weight > -torch.inf]
+        return bool((offset > MAX_OFFSET).any())
 
     @cached_property
     def _cast(self) -> dict[torch.dtype, tuple[Tensor, ...]]:
         return {}
 
     def operands(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """What scoring multiplies with, prepared once for each precision of the data."""
-        if dtype not in self._cast:
-            self._cast[dtype] = tuple(operand.to(dtype) for operand in self._operands)
-        return self._cast[dtype]
+        """What rows of a precision are multiplied with, prepared once; float64 where float32 would lose digits."""
+        chosen = self._working(dtype)
+        if chosen not in self._cast:
+            self._cast[chosen] = tuple(operand.to(chosen) for operand in self._operands)
+        return self._cast[chosen]
+
+    def _working(self, dtype: torch.dtype) -> torch.dtype:
+        """The precision of products with rows of another."""
+        return torch.float64 if dtype == torch.float64 or self._cancels else torch.float32
 
     def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        r"""Log-density of each point with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats."""
-        return self.covariance.apply(self.operands(x.dtype), x)
+        r"""Log-density of each point with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats.
+
+        It has a gradient in points and parameters; without one, products are cut into tiles.
+        """
+        dtype = self._working(x.dtype)
+        if self._trained:
+            operands = tuple(operand.to(dtype) for operand in self._prepared())
+            return self.covariance.score(operands, x.to(dtype)).to(x.dtype)
+        score = self.covariance.score if x.requires_grad and torch.is_grad_enabled() else self.covariance.score_tiled
+        return score(self.operands(x.dtype), x.to(dtype)).to(x.dtype)
 
     def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
         r"""Log-density of each point under the whole mixture, in nats; may exceed 0.
@@ -92,12 +155,16 @@ class Mixture:
         """Posterior probability of each component."""
         return self.joint(x).softmax(1)
 
+    @cached_property
+    def over_classes(self) -> ClassLogSumExp:
+        """From components to classes; without owners every component is a class."""
+        if self.owner is None:
+            return ClassLogSumExp.of(torch.arange(self.n_components), self.n_components)
+        return ClassLogSumExp.of(self.owner, self.n_classes)
+
     def class_joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Log-density of each point together with each class, in nats; without owners every component is a class."""
-        if self.owner is None:
-            return self.joint(x)
-        owner, n_classes = self.owner, self.n_classes
-        return torch.cat([owners.class_joint(self.joint(rows), owner, n_classes) for rows in torch.split(x, ROWS)])
+        return torch.cat([self.over_classes(self.joint(rows)) for rows in torch.split(x, ROWS)])
 
     def posterior(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Posterior probability of each class."""
@@ -109,9 +176,9 @@ class Mixture:
         resp: Float[Tensor, "N K"],
     ) -> Moments:
         """Sums of the data about this mixture's means under the responsibilities (times any sample weight)."""
-        return sums.soft(type(self.covariance), x, resp, self.mean, self.covariance.lens())
+        return sums.soft(type(self.covariance), x, resp, self.mean, self.covariance.factor_posterior())
 
-    def update(self, moments: Moments, floor: float = 0.0, prior: Prior = NO_PRIOR) -> "Mixture":
+    def update(self, moments: Moments, floor: Floor = 0.0, prior: Prior = NO_PRIOR) -> "Mixture":
         """The M-step: the most likely mixture given the sums.
 
         Args:
@@ -119,17 +186,14 @@ class Mixture:
             floor: variance added to every dimension, in squared units of x.
             prior: shrinkage of the covariances.
         """
-        weight = moments.weight.clamp_min(0)
-        log_weight = (weight / weight.sum()).log()
-        covariance = type(self.covariance).estimate(moments, floor, prior)
-        return replace(self, log_weight=log_weight, mean=moments.mean(), covariance=covariance)
+        return Mixture.from_moments(moments, floor, prior, self.owner, self.n_classes)
 
     def sample(
         self, n: int, generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
         """``n`` random points and the component that each came from."""
         index = torch.multinomial(self.log_weight.exp(), n, replacement=True, generator=generator)
-        return self.mean[index] + self.covariance.draw(index, self.dimension, generator), index
+        return self.mean[index] + self.covariance.sample(index, self.dimension, generator), index
 
     def select(self, index: Int[Tensor, " J"]) -> "Mixture":
         """Some components as a mixture of their own; the weights are renormalized, the class numbers stay."""
@@ -158,7 +222,7 @@ class Mixture:
     def _background(self) -> "Mixture":
         share = self.log_weight.exp()
         mean = (share[:, None] * self.mean).sum(0, keepdim=True)
-        covariance = self.covariance.collapse(share, self.mean - mean)
+        covariance = self.covariance.pooled(share, self.mean - mean)
         return Mixture(torch.zeros_like(self.log_weight[:1]), mean, covariance)
 
     def axes(self, count: int) -> Float[Tensor, "D R"]:
@@ -182,28 +246,38 @@ class Mixture:
 
     def to(self, target: torch.dtype | torch.device | str) -> "Mixture":
         """The same mixture in another precision or on another device."""
-        state = {name: value.to(target) for name, value in self.covariance.state().items()}
-        owner = self.owner
+        owner, scale = self.owner, self.feature_scale
         if owner is not None and not isinstance(target, torch.dtype):
             owner = owner.to(target)
-        covariance = type(self.covariance).from_state(state)
         return replace(
-            self, log_weight=self.log_weight.to(target), mean=self.mean.to(target), covariance=covariance, owner=owner
+            self,
+            log_weight=self.log_weight.to(target),
+            mean=self.mean.to(target),
+            covariance=self.covariance.to(target),
+            owner=owner,
+            feature_scale=None if scale is None else scale.to(target),
         )
 
     def with_prior(self, log_prior: Float[Tensor, " C"]) -> "Mixture":
-        """The same class densities under another class prior, given as log-probabilities."""
+        """The same class densities under another class prior, given as log-probabilities up to a constant.
+
+        A class without components, or without weight, stays without: the others share its prior.
+        """
         assert self.owner is not None
-        total = owners.class_joint(self.log_weight[None], self.owner, self.n_classes)[0][self.owner]
-        within = torch.where(total.isfinite(), self.log_weight - total, -torch.inf)
-        return replace(self, log_weight=within + log_prior.to(within)[self.owner])
+        total = self.over_classes(self.log_weight[None])[0]
+        prior = torch.where(total.isfinite(), log_prior.to(total), -torch.inf).log_softmax(0)
+        own = total[self.owner]
+        within = torch.where(own.isfinite(), self.log_weight - own, -torch.inf)
+        return replace(self, log_weight=within + prior[self.owner])
 
     def state(self) -> dict[str, Tensor]:
         """All tensors by name, contiguous, for safetensors."""
         state = {"log_weight": self.log_weight, "mean": self.mean}
         state |= {f"covariance.{name}": value for name, value in self.covariance.state().items()}
-        if self.owner is not None:
-            state["owner"] = self.owner
+        for name in ("owner", "feature_scale"):
+            value = getattr(self, name)
+            if value is not None:
+                state[name] = value
         return {name: value.detach().contiguous() for name, value in state.items()}
 
     @classmethod
@@ -212,7 +286,8 @@ class Mixture:
         prefix = "covariance."
         inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         covariance = FAMILIES[family].from_state(inner)
-        return cls(state["log_weight"], state["mean"], covariance, state.get("owner"), n_classes)
+        scale = state.get("feature_scale")
+        return cls(state["log_weight"], state["mean"], covariance, state.get("owner"), n_classes, scale)
 
 
 def join(parts: list[Mixture], weight: Float[Tensor, " P"], owners_of: list[int] | None = None) -> Mixture:
@@ -228,4 +303,5 @@ def join(parts: list[Mixture], weight: Float[Tensor, " P"], owners_of: list[int]
         counts = torch.tensor([part.n_components for part in parts])
         owner = torch.repeat_interleave(torch.tensor(owners_of), counts).to(log_weight.device)
         n_classes = max(owners_of) + 1
-    return Mixture(log_weight, torch.cat([part.mean for part in parts]), covariance, owner, n_classes)
+    mean = torch.cat([part.mean for part in parts])
+    return Mixture(log_weight, mean, covariance, owner, n_classes, parts[0].feature_scale)

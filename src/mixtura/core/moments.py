@@ -1,16 +1,26 @@
 """Weighted sums about a reference point; adding and subtracting them is the whole algebra of fitting."""
 
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+VANISHING = 1e-12  # of a feature's variance: what is left within components is rounding
+CONSTANT = 1e-18  # of a feature's square: float32 sums of one number vary by that much
 
 
 @dataclass(frozen=True)
-class Lens:
-    """The directions in which a low-rank family watches each component, and its latent uncertainty there."""
+class FactorPosterior:
+    r"""What latent factors are expected to be, given a row: :math:`E[z \mid x] = B^\top (x - \mu)`.
+
+    ``basis`` is :math:`B = \Sigma^{-1} A`, ``uncertainty`` the posterior covariance of the factors.
+
+    Source: Ghahramani and Hinton, The EM Algorithm for Mixtures of Factor Analyzers, 1996.
+    """
 
     basis: Float[Tensor, "K D R"]
     uncertainty: Float[Tensor, "K R R"]
@@ -21,7 +31,7 @@ class Sums(Protocol):
     """What second sums of a covariance family are made of, and how they move to another reference."""
 
     @staticmethod
-    def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Tensor:
+    def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], factors: FactorPosterior | None) -> Tensor:
         """Weighted second sums of rows about one common point."""
         ...
 
@@ -31,7 +41,7 @@ class Sums(Protocol):
         scaled: Float[Tensor, "N D"],
         labels: Int[Tensor, " N"],
         n_components: int,
-        lens: Lens | None,
+        factors: FactorPosterior | None,
     ) -> Tensor:
         """Second sums of rows that are already about their own component's point; ``scaled`` carries the weights."""
         ...
@@ -42,19 +52,41 @@ class Sums(Protocol):
         weight: Float[Tensor, " K"],
         first: Float[Tensor, "K D"],
         delta: Float[Tensor, "K D"],
-        lens: Lens | None,
+        factors: FactorPosterior | None,
     ) -> Tensor:
         """Second sums about points that lie ``delta`` further."""
         ...
 
     @staticmethod
-    def narrow(second: Tensor, width: int) -> Tensor | None:
+    def truncate(second: Tensor, width: int) -> Tensor | None:
         """The second sums of the first ``width`` features alone; ``None`` where they cannot be told apart."""
         ...
 
     @staticmethod
-    def cancels(raw: Tensor, recentered: Tensor) -> bool:
-        """Whether moving the reference point lost so many digits that float32 products do not do."""
+    def variances(second: Tensor) -> Float[Tensor, "J W"]:
+        """The sums of squares by feature; a single column where the family keeps only their total."""
+        ...
+
+    @staticmethod
+    def reference(
+        x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_components: int, weight: Float[Tensor, " N"] | None
+    ) -> Float[Tensor, "K D"]:
+        """The points about which rows of known components are summed fastest without losing digits on most data."""
+        ...
+
+    @staticmethod
+    def labeled(
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        ref: Float[Tensor, "K D"],
+        weight: Float[Tensor, " N"] | None,
+    ) -> "Moments":
+        """Sums of rows of known components about :meth:`reference`."""
+        ...
+
+    @classmethod
+    def estimate(cls, moments: "Moments", floor: Any, prior: Any) -> Any:
+        """The M-step: the most likely covariance given the sums. ``floor`` is a variance, in squared units of x."""
         ...
 
 
@@ -68,8 +100,9 @@ class Moments:
         S_k = \sum_n r_{nk} (x_n - c_k)(x_n - c_k)^\top
 
     ``ref`` holds the reference points :math:`c_k`; ``second`` holds :math:`S_k` in the shape that ``family``
-    needs (a number, a diagonal, a full matrix, one matrix for all, or a diagonal and a sketch).
-    ``lens`` holds the directions through which the low-rank family looks at the data, ``None`` elsewhere.
+    needs (a number, a diagonal, a full matrix, one matrix for all, or a diagonal and a
+    projected scatter).
+    ``factors`` holds the directions through which the low-rank family looks at the data, ``None`` elsewhere.
 
     Sums over parts of the data add up to the sums over all of it, whatever the parts: batches, files, machines.
     """
@@ -79,7 +112,7 @@ class Moments:
     weight: Float[Tensor, " K"]
     first: Float[Tensor, "K D"]
     second: Float[Tensor, "J *S"]
-    lens: Lens | None = None
+    factors: FactorPosterior | None = None
 
     def __add__(self, other: "Moments") -> "Moments":
         """Sums over both parts of the data, about the reference of the left."""
@@ -109,24 +142,26 @@ class Moments:
         if ref is self.ref or torch.equal(ref, self.ref):
             return self
         delta = ref.double() - self.ref
-        second = self.family.recenter(self.second, self.weight, self.first, delta, self.lens)
+        second = self.family.recenter(self.second, self.weight, self.first, delta, self.factors)
         return replace(self, ref=ref.double(), first=self.first - self.weight[:, None] * delta, second=second)
 
     def select(self, index: Int[Tensor, " J"]) -> "Moments":
         """The sums of some components; a second sum over all components at once stays as it is."""
         shared = len(self.second) == 1 < len(self.ref)
-        lens = None if self.lens is None else Lens(self.lens.basis[index], self.lens.uncertainty[index])
-        second = self.second if shared else self.second[index]
-        return Moments(self.family, self.ref[index], self.weight[index], self.first[index], second, lens)
-
-    def narrow(self, width: int) -> "Moments | None":
-        """The sums of the first ``width`` features alone, if the family keeps what tells them apart."""
-        second = self.family.narrow(self.second, width)
-        return (
+        factors = (
             None
-            if second is None
-            else replace(self, ref=self.ref[:, :width], first=self.first[:, :width], second=second)
+            if self.factors is None
+            else FactorPosterior(self.factors.basis[index], self.factors.uncertainty[index])
         )
+        second = self.second if shared else self.second[index]
+        return Moments(self.family, self.ref[index], self.weight[index], self.first[index], second, factors)
+
+    def truncate(self, width: int) -> "Moments | None":
+        """The sums of the first ``width`` features alone, if the family keeps what tells them apart."""
+        second = self.family.truncate(self.second, width)
+        if second is None:
+            return None
+        return replace(self, ref=self.ref[:, :width], first=self.first[:, :width], second=second)
 
     def mean(self) -> Float[Tensor, "K D"]:
         """Weighted means; a component without weight keeps its reference."""
@@ -154,7 +189,7 @@ def soft(
     x: Float[Tensor, "N D"],
     resp: Float[Tensor, "N K"],
     ref: Float[Tensor, "K D"],
-    lens: Lens | None = None,
+    factors: FactorPosterior | None = None,
 ) -> Moments:
     """Moments under soft responsibilities, by matrix products; ``resp`` includes any sample weight."""
     ref = ref.double()
@@ -162,11 +197,17 @@ def soft(
     shifted = x - center.to(x.dtype)
     weight = resp.sum(0, dtype=torch.float64)
     first = (resp.T @ shifted).double()
-    raw = Moments(family, center.expand_as(ref), weight, first, family.second(shifted, resp, lens), lens)
+    raw = Moments(family, center.expand_as(ref), weight, first, family.second(shifted, resp, factors), factors)
     moments = raw.about(ref)
-    if x.dtype != torch.float64 and family.cancels(raw.second, moments.second):
-        return soft(family, x.double(), resp.double(), ref, lens)
+    if x.dtype != torch.float64 and loses_precision(raw, moments):
+        return soft(family, x.double(), resp.double(), ref, factors)
     return moments
+
+
+def loses_precision(raw: Moments, moved: Moments) -> bool:
+    """True when moving the reference left a few thousandths of the sums: float32 keeps less than four digits then."""
+    before, after = (sums.family.variances(sums.second) for sums in (raw, moved))
+    return bool(((after < 2e-3 * before) & (before > 0)).any())
 
 
 def hard(
@@ -175,7 +216,7 @@ def hard(
     labels: Int[Tensor, " N"],
     ref: Float[Tensor, "K D"],
     weight: Float[Tensor, " N"] | None = None,
-    lens: Lens | None = None,
+    factors: FactorPosterior | None = None,
 ) -> Moments:
     """Moments when each row belongs to exactly one component: no N x K tensor, no cancellation."""
     ref = ref.double()
@@ -185,8 +226,65 @@ def hard(
     scaled = shifted if weight is None else shifted * counts[:, None]
     total = torch.zeros(n_components, dtype=torch.float64, device=x.device).index_add_(0, labels, counts.double())
     first = by_label(scaled, labels, n_components)
-    second = family.second_by_label(shifted, scaled, labels, n_components, lens)
-    return Moments(family, ref, total, first, second, lens)
+    second = family.second_by_label(shifted, scaled, labels, n_components, factors)
+    return Moments(family, ref, total, first, second, factors)
+
+
+def labeled(
+    family: type[Sums],
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    n_components: int,
+    weight: Float[Tensor, " N"] | None = None,
+    parts: Sequence[Bool[Tensor, " N"]] = (),
+) -> list[Moments]:
+    """Sums of rows of known components: one for each of ``parts``, masks that share the rows out.
+
+    Raw sums about a common point are taken where the family can; where that would cost a float32 sum too many digits
+    (classes far apart, tight within), the rows are summed again about the means of their components.
+    """
+    masks = list(parts) or [torch.ones_like(labels, dtype=torch.bool)]
+    ref = family.reference(x, labels, n_components, weight)
+    sums = [_labeled(family.labeled, x, labels, ref, weight, mask) for mask in masks]
+    total = functools.reduce(Moments.__add__, sums)
+    if x.dtype != torch.float64 and loses_precision(total, total.centered()):
+        means = class_means(x, labels, n_components, weight)
+        return [_labeled(functools.partial(hard, family), x, labels, means, weight, mask) for mask in masks]
+    return sums
+
+
+def _labeled(
+    sums_of: Callable[..., Moments],
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    ref: Float[Tensor, "K D"],
+    weight: Float[Tensor, " N"] | None,
+    mask: Bool[Tensor, " N"],
+) -> Moments:
+    if bool(mask.all()):
+        return sums_of(x, labels, ref, weight)
+    return sums_of(x[mask], labels[mask], ref, None if weight is None else weight[mask])
+
+
+def feature_variance(moments: Moments) -> Float[Tensor, " D"]:
+    r"""The variance of each feature within components, in squared units of x: floors and feature scales come from it.
+
+    A feature that does not vary within components takes its variance over all rows, and a constant one the average of
+    the others, 1 if there are none. So the result is positive, and scales with the square of each feature's unit.
+    """
+    centered = moments.centered()
+    total = centered.weight.sum().clamp_min(_TINY)
+    dimension = centered.ref.shape[1]
+    squares = centered.family.variances(centered.second).sum(0) / total
+    within = squares if len(squares) == dimension else (squares / dimension).expand(dimension)
+    share = (centered.weight / total)[:, None]
+    apart = centered.ref - centered.ref[:1]
+    between = (share * (apart - (share * apart).sum(0)).square()).sum(0)
+    overall = within + between
+    variance = torch.where(within > VANISHING * overall, within, overall)
+    varies = variance > CONSTANT * centered.ref[0].square()
+    average = variance[varies].mean() if bool(varies.any()) else torch.ones_like(variance[:1])[0]
+    return torch.where(varies, variance, average)
 
 
 def by_label(rows: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_components: int) -> Float[Tensor, "K D"]:

@@ -1,23 +1,49 @@
 """Which class owns which component; unequal counts are normal."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def class_joint(joint: Float[Tensor, "N K"], owner: Int[Tensor, " K"], n_classes: int) -> Float[Tensor, "N C"]:
-    r"""Log-sum-exp of the joint over each class's components, in nats; minus infinity for a class without any.
+@dataclass(frozen=True)
+class ClassLogSumExp:
+    r"""Log-sum-exp over each class's components, without a branch on data: it exports, compiles and maps.
 
     .. math:: \log p(x, c) = \operatorname{logsumexp}_{k:\, o_k = c} \log p(x, k)
+
+    ``members`` holds the components of each class, filled up with K; ``single`` says that component k is class k.
     """
-    if len(owner) == n_classes and torch.equal(owner, torch.arange(n_classes, device=owner.device)):
-        return joint
-    index = owner.expand_as(joint)
-    lowest = joint.new_full((len(joint), n_classes), -torch.inf)
-    top = lowest.scatter_reduce(1, index, joint.detach(), "amax")
-    top = torch.where(top.isfinite(), top, 0.0)
-    sums = torch.zeros_like(top).scatter_add(1, index, (joint - top[:, owner]).exp())
-    return torch.where(sums > 0, sums, 1.0).log() + torch.where(sums > 0, top, -torch.inf)
+
+    members: Int[Tensor, "C M"]
+    single: bool
+
+    @classmethod
+    def of(cls, owner: Int[Tensor, " K"], n_classes: int) -> "ClassLogSumExp":
+        """For components of given classes; a class may be without any."""
+        n_components = len(owner)
+        single = n_components == n_classes and torch.equal(owner, torch.arange(n_classes, device=owner.device))
+        counts = torch.bincount(owner, minlength=n_classes)
+        order = owner.argsort(stable=True)
+        first = (counts.cumsum(0) - counts)[owner[order]]
+        members = owner.new_full((n_classes, max(1, int(counts.max()) if n_components else 1)), n_components)
+        members[owner[order], torch.arange(n_components, device=owner.device) - first] = order
+        return cls(members, single)
+
+    def __call__(self, log_prob: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
+        """In nats; minus infinity, with a gradient of zero, for a class without components."""
+        return log_prob if self.single else class_log_sum_exp(log_prob, self.members)
+
+
+def class_log_sum_exp(log_prob: Float[Tensor, "N K"], members: Int[Tensor, "C M"]) -> Float[Tensor, "N C"]:
+    """Log-sum-exp over each row of ``members``; see :class:`ClassLogSumExp`."""
+    padded = torch.nn.functional.pad(log_prob, (0, 1), value=-torch.inf)[:, members]
+    top = padded.detach().amax(2)
+    top = torch.where(top == -torch.inf, 0.0, top)
+    total = (padded - top[:, :, None]).exp().sum(2)
+    some = total > 0
+    return torch.where(some, total, 1.0).log() + torch.where(some, top, -torch.inf)
 
 
 def mask_others(

@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.core.covariance import Covariance, LowRank, Prior, Tied
+from mixtura.core.covariance import Floor, Prior
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import Moments, hard
+from mixtura.core.moments import Moments
 
 NEAR = 5  # components whose covariances a new one borrows
 STRENGTH = 20.0  # rows that the borrowed covariance counts for
@@ -59,7 +59,7 @@ def newcomers(
     mixture: Mixture,
     moments: Moments,
     shots: list[Float[Tensor, "_ D"]],
-    floor: float,
+    floor: Floor,
     prior: Prior,
 ) -> Newcomers:
     """A component for each handful of rows.
@@ -76,35 +76,12 @@ def newcomers(
     count = torch.tensor([float(len(rows)) for rows in shots], dtype=torch.float64)
     raw = torch.stack([rows.double().mean(0) for rows in shots])
     mean = center + (ratio / (ratio + 1 / count))[:, None] * (raw - center)
-    covariance = _borrowed(mixture, moments, shots, raw, floor, prior)
+    order = torch.cdist(raw, mixture.mean.double()).argsort(1)
+    near = torch.stack([row[moments.weight[row] > 0][:NEAR] for row in order])
+    labels = torch.repeat_interleave(torch.arange(len(shots)), count.long())
+    own = (torch.cat(shots).double(), labels, raw)
+    covariance = mixture.covariance.borrowed(moments, near, own, floor, prior, STRENGTH)
     even = torch.full((len(shots),), 1 / len(shots), dtype=torch.float64).log()
     uncertain = ratio / (count * ratio + 1)
     made = Mixture(even, mean, covariance, torch.arange(len(shots)), len(shots))
     return Newcomers(made, 0.5 * mixture.dimension * uncertain)
-
-
-def _borrowed(
-    mixture: Mixture,
-    moments: Moments,
-    shots: list[Float[Tensor, "_ D"]],
-    raw: Float[Tensor, "P D"],
-    floor: float,
-    prior: Prior,
-) -> Covariance:
-    """Covariances of new components: shared, or the nearest components' with the scatter of the rows."""
-    if isinstance(mixture.covariance, Tied):
-        return mixture.covariance
-    order = torch.cdist(raw, mixture.mean.double()).argsort(1)
-    order = torch.stack([row[moments.weight[row] > 0][:NEAR] for row in order])
-    if isinstance(mixture.covariance, LowRank):  # a scatter is seen through directions, and these differ
-        return mixture.covariance.select(order[:, 0])
-    kind = type(mixture.covariance)
-    centered = moments.centered()
-    shape = (-1,) + (1,) * (centered.second.ndim - 1)
-    scatter = centered.second / centered.weight.clamp_min(1e-12).reshape(shape)
-    near = scatter[order].mean(1)
-    rows = torch.cat(shots).double()
-    labels = torch.repeat_interleave(torch.arange(len(shots)), torch.tensor([len(part) for part in shots]))
-    own = hard(kind, rows, labels, raw)
-    blended = Moments(kind, raw, own.weight + STRENGTH, own.first, own.second + STRENGTH * near)
-    return kind.estimate(blended, floor, Prior(0.0, prior.identity))

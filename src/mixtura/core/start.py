@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, LowRank, Prior
+from mixtura.core.covariance import FAMILIES, NO_PRIOR, Floor, Prior
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import Moments, class_means, hard
+from mixtura.core.moments import class_means, hard, labeled
 
-LOWRANK_STEPS = 10  # rounds of factor analysis under fixed labels; hard data may lie 0.3 nats below the optimum still
+FACTOR_STEPS = 10  # rounds of factor analysis under fixed labels; hard data may lie 0.3 nats below the optimum still
 LLOYD_STEPS = 20
 ROWS = 4096
 
@@ -18,7 +18,7 @@ def from_labels(
     x: Float[Tensor, "N D"],
     labels: Int[Tensor, " N"],
     n_components: int,
-    floor: float = 0.0,
+    floor: Floor = 0.0,
     prior: Prior = NO_PRIOR,
     weight: Float[Tensor, " N"] | None = None,
     rank: int = 16,
@@ -36,21 +36,16 @@ def from_labels(
         rank: number of directions, for the low-rank family only.
     """
     kind = FAMILIES[family]
+    if not kind.sums_depend_on_parameters:
+        (moments,) = labeled(kind, x, labels, n_components, weight)
+        return Mixture.from_moments(moments, floor, prior)
     mean = class_means(x, labels, n_components, weight)
-    if kind is not LowRank:
-        moments = hard(kind, x, labels, mean, weight)
-        return _assemble(moments, kind.estimate(moments, floor, prior))
-    covariance = LowRank.principal(x, labels, mean, rank, weight)
-    moments = hard(kind, x, labels, mean, weight, covariance.lens())
-    for _ in range(LOWRANK_STEPS - 1):
-        covariance = LowRank.estimate(moments, floor, prior)
-        moments = hard(kind, x, labels, mean, weight, covariance.lens())
-    return _assemble(moments, LowRank.estimate(moments, floor, prior))
-
-
-def _assemble(moments: Moments, covariance: Covariance) -> Mixture:
-    weight = moments.weight
-    return Mixture((weight / weight.sum()).log(), moments.mean(), covariance)
+    covariance = kind.principal(x, labels, mean, rank, weight)
+    moments = hard(kind, x, labels, mean, weight, covariance.factor_posterior())
+    for _ in range(FACTOR_STEPS - 1):
+        covariance = kind.estimate(moments, floor, prior)
+        moments = hard(kind, x, labels, mean, weight, covariance.factor_posterior())
+    return Mixture.from_moments(moments, floor, prior)
 
 
 def kmeans_plus_plus(

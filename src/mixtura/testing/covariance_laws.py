@@ -113,8 +113,7 @@ class CovarianceLaws:
     ) -> Mixture:
         """The closed-form mixture under known labels; a family that needs a start of its own replaces this."""
         moments = hard(self.family, x, labels, class_means(x, labels, int(labels.max()) + 1, weight), weight)
-        covariance = self.family.estimate(moments, floor, prior)
-        return Mixture((moments.weight / moments.weight.sum()).log(), moments.mean(), covariance)
+        return Mixture.from_moments(moments, floor, prior)
 
     def run(self) -> list[str]:
         """Go through every law; the names of those that held. The first that does not raises."""
@@ -299,8 +298,9 @@ class CovarianceLaws:
         x, labels = clusters()
         mixture = self.fitted(x, labels)
         one_hot = torch.nn.functional.one_hot(labels).double()
-        lens, ref = mixture.covariance.lens(), mixture.mean + 0.3
-        soft_sums, hard_sums = soft(self.family, x, one_hot, ref, lens), hard(self.family, x, labels, ref, lens=lens)
+        ref, factors = mixture.mean + 0.3, mixture.covariance.factor_posterior()
+        soft_sums = soft(self.family, x, one_hot, ref, factors)
+        hard_sums = hard(self.family, x, labels, ref, factors=factors)
         for one, other in zip(soft_sums.tensors(), hard_sums.tensors(), strict=True):
             assert_close(one, other, rtol=1e-10, atol=1e-9)
         assert_close(mixture.mean, torch.stack([x[labels == k].mean(0) for k in range(5)]), rtol=0, atol=1e-12)

@@ -3,7 +3,7 @@
 from mixtura.core.covariance.diagonal import Diagonal
 from mixtura.core.covariance.full import Full
 from mixtura.core.covariance.lowrank import LowRank
-from mixtura.core.covariance.protocol import NO_PRIOR, Covariance, Prior
+from mixtura.core.covariance.protocol import NO_PRIOR, Covariance, Floor, Prior
 from mixtura.core.covariance.spherical import Spherical
 from mixtura.core.covariance.tied import Tied
 
@@ -15,4 +15,4 @@ FAMILIES: dict[str, type[Covariance]] = {
     "full": Full,
 }
 
-__all__ = ["FAMILIES", "NO_PRIOR", "Covariance", "Diagonal", "Full", "LowRank", "Prior", "Spherical", "Tied"]
+__all__ = ["FAMILIES", "NO_PRIOR", "Covariance", "Diagonal", "Floor", "Full", "LowRank", "Prior", "Spherical", "Tied"]

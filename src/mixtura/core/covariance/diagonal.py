@@ -1,14 +1,14 @@
 """One variance a component and dimension."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRecord, lost_digits, normal
-from mixtura.core.moments import Lens, Moments, by_label
+from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, center_of, normal
+from mixtura.core.moments import FactorPosterior, Moments, by_label
 
 
 @final
@@ -29,23 +29,34 @@ class Diagonal(TensorRecord):
         """One number a component and dimension."""
         return self.variance.numel()
 
+    def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
+        """From the sum of the log-variances."""
+        return -0.5 * (self.variance.log().sum(1) + dimension * LOG_2PI)
+
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Center, constants and two D x K matrices, for the rows and for their squares."""
-        center = mean.detach().mean(0)
+        center, precision = center_of(mean), self.variance.reciprocal()
         shifted = mean - center
-        precision = self.variance.reciprocal()
         scaled = shifted * precision
-        constant = -0.5 * ((shifted * scaled).sum(1) + self.variance.log().sum(1) + mean.shape[1] * LOG_2PI)
-        return center, constant, scaled.T, (-0.5 * precision).T
+        constant = self.log_peak(mean.shape[1]) - 0.5 * (shifted * scaled).sum(1)
+        return center, constant, scaled.T, precision.T
 
     @staticmethod
-    def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """One product of the rows, and one of their squares."""
-        center, constant, linear, quadratic = operands
-        return diagonal_scores(x - center, constant, linear, quadratic)
+        center, *products = operands
+        return diagonal_scores(x - center, *products)
 
     @staticmethod
-    def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, "K D"]:
+    def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """The same, with the second product added in place."""
+        center, *products = operands
+        return diagonal_scores_(x - center, *products)
+
+    @staticmethod
+    def second(
+        shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], factors: FactorPosterior | None
+    ) -> Float[Tensor, "K D"]:
         """Weighted squares."""
         return (resp.T @ shifted.square()).double()
 
@@ -55,7 +66,7 @@ class Diagonal(TensorRecord):
         scaled: Float[Tensor, "N D"],
         labels: Int[Tensor, " N"],
         n_components: int,
-        lens: Lens | None,
+        factors: FactorPosterior | None,
     ) -> Float[Tensor, "K D"]:
         """Weighted squares of each label."""
         return by_label(shifted * scaled, labels, n_components)
@@ -66,30 +77,57 @@ class Diagonal(TensorRecord):
         weight: Float[Tensor, " K"],
         first: Float[Tensor, "K D"],
         delta: Float[Tensor, "K D"],
-        lens: Lens | None,
+        factors: FactorPosterior | None,
     ) -> Float[Tensor, "K D"]:
         """Squares about points that lie ``delta`` further."""
         return (second - 2 * delta * first + weight[:, None] * delta.square()).clamp_min(0)
 
     @staticmethod
-    def narrow(second: Float[Tensor, "K D"], width: int) -> Float[Tensor, "K W"]:
+    def truncate(second: Float[Tensor, "K D"], width: int) -> Float[Tensor, "K W"]:
         """The first columns."""
         return second[:, :width]
 
-    cancels = staticmethod(lost_digits)
+    @staticmethod
+    def variances(second: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """The sums themselves."""
+        return second
 
     @classmethod
-    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> "Diagonal":
+    def estimate(cls, moments: Moments, floor: Floor, prior: Prior) -> "Diagonal":
         """Average squared deviation in each dimension."""
         centered = moments.centered()
         pooled = centered.second.sum(0) / centered.weight.sum()
         return cls(prior.shrink(prior.blend(centered.second, centered.weight, pooled)) + floor)
 
-    def draw(self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None) -> Float[Tensor, "N D"]:
+    @classmethod
+    def initial(cls, n_components: int, dimension: int, rank: int) -> "Diagonal":
+        """Unit variances."""
+        return cls(torch.ones(n_components, dimension))
+
+    def unconstrained(self) -> dict[str, Tensor]:
+        """Log-variances."""
+        return {"log_variance": self.variance.log()}
+
+    @classmethod
+    def constrained(cls, free: Any) -> "Diagonal":
+        """Exponentials of log-variances."""
+        return cls(free["log_variance"].exp())
+
+    def scaled(self, factor: Float[Tensor, "*D"]) -> "Diagonal":
+        """Variances take the square of the factor."""
+        return type(self)(self.variance * factor.square())
+
+    def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """Over the variances."""
+        return mean / self.variance
+
+    def sample(
+        self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None
+    ) -> Float[Tensor, "N D"]:
         """Noise times the deviations of its component."""
         return normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index]
 
-    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Diagonal":
+    def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Diagonal":
         """Variances within and between components."""
         return type(self)((share[:, None] * (self.variance + deviation.square())).sum(0, keepdim=True))
 
@@ -102,7 +140,17 @@ def diagonal_scores(
     shifted: Float[Tensor, "N D"],
     constant: Float[Tensor, " K"],
     linear: Float[Tensor, "D K"],
-    quadratic: Float[Tensor, "D K"],
+    precision: Float[Tensor, "D K"],
 ) -> Float[Tensor, "N K"]:
-    """Constants, plus the rows times one matrix, plus their squares times another."""
-    return torch.addmm(constant, shifted, linear).addmm_(shifted.square(), quadratic)
+    """Constants, plus the rows times one matrix, less half their squares times another."""
+    return torch.addmm(torch.addmm(constant, shifted, linear), shifted.square(), precision, alpha=-0.5)
+
+
+def diagonal_scores_(
+    shifted: Float[Tensor, "N D"],
+    constant: Float[Tensor, " K"],
+    linear: Float[Tensor, "D K"],
+    precision: Float[Tensor, "D K"],
+) -> Float[Tensor, "N K"]:
+    """As :func:`diagonal_scores`, in place; no gradient."""
+    return torch.addmm(constant, shifted, linear).addmm_(shifted.square(), precision, alpha=-0.5)

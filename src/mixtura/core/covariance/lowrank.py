@@ -1,17 +1,17 @@
 """A few directions and a diagonal for each component: a mixture of factor analyzers."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.core.covariance.diagonal import Diagonal, diagonal_scores
-from mixtura.core.covariance.protocol import Operands, Prior, TensorRecord, lost_digits, normal
+from mixtura.core.covariance.diagonal import Diagonal, diagonal_scores, diagonal_scores_
+from mixtura.core.covariance.protocol import Floor, Operands, Prior, TensorRecord, normal
 from mixtura.core.covariance.tied import Tied
-from mixtura.core.moments import Lens, Moments, present
+from mixtura.core.moments import FactorPosterior, Moments, present
 
 ROWS, WIDTH = 2048, 4096  # rows and directions met at once: few enough for cache, enough to keep all cores busy
 
@@ -35,6 +35,7 @@ class LowRank(TensorRecord):
     factor: Float[Tensor, "K D R"]
     variance: Float[Tensor, "K D"]
     name: ClassVar[str] = "lowrank"
+    sums_depend_on_parameters: ClassVar[bool] = True
 
     @property
     def n_parameters(self) -> int:
@@ -42,32 +43,46 @@ class LowRank(TensorRecord):
         n_components, dimension, rank = self.factor.shape
         return n_components * (dimension * (rank + 1) - rank * (rank - 1) // 2)
 
+    def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
+        """That of the diagonal part, less the log-determinant of the root of M."""
+        return Diagonal(self.variance).log_peak(dimension) - linalg.half_log_det(self._root())
+
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Those of the diagonal part, then the D x (R K) directions and the projected means."""
         center, constant, *diagonal = Diagonal(self.variance).operands(mean)
-        root = self._inner_root()
-        directions = self._scaled() @ linalg.inverse_tril(root).mT  # K D R
-        shift = ((mean - center).to(directions.dtype)[:, None, :] @ directions)[:, 0]
+        root = self._root()
+        directions = linalg.right_divide_tril(self._scaled(), root)  # K D R
+        shift = ((center - mean)[:, None, :] @ directions)[:, 0]
         width = directions.shape[1]
         flat = directions.permute(1, 2, 0).reshape(width, -1)  # components run fastest: sums over R are vectorized
-        return center, constant - 0.5 * linalg.log_det_tril(root), *diagonal, flat, -shift.T.reshape(-1)
+        return center, constant - linalg.half_log_det(root), *diagonal, flat, shift.T.reshape(-1)
 
     @staticmethod
-    def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """The diagonal part, plus half the squared projections, in tiles of rows and directions."""
-        center, constant, linear, quadratic, directions, shift = operands
+    def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """The diagonal part, plus half the squared projections: N K R numbers of memory."""
+        center, constant, linear, precision, directions, shift = operands
+        shifted = x - center
+        along = torch.addmm(shift, shifted, directions).square()
+        total = along.reshape(x.shape[0], -1, constant.shape[0]).sum(1)
+        return diagonal_scores(shifted, constant, linear, precision) + 0.5 * total
+
+    @staticmethod
+    def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """The same, in tiles of rows and directions."""
+        center, constant, linear, precision, directions, shift = operands
         width = max(1, WIDTH // len(constant)) * len(constant)
         blocks = list(zip(torch.split(directions, width, dim=1), torch.split(shift, width), strict=True))
-        diagonal = (constant, linear, quadratic)
+        diagonal = (constant, linear, precision)
         tiles = [_tile(rows - center, diagonal, blocks) for rows in torch.split(x, ROWS)]
         return torch.cat(tiles)
 
-    def lens(self) -> Lens | None:
+    def factor_posterior(self) -> FactorPosterior | None:
         r"""The basis :math:`\Sigma^{-1}A` and the latent uncertainty :math:`M^{-1}`."""
-        inner = self._inner()
-        eye = torch.eye(inner.shape[-1], dtype=inner.dtype, device=inner.device)
-        uncertainty = linalg.solve_spd(inner, eye.expand_as(inner))
-        return Lens(self._scaled() @ uncertainty, uncertainty)
+        root = self._root()
+        eye = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device).expand_as(root)
+        half = linalg.right_divide_tril(eye, root)  # the inverse of the root, turned
+        uncertainty = half @ half.mT
+        return FactorPosterior(self._scaled() @ uncertainty, uncertainty)
 
     @classmethod
     def principal(
@@ -85,7 +100,7 @@ class LowRank(TensorRecord):
         variance = torch.ones(n_components, dimension, dtype=torch.float64, device=x.device)
         counts = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
         spread = (counts @ (x.double() - mean[labels]).square().mean(1)) / counts.sum()
-        spread = spread.clamp_min(torch.finfo(torch.float32).tiny)
+        spread = spread if float(spread) > 0 else torch.ones_like(spread)
         for k in range(n_components):
             own = labels == k
             share = counts[own] / counts[own].sum()
@@ -103,21 +118,23 @@ class LowRank(TensorRecord):
         return cls(factor, variance)
 
     @staticmethod
-    def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, "K D S"]:
-        """Weighted squares, and the scatter seen through the lens, in blocks of components."""
-        assert lens is not None
-        n_components, dimension, rank = lens.basis.shape
-        basis = lens.basis.to(shifted.dtype)
+    def second(
+        shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], factors: FactorPosterior | None
+    ) -> Float[Tensor, "K D S"]:
+        """Weighted squares, and the scatter times the basis, in blocks of components."""
+        assert factors is not None
+        n_components, dimension, rank = factors.basis.shape
+        basis = factors.basis.to(shifted.dtype)
         block = max(1, dimension // rank)
-        sketches: list[Tensor] = []
+        projected: list[Tensor] = []
         for start in range(0, n_components, block):
             part = basis[start : start + block]
-            seen = shifted @ part.permute(1, 0, 2).reshape(dimension, -1)
-            seen = seen.view(len(shifted), len(part), rank) * resp[:, start : start + block, None]
-            sketch = shifted.T @ seen.view(len(shifted), -1)
-            sketches.append(sketch.view(dimension, len(part), rank).permute(1, 0, 2).double())
+            latent = shifted @ part.permute(1, 0, 2).reshape(dimension, -1)
+            latent = latent.view(len(shifted), len(part), rank) * resp[:, start : start + block, None]
+            scatter = shifted.T @ latent.view(len(shifted), -1)
+            projected.append(scatter.view(dimension, len(part), rank).permute(1, 0, 2).double())
         squares = Diagonal.second(shifted, resp, None)
-        return torch.cat([squares[:, :, None], torch.cat(sketches)], dim=2)
+        return torch.cat([squares[:, :, None], torch.cat(projected)], dim=2)
 
     @staticmethod
     def second_by_label(
@@ -125,17 +142,17 @@ class LowRank(TensorRecord):
         scaled: Float[Tensor, "N D"],
         labels: Int[Tensor, " N"],
         n_components: int,
-        lens: Lens | None,
+        factors: FactorPosterior | None,
     ) -> Float[Tensor, "K D S"]:
-        """Squares, and the scatter seen through the lens, of each label over its own rows."""
-        assert lens is not None
-        basis = lens.basis.to(shifted.dtype)
-        sketch = torch.zeros_like(lens.basis, dtype=torch.float64)
+        """Squares, and the scatter times the basis, of each label over its own rows."""
+        assert factors is not None
+        basis = factors.basis.to(shifted.dtype)
+        projected = torch.zeros_like(factors.basis, dtype=torch.float64)
         for k in present(labels):
             rows = labels == k
-            sketch[k] = (scaled[rows].T @ (shifted[rows] @ basis[k])).double()
+            projected[k] = (scaled[rows].T @ (shifted[rows] @ basis[k])).double()
         squares = Diagonal.second_by_label(shifted, scaled, labels, n_components, None)
-        return torch.cat([squares[:, :, None], sketch], dim=2)
+        return torch.cat([squares[:, :, None], projected], dim=2)
 
     @staticmethod
     def recenter(
@@ -143,51 +160,87 @@ class LowRank(TensorRecord):
         weight: Float[Tensor, " K"],
         first: Float[Tensor, "K D"],
         delta: Float[Tensor, "K D"],
-        lens: Lens | None,
+        factors: FactorPosterior | None,
     ) -> Float[Tensor, "K D S"]:
-        """Squares and sketch about points that lie ``delta`` further."""
-        assert lens is not None
+        """Squares and projected scatter about points that lie ``delta`` further."""
+        assert factors is not None
         squares = Diagonal.recenter(second[:, :, 0], weight, first, delta, None)
-        basis = lens.basis.double()
-        first_seen = first[:, None, :] @ basis  # K 1 R
-        delta_seen = delta[:, None, :] @ basis
-        moved = delta[:, :, None] * (first_seen - weight[:, None, None] * delta_seen) + first[:, :, None] * delta_seen
+        basis = factors.basis.double()
+        sums = first[:, None, :] @ basis  # K 1 R
+        step = delta[:, None, :] @ basis
+        moved = delta[:, :, None] * (sums - weight[:, None, None] * step) + first[:, :, None] * step
         return torch.cat([squares[:, :, None], second[:, :, 1:] - moved], dim=2)
 
     @staticmethod
-    def narrow(second: Float[Tensor, "K D S"], width: int) -> None:
-        """The lens looks along all features."""
+    def projected(moments: Moments, factors: FactorPosterior) -> Moments:
+        """The sums that a step under ``factors`` takes, from full scatters of the same rows."""
+        centered = moments.centered()
+        squares = centered.second.diagonal(dim1=1, dim2=2)[:, :, None]
+        second = torch.cat([squares, centered.second @ factors.basis.double()], dim=2)
+        return Moments(LowRank, centered.ref, centered.weight, centered.first, second, factors)
 
     @staticmethod
-    def cancels(raw: Float[Tensor, "K D S"], recentered: Float[Tensor, "K D S"]) -> bool:
-        """Judged on the squares."""
-        return lost_digits(raw[:, :, 0], recentered[:, :, 0])
+    def truncate(second: Float[Tensor, "K D S"], width: int) -> None:
+        """The basis runs along all features."""
+
+    @staticmethod
+    def variances(second: Float[Tensor, "K D S"]) -> Float[Tensor, "K D"]:
+        """The squares."""
+        return second[:, :, 0]
 
     @classmethod
-    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> "LowRank":
+    def estimate(cls, moments: Moments, floor: Floor, prior: Prior) -> "LowRank":
         r"""One M-step of factor analysis; the prior pulls towards the pooled diagonal.
 
         .. math:: A = Y (M^{-1} + B^\top Y)^{-1}, \quad v = \operatorname{diag}(C) - \operatorname{rowsum}(A \circ Y),
             \qquad B = \Sigma^{-1}A_{\text{old}},\; Y = C B
         """
-        lens = moments.lens
-        assert lens is not None
+        factors = moments.factors
+        assert factors is not None
         centered = moments.centered()
-        basis = lens.basis.double()
+        basis = factors.basis.double()
         pooled = centered.second[:, :, 0].sum(0) / centered.weight.sum()
-        squares = prior.shrink(prior.blend(centered.second[:, :, 0], centered.weight, pooled))
-        target = pooled[:, None] * basis
+        blended = prior.blend(centered.second[:, :, 0], centered.weight, pooled)
+        squares = prior.shrink(blended)
+        alone = pooled[:, None] * basis
         total = (centered.weight + prior.strength)[:, None, None]
-        sketch = (centered.second[:, :, 1:] + prior.strength * target) / torch.where(total > 0, total, 1.0)
-        sketch = torch.where(total > 0, sketch, target)
-        sketch = (1 - prior.identity) * sketch + prior.identity * squares.mean(1)[:, None, None] * basis
-        inner = lens.uncertainty.double() + basis.mT @ sketch
-        factor = linalg.solve_spd(0.5 * (inner + inner.mT), sketch.mT).mT
-        variance = squares - (factor * sketch).sum(2)
-        least = 1e-6 * squares.mean(1, keepdim=True)
+        projected = (centered.second[:, :, 1:] + prior.strength * alone) / torch.where(total > 0, total, 1.0)
+        projected = torch.where(total > 0, projected, alone)
+        identity = prior.target(blended)[:, :, None] * basis
+        projected = (1 - prior.identity) * projected + prior.identity * identity
+        inner = factors.uncertainty.double() + basis.mT @ projected
+        factor = linalg.solve_spd(0.5 * (inner + inner.mT), projected.mT).mT
+        variance = squares - (factor * projected).sum(2)
+        least = 1e-6 * squares.mean(1, keepdim=True) if prior.scale is None else 1e-6 * squares
         return cls(factor, torch.maximum(variance, least) + floor)
 
-    def draw(self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None) -> Float[Tensor, "N D"]:
+    @classmethod
+    def initial(cls, n_components: int, dimension: int, rank: int) -> "LowRank":
+        """Small random directions beside unit variances: directions of zeros would have no gradient."""
+        rank = max(1, min(rank, dimension - 1))
+        return cls(torch.randn(n_components, dimension, rank) / dimension**0.5, torch.ones(n_components, dimension))
+
+    def unconstrained(self) -> dict[str, Tensor]:
+        """Directions as they are, and log-variances."""
+        return {"factor": self.factor, "log_variance": self.variance.log()}
+
+    @classmethod
+    def constrained(cls, free: Any) -> "LowRank":
+        """Directions, and exponentials of log-variances."""
+        return cls(free["factor"], free["log_variance"].exp())
+
+    def scaled(self, factor: Float[Tensor, "*D"]) -> "LowRank":
+        """Directions take the factor, variances its square."""
+        return type(self)(self.factor * factor, self.variance * factor.square())
+
+    def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """That of the diagonal part, less what the directions take."""
+        directions = linalg.right_divide_tril(self._scaled(), self._root())
+        return mean / self.variance - (directions @ (directions.mT @ mean[:, :, None]))[:, :, 0]
+
+    def sample(
+        self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None
+    ) -> Float[Tensor, "N D"]:
         """Noise of the diagonal part, plus a few latent numbers through the directions."""
         latent = normal(self.factor, (len(index), self.factor.shape[2]), generator)
         out = normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index]
@@ -196,12 +249,24 @@ class LowRank(TensorRecord):
             out[rows] += latent[rows] @ self.factor[k].T
         return out
 
-    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Tied:
+    def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Tied:
         """The average diagonal, the directions of all components and the scatter of the means, as one full matrix."""
         scaled = torch.cat([self.factor, deviation[:, :, None]], dim=2) * share.sqrt()[:, None, None]
         columns = scaled.double().permute(1, 0, 2).reshape(deviation.shape[1], -1)
         total = columns @ columns.T + torch.diag((share[:, None] * self.variance).double().sum(0))
-        return Tied(linalg.cholesky(total)[None].to(self.factor.dtype))
+        return Tied(linalg.precision_tril(total)[None].to(self.factor.dtype))
+
+    def borrowed(
+        self,
+        moments: Moments,
+        near: Int[Tensor, "P M"],
+        own: tuple[Float[Tensor, "N D"], Int[Tensor, " N"], Float[Tensor, "P D"]],
+        floor: Floor,
+        prior: Prior,
+        strength: float,
+    ) -> "LowRank":
+        """The covariance of the nearest component: directions of several cannot be averaged."""
+        return self.select(near[:, 0])
 
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """The matrices written out."""
@@ -215,23 +280,22 @@ class LowRank(TensorRecord):
         return cls(torch.cat(factors), torch.cat([part.variance for part in parts]))
 
     def _scaled(self) -> Float[Tensor, "K D R"]:
-        return (self.factor / self.variance[:, :, None]).double()
+        return self.factor / self.variance[:, :, None]
 
-    def _inner(self) -> Float[Tensor, "K R R"]:
-        eye = torch.eye(self.factor.shape[2], dtype=torch.float64, device=self.factor.device)
-        return eye + self.factor.double().mT @ self._scaled()
-
-    def _inner_root(self) -> Float[Tensor, "K R R"]:
-        return linalg.cholesky(self._inner())
+    def _root(self) -> Float[Tensor, "K R R"]:
+        """The Cholesky factor of M, an identity plus squares: it cannot fail."""
+        half = self.factor * self.variance.rsqrt()[:, :, None]
+        eye = torch.eye(half.shape[-1], dtype=half.dtype, device=half.device)
+        return linalg.cholesky_of_definite(eye + half.mT @ half)
 
 
 def _tile(
     shifted: Float[Tensor, "N D"], diagonal: Operands, blocks: list[tuple[Tensor, Tensor]]
 ) -> Float[Tensor, "N K"]:
     """Log-densities of one tile of rows; each block holds the next few directions of every component."""
-    total = diagonal_scores(shifted, *diagonal)
+    total = diagonal_scores_(shifted, *diagonal)
     n, n_components = total.shape
     for directions, shift in blocks:
-        seen = torch.addmm(shift, shifted, directions).square_()
-        total = total.add_(seen.view(n, len(shift) // n_components, n_components).sum(1), alpha=0.5)
+        along = torch.addmm(shift, shifted, directions).square_()
+        total = total.add_(along.view(n, len(shift) // n_components, n_components).sum(1), alpha=0.5)
     return total

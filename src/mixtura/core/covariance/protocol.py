@@ -1,14 +1,14 @@
 """What a covariance family must be able to do."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core.moments import Lens, Moments, Sums
+from mixtura.core.moments import FactorPosterior, Moments, Sums, class_means, hard
 from mixtura.errors import UsageError
 
 LOG_2PI = math.log(2 * math.pi)
@@ -20,11 +20,14 @@ class Prior:
     r"""Shrinkage of every covariance, which keeps it positive definite when points are few.
 
     .. math::
-        \Sigma_k = (1 - \gamma) \frac{S_k + n_0 \bar\Sigma}{w_k + n_0} + \gamma \frac{\operatorname{tr}(\cdot)}{D} I
+        \Sigma_k = (1 - \gamma) B_k + \gamma \frac1D \sum_d \frac{(B_k)_{dd}}{s_d^2} \operatorname{diag}(s^2),
+        \qquad B_k = \frac{S_k + n_0 \bar\Sigma}{w_k + n_0}
 
     Args:
         strength: :math:`n_0`, a number of pseudo-observations of the covariance pooled over all components.
         identity: :math:`\gamma`, the share of the scaled identity, in [0, 1].
+        scale: s, the length of each feature in units of which the identity is meant; ``None`` for features as they
+            are. A spherical covariance has one unit for all features and ignores it.
 
     Raises:
         UsageError: a negative strength or a share outside [0, 1].
@@ -34,9 +37,10 @@ class Prior:
 
     strength: float = 0.0
     identity: float = 0.0
+    scale: Float[Tensor, " D"] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.strength >= 0:
+        if not 0 <= self.strength < math.inf:
             raise UsageError(f"Prior strength is {self.strength}; give a number of points that is zero or more.")
         if not 0 <= self.identity <= 1:
             raise UsageError(f"Prior identity share is {self.identity}; give a share from 0 to 1.")
@@ -53,63 +57,131 @@ class Prior:
         blended = (second + self.strength * pooled) / torch.where(total > 0, total, 1.0)
         return torch.where(total > 0, blended, pooled.expand_as(second))
 
+    def target(self, variance: Float[Tensor, "*K D"]) -> Float[Tensor, "*K D"]:
+        """The diagonal of the scaled identity that variances are pulled towards: equal in units of ``scale``."""
+        if self.scale is None:
+            return variance.mean(-1, keepdim=True).expand_as(variance)
+        squares = self.scale.to(variance).square()
+        return (variance / squares).mean(-1, keepdim=True) * squares
+
     def shrink(self, variance: Float[Tensor, "*K D"]) -> Float[Tensor, "*K D"]:
-        """Pull variances towards their own average over the dimensions."""
+        """Pull variances towards the scaled identity."""
         if self.identity == 0:
             return variance
-        return (1 - self.identity) * variance + self.identity * variance.mean(-1, keepdim=True)
+        return (1 - self.identity) * variance + self.identity * self.target(variance)
 
     def shrink_dense(self, matrix: Float[Tensor, "*K D D"]) -> Float[Tensor, "*K D D"]:
         """Pull covariance matrices towards their own scaled identity."""
         if self.identity == 0:
             return matrix
-        scale = matrix.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+        target = self.target(matrix.diagonal(dim1=-2, dim2=-1))
         shrunk = (1 - self.identity) * matrix
-        shrunk.diagonal(dim1=-2, dim2=-1).add_(self.identity * scale)
+        shrunk.diagonal(dim1=-2, dim2=-1).add_(self.identity * target)
         return shrunk
 
 
 NO_PRIOR = Prior()
 
+Floor = float | Float[Tensor, " D"]
+"""A variance that is added to every dimension, in squared units of x: one for all, or one for each."""
+
 
 class Covariance(Sums, Protocol):
-    """The spread of K components in one parametrization.
+    """The covariances of K components in one parametrization.
 
     A family is a frozen dataclass of tensors. It writes log-densities as matrix products over ``operands`` that
     depend on the parameters only, so a mixture prepares them once and scores any number of batches.
+
+    ``shared`` says that all components have one covariance; ``round``, that it is its own scaled identity;
+    ``sums_depend_on_parameters``, that second sums are taken through the covariance of the step before.
     """
 
     name: ClassVar[str]
+    shared: ClassVar[bool]
+    round: ClassVar[bool]
+    sums_depend_on_parameters: ClassVar[bool]
 
     @property
     def n_parameters(self) -> int:
         """Free numbers, for BIC."""
         ...
 
+    def log_peak(self, dimension: int) -> Float[Tensor, " J"]:
+        r"""Log-density at a component's own mean, :math:`-\tfrac12(\log|\Sigma_k| + D \log 2\pi)`, in nats."""
+        ...
+
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Center, constants (K) and matrices that :meth:`apply` multiplies with."""
+        """Center, constants (K) and matrices that :meth:`score` multiplies with; no inverse of a D x D matrix."""
         ...
 
     @staticmethod
-    def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """Log-densities in nats, up to what the constants carry."""
+    def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """Log-densities in nats, up to what the constants carry; can be differentiated, mapped, exported, compiled."""
         ...
 
-    def lens(self) -> Lens | None:
+    @staticmethod
+    def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """The same without a gradient, in tiles that stay in cache where that pays."""
+        ...
+
+    def factor_posterior(self) -> FactorPosterior | None:
         """What the second sums of the next step depend on, if anything."""
         ...
 
     @classmethod
-    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> "Covariance":
-        """The M-step: the most likely covariance given the sums. ``floor`` is a variance, in squared units of x."""
+    def principal(
+        cls,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        mean: Float[Tensor, "K D"],
+        rank: int,
+        weight: Float[Tensor, " N"] | None = None,
+    ) -> "Covariance":
+        """Where a family whose sums depend on its parameters starts; no other family has a use for it."""
         ...
 
-    def draw(self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None) -> Float[Tensor, "N D"]:
+    @classmethod
+    def initial(cls, n_components: int, dimension: int, rank: int) -> "Covariance":
+        """Unit variances, where the training of a head without rows begins; every parameter has a gradient."""
+        ...
+
+    def unconstrained(self) -> dict[str, Tensor]:
+        """Free parameters: any values of theirs make a covariance."""
+        ...
+
+    @classmethod
+    def constrained(cls, free: Any) -> "Covariance":
+        """The inverse of :meth:`unconstrained`, with a gradient; takes a dict or an ``nn.ParameterDict``."""
+        ...
+
+    def scaled(self, factor: Float[Tensor, "*D"]) -> "Covariance":
+        """The covariance of x times a factor: one for all features."""
+        ...
+
+    def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """The precision of each component times a vector: the gradient of its log-density at zero for its mean."""
+        ...
+
+    def sample(
+        self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None
+    ) -> Float[Tensor, "N D"]:
         """Random deviations from the mean, one for each entry of ``index``, a component number."""
         ...
 
-    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Covariance":
+    def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Covariance":
         """One covariance of all components, each with its share and its mean's deviation from the overall mean."""
+        ...
+
+    def borrowed(
+        self,
+        moments: Moments,
+        near: Int[Tensor, "P M"],
+        own: tuple[Float[Tensor, "N D"], Int[Tensor, " N"], Float[Tensor, "P D"]],
+        floor: Floor,
+        prior: Prior,
+        strength: float,
+    ) -> "Covariance":
+        """Covariances of P new components from those of the M nearest ones and a few rows of their own."""
         ...
 
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
@@ -123,6 +195,10 @@ class Covariance(Sums, Protocol):
     @classmethod
     def join(cls, parts: list[Any], weight: Float[Tensor, " P"]) -> "Covariance":
         """One covariance over the components of several mixtures; a shared matrix is averaged by ``weight``."""
+        ...
+
+    def to(self, target: torch.dtype | torch.device | str) -> "Covariance":
+        """The same covariance in another precision or on another device."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -139,17 +215,71 @@ Family = TypeVar("Family", bound="TensorRecord")
 
 
 class TensorRecord:
-    """Shared by the families: a dataclass whose fields are all tensors."""
+    """Shared by the families: a dataclass whose fields are all tensors, and what most of them do alike."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    shared: ClassVar[bool] = False
+    round: ClassVar[bool] = False
+    sums_depend_on_parameters: ClassVar[bool] = False
 
     @classmethod
     def _names(cls) -> list[str]:
-        return [field.name for field in fields(cls)]
+        return [item.name for item in fields(cls)]
 
-    def lens(self) -> Lens | None:
+    def factor_posterior(self) -> FactorPosterior | None:
         """Nothing: the second sums do not depend on the parameters."""
         return None
+
+    @classmethod
+    def principal(
+        cls,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        mean: Float[Tensor, "K D"],
+        rank: int,
+        weight: Float[Tensor, " N"] | None = None,
+    ) -> Any:
+        """Refused: the closed form needs no start."""
+        raise TypeError(f"{cls.__name__} is fitted in closed form and needs no start.")
+
+    @staticmethod
+    def reference(
+        x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_components: int, weight: Float[Tensor, " N"] | None
+    ) -> Float[Tensor, "K D"]:
+        """The means of the components."""
+        return class_means(x, labels, n_components, weight)
+
+    @classmethod
+    def labeled(
+        cls: Any,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        ref: Float[Tensor, "K D"],
+        weight: Float[Tensor, " N"] | None,
+    ) -> Moments:
+        """Sums of rows about the means of their components."""
+        return hard(cls, x, labels, ref, weight)
+
+    def borrowed(
+        self: Any,
+        moments: Moments,
+        near: Int[Tensor, "P M"],
+        own: tuple[Float[Tensor, "N D"], Int[Tensor, " N"], Float[Tensor, "P D"]],
+        floor: Floor,
+        prior: Prior,
+        strength: float,
+    ) -> Any:
+        """The nearest components' average scatter counts for ``strength`` rows beside the scatter of the own rows."""
+        kind: type[Covariance] = type(self)
+        rows, labels, mean = own
+        centered = moments.centered()
+        shape = (-1,) + (1,) * (centered.second.ndim - 1)
+        scatter = centered.second / centered.weight.clamp_min(1e-12).reshape(shape)
+        sums = hard(kind, rows, labels, mean)
+        second = sums.second + strength * scatter[near].mean(1)
+        return kind.estimate(
+            Moments(kind, mean, sums.weight + strength, sums.first, second), floor, replace(prior, strength=0.0)
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Parameters by name."""
@@ -159,6 +289,10 @@ class TensorRecord:
     def from_state(cls: type[Family], state: dict[str, Tensor]) -> Family:
         """The inverse of :meth:`state`."""
         return cls(**{name: state[name] for name in cls._names()})
+
+    def to(self: Family, target: torch.dtype | torch.device | str) -> Family:
+        """The same parameters in another precision or on another device."""
+        return type(self)(**{name: value.to(target) for name, value in self.state().items()})
 
     def select(self: Family, index: Int[Tensor, " J"]) -> Family:
         """The parameters of some components."""
@@ -171,11 +305,11 @@ class TensorRecord:
         return cls(**{name: torch.cat([state[name] for state in states]) for name in states[0]})
 
 
-def lost_digits(raw: Tensor, recentered: Tensor) -> bool:
-    """True when a difference of sums is a few thousandths of the sums: float32 would keep less than four digits."""
-    return bool(((recentered < 2e-3 * raw) & (raw > 0)).any())
-
-
 def normal(like: Tensor, shape: tuple[int, int], generator: torch.Generator | None) -> Float[Tensor, "N D"]:
     """Standard normal noise of the kind of ``like``."""
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
+
+
+def center_of(mean: Float[Tensor, "K D"]) -> Float[Tensor, " D"]:
+    """The point about which squares are expanded; distances do not depend on it, so it carries no gradient."""
+    return mean.detach().sum(0) / mean.shape[0]

@@ -1,15 +1,15 @@
 """One variance a component."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRecord, lost_digits, normal
-from mixtura.core.moments import Lens, Moments
+from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, center_of, normal
+from mixtura.core.moments import FactorPosterior, Moments
 
 
 @final
@@ -24,29 +24,42 @@ class Spherical(TensorRecord):
 
     variance: Float[Tensor, " K"]
     name: ClassVar[str] = "spherical"
+    round: ClassVar[bool] = True
 
     @property
     def n_parameters(self) -> int:
         """One number a component."""
         return self.variance.numel()
 
+    def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
+        """From D log-variances that are one."""
+        return -0.5 * dimension * (LOG_2PI + self.variance.log())
+
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Center, constants, the D x K matrix and what the squared norms are multiplied with."""
-        center = mean.detach().mean(0)
+        center, precision = center_of(mean), self.variance.reciprocal()
         shifted = mean - center
-        precision = self.variance.reciprocal()
-        constant = -0.5 * (shifted.square().sum(1) * precision + mean.shape[1] * (LOG_2PI + self.variance.log()))
+        constant = self.log_peak(mean.shape[1]) - 0.5 * shifted.square().sum(1) * precision
         return center, constant, (shifted * precision[:, None]).T, -0.5 * precision
 
     @staticmethod
-    def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """One product of the rows with the matrix, and one outer product of their squared norms."""
+        center, constant, matrix, outer = operands
+        shifted = x - center
+        return torch.addmm(constant, shifted, matrix) + linalg.squared_norms(shifted)[:, None] * outer
+
+    @staticmethod
+    def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """The same, with the outer product added in place."""
         center, constant, matrix, outer = operands
         shifted = x - center
         return torch.addmm(constant, shifted, matrix).addr_(linalg.squared_norms(shifted), outer)
 
     @staticmethod
-    def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, " K"]:
+    def second(
+        shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], factors: FactorPosterior | None
+    ) -> Float[Tensor, " K"]:
         """Weighted squared norms."""
         return (resp.T @ shifted.square().sum(1)).double()
 
@@ -56,7 +69,7 @@ class Spherical(TensorRecord):
         scaled: Float[Tensor, "N D"],
         labels: Int[Tensor, " N"],
         n_components: int,
-        lens: Lens | None,
+        factors: FactorPosterior | None,
     ) -> Float[Tensor, " K"]:
         """Weighted squared norms of each label."""
         norms = (shifted * scaled).sum(1, dtype=torch.float64)
@@ -68,30 +81,58 @@ class Spherical(TensorRecord):
         weight: Float[Tensor, " K"],
         first: Float[Tensor, "K D"],
         delta: Float[Tensor, "K D"],
-        lens: Lens | None,
+        factors: FactorPosterior | None,
     ) -> Float[Tensor, " K"]:
         """Squared norms about points that lie ``delta`` further."""
         return (second - 2 * (delta * first).sum(1) + weight * delta.square().sum(1)).clamp_min(0)
 
     @staticmethod
-    def narrow(second: Float[Tensor, " K"], width: int) -> None:
+    def truncate(second: Float[Tensor, " K"], width: int) -> None:
         """One number holds all features."""
 
-    cancels = staticmethod(lost_digits)
+    @staticmethod
+    def variances(second: Float[Tensor, " K"]) -> Float[Tensor, "K 1"]:
+        """The total over all features."""
+        return second[:, None]
 
     @classmethod
-    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> "Spherical":
+    def estimate(cls, moments: Moments, floor: Floor, prior: Prior) -> "Spherical":
         """Average squared deviation over points and dimensions."""
         centered = moments.centered()
         dimension = moments.ref.shape[1]
         pooled = centered.second.sum() / centered.weight.sum()
-        return cls(prior.blend(centered.second, centered.weight, pooled) / dimension + floor)
+        added = floor.mean() if isinstance(floor, Tensor) else floor
+        return cls(prior.blend(centered.second, centered.weight, pooled) / dimension + added)
 
-    def draw(self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None) -> Float[Tensor, "N D"]:
+    @classmethod
+    def initial(cls, n_components: int, dimension: int, rank: int) -> "Spherical":
+        """Unit variances."""
+        return cls(torch.ones(n_components))
+
+    def unconstrained(self) -> dict[str, Tensor]:
+        """Log-variances."""
+        return {"log_variance": self.variance.log()}
+
+    @classmethod
+    def constrained(cls, free: Any) -> "Spherical":
+        """Exponentials of log-variances."""
+        return cls(free["log_variance"].exp())
+
+    def scaled(self, factor: Float[Tensor, "*D"]) -> "Spherical":
+        """Variances take the square of the factor."""
+        return type(self)(self.variance * factor.square())
+
+    def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """Over the variances."""
+        return mean / self.variance[:, None]
+
+    def sample(
+        self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None
+    ) -> Float[Tensor, "N D"]:
         """Noise times the deviation of its component."""
         return normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index, None]
 
-    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Spherical":
+    def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Spherical":
         """The average variance within and between components."""
         return type(self)((share * (self.variance + deviation.square().mean(1))).sum()[None])
 

@@ -1,58 +1,73 @@
 """One full matrix for all components."""
 
+import functools
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.core.covariance.protocol import LOG_2PI, Operands, Prior, TensorRecord, lost_digits, normal
-from mixtura.core.moments import Lens, Moments
+from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, center_of, normal
+from mixtura.core.moments import FactorPosterior, Moments
 
 ROWS = 512  # summed in the precision of the rows, before float64 takes over
 ROUNDING = 32  # times eps (8 + sqrt D): above what such sums lose on rows along one line, at D = 4 to 1280
+LABELED_ROWS = 2048  # a tile of rows stays in cache between its three uses
+PANELS = 4  # of the triangle; more would make the products too narrow to be fast
 
 
 @final
 @dataclass(frozen=True)
 class Tied(TensorRecord):
-    r""":math:`\Sigma_k = L L^\top` for every k: whiten once, then every component is a unit sphere.
+    r""":math:`\Sigma_k^{-1} = W^\top W`, W lower triangular: whiten once, then every component is a unit sphere.
 
-    .. math:: \log N_k(x) = z^\top m_k - \tfrac12\|z\|^2 - \tfrac12\|m_k\|^2 - \log|L| - \tfrac D2 \log 2\pi,
-        \qquad z = L^{-1} x, \; m_k = L^{-1}\mu_k
+    .. math:: \log N_k(x) = z^\top m_k - \tfrac12\|z\|^2 - \tfrac12\|m_k\|^2 + \log|W| - \tfrac D2 \log 2\pi,
+        \qquad z = W x, \; m_k = W \mu_k
 
     With one component a class this is linear discriminant analysis.
     """
 
-    scale_tril: Float[Tensor, "1 D D"]
+    precision_tril: Float[Tensor, "1 D D"]
     name: ClassVar[str] = "tied"
+    shared: ClassVar[bool] = True
 
     @property
     def n_parameters(self) -> int:
         """A triangle, once."""
-        dimension = self.scale_tril.shape[-1]
+        dimension = self.precision_tril.shape[-1]
         return dimension * (dimension + 1) // 2
+
+    def log_peak(self, dimension: int) -> Float[Tensor, " 1"]:
+        """From the diagonal of the factor."""
+        return linalg.half_log_det(self.precision_tril) - 0.5 * dimension * LOG_2PI
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Center, constants, the whitening matrix and the whitened means."""
-        center = mean.detach().mean(0)
-        whiten = linalg.inverse_tril(self.scale_tril[0]).to(mean.dtype).T
+        center, whiten = center_of(mean), self.precision_tril[0].T
         means = (mean - center) @ whiten
-        log_det = linalg.log_det_tril(self.scale_tril[0])
-        constant = -0.5 * (means.square().sum(1) + log_det + mean.shape[1] * LOG_2PI)
+        constant = self.log_peak(mean.shape[1]) - 0.5 * means.square().sum(1)
         return center, constant, whiten, means.T
 
     @staticmethod
-    def apply(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Two products: whiten the rows, then meet the means."""
+        center, constant, whiten, means = operands
+        white = (x - center) @ whiten
+        return torch.addmm(constant, white, means) - 0.5 * linalg.squared_norms(white)[:, None]
+
+    @staticmethod
+    def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """The same, with the norms subtracted in place."""
         center, constant, whiten, means = operands
         white = (x - center) @ whiten
         return torch.addmm(constant, white, means).sub_(0.5 * linalg.squared_norms(white)[:, None])
 
     @staticmethod
-    def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], lens: Lens | None) -> Float[Tensor, "1 D D"]:
+    def second(
+        shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], factors: FactorPosterior | None
+    ) -> Float[Tensor, "1 D D"]:
         """One scatter matrix over all components."""
         return scatter(shifted * resp.sum(1, keepdim=True), shifted)[None]
 
@@ -62,10 +77,53 @@ class Tied(TensorRecord):
         scaled: Float[Tensor, "N D"],
         labels: Int[Tensor, " N"],
         n_components: int,
-        lens: Lens | None,
+        factors: FactorPosterior | None,
     ) -> Float[Tensor, "1 D D"]:
         """One scatter matrix of the deviations from each row's own point."""
         return scatter(scaled, shifted)[None]
+
+    @staticmethod
+    def reference(
+        x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_components: int, weight: Float[Tensor, " N"] | None
+    ) -> Float[Tensor, "K D"]:
+        """One point for all components, so that one triangle of products serves them all."""
+        point = x[:LABELED_ROWS].mean(0) if len(x) else x.new_zeros(x.shape[1])
+        return point.double().expand(n_components, -1)
+
+    @classmethod
+    def labeled(
+        cls,
+        x: Float[Tensor, "N D"],
+        labels: Int[Tensor, " N"],
+        ref: Float[Tensor, "K D"],
+        weight: Float[Tensor, " N"] | None,
+    ) -> Moments:
+        r"""Sums about one point a for all components, in one pass over the rows.
+
+        .. math:: \sum_c S_c = \sum_n w_n (x_n - a)(x_n - a)^\top
+
+        Products are in the precision of the rows within a tile, sums over tiles in float64.
+        """
+        zeros = functools.partial(torch.zeros, dtype=torch.float64, device=x.device)
+        dimension = x.shape[1]
+        first, triangle = zeros(len(ref), dimension), zeros(dimension, dimension)
+        buffer = torch.empty(min(LABELED_ROWS, len(x)), dimension, dtype=x.dtype, device=x.device)
+        product = torch.empty(dimension, dimension, dtype=x.dtype, device=x.device)
+        counts = zeros(len(x)) + 1 if weight is None else weight.double()
+        anchor = ref[0].to(x.dtype)
+        tiles = (torch.split(t, LABELED_ROWS) for t in (x, labels, counts))
+        for rows, own, count in zip(*tiles, strict=True):
+            shifted = torch.sub(rows, anchor, out=buffer[: len(rows)])
+            root = None if weight is None else count.sqrt().to(x.dtype)[:, None]
+            if root is not None:
+                shifted.mul_(root)
+            triangle += upper_products(shifted, product.zero_())
+            if root is not None:
+                shifted.mul_(root)
+            first.index_add_(0, own, shifted.double())
+        total = zeros(len(ref)).index_add_(0, labels, counts)
+        second = rounded_up(triangle.triu() + triangle.triu(1).T, x.dtype)
+        return Moments(cls, anchor.double().expand(len(ref), -1), total, first, second[None])
 
     @staticmethod
     def recenter(
@@ -73,42 +131,80 @@ class Tied(TensorRecord):
         weight: Float[Tensor, " K"],
         first: Float[Tensor, "K D"],
         delta: Float[Tensor, "K D"],
-        lens: Lens | None,
+        factors: FactorPosterior | None,
     ) -> Float[Tensor, "1 D D"]:
         """The scatter about points that lie ``delta`` further."""
         cross = delta.T @ (first - 0.5 * weight[:, None] * delta)
         return second - (cross + cross.T)
 
     @staticmethod
-    def narrow(second: Float[Tensor, "1 D D"], width: int) -> Float[Tensor, "1 W W"]:
+    def truncate(second: Float[Tensor, "1 D D"], width: int) -> Float[Tensor, "1 W W"]:
         """The leading block."""
         return second[:, :width, :width]
 
     @staticmethod
-    def cancels(raw: Float[Tensor, "1 D D"], recentered: Float[Tensor, "1 D D"]) -> bool:
-        """Judged on the variances."""
-        return lost_digits(raw.diagonal(dim1=1, dim2=2), recentered.diagonal(dim1=1, dim2=2))
+    def variances(second: Float[Tensor, "1 D D"]) -> Float[Tensor, "1 D"]:
+        """The diagonal."""
+        return second.diagonal(dim1=1, dim2=2)
 
     @classmethod
-    def estimate(cls, moments: Moments, floor: float, prior: Prior) -> "Tied":
+    def estimate(cls, moments: Moments, floor: Floor, prior: Prior) -> "Tied":
         """The pooled scatter over the total weight."""
         centered = moments.centered()
-        pooled = prior.shrink_dense(centered.second / centered.weight.sum())
-        return cls(linalg.cholesky(with_floor(pooled, floor)))
+        matrix = prior.shrink_dense(centered.second / centered.weight.sum())
+        return cls(linalg.precision_tril(with_floor(matrix, floor)))
 
-    def draw(self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None) -> Float[Tensor, "N D"]:
-        """Noise through the shared factor."""
-        return normal(self.scale_tril, (len(index), dimension), generator) @ self.scale_tril[0].T
+    @classmethod
+    def initial(cls, n_components: int, dimension: int, rank: int) -> "Tied":
+        """The identity."""
+        return cls(torch.eye(dimension)[None])
 
-    def collapse(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Tied":
+    def unconstrained(self) -> dict[str, Tensor]:
+        """The log-diagonal of the factor, and what is below it."""
+        return linalg.free_tril(self.precision_tril)
+
+    @classmethod
+    def constrained(cls, free: Any) -> "Tied":
+        """The factor, with the exponential of its diagonal."""
+        return cls(linalg.tril_of(free["log_diagonal"], free["lower"]))
+
+    def scaled(self, factor: Float[Tensor, "*D"]) -> "Tied":
+        """The precision's factor is divided by the factor."""
+        return type(self)(self.precision_tril / factor)
+
+    def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
+        """Through the factor and back."""
+        return mean @ self.precision_tril[0].T @ self.precision_tril[0]
+
+    def sample(
+        self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None
+    ) -> Float[Tensor, "N D"]:
+        """Noise through the inverse of the shared factor."""
+        noise = normal(self.precision_tril, (len(index), dimension), generator)
+        return linalg.solve_rows(self.precision_tril[0], noise)
+
+    def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Tied":
         """The shared matrix, and the scatter of the means."""
-        within = linalg.gram_tril(self.scale_tril[0].double())
+        within = linalg.covariance_of(self.precision_tril[0])
         between = (share[:, None] * deviation).double().T @ deviation.double()
-        return type(self)(linalg.cholesky(within + between)[None].to(self.scale_tril.dtype))
+        return type(self)(linalg.precision_tril(within + between)[None].to(self.precision_tril.dtype))
+
+    def borrowed(
+        self,
+        moments: Moments,
+        near: Int[Tensor, "P M"],
+        own: tuple[Float[Tensor, "N D"], Int[Tensor, " N"], Float[Tensor, "P D"]],
+        floor: Floor,
+        prior: Prior,
+        strength: float,
+    ) -> "Tied":
+        """The shared matrix is that of new components, too."""
+        return self
 
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """The shared matrix, once a component."""
-        return linalg.gram_tril(self.scale_tril).expand(n_components, -1, -1)
+        matrix = linalg.covariance_of(self.precision_tril).to(self.precision_tril.dtype)
+        return matrix.expand(n_components, -1, -1)
 
     def select(self, index: Int[Tensor, " J"]) -> "Tied":
         """The shared matrix belongs to any choice of components."""
@@ -120,8 +216,8 @@ class Tied(TensorRecord):
         if all(part is parts[0] for part in parts):
             return parts[0]
         share = (weight / weight.sum()).double()
-        dense = torch.stack([linalg.gram_tril(p.scale_tril)[0].double() for p in parts])
-        return cls(linalg.cholesky((share[:, None, None] * dense).sum(0, keepdim=True)))
+        dense = torch.stack([linalg.covariance_of(part.precision_tril)[0] for part in parts])
+        return cls(linalg.precision_tril((share[:, None, None] * dense).sum(0, keepdim=True)))
 
 
 def scatter(scaled: Float[Tensor, "N D"], shifted: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
@@ -130,6 +226,15 @@ def scatter(scaled: Float[Tensor, "N D"], shifted: Float[Tensor, "N D"]) -> Floa
     for left, right in zip(torch.split(scaled, ROWS), torch.split(shifted, ROWS), strict=True):
         total += (left.T @ right).double()
     return rounded_up(total, shifted.dtype)
+
+
+def upper_products(rows: Float[Tensor, "N D"], out: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
+    """``rows.T @ rows`` on and above the diagonal, in panels: three fifths of the work of the whole."""
+    width = -(-rows.shape[1] // PANELS)
+    for start in range(0, rows.shape[1], width):
+        panel = slice(start, start + width)
+        out[panel, start:].addmm_(rows[:, panel].T, rows[:, start:])
+    return out
 
 
 def rounded_up(scatter: Float[Tensor, "D D"], dtype: torch.dtype) -> Float[Tensor, "D D"]:
@@ -143,7 +248,7 @@ def rounded_up(scatter: Float[Tensor, "D D"], dtype: torch.dtype) -> Float[Tenso
     return scatter
 
 
-def with_floor(matrix: Float[Tensor, "*K D D"], floor: float) -> Float[Tensor, "*K D D"]:
+def with_floor(matrix: Float[Tensor, "*K D D"], floor: Floor) -> Float[Tensor, "*K D D"]:
     """Covariance matrices with ``floor``, in squared units of x, added to every variance."""
     raised = matrix.clone()
     raised.diagonal(dim1=-2, dim2=-1).add_(floor)
