@@ -13,10 +13,9 @@ from torch import Tensor
 
 from mixtura.core import classes
 from mixtura.core.classes import Plan
-from mixtura.core.covariance import FAMILIES, LowRank, Prior, Tied
+from mixtura.core.covariance import FAMILIES, LowRank, Prior
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import Moments, class_means, hard
-from mixtura.core.pooled import pooled
+from mixtura.core.moments import Moments, labeled
 
 CANDIDATES = ("tied", "diagonal", "lowrank", "full")
 COUNTS = (1, 2, 4)
@@ -50,10 +49,7 @@ class Rows:
 
     def sums(self, family: str) -> Moments:
         """Sums of each class, for the families whose sums need no look at the mixture."""
-        if FAMILIES[family] is Tied:
-            return pooled(self.x, self.index, self.n_classes, self.weight)
-        mean = class_means(self.x, self.index, self.n_classes, self.weight)
-        return hard(FAMILIES[family], self.x, self.index, mean, self.weight)
+        return labeled(FAMILIES[family], self.x, self.index, self.n_classes, self.weight)[0]
 
 
 def digests(rows: Rows, seed: int) -> Tensor:

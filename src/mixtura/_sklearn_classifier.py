@@ -20,7 +20,7 @@ from mixtura._sklearn_shapes import Array, to_tensor
 from mixtura.core import classes
 from mixtura.core.covariance import FAMILIES, LowRank, Prior
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import Moments
+from mixtura.core.moments import Moments, feature_variance
 from mixtura.errors import LabelError
 
 
@@ -172,8 +172,6 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             if prior.shape != self.classes_.shape or (prior < 0).any() or abs(prior.sum() - 1) > 1e-6:
                 raise ValueError(f"priors must be {len(self.classes_)} probabilities that sum to 1, got {prior}.")
             mixture = mixture.with_prior(torch.from_numpy(prior).log())
-            silent = mixture.log_weight.isnan()  # a class without weight has no share to divide by
-            mixture = replace(mixture, log_weight=mixture.log_weight.masked_fill(silent, -torch.inf))
         self.mixture_ = mixture
         return self
 
@@ -216,18 +214,4 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
 def closed_form(plan: classes.Plan, sums: Moments) -> Mixture:
     """One component a class, straight from the sums."""
-    n_classes = len(sums.weight)
-    sums = sums.centered()
-    fitted = FAMILIES[plan.family].estimate(sums, plan.floor * total_variance(sums), plan.prior)
-    log_weight = (sums.weight / sums.weight.sum()).log()
-    return Mixture(log_weight, sums.mean(), fitted, torch.arange(n_classes), n_classes)
-
-
-def total_variance(sums: Moments) -> float:
-    """Variance about the mean of all rows, averaged over dimensions, in squared units of x; 1 for constant rows."""
-    mean, weight = sums.mean(), sums.weight
-    second = sums.about(mean).second
-    within = second.diagonal(dim1=-2, dim2=-1).sum() if second.ndim == 3 else second.sum()
-    between = weight @ (mean - weight @ mean / weight.sum()).square().sum(1)
-    variance = float((within + between) / weight.sum() / mean.shape[1])
-    return variance if variance > 0 else 1.0
+    return classes.closed_form(plan, sums, feature_variance(sums))

@@ -43,8 +43,8 @@ def upper_root(precision: Float[Tensor, "*K D D"]) -> Float[Tensor, "*K D D"]:
 
 
 def tril_of(precision: Float[Tensor, "*K D D"]) -> Float[Tensor, "*K D D"]:
-    """Cholesky factor of the covariance whose inverse is given: ``inv(U')`` for ``precision = U U'``."""
-    return linalg.inverse_tril(upper_root(precision).mT)
+    """The lower factor W of a precision, ``W' W``: the upper factor of ``precision = U U'``, turned."""
+    return upper_root(precision).mT.contiguous()
 
 
 def positive(precision: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
@@ -62,10 +62,6 @@ def _gram(root: Tensor) -> Tensor:
     return root @ root.mT
 
 
-def _inverse_root(scale_tril: Tensor) -> Tensor:
-    return linalg.inverse_tril(scale_tril).mT
-
-
 def _variance(covariance: Any, n_components: int) -> Tensor:
     return covariance.variance
 
@@ -78,16 +74,16 @@ LAYOUTS: dict[str, Layout] = {
     "full": Layout(
         "full",
         "KDD",
-        lambda c, k: _gram(c.scale_tril),
-        lambda c, k: _inverse_root(c.scale_tril),
+        lambda c, k: linalg.covariance_of(c.precision_tril),
+        lambda c, k: c.precision_tril.mT,
         _gram,
         lambda p: Full(tril_of(p)),
     ),
     "tied": Layout(
         "tied",
         "DD",
-        lambda c, k: _gram(c.scale_tril[0]),
-        lambda c, k: _inverse_root(c.scale_tril[0]),
+        lambda c, k: linalg.covariance_of(c.precision_tril[0]),
+        lambda c, k: c.precision_tril[0].mT,
         _gram,
         lambda p: Tied(tril_of(p[None])),
     ),
@@ -97,7 +93,7 @@ LAYOUTS: dict[str, Layout] = {
         "lowrank",
         "KDD",
         lambda c, k: c.dense(k, c.variance.shape[1]),
-        lambda c, k: _inverse_root(linalg.cholesky(c.dense(k, c.variance.shape[1]))),
+        lambda c, k: linalg.precision_tril(c.dense(k, c.variance.shape[1])).mT,
         _gram,
         None,
     ),
@@ -108,7 +104,7 @@ LAYOUTS: dict[str, Layout] = {
 def spread(covariance: Covariance) -> Tensor:
     """The numbers of a covariance that must be positive and finite."""
     if isinstance(covariance, Full | Tied):
-        return covariance.scale_tril.diagonal(dim1=-2, dim2=-1)
+        return covariance.precision_tril.diagonal(dim1=-2, dim2=-1)
     assert isinstance(covariance, Diagonal | Spherical | LowRank)
     return covariance.variance
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mixtura._sklearn_shapes import Array
 from mixtura.core import em, start
-from mixtura.core.covariance import FAMILIES, NO_PRIOR, Full, LowRank
+from mixtura.core.covariance import FAMILIES, Full, LowRank
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, soft
 
@@ -68,8 +68,7 @@ def by_chance(begin: Start, random_state: np.random.RandomState) -> Mixture:
         return begin.from_labels(x, resp.argmax(1), weight)
     resp = resp if weight is None else resp * weight.to(x.dtype)[:, None]
     sums = soft(family, x, resp, x.double().mean(0).expand(begin.n_components, -1))
-    log_weight = (sums.weight / sums.weight.sum()).log()
-    return Mixture(log_weight, sums.mean(), family.estimate(sums, begin.floor, NO_PRIOR))
+    return Mixture.from_moments(sums, begin.floor)
 
 
 def _array(weight: Tensor | None) -> Array | None:
@@ -101,7 +100,7 @@ def incremental_sums(mixture: Mixture, x: Tensor, weight: Tensor | None) -> Mome
 
 def full_sums(sums: Moments, mixture: Mixture) -> Moments:
     """The sums of ``fit``, in a form that others can be added to: low-rank ones are written out from the mixture."""
-    if sums.lens is None:
+    if sums.factors is None:
         return sums
     dense = mixture.covariance.dense(mixture.n_components, mixture.dimension)
     return Moments(Full, mixture.mean, sums.weight, torch.zeros_like(mixture.mean), sums.weight[:, None, None] * dense)
@@ -112,11 +111,8 @@ def maximize(mixture: Mixture, sums: Moments, floor: float) -> Mixture:
     if not isinstance(mixture.covariance, LowRank):
         return mixture.update(sums, floor)
     centered = sums.centered()
-    squares = centered.second.diagonal(dim1=1, dim2=2)[:, :, None]
-    for _ in range(start.LOWRANK_STEPS):
-        lens = mixture.covariance.lens()
-        assert lens is not None
-        sketch = centered.second @ lens.basis
-        seen = Moments(LowRank, centered.ref, centered.weight, centered.first, torch.cat([squares, sketch], 2), lens)
-        mixture = mixture.update(seen, floor)
+    for _ in range(start.FACTOR_STEPS):
+        factors = mixture.covariance.factor_posterior()
+        assert factors is not None
+        mixture = mixture.update(LowRank.projected(centered, factors), floor)
     return mixture

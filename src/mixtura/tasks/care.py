@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.core import temperature
-from mixtura.core.cross import Held
+from mixtura.core.cross import OutOfFold
 from mixtura.features.records import Features
 from mixtura.features.store import HEADER
 from mixtura.recipe import Recipe
@@ -122,7 +122,7 @@ def judge(features: Features, classes: tuple[str, ...], recipe: Recipe) -> Judge
     return _judged(held, weight[held.row] > 0, choice.trial.plan.family)
 
 
-def _weight(held: Held, label: Int[Tensor, " N"], count: int) -> Float[Tensor, " N"]:
+def _weight(held: OutOfFold, label: Int[Tensor, " N"], count: int) -> Float[Tensor, " N"]:
     """0 for disputed rows, else 1; all 1 in classes that would lose half of their rows or more."""
     disputed = torch.zeros(len(label), dtype=torch.bool)
     disputed[held.row] = held.predicted != held.label
@@ -130,9 +130,9 @@ def _weight(held: Held, label: Int[Tensor, " N"], count: int) -> Float[Tensor, "
     return 1.0 - (disputed & (lost < 0.5)[label]).double()
 
 
-def _judged(held: Held, trusted: Bool[Tensor, " M"], family: str) -> Judged:
-    typicality = Typicality.fit(held.evidence, held.background, held.predicted)
-    score = typicality.score(held.evidence, held.background)
+def _judged(held: OutOfFold, trusted: Bool[Tensor, " M"], family: str) -> Judged:
+    typicality = Typicality.fit(held.log_prob, held.background, held.predicted)
+    score = typicality.score(held.log_prob, held.background)
     return Judged(
         row=held.row.numpy(),
         label=held.label.numpy(),
@@ -145,9 +145,11 @@ def _judged(held: Held, trusted: Bool[Tensor, " M"], family: str) -> Judged:
     )
 
 
-def _posterior(held: Held, settle: Bool[Tensor, " M"]) -> Float[np.ndarray, "M C"]:
+def _posterior(held: OutOfFold, settle: Bool[Tensor, " M"]) -> Float[np.ndarray, "M C"]:
     """Probabilities at the temperature that suits some of the rows."""
-    posterior = (held.joint.double() / temperature.fit(held.joint[settle], held.label[settle])).softmax(1)
+    posterior = (
+        held.class_log_prob.double() / temperature.fit(held.class_log_prob[settle], held.label[settle])
+    ).softmax(1)
     return torch.where(posterior.isnan(), 1 / posterior.shape[1], posterior).numpy()
 
 

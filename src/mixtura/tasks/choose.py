@@ -9,7 +9,7 @@ from torch import Tensor
 from mixtura.core import choose as choosing
 from mixtura.core.choose import Trial
 from mixtura.core.classes import Plan
-from mixtura.core.cross import Folds, Held, assign_folds
+from mixtura.core.cross import Folds, OutOfFold, assign_folds
 from mixtura.errors import LabelError
 from mixtura.features.nonlinear import Power, RandomFeatures
 from mixtura.features.projection import Chain
@@ -72,7 +72,7 @@ def choose(recipe: Recipe, rows: Rows) -> Choice:
     return _with_random_features(choice, recipe, rows) if head.family == "auto" and not recipe.projection else choice
 
 
-def calibration(choice: Choice, rows: Rows, seed: int) -> Held:
+def calibration(choice: Choice, rows: Rows, seed: int) -> OutOfFold:
     """The rows that thresholds come from, judged as new rows will be: by a mixture that has not seen them.
 
     Where rows are few, a mixture without a fifth of them would judge more harshly than the final one does.
@@ -81,7 +81,7 @@ def calibration(choice: Choice, rows: Rows, seed: int) -> Held:
     finer = next((count for most, count in FINE.items() if len(rows.x) <= most), FOLDS)
     if finer > FOLDS and int(rows.given.sum()) < ENOUGH_TO_JUDGE:
         _, folds = space_of(choice.steps, rows.x, folds_of(rows, seed, finer))
-    return folds.hold_out(choice.trial.plan, background=True)
+    return folds.cross_val_predict(choice.trial.plan, background=True)
 
 
 def folds_of(rows: Rows, seed: int, n_folds: int = FOLDS) -> Folds:
@@ -127,7 +127,7 @@ def _with_random_features(choice: Choice, recipe: Recipe, rows: Rows) -> Choice:
     width = 5000
     if len(rows.x) < MANY or 4 * len(rows.x) * width > MOST_BYTES:
         return choice
-    choice.folds.forget()
+    choice.folds.clear_cache()
     further = [*choice.steps, (RandomFeatures, {"dimension": width, "seed": recipe.seed})]
     projection, folds = space_of(further, rows.x, choice.folds)
     plan = replace(choice.trial.plan, family="tied", components=1)

@@ -10,7 +10,7 @@ import torch
 
 from mixtura import files, names
 from mixtura.core import FAMILIES, temperature
-from mixtura.core.cross import Held
+from mixtura.core.cross import OutOfFold
 from mixtura.datasets.items import Problem
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.protocol import split_name
@@ -144,7 +144,7 @@ def _rows(train: Features, classes: tuple[str, ...]) -> Rows:
 
 
 def _calibrated(
-    recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], choice: Choice, held: Held
+    recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], choice: Choice, held: OutOfFold
 ) -> Model:
     """The chosen mixture over all rows, with temperature and typicality from rows held out of it."""
     features = gathered.features
@@ -155,8 +155,8 @@ def _calibrated(
         dimension=features.dimension,
         projection=choice.projection,
         mixture=choice.folds.mixture(choice.trial.plan).to(torch.float32),
-        temperature=temperature.fit(held.joint, held.label),
-        typicality=Typicality.fit(held.evidence, held.background, held.predicted),
+        temperature=temperature.fit(held.class_log_prob, held.label),
+        typicality=Typicality.fit(held.log_prob, held.background, held.predicted),
         decision=recipe.decision,
         facts=_facts(gathered, choice, len(held.row)),
     )

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core import owners
 from mixtura.core.mixture import Mixture
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
@@ -124,8 +123,7 @@ class Model:
 
     def class_joint(self, joint: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
         """Log-density of each row together with each class, newcomers lifted, from that with each component."""
-        assert self.mixture.owner is not None
-        class_joint = owners.class_joint(joint, self.mixture.owner, len(self.classes))
+        class_joint = self.mixture.over_classes(joint)
         return class_joint if self.lift is None else class_joint + self.lift
 
     def _judge(

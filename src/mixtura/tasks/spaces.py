@@ -1,15 +1,14 @@
 """Held-out rows stay held out of the projection, too."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.classes import Plan
-from mixtura.core.cross import Folds, Held
+from mixtura.core.cross import Folds, OutOfFold
 from mixtura.features.nonlinear import Power, RandomFeatures
 from mixtura.features.projection import L2, Chain, Identity, Projection, Random
 
@@ -28,16 +27,15 @@ class Apart(Folds):
 
     without: tuple[Folds, ...] = ()
 
-    def hold_out(self, plan: Plan, background: bool = False) -> Held:
+    def cross_val_predict(self, plan: Plan, background: bool = False) -> OutOfFold:
         """Every row of the used folds, judged by a projection and a mixture that have not seen it."""
-        parts = [space.hold_out(plan, background) for space in self.without]
-        return Held(*(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(Held)))
+        return OutOfFold.join([space.cross_val_predict(plan, background) for space in self.without])
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Free the sums."""
-        super().forget()
+        super().clear_cache()
         for space in self.without:
-            space.forget()
+            space.clear_cache()
 
 
 def space_of(steps: Steps, x: Float[Tensor, "N D"], folds: Folds) -> tuple[Chain, Folds]:

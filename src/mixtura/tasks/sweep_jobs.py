@@ -152,8 +152,8 @@ class Worker:
                     heads.check_size(spec, width, self.table.n_classes)
                     if whole is None:
                         whole = self.table.folds(draw, width)
-                        whole.prepare(spec.family)
-                    folds = whole.narrow(width)
+                        whole.precompute(spec.family)
+                    folds = whole.truncate(width)
                     trained = heads.fit_all([spec], [folds], self.train)[0]
                 run = self._measured(job, draw, share, width, folds, trained)
                 yield replace(run, seconds=meter.seconds, memory=meter.memory)

@@ -32,6 +32,6 @@ def _spread(mixture: Mixture, axes: Float[Tensor, "D 2"]) -> Float[np.ndarray, "
     generator = torch.Generator().manual_seed(0)
     spreads = []
     for k in range(mixture.n_components):
-        noise = mixture.covariance.draw(torch.full((DRAWN,), k), mixture.dimension, generator)
+        noise = mixture.covariance.sample(torch.full((DRAWN,), k), mixture.dimension, generator)
         spreads.append(np.cov((noise @ axes).numpy().T))
     return np.stack(spreads)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -270,7 +270,7 @@ class TensorRecord:
         strength: float,
     ) -> Any:
         """The nearest components' average scatter counts for ``strength`` rows beside the scatter of the own rows."""
-        kind: type[Covariance] = type(self)
+        kind = cast("type[Covariance]", type(self))  # pyright: ignore[reportUnknownArgumentType]
         rows, labels, mean = own
         centered = moments.centered()
         shape = (-1,) + (1,) * (centered.second.ndim - 1)

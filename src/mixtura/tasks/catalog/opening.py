@@ -41,7 +41,8 @@ def opened(folder: Path) -> tuple[Tables, Base]:
     rows = opened.rows("SELECT key, value FROM setting WHERE key IN (?, ?)", (SUMS, FLOOR))
     stored = {row["key"]: row["value"] for row in rows}
     try:
-        return opened, sums.base_of(model, sums.from_bytes(stored[SUMS], model.mixture), float(stored[FLOOR]))
+        floor = sums.floor_from_value(stored[FLOOR])
+        return opened, sums.base_of(model, sums.from_bytes(stored[SUMS], model.mixture), floor)
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise BundleError(
             f"{path} is damaged: its sums are missing or altered. Restore it, or move it away."
@@ -55,7 +56,7 @@ def _import(path: Path, digest: str, model: Model, features: Features, floor: fl
     items = items_of(model, features.select(learned), model.classes)
     taken = sums.sums_of(model.mixture, items)
     at, ids = tables.now(), slugs(model.classes)
-    settings = [(SUMS, sums.to_bytes(taken)), (FLOOR, sums.floor_of(items, floor))]
+    settings = [(SUMS, sums.to_bytes(taken)), (FLOOR, sums.floor_to_value(sums.floor_of(model, items, floor)))]
     tables.create(
         path,
         digest,

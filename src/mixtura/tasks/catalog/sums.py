@@ -9,14 +9,15 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mixtura.core import classes, owners
-from mixtura.core.covariance import Prior
+from mixtura.core.covariance import Diagonal, Floor, Prior
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import Moments, hard, soft
+from mixtura.core.moments import Moments, feature_variance, hard, labeled, soft
 from mixtura.errors import UsageError
 from mixtura.tasks.heads import GRADIENTS
 from mixtura.tasks.model import Model
 
 ROWS = 4096
+AVERAGE = "average"  # the rule for floors of models of layout 1
 SHRINKAGE = 0.1  # of newcomers, where the model's own was not chosen
 
 
@@ -33,13 +34,13 @@ class Items:
 class Base:
     """A model and the sums over the items that it was made of; nothing of it changes with the catalog.
 
-    ``floor`` is the variance added to every dimension, in squared units of x. ``exact`` says that the mixture is a
+    ``floor`` is the variance added to the dimensions, in squared units of x. ``exact`` says that the mixture is a
     function of the sums, so that an item can be taken out of it as if it had never been there.
     """
 
     model: Model
     sums: Moments
-    floor: float
+    floor: Floor
     prior: Prior
     exact: bool
 
@@ -52,9 +53,8 @@ class Base:
         """The mixture of some components from other sums; float64."""
         assert self.model.mixture.owner is not None
         kept = sums.select(index)
-        covariance = type(self.model.mixture.covariance).estimate(kept, self.floor, self.prior)
-        log_weight = (kept.weight / kept.weight.sum()).log()
-        return Mixture(log_weight, kept.mean(), covariance, self.model.mixture.owner[index], len(self.model.classes))
+        owner = self.model.mixture.owner[index]
+        return Mixture.from_moments(kept, self.floor, self.prior, owner, len(self.model.classes))
 
 
 def check(model: Model) -> None:
@@ -75,7 +75,7 @@ def exact(model: Model) -> bool:
     return str(model.facts.get("fit", "closed")) not in GRADIENTS
 
 
-def base_of(model: Model, sums: Moments, floor: float) -> Base:
+def base_of(model: Model, sums: Moments, floor: Floor) -> Base:
     """A model with the sums over its items.
 
     Args:
@@ -85,12 +85,20 @@ def base_of(model: Model, sums: Moments, floor: float) -> Base:
     """
     strength = float(model.facts.get("prior_strength", 0.0))
     identity = float(model.facts.get("shrinkage", SHRINKAGE))
-    return Base(model, sums, floor, Prior(strength, identity), exact(model))
+    scale = model.mixture.feature_scale
+    prior = Prior(strength, identity, None if scale is None else scale.double())
+    return Base(model, sums, floor, prior, exact(model))
 
 
-def floor_of(items: Items, share: float) -> float:
-    """The least variance, in squared units of x, from that relative to the average variance of the data."""
-    return share * classes.average_variance(items.x, items.weight)
+def floor_of(model: Model, items: Items, share: float) -> Floor:
+    """The least variances, in squared units of x, as the model was fitted with them.
+
+    They are a share of each feature's variance within classes; of the data's average variance in older models.
+    """
+    if model.facts.get("floor") == AVERAGE:
+        return share * classes.average_variance(items.x, items.weight)
+    (sums,) = labeled(Diagonal, items.x.double(), items.labels, len(model.classes), items.weight.double())
+    return share * feature_variance(sums)
 
 
 def sums_of(mixture: Mixture, items: Items) -> Moments:
@@ -108,19 +116,31 @@ def sums_of(mixture: Mixture, items: Items) -> Moments:
 
 def _sums(mixture: Mixture, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], weight: Float[Tensor, " N"]) -> Moments:
     assert mixture.owner is not None
-    kind, lens = type(mixture.covariance), mixture.covariance.lens()
+    kind, factors = type(mixture.covariance), mixture.covariance.factor_posterior()
     if torch.equal(mixture.owner, torch.arange(mixture.n_components)):
-        return hard(kind, x, labels, mixture.mean, weight, lens)
+        return hard(kind, x, labels, mixture.mean, weight, factors)
     resp = owners.mask_others(mixture.joint(x), mixture.owner, labels).softmax(1) * weight[:, None]
-    return soft(kind, x, resp, mixture.mean, lens)
+    return soft(kind, x, resp, mixture.mean, factors)
+
+
+def floor_to_value(floor: Floor) -> float | bytes:
+    """A floor as a table holds it: one number for all dimensions, or safetensors with one for each."""
+    return save({"floor": floor.contiguous()}) if isinstance(floor, Tensor) else floor
+
+
+def floor_from_value(value: float | bytes) -> Floor:
+    """The inverse of :func:`floor_to_value`."""
+    return load(value)["floor"] if isinstance(value, bytes) else float(value)
 
 
 def to_bytes(sums: Moments) -> bytes:
-    """Sums as safetensors; the lens comes from the mixture."""
+    """Sums as safetensors; the factors come from the mixture."""
     names = ("ref", "weight", "first", "second")
     return save({name: getattr(sums, name).contiguous() for name in names})
 
 
 def from_bytes(data: bytes, mixture: Mixture) -> Moments:
     """The inverse of :func:`to_bytes`."""
-    return Moments(type(mixture.covariance), **load(data), lens=mixture.to(torch.float64).covariance.lens())
+    return Moments(
+        type(mixture.covariance), **load(data), factors=mixture.to(torch.float64).covariance.factor_posterior()
+    )
