@@ -228,9 +228,11 @@ def test_pipeline_and_grid_search(blobs):
 
 
 @pytest.mark.parametrize("family", ADDITIVE)
-def test_the_floor_is_a_share_of_the_average_variance(blobs, family):
+def test_the_floor_is_a_share_of_the_variance_within_classes(blobs, family):
     X, y = blobs
     with_floor = MixtureClassifier(family, shrinkage=0.0, floor=0.5).fit(X, y).mixture_.covariance.dense(3, 6)
     without = MixtureClassifier(family, shrinkage=0.0, floor=0.0).fit(X, y).mixture_.covariance.dense(3, 6)
-    added = (0.5 * X.var(0).mean() * torch.eye(6, dtype=torch.float64)).expand(3, -1, -1)
+    within = sum(((X[y == c] - X[y == c].mean(0)) ** 2).sum(0) for c in np.unique(y)) / len(X)
+    variance = np.full(6, within.mean()) if family == "spherical" else within
+    added = 0.5 * torch.diag(torch.from_numpy(variance)).expand(3, -1, -1)
     torch.testing.assert_close(with_floor - without, added, rtol=1e-9, atol=1e-9)
