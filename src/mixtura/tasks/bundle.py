@@ -22,9 +22,10 @@ from mixtura.heads.protocol import Head
 from mixtura.recipe import Recipe, load_recipe
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
+from mixtura.tasks import layout_1
 from mixtura.tasks.model import Model
 
-LAYOUT = 1
+LAYOUT = 2
 CONFIG, TENSORS, METRICS, CARD, RECIPE = "config.json", "model.safetensors", "metrics.json", "README.md", "recipe.yaml"
 
 
@@ -33,7 +34,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    layout: Literal[1]
+    layout: Literal[2]
     classes: Annotated[list[str], Field(min_length=2)]
     encoder: EncoderSection
     identity: dict[str, str]
@@ -114,9 +115,13 @@ def from_pretrained(folder: Path) -> Model:
         NoInput: there is no model.
         BundleError: it is incomplete, altered, or of another version.
     """
-    config = _config(folder)
+    config, layout = _config(folder)
     state = _state(folder, config.sha256)
     parts: dict[str, dict[str, Tensor]] = {"mixture": {}, "projection": {}, "typicality": {}, "head": {}}
+    try:
+        state = layout_1.migrated_tensors(state, len(config.classes)) if layout == 1 else state
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise _altered(folder, f"{TENSORS} of layout 1 cannot be converted ({error})") from error
     for key, tensor in state.items():
         part, _, name = key.partition(".")
         if part not in parts:
@@ -171,7 +176,8 @@ def _tensors(model: Model) -> dict[str, Tensor]:
     return {f"{part}.{name}": t.contiguous() for part, state in parts.items() for name, t in state.items()}
 
 
-def _config(folder: Path) -> Config:
+def _config(folder: Path) -> tuple[Config, int]:
+    """The configuration, and the layout that the folder has."""
     path = folder / CONFIG
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -181,17 +187,18 @@ def _config(folder: Path) -> Config:
         ) from error
     except (OSError, ValueError) as error:
         raise _altered(folder, f"{CONFIG} cannot be read ({error})") from error
-    if isinstance(raw, dict) and raw.get("layout", LAYOUT) != LAYOUT:
-        raise BundleError(f"{folder} has layout {raw['layout']!r}, this mixtura reads {LAYOUT}. Fit again.")
+    layout = raw.get("layout", LAYOUT) if isinstance(raw, dict) else LAYOUT
+    if layout not in (1, LAYOUT):
+        raise BundleError(f"{folder} has layout {layout!r}, this mixtura reads 1 and {LAYOUT}. Fit again.")
     try:
-        config = Config.model_validate(raw)
+        config = Config.model_validate(layout_1.migrated_config(raw) if layout == 1 else raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         raise _altered(folder, f"{CONFIG} is wrong at {place} ({first['msg']})") from error
     if config.family not in FAMILIES:
         raise _altered(folder, f"family {config.family!r} is not known")
-    return config
+    return config, layout
 
 
 def _state(folder: Path, digest: str) -> dict[str, Tensor]:
