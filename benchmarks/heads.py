@@ -1,7 +1,7 @@
 """How accurate and how honest is every head, beside what people use on frozen features, on the same rows?
 
 Each set is a feature store; all heads and rivals see the same three draws (or the official folds), choose what they
-leave open (share of variance, C, shrinkage, k, temperature) on the same validation rows, and are tested once.
+leave open (explained variance, C, shrinkage, k, temperature) on the same validation rows, and are tested once.
 """
 
 import argparse
@@ -28,37 +28,37 @@ from mixtura.tasks.sweep_records import DONE, Run, replicates
 
 WIDE = ["spherical", "diagonal", "lowrank", "tied", "vmf", "sdgm-d", "prototype", "linear", "random_projection"]
 NARROW = ["full", "sdgm-f"]
-"""Heads of a size that grows with the square of the dimension: shares of variance that leave few axes."""
+"""Heads of a size that grows with the square of the dimension: as much variance as leaves few axes."""
 
 
-def part(heads: list[str], shares: list[float], fits: list[str], ridge: float = 0.0, **sweep: object) -> dict:
+def part(heads: list[str], explained: list[float], solvers: list[str], l2: float = 0.0, **sweep: object) -> dict:
     """One part of a grid, as settings of a recipe."""
-    given = {"heads": heads, "shares": shares, "fits": fits} | sweep
-    return {f"sweep.{name}": value for name, value in given.items()} | {"train.ridge": ridge}
+    given = {"heads": heads, "explained_variance": explained, "solvers": solvers} | sweep
+    return {f"sweep.{name}": value for name, value in given.items()} | {"fit.l2": l2}
 
 
-RIDGES, STRENGTHS = (60, 180, 500), (1e-3, 3e-3, 1e-2)
-"""What gradient heads and logistic regression (as C, which is 1 / ridge) choose between on sets of many rows."""
+PENALTIES, STRENGTHS = (60, 180, 500), (1e-3, 3e-3, 1e-2)
+"""What gradient heads (as l2) and logistic regression (as C, which is 1 / l2) choose between on sets of many rows."""
 
-FEW_RIDGES, FEW_STRENGTHS = (3, 30, 300), (3e-4, 3e-3, 3e-2, 3e-1)
+FEW_PENALTIES, FEW_STRENGTHS = (3, 30, 300), (3e-4, 3e-3, 3e-2, 3e-1)
 """The same on sets of few rows."""
 
 SMALL = [
-    part([h for h in WIDE if h != "lowrank"], [95, 100], ["closed", "sgd"]),
-    part(NARROW, [50, 60], ["closed", "sgd"]),
-    part(["lowrank"], [80], ["closed", "sgd"]),
-    part(["diagonal"], [80], ["em", "sgd"], components=[2]),
-    *(part(["spherical", "linear"], [100], ["sgd"], ridge, whiten=0.35) for ridge in FEW_RIDGES),
+    part([h for h in WIDE if h != "lowrank"], [0.95, 1.0], ["closed", "gradient"]),
+    part(NARROW, [0.5, 0.6], ["closed", "gradient"]),
+    part(["lowrank"], [0.8], ["closed", "gradient"]),
+    part(["diagonal"], [0.8], ["em", "gradient"], n_components=[2]),
+    *(part(["spherical", "linear"], [1.0], ["gradient"], l2, whiten_power=0.35) for l2 in FEW_PENALTIES),
 ]
 
 LARGE = [
-    part(["tied"], [100], ["closed"]),
-    *(part(["spherical", "diagonal", "linear"], [100], ["sgd"], ridge, whiten=0.35) for ridge in RIDGES),
-    part(["spherical"], [100], ["sgd"], RIDGES[1], whiten=0.35, components=[3]),
-    part(["prototype", "vmf", "sdgm-d"], [80], ["sgd"]),
-    part(NARROW, [50], ["closed"]),
-    part(["lowrank"], [50], ["closed"]),
-    part(["random_projection"], [100], ["closed"]),
+    part(["tied"], [1.0], ["closed"]),
+    *(part(["spherical", "diagonal", "linear"], [1.0], ["gradient"], l2, whiten_power=0.35) for l2 in PENALTIES),
+    part(["spherical"], [1.0], ["gradient"], PENALTIES[1], whiten_power=0.35, n_components=[3]),
+    part(["prototype", "vmf", "sdgm-d"], [0.8], ["gradient"]),
+    part(NARROW, [0.5], ["closed"]),
+    part(["lowrank"], [0.5], ["closed"]),
+    part(["random_projection"], [1.0], ["closed"]),
 ]
 """The grids of sets below and above ``MANY`` rows; the latter see the square roots of the features, and so may their
 rivals, which also try the features as they are."""
@@ -68,8 +68,8 @@ MANY = 10_000
 
 def grids(name: str, store: Path, given: argparse.Namespace, folds: bool) -> list[Recipe]:
     count = len(FeatureStore.open(store).facts())
-    common = {"data.kind": "features", "data.root": store, "train.epochs": given.epochs, "sweep.folds": folds}
-    common |= {"train.batch_size": 32 if folds else 256, "sweep.jobs": 1, "sweep.seeds": given.seeds}
+    common = {"data.kind": "features", "data.root": store, "fit.epochs": given.epochs, "sweep.folds": folds}
+    common |= {"fit.batch_size": 32 if folds else 256, "sweep.jobs": 1, "sweep.n_seeds": given.seeds}
     common |= {"projection": [{"name": "power"}]} if count > MANY else {}
     return [
         resolve(common | own | {"output": given.work / f"{name}-{place}"})
@@ -140,7 +140,8 @@ def _rivals_of(x: np.ndarray, y: np.ndarray, draw, settled: dict, space: str):
         yield Run(
             name,
             "scikit-learn",
-            100.0,
+            "",
+            1.0,
             1,
             draw.seed,
             draw.fold,
@@ -177,13 +178,13 @@ def best(parts: list[tuple[str, list[Run]]]) -> list[dict]:
 
 
 def settings(recipe: Recipe) -> str:
-    """What a part of the grid sets beyond head, fit, share and components."""
-    return f"whiten {recipe.sweep.whiten:g}, ridge {recipe.train.ridge:g}" if recipe.train.ridge else ""
+    """What a part of the grid sets beyond head, solver, explained variance and components."""
+    return f"whiten {recipe.sweep.whiten_power:g}, l2 {recipe.fit.l2:g}" if recipe.fit.l2 else ""
 
 
 def _row(own: list[Run]) -> dict:
     first = own[0]
-    row = {"head": first.head, "fit": first.fit, "share": first.share, "components": first.components, "runs": len(own)}
+    row = asdict(first.cell) | {"runs": len(own)}
     for name in ("accuracy", "nll", "ece"):
         values = np.array(replicates(own, name))
         row[name] = float(values.mean())
@@ -207,7 +208,9 @@ def main() -> None:
         parts = [(settings(recipe), list(one.runs)) for recipe, one in zip(recipes, made, strict=True)]
         runs = [run for _, own in parts for run in own]
         beside = kept_rivals(given.work / f"{name}-rivals.json", recipes[0])
-        failed = sorted({f"{r.head} {r.share:g} {r.components}: {r.note}" for r in runs if r.status != DONE})
+        failed = sorted(
+            {f"{r.head} {r.explained_variance:g} {r.n_components}: {r.note}" for r in runs if r.status != DONE}
+        )
         record = {
             "facts": made[0].facts | {"data": name},
             "heads": best(parts),

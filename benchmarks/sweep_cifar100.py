@@ -1,4 +1,4 @@
-"""How long does the CIFAR-100 sweep of the DGMMC paper take: 20 shares x 3 seeds x 30 epochs, one sphere a class?
+"""How long does the CIFAR-100 sweep of the DGMMC paper take: 20 PCAs x 3 seeds x 30 epochs, one sphere a class?
 
 Beside the seconds stand those of the two matrix products of every step alone (rows by means, rows by gradients), one
 after the other on one thread, right after the sweep: a machine's speed changes from hour to hour.
@@ -48,12 +48,12 @@ def main() -> None:
         began = time.perf_counter()
         made = run(resolve({k: v for k, v in flags.items() if v is not None}, default=recipe))
         seconds = time.perf_counter() - began
-    facts, size = made.facts, recipe.train.batch_size
-    steps = recipe.train.epochs * -(-facts["rows_learned"] // size)
+    facts, size = made.facts, recipe.fit.batch_size
+    steps = recipe.fit.epochs * -(-facts["rows_learned"] // size)
     widths = [one.dimension for one in made.runs]
     alone = products(widths, steps, size, facts["classes"])
     curve = [
-        {"share": s.cell.share}
+        {"explained_variance": s.cell.explained_variance}
         | {name: s.mean[name] for name in ("dimension", "accuracy", "nll", "ece")}
         | {"accuracy_half_width": s.half_width["accuracy"]}
         for s in summarize(made.runs)

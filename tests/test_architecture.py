@@ -25,7 +25,7 @@ TABLES = {
     "mixtura.features": "PROJECTIONS",
     "mixtura.heads": "HEADS",
     "mixtura.metrics": "METRICS",
-    "mixtura.objectives": "OBJECTIVES",
+    "mixtura.objectives": "HEAD_OBJECTIVES",
     "mixtura.report": "SECTIONS",
     "mixtura.scores": "SCORES",
 }

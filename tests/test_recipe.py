@@ -23,10 +23,10 @@ data:
 encoder: {name: lite0, size: 96}
 projection:
   - l2
-  - {name: pca, share: 99.5}
+  - {name: pca, explained_variance: 0.995}
 head:
   family: full
-  components: auto
+  n_components: auto
   shrinkage: 0.1
 seed: 7
 output: shop
@@ -49,8 +49,8 @@ def test_what_a_file_says_is_kept_and_the_rest_is_default(write):
     assert recipe.data.unknown == ("other",)
     assert recipe.encoder.size == 96
     assert [step.name for step in recipe.projection] == ["l2", "pca"]
-    assert recipe.projection[1].options() == {"share": 99.5}
-    assert recipe.head.components == "auto"
+    assert recipe.projection[1].options() == {"explained_variance": 0.995}
+    assert recipe.head.n_components == "auto"
     assert recipe.head.rank == Recipe().head.rank
     assert recipe.decision == Recipe().decision
     assert recipe.output == Path("shop")
@@ -71,8 +71,8 @@ def test_reading_back_what_was_written_gives_the_same_recipe(write):
 )
 def test_any_recipe_survives_yaml(floor, rate, seed, components, names):
     flags = {
-        "head.floor": floor,
-        "head.components": components,
+        "head.variance_floor": floor,
+        "head.n_components": components,
         "decision.false_reject_rate": rate,
         "seed": seed,
         "data.unknown": names,
@@ -84,8 +84,10 @@ def test_any_recipe_survives_yaml(floor, rate, seed, components, names):
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(write):
     path = write("head: {family: full, rank: 3}\nseed: 5\n")
-    recipe = resolve({"head.family": "tied"}, path, default=resolve({"seed": 1, "head.rank": 9, "head.floor": 0.5}))
-    assert (recipe.head.family, recipe.head.rank, recipe.seed, recipe.head.floor) == ("tied", 3, 5, 0.5)
+    recipe = resolve(
+        {"head.family": "tied"}, path, default=resolve({"seed": 1, "head.rank": 9, "head.variance_floor": 0.5})
+    )
+    assert (recipe.head.family, recipe.head.rank, recipe.seed, recipe.head.variance_floor) == ("tied", 3, 5, 0.5)
 
 
 def test_a_flag_of_none_clears_what_the_file_says(write):
@@ -102,18 +104,22 @@ def test_a_flag_keeps_the_other_keys_of_its_section(write):
     [
         ("head: {famly: full}", "line 1: there is no key 'head.famly'. Did you mean 'head.family'?"),
         ("seed: 1\nfamily: full", "line 2: there is no key 'family'. Did you mean 'head.family'?"),
-        ("projection:\n  - l2\n  - {name: pca, shar: 3}", "line 3: there is no key 'projection.1.shar'. Did you mean"),
+        (
+            "projection:\n  - l2\n  - {name: pca, varianc: 3}",
+            "line 3: there is no key 'projection.1.varianc'. Did you mean",
+        ),
         ("head:\n  rank: 3\n  rank: 4", "line 3: key 'head.rank' stands on line 2 already"),
         ("seed: 1\nhead: {}\nseed: 1", "line 3: key 'seed' stands on line 1 already"),
         ("head: {rank: 0}", "line 1: head.rank is 0, but it should be greater than or equal to 1."),
-        ("head: {components: x}", "head.components is 'x', but it should be a whole number or 'auto'."),
-        ("head: {floor: .nan}", "head.floor is nan, but it should be a finite number."),
+        ("head: {n_components: x}", "head.n_components is 'x', but it should be a whole number or 'auto'."),
+        ("head: {variance_floor: .nan}", "head.variance_floor is nan, but it should be a finite number."),
         ("decision: {false_reject_rate: 5}", "decision.false_reject_rate is 5, but it should be less than 1."),
-        ("projection: [{name: l2, share: 3}]", "l2 has no option 'share' (its options: none)"),
-        ("projection: [{share: 3}]", "projection.0: name is missing"),
+        ("projection: [{name: l2, power: 1}]", "l2 has no option 'power' (its options: none)"),
+        ("projection: [{power: 1}]", "projection.0: name is missing"),
+        ("train: {foo: 1}", "line 1: there is no key 'train'. What was set there is set in 'fit' now."),
         ("projection: pca", "projection is 'pca', but it should be a list"),
-        ("split: {shares: [0.5, 0.1, 0.1]}", "shares must sum to 1 with train above 0, got a sum of 0.7"),
-        ("split: {shares: [0, 0.5, 0.5]}", "shares must sum to 1 with train above 0"),
+        ("split: {fractions: [0.5, 0.1, 0.1]}", "fractions must sum to 1 with train above 0, got a sum of 0.7"),
+        ("split: {fractions: [0, 0.5, 0.5]}", "fractions must sum to 1 with train above 0"),
         ("output: ''", "output is '', but it should not be empty"),
         ("seed: -1", "seed is -1, but it should be greater than or equal to 0"),
         ("a: &x 1\nb: *x", "line 2: aliases (*name) are not allowed"),
@@ -192,8 +198,8 @@ def test_the_line_of_a_key_that_a_flag_replaced_is_not_blamed(write):
 def test_settings_are_yaml_values():
     assert assignment("head.rank=8") == ("head.rank", 8)
     assert assignment("data.label=fine=really") == ("data.label", "fine=really")
-    assert assignment("head.floor=1e-3")[1] in (1e-3, "1e-3")
-    assert resolve(dict([assignment("head.floor=1e-3")])).head.floor == 1e-3
+    assert assignment("head.variance_floor=1e-3")[1] in (1e-3, "1e-3")
+    assert resolve(dict([assignment("head.variance_floor=1e-3")])).head.variance_floor == 1e-3
     assert assignment("encoder.size=") == ("encoder.size", None)
     for wrong in ("head.rank", "=3", "a=[1"):
         with pytest.raises(RecipeError):
@@ -208,7 +214,7 @@ def test_every_projection_takes_exactly_the_options_that_recipes_know():
 
 
 def test_the_default_split_is_that_of_the_datasets():
-    assert Recipe().split.shares == SHARES
+    assert Recipe().split.fractions == SHARES
 
 
 def test_every_key_has_a_description():

@@ -13,13 +13,14 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from mixtura import strict_yaml
+from mixtura import renames, strict_yaml
 from mixtura.errors import RecipeError
 from mixtura.sections import (
     DataSection,
     DecisionSection,
     EncoderSection,
     ExtractSection,
+    FitSection,
     HeadSection,
     Location,
     Section,
@@ -27,7 +28,6 @@ from mixtura.sections import (
     SplitSection,
     StepSection,
     SweepSection,
-    TrainSection,
 )
 from mixtura.strict_yaml import Place
 
@@ -40,7 +40,7 @@ class Recipe(Section):
     extract: ExtractSection = ExtractSection()
     projection: tuple[StepSection, ...] = ()
     head: HeadSection = HeadSection()
-    train: TrainSection = TrainSection()
+    fit: FitSection = FitSection()
     sweep: SweepSection = SweepSection()
     decision: DecisionSection = DecisionSection()
     split: SplitSection = SplitSection()
@@ -56,6 +56,16 @@ def load_recipe(path: Path) -> Recipe:
         RecipeError: not YAML, too long, an alias, an unknown or duplicate key, or a value that does not fit.
     """
     return resolve({}, path)
+
+
+def load_stored_recipe(path: Path) -> Recipe:
+    """The recipe that mixtura itself has stored in a file; keys of an earlier mixtura are read as those of today.
+
+    Raises:
+        NoInput, RecipeError: see :func:`load_recipe`.
+    """
+    given, lines = strict_yaml.read(path)
+    return _validate(renames.migrated(given), str(path), lines)
 
 
 def resolve(flags: Mapping[str, Any], file: Path | None = None, default: Recipe | None = None) -> Recipe:
@@ -84,10 +94,10 @@ def resolve(flags: Mapping[str, Any], file: Path | None = None, default: Recipe 
 def assignment(text: str) -> tuple[str, Any]:
     """The key and value of ``--set a.b=value``; the value is read as YAML.
 
-    >>> assignment("head.components=auto")
-    ('head.components', 'auto')
-    >>> assignment("projection=[{name: pca, share: 95}, l2]")
-    ('projection', [{'name': 'pca', 'share': 95}, 'l2'])
+    >>> assignment("head.n_components=auto")
+    ('head.n_components', 'auto')
+    >>> assignment("projection=[{name: pca, explained_variance: 0.95}, l2]")
+    ('projection', [{'name': 'pca', 'explained_variance': 0.95}, 'l2'])
 
     Raises:
         RecipeError: there is no ``=`` or the value is not YAML.
@@ -138,10 +148,26 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _validate(data: Mapping[str, Any], where: str, lines: Mapping[Place, int]) -> Recipe:
     # A section with nothing below it ("head:") means its defaults.
     given = {key: value for key, value in data.items() if value is not None}
+    _refuse_old(given, where, lines)
     try:
         return Recipe.model_validate(given)
     except ValidationError as error:
         raise RecipeError(_explain(error, given, where, lines)) from error
+
+
+def _refuse_old(data: Mapping[str, Any], where: str, lines: Mapping[Place, int]) -> None:
+    """Name the new key, and its value, of the first key that has another name now."""
+    found = sorted(renames.old_keys(data), key=lambda pair: lines.get(pair[0], 0))
+    if found:
+        place, new = found[0]
+        more = f" {len(found) - 1} more of your keys have other names now: see CHANGELOG.md." if found[1:] else ""
+        dotted = ".".join(map(str, place))
+        write = f"Write {renames.told(new)}."
+        raise RecipeError(f"{_at(where, place, lines)}: there is no key {dotted!r} any more. {write}{more}")
+
+
+def _at(where: str, place: Place, lines: Mapping[Place, int]) -> str:
+    return f"{where}, line {lines[place]}" if place in lines else "the options"
 
 
 def _explain(error: ValidationError, data: Mapping[str, Any], where: str, lines: Mapping[Place, int]) -> str:
@@ -151,7 +177,7 @@ def _explain(error: ValidationError, data: Mapping[str, Any], where: str, lines:
         problems.setdefault(_given_place(detail["loc"], data), []).append(detail)
     place = min(problems, key=lambda p: lines.get(p, 0))
     details = problems[place]
-    at = f"{where}, line {lines[place]}" if place in lines else "the options"
+    at = _at(where, place, lines)
     dotted = ".".join(map(str, place))
     if details[0]["type"] == "extra_forbidden":
         return f"{at}: there is no key {dotted!r}. {_nearest_key(dotted)}"
@@ -188,6 +214,9 @@ def _given_place(loc: Place, data: Any) -> Place:
 
 def _nearest_key(dotted: str) -> str:
     """A hint: the nearest sibling, else the nearest key anywhere, and what is known at this place."""
+    moved = renames.section_of(dotted)
+    if moved:
+        return f"What was set there is set in {moved!r} now."
     known = list(keys())
     plain = ".".join(part for part in dotted.split(".") if not part.isdecimal())
     parent, _, leaf = plain.rpartition(".")

@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Explained = Annotated[float, Field(gt=0, le=1)]
+"""Explained variance as a fraction, as scikit-learn's PCA takes it."""
+
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -89,8 +92,8 @@ class StepSection(Section):
     """One projection of the features; a bare name stands for a step without options."""
 
     name: str
-    share: Annotated[float, Field(gt=0, le=100)] | None = Field(
-        default=None, description="pca: explained variance, percent"
+    explained_variance: Explained | None = Field(
+        default=None, description="pca: fraction of the variance that the kept axes explain, above 0 and at most 1"
     )
     dimension: Count | None = Field(default=None, description="lda, random: number of axes")
     shrinkage: Share | None = Field(default=None, description="lda: share of the scaled identity")
@@ -124,7 +127,7 @@ class StepSection(Section):
 
 
 STEP_OPTIONS: dict[str, frozenset[str]] = {
-    "pca": frozenset({"share"}),
+    "pca": frozenset({"explained_variance"}),
     "lda": frozenset({"shrinkage", "dimension"}),
     "whiten": frozenset({"eps", "power"}),
     "random": frozenset({"dimension", "seed", "sparsity"}),
@@ -140,51 +143,77 @@ class HeadSection(Section):
     """What reads the classes off the features: a mixture of Gaussians of each class, or another head."""
 
     name: str = Field(
-        default="gaussian",
-        description="gaussian, sdgm, online, vmf, prototype, linear, random_projection, or a variant",
+        default="gaussian", description="a head or a variant (mixtura fit --help lists them), or package.module:Class"
     )
-    family: str = Field(default="auto", description="auto, spherical, diagonal, lowrank, tied or full")
-    components: Count | Literal["auto"] = Field(default=1, description="Gaussians per class, or auto")
+    family: str = Field(default="auto", description="gaussian: a covariance family, or auto")
+    n_components: Count | Literal["auto"] = Field(default=1, description="Gaussians per class, or auto")
     shrinkage: Share | Literal["auto"] = Field(
         default="auto",
         description="gaussian, linear, random_projection: towards pooled and round covariances, 0 to 1, or auto",
     )
     rank: Count = Field(default=16, description="lowrank: number of directions")
-    floor: Annotated[float, Field(ge=0)] = Field(default=1e-6, description="least variance, relative to the data's own")
-
-
-class TrainSection(Section):
-    """How the head is fitted, and its training by gradients."""
-
-    fit: Literal["auto", "closed", "em", "sgd", "hybrid"] = Field(
+    variance_floor: Annotated[float, Field(ge=0)] = Field(
+        default=1e-6, description="least variance, relative to the data's own"
+    )
+    feature_scale: Literal["auto", "none", "half", "unit"] = Field(
         default="auto",
-        description="closed form, EM, gradients from there (sgd: posterior; hybrid: and density); auto: no gradients",
+        description="divide features by their within-class standard deviations (unit), by the roots of these (half), "
+        "or not at all (none); auto: what serves held-out rows",
+    )
+    options: dict[str, Any] = Field(
+        default={}, description="further options of the head, as in {metric: euclidean}; an error lists those it takes"
+    )
+
+
+class FitSection(Section):
+    """How the head is fitted: by which solver, and what training by gradients lowers."""
+
+    solver: Literal["auto", "closed", "em", "gradient"] = Field(
+        default="auto", description="closed form, EM, or gradients that begin where these end; auto: no gradients"
+    )
+    objective: str = Field(
+        default="conditional",
+        description="what gradients lower (mixtura fit --help lists the names), or package.module:Class",
+    )
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        default="adam", description="adam, adamw (weight decay 0.01), or sgd with momentum 0.9"
+    )
+    learning_rate: Annotated[float, Field(gt=0)] = Field(
+        default=3e-3, description="at the first step; it falls by a half cosine"
     )
     epochs: Annotated[int, Field(ge=0)] = Field(default=30, description="passes over the training rows")
     batch_size: Count = Field(default=256, description="rows in a step")
-    rate: Annotated[float, Field(gt=0)] = Field(
-        default=3e-3, description="Adam's learning rate, falling by a half cosine"
-    )
     patience: Count | None = Field(
         default=None, description="epochs without a better validation loss before training ends"
     )
-    hybrid: Annotated[float, Field(ge=0)] = Field(
-        default=0.1, description="hybrid: weight of -log p(x, y) per dimension beside -log p(y | x)"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="conditional, hybrid: share of each label that is spread over all classes"
     )
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.0, description="label smoothing")
-    penalty: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="sdgm: weight of its KL term relative to 1 / N; more prunes more"
+    class_weight: Literal["none", "balanced"] | tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default="none",
+        description="conditional, hybrid: how much a row of each class counts: none (alike), balanced (inversely to "
+        "the class's rows), or a number for each class, in the order of their names",
     )
-    ridge: Annotated[float, Field(ge=0)] = Field(
+    logit_adjustment: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="conditional, hybrid: how far log-shares of classes join the scores in training; 0 not"
+    )
+    generative_weight: Annotated[float, Field(ge=0)] | None = Field(
+        default=None,
+        description="weight of -log p(x, y); default: 0.1 per dimension for hybrid, 0.01 in all for large_margin",
+    )
+    margin: Annotated[float, Field(ge=0)] = Field(
+        default=0.1, description="large_margin: share of its distance by which the right class must be nearer"
+    )
+    l2: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="gaussian, linear: precision of a normal prior on the slopes, 1 / C of scikit-learn"
     )
-    validation: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.1, description="share of the training rows that pick the epoch, where the data has no validation part"
+    kl_weight: Annotated[float, Field(ge=0)] = Field(
+        default=1.0, description="sdgm: weight of its KL term relative to 1 / N; more prunes more"
     )
-
-
-Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=100)], ...], Field(min_length=1)]
-"""Explained variances in percent."""
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.1,
+        description="fraction of the training rows that picks the epoch, where the data has no validation part",
+    )
 
 
 class SweepSection(Section):
@@ -193,14 +222,21 @@ class SweepSection(Section):
     heads: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         default=("spherical", "diagonal", "tied", "linear"), description="heads or variants"
     )
-    fits: Annotated[tuple[Literal["closed", "em", "sgd", "hybrid"], ...], Field(min_length=1)] = Field(
-        default=("sgd",), description="how each is fitted"
+    solvers: Annotated[tuple[Literal["closed", "em", "gradient"], ...], Field(min_length=1)] = Field(
+        default=("gradient",), description="how each is fitted"
     )
-    shares: Shares = Field(default=(20, 40, 60, 80, 90, 95, 100), description="variance that PCA keeps, in percent")
-    components: Annotated[tuple[Count, ...], Field(min_length=1)] = Field(default=(1,), description="Gaussians a class")
-    seeds: Count = Field(default=3, description="runs of each cell; each draws its own validation rows")
+    objectives: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        default=("conditional",), description="what the solver gradient lowers, each in a cell of its own"
+    )
+    explained_variance: Annotated[tuple[Explained, ...], Field(min_length=1)] = Field(
+        default=(0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0), description="fractions of the variance that PCA keeps"
+    )
+    n_components: Annotated[tuple[Count, ...], Field(min_length=1)] = Field(
+        default=(1,), description="Gaussians per class"
+    )
+    n_seeds: Count = Field(default=3, description="runs of each cell; each draws its own validation rows")
     folds: bool = Field(default=False, description="each group of the data is the test part once (ESC-10, ESC-50)")
-    whiten: Share = Field(
+    whiten_power: Share = Field(
         default=0.0, description="how far the kept axes are scaled to one variance: 0 not, 0.5 half way, 1 wholly"
     )
     jobs: Count | None = Field(default=None, description="processes; default: by the cores, one with a GPU")
@@ -218,7 +254,7 @@ class DecisionSection(Section):
 class SplitSection(Section):
     """How items without a given split are shared out."""
 
-    shares: tuple[Share, Share, Share] = Field(default=(0.8, 0.0, 0.2), description="train, validation and test")
+    fractions: tuple[Share, Share, Share] = Field(default=(0.8, 0.0, 0.2), description="train, validation and test")
     seed: Seed = Field(default=0, description="seed of the draw")
     file: Location | None = Field(
         default=None, description="split file to use; default: split.csv in the output folder"
@@ -226,6 +262,6 @@ class SplitSection(Section):
 
     @model_validator(mode="after")
     def _sum(self) -> "SplitSection":
-        if abs(sum(self.shares) - 1) > 1e-6 or self.shares[0] == 0:
-            raise ValueError(f"shares must sum to 1 with train above 0, got a sum of {sum(self.shares):g}")
+        if abs(sum(self.fractions) - 1) > 1e-6 or self.fractions[0] == 0:
+            raise ValueError(f"fractions must sum to 1 with train above 0, got a sum of {sum(self.fractions):g}")
         return self

@@ -119,7 +119,7 @@ def test_no_color_means_no_escape_codes():
         (["fit", "p", "-o", "s", "--set", "head.famly=full"], "Did you mean 'head.family'?"),
         (["fit", "p", "-o", "s", "--set", "head.family"], "--set 'head.family' is not KEY=VALUE."),
         (["fit", "p", "-o", "s", "--family", "full", "--set", "head.family=tied"], "'head.family' is set twice"),
-        (["fit", "p", "-o", "s", "--components", "many"], "head.components is 'many'"),
+        (["fit", "p", "-o", "s", "--n-components", "many"], "head.n_components is 'many'"),
         (["fit", "p", "-o", "s", "--false-reject-rate", "5"], "decision.false_reject_rate is 5.0"),
     ],
 )

@@ -58,13 +58,13 @@ def test_fit_resolves_runs_draws_and_says_what_to_do_next(mixtura, task, pages, 
     calls = task("mixtura.tasks.fit", run=run)
     shop = tmp_path / "shop"
     answer = mixtura(
-        "fit", "photos", "-o", shop, "--size", 96, "--unknown", "other", "--unknown", "misc", "--components", "auto",
+        "fit", "photos", "-o", shop, "--size", 96, "--unknown", "other", "--unknown", "misc", "--n-components", "auto",
         "--set", "head.rank=8",
     )  # fmt: skip
     assert answer.code == 0, answer.err
     recipe = calls[0][0][0]
     assert (recipe.data.kind, recipe.data.root, recipe.data.unknown) == ("folder", Path("photos"), ("other", "misc"))
-    assert (recipe.encoder.size, recipe.head.components, recipe.head.rank) == (96, "auto", 8)
+    assert (recipe.encoder.size, recipe.head.n_components, recipe.head.rank) == (96, "auto", 8)
     assert pages == [(shop / "report.html", "shop")]
     for words in ("Right class (top-1)", "50.0 %", "stated", "5.0 %", "6.0 %", "pear", f"mixtura predict {shop}"):
         assert words in answer.out

@@ -234,7 +234,7 @@ def test_subclasses_have_numbers(here, mixtura):
     shoot(here / "photos", {"apple": 20, "pear": 20})
     for number in range(20):
         photo("plum", number).save(here / "photos" / "apple" / f"dark{number}.png")
-    options = ("--components", "2", "--family", "tied")
+    options = ("--n-components", "2", "--family", "tied")
     assert mixtura("fit", "photos", "-o", "shop", *TINY, *options).code == 0
     names = ("photos/apple/1.png", "photos/apple/2.png", "photos/apple/dark1.png", "photos/apple/dark2.png")
     records = json.loads(mixtura("predict", "shop", *names, "--json").out)

@@ -24,7 +24,7 @@ def data(n=300, d=12, c=4, dtype=torch.float64, seed=0):
     return x.to(dtype), labels
 
 
-OPTIONS = {"random": {"dimension": 7}, "random_features": {"dimension": 50}, "pca": {"share": 90.0}}
+OPTIONS = {"random": {"dimension": 7}, "random_features": {"dimension": 50}, "pca": {"explained_variance": 0.9}}
 
 
 def fitted(name, x, labels):
@@ -65,7 +65,7 @@ def test_fit_sees_no_order_of_rows(name):
 @pytest.mark.parametrize(("n", "d"), [(300, 12), (10, 25)])
 def test_pca_equals_scikit_learn(n, d):
     x, _ = data(n, d)
-    ours, theirs = PCA.fit(x, share=100.0), SkPCA(svd_solver="full").fit(x.numpy())
+    ours, theirs = PCA.fit(x, explained_variance=1.0), SkPCA(svd_solver="full").fit(x.numpy())
     rank = min(n - 1, d)
     assert ours.basis.shape == (d, rank)
     np.testing.assert_allclose(ours.variance.numpy(), theirs.explained_variance_[:rank], rtol=1e-9)
@@ -73,31 +73,31 @@ def test_pca_equals_scikit_learn(n, d):
     np.testing.assert_allclose(ours(x).numpy(), theirs.transform(x.numpy())[:, :rank] * signs, atol=1e-9)
 
 
-@pytest.mark.parametrize("share", [0.5, 30.0, 80.0, 99.0, 100.0])
-def test_pca_keeps_the_fewest_axes_that_explain_the_share(share):
+@pytest.mark.parametrize("wanted", [0.005, 0.3, 0.8, 0.99, 1.0])
+def test_pca_keeps_the_fewest_axes_that_explain_the_variance(wanted):
     x, _ = data()
-    pca = PCA.fit(x, share=share)
-    explained = 100 * pca.variance.cumsum(0) / pca.variance.sum()
+    pca = PCA.fit(x, explained_variance=wanted)
+    explained = pca.variance.cumsum(0) / pca.variance.sum()
     kept = pca.basis.shape[1]
-    assert explained[kept - 1] >= share - 1e-9
-    assert kept == 1 or explained[kept - 2] < share
+    assert explained[kept - 1] >= wanted - 1e-11
+    assert kept == 1 or explained[kept - 2] < wanted
 
 
 def test_truncation_is_nested():
     x, _ = data()
-    large = PCA.fit(x, share=99.0)
-    for share in (20.0, 60.0, 95.0):
-        small, direct = large.truncate(share), PCA.fit(x, share=share)
+    large = PCA.fit(x, explained_variance=0.99)
+    for wanted in (0.2, 0.6, 0.95):
+        small, direct = large.truncate(wanted), PCA.fit(x, explained_variance=wanted)
         assert torch.equal(small.basis, direct.basis)
         assert torch.equal(small.basis, large.basis[:, : small.basis.shape[1]])
     with pytest.raises(UsageError, match="cannot grow"):
-        large.truncate(20.0).truncate(99.0)
+        large.truncate(0.2).truncate(0.99)
 
 
 def test_pca_counts_the_rank_of_repeated_and_constant_columns():
     x, _ = data(50, 5)
     doubled = torch.cat([x, x, torch.ones(50, 3, dtype=x.dtype)], 1)
-    assert PCA.fit(doubled, share=100.0).basis.shape[1] == 5
+    assert PCA.fit(doubled, explained_variance=1.0).basis.shape[1] == 5
     same = torch.ones(6, 4)
     assert torch.equal(PCA.fit(same)(same), torch.zeros(6, 1))
     assert torch.equal(PCA.fit(same[:1])(same[:1]), torch.zeros(1, 1))
@@ -132,7 +132,7 @@ def test_whitened_features_have_unit_covariance():
 def test_whitening_goes_part_of_the_way(power):
     x, _ = data()
     z = Whiten.fit(x, eps=0.0, power=power)(x)
-    expected = PCA.fit(x, share=100.0).variance[: z.shape[1]] ** (1 - power)
+    expected = PCA.fit(x, explained_variance=1.0).variance[: z.shape[1]] ** (1 - power)
     torch.testing.assert_close(z.var(0, unbiased=False), expected.to(z) * (len(x) - 1) / len(x), rtol=1e-6, atol=1e-9)
     for wrong in (0.0, 1.5):
         with pytest.raises(UsageError, match=f"power {wrong}"):
@@ -216,9 +216,9 @@ def test_l2_rows_have_length_one(scale):
 
 def test_chain_fits_each_step_on_the_step_before():
     x, labels = data(dtype=torch.float32)
-    chain = Chain.fit(x, labels, steps=[(L2, {}), (PCA, {"share": 99.0}), (LDA, {"shrinkage": 0.2})])
+    chain = Chain.fit(x, labels, steps=[(L2, {}), (PCA, {"explained_variance": 0.99}), (LDA, {"shrinkage": 0.2})])
     unit = L2()(x)
-    pca = PCA.fit(unit, share=99.0)
+    pca = PCA.fit(unit, explained_variance=0.99)
     assert torch.equal(chain(x), LDA.fit(pca(unit), labels, shrinkage=0.2)(pca(unit)))
     again = restore(json.loads(json.dumps(chain.config())), chain.state())
     assert torch.equal(again(x), chain(x))
@@ -250,10 +250,18 @@ def test_another_width_is_refused(name):
         fitted(name, x, labels)(x[:, :11])
 
 
-@pytest.mark.parametrize("share", [0.0, -1.0, 100.5])
-def test_a_share_outside_0_to_100_is_refused(share):
-    with pytest.raises(UsageError, match="share of explained variance"):
-        PCA.fit(data()[0], share=share)
+@pytest.mark.parametrize("wanted", [0.0, -1.0, 1.005, 95.0])
+def test_an_explained_variance_outside_0_to_1_is_refused(wanted):
+    with pytest.raises(UsageError, match=r"fraction above 0 and at most 1, as 0\.95 for 95%"):
+        PCA.fit(data()[0], explained_variance=wanted)
+
+
+def test_a_pca_that_was_stored_in_percent_is_read_as_a_fraction():
+    x, _ = data()
+    pca = PCA.fit(x, explained_variance=0.9)
+    again = restore({"name": "pca", "share": 90.0}, pca.state())
+    assert again.config() == pca.config() == {"name": "pca", "explained_variance": 0.9}
+    assert torch.equal(again(x), pca(x))
 
 
 def test_damaged_states_are_refused():

@@ -99,7 +99,7 @@ def test_the_density_integrates_to_one(family, dimension):
 @pytest.mark.parametrize("family", ["spherical", "full", "tied"])
 def test_all_axes_of_pca_change_nothing(family):
     x, labels = rows(d=6)
-    axes = PCA.fit(x, share=100.0)
+    axes = PCA.fit(x, explained_variance=1.0)
     head = GaussianHead.from_rows(x, labels, N_CLASSES, family=family)
     turned = GaussianHead.from_rows(axes(x), labels, N_CLASSES, family=family)
     torch.testing.assert_close(turned.class_scores(axes(x)), head.class_scores(x), rtol=1e-7, atol=1e-7)
@@ -107,12 +107,12 @@ def test_all_axes_of_pca_change_nothing(family):
 
 def test_a_truncation_keeps_the_announced_variance():
     x, _ = rows(d=8)
-    whole = PCA.fit(x, share=100.0)
-    for share in (30.0, 60.0, 90.0, 99.0):
-        cut = whole.truncate(share)
+    whole = PCA.fit(x, explained_variance=1.0)
+    for explained in (0.3, 0.6, 0.9, 0.99):
+        cut = whole.truncate(explained)
         kept = float(cut(x).var(0).sum() / x.var(0).sum())
         one_less = float(cut(x)[:, :-1].var(0).sum() / x.var(0).sum()) if cut.basis.shape[1] > 1 else 0.0
-        assert one_less < share / 100 <= kept + 1e-9
+        assert one_less < explained <= kept + 1e-11
 
 
 def test_the_first_accuracy_is_at_least_that_of_the_nearest_mean():

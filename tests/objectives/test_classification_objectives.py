@@ -127,7 +127,7 @@ def test_no_margin_and_no_likelihood_is_cross_entropy(rows, dense):
 def test_adjustment_makes_rare_classes_count():
     """On scores that say nothing, the adjusted gradient pulls a rare class up harder than a common one."""
     scores = torch.zeros(3, 3, dtype=torch.float64, requires_grad=True)
-    loss = Conditional(adjustment=1.0, log_prior=LOG_PRIOR).of_log_posterior(scores, torch.arange(3))
+    loss = Conditional(logit_adjustment=1.0, log_prior=LOG_PRIOR).of_log_posterior(scores, torch.arange(3))
     (slope,) = torch.autograd.grad(loss, scores)
     pulls = -slope.diagonal()
     assert pulls[2] > pulls[1] > pulls[0]
@@ -148,12 +148,12 @@ def test_a_head_without_density_is_refused(rows, flat, objective):
         (lambda: Conditional(label_smoothing=math.nan), "Label smoothing nan"),
         (lambda: Conditional(class_weight=(1.0, -1.0)), "Class weights"),
         (lambda: Conditional(class_weight=(0.0, 0.0)), "not all zero"),
-        (lambda: Conditional(adjustment=-1.0, log_prior=LOG_PRIOR), "Logit adjustment -1.0"),
-        (lambda: Conditional(adjustment=1.0), "needs log_prior"),
-        (lambda: Conditional(adjustment=1.0, log_prior=(0.5, -1.0)), "logs of shares"),
-        (lambda: Hybrid(-1.0), "Hybrid weight -1.0"),
+        (lambda: Conditional(logit_adjustment=-1.0, log_prior=LOG_PRIOR), "Logit adjustment -1.0"),
+        (lambda: Conditional(logit_adjustment=1.0), "needs log_prior"),
+        (lambda: Conditional(logit_adjustment=1.0, log_prior=(0.5, -1.0)), "logs of shares"),
+        (lambda: Hybrid(-1.0), "Generative weight -1.0"),
         (lambda: LargeMargin(margin=-0.1), "Margin -0.1"),
-        (lambda: LargeMargin(likelihood_weight=math.inf), "Likelihood weight inf"),
+        (lambda: LargeMargin(generative_weight=math.inf), "Generative weight inf"),
     ],
 )
 def test_arguments_out_of_range_are_refused(build, message):

@@ -16,24 +16,28 @@ from mixtura.report.sweep_plots import COLORS, MARKS, accuracy_scale, looks
 from mixtura.tasks.sweep_records import Run, Sweep, best_rows, table
 
 HEADS = ("gaussian", "sdgm", "linear")
-SHARES = (20.0, 60.0, 95.0, 100.0)
+VARIANCES = (0.2, 0.6, 0.95, 1.0)
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
 
 
-def made(heads=HEADS, shares=SHARES, seeds=3, components=(1, 2), failing=0.05, seed=0):
-    """Runs whose accuracy rises with the share; some of them failed."""
+def made(heads=HEADS, variances=VARIANCES, seeds=3, components=(1, 2), failing=0.05, seed=0):
+    """Runs whose accuracy rises with the variance that is kept; some of them failed."""
     rng = random.Random(seed)
     runs = []
-    for (place, head), fit, share, number, one in itertools.product(
-        enumerate(heads), ("closed", "sgd"), shares, components, range(seeds)
+    for (place, head), method, explained, number, one in itertools.product(
+        enumerate(heads), (("closed", ""), ("gradient", "conditional")), variances, components, range(seeds)
     ):
-        start = Run(head, fit, share, number, one, "", "failed", note="The loss was not finite.")
+        start = Run(head, *method, explained, number, one, "", "failed", note="The loss was not finite.")
         if rng.random() < failing:
             runs.append(start)
             continue
-        error = (0.02 + 0.01 * place + math.exp(-share / 20)) * rng.uniform(0.8, 1.2)
+        error = (0.02 + 0.01 * place + math.exp(-5 * explained)) * rng.uniform(0.8, 1.2)
         measured = {"accuracy": 1 - error, "nll": 2 * error, "ece": error / 3, "brier": error * 1.5}
-        size = {"dimension": round(share), "parameters": 10 * number * round(share), "sparsity": 0.0}
+        size = {
+            "dimension": round(100 * explained),
+            "parameters": 10 * number * round(100 * explained),
+            "sparsity": 0.0,
+        }
         cost = {"seconds": rng.random(), "memory": 20.0, "val_accuracy": 1 - error * 1.1, "val_nll": 2.1 * error}
         runs.append(replace(start, status="done", note="", **measured, **size, **cost))
     return Sweep({"data": "made up", "versions": {"torch": "2.11"}}, tuple(runs))
@@ -81,22 +85,23 @@ def grids(text):
     return [(values, rows) for values, rows in read(text).tables if values.get("class") == "grid"]
 
 
-def test_the_table_of_components_by_share_equals_the_records():
+def test_the_table_of_components_by_variance_equals_the_records():
     """Acceptance test 15: every cell is the mean of its long-format rows, and no row is left out."""
     sweep = made()
     columns = table(sweep.runs)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     seen = set()
+
+    def of(row):
+        method = f"{row['solver']} ({row['objective']})" if row["objective"] else row["solver"]
+        return row["head"], method, 100 * row["explained_variance"], row["n_components"]
+
     for values, lines in grids(sweep_page(sweep, "A sweep")):
         numbers = [int(cell["text"].split()[0]) for cell in lines[0][1:]]
         for line in lines[1:]:
             for number, cell in zip(numbers, line[1:], strict=True):
-                key = (values["data-head"], values["data-fit"], float(line[0]["text"].rstrip("%")), number)
-                own = [
-                    row[values["data-metric"]]
-                    for row in rows
-                    if (row["head"], row["fit"], row["share"], row["components"]) == key and row["status"] == "done"
-                ]
+                key = (values["data-head"], values["data-method"], float(line[0]["text"].rstrip("%")), number)
+                own = [row[values["data-metric"]] for row in rows if of(row) == key and row["status"] == "done"]
                 seen.add((values["data-metric"], *key))
                 if not own:
                     assert cell["value"] is None and "no run finished" in cell["text"]
@@ -105,7 +110,7 @@ def test_the_table_of_components_by_share_equals_the_records():
                 factor, digits = (100, 2) if values["data-metric"] in ("accuracy", "ece") else (1, 4)
                 assert cell["text"].split()[0] == f"{factor * fmean(own):.{digits}f}"
                 assert ("±" in cell["text"]) == (len(own) > 1)
-    cells = {(row["head"], row["fit"], row["share"], row["components"]) for row in rows if row["status"] == "done"}
+    cells = {of(row) for row in rows if row["status"] == "done"}
     assert {(metric, *cell) for metric in ("accuracy", "nll", "ece", "brier") for cell in cells} <= seen
 
 
@@ -131,13 +136,13 @@ def test_test_rows_do_not_choose_the_best_cell():
 
 
 def test_a_cell_that_lost_runs_does_not_win_over_a_whole_one():
-    whole = Run("a", "closed", 50.0, 1, 0, "", "done", accuracy=0.8, val_accuracy=0.8, val_nll=1.0)
-    lucky = replace(whole, components=2, val_accuracy=0.9)
+    whole = Run("a", "closed", "", 0.5, 1, 0, "", "done", accuracy=0.8, val_accuracy=0.8, val_nll=1.0)
+    lucky = replace(whole, n_components=2, val_accuracy=0.9)
     lost = replace(lucky, seed=1, status="failed")
     no_val = replace(whole, head="b", val_accuracy=math.nan)
     runs = (whole, lucky, lost, no_val, replace(lost, head="c"))
-    assert [(one.cell.head, one.cell.components) for one in best_rows(Sweep({}, runs))] == [("a", 1), ("b", 1)]
-    assert [one.cell.components for one in best_rows(Sweep({}, (lucky, lost)))] == [2]
+    assert [(one.cell.head, one.cell.n_components) for one in best_rows(Sweep({}, runs))] == [("a", 1), ("b", 1)]
+    assert [one.cell.n_components for one in best_rows(Sweep({}, (lucky, lost)))] == [2]
     assert "No run of c finished." in sweep_page(Sweep({}, runs), "A sweep")
 
 
@@ -167,24 +172,24 @@ def test_nothing_leaves_the_sweep_page_and_drawings_speak():
     for drawing in drawings:
         root = ET.fromstring(drawing)
         assert root.get("role") == "img" and len(root.get("aria-label")) > 30
-        assert len(root.findall(".//title")) >= len(SHARES)
+        assert len(root.findall(".//title")) >= len(VARIANCES)
         assert not re.search(r"\b(nan|inf)\b", drawing)
     ids = re.findall(r' id="([^"]*)"', text)
     assert len(set(ids)) == len(ids)
-    assert {"summary", "shares", "sizes", "cells", "notes", "facts"} <= set(ids)
+    assert {"summary", "variance", "sizes", "cells", "notes", "facts"} <= set(ids)
 
 
 def test_names_in_a_sweep_are_escaped():
     sweep = made(heads=(EVIL, "b"), seeds=2)
-    runs = tuple(replace(run, fit=EVIL, fold=EVIL, note=EVIL, tested=1) for run in sweep.runs)
+    runs = tuple(replace(run, solver=EVIL, fold=EVIL, note=EVIL, tested=1) for run in sweep.runs)
     text = sweep_page(Sweep({EVIL: EVIL, "x": {EVIL: [EVIL]}}, runs), EVIL)
     assert not {"script", "img"} & read(text).tags
     assert EVIL in html.unescape(text)
 
 
-def test_one_share_has_no_share_plots_and_one_run_no_margin():
-    text = sweep_page(made(shares=(100.0,), seeds=1, failing=0.0), "A sweep")
-    assert 'id="shares"' not in text and 'id="sizes"' in text and 'id="notes"' not in text
+def test_one_variance_has_no_plots_by_variance_and_one_run_no_margin():
+    text = sweep_page(made(variances=(1.0,), seeds=1, failing=0.0), "A sweep")
+    assert 'id="variance"' not in text and 'id="sizes"' in text and 'id="notes"' not in text
 
     assert "±" not in text and "interval" not in text.partition("<body>")[2]
 
@@ -217,7 +222,7 @@ def test_the_sweep_is_written_whole(tmp_path):
 
 
 def test_heads_look_different_from_one_another():
-    runs = [Run(str(i), "closed", 1.0, 1, 0, "", "done") for i in range(COLORS * len(MARKS))]
+    runs = [Run(str(i), "closed", "", 0.01, 1, 0, "", "done") for i in range(COLORS * len(MARKS))]
     assert len({(look.color, look.mark) for look in looks(runs).values()}) == COLORS * len(MARKS)
 
 

@@ -13,7 +13,12 @@ from mixtura.core import FAMILIES
 from mixtura.errors import BundleError, CannotWrite, NoInput, OutOfSpace
 from mixtura.tasks.bundle import CONFIG, TENSORS, Config, from_pretrained, save_pretrained
 
-STEPS = (["lda"], [{"name": "pca", "share": 90}, "whiten"], ["power"], [{"name": "random_features", "dimension": 9}])
+STEPS = (
+    ["lda"],
+    [{"name": "pca", "explained_variance": 0.9}, "whiten"],
+    ["power"],
+    [{"name": "random_features", "dimension": 9}],
+)
 COLUMNS = ("posterior", "predicted", "probability", "typicality", "score", "verdict", "reason", "subclass")
 
 
@@ -48,7 +53,7 @@ def same(ours, theirs):
 )
 def test_a_model_comes_back_with_the_same_bits(cloud, learn, tmp_path, points, family, components, steps):
     model = learn(
-        cloud(120, 3), head__family=family, head__components=components, projection=steps, head__rank=2,
+        cloud(120, 3), head__family=family, head__n_components=components, projection=steps, head__rank=2,
         head__shrinkage=0.1,
     )  # fmt: skip
     save_pretrained(model, tmp_path / "m")

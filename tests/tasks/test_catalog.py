@@ -329,15 +329,15 @@ def test_a_damaged_file_is_refused(bundle, tmp_path):
 def test_a_head_with_a_fixed_set_of_classes_is_refused(bundle, tmp_path):
     store = bundle.parent / "store"
     keys = {"data.kind": "features", "data.root": store, "output": tmp_path / "linear", "head.name": "linear"}
-    fit.run(resolve(keys | {"train.epochs": 1}))
+    fit.run(resolve(keys | {"fit.epochs": 1}))
     with pytest.raises(UsageError, match="fixed set of classes"):
         Catalog.open(tmp_path / "linear")
 
 
 def test_a_trained_mixture_takes_products_but_gives_no_item_back(bundle, tmp_path):
-    keys = {"data.kind": "features", "data.root": bundle.parent / "store", "output": tmp_path / "sgd"}
-    fit.run(resolve(keys | {"train.fit": "sgd", "train.epochs": 1, "head.family": "diagonal"}))
-    shop = Catalog.open(tmp_path / "sgd")
+    keys = {"data.kind": "features", "data.root": bundle.parent / "store", "output": tmp_path / "gradient"}
+    fit.run(resolve(keys | {"fit.solver": "gradient", "fit.epochs": 1, "head.family": "diagonal"}))
+    shop = Catalog.open(tmp_path / "gradient")
     mean = shop.model.mixture.mean
     assert shop.enroll("kettle", shots()).product is not None
     assert torch.equal(shop.model.mixture.mean[:4], mean)

@@ -23,7 +23,7 @@ def base_of(cloud, learn):
     def make(family, components=1):
         features = cloud(n=240, classes=4, dimension=5, seed=3)
         train = features.select(np.array([split != "test" for split in features.split]))
-        model = learn(features, head__family=family, head__components=components, head__shrinkage=0.1)
+        model = learn(features, head__family=family, head__n_components=components, head__shrinkage=0.1)
         items = items_of(model, train)
         base = sums.base_of(model, sums.sums_of(model.mixture, items), sums.floor_of(items, 1e-6))
         return base, items

@@ -100,7 +100,7 @@ def test_the_rules_of_a_model_are_those_of_its_recipe(made):
 
 @pytest.mark.parametrize("seed", range(2))
 def test_verdict_and_reason_follow_the_table(cloud, learn, seed):
-    model = learn(cloud(200, 4, 3, separation=2.0, seed=seed), head__components=2)
+    model = learn(cloud(200, 4, 3, separation=2.0, seed=seed), head__n_components=2)
     x = np.random.default_rng(seed).standard_normal((500, 3)).astype(np.float32) * 5
     for decision in decide(model, [str(i) for i in range(500)], x):
         assert decision.verdict in VERDICTS
@@ -131,7 +131,7 @@ def test_subclasses_are_counted_within_their_class(features, learn):
     rng = np.random.default_rng(0)
     part = np.arange(400) % 4
     x = np.array([[0, 0], [20, 0], [0, 20], [20, 20]])[part] + rng.standard_normal((400, 2))
-    model = learn(features(x, ["a" if p < 2 else "b" for p in part]), head__family="full", head__components=2)
+    model = learn(features(x, ["a" if p < 2 else "b" for p in part]), head__family="full", head__n_components=2)
     found = [decision.subclass for decision in at(model, (0, 0), (20, 0), (0, 20), (20, 20))]
     assert sorted(found[:2]) == [0, 1]
     assert sorted(found[2:]) == [0, 1]

@@ -11,27 +11,36 @@ from mixtura.tasks.evaluate import run as evaluate
 
 
 def recipe(folder, **flags):
-    base = {"data.kind": "digits", "encoder.name": "pixels", "output": folder, "train.epochs": 3, "data.unknown": ["7"]}
-    base["projection"] = [{"name": "pca", "share": 95.0}]
+    base = {"data.kind": "digits", "encoder.name": "pixels", "output": folder, "fit.epochs": 3, "data.unknown": ["7"]}
+    base["projection"] = [{"name": "pca", "explained_variance": 0.95}]
     return resolve(base | {key.replace("__", "."): value for key, value in flags.items()})
 
 
+CONDITIONAL = {"fit__solver": "gradient"}
+HYBRID = CONDITIONAL | {"fit__objective": "hybrid"}
+CLOSED, EM = {"fit__solver": "closed"}, {"fit__solver": "em"}
+
+
 HEADS = [
-    ("dgmmc-s", "sgd", None),
-    ("full", "hybrid", None),
-    ("diagonal", "sgd", None),
-    ("softmax", "sgd", "linear"),
-    ("sdgm-d", "sgd", "sdgm_compact"),
-    ("vmf", "em", "vmf"),
-    ("prototype", "closed", "prototype"),
-    ("random_projection", "closed", "random_projection"),
-    ("online", "closed", "online"),
+    ("dgmmc-s", CONDITIONAL, None),
+    ("full", HYBRID, None),
+    ("diagonal", CONDITIONAL, None),
+    ("softmax", CONDITIONAL, "linear"),
+    ("sdgm-d", CONDITIONAL, "sdgm_compact"),
+    ("vmf", EM, "vmf"),
+    ("prototype", CLOSED, "prototype"),
+    ("random_projection", CLOSED, "random_projection"),
+    ("online", CLOSED, "online"),
+    ("diagonal", CONDITIONAL | {"fit__objective": "generative"}, None),
+    ("tied", CONDITIONAL | {"fit__objective": "large_margin", "fit__margin": 0.05}, None),
+    ("softmax", CONDITIONAL | {"fit__class_weight": "balanced", "fit__logit_adjustment": 0.5}, "linear"),
+    ("gmml", CLOSED | {"head__options": {"projection": "orthogonal", "width": 12}}, "gaussian"),
 ]
 
 
 @pytest.mark.parametrize(("name", "how", "beside"), HEADS)
 def test_every_head_makes_a_model_that_knows_what_it_does_not_know(tmp_path, name, how, beside):
-    made = fit.run(recipe(tmp_path / "m", head__name=name, train__fit=how))
+    made = fit.run(recipe(tmp_path / "m", head__name=name, **how))
     measured = made.evaluation.metrics
     assert measured["top1"] > 0.85 and measured["auroc_unknown"] > 0.85
     assert 0 < measured["false_reject"] < 0.15  # stated: 0.05, of 321 test items and 129 held out ones
@@ -44,22 +53,26 @@ def test_every_head_makes_a_model_that_knows_what_it_does_not_know(tmp_path, nam
 
 
 def test_training_is_told_in_the_facts_and_never_below_its_start(tmp_path):
-    fit.run(recipe(tmp_path / "m", head__name="dgmmc-s", train__fit="sgd"))
+    fit.run(recipe(tmp_path / "m", head__name="dgmmc-s", fit__solver="gradient"))
     facts = bundle.from_pretrained(tmp_path / "m").facts
-    assert facts["head"] == "gaussian" and facts["family"] == "spherical" and facts["fit"] == "sgd"
+    assert (
+        facts["head"] == "gaussian"
+        and facts["family"] == "spherical"
+        and (facts["solver"], facts["objective"]) == ("gradient", "conditional")
+    )
     assert facts["held_out_nll"] <= facts["held_out_nll_at_the_start"] and facts["epoch"] <= facts["epochs"] == 3
 
 
 def test_closed_stops_at_the_clusters_and_em_goes_on(tmp_path):
     means = {}
     for how in ("closed", "em"):
-        fit.run(recipe(tmp_path / how, head__family="diagonal", head__components=2, train__fit=how, projection=[]))
+        fit.run(recipe(tmp_path / how, head__family="diagonal", head__n_components=2, fit__solver=how, projection=[]))
         means[how] = bundle.from_pretrained(tmp_path / how).mixture.mean
     assert means["closed"].shape == means["em"].shape and not torch.allclose(means["closed"], means["em"])
 
 
 def test_a_head_is_part_of_the_checked_bundle(tmp_path):
-    fit.run(recipe(tmp_path / "m", head__name="softmax", train__fit="sgd"))
+    fit.run(recipe(tmp_path / "m", head__name="softmax", **CONDITIONAL))
     path = tmp_path / "m" / "config.json"
     whole = path.read_text()
     for wrong in (('"name": "linear"', '"name": "os:system"'), ('"n_classes": 9', '"n_classes": 8')):
@@ -76,15 +89,15 @@ def test_a_head_is_part_of_the_checked_bundle(tmp_path):
 def test_wrong_heads_and_fits_are_one_sentence(tmp_path):
     with pytest.raises(UnknownName, match="Did you mean 'softmax'"):
         fit.run(recipe(tmp_path, head__name="softma"))
-    with pytest.raises(UsageError, match="'linear' has no density"):
-        fit.run(recipe(tmp_path, head__name="softmax", train__fit="hybrid"))
+    with pytest.raises(UsageError, match="'linear' has no density, which the objective 'hybrid' lowers"):
+        fit.run(recipe(tmp_path, head__name="softmax", **HYBRID))
     with pytest.raises(UsageError, match=r"Components|components"):
-        fit.run(recipe(tmp_path, head__name="dgmmc-s", train__fit="sgd", head__components=900))
+        fit.run(recipe(tmp_path, head__name="dgmmc-s", **CONDITIONAL, head__n_components=900))
     with pytest.raises(UsageError, match="'dgmmc-s' is not of family 'full'"):
         fit.run(recipe(tmp_path, head__name="dgmmc-s", head__family="full"))
     with pytest.raises(UsageError, match="'softmax' cannot count its components itself"):
-        fit.run(recipe(tmp_path, head__name="softmax", head__components="auto"))
-    with pytest.raises(UsageError, match=r"train\.fit"):
-        recipe(tmp_path, train__fit="adam")
+        fit.run(recipe(tmp_path, head__name="softmax", head__n_components="auto"))
+    with pytest.raises(UsageError, match=r"fit\.solver"):
+        recipe(tmp_path, fit__solver="adam")
     with pytest.raises(UsageError, match="smoothing"):
-        recipe(tmp_path, train__smoothing=7)
+        recipe(tmp_path, fit__label_smoothing=7)

@@ -20,10 +20,10 @@ STEPS = {
     "l2": ["l2"],
     "random": [{"name": "random", "dimension": 30}],
     "random_features": [{"name": "random_features", "dimension": 60}],
-    "pca": [{"name": "pca", "share": 80}],
+    "pca": [{"name": "pca", "explained_variance": 0.8}],
     "whiten": ["whiten"],
     "lda": ["lda"],
-    "pca, lda": [{"name": "pca", "share": 99}, "lda"],
+    "pca, lda": [{"name": "pca", "explained_variance": 0.99}, "lda"],
 }
 
 
@@ -60,7 +60,7 @@ def problem(n=60, classes=3, **more):
 def test_a_fold_is_projected_by_what_the_other_folds_teach():
     rows = problem()
     folds = folds_of(rows, 0)
-    steps = [(PCA, {"share": 70.0}), (LDA, {})]
+    steps = [(PCA, {"explained_variance": 0.7}), (LDA, {})]
     projection, apart = space_of(steps, rows.x, folds)
     assert isinstance(apart, Apart)
     assert torch.equal(apart.x, projection(rows.x))

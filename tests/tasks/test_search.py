@@ -42,12 +42,12 @@ def test_the_same_seed_tries_the_same_settings():
 
 
 def test_settings_keep_to_their_space():
-    trials = search(lambda params, report: params["rate"], SPACE, Options("nll", 30)).trials
+    trials = search(lambda params, report: params["learning_rate"], SPACE, Options("nll", 30)).trials
     for trial in trials:
         assert set(trial.params) == set(SPACE)
-        assert trial.params["share"] in SPACE["share"]
-        assert type(trial.params["components"]) is int and 1 <= trial.params["components"] <= 8
-        assert 1e-4 <= trial.params["rate"] <= 3e-2
+        assert trial.params["explained_variance"] in SPACE["explained_variance"]
+        assert type(trial.params["n_components"]) is int and 1 <= trial.params["n_components"] <= 8
+        assert 1e-4 <= trial.params["learning_rate"] <= 3e-2
 
 
 def test_a_search_goes_on_where_it_was_left(tmp_path):
@@ -167,7 +167,7 @@ def test_it_finds_that_two_clusters_a_class_want_two_gaussians():
             [head],
             [rows],
             lambda head, x, y: torch.nn.functional.nll_loss(head(x), y),
-            Schedule(params["epochs"], rate=params["rate"]),
+            Schedule(params["epochs"], learning_rate=params["rate"]),
         )[0]
         return made.epochs[made.best].val_nll
 
@@ -183,15 +183,15 @@ def test_the_judge_of_a_sweep_is_blind_to_test_rows():
     role = np.where(np.arange(400) < 250, TRAIN, np.where(np.arange(400) < 325, VAL, TEST))
     other = labels.clone()
     other[role == TEST] = 1 - other[role == TEST]
-    space = {"components": Range(1, 3), "share": (50.0, 100.0), "epochs": (0, 1), "shrinkage": (0.0, 0.5)}
+    space = {"n_components": Range(1, 3), "explained_variance": (0.5, 1.0), "epochs": (0, 1), "shrinkage": (0.0, 0.5)}
     found = []
     for own in (labels, other):
         draws = (Draw(0, "", role), Draw(1, "", role))
-        table = Table(x, own, 2, draws, (PCA.fit(x[:250], share=100.0),) * 2, whiten=0.0)
+        table = Table(x, own, 2, draws, (PCA.fit(x[:250], explained_variance=1.0),) * 2, whiten_power=0.0)
         judge = judge_of(table, "spherical", "accuracy", Recipe())
         found.append(search(judge, space, Options("accuracy", 6, prune=True)))
     assert found[0].trials == found[1].trials
-    assert found[0].best.params["components"] >= 2 and found[0].best.value > 0.9
+    assert found[0].best.params["n_components"] >= 2 and found[0].best.value > 0.9
     with pytest.raises(UsageError, match="'ece' is not measured"):
         judge_of(table, "spherical", "ece", Recipe())
 
@@ -199,13 +199,13 @@ def test_the_judge_of_a_sweep_is_blind_to_test_rows():
 def test_a_setting_that_cannot_be_fitted_is_a_failed_trial():
     x, labels = crossed()
     role = np.where(np.arange(400) < 8, TRAIN, np.where(np.arange(400) < 100, VAL, TEST))
-    table = Table(x, labels, 2, (Draw(0, "", role),), (PCA.fit(x[:8], share=100.0),), whiten=0.0)
-    found = search(judge_of(table, "diagonal", "nll", Recipe()), {"components": (50,)}, Options("nll", 1))
+    table = Table(x, labels, 2, (Draw(0, "", role),), (PCA.fit(x[:8], explained_variance=1.0),), whiten_power=0.0)
+    found = search(judge_of(table, "diagonal", "nll", Recipe()), {"n_components": (50,)}, Options("nll", 1))
     assert found.best is None and "50" in found.trials[0].note
 
 
 def searched(folder, trials=2, **flags):
-    base = {"data.kind": "digits", "encoder.name": "pixels", "output": folder, "sweep.seeds": 1}
+    base = {"data.kind": "digits", "encoder.name": "pixels", "output": folder, "sweep.n_seeds": 1}
     return run(resolve(base | {key.replace("__", "."): value for key, value in flags.items()}), "linear", "nll", trials)
 
 
@@ -215,23 +215,25 @@ def test_what_is_not_searched_comes_from_the_recipe(tmp_path):
     x = torch.randn(300, 4, generator=generator) * torch.tensor([1.0, 1.0, 4.0, 4.0])
     x[torch.arange(300), labels] += 2
     role = np.where(np.arange(300) < 150, TRAIN, np.where(np.arange(300) < 225, VAL, TEST))
-    table = Table(x, labels, 3, (Draw(0, "", role),), (PCA.fit(x[:150], share=100.0),), whiten=0.0)
+    table = Table(x, labels, 3, (Draw(0, "", role),), (PCA.fit(x[:150], explained_variance=1.0),), whiten_power=0.0)
 
     def loss(head="spherical", **flags):
         own = resolve({key.replace("__", "."): value for key, value in flags.items()})
-        return judge_of(table, head, "nll", own)({"epochs": 40, "rate": 0.03}, lambda *_: False)
+        return judge_of(table, head, "nll", own)({"epochs": 40, "learning_rate": 0.03}, lambda *_: False)
 
-    assert loss() < loss(train__ridge=1e6) - 0.01  # no step away from the start is worth its slopes
-    assert loss() != loss(train__batch_size=40)
+    assert loss() < loss(fit__l2=1e6) - 0.01  # no step away from the start is worth its slopes
+    assert loss() != loss(fit__batch_size=40)
     assert loss("diagonal", head__shrinkage=1.0) > loss("diagonal")
-    with pytest.raises(UsageError, match="by sgd or hybrid, not closed"):
-        searched(tmp_path / "c", sweep__fits=["closed"])
+    with pytest.raises(UsageError, match="by the solver gradient, not closed"):
+        searched(tmp_path / "c", sweep__solvers=["closed"])
+    with pytest.raises(UsageError, match="one objective, not conditional, hybrid"):
+        judge_of(table, "tied", "nll", resolve({"sweep.objectives": ["conditional", "hybrid"]}))
 
 
 def test_a_search_is_not_gone_on_with_other_draws(tmp_path):
     searched(tmp_path)
     with pytest.raises(UsageError, match="1 draws"):
-        searched(tmp_path, sweep__seeds=2)
+        searched(tmp_path, sweep__n_seeds=2)
 
 
 def test_only_heads_that_shrink_search_a_shrinkage(tmp_path):

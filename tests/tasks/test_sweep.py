@@ -30,11 +30,11 @@ def recipe(folder, **flags):
         "encoder.name": "pixels",
         "output": folder,
         "sweep.heads": ["spherical", "tied"],
-        "sweep.fits": ["closed"],
-        "sweep.shares": [50, 90],
-        "sweep.seeds": 2,
+        "sweep.solvers": ["closed"],
+        "sweep.explained_variance": [0.5, 0.9],
+        "sweep.n_seeds": 2,
         "sweep.jobs": 1,
-        "train.epochs": 2,
+        "fit.epochs": 2,
     }
     return resolve(base | {key.replace("__", "."): value for key, value in flags.items()})
 
@@ -42,7 +42,7 @@ def recipe(folder, **flags):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
-    grid = recipe(folder, sweep__heads=["spherical", "softmax", "sdgm-d"], sweep__fits=["closed", "sgd"])
+    grid = recipe(folder, sweep__heads=["spherical", "softmax", "sdgm-d"], sweep__solvers=["closed", "gradient"])
     return grid, run(grid)
 
 
@@ -50,7 +50,7 @@ def test_every_cell_has_its_runs(made):
     _, result = made
     assert len(result.runs) == 3 * 2 * 2 * 2 and {one.status for one in result.runs} == {DONE}
     assert all(0.5 < one.accuracy <= 1 and one.nll > 0 and one.parameters > 0 for one in result.runs)
-    assert {(one.share, one.dimension) for one in result.runs if one.seed == 0} == {(50.0, 4), (90.0, 18)}
+    assert {(one.explained_variance, one.dimension) for one in result.runs if one.seed == 0} == {(0.5, 4), (0.9, 18)}
     kept = {summary.cell: summary for summary in summarize(result.runs)}
     own = [one.accuracy for one in result.runs if one.cell == result.runs[0].cell]
     assert kept[result.runs[0].cell].mean["accuracy"] == pytest.approx(np.mean(own))
@@ -58,10 +58,10 @@ def test_every_cell_has_its_runs(made):
 
 def test_gradients_never_end_above_their_start_on_validation_rows(made):
     _, result = made
-    loss = {(one.head, one.share, one.seed, one.fit): one.val_nll for one in result.runs}
-    for head, share, seed, fit in loss:
-        if fit == "sgd" and head != "sdgm-d":
-            assert loss[head, share, seed, "sgd"] <= loss[head, share, seed, "closed"] + 1e-3
+    loss = {(one.head, one.explained_variance, one.seed, one.solver): one.val_nll for one in result.runs}
+    for head, explained, seed, solver in loss:
+        if solver == "gradient" and head != "sdgm-d":
+            assert loss[head, explained, seed, "gradient"] <= loss[head, explained, seed, "closed"] + 1e-3
 
 
 def test_the_files_hold_the_same_runs(made):
@@ -81,9 +81,9 @@ def test_a_second_run_computes_nothing_again_and_a_wider_grid_only_what_is_new(m
     monkeypatch.setattr(Worker, "do", lambda self, job: done.append(job) or original(self, job))
     assert run(grid).runs == result.runs or repr(run(grid).runs) == repr(result.runs)
     assert not done
-    wider = grid.model_copy(update={"sweep": grid.sweep.model_copy(update={"shares": (50.0, 80.0, 90.0)})})
+    wider = grid.model_copy(update={"sweep": grid.sweep.model_copy(update={"explained_variance": (0.5, 0.8, 0.9)})})
     more = run(wider)
-    assert {share for job in done for share in job.shares if len(job.shares) == 1} == {80.0}
+    assert {one for job in done for one in job.explained if len(job.explained) == 1} == {0.8}
     assert len(more.runs) == 3 * 2 * 3 * 2
 
 
@@ -98,7 +98,7 @@ def test_a_line_that_was_cut_off_is_computed_again(made):
 
 def test_another_recipe_does_not_mix_into_a_folder(made):
     grid, _ = made
-    other = grid.model_copy(update={"train": grid.train.model_copy(update={"rate": 0.5})})
+    other = grid.model_copy(update={"fit": grid.fit.model_copy(update={"learning_rate": 0.5})})
     with pytest.raises(DataError, match="holds a sweep of other data or with other settings"):
         run(other)
 
@@ -118,29 +118,28 @@ def test_damaged_lines_are_computed_again(made, damage):
 
 
 def test_the_same_seed_gives_the_same_head_and_not_by_its_neighbors(tmp_path):
-    pruned = [
-        run(recipe(tmp_path / name, sweep__heads=["sdgm-d"], sweep__fits=["sgd"], sweep__shares=[50])).runs
-        for name in ("a", "b")
-    ]
+    sdgm = {"sweep__heads": ["sdgm-d"], "sweep__solvers": ["gradient"], "sweep__explained_variance": [0.5]}
+    pruned = [run(recipe(tmp_path / name, **sdgm)).runs for name in ("a", "b")]
     assert [one.val_nll for one in pruned[0]] == [one.val_nll for one in pruned[1]]
-    both = run(recipe(tmp_path / "c", sweep__heads=["tied"], sweep__fits=["sgd"], sweep__shares=[50])).runs
-    alone = run(
-        recipe(tmp_path / "d", sweep__heads=["tied"], sweep__fits=["sgd"], sweep__shares=[50], sweep__seeds=1, seed=1)
-    )
+    tied = {"sweep__heads": ["tied"], "sweep__solvers": ["gradient"], "sweep__explained_variance": [0.5]}
+    both = run(recipe(tmp_path / "c", **tied)).runs
+    alone = run(recipe(tmp_path / "d", **tied, sweep__n_seeds=1, seed=1))
     assert both[1].seed == alone.runs[0].seed == 1
     assert both[1].val_nll == pytest.approx(alone.runs[0].val_nll, abs=1e-5)
 
 
 def test_a_grid_without_a_run_and_a_sweep_without_a_success_are_errors(tmp_path):
     with pytest.raises(UsageError, match="nothing to run"):
-        run(recipe(tmp_path / "a", sweep__heads=["softmax"], sweep__components=[2]))
+        run(recipe(tmp_path / "a", sweep__heads=["softmax"], sweep__n_components=[2]))
     with pytest.raises(DataError, match=r"None of the 4 runs could be fitted\. The first says: 500 components"):
-        run(recipe(tmp_path / "b", sweep__heads=["tied"], sweep__components=[500]))
+        run(recipe(tmp_path / "b", sweep__heads=["tied"], sweep__n_components=[500]))
 
 
 def test_processes_give_the_same_as_one(tmp_path, made):
     _, result = made
-    several = recipe(tmp_path, sweep__heads=["spherical", "softmax"], sweep__fits=["closed", "sgd"], sweep__jobs=2)
+    several = recipe(
+        tmp_path, sweep__heads=["spherical", "softmax"], sweep__solvers=["closed", "gradient"], sweep__jobs=2
+    )
     expected = {one.key: one.accuracy for one in result.runs}
     got = run(several)
     assert {one.key: one.accuracy for one in got.runs} == pytest.approx(
@@ -150,7 +149,7 @@ def test_processes_give_the_same_as_one(tmp_path, made):
 
 def test_no_test_row_is_seen_before_the_end(tmp_path, monkeypatch):
     """Test rows replaced by nonsense change nothing but what is measured on them."""
-    grid = recipe(tmp_path / "a", sweep__heads=["diagonal", "softmax"], sweep__fits=["closed", "sgd"])
+    grid = recipe(tmp_path / "a", sweep__heads=["diagonal", "softmax"], sweep__solvers=["closed", "gradient"])
     plain = run(grid)
     original = sweep.gather.gather
 
@@ -181,7 +180,7 @@ def test_draws_keep_groups_whole_and_classes_even(tmp_path):
 def test_folds_are_groups_and_each_other_one_judges_under_one_seed_or_another(tmp_path):
     features = sweep.gather.gather(recipe(tmp_path)).features
     folded = replace(features, group=[f"fold {i % 5 + 1}" for i in range(len(features))])
-    everything = draws_of(folded, recipe(tmp_path, sweep__folds=True, sweep__seeds=4))
+    everything = draws_of(folded, recipe(tmp_path, sweep__folds=True, sweep__n_seeds=4))
     draws = everything[:5]
     group = np.array(folded.group)
     assert [draw.fold for draw in draws] == [f"fold {i}" for i in range(1, 6)]
@@ -201,7 +200,7 @@ def test_few_groups_leave_some_to_judge_by_under_every_seed(tmp_path):
     features = sweep.gather.gather(recipe(tmp_path)).features
     group = [f"session {i % 4}" for i in range(len(features))]
     grouped = replace(features, group=group, split=["test" if one == "session 0" else "train" for one in group])
-    for draw in draws_of(grouped, recipe(tmp_path, sweep__seeds=8)):
+    for draw in draws_of(grouped, recipe(tmp_path, sweep__n_seeds=8)):
         judges = {one for one, role in zip(group, draw.role, strict=True) if role == VAL}
         assert judges and judges < {"session 1", "session 2", "session 3"}
 
@@ -214,7 +213,7 @@ def test_of_folds_the_interval_is_over_folds_and_the_calibration_error_over_all_
         right = rng.random(count) < stated
         of_seed[seed].append((stated, right))
         measured = {"accuracy": right.mean(), "ece": ece(stated, right), "tested": count}
-        runs.append(Run("a", "closed", 50.0, 1, seed, fold, DONE, **measured, gaps=tuple(gaps(stated, right))))
+        runs.append(Run("a", "closed", "", 0.5, 1, seed, fold, DONE, **measured, gaps=tuple(gaps(stated, right))))
     summary = summarize(runs)[0]
     together = [ece(*map(np.concatenate, zip(*parts, strict=True))) for parts in of_seed.values()]
     assert summary.mean["ece"] == pytest.approx(np.mean(together), abs=1e-12)
@@ -223,48 +222,52 @@ def test_of_folds_the_interval_is_over_folds_and_the_calibration_error_over_all_
     assert summary.runs == 6
 
 
-def test_nested_shares_equal_a_fit_of_each_alone(tmp_path):
+def test_nested_variances_equal_a_fit_of_each_alone(tmp_path):
     grid = recipe(
         tmp_path,
         sweep__heads=["diagonal", "tied", "full", "spherical", "lowrank"],
-        sweep__shares=[30, 80],
-        sweep__seeds=1,
+        sweep__explained_variance=[0.3, 0.8],
+        sweep__n_seeds=1,
     )
     together = {one.key: one.accuracy for one in run(grid).runs}
-    for share in (30, 80):
+    for explained in (0.3, 0.8):
         alone = recipe(
-            tmp_path / str(share),
+            tmp_path / str(explained),
             sweep__heads=["diagonal", "tied", "full", "spherical", "lowrank"],
-            sweep__shares=[share],
-            sweep__seeds=1,
+            sweep__explained_variance=[explained],
+            sweep__n_seeds=1,
         )
         for one in run(alone).runs:
             assert together[one.key] == pytest.approx(one.accuracy, abs=1e-9)
 
 
 def test_one_component_heads_are_not_asked_for_more(tmp_path):
-    jobs = jobs_of(recipe(tmp_path, sweep__heads=["softmax", "spherical"], sweep__components=[1, 2]), 1)
-    assert {(job.name, job.components) for job in jobs} == {("softmax", 1), ("spherical", 1), ("spherical", 2)}
-    assert jobs[0].shares[0] == 90
+    jobs = jobs_of(recipe(tmp_path, sweep__heads=["softmax", "spherical"], sweep__n_components=[1, 2]), 1)
+    assert {(job.name, job.n_components) for job in jobs} == {("softmax", 1), ("spherical", 1), ("spherical", 2)}
+    assert jobs[0].explained[0] == 0.9
 
 
 def test_what_cannot_be_fitted_is_a_run_with_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(heads, "MOST_BYTES", 20_000)
-    result = run(recipe(tmp_path, sweep__heads=["full", "tied"], sweep__components=[1, 200]))
-    notes = {(one.head, one.share, one.components): one.note for one in result.runs if one.status == FAILED}
-    assert "takes about" in notes["full", 90.0, 1] and "bytes, more than 20,000" in notes["full", 90.0, 1]
-    assert "200 components a class need 400 training rows in each" in notes["tied", 50.0, 200]
-    assert all(one.status == DONE for one in result.runs if one.head == "tied" and one.components == 1)
+    result = run(recipe(tmp_path, sweep__heads=["full", "tied"], sweep__n_components=[1, 200]))
+    notes = {
+        (one.head, one.explained_variance, one.n_components): one.note for one in result.runs if one.status == FAILED
+    }
+    assert "takes about" in notes["full", 0.9, 1] and "bytes, more than 20,000" in notes["full", 0.9, 1]
+    assert "200 components a class need 400 training rows in each" in notes["tied", 0.5, 200]
+    assert all(one.status == DONE for one in result.runs if one.head == "tied" and one.n_components == 1)
 
 
 def test_wrong_names_and_numbers_are_refused_before_any_photo_is_read(tmp_path):
     with pytest.raises(UnknownName, match="Did you mean 'spherical'"):
         run(recipe(tmp_path, sweep__heads=["sperical"]))
-    with pytest.raises(UsageError, match="'linear' has no density, so it cannot be fitted by 'hybrid'"):
-        run(recipe(tmp_path, sweep__heads=["softmax"], sweep__fits=["hybrid"]))
-    for shares in ([0, 50], [101], [-1]):
-        with pytest.raises(UsageError, match=r"sweep\.shares"):
-            recipe(tmp_path, sweep__shares=shares)
+    with pytest.raises(UsageError, match="'linear' has no density, which the objective 'hybrid' lowers"):
+        run(recipe(tmp_path, sweep__heads=["softmax"], sweep__solvers=["gradient"], sweep__objectives=["hybrid"]))
+    with pytest.raises(UsageError, match="Only the solver 'gradient' lowers the objective 'hybrid'"):
+        run(recipe(tmp_path, sweep__objectives=["hybrid"]))
+    for wrong in ([0, 0.5], [1.01], [-1]):
+        with pytest.raises(UsageError, match=r"sweep\.explained_variance"):
+            recipe(tmp_path, sweep__explained_variance=wrong)
     with pytest.raises(UsageError, match="no place for the results"):
         run(recipe(None))
 
@@ -277,19 +280,19 @@ def test_a_class_without_rows_to_learn_from_is_named(tmp_path):
 
 
 def test_lists_of_numbers_are_read_as_people_write_them():
-    assert numbers_in("5,10,...,100", "--share") == list(range(5, 101, 5))
-    assert numbers_in("0.5, 1, ..., 2", "--share") == [0.5, 1, 1.5, 2]
+    assert numbers_in("5,10,...,100", "--explained-variance") == list(range(5, 101, 5))
+    assert numbers_in("0.5, 1, ..., 2", "--explained-variance") == [0.5, 1, 1.5, 2]
     for wrong in ("5,...,100", "10,5,...,100", "5,x", "5,10,..."):
-        with pytest.raises(UsageError, match="--share"):
-            numbers_in(wrong, "--share")
+        with pytest.raises(UsageError, match="--explained-variance"):
+            numbers_in(wrong, "--explained-variance")
 
 
 def test_a_whitened_grid_has_unit_axes(tmp_path):
-    grid = recipe(tmp_path, sweep__whiten=1)
+    grid = recipe(tmp_path, sweep__whiten_power=1)
     features = sweep.gather.gather(grid).features
     draws = draws_of(features, grid)
     x = torch.from_numpy(features.embedding.astype(np.float32))
-    axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], share=100.0) for draw in draws)
+    axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], explained_variance=1.0) for draw in draws)
     from mixtura.tasks.sweep_jobs import Table
 
     table = Table(x, torch.from_numpy(features.label_index(features.classes)), 10, draws, axes, 1.0)
@@ -301,14 +304,14 @@ def test_json_lines_are_plain(made):
     grid, _ = made
     lines = (grid.output / sweep_files.RUNS).read_text().splitlines()
     assert set(json.loads(lines[0])) == {"sweep"} and all(json.loads(line)["status"] == DONE for line in lines[1:])
-    assert Job("a", "sgd", 1, (5.0,), (0,)) == Job("a", "sgd", 1, (5.0,), (0,))
+    assert Job("a", "closed", "", 1, (0.05,), (0,)) == Job("a", "closed", "", 1, (0.05,), (0,))
 
 
 def test_projections_that_learn_nothing_come_before_the_axes(tmp_path):
-    made = run(recipe(tmp_path / "power", **{"projection": [{"name": "power", "power": 1.0}], "sweep.seeds": 1}))
-    plain = run(recipe(tmp_path / "plain", **{"sweep.seeds": 1}))
+    made = run(recipe(tmp_path / "power", **{"projection": [{"name": "power", "power": 1.0}], "sweep.n_seeds": 1}))
+    plain = run(recipe(tmp_path / "plain", **{"sweep.n_seeds": 1}))
     assert [one.accuracy for one in made.runs] == [one.accuracy for one in plain.runs]
-    root = run(recipe(tmp_path / "root", **{"projection": [{"name": "power"}], "sweep.seeds": 1}))
+    root = run(recipe(tmp_path / "root", **{"projection": [{"name": "power"}], "sweep.n_seeds": 1}))
     assert [one.val_nll for one in root.runs] != [one.val_nll for one in plain.runs]
     with pytest.raises(UsageError, match="'lda' learns from rows"):
         run(recipe(tmp_path / "lda", projection=[{"name": "lda"}]))
@@ -337,7 +340,7 @@ def test_runs_of_other_groups_are_other_runs_and_a_file_without_runs_holds_none(
     features = sweep.gather.gather(grid).features
     (tmp_path / sweep_files.RUNS).write_text('{"sweep": "of something that never ran"}\n')
     assert sweep_files.earlier(grid, features) == {}
-    sweep_files.append(tmp_path / sweep_files.RUNS, [Run("a", "closed", 50.0, 1, 0, "", FAILED)])
+    sweep_files.append(tmp_path / sweep_files.RUNS, [Run("a", "closed", "", 0.5, 1, 0, "", FAILED)])
     assert len(sweep_files.earlier(grid, features)) == 1
     other = replace(features, group=[str(i % 5) for i in range(len(features))])
     with pytest.raises(DataError, match="holds a sweep of other data"):

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ from mixtura.heads.online import OnlineGaussianHead
 from mixtura.heads.sdgm import SDGMHead
 from mixtura.heads.vmf import VonMisesFisherHead
 from mixtura.objectives.classification import Conditional, Hybrid
-from mixtura.tasks.train import Rows, Schedule, train
+from mixtura.sections import FitSection
+from mixtura.tasks.train import OPTIMIZERS, Rows, Schedule, train
 
 
 def classes(n_classes=10, d=16, each=40, distance=1.0, length=None, seed=0):
@@ -60,7 +62,7 @@ SCENARIOS = {
 def test_no_class_dies_and_the_start_is_never_lost(name, rate):
     rows = halves(*classes(**SCENARIOS[name]))
     head = GaussianHead.from_rows(rows.x, rows.labels, SCENARIOS[name]["n_classes"])
-    trained = train([head], [rows], Conditional(), Schedule(epochs=8, batch_size=64, rate=rate))[0]
+    trained = train([head], [rows], Conditional(), Schedule(epochs=8, batch_size=64, learning_rate=rate))[0]
     first, best = trained.epochs[0], trained.epochs[trained.best]
     assert best.val_nll <= first.val_nll
     assert all(epoch.dead <= first.dead for epoch in trained.epochs)
@@ -74,7 +76,7 @@ def test_training_beats_its_start_where_the_closed_form_is_wrong():
     x = x * torch.tensor([1.0, 1, 1, 6, 6, 6])  # unequal scales, which spheres cannot see
     rows = halves(x, labels)
     head = GaussianHead.from_rows(rows.x, rows.labels, 4)
-    trained = train([head], [rows], Conditional(), Schedule(epochs=20, batch_size=64, rate=1e-2))[0]
+    trained = train([head], [rows], Conditional(), Schedule(epochs=20, batch_size=64, learning_rate=1e-2))[0]
     assert trained.epochs[trained.best].val_nll < trained.epochs[0].val_nll - 0.03
     assert trained.best > 0
 
@@ -83,7 +85,7 @@ def test_the_head_that_comes_back_is_the_one_of_the_best_epoch():
     rows = halves(*classes(5, 8))
     head = GaussianHead.from_rows(rows.x, rows.labels, 5, family="full", prior=Prior(20.0))
     before = copy.deepcopy(head.state_dict())
-    trained = train([head], [rows], Conditional(), Schedule(epochs=6, batch_size=32, rate=0.05))[0]
+    trained = train([head], [rows], Conditional(), Schedule(epochs=6, batch_size=32, learning_rate=0.05))[0]
     loss = nn.functional.nll_loss(trained.head(rows.val_x), rows.val_labels)
     assert float(loss.detach()) == pytest.approx(min(epoch.val_nll for epoch in trained.epochs), abs=1e-6)
     assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
@@ -152,7 +154,7 @@ def test_heads_that_learn_other_parts_or_in_other_precision_are_trained_apart():
     heads[1].bias.requires_grad_(False)
     heads[2] = heads[2].double()
     with torch.no_grad():  # training has gradients wherever it is called
-        done = train(heads, rows, Conditional(), Schedule(epochs=3, rate=0.1))
+        done = train(heads, rows, Conditional(), Schedule(epochs=3, learning_rate=0.1))
     assert [one.head.bias.dtype for one in done] == [torch.float32, torch.float32, torch.float64]
     assert torch.equal(done[1].head.bias, heads[1].bias) and not torch.equal(done[1].head.weight, heads[1].weight)
     assert not torch.equal(done[0].head.bias, heads[0].bias)
@@ -204,7 +206,7 @@ def test_a_head_that_only_absorbs_learns_too():
 def test_patience_ends_training_early():
     rows = halves(*classes(3, 4))
     head = GaussianHead.from_rows(rows.x, rows.labels, 3)
-    trained = train([head], [rows], Conditional(), Schedule(epochs=50, batch_size=16, rate=0.3, patience=2))[0]
+    trained = train([head], [rows], Conditional(), Schedule(epochs=50, batch_size=16, learning_rate=0.3, patience=2))[0]
     assert len(trained.epochs) - 1 == trained.best + 2 < 50
 
 
@@ -212,10 +214,10 @@ def test_hybrid_training_keeps_the_density_where_conditional_training_loses_it()
     x, labels = classes(4, 6, each=200, seed=1)
     rows = halves(x * torch.tensor([1.0, 1, 1, 6, 6, 6]), labels)
     head = GaussianHead.from_rows(rows.x, rows.labels, 4)
-    schedule = Schedule(epochs=20, batch_size=64, rate=1e-2)
+    schedule = Schedule(epochs=20, batch_size=64, learning_rate=1e-2)
     density = {
         name: float(trained.head.evidence(rows.val_x).mean().detach())
-        for name, objective in {"conditional": Conditional(), "hybrid": Hybrid(weight=1.0)}.items()
+        for name, objective in {"conditional": Conditional(), "hybrid": Hybrid(generative_weight=1.0)}.items()
         for trained in train([head], [rows], objective, schedule)
     }
     assert density["hybrid"] > density["conditional"]
@@ -225,10 +227,8 @@ def test_the_penalty_of_sdgm_prunes():
     x, labels = classes(4, 10, each=200, distance=0.3)
     rows = halves(x * (1 + labels[:, None]), labels)  # squares tell the classes apart, which no linear start can
     head = SDGMHead.from_rows(rows.x, rows.labels, 4)
-    share = [
-        train([head], [rows], Conditional(), Schedule(epochs=60, batch_size=50, rate=1e-2, penalty=p))[0].head.sparsity
-        for p in (0.0, 1.0)
-    ]
+    schedules = [Schedule(epochs=60, batch_size=50, learning_rate=1e-2, kl_weight=weight) for weight in (0.0, 1.0)]
+    share = [train([head], [rows], Conditional(), schedule)[0].head.sparsity for schedule in schedules]
     assert share[1] > share[0] + 0.1
 
 
@@ -248,37 +248,72 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(run.stdout) * 1024 < 100e6
 
 
-@pytest.mark.parametrize("ridge", [3.0, 100.0])
-def test_a_ridge_is_that_of_logistic_regression(ridge):
+@pytest.mark.parametrize("l2", [3.0, 100.0])
+def test_l2_is_that_of_logistic_regression(l2):
     from sklearn.linear_model import LogisticRegression
 
     x, labels = classes(n_classes=4, d=6, each=60)
     head = LinearHead.from_rows(x.double(), labels, 4)
     z = head.standard(x.double()).numpy()
-    model = LogisticRegression(C=1 / ridge, tol=1e-10, max_iter=10_000).fit(z, labels.numpy())
+    model = LogisticRegression(C=1 / l2, tol=1e-10, max_iter=10_000).fit(z, labels.numpy())
     rows = Rows(x.double(), labels, x.double(), labels)
-    schedule = Schedule(epochs=1500, batch_size=len(x), rate=0.03, ridge=ridge)
+    schedule = Schedule(epochs=1500, batch_size=len(x), learning_rate=0.03, l2=l2)
     made = train([head], [rows], Conditional(), schedule)[0]
     # the kept epoch is the best on the rows themselves, so what is compared is the loss that the last one ends at
     expected = -model.predict_log_proba(z)[torch.arange(len(x)).numpy(), labels.numpy()].mean()
     assert made.epochs[-1].val_nll == pytest.approx(expected, abs=1e-5)
-    free = train([head], [rows], Conditional(), Schedule(epochs=1500, batch_size=len(x), rate=0.03))[0]
+    free = train([head], [rows], Conditional(), Schedule(epochs=1500, batch_size=len(x), learning_rate=0.03))[0]
     assert free.epochs[-1].val_nll < made.epochs[-1].val_nll - 0.005
 
 
 @pytest.mark.parametrize("family", ["spherical", "diagonal", "lowrank", "tied", "full"])
-def test_a_ridge_keeps_slopes_small_in_every_family_and_in_a_stack(family):
+def test_l2_keeps_slopes_small_in_every_family_and_in_a_stack(family):
     rows = halves(*classes(n_classes=5, d=6, distance=0.6))
     heads = [GaussianHead.from_rows(rows.x, rows.labels, 5, family=family, rank=2, seed=seed) for seed in (0, 1)]
-    schedule = Schedule(epochs=30, batch_size=50, rate=0.02, ridge=0.0)
+    schedule = Schedule(epochs=30, batch_size=50, learning_rate=0.02, l2=0.0)
     free = train(heads, [rows, rows], Conditional(), schedule)
-    held = train(heads, [rows, rows], Conditional(), Schedule(epochs=30, batch_size=50, rate=0.02, ridge=30.0))
+    held = train(heads, [rows, rows], Conditional(), Schedule(epochs=30, batch_size=50, learning_rate=0.02, l2=30.0))
     for plain, small in zip(free, held, strict=True):
         assert small.head.slopes().square().sum() < 0.8 * plain.head.slopes().square().sum()
 
 
-def test_a_head_without_slopes_takes_no_ridge():
+def test_a_head_without_slopes_takes_no_l2():
     x, labels = classes(n_classes=3, d=4)
     head = VonMisesFisherHead.from_rows(x, labels, 3)
-    with pytest.raises(UsageError, match="'vmf' takes no ridge"):
-        train([head], [halves(x, labels)], Conditional(), Schedule(epochs=1, ridge=1.0))
+    with pytest.raises(UsageError, match="'vmf' takes no l2"):
+        train([head], [halves(x, labels)], Conditional(), Schedule(epochs=1, l2=1.0))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_optimizer_takes_its_own_steps(name):
+    """An epoch of one batch is one step, which has a formula of its own in each optimizer."""
+    rows = halves(*classes(3, 4))
+    head = LinearHead.from_rows(rows.x, rows.labels, 3)
+    with torch.no_grad():
+        head.weight.mul_(0.1)  # too unsure, so that a step surely helps and is kept
+    slope = torch.autograd.grad(Conditional()(head, rows.x, rows.labels), head.weight)[0]
+    schedule = Schedule(epochs=1, batch_size=len(rows.x), learning_rate=0.01, optimizer=name)
+    trained = train([head], [rows], Conditional(), schedule)[0]
+    decay = 0.01 * 0.01 * head.weight.detach()
+    expected = {"adam": -0.01 * slope.sign(), "adamw": -0.01 * slope.sign() - decay, "sgd": -0.01 * slope}
+    assert trained.best == 1
+    torch.testing.assert_close((trained.head.weight - head.weight).detach(), expected[name], rtol=1e-4, atol=1e-7)
+
+
+def test_sgd_has_momentum_and_recipes_name_the_optimizers_there_are():
+    rows = halves(*classes(3, 4))
+    head = LinearHead(4, 3)
+    schedule = Schedule(epochs=4, batch_size=len(rows.x), learning_rate=0.02, optimizer="sgd")
+    trained = train([head], [rows], Conditional(), schedule)[0]
+    by_hand = LinearHead(4, 3)
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.02, momentum=0.9)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
+    for _ in range(4):
+        optimizer.zero_grad()
+        Conditional()(by_hand, rows.x, rows.labels).backward()
+        optimizer.step()
+        cosine.step()
+    torch.testing.assert_close(trained.head.weight, by_hand.weight, rtol=1e-5, atol=1e-7)
+    assert set(get_args(FitSection.model_fields["optimizer"].annotation)) == set(OPTIMIZERS)
+    with pytest.raises(UsageError, match=r"no optimizer 'lbfgs'\. .*Known: adam, adamw, sgd"):
+        train([head], [rows], Conditional(), replace(schedule, optimizer="lbfgs"))

@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from mixtura import __version__
 from mixtura.cli import COMMANDS
+from mixtura.cli.old_options import renamed
 from mixtura.cli.output import command, one_line
 from mixtura.errors import CannotWrite, MixturaError, NoInput, OutOfSpace
 from mixtura.names import find
@@ -171,9 +172,22 @@ def _invoke(arguments: list[str]) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "mixtura"
-        said = _usage_sentence(error)
+        said = _renamed(error, arguments) or _usage_sentence(error)
         return _fail(f"{said} Try '{path} --help'.", error.exit_code) if said else error.exit_code
     return 0
+
+
+def _renamed(error: typer.TyperException, arguments: Sequence[str]) -> str:
+    """What to write in place of an option that has another name now; empty where it has not."""
+    flag, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if flag is None or context is None:
+        return ""
+    place = next((i for i, word in enumerate(arguments) if word.partition("=")[0] == flag), len(arguments))
+    _, equals, value = "".join(arguments[place : place + 1]).partition("=")
+    following = arguments[place + 1 : place + 2]
+    text = value if equals else following[0] if following and not following[0].startswith("-") else None
+    said = renamed(str(context.info_name), flag, text)
+    return f"There is no option {flag} any more. {said}" if said else ""
 
 
 def _usage_sentence(error: typer.TyperException) -> str:

@@ -29,10 +29,12 @@ def fit(
     label: options.Label = None,
     unknown: options.Unknown = None,
     head: options.Head = None,
-    fit: options.Fit = None,
+    solver: options.Solver = None,
+    objective: options.Objective = None,
+    learning_rate: options.LearningRate = None,
     epochs: options.Epochs = None,
     family: options.Family = None,
-    components: options.Components = None,
+    n_components: options.Components = None,
     false_reject_rate: options.FalseRejectRate = None,
     seed: options.Seed = None,
 ) -> None:
@@ -47,33 +49,14 @@ def fit(
       mixtura fit photos/ -o shop --size 224         more detail, slower
       mixtura fit photos/ -o shop --unknown other    photos/other is not sold
       mixtura fit list.csv -o shop --false-reject-rate 0.01
-      mixtura fit features/ -o shop --components 2   after mixtura extract
-      mixtura fit features/ -o shop --head dgmmc-s --fit sgd    by gradients
-      mixtura fit features/ -o shop --head sdgm-d --fit sgd --epochs 60
+      mixtura fit features/ -o shop --n-components 2 after mixtura extract
+      mixtura fit features/ -o shop --head dgmmc-s --solver gradient
+      mixtura fit features/ -o shop --head sdgm-d --solver gradient --epochs 60
+      mixtura fit features/ -o shop --solver gradient --objective hybrid
       mixtura fit -r recipes/digits.yaml -o digits --set head.family=full
       mixtura fit photos/ -o shop --json | jq .metrics.top1
     """
-    resolved = options.recipe_of(
-        data,
-        recipe,
-        settings,
-        output=output,
-        encoder=encoder,
-        size=size,
-        weights=weights,
-        device=device,
-        batch_size=batch_size,
-        workers=workers,
-        label=label,
-        unknown=unknown,
-        head=head,
-        fit=fit,
-        epochs=epochs,
-        family=family,
-        components=components,
-        false_reject_rate=false_reject_rate,
-        seed=seed,
-    )
+    resolved = options.recipe_of(data, recipe, settings, **options.given(locals()))
     if dry_run:
         return options.print_recipe(out, resolved)
     options.need_output(resolved, "fit photos/ -o shop")

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mixtura.cli.output import Output
+from mixtura.core import FAMILIES
+from mixtura.encoders import ENCODERS
 from mixtura.errors import UsageError
+from mixtura.heads import HEADS, VARIANTS
+from mixtura.objectives import HEAD_OBJECTIVES
 
 if TYPE_CHECKING:
     from mixtura.recipe import Recipe
@@ -40,17 +44,20 @@ FLAGS = {
     "label": "data.label",
     "unknown": "data.unknown",
     "family": "head.family",
-    "components": "head.components",
+    "n_components": "head.n_components",
     "false_reject_rate": "decision.false_reject_rate",
     "seed": "seed",
     "head": "head.name",
-    "fit": "train.fit",
-    "epochs": "train.epochs",
+    "solver": "fit.solver",
+    "objective": "fit.objective",
+    "learning_rate": "fit.learning_rate",
+    "epochs": "fit.epochs",
     "heads": "sweep.heads",
-    "fits": "sweep.fits",
-    "shares": "sweep.shares",
-    "counts": "sweep.components",
-    "seeds": "sweep.seeds",
+    "solvers": "sweep.solvers",
+    "objectives": "sweep.objectives",
+    "explained_variance": "sweep.explained_variance",
+    "counts": "sweep.n_components",
+    "n_seeds": "sweep.n_seeds",
     "folds": "sweep.folds",
     "jobs": "sweep.jobs",
 }
@@ -60,6 +67,11 @@ PATH_KINDS = frozenset({"folder", "csv", "npz", "features", "audio", "esc50", "e
 """Kinds of data that mean nothing without a path."""
 
 ENCODER, MODEL, RECIPE = "Encoder", "Model", "Recipe"
+
+SOLVERS = ("closed", "em", "gradient")
+HEAD_NAMES = ", ".join(HEADS | VARIANTS)
+OBJECTIVE_NAMES = ", ".join(HEAD_OBJECTIVES)
+"""Names as help texts list them; tables are read without importing what they name."""
 
 Data = Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
 RecipeFile = Annotated[
@@ -84,8 +96,8 @@ Encoder = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="lite0, timm:NAME, timm:NAME@weights.safetensors, hf:NAME, hf:./folder, pixels; "
-        "for sounds logmel, soundnet, clap:NAME. Default: lite0.",
+        help=f"{', '.join(ENCODERS)}. A network of timm, hf or clap is named behind a colon: timm:NAME, "
+        "timm:NAME@weights.safetensors, hf:NAME, hf:./folder, clap:NAME. Default: lite0.",
         rich_help_panel=ENCODER,
     ),
 ]
@@ -135,7 +147,7 @@ Family = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Shape of the Gaussians: auto (by validation), spherical, diagonal, lowrank, tied, full. Default: auto.",
+        help=f"Shape of the Gaussians: auto (by validation), {', '.join(FAMILIES)}. Default: auto.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -143,23 +155,34 @@ Head = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="What reads the class off the features: gaussian, spherical (dgmmc-s), diagonal (dgmmc-d), lowrank, tied, "
-        "full (gmml), vmf, sdgm-d, sdgm-f, online, prototype, linear (softmax), random_projection. Default: gaussian.",
+        help=f"Classifier on top of the features: {HEAD_NAMES}. Default: gaussian.",
         rich_help_panel=MODEL,
     ),
 ]
-Fit = Annotated[
+Solver = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="closed, em, sgd, hybrid, or auto (no gradients). Default: auto.",
+        help=f"{', '.join(SOLVERS)}, or auto (no gradients). Default: auto.",
         rich_help_panel=MODEL,
     ),
+]
+Objective = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"What the solver gradient lowers: {OBJECTIVE_NAMES}. Default: conditional.",
+        rich_help_panel=MODEL,
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Of the solver gradient. Default: 0.003.", rich_help_panel=MODEL),
 ]
 Epochs = Annotated[
     int | None,
     typer.Option(
-        min=0, metavar="N", help="Passes over the rows, for sgd and hybrid. Default: 30.", rich_help_panel=MODEL
+        min=0, metavar="N", help="Passes over the rows, for the solver gradient. Default: 30.", rich_help_panel=MODEL
     ),
 ]
 Components = Annotated[
@@ -272,8 +295,10 @@ def names_in(text: str | None) -> list[str] | None:
 def numbers_in(text: str | None, flag: str) -> list[float | int] | None:
     """Numbers between commas; ``...`` goes on in steps of the two before it.
 
-    >>> numbers_in("5,10,...,25", "--share")
+    >>> numbers_in("5,10,...,25", "--n-components")
     [5, 10, 15, 20, 25]
+    >>> numbers_in("0.1,0.2,...,0.5,1", "--explained-variance")
+    [0.1, 0.2, 0.3, 0.4, 0.5, 1]
 
     Raises:
         UsageError: something is no number, or the dots have no step.
@@ -294,7 +319,7 @@ def _number(part: str, text: str, flag: str) -> float | int:
     try:
         value = float(part)
     except ValueError:
-        raise UsageError(f"{flag} {text!r}: {part!r} is no number. Write for example {flag} 5,10,...,100.") from None
+        raise UsageError(f"{flag} {text!r}: {part!r} is no number. Write for example {flag} 1,2,...,10.") from None
     return int(value) if value.is_integer() else value
 
 
@@ -304,9 +329,15 @@ def _between(found: list[float | int], rest: list[str], text: str, flag: str) ->
     last = _number(rest[0], text, flag) if rest else 0
     if step <= 0 or last <= found[-1] or (last - found[-1]) / step > 1000:
         raise UsageError(
-            f"{flag} {text!r}: dots need two rising numbers before and the last one after, as in 5,10,...,100."
+            f"{flag} {text!r}: dots need two rising numbers before and the last one after, as in 1,2,...,10."
         )
-    return [found[-1] + step * i for i in range(1, round((last - found[-1]) / step))]
+    # rounded: 0.2 + 0.1 is to be 0.3
+    return [round(found[-1] + step * i, 10) for i in range(1, round((last - found[-1]) / step))]
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Of the arguments of a command, those that set a key of the recipe by themselves."""
+    return {name: value for name, value in options.items() if name in FLAGS}
 
 
 def _kind_of_folder(path: Path) -> str:

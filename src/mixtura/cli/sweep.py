@@ -15,27 +15,34 @@ Heads = Annotated[
     str | None,
     typer.Option(
         metavar="A,B,...",
-        help="spherical, diagonal, lowrank, tied, full, vmf, sdgm-d, sdgm-f, prototype, linear, random_projection. "
-        "Default: spherical,diagonal,tied,linear.",
+        help=f"{options.HEAD_NAMES}. Default: spherical,diagonal,tied,linear.",
         rich_help_panel=GRID,
     ),
 ]
-Fits = Annotated[
+Solvers = Annotated[
     str | None,
-    typer.Option("--fit", metavar="A,B,...", help="closed, em, sgd, hybrid. Default: sgd.", rich_help_panel=GRID),
+    typer.Option(metavar="A,B,...", help=f"{', '.join(options.SOLVERS)}. Default: gradient.", rich_help_panel=GRID),
 ]
-SharesOption = Annotated[
+Objectives = Annotated[
     str | None,
     typer.Option(
-        "--share",
-        metavar="P,Q,...",
-        help="Variance that PCA keeps, in percent; 5,10,...,100 fills in the steps. Default: 20,40,60,80,90,95,100.",
+        metavar="A,B,...",
+        help=f"What the solver gradient lowers: {options.OBJECTIVE_NAMES}. Default: conditional.",
+        rich_help_panel=GRID,
+    ),
+]
+Variances = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X,Y,...",
+        help="Fractions of the variance that PCA keeps; 0.1,0.2,...,1 fills in the steps. "
+        "Default: 0.2,0.4,0.6,0.8,0.9,0.95,1.",
         rich_help_panel=GRID,
     ),
 ]
 Counts = Annotated[
     str | None,
-    typer.Option("--components", metavar="N,M,...", help="Gaussians per class. Default: 1.", rich_help_panel=GRID),
+    typer.Option(metavar="N,M,...", help="Gaussians per class. Default: 1.", rich_help_panel=GRID),
 ]
 Seeds = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Runs of each cell. Default: 3.", rich_help_panel=GRID)
@@ -55,7 +62,8 @@ Trials = Annotated[
         "--search",
         min=1,
         metavar="N",
-        help="Search share, components, shrinkage, rate and epochs of each head in N trials instead of the grid.",
+        help="Search explained variance, components, shrinkage, learning rate and epochs of each head in N trials "
+        "instead of the grid.",
         rich_help_panel=GRID,
     ),
 ]
@@ -78,11 +86,13 @@ def sweep(
     settings: options.Settings = None,
     dry_run: options.DryRun = False,
     heads: Heads = None,
-    fit: Fits = None,
-    share: SharesOption = None,
-    components: Counts = None,
-    seeds: Seeds = None,
+    solver: Solvers = None,
+    objective: Objectives = None,
+    explained_variance: Variances = None,
+    n_components: Counts = None,
+    n_seeds: Seeds = None,
     folds: Folds = False,
+    learning_rate: options.LearningRate = None,
     epochs: Epochs = None,
     jobs: Jobs = None,
     search: Trials = None,
@@ -93,39 +103,33 @@ def sweep(
     device: options.Device = None,
     label: options.Label = None,
 ) -> None:
-    """Compare heads: fit each at every PCA share and component count, with several seeds, and draw the curves.
+    """Compare heads: fit each at every explained variance and component count, with several seeds, and draw the curves.
 
-    One PCA a seed serves all shares; every head sees the same rows. Seeds are trained together. Results are one row a
-    run (runs.parquet, runs.csv) and a page. An interrupted sweep goes on where it stopped: run the same command again.
+    One PCA a seed serves every explained variance; every head sees the same rows. Seeds are trained together. Results
+    are one row a run (runs.parquet, runs.csv) and a page. An interrupted sweep goes on where it stopped: run the same
+    command again.
 
     Examples:
       mixtura sweep features/ -o sweep
-      mixtura sweep features/ -o sweep --share 5,10,...,100 --components 1,2
+      mixtura sweep features/ -o sweep --explained-variance 0.05,0.1,...,1
+      mixtura sweep features/ -o sweep --n-components 1,2
       mixtura sweep features/ -o sweep --heads dgmmc-s,sdgm-d,softmax
-      mixtura sweep features/ -o sweep --heads tied --fit closed,sgd --seeds 5
+      mixtura sweep features/ -o sweep --heads tied --solver closed,gradient
+      mixtura sweep features/ -o sweep --solver gradient --objective hybrid
       mixtura sweep -r recipes/dgmmc-cifar100.yaml -o sweep
       mixtura sweep features/ -o search --heads tied --search 30
       mixtura sweep features/ -o sweep --json | jq .best
     """
-    resolved = options.recipe_of(
-        data,
-        recipe,
-        settings,
-        output=output,
-        heads=options.names_in(heads),
-        fits=options.names_in(fit),
-        shares=options.numbers_in(share, "--share"),
-        counts=options.numbers_in(components, "--components"),
-        seeds=seeds,
-        folds=folds or None,
-        epochs=epochs,
-        jobs=jobs,
-        encoder=encoder,
-        size=size,
-        weights=weights,
-        device=device,
-        label=label,
-    )
+    flags = options.given(locals())
+    flags |= {
+        "heads": options.names_in(heads),
+        "solvers": options.names_in(flags.pop("solver")),
+        "objectives": options.names_in(flags.pop("objective")),
+        "explained_variance": options.numbers_in(explained_variance, "--explained-variance"),
+        "counts": options.numbers_in(flags.pop("n_components"), "--n-components"),
+        "folds": folds or None,
+    }
+    resolved = options.recipe_of(data, recipe, settings, **flags)
     if dry_run:
         return options.print_recipe(out, resolved)
     folder = options.need_output(resolved, "sweep features/ -o sweep")

@@ -288,8 +288,8 @@ def sweep_record(sweep: Sweep, page: Path) -> dict[str, Any]:
 
 SWEEP_COLUMNS: tuple[tuple[str, Any], ...] = (
     ("Head", "left"),
-    ("Fit", "left"),
-    ("Share", "right"),
+    ("Method", "left"),
+    ("Variance", "right"),
     ("Comp.", "right"),
     ("Dim.", "right"),
     ("Accuracy (higher)", "right"),
@@ -306,9 +306,9 @@ def _best(sweep: Sweep) -> Iterable[tuple[str, ...]]:
         cell, mean, half = summary.cell, summary.mean, summary.half_width
         yield (
             shown(cell.head),
-            cell.fit,
-            f"{cell.share:g} %",
-            str(cell.components),
+            cell.method,
+            f"{100 * cell.explained_variance:g} %",
+            str(cell.n_components),
             f"{mean['dimension']:.0f}",
             f"{100 * mean['accuracy']:.1f}{_plus_minus(100 * half['accuracy'], 1)} %",
             f"{mean['nll']:.3f}{_plus_minus(half['nll'], 3)}",

@@ -29,6 +29,7 @@ from mixtura.features.spectrum import (
     work_dtype,
 )
 from mixtura.names import find
+from mixtura.renames import STEPS, renamed
 
 
 @dataclass(frozen=True)
@@ -78,41 +79,53 @@ class Projection:
 
 @dataclass(frozen=True)
 class PCA(Projection):
-    """Principal axes that explain a share of the variance.
+    """Principal axes that explain a fraction of the variance.
 
-    ``basis`` holds the kept axes, ``variance`` the whole spectrum (so that shares stay shares of the total).
+    ``basis`` holds the kept axes, ``variance`` the whole spectrum (so that fractions stay fractions of the total).
     """
 
     name: ClassVar[str] = "pca"
-    share: float
+    explained_variance: float
     mean: Float[Tensor, " D"]
     basis: Float[Tensor, "D R"]
     variance: Float[Tensor, " M"]
 
     @classmethod
-    def fit(cls, x: Shaped[Tensor, "N D"], labels: Int[Tensor, " N"] | None = None, share: float = 95.0) -> "PCA":
-        """Keep the fewest axes that explain ``share`` percent of the variance; 100 keeps min(N - 1, D) or the rank.
+    def fit(
+        cls, x: Shaped[Tensor, "N D"], labels: Int[Tensor, " N"] | None = None, explained_variance: float = 0.95
+    ) -> "PCA":
+        """Keep the fewest axes that explain a fraction of the variance; 1 keeps min(N - 1, D) or the rank.
 
         Raises:
-            UsageError: the share is not in (0, 100].
+            UsageError: the fraction is not in (0, 1].
             NonFinite, WrongDimension: features that cannot be fitted on.
         """
         check_features(x)
         mean, basis, variance = (t.to(work_dtype(x)) for t in axes_of(x))
-        return cls(100.0, mean, basis, variance).truncate(share)
+        return cls(1.0, mean, basis, variance).truncate(explained_variance)
 
-    def truncate(self, share: float) -> "PCA":
-        """The first axes of this same fit that explain ``share`` percent of the total variance.
+    @classmethod
+    def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Projection:
+        """The projection that ``config()`` and ``state()`` came from; earlier ones say ``share``, in percent.
 
         Raises:
-            UsageError: the share is not in (0, 100], or more than this projection has kept.
+            BundleError: a field is missing or not known.
         """
-        keep = count_for(self.variance, share)
+        return super().from_state(renamed(STEPS, config), state)
+
+    def truncate(self, explained_variance: float) -> "PCA":
+        """The first axes of this same fit that explain a fraction of the total variance.
+
+        Raises:
+            UsageError: the fraction is not in (0, 1], or more than this projection has kept.
+        """
+        keep = count_for(self.variance, explained_variance)
         if keep > self.basis.shape[1]:
             raise UsageError(
-                f"This PCA keeps {self.share} percent of the variance and cannot grow to {share}. Fit again."
+                f"This PCA keeps {self.explained_variance:g} of the variance and cannot grow to "
+                f"{explained_variance:g}. Fit again."
             )
-        return replace(self, share=float(share), basis=self.basis[:, :keep].contiguous())
+        return replace(self, explained_variance=float(explained_variance), basis=self.basis[:, :keep].contiguous())
 
     def __call__(self, x: Shaped[Tensor, "N D"]) -> Float[Tensor, "N R"]:
         """Coordinates along the kept axes, about the training mean."""

@@ -108,18 +108,18 @@ def check_width(x: Shaped[Tensor, "N D"], width: int) -> None:
         )
 
 
-def count_for(variance: Float[Tensor, " R"], share: float) -> int:
-    """How many leading variances reach ``share`` percent of their sum.
+def count_for(variance: Float[Tensor, " R"], explained: float) -> int:
+    """How many leading variances reach a fraction ``explained`` of their sum.
 
     Raises:
-        UsageError: the share is not in (0, 100].
+        UsageError: the fraction is not in (0, 1].
     """
-    if not 0 < share <= 100:
-        raise UsageError(f"The share of explained variance must be above 0 and at most 100 percent, got {share}.")
-    if share == 100:
+    if not 0 < explained <= 1:
+        raise UsageError(f"Explained variance is a fraction above 0 and at most 1, as 0.95 for 95%; got {explained}.")
+    if explained == 1:
         return len(variance)
     cumulative = variance.double().cumsum(0)
-    return min(len(variance), 1 + int((cumulative < cumulative[-1] * (share / 100)).sum()))
+    return min(len(variance), 1 + int((cumulative < cumulative[-1] * explained).sum()))
 
 
 def class_centers(

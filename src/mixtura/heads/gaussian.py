@@ -1,7 +1,7 @@
 """A mixture of Gaussians for each class, as the last layer of a network."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
@@ -18,6 +18,7 @@ from mixtura.errors import UsageError
 from mixtura.heads import inputs, starts
 from mixtura.heads.protocol import DenseHead, Groups
 from mixtura.heads.spread import SPREADS
+from mixtura.names import nearest
 
 FREEZABLE = ("mean", "spread", "weight", "prior", "temperature")
 ROWS = 4096  # that the temperature of a start is read from
@@ -42,6 +43,13 @@ class Start:
     projection: str = "identity"
     width: int | None = None
     freeze: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.projection not in ("identity", *inputs.INPUTS):
+            hint = nearest(self.projection, inputs.INPUTS)
+            raise UsageError(f"Input projection {self.projection!r} is not known. {hint}")
+        if (self.projection == "identity") != (self.width is None):
+            raise UsageError("An input projection needs a width, and a width one of: " + ", ".join(inputs.INPUTS) + ".")
 
 
 @final
@@ -74,6 +82,7 @@ class GaussianHead(DenseHead):
     """
 
     name: ClassVar[str] = "gaussian"
+    further: ClassVar[Callable[..., Any] | None] = Start
     center: Tensor
     scale: Tensor
     project: Tensor | None
@@ -147,8 +156,6 @@ class GaussianHead(DenseHead):
             UsageError: an option that does not fit.
         """
         rows, start = starts.checked(x, labels, n_classes), Start(**options)
-        if (start.projection == "identity") != (start.width is None):
-            raise UsageError("An input projection needs a width, and a width one of: " + ", ".join(inputs.INPUTS) + ".")
         _check(family, start.freeze)
         asked = tuple(starts.spread_out(components, n_classes))
         narrow = start.projection != "identity" and start.width not in (None, x.shape[1])

@@ -1,6 +1,7 @@
 """What a head is: a drop-in for the last linear layer that gives log-posteriors, and maybe a density."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -20,8 +21,9 @@ class Head(nn.Module):
     ``config()`` holds plain values with which ``type(head)(**config)`` is the same head before its state is loaded.
     Parameters are float32 or float64 whatever the features are; float16 and bfloat16 features are cast. ``stacks`` says
     that several can be trained as one batch, ``many`` that a class may have more than one component, ``shrinks`` that
-    ``from_rows`` takes a ``shrinkage``. ``inside`` is set while rows come as :meth:`inner` has made them, once for all
-    steps of a training.
+    ``from_rows`` takes a ``shrinkage``. Where ``from_rows`` takes ``**options``, ``further`` is what it hands them to
+    (the class itself if ``None``), and there they are checked. ``inside`` is set while rows come as :meth:`inner` has
+    made them, once for all steps of a training.
     """
 
     name: ClassVar[str]
@@ -30,6 +32,7 @@ class Head(nn.Module):
     stacks: ClassVar[bool] = True
     many: ClassVar[bool] = True
     shrinks: ClassVar[bool] = False
+    further: ClassVar[Callable[..., Any] | None] = None
     inside: bool = False
 
     @classmethod
@@ -87,7 +90,7 @@ class Head(nn.Module):
         return torch.zeros((), device=next(self.parameters()).device)
 
     def slopes(self) -> Float[Tensor, "K D"]:
-        """Gradients of the scores at the center of the data, in units of its spread: what a ridge keeps small.
+        """Gradients of the scores at the center of the data, in units of its spread: what ``l2`` keeps small.
 
         Raises:
             UsageError: the head has none.
@@ -122,8 +125,8 @@ def no_density(head: Head) -> NoDensity:
 
 
 def no_slopes(name: str) -> UsageError:
-    """The error of a head that was given a ridge and has no slopes."""
-    return UsageError(f"The head {name!r} takes no ridge. Leave train.ridge out, or take gaussian or linear.")
+    """The error of a head that was given an ``l2`` and has no slopes."""
+    return UsageError(f"The head {name!r} takes no l2. Leave fit.l2 out, or take gaussian or linear.")
 
 
 class DenseHead(Head):

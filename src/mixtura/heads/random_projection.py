@@ -30,6 +30,12 @@ MATRICES: dict[str, Callable[[int, int, torch.Generator], Tensor]] = {"gaussian"
 """How the random matrix is drawn."""
 
 
+def _options(matrix: str = "gaussian", shrinkage: float | None = None) -> tuple[str, float | None]:
+    if matrix not in MATRICES:
+        raise UsageError(f"There is no random matrix {matrix!r}. {nearest(matrix, MATRICES)}")
+    return matrix, shrinkage
+
+
 @final
 class RandomProjectionHead(Head):
     r"""A linear layer on random rectified features, started as linear discriminant analysis among them.
@@ -50,6 +56,7 @@ class RandomProjectionHead(Head):
     name: ClassVar[str] = "random_projection"
     many: ClassVar[bool] = False
     shrinks: ClassVar[bool] = True
+    further: ClassVar[Callable[..., Any] | None] = _options
     center: Tensor
     matrix: Tensor
     offset: Tensor
@@ -149,9 +156,3 @@ class RandomProjectionHead(Head):
     def n_parameters(self) -> int:
         """Free numbers; those that were drawn are not among them."""
         return self.weight.numel() + self.bias.numel()
-
-
-def _options(matrix: str = "gaussian", shrinkage: float | None = None) -> tuple[str, float | None]:
-    if matrix not in MATRICES:
-        raise UsageError(f"There is no random matrix {matrix!r}. {nearest(matrix, MATRICES)}")
-    return matrix, shrinkage

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, final, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, final, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -41,7 +41,17 @@ class Dense(Scored, Protocol):
 
 @runtime_checkable
 class Objective(Protocol):
-    """A function of a head, rows, labels and perhaps weights of rows, to be lowered; a mean over rows in nats."""
+    """A function of a head, rows, labels and perhaps weights of rows, to be lowered; a mean over rows in nats.
+
+    It is a value: equal options make equal objectives, with one hash. ``reads`` says what its rows are, as
+    :data:`mixtura.objectives.BY_INPUT` does; ``needs_density`` that only heads with a density can be trained by it. The
+    parameters of ``from_options`` are the options of a recipe's section ``fit`` that it takes, and ``log_prior``, the
+    log-shares of the classes among the training rows, if it has a use for them.
+    """
+
+    reads: ClassVar[str]
+    needs_density: ClassVar[bool]
+    from_options: ClassVar[Any]
 
     def __call__(self, head: Any, x: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
         """The loss."""
@@ -60,8 +70,8 @@ class Conditional:
     Args:
         label_smoothing: :math:`\epsilon`, share of the label that is spread over all classes, in [0, 1).
         class_weight: :math:`a_c`, how much a row of each class counts; ``None`` for equal.
-        adjustment: :math:`\tau`, how far the class shares are added to the scores in training; 1 makes the classes
-            count alike in prediction.
+        logit_adjustment: :math:`\tau`, how far the class shares are added to the scores in training; 1 makes the
+            classes count alike in prediction.
         log_prior: :math:`\log \pi_c`, log-shares of the classes among the training rows, for the adjustment.
 
     Raises:
@@ -71,10 +81,23 @@ class Conditional:
     Learning via Logit Adjustment, ICLR 2021.
     """
 
+    reads: ClassVar[str] = "head"
+    needs_density: ClassVar[bool] = False
     label_smoothing: float = 0.0
     class_weight: tuple[float, ...] | None = None
-    adjustment: float = 0.0
+    logit_adjustment: float = 0.0
     log_prior: tuple[float, ...] | None = None
+
+    @classmethod
+    def from_options(
+        cls,
+        label_smoothing: float = 0.0,
+        class_weight: tuple[float, ...] | None = None,
+        logit_adjustment: float = 0.0,
+        log_prior: tuple[float, ...] | None = None,
+    ) -> "Conditional":
+        """The objective with options of a recipe; log-priors that nothing is adjusted by are left out."""
+        return cls(label_smoothing, class_weight, logit_adjustment, log_prior if logit_adjustment else None)
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
@@ -82,10 +105,12 @@ class Conditional:
         weights = self.class_weight
         if weights is not None and not (all(0 <= a < math.inf for a in weights) and any(weights)):
             raise UsageError(f"Class weights {weights} do not fit. Give numbers of zero or more, not all zero.")
-        if not 0 <= self.adjustment < math.inf:
-            raise UsageError(f"Logit adjustment {self.adjustment} is out of range. Give 0 for none, 1, or more.")
-        if self.adjustment and self.log_prior is None:
-            raise UsageError(f"Logit adjustment {self.adjustment} needs log_prior, the log-shares of the classes.")
+        if not 0 <= self.logit_adjustment < math.inf:
+            raise UsageError(f"Logit adjustment {self.logit_adjustment} is out of range. Give 0 for none, 1, or more.")
+        if self.logit_adjustment and self.log_prior is None:
+            raise UsageError(
+                f"Logit adjustment {self.logit_adjustment} needs log_prior, the log-shares of the classes."
+            )
         if self.log_prior is not None and not all(-math.inf < p <= 0 for p in self.log_prior):
             raise UsageError(f"Log-priors {self.log_prior} do not fit. Give logs of shares above 0 and at most 1.")
 
@@ -106,8 +131,8 @@ class Conditional:
     ) -> Float[Tensor, ""]:
         """The loss of log-posteriors, or of any log-scores whose softmax they are."""
         scores = log_posterior
-        if self.adjustment and self.log_prior is not None:
-            scores = scores + self.adjustment * _of_classes("log-priors", self.log_prior, scores)
+        if self.logit_adjustment and self.log_prior is not None:
+            scores = scores + self.logit_adjustment * _of_classes("log-priors", self.log_prior, scores)
         share = None if self.class_weight is None else _of_classes("class weights", self.class_weight, scores)
         loss = functional.cross_entropy(
             scores, labels, weight=share, reduction="none", label_smoothing=self.label_smoothing
@@ -128,6 +153,14 @@ class Generative:
 
     Source: Bishop, Pattern Recognition and Machine Learning (2006), section 4.2.
     """
+
+    reads: ClassVar[str] = "head"
+    needs_density: ClassVar[bool] = True
+
+    @classmethod
+    def from_options(cls) -> "Generative":
+        """The objective; it has no options."""
+        return cls()
 
     def __call__(
         self,
@@ -153,7 +186,8 @@ class Hybrid:
     .. math:: -\log p(y \mid x) - \frac{\lambda}{D} \log p(x, y)
 
     Args:
-        weight: :math:`\lambda`, zero or more; at 1 a nat of density in one dimension counts as a nat of the class.
+        generative_weight: :math:`\lambda`, zero or more; at 1 a nat of density in one dimension counts as a nat of
+            the class.
         conditional: the first term, with its smoothing, class weights and adjustment.
 
     Raises:
@@ -162,12 +196,30 @@ class Hybrid:
     Source: Lasserre, Bishop and Minka, Principled Hybrids of Generative and Discriminative Models, CVPR 2006.
     """
 
-    weight: float = 1.0
+    reads: ClassVar[str] = "head"
+    needs_density: ClassVar[bool] = True
+    generative_weight: float = 0.1
     conditional: Conditional = Conditional()
 
+    @classmethod
+    def from_options(
+        cls,
+        generative_weight: float = 0.1,
+        label_smoothing: float = 0.0,
+        class_weight: tuple[float, ...] | None = None,
+        logit_adjustment: float = 0.0,
+        log_prior: tuple[float, ...] | None = None,
+    ) -> "Hybrid":
+        """The objective with options of a recipe."""
+        return cls(
+            generative_weight, Conditional.from_options(label_smoothing, class_weight, logit_adjustment, log_prior)
+        )
+
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise UsageError(f"Hybrid weight {self.weight} is out of range. Give a number of zero or more.")
+        if not 0 <= self.generative_weight < math.inf:
+            raise UsageError(
+                f"Generative weight {self.generative_weight} is out of range. Give a number of zero or more."
+            )
 
     def __call__(
         self,
@@ -182,7 +234,7 @@ class Hybrid:
             NoDensity: the head has none.
         """
         density = Generative()(head, x, labels, weight)
-        return self.conditional(head, x, labels, weight) + self.weight / head.dimension * density
+        return self.conditional(head, x, labels, weight) + self.generative_weight / head.dimension * density
 
 
 @final
@@ -197,7 +249,7 @@ class LargeMargin:
 
     Args:
         margin: :math:`a`, zero or more.
-        likelihood_weight: :math:`\lambda`, zero or more; the density is summed over dimensions, so less for wide rows.
+        generative_weight: :math:`\lambda`, zero or more; the density is summed over dimensions, so less for wide rows.
 
     Raises:
         UsageError: a negative margin or weight.
@@ -205,14 +257,21 @@ class LargeMargin:
     Source: Wan et al., Rethinking Feature Distribution for Loss Functions in Image Classification, CVPR 2018.
     """
 
+    reads: ClassVar[str] = "head"
+    needs_density: ClassVar[bool] = True
     margin: float = 0.1
-    likelihood_weight: float = 0.01
+    generative_weight: float = 0.01
+
+    @classmethod
+    def from_options(cls, margin: float = 0.1, generative_weight: float = 0.01) -> "LargeMargin":
+        """The objective with options of a recipe."""
+        return cls(margin, generative_weight)
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin < math.inf:
             raise UsageError(f"Margin {self.margin} is out of range. Give a number of zero or more.")
-        if not 0 <= self.likelihood_weight < math.inf:
-            raise UsageError(f"Likelihood weight {self.likelihood_weight} is out of range. Give zero or more.")
+        if not 0 <= self.generative_weight < math.inf:
+            raise UsageError(f"Generative weight {self.generative_weight} is out of range. Give zero or more.")
 
     def __call__(
         self,
@@ -231,7 +290,7 @@ class LargeMargin:
         own = dense.groups.owner == labels[:, None]
         pushed = joint - self.margin * torch.where(own, dense.distances(x), 0.0)
         wrong = functional.cross_entropy(dense.groups(pushed), labels, reduction="none")
-        return _mean(wrong - self.likelihood_weight * _own(dense.groups(joint), labels), weight)
+        return _mean(wrong - self.generative_weight * _own(dense.groups(joint), labels), weight)
 
 
 def _own(class_joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:

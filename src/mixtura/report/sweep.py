@@ -13,7 +13,7 @@ from markupsafe import Markup
 from mixtura.report.facts import grouped
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, render
-from mixtura.report.sweep_plots import Look, looks, shares, sizes
+from mixtura.report.sweep_plots import Look, by_variance, looks, sizes
 from mixtura.report.words import count, listing
 from mixtura.tasks.sweep_records import BETTER, DONE, Cell, Run, Summary, Sweep, best_rows, summarize
 
@@ -45,7 +45,7 @@ COLUMNS = (
     Column("memory", "Memory, MiB", "lower", _fixed(1)),
 )
 TABLES = COLUMNS[:4]
-"""The metrics that have a table of components by share."""
+"""The metrics that have a table of components by explained variance."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of one head and fit: a row a share, a column a number of components, ``None`` where none finished."""
+    """The cells of one head and method: a row an explained variance, a column a number of components.
+
+    Where no run of a cell finished, it is ``None``.
+    """
 
     look: Look
-    fit: str
-    components: tuple[int, ...]
+    method: str
+    n_components: tuple[int, ...]
     rows: tuple[tuple[str, tuple[Entry | None, ...]], ...]
 
 
@@ -98,7 +101,7 @@ def sweep_page(sweep: Sweep, title: str) -> str:
     look = looks(sweep.runs)
     made = {
         "summary": _summary(sweep, look),
-        "shares": _shares(summaries, look),
+        "variance": _variance(summaries, look),
         "sizes": _sizes(sweep, summaries, look),
         "cells": _cells(summaries, look),
         "notes": _notes(sweep.runs),
@@ -114,7 +117,7 @@ def _summary(sweep: Sweep, look: dict[str, Look]) -> Section:
         Row(look[one.cell.head], one, tuple(entries))
         for one, entries in zip(best, zip(*columns, strict=True), strict=True)
     ]
-    body = render("sweep_best.html", rows=rows, columns=COLUMNS, share=share_text, margin=_margin(best))
+    body = render("sweep_best.html", rows=rows, columns=COLUMNS, explained=explained_text, margin=_margin(best))
     return Section("In short", _lead(sweep, best), body if rows else Markup(""))
 
 
@@ -153,13 +156,13 @@ def _entry(column: Column, summary: Summary, best: bool = False) -> Entry:
     return Entry(repr(value), text, margin, best)
 
 
-def share_text(share: float) -> str:
-    """A share of the variance as people write it.
+def explained_text(fraction: float) -> str:
+    """A fraction of the variance as people write it.
 
-    >>> share_text(95.0), share_text(99.5)
+    >>> explained_text(0.95), explained_text(0.995)
     ('95%', '99.5%')
     """
-    return f"{share:g}%"
+    return f"{100 * fraction:g}%"
 
 
 def _margin(summaries: list[Summary]) -> str:
@@ -168,14 +171,14 @@ def _margin(summaries: list[Summary]) -> str:
     return "; ± is half of a 95% interval by Student's t" if several else ""
 
 
-def _shares(summaries: list[Summary], look: dict[str, Look]) -> Section | None:
-    if len({one.cell.share for one in summaries}) < 2:
+def _variance(summaries: list[Summary], look: dict[str, Look]) -> Section | None:
+    if len({one.cell.explained_variance for one in summaries}) < 2:
         return None
     lead = (
         "PCA keeps the leading axes that hold a share of the variance of the training rows. "
         "Each line is a way of fitting one head with a number of Gaussians a class; gray lines are the other heads."
     )
-    return Section("Accuracy by kept variance", lead, shares(summaries, look))
+    return Section("Accuracy by kept variance", lead, by_variance(summaries, look))
 
 
 def _sizes(sweep: Sweep, summaries: list[Summary], look: dict[str, Look]) -> Section | None:
@@ -199,18 +202,19 @@ def _cells(summaries: list[Summary], look: dict[str, Look]) -> Section | None:
 def _grids(column: Column, summaries: list[Summary], look: dict[str, Look]) -> list[Grid]:
     of_pair: dict[tuple[str, str], dict[Cell, Summary]] = {}
     for one in summaries:
-        of_pair.setdefault((one.cell.head, one.cell.fit), {})[one.cell] = one
-    return [_grid(column, look[head], fit, own) for (head, fit), own in of_pair.items()]
+        of_pair.setdefault((one.cell.head, one.cell.method), {})[one.cell] = one
+    return [_grid(column, look[head], method, own) for (head, method), own in of_pair.items()]
 
 
-def _grid(column: Column, look: Look, fit: str, own: dict[Cell, Summary]) -> Grid:
+def _grid(column: Column, look: Look, method: str, own: dict[Cell, Summary]) -> Grid:
     entries = dict(zip(own, _entries(column, list(own.values())), strict=True))
-    components = tuple(sorted({cell.components for cell in own}))
+    placed = {(cell.explained_variance, cell.n_components): entry for cell, entry in entries.items()}
+    n_components = tuple(sorted({cell.n_components for cell in own}))
     rows = tuple(
-        (share_text(share), tuple(entries.get(Cell(look.name, fit, share, one)) for one in components))
-        for share in sorted({cell.share for cell in own})
+        (explained_text(explained), tuple(placed.get((explained, one)) for one in n_components))
+        for explained in sorted({cell.explained_variance for cell in own})
     )
-    return Grid(look, fit, components, rows)
+    return Grid(look, method, n_components, rows)
 
 
 def _notes(runs: tuple[Run, ...]) -> Section | None:
@@ -221,7 +225,7 @@ def _notes(runs: tuple[Run, ...]) -> Section | None:
     parts = [f"{count(failed, 'run')} failed and count nowhere on this page."] if failed else []
     if len(told) > failed:
         parts.append(f"{count(len(told) - failed, 'finished run has', 'finished runs have')} something to say.")
-    body = render("sweep_notes.html", shown=told[:SHOWN], rest=told[SHOWN:], share=share_text, done=DONE)
+    body = render("sweep_notes.html", shown=told[:SHOWN], rest=told[SHOWN:], explained=explained_text, done=DONE)
     return Section("Failures and notes", " ".join(parts), body)
 
 

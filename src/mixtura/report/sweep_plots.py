@@ -57,10 +57,10 @@ class Look:
 
 @dataclass(frozen=True)
 class Line:
-    """The cells of a head, a fit and a number of components, by share."""
+    """The cells of a head, a method and a number of components, by explained variance."""
 
-    fit: str
-    components: int
+    method: str
+    n_components: int
     points: tuple[Summary, ...]
 
 
@@ -113,25 +113,25 @@ def accuracy_scale(values: Sequence[float]) -> Scale:
     return Scale(low, high, tuple(inside), lambda value: -math.log10(max(1 - value, 1e-5)))
 
 
-def shares(summaries: list[Summary], look: dict[str, Look]) -> Markup:
-    """One panel a head, and one of the dimensions that the shares keep."""
+def by_variance(summaries: list[Summary], look: dict[str, Look]) -> Markup:
+    """One panel a head, and one of the dimensions that are kept."""
     scale = accuracy_scale([one.mean["accuracy"] for one in summaries])
     lines = {name: _lines(summaries, name) for name in look}
-    fits = list(dict.fromkeys(one.cell.fit for one in summaries))
-    components = sorted({one.cell.components for one in summaries})
-    span = _span([one.cell.share for one in summaries])
+    methods = list(dict.fromkeys(one.cell.method for one in summaries))
+    counts = sorted({one.cell.n_components for one in summaries})
+    span = _span([_percent(one) for one in summaries])
     panels = []
     for name, own in lines.items():
         if own:
             others = [line for other, far in lines.items() if other != name for line in far]
-            drawn = [_line(line, scale, span, look[name], (components.index(line.components), fits)) for line in own]
+            drawn = [_line(line, scale, span, look[name], (counts.index(line.n_components), methods)) for line in own]
             panels.append((look[name], _panel(name, scale, span, [_context(others, scale, span), *drawn], own)))
-    dashes = [(count, _dash(i)) for i, count in enumerate(components)]
+    dashes = [(count, _dash(i)) for i, count in enumerate(counts)]
     return render(
-        "sweep_shares.html",
+        "sweep_variance.html",
         panels=panels,
         dashes=dashes,
-        fits=fits,
+        methods=methods,
         dimensions=_dimensions(summaries, span),
         banded=any(math.isfinite(one.half_width["accuracy"]) for one in summaries),
     )
@@ -141,11 +141,8 @@ def _lines(summaries: list[Summary], head: str) -> list[Line]:
     own: dict[tuple[str, int], list[Summary]] = {}
     for one in summaries:
         if one.cell.head == head:
-            own.setdefault((one.cell.fit, one.cell.components), []).append(one)
-    return [
-        Line(fit, components, tuple(sorted(points, key=lambda one: one.cell.share)))
-        for (fit, components), points in own.items()
-    ]
+            own.setdefault((one.cell.method, one.cell.n_components), []).append(one)
+    return [Line(method, count, tuple(sorted(points, key=_percent))) for (method, count), points in own.items()]
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
@@ -160,11 +157,16 @@ def _area(scale: Scale, span: tuple[float, float]) -> svg.Plot:
 
 def _panel(name: str, scale: Scale, span: tuple[float, float], drawn: list[Markup], own: list[Line]) -> Markup:
     area = _area(scale, span)
-    axes = [scale.y_axis(area), area.x_axis(svg.ticks(*span), _share, "Variance kept")]
+    axes = [scale.y_axis(area), area.x_axis(svg.ticks(*span), _text, "Variance kept")]
     return svg.drawing(_spoken(name, own), PANEL, 256, *axes, *drawn)
 
 
-def _share(value: float) -> str:
+def _percent(one: Summary) -> float:
+    """The explained variance of a cell in percent, as axes and texts have it."""
+    return round(100 * one.cell.explained_variance, 10)
+
+
+def _text(value: float) -> str:
     return f"{value:g}%"
 
 
@@ -173,11 +175,11 @@ def _spoken(name: str, lines: list[Line]) -> str:
     for line in lines:
         best = max(line.points, key=lambda one: one.mean["accuracy"])
         ends = [
-            f"{percent(one.mean['accuracy'])} at {_share(one.cell.share)}" for one in (line.points[0], line.points[-1])
+            f"{percent(one.mean['accuracy'])} at {_text(_percent(one))}" for one in (line.points[0], line.points[-1])
         ]
         parts.append(
-            f"{line.fit}, {line.components} a class: {' to '.join(ends)}, "
-            f"highest {percent(best.mean['accuracy'])} at {_share(best.cell.share)}"
+            f"{line.method}, {line.n_components} a class: {' to '.join(ends)}, "
+            f"highest {percent(best.mean['accuracy'])} at {_text(_percent(best))}"
         )
     return f"Accuracy of {name} by kept variance. {'; '.join(parts)}."
 
@@ -190,7 +192,7 @@ def _context(lines: list[Line], scale: Scale, span: tuple[float, float]) -> Mark
 
 def _places(points: Sequence[Summary], area: svg.Plot, scale: Scale, times: float = 0.0) -> list[svg.Point]:
     """Means as pixels, moved by a multiple of their half-widths."""
-    return [(area.x(one.cell.share), area.y(scale.drawn(_moved(one, times)))) for one in points]
+    return [(area.x(_percent(one)), area.y(scale.drawn(_moved(one, times)))) for one in points]
 
 
 def _moved(one: Summary, times: float) -> float:
@@ -200,7 +202,7 @@ def _moved(one: Summary, times: float) -> float:
 
 def _line(line: Line, scale: Scale, span: tuple[float, float], look: Look, style: tuple[int, list[str]]) -> Markup:
     """Band, line and marks."""
-    area, (dash, fits) = _area(scale, span), style
+    area, (dash, methods) = _area(scale, span), style
     wide = [one for one in line.points if math.isfinite(one.half_width["accuracy"])]
     band = [*_places(wide, area, scale, 1.0), *reversed(_places(wide, area, scale, -1.0))]
     drawn = [svg.path(band, f"band {look.color}")] if len(wide) > 1 else []
@@ -208,7 +210,7 @@ def _line(line: Line, scale: Scale, span: tuple[float, float], look: Look, style
         drawn.append(svg.path(_places(line.points, area, scale), f"trace {look.color} dash{dash % DASHES}"))
     radius = 3.2 if len(line.points) <= 10 else 2.2
     for one, place in zip(line.points, _places(line.points, area, scale), strict=True):
-        drawn.append(look.draw(place, radius, told(one), fits.index(line.fit) % 2 == 1))
+        drawn.append(look.draw(place, radius, told(one), methods.index(line.method) % 2 == 1))
     return Markup("").join(drawn)
 
 
@@ -217,7 +219,7 @@ def told(one: Summary) -> str:
     half = one.half_width["accuracy"]
     margin = f" ± {100 * half:.2f}" if math.isfinite(half) else ""
     return (
-        f"{one.cell.head}, {one.cell.fit}, {_share(one.cell.share)} of the variance, {one.cell.components} a class: "
+        f"{one.cell.head}, {one.cell.method}, {_text(_percent(one))} of the variance, {one.cell.n_components} a class: "
         f"{100 * one.mean['accuracy']:.2f}%{margin}, {one.mean['parameters']:,.0f} parameters"
     )
 
@@ -228,29 +230,29 @@ def _dash(index: int) -> Markup:
 
 
 def _dimensions(summaries: list[Summary], span: tuple[float, float]) -> Markup:
-    """How many axes a share takes, on a logarithmic axis."""
+    """How many axes the variance takes, on a logarithmic axis."""
     found: dict[float, list[float]] = {}
     for one in summaries:
-        found.setdefault(one.cell.share, []).append(one.mean["dimension"])
-    points = sorted((share, math.log10(max(sum(own) / len(own), 1.0))) for share, own in found.items())
+        found.setdefault(_percent(one), []).append(one.mean["dimension"])
+    points = sorted((kept, math.log10(max(sum(own) / len(own), 1.0))) for kept, own in found.items())
     low, high = min(y for _, y in points), max(y for _, y in points)
     area = svg.Plot(44, 30, PANEL - 18, 216, span, (low - 0.05, high + 0.1) if high > low else (low - 0.5, high + 0.5))
     places = area.points(*zip(*points, strict=True))
     parts = [
         area.y_axis(_decades(*area.y_range), lambda place: f"{10**place:,.0f}", "Dimensions"),
-        area.x_axis(svg.ticks(*span), _share, "Variance kept"),
+        area.x_axis(svg.ticks(*span), _text, "Variance kept"),
         svg.path(places, "trace plain dash0"),
         *[
-            svg.tag("circle", svg.tag("title", _dimension(share, y)), cx=x, cy=place, r=2.6, class_="mark plain")
-            for (share, y), (x, place) in zip(points, places, strict=True)
+            svg.tag("circle", svg.tag("title", _dimension(kept, y)), cx=x, cy=place, r=2.6, class_="mark plain")
+            for (kept, y), (x, place) in zip(points, places, strict=True)
         ],
     ]
-    spoken = "; ".join(_dimension(share, y) for share, y in points)
+    spoken = "; ".join(_dimension(kept, y) for kept, y in points)
     return svg.drawing(f"Dimensions by kept variance: {spoken}.", PANEL, 256, *parts)
 
 
-def _dimension(share: float, place: float) -> str:
-    return f"{_share(share)} takes {10**place:,.0f}"
+def _dimension(kept: float, place: float) -> str:
+    return f"{_text(kept)} takes {10**place:,.0f}"
 
 
 def _decades(low: Number, high: Number) -> list[float]:

@@ -12,14 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from mixtura import files, names
+from mixtura import files, names, renames
 from mixtura.core import FAMILIES
 from mixtura.core.mixture import Mixture
 from mixtura.errors import BundleError, NoInput, RecipeError
 from mixtura.features.projection import Chain
 from mixtura.heads import SAVED
 from mixtura.heads.protocol import Head
-from mixtura.recipe import Recipe, load_recipe
+from mixtura.recipe import Recipe, load_stored_recipe
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
 from mixtura.tasks import layout_1
@@ -62,7 +62,7 @@ def recipe_of(folder: Path) -> Recipe:
         BundleError: it is damaged.
     """
     try:
-        return load_recipe(folder / RECIPE).model_copy(update={"output": folder})
+        return load_stored_recipe(folder / RECIPE).model_copy(update={"output": folder})
     except RecipeError as error:
         raise _altered(folder, f"{RECIPE} is damaged ({error})") from error
 
@@ -138,7 +138,7 @@ def from_pretrained(folder: Path) -> Model:
             config.temperature,
             Typicality(**parts["typicality"]),
             config.decision,
-            config.facts,
+            renames.renamed(renames.FACTS, config.facts),
             _head(config.head, parts["head"]),
         )
         _try(model, set(state))

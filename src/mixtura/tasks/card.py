@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from mixtura.tasks.heads import GRADIENTS
+from mixtura.tasks.heads import GRADIENT
 from mixtura.tasks.model import Model
 from mixtura.tasks.records import Evaluation
 from mixtura.tasks.words import percent
@@ -58,7 +58,7 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
         "",
         f"An item is unknown if fewer than {limit} of genuine items look as unusual as it does. The threshold comes "
         f"from {facts.get('held_out_items')} genuine items, each judged by a model that had not learned from it"
-        f"{' (they also picked its epoch and its temperature)' if facts.get('fit') in GRADIENTS else ''}; no example "
+        f"{' (they also picked its epoch and its temperature)' if facts.get('solver') == GRADIENT else ''}; no example "
         "of anything unknown was needed. The rate holds for items like those; under other light, with another "
         "camera or another background it can be higher, so measure again with `mixtura evaluate`.",
         "",

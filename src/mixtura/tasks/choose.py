@@ -54,8 +54,8 @@ def choose(recipe: Recipe, rows: Rows) -> Choice:
         LabelError: too few rows can be held out.
     """
     head = recipe.head
-    steps = 0 if recipe.train.fit == "closed" else 30
-    plan = Plan(head.family, floor=head.floor, rank=head.rank, steps=steps, seed=recipe.seed)
+    steps = 0 if recipe.fit.solver == "closed" else 30
+    plan = Plan(head.family, floor=head.variance_floor, rank=head.rank, steps=steps, seed=recipe.seed)
     start = folds_of(rows, recipe.seed)
     options = candidates(recipe, rows)
     spaces = [space_of(steps, rows.x, start) for steps in options]
@@ -67,7 +67,7 @@ def choose(recipe: Recipe, rows: Rows) -> Choice:
         best = next(i for i, trial in enumerate(trials) if trial is winner)
     projection, folds = spaces[best]
     shrinkage = None if head.shrinkage == "auto" else head.shrinkage
-    trial = choosing.choose(folds, plan, head.family, shrinkage, head.components)
+    trial = choosing.choose(folds, plan, head.family, shrinkage, head.n_components)
     choice = Choice(options[best], projection, folds, trial)
     return _with_random_features(choice, recipe, rows) if head.family == "auto" and not recipe.projection else choice
 

@@ -102,9 +102,8 @@ def check_names(recipe: Recipe) -> None:
         build.check_place(recipe.data)
     build.steps_of(recipe.projection)
     build.device_of(recipe.encoder.device)
-    heads.objective_of(
-        heads.spec_of(recipe.head.name, recipe.train.fit, recipe.head.components, recipe.head, 0), recipe.train
-    )
+    spec = heads.spec_of(recipe.head.name, recipe.fit.solver, recipe.head.n_components, recipe.head, 0)
+    heads.check_fit(spec, recipe.fit, [recipe.fit.objective])
     if recipe.head.family != "auto" and recipe.head.family not in FAMILIES:
         names.find({name: FAMILIES[name] for name in FAMILIES} | {"auto": ""}, recipe.head.family)
 
@@ -188,8 +187,9 @@ def _trained_facts(
     return _common_facts(gathered, made.projection) | {
         "family": type(made.mixture.covariance).name,
         "head": recipe.head.name,
-        "fit": recipe.train.fit,
-        "components": made.components,
+        "solver": recipe.fit.solver,
+        "objective": recipe.fit.objective if recipe.fit.solver == heads.GRADIENT else "",
+        "n_components": made.components,
         "epoch": best.number,
         "epochs": made.trained.epochs[-1].number,
         "held_out_nll_at_the_start": first.val_nll,
@@ -220,7 +220,7 @@ def _facts(gathered: gather.Gathered, choice: Choice, held: int) -> dict[str, ob
     plan = choice.trial.plan
     return _common_facts(gathered, choice.projection) | {
         "family": plan.family,
-        "components": plan.components if isinstance(plan.components, int) else list(plan.components),
+        "n_components": plan.components if isinstance(plan.components, int) else list(plan.components),
         "prior_strength": plan.prior.strength,
         "shrinkage": plan.prior.identity,
         "training_items": len(choice.folds.labels),

@@ -48,7 +48,7 @@ def gather(recipe: Recipe, progress: Watch = None) -> Gathered:
         encoder, photos = recipe.encoder, build.dataset_of(recipe.data)
         catalog(photos.classes, recipe.data.unknown)  # before hours of extraction
         features, dataset, problems = read(recipe, photos, progress)
-    split = settle_split(_split_path(recipe), dataset, recipe.split.shares, recipe.split.seed)
+    split = settle_split(_split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
     known = labeled(features.with_split(split))
     return Gathered(known, encoder, problems, len(features) - len(known))
 

@@ -1,5 +1,7 @@
 """From the name of a head to the head at its start, and to what its training lowers."""
 
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,16 +15,20 @@ from mixtura.core.classes import Plan
 from mixtura.core.cross import Folds
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
-from mixtura.heads import HEADS, VARIANTS
+from mixtura.heads import HEADS, VARIANTS, inputs
 from mixtura.heads.gaussian import GaussianHead
-from mixtura.heads.protocol import Head, no_slopes
+from mixtura.heads.options import check_options
+from mixtura.heads.protocol import DenseHead, Head, no_slopes
 from mixtura.names import find
-from mixtura.objectives.classification import Conditional, Hybrid
-from mixtura.sections import HeadSection, TrainSection
+from mixtura.objectives import HEAD_OBJECTIVES, OBJECTIVES
+from mixtura.sections import FitSection, HeadSection
 from mixtura.tasks.train import Objective, Rows, Schedule, Trained, train
 
-GRADIENTS = ("sgd", "hybrid")
-"""The fits that take gradient steps; they begin where the others end."""
+GRADIENT = "gradient"
+"""The solver that takes gradient steps; it begins where the others end."""
+
+OBJECTIVE_KEYS = ("label_smoothing", "class_weight", "logit_adjustment", "generative_weight", "margin")
+"""Keys of the section ``fit`` that are options of one objective or another."""
 
 MOST_BYTES = 8 << 30
 """Of parameters, gradients and the optimizer's two moments: a head beyond this is refused before it is built."""
@@ -30,11 +36,11 @@ MOST_BYTES = 8 << 30
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head with its options: which class, what it is built with, how it is fitted."""
+    """A head with its options: its key in ``HEADS``, what it is built with, how it is fitted."""
 
     kind: str
     options: dict[str, Any]
-    fit: str
+    solver: str
     components: int | str = 1
     shrinkage: float | None = None
     seed: int = 0
@@ -49,8 +55,13 @@ class HeadSpec:
     @property
     def closed(self) -> bool:
         """Whether sums of the rows are all that a fit needs, so that they can be taken once for all shares."""
-        named = self.gaussian and self.family != "auto"
-        return named and self.fit not in GRADIENTS and self.components == 1
+        named = self.gaussian and self.family != "auto" and set(self.options) == {"family"}
+        return named and self.solver != GRADIENT and self.components == 1
+
+    @property
+    def width(self) -> int | None:
+        """The width after the input projection of a Gaussian head; ``None`` without one."""
+        return self.options.get("width")
 
     @property
     def gaussian(self) -> bool:
@@ -70,14 +81,16 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
     return name, {}
 
 
-def spec_of(name: str, fit: str, components: int | str, section: HeadSection, seed: int) -> HeadSpec:
+def spec_of(name: str, solver: str, components: int | str, section: HeadSection, seed: int) -> HeadSpec:
     """A head of a recipe; components that are ``auto`` are counted where the head is a mixture of Gaussians.
 
     Raises:
         UnknownName: no such head.
-        UsageError: a family or automatic components for a head that has none, or a family other than the name's.
+        UsageError: a family or automatic components for a head that has none, a family other than the name's, or an
+            option that the head does not take.
     """
     kind, options = resolve(name)
+    check_options(name, find(HEADS, kind), section.options)
     if kind == "gaussian" and "family" not in options:
         options = {"family": section.family}
     elif section.family not in ("auto", options.get("family")):
@@ -85,31 +98,112 @@ def spec_of(name: str, fit: str, components: int | str, section: HeadSection, se
             f"The head {name!r} is not of family {section.family!r}. Leave out --family, or take gaussian."
         )
     if kind != "gaussian" and components == "auto":
-        raise UsageError(f"The head {name!r} cannot count its components itself. Give a number with --components.")
+        raise UsageError(f"The head {name!r} cannot count its components itself. Give a number with --n-components.")
     shrinkage = None if section.shrinkage == "auto" else section.shrinkage
-    return HeadSpec(kind, options, fit, components, shrinkage, seed, section.rank, section.floor)
+    options = options | section.options
+    return HeadSpec(kind, options, solver, components, shrinkage, seed, section.rank, section.variance_floor)
 
 
-def objective_of(spec: HeadSpec, section: TrainSection) -> Objective:
-    """What training lowers.
+def objective_of(spec: HeadSpec, section: FitSection, labels: Int[Tensor, " N"], n_classes: int) -> Objective:
+    """What training lowers, of the class named in ``fit.objective`` with those options that it takes.
+
+    Args:
+        spec: the head to be trained.
+        section: the objective and its options.
+        labels: of the training rows, for balanced class weights and log-priors.
+        n_classes: C.
 
     Raises:
-        UsageError: the hybrid objective for a head without a density, or a ridge for one without slopes.
+        UnknownName: no such objective.
+        UsageError: one that reads other rows than heads do or that the head cannot be trained by, an ``l2`` for a head
+            without slopes, or an option that does not fit.
     """
-    if section.ridge and spec.fit in GRADIENTS and find(HEADS, spec.kind).slopes is Head.slopes:
+    head, kind = find(HEADS, spec.kind), objective_named(section.objective)
+    if spec.solver == GRADIENT and section.l2 and head.slopes is Head.slopes:
         raise no_slopes(spec.kind)
-    conditional = Conditional(label_smoothing=section.smoothing)
-    if spec.fit != "hybrid":
-        return conditional
-    if spec.kind in ("linear", "prototype", "sdgm", "random_projection"):
-        raise UsageError(f"The head {spec.kind!r} has no density, so it cannot be fitted by 'hybrid'. Use fit 'sgd'.")
-    return Hybrid(conditional=conditional, weight=section.hybrid)
+    if spec.solver == GRADIENT and kind.needs_density and not issubclass(head, DenseHead):
+        raise UsageError(
+            f"The head {spec.kind!r} has no density, which the objective {section.objective!r} lowers. "
+            "Use the objective 'conditional', or a Gaussian head."
+        )
+    given = {name: value for name in OBJECTIVE_KEYS if (value := getattr(section, name)) is not None}
+    counts = torch.bincount(labels, minlength=n_classes).double()
+    given["class_weight"] = _class_weight(section, counts)
+    given["log_prior"] = tuple((counts / counts.sum()).log().tolist())
+    taken = inspect.signature(kind.from_options).parameters
+    return kind.from_options(**{name: value for name, value in given.items() if name in taken})
 
 
-def schedule_of(section: TrainSection, fit: str) -> Schedule:
-    """How long and how fast; no epochs for a fit without gradients."""
-    epochs = section.epochs if fit in GRADIENTS else 0
-    return Schedule(epochs, section.batch_size, section.rate, section.patience, section.penalty, section.ridge)
+def objective_named(name: str) -> Any:
+    """The class of an objective that a head can be trained by.
+
+    Raises:
+        UnknownName: no such objective.
+        UsageError: it is none, or reads other rows than heads do.
+    """
+    kind = find(OBJECTIVES if name in OBJECTIVES else HEAD_OBJECTIVES, name)
+    reads = getattr(kind, "reads", None)
+    if reads != "head":
+        known = ", ".join(HEAD_OBJECTIVES)
+        what = f"reads {reads}" if reads else "is no objective: it does not say what it reads"
+        raise UsageError(f"{name!r} {what}, so no head can be trained by it. Use one of: {known}.")
+    return kind
+
+
+def _class_weight(section: FitSection, counts: Float[Tensor, " C"]) -> tuple[float, ...] | None:
+    r"""How much a row of each class counts; balanced: :math:`N / (C N_c)`, as scikit-learn has it."""
+    if section.class_weight == "none":
+        return None
+    if section.class_weight == "balanced":
+        return tuple((counts.sum() / (len(counts) * counts)).tolist())
+    if len(section.class_weight) != len(counts):
+        raise UsageError(
+            f"fit.class_weight has {len(section.class_weight)} numbers for {len(counts)} classes. Give one for each."
+        )
+    return tuple(map(float, section.class_weight))
+
+
+def check_fit(spec: HeadSpec, section: FitSection, objectives: Sequence[str]) -> None:
+    """See that a head can be fitted as a recipe says, before there are rows.
+
+    Args:
+        spec: the head.
+        section: how it is fitted.
+        objectives: all that are to be tried; an option must be one of some of them.
+
+    Raises:
+        UnknownName, UsageError: see :func:`objective_of`; an objective, or an option of one, without an effect.
+    """
+    if spec.solver != GRADIENT:
+        wrong = [name for name in objectives if name != FitSection().objective]
+        if wrong:
+            raise UsageError(f"Only the solver 'gradient' lowers the objective {wrong[0]!r}. Add --solver gradient.")
+        return
+    weights = section.class_weight
+    classes = len(weights) if isinstance(weights, tuple) else 2
+    for name in objectives:
+        objective_of(spec, section.model_copy(update={"objective": name}), torch.arange(classes), classes)
+    default = FitSection()
+    taken = {
+        option for name in objectives for option in inspect.signature(objective_named(name).from_options).parameters
+    }
+    for key in OBJECTIVE_KEYS:
+        if key not in taken and getattr(section, key) != getattr(default, key):
+            raise UsageError(f"The objective {', '.join(map(repr, objectives))} takes no fit.{key}. Leave it out.")
+
+
+def schedule_of(section: FitSection, solver: str) -> Schedule:
+    """How long and how fast; no epochs for a solver without gradients."""
+    epochs = section.epochs if solver == GRADIENT else 0
+    return Schedule(
+        epochs,
+        section.batch_size,
+        section.learning_rate,
+        section.patience,
+        section.kl_weight,
+        section.l2,
+        section.optimizer,
+    )
 
 
 def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:
@@ -121,13 +215,13 @@ def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:
     if not spec.gaussian or not isinstance(spec.components, int) or spec.family == "auto":
         return  # what is chosen automatically is chosen within limits of its own
     with torch.device("meta"):
-        head = GaussianHead(dimension, n_classes, spec.components, spec.family, spec.rank)
-    copies = 4 if spec.fit in GRADIENTS else 2  # in float32 and its gradient and moments, or once more in float64
+        head = GaussianHead(spec.width or dimension, n_classes, spec.components, spec.family, spec.rank)
+    copies = 4 if spec.solver == GRADIENT else 2  # in float32 and its gradient and moments, or once more in float64
     needed = 4 * copies * sum(parameter.numel() for parameter in head.parameters())
     if needed > MOST_BYTES:
         raise UsageError(
             f"A {spec.family} head with {spec.components * n_classes} components in {dimension} dimensions takes about "
-            f"{needed:,} bytes, more than {MOST_BYTES:,}. Keep less variance (--share), or use tied or diagonal."
+            f"{needed:,} bytes, more than {MOST_BYTES:,}. Keep less of the variance, or use tied or diagonal."
         )
 
 
@@ -157,7 +251,7 @@ def start(spec: HeadSpec, folds: Folds) -> Head:
     learn = folds.fold != 0
     check_size(spec, folds.x.shape[1], folds.n_classes)
     if spec.gaussian:
-        head: Head = from_mixture(mixture_of(spec, folds), spec.rank)
+        head: Head = _gaussian(spec, folds)
     else:
         kind: type[Head] = find(HEADS, spec.kind)
         given = {"components": spec.components, "seed": spec.seed, **spec.options}
@@ -168,9 +262,20 @@ def start(spec: HeadSpec, folds: Folds) -> Head:
     return head
 
 
+def _gaussian(spec: HeadSpec, folds: Folds) -> GaussianHead:
+    """A Gaussian head behind its input projection, which learns from the rows outside fold 0 like the rest."""
+    freeze = tuple(spec.options.get("freeze", ()))
+    if spec.width is None or spec.width == folds.x.shape[1]:
+        return from_mixture(mixture_of(spec, folds), spec.rank, freeze)
+    rows = folds.x[folds.fold != 0]
+    project = inputs.matrix(spec.options["projection"], rows, spec.width, spec.seed).to(rows)
+    narrow = Folds(folds.x @ project, folds.labels, folds.n_classes, folds.fold, folds.n_folds)
+    return from_mixture(mixture_of(spec, narrow), spec.rank, freeze, project)
+
+
 def mixture_of(spec: HeadSpec, folds: Folds) -> Mixture:
     """The mixture of a Gaussian head, from the rows outside fold 0, with the shrinkage that serves fold 0."""
-    steps = 0 if spec.fit == "closed" else 30
+    steps = 0 if spec.solver == "closed" else 30
     plan = Plan(spec.family, floor=spec.floor, rank=spec.rank, steps=steps, seed=spec.seed)
     if isinstance(spec.components, str):
         return folds.mixture(choosing.choose(folds, plan, spec.family, spec.shrinkage, spec.components).plan, without=0)
@@ -178,23 +283,37 @@ def mixture_of(spec: HeadSpec, folds: Folds) -> Mixture:
     return folds.mixture(replace(trial.plan, components=spec.components), without=0)
 
 
-def from_mixture(mixture: Mixture, rank: int) -> GaussianHead:
-    """A Gaussian head with the density of a mixture."""
+def from_mixture(
+    mixture: Mixture, rank: int, freeze: tuple[str, ...] = (), project: Float[Tensor, "D W"] | None = None
+) -> GaussianHead:
+    """A Gaussian head with the density of a mixture; of rows times ``project``, where there is such a matrix."""
     assert mixture.owner is not None
     counts = torch.bincount(mixture.owner, minlength=mixture.n_classes).tolist()
-    head = GaussianHead(mixture.dimension, mixture.n_classes, counts, type(mixture.covariance).name, rank)
+    dimension, width = (mixture.dimension, None) if project is None else project.shape
+    head = GaussianHead(dimension, mixture.n_classes, counts, type(mixture.covariance).name, rank, width, freeze)
     head.to(mixture.mean.device)
+    head.project = None if project is None else project.to(head.mean)
     head.assign(mixture.to(torch.float32))
     return head
 
 
-def fit_all(specs: list[HeadSpec], folds: list[Folds], section: TrainSection) -> list[Trained]:
-    """Start and train heads of one kind, each on its own rows: fold 0 judges, the others are learned from."""
+def fit_all(specs: list[HeadSpec], folds: list[Folds], section: FitSection) -> list[Trained]:
+    """Start and train heads of one kind, each on its own rows: fold 0 judges, the others are learned from.
+
+    Heads whose objectives are equal are trained as one batch; balanced class weights and log-priors may differ.
+    """
     with torch.random.fork_rng():  # a head is random before it has its start
         torch.manual_seed(specs[0].seed)
         heads = [start(spec, own) for spec, own in zip(specs, folds, strict=True)]
         rows = [split(own, spec.seed) for spec, own in zip(specs, folds, strict=True)]
-        return train(heads, rows, objective_of(specs[0], section), schedule_of(section, specs[0].fit))
+        alike: dict[Objective, list[int]] = {}
+        for i, (spec, own) in enumerate(zip(specs, rows, strict=True)):
+            alike.setdefault(objective_of(spec, section, own.labels, folds[i].n_classes), []).append(i)
+        schedule, done = schedule_of(section, specs[0].solver), dict[int, Trained]()
+        for objective, group in alike.items():
+            trained = train([heads[i] for i in group], [rows[i] for i in group], objective, schedule)
+            done |= dict(zip(group, trained, strict=True))
+        return [done[i] for i in range(len(specs))]
 
 
 def split(folds: Folds, seed: int) -> Rows:

@@ -84,7 +84,7 @@ def points_of(unit: Float[Tensor, "N D"], group: Int[Tensor, " N"]) -> tuple[Poi
     In 1,280 dimensions all distances are alike and a covariance has more entries than there are photos; most of it is
     noise. Kept are as many axes as a tenth of the rows, at least 2 and at most 16.
     """
-    axes = PCA.fit(unit, share=100.0)
+    axes = PCA.fit(unit, explained_variance=1.0)
     width = axes_for(len(unit))
     share = float(axes.variance[:width].sum() / axes.variance.sum().clamp_min(torch.finfo(torch.float32).tiny))
     return Points(axes(unit)[:, :width].contiguous(), unit, group), share
@@ -151,7 +151,7 @@ def held_out(points: Points, seed: int) -> tuple[Tried, ...]:
 def _space(unit: Float[Tensor, "N D"], fold: Int[Tensor, " N"], held: int) -> tuple[Tensor, Tensor]:
     """The rows to learn from and those to judge by, on the axes of the former."""
     learn, judge = unit[fold != held], unit[fold == held]
-    axes = PCA.fit(learn, share=100.0)
+    axes = PCA.fit(learn, explained_variance=1.0)
     width = axes_for(len(unit))
     return axes(learn)[:, :width].contiguous(), axes(judge)[:, :width].contiguous()
 

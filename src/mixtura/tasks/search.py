@@ -13,9 +13,10 @@ from mixtura.heads import HEADS
 from mixtura.names import find
 from mixtura.recipe import Recipe
 from mixtura.tasks import sweep
+from mixtura.tasks.earlier_sweeps import OBJECTIVES, update_journal
 from mixtura.tasks.extract import Watch
-from mixtura.tasks.heads import GRADIENTS, resolve
-from mixtura.tasks.sweep_files import fingerprint
+from mixtura.tasks.heads import GRADIENT, resolve
+from mixtura.tasks.sweep_files import earlier_fingerprint, fingerprint
 from mixtura.tasks.sweep_jobs import Job, Table, Worker
 from mixtura.tasks.sweep_records import BETTER, DONE
 
@@ -45,14 +46,14 @@ Space = Mapping[str, Range | tuple[Any, ...]]
 """What each setting may be: a range of numbers, or a choice of plain values."""
 
 SPACE: Space = {
-    "share": (50.0, 80.0, 90.0, 95.0, 99.0, 100.0),
-    "components": Range(1, 8),
+    "explained_variance": (0.5, 0.8, 0.9, 0.95, 0.99, 1.0),
+    "n_components": Range(1, 8),
     "shrinkage": Range(1e-4, 1.0, log=True),
-    "rate": Range(1e-4, 3e-2, log=True),
+    "learning_rate": Range(1e-4, 3e-2, log=True),
     "epochs": (0, 5, 15, 30),
 }
-"""The settings of a Gaussian head: variance kept in percent, Gaussians a class, share of the identity in covariances,
-Adam's rate, and passes over the rows, 0 for the closed form."""
+"""The settings of a Gaussian head: fraction of the variance kept, Gaussians a class, share of the identity in
+covariances, learning rate, and passes over the rows, 0 for the closed form."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def run(recipe: Recipe, head: str, metric: str, trials: int, progress: Watch = N
     """Search the settings of one head on the data of a recipe; it is resumed from the recipe's output folder.
 
     Args:
-        recipe: data, and how many draws judge a setting (``sweep.seeds``).
+        recipe: data, and how many draws judge a setting (``sweep.n_seeds``).
         head: a name that a sweep takes.
         metric: accuracy or nll, on validation rows; test rows are not looked at.
         trials: how many settings there are to be in the end.
@@ -130,8 +131,13 @@ def _run(recipe: Recipe, output: Path, head: str, metric: str, trials: int, prog
     features, classes = sweep.gathered(recipe, progress)
     draws = sweep.draws_of(features, recipe)
     table = sweep.table_of(recipe, features, classes, draws)
-    about = f"{head} ({_fit_of(recipe)}, {len(draws)} draws) on {fingerprint(recipe, features)[:12]}"
-    options = Options(metric, trials, recipe.seed, folder=output / f"search-{head}", about=about)
+    folder, objective = output / f"search-{head}", _objective_of(recipe)
+    about = f"{head} ({objective}, {len(draws)} draws) on {fingerprint(recipe, features)[:12]}"
+    before = earlier_fingerprint(recipe, features)
+    if before is not None and objective in OBJECTIVES:
+        said = f"{head} ({OBJECTIVES[objective]}, {len(draws)} draws) on {before[:12]}"
+        update_journal(folder / JOURNAL, {said: about})
+    options = Options(metric, trials, recipe.seed, folder=folder, about=about)
     return search(judge_of(table, head, metric, recipe), _space_of(head), options)
 
 
@@ -140,25 +146,27 @@ def _space_of(head: str) -> Space:
     kind = find(HEADS, resolve(head)[0])
     space = dict(SPACE)
     if not kind.many:
-        space["components"] = (1,)
+        space["n_components"] = (1,)
     if not kind.shrinks and resolve(head)[0] != "gaussian":
         del space["shrinkage"]
     return space
 
 
-def _fit_of(recipe: Recipe) -> str:
-    """How heads are fitted in a search.
+def _objective_of(recipe: Recipe) -> str:
+    """What gradients lower in a search.
 
     Raises:
-        UsageError: several ways, or one without gradients.
+        UsageError: several objectives, or a solver without gradients.
     """
-    fits = set(recipe.sweep.fits)
-    if len(fits) > 1 or not fits <= set(GRADIENTS):
+    solvers, objectives = set(recipe.sweep.solvers), set(recipe.sweep.objectives)
+    if solvers != {GRADIENT}:
         raise UsageError(
-            f"A search fits in one way, by sgd or hybrid, not {', '.join(sorted(fits))}; without epochs that is the "
-            "closed form or EM. Leave out --fit."
+            f"A search fits by the solver {GRADIENT}, not {', '.join(sorted(solvers))}; without epochs that is the "
+            "closed form or EM. Leave out --solver."
         )
-    return fits.pop()
+    if len(objectives) > 1:
+        raise UsageError(f"A search has one objective, not {', '.join(sorted(objectives))}. Choose one (--objective).")
+    return objectives.pop()
 
 
 def search(judge: Judge, space: Space = SPACE, options: Options | None = None) -> Search:
@@ -209,20 +217,20 @@ def judge_of(table: Table, head: str, metric: str, recipe: Recipe) -> Judge:
         recipe: what is not searched.
 
     Raises:
-        UsageError: another metric, or a fit without gradients.
+        UsageError: another metric, several objectives, or a solver without gradients.
     """
     if metric not in JUDGED:
         raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(JUDGED)}.")
-    fit = _fit_of(recipe)
+    objective = _objective_of(recipe)
 
     def judge(params: dict[str, Any], report: Report) -> float:
         own = {"shrinkage": params["shrinkage"]} if "shrinkage" in params else {}
-        training = {name: params[name] for name in ("rate", "epochs") if name in params}
-        worker = Worker(table, recipe.head.model_copy(update=own), recipe.train.model_copy(update=training))
-        components, share = params.get("components", 1), float(params.get("share", 100.0))
+        training = {name: params[name] for name in ("learning_rate", "epochs") if name in params}
+        worker = Worker(table, recipe.head.model_copy(update=own), recipe.fit.model_copy(update=training))
+        n_components, explained = params.get("n_components", 1), float(params.get("explained_variance", 1.0))
         values: list[float] = []
         for draw in range(len(table.draws)):
-            run = worker.do(Job(head, fit, components, (share,), (draw,)))[0]
+            run = worker.do(Job(head, GRADIENT, objective, n_components, (explained,), (draw,)))[0]
             if run.status != DONE:
                 raise DataError(run.note)
             values.append(getattr(run, JUDGED[metric]))

@@ -1,4 +1,4 @@
-"""The grid of heads, PCA shares and component counts over several draws of the rows, resumable."""
+"""The grid of heads, explained variances and component counts over several draws of the rows, resumable."""
 
 import multiprocessing
 import os
@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,9 @@ def _run(recipe: Recipe, output: Path, progress: Watch, watch: Callable[[Done], 
     kept = earlier(recipe, features)
     grid = jobs_of(recipe, len(draws))
     if not grid:
-        raise UsageError("There is nothing to run: these heads have one component a class. Ask for --components 1.")
+        raise UsageError("There is nothing to run: these heads have one component a class. Ask for --n-components 1.")
     jobs = [job for job in grid if not _all_kept(job, draws, kept)]
-    total = len(kept) + sum(len(job.shares) * len(job.draws) for job in jobs)
+    total = len(kept) + sum(len(job.explained) * len(job.draws) for job in jobs)
     if jobs:
         made = _made(recipe, features, classes, draws, jobs)
         for runs in _new(made, kept):
@@ -97,32 +98,41 @@ def check(recipe: Recipe) -> Path:
     """Look at names and numbers before any photo is read; the output folder.
 
     Raises:
-        UsageError: a head, fit, share or device that does not fit, or no output folder of its own.
+        UsageError: a head, objective or device that does not fit, or no output folder of its own.
     """
     output = build.output_of(recipe, "the results", "sweep")
     build.device_of(recipe.encoder.device)
-    for name in recipe.sweep.heads:
-        for fit in recipe.sweep.fits:
-            heads.objective_of(heads.spec_of(name, fit, 1, recipe.head, 0), recipe.train)
+    grid = recipe.sweep
+    for name in grid.heads:
+        for solver, own in _methods(recipe).items():
+            lost = () if heads.GRADIENT in grid.solvers else grid.objectives
+            heads.check_fit(heads.spec_of(name, solver, 1, recipe.head, 0), recipe.fit, own or lost)
     return output
 
 
+def _methods(recipe: Recipe) -> dict[str, list[str]]:
+    """The objectives of each solver of the grid: one cell each, or one cell where a solver has none."""
+    grid = recipe.sweep
+    return {name: list(dict.fromkeys(grid.objectives)) if name == heads.GRADIENT else [] for name in grid.solvers}
+
+
 def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
-    """The grid as jobs, the widest first; closed forms of one Gaussian a class take all shares at once.
+    """The grid as jobs, the widest first; closed forms of one Gaussian a class take every explained variance at once.
 
     A head that has one component a class is not asked for more.
     """
     grid, places, jobs = recipe.sweep, tuple(range(draws)), list[Job]()
-    shares = tuple(sorted(set(grid.shares), reverse=True))
+    explained = tuple(sorted(set(grid.explained_variance), reverse=True))
     for name in dict.fromkeys(grid.heads):
-        for fit in dict.fromkeys(grid.fits):
-            for count in sorted(set(grid.components)):
-                if count > 1 and not find(HEADS, heads.resolve(name)[0]).many:
+        many = find(HEADS, heads.resolve(name)[0]).many
+        for solver, objectives in _methods(recipe).items():
+            for count in sorted(set(grid.n_components)):
+                if count > 1 and not many:
                     continue
-                closed = heads.spec_of(name, fit, count, recipe.head, 0).closed
-                parts = [shares] if closed else [(share,) for share in shares]
-                jobs += [Job(name, fit, count, part, places) for part in parts]
-    return sorted(jobs, key=lambda job: -max(job.shares))
+                closed = heads.spec_of(name, solver, count, recipe.head, 0).closed
+                parts = [explained] if closed else [(one,) for one in explained]
+                jobs += [Job(name, solver, own, count, part, places) for own in objectives or [""] for part in parts]
+    return sorted(jobs, key=lambda job: -max(job.explained))
 
 
 def draws_of(features: Features, recipe: Recipe) -> tuple[Draw, ...]:
@@ -135,7 +145,7 @@ def draws_of(features: Features, recipe: Recipe) -> tuple[Draw, ...]:
         DataError: fewer than three folds.
         LabelError: a class without rows to learn from or without any to test with.
     """
-    seeds = range(recipe.seed, recipe.seed + recipe.sweep.seeds)
+    seeds = range(recipe.seed, recipe.seed + recipe.sweep.n_seeds)
     if recipe.sweep.folds:
         names = sorted({group for group in features.group if group is not None})
         if len(names) < 3 or None in features.group:
@@ -167,7 +177,7 @@ def _seeded(features: Features, recipe: Recipe, seed: int) -> Draw:
         learn = np.flatnonzero(role == TRAIN)
         labels = torch.from_numpy(features.label_index(features.classes)[learn])
         groups = torch.from_numpy(gather.groups_of(features)[learn])
-        parts = max(2, round(1 / recipe.train.validation))
+        parts = max(2, round(1 / recipe.fit.val_fraction))
         fold = assign_folds(labels, groups, parts, seed).numpy()
         role[learn[fold == fold.min()]] = VAL  # of few groups, some folds have none
     return Draw(seed, "", _checked(role, features))
@@ -218,10 +228,10 @@ def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws
         )
     raw = torch.from_numpy(np.ascontiguousarray(features.embedding, dtype=np.float32))
     x = Chain.fit(raw, None, steps)(raw)
-    axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], share=100.0) for draw in draws)
+    axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], explained_variance=1.0) for draw in draws)
     labels = torch.from_numpy(features.label_index(classes))
     device = build.device_of(recipe.encoder.device)
-    return Table(x, labels, len(classes), draws, axes, recipe.sweep.whiten, device)
+    return Table(x, labels, len(classes), draws, axes, recipe.sweep.whiten_power, device)
 
 
 def _made(
@@ -231,7 +241,7 @@ def _made(
     whole = table_of(recipe, features, classes, draws)
     count = min(len(jobs), recipe.sweep.jobs or (1 if whole.device != "cpu" else os.cpu_count() or 1))
     if count == 1:
-        worker = Worker(whole, recipe.head, recipe.train)
+        worker = Worker(whole, recipe.head, recipe.fit)
         yield from map(worker.do, jobs)
         return
     assert recipe.output is not None
@@ -259,8 +269,8 @@ def _shared_out(
     """
     options = {
         "head": dump_dict(recipe.head),
-        "train": dump_dict(recipe.train),
-        "whiten": recipe.sweep.whiten,
+        "fit": dump_dict(recipe.fit),
+        "whiten_power": recipe.sweep.whiten_power,
         "jobs": count,
     }
     given = (folder, [(draw.seed, draw.fold) for draw in draws], n_classes, options)
@@ -274,7 +284,7 @@ def _shared_out(
         except BrokenProcessPool as error:
             raise DataError(
                 "A process of the sweep was killed, most likely for want of memory. The finished runs are kept: run "
-                "the same command again with fewer jobs (--jobs 1) or smaller shares."
+                "the same command again with fewer jobs (--jobs 1) or less explained variance."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -287,19 +297,17 @@ def _new(made: Iterable[list[Run]], kept: dict[Any, Run]) -> Iterator[list[Run]]
 
 
 def _all_kept(job: Job, draws: Sequence[Draw], kept: dict[Any, Run]) -> bool:
-    cells = [Cell(job.name, job.fit, share, job.components) for share in job.shares]
+    cells = [job.cell(explained) for explained in job.explained]
     return all((cell, draws[d].seed, draws[d].fold) in kept for cell in cells for d in job.draws)
 
 
 def _keys(recipe: Recipe, draws: Sequence[Draw]) -> Iterator[Any]:
     """The key of every run in the order of the grid."""
     grid = recipe.sweep
-    for name in grid.heads:
-        for fit in grid.fits:
-            for components in grid.components:
-                for share in sorted(set(grid.shares)):
-                    for draw in draws:
-                        yield Cell(name, fit, share, components), draw.seed, draw.fold
+    methods = [(solver, own) for solver, objectives in _methods(recipe).items() for own in objectives or [""]]
+    for name, (solver, objective), count in product(grid.heads, methods, grid.n_components):
+        for explained, draw in product(sorted(set(grid.explained_variance)), draws):
+            yield Cell(name, solver, objective, explained, count), draw.seed, draw.fold
 
 
 def _progress(done: int, total: int, seconds: float) -> Done:
@@ -321,9 +329,9 @@ def _facts(
         "rows_tested": int((role == TEST).sum()),
         "rows_unused": int((role == UNUSED).sum()),
         "draws": len(draws),
-        **{name: getattr(recipe.train, name) for name in ("epochs", "batch_size", "rate", "ridge")},
-        "whiten": recipe.sweep.whiten,
-        "patience": recipe.train.patience or "none",
+        **{name: getattr(recipe.fit, name) for name in ("optimizer", "learning_rate", "epochs", "batch_size", "l2")},
+        "whiten_power": recipe.sweep.whiten_power,
+        "patience": recipe.fit.patience or "none",
         "seed": recipe.seed,
         "seconds": seconds,
         "mixtura": metadata.version("mixtura"),

@@ -19,6 +19,7 @@ from mixtura.errors import DataError
 from mixtura.features.records import Features
 from mixtura.recipe import Recipe, dump, dump_dict
 from mixtura.tasks import gather
+from mixtura.tasks.earlier_sweeps import earlier_parts, run_of
 from mixtura.tasks.sweep_records import Run, Sweep, table
 
 RUNS, PARQUET, CSV, RECIPE = "runs.jsonl", "runs.parquet", "runs.csv", "recipe.yaml"
@@ -26,9 +27,19 @@ RUNS, PARQUET, CSV, RECIPE = "runs.jsonl", "runs.parquet", "runs.csv", "recipe.y
 
 def fingerprint(recipe: Recipe, features: Features) -> str:
     """A hash of all that a run depends on beside its key: rows with split and group, head, training, program."""
-    plain = dump_dict(recipe)
-    parts = {name: plain.get(name) for name in ("head", "train", "seed", "projection")}
-    parts |= {"sweep": [recipe.sweep.folds, recipe.sweep.whiten], "mixtura": metadata.version("mixtura")}
+    return _hash(
+        {name: dump_dict(recipe).get(name) for name in ("head", "fit", "seed", "projection")}, recipe, features
+    )
+
+
+def earlier_fingerprint(recipe: Recipe, features: Features) -> str | None:
+    """The same as it was before keys were renamed; ``None`` of a recipe that could not be written then."""
+    parts = earlier_parts(recipe)
+    return None if parts is None else _hash(parts, recipe, features)
+
+
+def _hash(parts: dict[str, Any], recipe: Recipe, features: Features) -> str:
+    parts |= {"sweep": [recipe.sweep.folds, recipe.sweep.whiten_power], "mixtura": metadata.version("mixtura")}
     rows = [list(map(str, features.split)), features.group]
     text = json.dumps([parts, gather.digest_of(features), rows], sort_keys=True)
     return hashlib.sha256(text.encode() + features.embedding.tobytes()).hexdigest()
@@ -50,14 +61,15 @@ def earlier(recipe: Recipe, features: Features) -> dict[Any, Run]:
     if (whole.endswith(b"\n") and len(lines) == 1) or not lines:  # no run yet, whatever the mark
         files.write(path, (json.dumps(mark) + "\n").encode())
         return {}
-    if lines[0] != json.dumps(mark).encode():
+    renamed = lines[0] == json.dumps({"sweep": earlier_fingerprint(recipe, features)}).encode()
+    if lines[0] != json.dumps(mark).encode() and not renamed:
         raise DataError(
             f"{recipe.output} holds a sweep of other data or with other settings. Give another folder with -o, or "
             f"delete {path.name} there."
         )
     runs = [run for line in lines[1:] if (run := _parsed(line)) is not None]
-    if len(runs) < len(lines) - 1 or not whole.endswith(b"\n"):
-        files.write(path, b"\n".join([lines[0], *(_line(run).encode() for run in runs), b""]))
+    if renamed or len(runs) < len(lines) - 1 or not whole.endswith(b"\n"):
+        files.write(path, b"\n".join([json.dumps(mark).encode(), *(_line(run).encode() for run in runs), b""]))
     return {run.key: run for run in runs}
 
 
@@ -66,7 +78,7 @@ def _parsed(line: bytes) -> Run | None:
     try:
         plain: dict[str, Any] = {k: float("nan") if v is None else v for k, v in json.loads(line).items()}
         plain["gaps"] = tuple(plain["gaps"])
-        return Run(**plain)
+        return Run(**run_of(plain))
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
 

@@ -1,10 +1,10 @@
-"""One job of a sweep: a head in one cell of the grid, or in all shares at once, for every draw of the rows."""
+"""One job of a sweep: a head in one cell of the grid, or at every explained variance at once, for every draw."""
 
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ from mixtura.features.projection import PCA
 from mixtura.features.spectrum import count_for
 from mixtura.metrics.calibration import brier, ece, gaps
 from mixtura.metrics.classification import accuracy
-from mixtura.sections import HeadSection, TrainSection
+from mixtura.sections import FitSection, HeadSection
 from mixtura.tasks import heads
 from mixtura.tasks.heads import HeadSpec
-from mixtura.tasks.sweep_records import DONE, FAILED, Run
+from mixtura.tasks.sweep_records import DONE, FAILED, Cell, Run
 from mixtura.tasks.train import Trained
 
 ROWS = 4096
@@ -43,13 +43,18 @@ class Draw:
 
 @dataclass(frozen=True)
 class Job:
-    """One head, fit and component count; in all of ``shares`` for every draw (by place)."""
+    """One head, solver, objective and component count; at every ``explained`` variance for every draw (by place)."""
 
     name: str
-    fit: str
-    components: int
-    shares: tuple[float, ...]
+    solver: str
+    objective: str
+    n_components: int
+    explained: tuple[float, ...]
     draws: tuple[int, ...]
+
+    def cell(self, explained: float) -> Cell:
+        """Its cell at an explained variance."""
+        return Cell(self.name, self.solver, self.objective, explained, self.n_components)
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,12 @@ class Table:
     n_classes: int
     draws: tuple[Draw, ...]
     axes: tuple[PCA, ...]
-    whiten: float
+    whiten_power: float
     device: str = "cpu"
 
-    def dimension(self, draw: int, share: float) -> int:
-        """How many axes of a draw keep a share of the variance, in percent."""
-        return count_for(self.axes[draw].variance, share)
+    def dimension(self, draw: int, explained: float) -> int:
+        """How many axes of a draw explain a fraction of the variance."""
+        return count_for(self.axes[draw].variance, explained)
 
     def rotated(self, draw: int, width: int, *roles: int) -> tuple[Float[Tensor, "M W"], Int[Tensor, " M"], Tensor]:
         """Rows of some roles along the first axes, with their labels and the mark of those that judge."""
@@ -74,7 +79,7 @@ class Table:
         rows = torch.isin(role, torch.tensor(roles))
         axes = self.axes[draw]
         variance = axes.variance[:width] + 1e-6 * axes.variance.mean()
-        basis = axes.basis[:, :width] * variance.pow(-0.5 * self.whiten)
+        basis = axes.basis[:, :width] * variance.pow(-0.5 * self.whiten_power)
         parts = [(part - axes.mean) @ basis for part in self.x[rows].split(ROWS)]
         return torch.cat(parts).to(self.device), self.labels[rows].to(self.device), (role[rows] == VAL).to(self.device)
 
@@ -97,7 +102,7 @@ def save(folder: Path, table: Table) -> None:
                 np.save(folder / f"{name}-{i}.npy", part)
 
 
-def load(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, whiten: float) -> Table:
+def load(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, whiten_power: float) -> Table:
     """The table that :func:`save` has put there; the rows are mapped, not read."""
     roles = np.load(folder / "roles.npy")
     draws = tuple(Draw(seed, fold, role) for (seed, fold), role in zip(runs, roles, strict=True))
@@ -105,48 +110,50 @@ def load(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, whiten: 
         [torch.from_numpy(np.load(folder / f"{name}-{i}.npy")) for name in ("mean", "basis", "variance")]
         for i in range(len(draws))
     ]
-    axes = tuple(PCA(100.0, *part) for part in parts)
+    axes = tuple(PCA(1.0, *part) for part in parts)
     x = torch.from_numpy(np.load(folder / "x.npy", mmap_mode="c"))
-    return Table(x, torch.from_numpy(np.load(folder / "labels.npy")), n_classes, draws, axes, whiten)
+    return Table(x, torch.from_numpy(np.load(folder / "labels.npy")), n_classes, draws, axes, whiten_power)
 
 
 class Worker:
     """A table with the options of all heads; does one job after another, in this process."""
 
-    def __init__(self, table: Table, head: HeadSection, train: TrainSection) -> None:
-        self.table, self.head, self.train = table, head, train
+    def __init__(self, table: Table, head: HeadSection, fit: FitSection) -> None:
+        self.table, self.head, self.fit = table, head, fit
 
     def do(self, job: Job) -> list[Run]:
         """The runs of a job; what cannot be fitted is a run with a note."""
         if not self._spec(job, 0).closed:
-            return [run for share in job.shares for run in self._together(job, share)]
+            return [run for explained in job.explained for run in self._together(job, explained)]
         return [run for draw in job.draws for run in self._nested(job, draw)]
 
     def _spec(self, job: Job, seed: int) -> HeadSpec:
-        return heads.spec_of(job.name, job.fit, job.components, self.head, seed)
+        return heads.spec_of(job.name, job.solver, job.n_components, self.head, seed)
 
-    def _together(self, job: Job, share: float) -> list[Run]:
-        """All draws of one share; those of one width are trained as one batch."""
-        widths = [self.table.dimension(draw, share) for draw in job.draws]
+    def _fit_of(self, job: Job) -> FitSection:
+        return self.fit.model_copy(update={"objective": job.objective} if job.objective else {})
+
+    def _together(self, job: Job, explained: float) -> list[Run]:
+        """All draws at one explained variance; those of one width are trained as one batch."""
+        widths = [self.table.dimension(draw, explained) for draw in job.draws]
         try:
             with _Meter() as meter:
                 folds = [self.table.folds(draw, width) for draw, width in zip(job.draws, widths, strict=True)]
                 self._check_components(job, folds)
                 specs = [self._spec(job, self.table.draws[draw].seed) for draw in job.draws]
-                trained = heads.fit_all(specs, folds, self.train)
+                trained = heads.fit_all(specs, folds, self._fit_of(job))
         except MixturaError as error:
-            return [self._failed(job, draw, share, error) for draw in job.draws]
+            return [self._failed(job, draw, explained, error) for draw in job.draws]
         cost = {"seconds": meter.seconds / len(trained), "memory": meter.memory}
         parts = zip(job.draws, widths, folds, trained, strict=True)
-        return [replace(self._measured(job, d, share, w, f, t), **cost) for d, w, f, t in parts]
+        return [replace(self._measured(job.cell(explained), d, w, f, t), **cost) for d, w, f, t in parts]
 
     def _nested(self, job: Job, draw: int) -> Iterator[Run]:
-        """All shares of one draw: the sums are taken once, in the widest space, and cut for the others."""
-        shares = sorted(job.shares, reverse=True)
+        """Every explained variance of one draw: sums are taken once, in the widest space, and cut for the others."""
         spec = self._spec(job, self.table.draws[draw].seed)
         whole: Folds | None = None
-        for share in shares:
-            width = self.table.dimension(draw, share)
+        for explained in sorted(job.explained, reverse=True):
+            width = self.table.dimension(draw, explained)
             try:
                 with _Meter() as meter:
                     heads.check_size(spec, width, self.table.n_classes)
@@ -154,18 +161,18 @@ class Worker:
                         whole = self.table.folds(draw, width)
                         whole.precompute(spec.family)
                     folds = whole.truncate(width)
-                    trained = heads.fit_all([spec], [folds], self.train)[0]
-                run = self._measured(job, draw, share, width, folds, trained)
+                    trained = heads.fit_all([spec], [folds], self._fit_of(job))[0]
+                run = self._measured(job.cell(explained), draw, width, folds, trained)
                 yield replace(run, seconds=meter.seconds, memory=meter.memory)
             except MixturaError as error:
-                yield self._failed(job, draw, share, error)
+                yield self._failed(job, draw, explained, error)
 
     def _check_components(self, job: Job, folds: Sequence[Folds]) -> None:
         for own in folds:
-            heads.check_components(job.components, own)
+            heads.check_components(job.n_components, own)
 
     @torch.inference_mode()
-    def _measured(self, job: Job, draw: int, share: float, width: int, folds: Folds, trained: Trained) -> Run:
+    def _measured(self, cell: Cell, draw: int, width: int, folds: Folds, trained: Trained) -> Run:
         """The head on the test rows, at the temperature of the validation rows."""
         head, own = trained.head, self.table.draws[draw]
         judge = folds.fold == 0
@@ -178,13 +185,10 @@ class Worker:
         top = posterior.max(1)
         right = (top.indices == truth).numpy()
         return Run(
-            job.name,
-            job.fit,
-            share,
-            job.components,
-            own.seed,
-            own.fold,
-            DONE,
+            **asdict(cell),
+            seed=own.seed,
+            fold=own.fold,
+            status=DONE,
             dimension=width,
             accuracy=accuracy(truth.numpy(), top.indices.numpy()),
             nll=temperature.nll(test, truth, degrees),
@@ -203,9 +207,9 @@ class Worker:
             note=trained.stopped or "",
         )
 
-    def _failed(self, job: Job, draw: int, share: float, error: MixturaError) -> Run:
+    def _failed(self, job: Job, draw: int, explained: float, error: MixturaError) -> Run:
         own = self.table.draws[draw]
-        return Run(job.name, job.fit, share, job.components, own.seed, own.fold, FAILED, note=str(error))
+        return Run(**asdict(job.cell(explained)), seed=own.seed, fold=own.fold, status=FAILED, note=str(error))
 
 
 def in_tiles(answer: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
@@ -257,8 +261,8 @@ def begin(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, options
     """Make the worker of a fresh process, which ends when the process that asked for it does."""
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // options["jobs"]))
-    table = load(folder, runs, n_classes, options["whiten"])
-    _own.append(Worker(table, HeadSection(**options["head"]), TrainSection(**options["train"])))
+    table = load(folder, runs, n_classes, options["whiten_power"])
+    _own.append(Worker(table, HeadSection(**options["head"]), FitSection(**options["fit"])))
 
 
 def _follow(parent: int) -> None:

@@ -15,21 +15,31 @@ FAILED, DONE = "failed", "done"
 class Cell:
     """One cell of the grid: a head, how it is fitted, and in how many dimensions and components.
 
-    ``share`` is the explained variance that PCA keeps, in percent, above 0 and at most 100; ``components`` counts
-    Gaussians a class.
+    ``objective`` is what the solver ``gradient`` lowers, empty for the others; ``explained_variance`` is the fraction
+    of the variance that PCA keeps, above 0 and at most 1; ``n_components`` counts Gaussians a class.
     """
 
     head: str
-    fit: str
-    share: float
-    components: int
+    solver: str
+    objective: str
+    explained_variance: float
+    n_components: int
+
+    @property
+    def method(self) -> str:
+        """Solver and objective in words.
+
+        >>> Cell("tied", "gradient", "hybrid", 1.0, 1).method, Cell("tied", "closed", "", 1.0, 1).method
+        ('gradient (hybrid)', 'closed')
+        """
+        return f"{self.solver} ({self.objective})" if self.objective else self.solver
 
 
 @dataclass(frozen=True)
 class Run:
     """One fitted head on one split, measured on its test rows.
 
-    ``dimension`` is how many axes the share takes; ``nll`` (nats), ``ece`` and ``brier`` are at the temperature that
+    ``dimension`` is how many axes the variance takes; ``nll`` (nats), ``ece`` and ``brier`` are at the temperature that
     the validation rows chose, ``nll_raw`` at the head's own; ``sparsity`` is the share of weights that are zero;
     ``seconds`` is the time of fitting (of several seeds trained as one, an equal part each) and ``memory`` the most
     MiB that the process took beyond what it held before; ``epoch`` is the one kept, 0 for the start; ``dead`` counts
@@ -39,9 +49,10 @@ class Run:
     """
 
     head: str
-    fit: str
-    share: float
-    components: int
+    solver: str
+    objective: str
+    explained_variance: float
+    n_components: int
     seed: int
     fold: str
     status: str
@@ -67,7 +78,7 @@ class Run:
     @property
     def cell(self) -> Cell:
         """The cell of the grid that the run belongs to."""
-        return Cell(self.head, self.fit, self.share, self.components)
+        return Cell(self.head, self.solver, self.objective, self.explained_variance, self.n_components)
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from PIL import Image
 from mixtura.datasets import DATASETS
 from mixtura.errors import BadImage, MixturaError
 from mixtura.names import find
-from mixtura.recipe import load_recipe
+from mixtura.recipe import load_stored_recipe
 from mixtura.sections import DataSection
 
 RECIPE = "recipe.yaml"
@@ -69,6 +69,6 @@ def _datasets(model: Path, data: DataSection | None) -> Iterator[Any]:
 
 def _section_of(model: Path) -> DataSection | None:
     try:
-        return load_recipe(model / RECIPE).data
+        return load_stored_recipe(model / RECIPE).data
     except MixturaError:
         return None

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,9 +16,17 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from mixtura.errors import NonFinite, UsageError
 from mixtura.heads.protocol import Head
+from mixtura.names import nearest
 
 Objective = Callable[..., Tensor]
 """``objective(head, x, labels) -> loss``: the mean over the rows, in nats."""
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+"""What takes the steps, built as ``OPTIMIZERS[name](parameters, lr=..., fused=True)``."""
 
 JUDGED_AT_ONCE = 4096  # rows
 NOISE = 0  # seed of what heads draw in training
@@ -30,20 +39,22 @@ class Schedule:
     Args:
         epochs: passes over the training rows; 0 keeps the start.
         batch_size: rows in a step.
-        rate: Adam's learning rate at the start of a half cosine; heads are in units of the data's spread.
+        learning_rate: the optimizer's, at the start of a half cosine; heads are in units of the data's spread.
         patience: epochs without a better validation loss before training ends; ``None`` for never.
-        penalty: the weight of the head's own penalty relative to its Bayesian one, 1 / N; it rises to this over the
+        kl_weight: the weight of the head's own penalty relative to its Bayesian one, 1 / N; it rises to this over the
             first half of the epochs.
-        ridge: precision of a normal prior on the head's slopes, in units of the data's spread; what 1 / C is to
+        l2: precision of a normal prior on the head's slopes, in units of the data's spread; what 1 / C is to
             logistic regression.
+        optimizer: a name in :data:`OPTIMIZERS`.
     """
 
     epochs: int = 30
     batch_size: int = 256
-    rate: float = 3e-3
+    learning_rate: float = 3e-3
     patience: int | None = None
-    penalty: float = 1.0
-    ridge: float = 0.0
+    kl_weight: float = 1.0
+    l2: float = 0.0
+    optimizer: str = "adam"
 
 
 @dataclass(frozen=True)
@@ -87,14 +98,14 @@ class Trained:
 class _Loss(nn.Module):
     """A head and its objective as one module, so that all of the head's methods see the parameters of the call."""
 
-    def __init__(self, head: Head, objective: Objective, ridge: float) -> None:
+    def __init__(self, head: Head, objective: Objective, l2: float) -> None:
         super().__init__()
-        self.head, self.objective, self.ridge = head, objective, ridge
+        self.head, self.objective, self.l2 = head, objective, l2
 
     def forward(self, x: Tensor, labels: Tensor, penalty: Tensor) -> Tensor:
         loss = self.objective(self.head, x, labels)
-        if self.ridge:
-            loss = loss + 0.5 * self.ridge * self.head.slopes().square().sum()
+        if self.l2:
+            loss = loss + 0.5 * self.l2 * self.head.slopes().square().sum()
         return loss if type(self.head).penalty is Head.penalty else loss + penalty * self.head.penalty()
 
 
@@ -145,6 +156,8 @@ def _check(head: Head, rows: Rows, schedule: Schedule) -> None:
             f"{int(labels.max())} do not fit a head for {head.dimension} features and {head.n_classes} classes. "
             "Give it rows of its own width, and labels from 0."
         )
+    if schedule.optimizer not in OPTIMIZERS:
+        raise UsageError(f"There is no optimizer {schedule.optimizer!r}. {nearest(schedule.optimizer, OPTIMIZERS)}")
     if schedule.batch_size < 1:
         raise UsageError(f"A batch of {schedule.batch_size} rows teaches nothing. Give a batch size of 1 or more.")
     bad = int((~rows.val_x.isfinite().all(1)).sum())
@@ -185,7 +198,7 @@ class _Run:
 
     def __init__(self, heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> None:
         self.schedule, self.rows, self.size = schedule, rows, len(heads)
-        self.module = _Loss(copy.deepcopy(heads[0]), objective, schedule.ridge / len(rows[0].x))
+        self.module = _Loss(copy.deepcopy(heads[0]), objective, schedule.l2 / len(rows[0].x))
         self.module.head.inside = True
         self.judge = _Judge(self.module.head)
         self.frozen = {f"head.{name}" for name, p in heads[0].named_parameters() if not p.requires_grad}
@@ -206,7 +219,7 @@ class _Run:
         self.labels = torch.stack([own.labels for own in rows])
         self.val_x = self._inner(heads, [own.val_x for own in rows])
         self.val_labels = torch.stack([own.val_labels for own in rows])
-        self.prunes = schedule.penalty > 0 and type(heads[0]).sparsity is not Head.sparsity
+        self.prunes = schedule.kl_weight > 0 and type(heads[0]).sparsity is not Head.sparsity
         self.steps: dict[int, GraphModule] = {}
         self.best: list[_Best] = []
         self.epochs: list[list[Epoch]] = [[] for _ in heads]
@@ -233,17 +246,18 @@ class _Run:
         per_epoch = -(-count // schedule.batch_size)
         if schedule.epochs and (free or not self.module.head.stacks):
             # a head without parameters learns by absorbing alone; an optimizer wants one to hold
-            adam = torch.optim.Adam(free or [torch.zeros(1, requires_grad=True)], lr=schedule.rate, fused=True)
-            cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, schedule.epochs * per_epoch)
+            held = free or [torch.zeros(1, requires_grad=True)]
+            optimizer = OPTIMIZERS[schedule.optimizer](held, lr=schedule.learning_rate, fused=True)
+            cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.epochs * per_epoch)
             generators = [torch.Generator().manual_seed(own.seed) for own in self.rows]
             for number in range(1, schedule.epochs + 1):
                 order = torch.stack([torch.randperm(count, generator=generator) for generator in generators])
-                self._judged(number, self._epoch(number, order, adam, cosine))
+                self._judged(number, self._epoch(number, order, optimizer, cosine))
                 if all(map(self._over, range(self.size))):
                     break
         return [self._trained(i) for i in range(self.size)]
 
-    def _epoch(self, number: int, order: Int[Tensor, "S N"], adam: Any, cosine: Any) -> Float[Tensor, " S"]:
+    def _epoch(self, number: int, order: Int[Tensor, "S N"], optimizer: Any, cosine: Any) -> Float[Tensor, " S"]:
         """All batches once; the mean loss of each head."""
         self.module.train()
         batches = order.split(self.schedule.batch_size, dim=1)
@@ -251,14 +265,14 @@ class _Run:
         penalty = self._penalty(number)
         for place, index in enumerate(batches):
             x, labels = self._rows(index), self.labels.gather(1, index.to(self.labels.device))
-            adam.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss = self._differentiated(x, labels, penalty)
             finite = loss.isfinite()
             if not bool(finite.all()):
                 self._note(finite, number, place + 1, len(batches))
                 if all(said is not None for said in self.stopped):
                     break
-            adam.step()
+            optimizer.step()
             cosine.step()
             total += loss.cpu() * index.shape[1]
             if self.single:
@@ -304,15 +318,15 @@ class _Run:
 
     def _penalty(self, number: int) -> Float[Tensor, ""]:
         rise = min(1.0, 2 * number / self.schedule.epochs)
-        return torch.tensor(self.schedule.penalty * rise / self.x.shape[1], device=self.x.device)
+        return torch.tensor(self.schedule.kl_weight * rise / self.x.shape[1], device=self.x.device)
 
     def _note(self, finite: Tensor, epoch: int, batch: int, batches: int) -> None:
         for i in (~finite).nonzero()[:, 0].tolist():
             if self.stopped[i] is None:
                 self.stopped[i] = (
                     f"The loss was not finite in batch {batch} of {batches} of epoch {epoch}: training stopped, "
-                    f"and the state of epoch {self.best[i].epoch.number} was kept. Use a lower rate, or look at these "
-                    "features."
+                    f"and the state of epoch {self.best[i].epoch.number} was kept. Use a lower learning rate, or look "
+                    "at these features."
                 )
 
     @torch.no_grad()

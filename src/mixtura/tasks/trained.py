@@ -53,35 +53,35 @@ def settled(recipe: Recipe) -> Recipe:
 
 
 def asked(recipe: Recipe) -> bool:
-    """Whether a recipe asks for gradients or for another head than a mixture of Gaussians."""
-    return recipe.head.name != "gaussian" or recipe.train.fit in heads.GRADIENTS
+    """Whether a recipe asks for gradients, or for another head than a mixture of Gaussians on the rows as they are."""
+    return recipe.head.name != "gaussian" or recipe.fit.solver == heads.GRADIENT or bool(recipe.head.options)
 
 
 def make(recipe: Recipe, rows: Rows) -> Made:
     """Train a head on most of the rows; the others pick the epoch, the temperature and the thresholds.
 
-    Where the head is no mixture of Gaussians, a tied one is fitted beside it in closed form, which says how typical
-    an item is.
+    Where the head is no mixture of Gaussians, or one of projected rows, a tied one is fitted beside it in closed form,
+    which says how typical an item is.
 
     Raises:
         UsageError: a head, fit or option that does not fit.
         DataError: rows that do not do for it.
     """
-    fit = "em" if recipe.train.fit == "auto" else recipe.train.fit
-    components = recipe.head.components
-    spec = heads.spec_of(recipe.head.name, fit, components, recipe.head, recipe.seed)
+    solver = "em" if recipe.fit.solver == "auto" else recipe.fit.solver
+    components = recipe.head.n_components
+    spec = heads.spec_of(recipe.head.name, solver, components, recipe.head, recipe.seed)
     judge = judges(rows, recipe)
     projection = Chain.fit(rows.x[~judge], rows.labels[~judge], build.steps_of(recipe.projection))
     folds = heads.folds_of(projection(rows.x), rows.labels, judge, rows.n_classes)
     heads.check_components(components, folds)
-    trained = heads.fit_all([spec], [folds], recipe.train)[0]
+    trained = heads.fit_all([spec], [folds], recipe.fit)[0]
     with torch.no_grad():
         return _calibrated(projection, spec, trained, folds)
 
 
 def _calibrated(projection: Chain, spec: HeadSpec, trained: Trained, folds: Folds) -> Made:
-    own = isinstance(trained.head, GaussianHead)
-    mixture = trained.head.mixture() if isinstance(trained.head, GaussianHead) else _beside(spec, folds)
+    own = isinstance(trained.head, GaussianHead) and trained.head.project is None  # of the rows as they are
+    mixture = trained.head.mixture() if isinstance(trained.head, GaussianHead) and own else _beside(spec, folds)
     judge = folds.fold == 0
     x, labels = folds.x[judge], folds.labels[judge]
     joint = in_tiles(trained.head.class_scores, x)
@@ -102,7 +102,7 @@ def judges(rows: Rows, recipe: Recipe) -> Tensor:
     if int(rows.given.sum()) >= ENOUGH_TO_JUDGE:
         judge = rows.given.clone()
     else:
-        parts = max(2, round(1 / recipe.train.validation))
+        parts = max(2, round(1 / recipe.fit.val_fraction))
         parts = min(parts, 5) if len(rows.x) < FEW else parts
         judge = assign_folds(rows.labels, rows.groups, parts, recipe.seed) == 0
     learned = torch.bincount(rows.labels[~judge], minlength=rows.n_classes)

@@ -36,7 +36,7 @@ def opened(folder: Path) -> tuple[Tables, Base]:
     path = folder / tables.FILE
     recipe = bundle.recipe_of(folder)
     if not path.exists():
-        _import(path, digest, model, gather.stored(recipe), recipe.head.floor)
+        _import(path, digest, model, gather.stored(recipe), recipe.head.variance_floor)
     opened = Tables(path, digest)
     rows = opened.rows("SELECT key, value FROM setting WHERE key IN (?, ?)", (SUMS, FLOOR))
     stored = {row["key"]: row["value"] for row in rows}

@@ -13,7 +13,7 @@ from mixtura.core.covariance import Diagonal, Floor, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, feature_variance, hard, labeled, soft
 from mixtura.errors import UsageError
-from mixtura.tasks.heads import GRADIENTS
+from mixtura.tasks.heads import GRADIENT
 from mixtura.tasks.model import Model
 
 ROWS = 4096
@@ -72,7 +72,7 @@ def check(model: Model) -> None:
 
 def exact(model: Model) -> bool:
     """Whether the mixture of a model is a function of sums over its items: a closed form, or EM."""
-    return str(model.facts.get("fit", "closed")) not in GRADIENTS
+    return model.facts.get("solver") != GRADIENT
 
 
 def base_of(model: Model, sums: Moments, floor: Floor) -> Base:

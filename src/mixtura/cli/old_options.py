@@ -1,0 +1,41 @@
+"""What to write in place of an option that has another name now."""
+
+from typing import Any
+
+from mixtura import renames
+from mixtura.cli.options import FLAGS
+
+OWN = {
+    ("sweep", "sweep.solvers"): "solver",
+    ("sweep", "sweep.objectives"): "objective",
+    ("sweep", "sweep.n_components"): "n_components",
+}
+"""Options that a command calls otherwise than ``FLAGS`` does."""
+
+
+def renamed(command: str, flag: str, text: str | None) -> str | None:
+    """What to write in place of an old option of a command and its value; ``None`` where it is none.
+
+    >>> renamed("sweep", "--share", "90,95")
+    'Write --explained-variance 0.9,0.95.'
+    """
+    old = renames.OPTIONS.get((command, flag))
+    if old is None:
+        return None
+    value = None if text is None else [_plain(part) for part in text.split(",")]
+    new = renames.convert(old, value[0] if value and len(value) == 1 else value)
+    flags = {key: f"--{OWN.get((command, key), name).replace('_', '-')}" for name, key in FLAGS.items()}
+    said = [f"{flags[key]} {_joined(one)}".strip() for key, one in new.items()]
+    return f"Write {' '.join(said)}."
+
+
+def _plain(part: str) -> Any:
+    try:
+        return float(part)
+    except ValueError:
+        return part.strip()
+
+
+def _joined(value: Any) -> str:
+    parts = value if isinstance(value, list | tuple) else [value]
+    return ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in parts if one is not None)
