@@ -16,6 +16,7 @@ from mixtura.features.projection import Chain
 from mixtura.recipe import Recipe
 from mixtura.scores.typicality import LEAST
 from mixtura.tasks import build
+from mixtura.tasks.fitted import Fitted
 from mixtura.tasks.spaces import Steps, space_of
 
 FOLDS = 5
@@ -72,6 +73,21 @@ def choose(recipe: Recipe, rows: Rows) -> Choice:
     return _with_random_features(choice, recipe, rows) if head.family == "auto" and not recipe.projection else choice
 
 
+def closed(choice: Choice, rows: Rows, seed: int) -> Fitted:
+    """The chosen mixture over all rows, in closed form or by EM, with rows scored without them."""
+    plan = choice.trial.plan
+    facts: dict[str, object] = {
+        "family": plan.family,
+        "n_components": plan.components if isinstance(plan.components, int) else list(plan.components),
+        "prior_strength": plan.prior.strength,
+        "shrinkage": plan.prior.identity,
+        "feature_scale": plan.feature_scale,
+        "training_items": len(choice.folds.labels),
+    }
+    mixture = choice.folds.mixture(plan).to(torch.float32)
+    return Fitted(choice.projection, mixture, None, calibration(choice, rows, seed), facts)
+
+
 def calibration(choice: Choice, rows: Rows, seed: int) -> OutOfFold:
     """The rows that thresholds come from, judged as new rows will be: by a mixture that has not seen them.
 
@@ -115,8 +131,8 @@ def _check(fold: Int[Tensor, " N"], rows: Rows, n_folds: int) -> None:
 
 
 def candidates(recipe: Recipe, rows: Rows) -> list[Steps]:
-    """The projections to try: those of the recipe, or for ``auto`` the features as they are and their square root."""
-    if recipe.projection or recipe.head.family != "auto":
+    """The projections to try: those of the recipe, or the features as they are and their signed square root."""
+    if recipe.projection:
         return [build.steps_of(recipe.projection)]
     rectified = bool((rows.x >= 0).all())
     return [[], [(Power, {})]] if rectified else [[]]

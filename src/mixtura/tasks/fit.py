@@ -2,28 +2,25 @@
 
 import time
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mixtura import files, names
-from mixtura.core import FAMILIES, temperature
-from mixtura.core.cross import OutOfFold
+from mixtura.core import FAMILIES
 from mixtura.datasets.items import Problem
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.protocol import split_name
 from mixtura.errors import CannotWrite, LabelError
-from mixtura.features.projection import Chain
 from mixtura.features.records import Features, Unreadable
 from mixtura.recipe import Recipe, dump
-from mixtura.scores.typicality import Typicality
 from mixtura.tasks import build, bundle, card, gather, heads, trained
 from mixtura.tasks.catalog import tables
-from mixtura.tasks.choose import Choice, Rows, calibration, choose
+from mixtura.tasks.choose import Rows, choose, closed
 from mixtura.tasks.evaluate import evaluate
 from mixtura.tasks.extract import Watch
+from mixtura.tasks.fitted import Fitted, assemble
 from mixtura.tasks.model import Model
 from mixtura.tasks.notes import notes
 from mixtura.tasks.records import Evaluation
@@ -123,11 +120,20 @@ def learn(recipe: Recipe, gathered: gather.Gathered) -> Model:
             "Give each class three photos or more (where photos have groups, in three groups), or a test folder."
         )
     train = gather.train_part(features, classes)
-    rows, recipe = _rows(train, classes), trained.settled(recipe)
-    if trained.asked(recipe):
-        return _trained(recipe, gathered, classes, trained.make(recipe, rows))
-    choice = choose(recipe, rows)
-    return _calibrated(recipe, gathered, classes, choice, calibration(choice, rows, recipe.seed))
+    return assemble(recipe, gathered, classes, solve(recipe, _rows(train, classes)))
+
+
+def solve(recipe: Recipe, rows: Rows) -> Fitted:
+    """Fit by the solver of a recipe; the projection and the plan are chosen first, whatever the solver.
+
+    Raises:
+        LabelError: too few rows can be held out.
+        UsageError: a head, solver or option that does not fit.
+    """
+    recipe = trained.resolve_variant(recipe)
+    choice = choose(trained.density(recipe), rows)
+    fitted = closed(choice, rows, recipe.seed)
+    return trained.fit(recipe, rows, choice, fitted) if trained.needed(recipe) else fitted
 
 
 def _rows(train: Features, classes: tuple[str, ...]) -> Rows:
@@ -140,90 +146,3 @@ def _rows(train: Features, classes: tuple[str, ...]) -> Rows:
         weight,
         len(classes),
     )
-
-
-def _calibrated(
-    recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], choice: Choice, held: OutOfFold
-) -> Model:
-    """The chosen mixture over all rows, with temperature and typicality from rows held out of it."""
-    features = gathered.features
-    return Model(
-        classes=classes,
-        encoder=gathered.encoder,
-        identity=features.identity,
-        dimension=features.dimension,
-        projection=choice.projection,
-        mixture=choice.folds.mixture(choice.trial.plan).to(torch.float32),
-        temperature=temperature.fit(held.class_log_prob, held.label),
-        typicality=Typicality.fit(held.log_prob, held.background, held.predicted),
-        decision=recipe.decision,
-        facts=_facts(gathered, choice, len(held.row)),
-    )
-
-
-def _trained(recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], made: trained.Made) -> Model:
-    """The model around a trained head."""
-    features = gathered.features
-    return Model(
-        classes=classes,
-        encoder=gathered.encoder,
-        identity=features.identity,
-        dimension=features.dimension,
-        projection=made.projection,
-        mixture=made.mixture,
-        temperature=made.temperature,
-        typicality=made.typicality,
-        decision=recipe.decision,
-        facts=_trained_facts(recipe, gathered, classes, made),
-        head=made.head,
-    )
-
-
-def _trained_facts(
-    recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], made: trained.Made
-) -> dict[str, object]:
-    first, best = made.trained.epochs[0], made.trained.epochs[made.trained.best]
-    own = gather.train_part(gathered.features, classes)
-    return _common_facts(gathered, made.projection) | {
-        "family": type(made.mixture.covariance).name,
-        "head": recipe.head.name,
-        "solver": recipe.fit.solver,
-        "objective": recipe.fit.objective if recipe.fit.solver == heads.GRADIENT else "",
-        "n_components": made.components,
-        "epoch": best.number,
-        "epochs": made.trained.epochs[-1].number,
-        "held_out_nll_at_the_start": first.val_nll,
-        "held_out_nll": best.val_nll,
-        "stopped": made.trained.stopped or "",
-        "sparsity": made.trained.head.sparsity,
-        "training_items": len(own) - made.held,
-        "held_out_items": made.held,
-        "held_out_accuracy": best.val_accuracy,
-    }
-
-
-def _common_facts(gathered: gather.Gathered, projection: Chain) -> dict[str, object]:
-    """What does not depend on the head."""
-    return {
-        "mixtura": metadata.version("mixtura"),
-        "torch": torch.__version__,
-        "encoder": gathered.encoder.name,
-        "fingerprint": gathered.features.fingerprint,
-        "projection": " > ".join(step.name for step in projection.steps) or "none",
-        "left_out": len(gathered.problems),
-        "data": gather.digest_of(gathered.features),
-    }
-
-
-def _facts(gathered: gather.Gathered, choice: Choice, held: int) -> dict[str, object]:
-    """How the model came to be, for its card and its report."""
-    plan = choice.trial.plan
-    return _common_facts(gathered, choice.projection) | {
-        "family": plan.family,
-        "n_components": plan.components if isinstance(plan.components, int) else list(plan.components),
-        "prior_strength": plan.prior.strength,
-        "shrinkage": plan.prior.identity,
-        "training_items": len(choice.folds.labels),
-        "held_out_items": held,
-        "held_out_accuracy": choice.trial.accuracy,
-    }

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.core import choose as choosing
@@ -241,46 +241,76 @@ def check_components(components: int | str, folds: Folds) -> None:
         )
 
 
-def start(spec: HeadSpec, folds: Folds) -> Head:
-    """The head without gradients, from the rows outside fold 0; that fold settles shrinkage and temperature.
+@dataclass(frozen=True)
+class Start:
+    """A head before any gradient: ``plan`` is that of its mixture, where it has one of its own.
+
+    It is made of the rows outside fold 0, which has settled ``degrees``, the temperature.
+    """
+
+    head: Head
+    plan: Plan | None
+    degrees: float
+
+
+def start(spec: HeadSpec, folds: Folds, plan: Plan | None = None) -> Start:
+    """The head without gradients, from the rows outside fold 0.
+
+    Args:
+        spec: which head.
+        folds: the rows; fold 0 settles the temperature, and the plan where it is not given.
+        plan: of the mixture of a Gaussian head.
 
     Raises:
         UsageError: the head is too large.
         DataError: the rows do not do for it.
     """
-    learn = folds.fold != 0
+    judge = folds.fold == 0
     check_size(spec, folds.x.shape[1], folds.n_classes)
-    if spec.gaussian:
-        head: Head = _gaussian(spec, folds)
-    else:
-        kind: type[Head] = find(HEADS, spec.kind)
-        given = {"components": spec.components, "seed": spec.seed, **spec.options}
-        given |= {"shrinkage": spec.shrinkage} if kind.shrinks else {}
-        head = kind.from_rows(folds.x[learn], folds.labels[learn], folds.n_classes, **given)
+    head, plan = _begun(spec, folds, plan, judge)
     with torch.no_grad():
-        head.eval().temper(temperature.best(head.class_scores(folds.x[~learn]), folds.labels[~learn]))
+        degrees = temperature.best(head.class_scores(folds.x[judge]), folds.labels[judge])
+        head.temper(degrees)
+    return Start(head, plan, degrees)
+
+
+def restart(spec: HeadSpec, folds: Folds, first: Start) -> Head:
+    """The same head from all rows."""
+    head, _ = _begun(spec, folds, first.plan, torch.zeros_like(folds.fold, dtype=torch.bool))
+    with torch.no_grad():
+        head.temper(first.degrees)
     return head
 
 
-def _gaussian(spec: HeadSpec, folds: Folds) -> GaussianHead:
-    """A Gaussian head behind its input projection, which learns from the rows outside fold 0 like the rest."""
-    freeze = tuple(spec.options.get("freeze", ()))
-    if spec.width is None or spec.width == folds.x.shape[1]:
-        return from_mixture(mixture_of(spec, folds), spec.rank, freeze)
-    rows = folds.x[folds.fold != 0]
-    project = inputs.matrix(spec.options["projection"], rows, spec.width, spec.seed).to(rows)
-    narrow = Folds(folds.x @ project, folds.labels, folds.n_classes, folds.fold, folds.n_folds)
-    return from_mixture(mixture_of(spec, narrow), spec.rank, freeze, project)
+def _begun(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, " N"]) -> tuple[Head, Plan | None]:
+    """The head from the rows that do not judge, and the plan of its mixture."""
+    if spec.gaussian:
+        return _gaussian(spec, folds, plan, judge)
+    kind: type[Head] = find(HEADS, spec.kind)
+    given = {"components": spec.components, "seed": spec.seed, **spec.options}
+    given |= {"shrinkage": spec.shrinkage} if kind.shrinks else {}
+    return kind.from_rows(folds.x[~judge], folds.labels[~judge], folds.n_classes, **given).eval(), None
 
 
-def mixture_of(spec: HeadSpec, folds: Folds) -> Mixture:
-    """The mixture of a Gaussian head, from the rows outside fold 0, with the shrinkage that serves fold 0."""
+def _gaussian(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, " N"]) -> tuple[Head, Plan]:
+    """A Gaussian head behind its input projection, which learns from the rows that do not judge like the rest."""
+    project = None
+    if spec.width is not None and spec.width != folds.x.shape[1]:
+        rows = folds.x[~judge]
+        project = inputs.matrix(spec.options["projection"], rows, spec.width, spec.seed).to(rows)
+        folds = Folds(folds.x @ project, folds.labels, folds.n_classes, folds.fold, folds.n_folds)
+    plan = plan_of(spec, folds) if plan is None else plan
+    mixture = folds.mixture(plan, without=0 if bool(judge.any()) else None)
+    return from_mixture(mixture, spec.rank, tuple(spec.options.get("freeze", ())), project).eval(), plan
+
+
+def plan_of(spec: HeadSpec, folds: Folds) -> Plan:
+    """How the mixture of a Gaussian head is fitted, with the shrinkage that serves fold 0."""
     steps = 0 if spec.solver == "closed" else 30
     plan = Plan(spec.family, floor=spec.floor, rank=spec.rank, steps=steps, seed=spec.seed)
     if isinstance(spec.components, str):
-        return folds.mixture(choosing.choose(folds, plan, spec.family, spec.shrinkage, spec.components).plan, without=0)
-    trial = choosing.choose(folds, plan, spec.family, spec.shrinkage)
-    return folds.mixture(replace(trial.plan, components=spec.components), without=0)
+        return choosing.choose(folds, plan, spec.family, spec.shrinkage, spec.components).plan
+    return replace(choosing.choose(folds, plan, spec.family, spec.shrinkage).plan, components=spec.components)
 
 
 def from_mixture(
@@ -298,22 +328,27 @@ def from_mixture(
 
 
 def fit_all(specs: list[HeadSpec], folds: list[Folds], section: FitSection) -> list[Trained]:
-    """Start and train heads of one kind, each on its own rows: fold 0 judges, the others are learned from.
+    """Start and train heads of one kind, each on its own rows: fold 0 judges, the others are learned from."""
+    with torch.random.fork_rng():  # a head is random before it has its start
+        torch.manual_seed(specs[0].seed)
+        heads = [start(spec, own).head for spec, own in zip(specs, folds, strict=True)]
+        return train_from(heads, specs, folds, section)
+
+
+def train_from(heads: list[Head], specs: list[HeadSpec], folds: list[Folds], section: FitSection) -> list[Trained]:
+    """Train heads of one kind from their starts.
 
     Heads whose objectives are equal are trained as one batch; balanced class weights and log-priors may differ.
     """
-    with torch.random.fork_rng():  # a head is random before it has its start
-        torch.manual_seed(specs[0].seed)
-        heads = [start(spec, own) for spec, own in zip(specs, folds, strict=True)]
-        rows = [split(own, spec.seed) for spec, own in zip(specs, folds, strict=True)]
-        alike: dict[Objective, list[int]] = {}
-        for i, (spec, own) in enumerate(zip(specs, rows, strict=True)):
-            alike.setdefault(objective_of(spec, section, own.labels, folds[i].n_classes), []).append(i)
-        schedule, done = schedule_of(section, specs[0].solver), dict[int, Trained]()
-        for objective, group in alike.items():
-            trained = train([heads[i] for i in group], [rows[i] for i in group], objective, schedule)
-            done |= dict(zip(group, trained, strict=True))
-        return [done[i] for i in range(len(specs))]
+    rows = [split(own, spec.seed) for spec, own in zip(specs, folds, strict=True)]
+    alike: dict[Objective, list[int]] = {}
+    for i, (spec, own) in enumerate(zip(specs, rows, strict=True)):
+        alike.setdefault(objective_of(spec, section, own.labels, folds[i].n_classes), []).append(i)
+    schedule, done = schedule_of(section, specs[0].solver), dict[int, Trained]()
+    for objective, group in alike.items():
+        trained = train([heads[i] for i in group], [rows[i] for i in group], objective, schedule)
+        done |= dict(zip(group, trained, strict=True))
+    return [done[i] for i in range(len(specs))]
 
 
 def split(folds: Folds, seed: int) -> Rows:

@@ -46,6 +46,7 @@ class Schedule:
         l2: precision of a normal prior on the head's slopes, in units of the data's spread; what 1 / C is to
             logistic regression.
         optimizer: a name in :data:`OPTIMIZERS`.
+        stop: the epoch to end after and to keep, whatever the validation rows say; ``None`` to let them pick it.
     """
 
     epochs: int = 30
@@ -55,6 +56,7 @@ class Schedule:
     kl_weight: float = 1.0
     l2: float = 0.0
     optimizer: str = "adam"
+    stop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -250,7 +252,7 @@ class _Run:
             optimizer = OPTIMIZERS[schedule.optimizer](held, lr=schedule.learning_rate, fused=True)
             cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.epochs * per_epoch)
             generators = [torch.Generator().manual_seed(own.seed) for own in self.rows]
-            for number in range(1, schedule.epochs + 1):
+            for number in range(1, 1 + (schedule.epochs if schedule.stop is None else schedule.stop)):
                 order = torch.stack([torch.randperm(count, generator=generator) for generator in generators])
                 self._judged(number, self._epoch(number, order, optimizer, cosine))
                 if all(map(self._over, range(self.size))):
@@ -340,7 +342,7 @@ class _Run:
             self.epochs[i].append(epoch)
             if number == 0:
                 self.best.append(_Best(epoch, self._state(i)))
-            elif self.best[i].loses_to(epoch, self.epochs[i]):
+            elif self.schedule.stop is not None or self.best[i].loses_to(epoch, self.epochs[i]):
                 self.best[i] = _Best(epoch, self._state(i))
 
     def _epoch_of(self, i: int, number: int, loss: float, log_posterior: Float[Tensor, "M C"]) -> Epoch:

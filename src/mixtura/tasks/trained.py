@@ -1,50 +1,29 @@
-"""A model whose head was trained by gradients, or is another than a mixture of Gaussians."""
+"""Heads that are trained by gradients, or are others than a mixture of Gaussians."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from mixtura.core import temperature
-from mixtura.core.cross import Folds, assign_folds
+from mixtura.core.cross import Folds, OutOfFold, assign_folds
 from mixtura.core.mixture import Mixture
 from mixtura.features.projection import Chain
-from mixtura.heads import VARIANTS
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.protocol import Head
 from mixtura.heads.sdgm import SDGMHead
 from mixtura.recipe import Recipe
-from mixtura.scores.typicality import Typicality
-from mixtura.tasks import build, heads
-from mixtura.tasks.choose import ENOUGH_TO_JUDGE, Rows
-from mixtura.tasks.heads import HeadSpec
+from mixtura.tasks import heads
+from mixtura.tasks.choose import ENOUGH_TO_JUDGE, Choice, Rows
+from mixtura.tasks.fitted import Fitted
+from mixtura.tasks.heads import HeadSpec, Start
 from mixtura.tasks.sweep_jobs import in_tiles
-from mixtura.tasks.train import Trained
+from mixtura.tasks.train import Rows as TrainingRows
+from mixtura.tasks.train import Trained, train
 
-FEW = 2000  # rows; below, a fifth of them judges
-
-
-@dataclass(frozen=True)
-class Made:
-    """The parts of a model: ``head`` is ``None`` where the mixture itself gives the class scores."""
-
-    projection: Chain
-    mixture: Mixture
-    head: Head | None
-    temperature: float
-    typicality: Typicality
-    trained: Trained
-    held: int
-
-    @property
-    def components(self) -> int | list[int]:
-        """Gaussians of each class in the mixture; one number where they are equal."""
-        assert self.mixture.owner is not None
-        counts = torch.bincount(self.mixture.owner).tolist()
-        return counts[0] if len(set(counts)) == 1 else counts
+MIN_ROWS = 2000  # below, a fifth of the rows is for validation
 
 
-def settled(recipe: Recipe) -> Recipe:
+def resolve_variant(recipe: Recipe) -> Recipe:
     """The recipe with the variant of a head, such as ``dgmmc-s``, spelled out where a Gaussian one is meant."""
     kind, options = heads.resolve(recipe.head.name)
     if kind != "gaussian":
@@ -52,58 +31,133 @@ def settled(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"head": recipe.head.model_copy(update={"name": kind} | options)})
 
 
-def asked(recipe: Recipe) -> bool:
+def needed(recipe: Recipe) -> bool:
     """Whether a recipe asks for gradients, or for another head than a mixture of Gaussians on the rows as they are."""
-    return recipe.head.name != "gaussian" or recipe.fit.solver == heads.GRADIENT or bool(recipe.head.options)
+    return _beside(recipe) or recipe.fit.solver == heads.GRADIENT or bool(recipe.head.options)
 
 
-def make(recipe: Recipe, rows: Rows) -> Made:
-    """Train a head on most of the rows; the others pick the epoch, the temperature and the thresholds.
+def _beside(recipe: Recipe) -> bool:
+    """Whether the head needs a density beside it: it has none of the rows as they are."""
+    return recipe.head.name != "gaussian" or recipe.head.options.get("width") is not None
 
-    Where the head is no mixture of Gaussians, or one of projected rows, a tied one is fitted beside it in closed form,
-    which says how typical an item is.
+
+def density(recipe: Recipe) -> Recipe:
+    """The recipe of the density: of the head itself, or of a tied mixture beside a head that has none."""
+    if not _beside(recipe):
+        return recipe
+    head = recipe.head.model_copy(update={"name": "gaussian", "family": "tied", "n_components": 1, "options": {}})
+    return recipe.model_copy(update={"head": head})
+
+
+def fit(recipe: Recipe, rows: Rows, choice: Choice, start: Fitted) -> Fitted:
+    """Train a head from where closed form or EM has ended, in the projection that was chosen for these.
+
+    Rows for validation pick the epoch; then the head is trained on all rows up to that epoch. Temperature and
+    thresholds come from the validation rows as the head saw them that did not learn from them. Where no epoch is better
+    than the start, a mixture of Gaussians stays what it was.
+
+    Args:
+        recipe: head and solver.
+        rows: to learn from.
+        choice: projection and plan.
+        start: what closed form or EM has made of them.
 
     Raises:
-        UsageError: a head, fit or option that does not fit.
+        UsageError: a head or option that does not fit.
         DataError: rows that do not do for it.
     """
     solver = "em" if recipe.fit.solver == "auto" else recipe.fit.solver
-    components = recipe.head.n_components
-    spec = heads.spec_of(recipe.head.name, solver, components, recipe.head, recipe.seed)
-    judge = judges(rows, recipe)
-    projection = Chain.fit(rows.x[~judge], rows.labels[~judge], build.steps_of(recipe.projection))
-    folds = heads.folds_of(projection(rows.x), rows.labels, judge, rows.n_classes)
-    heads.check_components(components, folds)
-    trained = heads.fit_all([spec], [folds], recipe.fit)[0]
-    with torch.no_grad():
-        return _calibrated(projection, spec, trained, folds)
+    spec = heads.spec_of(recipe.head.name, solver, recipe.head.n_components, recipe.head, recipe.seed)
+    val = validation_mask(rows, recipe)
+    folds = _without(rows, choice, val)
+    heads.check_components(recipe.head.n_components, folds)
+    with torch.random.fork_rng():  # a head is random before it has its start
+        torch.manual_seed(spec.seed)
+        own = not _beside(recipe)
+        first = heads.start(spec, folds, choice.trial.plan if own else None)
+        trained = heads.train_from([first.head], [spec], [folds], recipe.fit)[0]
+        facts = start.facts | _facts(recipe, trained, len(rows.x))
+        if own and trained.best == 0:
+            return replace(start, facts=facts)
+        whole = _refitted(recipe, spec, first, trained, start.projection(rows.x), rows, folds)
+    return _fitted(choice, start, trained.head, whole, folds, facts, own)
 
 
-def _calibrated(projection: Chain, spec: HeadSpec, trained: Trained, folds: Folds) -> Made:
-    own = isinstance(trained.head, GaussianHead) and trained.head.project is None  # of the rows as they are
-    mixture = trained.head.mixture() if isinstance(trained.head, GaussianHead) and own else _beside(spec, folds)
-    judge = folds.fold == 0
-    x, labels = folds.x[judge], folds.labels[judge]
-    joint = in_tiles(trained.head.class_scores, x)
-    typicality = Typicality.fit(mixture.evidence(x), mixture.background().evidence(x), joint.argmax(1))
-    degrees = temperature.fit(joint, labels)
-    head = trained.head.compressed(folds.x[~judge]) if isinstance(trained.head, SDGMHead) else trained.head
-    return Made(projection, mixture, None if own else head, degrees, typicality, trained, len(labels))
+def _without(rows: Rows, choice: Choice, val: Tensor) -> Folds:
+    """The rows in a projection that has not seen those for validation, which are fold 0."""
+    projection = Chain.fit(rows.x[~val], rows.labels[~val], choice.steps)
+    return heads.folds_of(projection(rows.x), rows.labels, val, rows.n_classes)
 
 
-def _beside(spec: HeadSpec, folds: Folds) -> Mixture:
-    """The closed-form density beside a head that has none."""
-    tied = HeadSpec(*VARIANTS["tied"], "closed", shrinkage=spec.shrinkage, floor=spec.floor)
-    return heads.mixture_of(tied, folds).to(torch.float32)
+def _refitted(
+    recipe: Recipe, spec: HeadSpec, first: Start, trained: Trained, x: Tensor, rows: Rows, folds: Folds
+) -> Head:
+    """The head from all rows, trained up to the epoch that the rows for validation have picked."""
+    everything = replace(folds, x=x, fold=torch.ones_like(folds.fold))
+    head = heads.restart(spec, everything, first)
+    section = recipe.fit
+    objective = heads.objective_of(spec, section, rows.labels, rows.n_classes)
+    schedule = replace(heads.schedule_of(section, spec.solver), stop=trained.best)
+    val = folds.fold == 0
+    own = TrainingRows(x, rows.labels, x[val], rows.labels[val], spec.seed)
+    return train([head], [own], objective, schedule)[0].head
 
 
-def judges(rows: Rows, recipe: Recipe) -> Tensor:
-    """Which rows judge: a validation part that came with the data, else a share drawn by the seed."""
+@torch.no_grad()
+def _fitted(
+    choice: Choice, start: Fitted, first: Head, whole: Head, folds: Folds, facts: dict[str, object], own: bool
+) -> Fitted:
+    """Both heads as one result: ``first`` scores the rows for validation, ``whole`` is kept."""
+    val = folds.fold == 0
+    x, labels = folds.x[val], folds.labels[val]
+    if own:
+        assert isinstance(first, GaussianHead)
+        assert isinstance(whole, GaussianHead)
+        seen, mixture = first.mixture(), whole.mixture()
+    else:
+        seen, mixture = _tied(choice, folds), start.mixture
+    held = OutOfFold(
+        val.nonzero()[:, 0],
+        labels,
+        in_tiles(first.class_scores, x),
+        seen.evidence(x),
+        seen.background().evidence(x),
+        torch.ones(len(x), dtype=torch.float64),
+    )
+    head = whole.compressed(start.projection(folds.x)) if isinstance(whole, SDGMHead) else whole
+    return Fitted(start.projection, mixture, None if own else head, held, facts)
+
+
+def _tied(choice: Choice, folds: Folds) -> Mixture:
+    """The density beside a head, without the rows for validation."""
+    return folds.mixture(choice.trial.plan, without=0).to(torch.float32)
+
+
+def _facts(recipe: Recipe, trained: Trained, count: int) -> dict[str, object]:
+    """What training adds to the facts of its start."""
+    first, best = trained.epochs[0], trained.epochs[trained.best]
+    gradient = recipe.fit.solver == heads.GRADIENT
+    return {
+        "head": recipe.head.name,
+        "solver": recipe.fit.solver,
+        "objective": recipe.fit.objective if gradient else "",
+        "epoch": best.number,
+        "epochs": trained.epochs[-1].number,
+        "held_out_nll_at_the_start": first.val_nll,
+        "held_out_nll": best.val_nll,
+        "stopped": trained.stopped or "",
+        "sparsity": trained.head.sparsity,
+        "training_items": count,
+    }
+
+
+def validation_mask(rows: Rows, recipe: Recipe) -> Tensor:
+    """Which rows are for validation: a part that came with the data, else a share drawn by the seed."""
     if int(rows.given.sum()) >= ENOUGH_TO_JUDGE:
-        judge = rows.given.clone()
+        val = rows.given.clone()
     else:
         parts = max(2, round(1 / recipe.fit.val_fraction))
-        parts = min(parts, 5) if len(rows.x) < FEW else parts
-        judge = assign_folds(rows.labels, rows.groups, parts, recipe.seed) == 0
-    learned = torch.bincount(rows.labels[~judge], minlength=rows.n_classes)
-    return judge & (learned[rows.labels] > 0)  # a class whose rows all judge learns from them instead
+        parts = min(parts, 5) if len(rows.x) < MIN_ROWS else parts
+        val = assign_folds(rows.labels, rows.groups, parts, recipe.seed) == 0
+    learned = torch.bincount(rows.labels[~val], minlength=rows.n_classes)
+    return val & (learned[rows.labels] > 0)  # a class whose rows are all for validation learns from them instead

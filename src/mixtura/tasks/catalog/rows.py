@@ -20,7 +20,7 @@ from mixtura.tasks.catalog.sums import Base, Items
 from mixtura.tasks.catalog.tables import Tables
 from mixtura.tasks.choose import Rows
 from mixtura.tasks.model import Model
-from mixtura.tasks.trained import judges
+from mixtura.tasks.trained import validation_mask
 
 HERE = (
     "FROM item JOIN part ON part.id = item.part JOIN product ON product.id = part.product WHERE product.gone = 0 AND "
@@ -119,7 +119,7 @@ def gauge_of(found: Tables, base: Base, sums: Moments) -> Gauge | None:
     groups = torch.tensor([numbers.setdefault(row["sha256"] or str(row["id"]), len(numbers)) for row in rows])
     given = torch.tensor([row["split"] == "val" for row in rows])
     try:
-        judge = judges(Rows(items.x, items.labels, groups, given, None, len(base.model.classes)), Recipe())
+        judge = validation_mask(Rows(items.x, items.labels, groups, given, None, len(base.model.classes)), Recipe())
     except LabelError:
         return None
     return Gauge(base, sums, items, judge) if bool(judge.any()) else None

@@ -71,8 +71,8 @@ def check(model: Model) -> None:
 
 
 def exact(model: Model) -> bool:
-    """Whether the mixture of a model is a function of sums over its items: a closed form, or EM."""
-    return model.facts.get("solver") != GRADIENT
+    """Whether the mixture of a model is a function of sums over its items: no step along a gradient came after them."""
+    return model.facts.get("solver") != GRADIENT or model.facts.get("epoch") == 0
 
 
 def base_of(model: Model, sums: Moments, floor: Floor) -> Base:
