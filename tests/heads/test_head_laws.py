@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mixtura.heads import HEADS
-from mixtura.heads.spread import SPREADS
+from mixtura.core.covariance import FAMILIES as SPREADS
 from mixtura.names import find
 from mixtura.testing.head_laws import HeadLaws
 

@@ -7,7 +7,8 @@ from torch.testing import assert_close
 
 from mixtura.errors import NoDensity, UsageError
 from mixtura.heads.linear import LinearHead
-from mixtura.heads.random_projection import MATRICES, RandomProjectionHead
+from mixtura.core.random_matrix import MATRICES
+from mixtura.heads.random_projection import RandomProjectionHead
 
 
 @pytest.mark.parametrize("matrix", MATRICES)

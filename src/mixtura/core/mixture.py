@@ -96,8 +96,9 @@ class Mixture:
         return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
     def _prepared(self) -> tuple[Tensor, ...]:
-        center, constant, *rest = self.covariance.operands(self.mean)
-        return (center, constant + self.log_weight, *rest)
+        center = self.mean.detach().sum(0) / self.n_components  # distances do not depend on it: it carries no gradient
+        constant, *matrices = self.covariance.operands(self.mean - center)
+        return (center, constant + self.log_weight, *matrices)
 
     @cached_property
     @torch.no_grad()
@@ -109,8 +110,8 @@ class Mixture:
     @torch.no_grad()
     def _cancels(self) -> bool:
         """Whether some mean lies so far from the center that squares expanded in float32 lose the distance."""
-        center, *rest = self._operands
-        at_center = self.covariance.score((center, *rest), center[None])[0]
+        center, *operands = self._operands
+        at_center = self.covariance.score(tuple(operands), torch.zeros_like(center)[None])[0]
         peak = self.covariance.log_peak(self.dimension) + self.log_weight
         offset = 2 * (peak - at_center)[self.log_weight > -torch.inf]
         return bool((offset > MAX_OFFSET).any())
@@ -120,7 +121,7 @@ class Mixture:
         return {}
 
     def operands(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """What rows of a precision are multiplied with, prepared once; float64 where float32 would lose digits."""
+        """The center, and what rows of a precision about it are multiplied with; float64 where float32 loses digits."""
         chosen = self._working(dtype)
         if chosen not in self._cast:
             self._cast[chosen] = tuple(operand.to(chosen) for operand in self._operands)
@@ -137,10 +138,12 @@ class Mixture:
         """
         dtype = self._working(x.dtype)
         if self._trained:
-            operands = tuple(operand.to(dtype) for operand in self._prepared())
-            return self.covariance.score(operands, x.to(dtype)).to(x.dtype)
-        score = self.covariance.score if x.requires_grad and torch.is_grad_enabled() else self.covariance.score_tiled
-        return score(self.operands(x.dtype), x.to(dtype)).to(x.dtype)
+            center, *operands = (operand.to(dtype) for operand in self._prepared())
+        else:
+            center, *operands = self.operands(x.dtype)
+        tiled = not torch.is_grad_enabled() or not (self._trained or x.requires_grad)
+        score = self.covariance.score_tiled if tiled else self.covariance.score
+        return score(tuple(operands), x.to(dtype) - center).to(x.dtype)
 
     def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
         r"""Log-density of each point under the whole mixture, in nats; may exceed 0.

@@ -31,17 +31,17 @@ class ClassLogSumExp:
         members[owner[order], torch.arange(n_components, device=owner.device) - first] = order
         return cls(members, single)
 
-    def __call__(self, log_prob: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
+    def __call__(self, log_prob: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]:
         """In nats; minus infinity, with a gradient of zero, for a class without components."""
         return log_prob if self.single else class_log_sum_exp(log_prob, self.members)
 
 
-def class_log_sum_exp(log_prob: Float[Tensor, "N K"], members: Int[Tensor, "C M"]) -> Float[Tensor, "N C"]:
+def class_log_sum_exp(log_prob: Float[Tensor, "*N K"], members: Int[Tensor, "C M"]) -> Float[Tensor, "*N C"]:
     """Log-sum-exp over each row of ``members``; see :class:`ClassLogSumExp`."""
-    padded = torch.nn.functional.pad(log_prob, (0, 1), value=-torch.inf)[:, members]
-    top = padded.detach().amax(2)
+    padded = torch.nn.functional.pad(log_prob, (0, 1), value=-torch.inf)[..., members]
+    top = padded.detach().amax(-1)
     top = torch.where(top == -torch.inf, 0.0, top)
-    total = (padded - top[:, :, None]).exp().sum(2)
+    total = (padded - top[..., None]).exp().sum(-1)
     some = total > 0
     return torch.where(some, total, 1.0).log() + torch.where(some, top, -torch.inf)
 

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from mixtura.core import random_matrix
 from mixtura.errors import UsageError
 from mixtura.features.projection import Projection
 
@@ -86,7 +87,7 @@ class RandomFeatures(Projection):
         mean = x.mean(0, dtype=torch.float64)
         spread = float((x - mean.to(x.dtype)).square().mean(dtype=torch.float64).sqrt())
         generator = torch.Generator().manual_seed(seed)
-        weight = torch.randn(x.shape[1], dimension, generator=generator).to(x.device)
+        weight = random_matrix.gaussian(x.shape[1], dimension, generator).to(x.device)
         bias = torch.randn(dimension, generator=generator).to(x.device)
         weight = weight / ((spread if spread > 0 else 1.0) * x.shape[1] ** 0.5)
         return cls(mean.float(), weight, bias)

@@ -15,17 +15,17 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from mixtura.core import random_matrix
+from mixtura.core.axes import axes_of, scatter_of
 from mixtura.errors import BundleError, UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.features.spectrum import (
-    axes_of,
     check_features,
     check_width,
     class_centers,
     count_for,
     discriminant,
     project,
-    scatter_of,
     work_dtype,
 )
 from mixtura.names import find
@@ -259,8 +259,7 @@ class Random(Projection):
         if dimension < 1 or sparsity < 1:
             raise UsageError(f"dimension and sparsity must be 1 or more, got {dimension} and {sparsity}.")
         generator = torch.Generator().manual_seed(seed)
-        draw = torch.rand(x.shape[1], dimension, generator=generator, dtype=torch.float64)
-        sign = (draw < 0.5 / sparsity).to(torch.int8) - (draw >= 1 - 0.5 / sparsity).to(torch.int8)
+        sign = random_matrix.signs(x.shape[1], dimension, generator, sparsity)
         return cls(seed, float(sparsity), sign.to(x.device))
 
     def __call__(self, x: Shaped[Tensor, "N D"]) -> Float[Tensor, "N R"]:

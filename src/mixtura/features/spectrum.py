@@ -1,14 +1,12 @@
-"""The numbers behind the projections: means, scatter, principal and discriminant axes, summed in float64."""
+"""The numbers behind the projections: checks, widths, class centers and discriminant axes, summed in float64."""
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from mixtura.core import linalg
+from mixtura.core.axes import CHUNK, fix_signs, mean_of
 from mixtura.errors import LabelError, NonFinite, UsageError, WrongDimension
-
-CHUNK = 4096
-"""Rows summed at a time; fixed, so that results do not depend on how the caller holds the data."""
 
 
 def work_dtype(x: Shaped[Tensor, "..."]) -> torch.dtype:
@@ -31,59 +29,6 @@ def check_features(x: Shaped[Tensor, "N D"]) -> None:
         raise NonFinite(
             f"{int(bad.sum())} of {len(x)} rows hold NaN or infinity (first: {rows}). Remove or repair them."
         )
-
-
-def mean_of(x: Shaped[Tensor, "N D"]) -> Float[Tensor, " D"]:
-    """Column means in float64, summed chunk by chunk about the first row, so that large offsets cost no digits."""
-    ref = x[0].double()
-    total = torch.zeros_like(ref)
-    for part in x.split(CHUNK):
-        total += (part.double() - ref).sum(0)
-    return ref + total / len(x)
-
-
-def scatter_of(x: Shaped[Tensor, "N D"], mean: Float[Tensor, "M D"], index: Int[Tensor, " N"]) -> Float[Tensor, "D D"]:
-    """Sum of outer products of the rows about ``mean[index]``, in float64."""
-    total = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
-    for part, own in zip(x.split(CHUNK), index.split(CHUNK), strict=True):
-        centered = part.double() - mean[own]
-        total += centered.T @ centered
-    return total
-
-
-def fix_signs(basis: Float[Tensor, "D R"]) -> Float[Tensor, "D R"]:
-    """The basis with the largest entry of each column made positive: eigenvectors have no sign of their own."""
-    largest = basis.abs().argmax(0, keepdim=True)
-    return basis * torch.where(basis.gather(0, largest) < 0, -1.0, 1.0)
-
-
-def axes_of(x: Shaped[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, "D R"], Float[Tensor, " R"]]:
-    """Mean, principal axes and variances (largest first), as many as the data's numerical rank; float64.
-
-    With fewer rows than columns the N x N Gram matrix is decomposed instead of the D x D scatter.
-    """
-    n, d = x.shape
-    mean = mean_of(x)
-    if n > d:
-        value, basis = linalg.eigh(scatter_of(x, mean[None], torch.zeros(n, dtype=torch.int64, device=x.device)))
-    else:
-        centered = x.double() - mean
-        value, basis = linalg.eigh(centered @ centered.T)
-    value = value.clamp(min=0)
-    tiny = value[0] * max(n, d) * torch.finfo(torch.float64).eps
-    rank = max(1, min(n - 1, d, int((value > tiny).sum())))
-    value, basis = value[:rank], basis[:, :rank]
-    if n <= d:
-        basis = unit_columns(centered.T @ basis)
-    return mean, fix_signs(basis), value / max(n - 1, 1)
-
-
-def unit_columns(basis: Float[Tensor, "D R"]) -> Float[Tensor, "D R"]:
-    """Columns scaled to length one; a zero column becomes the first coordinate axis."""
-    length = basis.norm(dim=0)
-    first = torch.zeros_like(basis)
-    first[0] = 1.0
-    return torch.where(length > 0, basis / length.clamp(min=torch.finfo(basis.dtype).tiny), first)
 
 
 def project(x: Shaped[Tensor, "N W"], mean: Float[Tensor, " D"], basis: Float[Tensor, "D R"]) -> Float[Tensor, "N R"]:

@@ -1,27 +1,28 @@
 """A mixture of Gaussians for each class, as the last layer of a network."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from mixtura.core import classes, temperature
+from mixtura.core import classes
+from mixtura.core.axes import axes_of
 from mixtura.core.classes import Plan
-from mixtura.core.covariance import NO_PRIOR, Prior
-from mixtura.core.covariance.protocol import LOG_2PI
+from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, Prior
 from mixtura.core.mixture import Mixture
+from mixtura.core.random_matrix import MATRICES, orthogonal
 from mixtura.errors import UsageError
-from mixtura.heads import inputs, starts
-from mixtura.heads.protocol import DenseHead, Groups
-from mixtura.heads.spread import SPREADS
+from mixtura.heads import starts
+from mixtura.heads.protocol import DenseHead, Groups, as_rows, wide
 from mixtura.names import nearest
 
 FREEZABLE = ("mean", "spread", "weight", "prior", "temperature")
-ROWS = 4096  # that the temperature of a start is read from
+PROJECTIONS = ("identity", "pca", *MATRICES)
+"""What a head may do to its input first: a fixed matrix, computed or drawn once, and saved with the head."""
+EMPTY = 1e-3  # how far directions shrink that a mixture does not have; of zeros, they would have no gradient
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Start:
         rank: directions a component, for the low-rank family.
         prior: shrinkage of the covariances.
         steps: most steps of EM; 0 stops at the clusters of k-means.
-        projection: of the input: identity, pca, orthogonal or achlioptas. Drawn by the seed, kept with the head.
+        projection: of the input, a name in :data:`PROJECTIONS`. Drawn by the seed, kept with the head.
         width: columns of the projection; the rows stay as they are where it is D or ``None``.
         freeze: what later training leaves alone.
     """
@@ -45,11 +46,11 @@ class Start:
     freeze: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.projection not in ("identity", *inputs.INPUTS):
-            hint = nearest(self.projection, inputs.INPUTS)
-            raise UsageError(f"Input projection {self.projection!r} is not known. {hint}")
+        if self.projection not in PROJECTIONS:
+            hint = nearest(self.projection, PROJECTIONS)
+            raise UsageError(f"A Gaussian head has no input projection {self.projection!r}. {hint}")
         if (self.projection == "identity") != (self.width is None):
-            raise UsageError("An input projection needs a width, and a width one of: " + ", ".join(inputs.INPUTS) + ".")
+            raise UsageError(f"An input projection needs a width, and a width one of: {', '.join(PROJECTIONS[1:])}.")
 
 
 @final
@@ -60,21 +61,22 @@ class GaussianHead(DenseHead):
         \log p(c \mid x) = \log\operatorname{softmax}_c \tfrac1T \log\Big[ \pi_c \sum_{k:\,o_k=c} w_k
             N(x; \mu_k, \Sigma_k) \Big]
 
-    Free parameters are means in units of the data's own spread, log-variances or precision factors with a positive
-    diagonal, and the logits of weights, class priors and temperature. Nothing is clamped, and there is nothing to
-    refresh: the head has no state beside parameters and buffers.
+    Free parameters are means in units of the data's own spread, those that the covariance family names as
+    ``unconstrained`` in the same units, and the logits of weights, class priors and temperature. Nothing is clamped,
+    and there is nothing to refresh: the head has no state beside parameters and buffers.
 
     Args:
         dimension: D, the width of the input.
         n_classes: C.
         components: Gaussians a class, one number for all or one a class.
-        family: a name in ``SPREADS``: spherical (DGMMC-S), diagonal (DGMMC-D), lowrank, tied, full (GMML).
+        family: a name in ``FAMILIES``: spherical (DGMMC-S), diagonal (DGMMC-D), lowrank, tied, full (GMML).
         rank: directions a component, for the low-rank family.
-        width: the width after the input projection; ``None`` for no projection.
+        width: the width after the input projection, a random orthogonal matrix until another is loaded; ``None`` for
+            no projection.
         freeze: what training leaves alone, any of :data:`FREEZABLE`.
 
     Raises:
-        UsageError: a family, a count or a name to freeze that does not exist.
+        UsageError: a family, a count, a width or a name to freeze that does not exist.
 
     A fresh head is random, as a fresh ``nn.Linear`` is; :meth:`from_rows` or :meth:`assign` give it a start.
 
@@ -105,20 +107,20 @@ class GaussianHead(DenseHead):
         inner = dimension if width is None else width
         self.groups = Groups(starts.owner_of(counts), n_classes)
         self.mean = nn.Parameter(torch.randn(sum(counts), inner) / inner**0.5)
-        self.spread = SPREADS[family](sum(counts), inner, rank)
+        self.free = nn.ParameterDict(FAMILIES[family].initial(sum(counts), inner, rank).unconstrained())
         self.weight_logit = nn.Parameter(torch.zeros(sum(counts)))
         self.prior_logit = nn.Parameter(torch.zeros(n_classes))
         self.log_temperature = nn.Parameter(torch.zeros(()))
         self.register_buffer("center", torch.zeros(inner))
         self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("project", None if width is None else torch.zeros(dimension, width))
+        self.register_buffer("project", None if width is None else _drawn(orthogonal, dimension, width))
         self._freeze()
 
     def _freeze(self) -> None:
         """Take the frozen parts out of training."""
         parts = {
             "mean": [self.mean],
-            "spread": list(self.spread.parameters()),
+            "spread": list(self.free.values()),
             "weight": [self.weight_logit],
             "prior": [self.prior_logit],
             "temperature": [self.log_temperature],
@@ -130,8 +132,8 @@ class GaussianHead(DenseHead):
     @classmethod
     def from_rows(
         cls,
-        x: Float[Tensor, "N D"],
-        labels: Int[Tensor, " N"],
+        x: starts.Rows,
+        labels: starts.Labels,
         n_classes: int,
         *,
         components: starts.Counts = 1,
@@ -147,7 +149,7 @@ class GaussianHead(DenseHead):
             n_classes: C.
             components: Gaussians a class; a class never gets more than half its rows.
             seed: of k-means++ and of a random projection.
-            family: a name in ``SPREADS``.
+            family: a name in ``FAMILIES``.
             options: the fields of :class:`Start`.
 
         Raises:
@@ -155,22 +157,22 @@ class GaussianHead(DenseHead):
             DataError: a class without rows.
             UsageError: an option that does not fit.
         """
-        rows, start = starts.checked(x, labels, n_classes), Start(**options)
+        start = Start(**options)
         _check(family, start.freeze)
+        rows, labels = starts.checked(x, labels, n_classes)
+        matrix = input_matrix(start, rows, seed)
+        z = rows if matrix is None else rows @ matrix
         asked = tuple(starts.spread_out(components, n_classes))
-        narrow = start.projection != "identity" and start.width not in (None, x.shape[1])
-        wide = inputs.matrix(start.projection, rows, int(start.width or 0), seed).to(rows.dtype) if narrow else None
-        z = rows if wide is None else rows @ wide
         plan = Plan(family, asked, start.prior, rank=start.rank, steps=start.steps, seed=seed)
         mixture = classes.fit(plan, z, labels, n_classes)
         assert mixture.owner is not None
         counts = torch.bincount(mixture.owner, minlength=n_classes).tolist()
-        head = cls(x.shape[1], n_classes, counts, family, start.rank, start.width if narrow else None, start.freeze)
+        width = None if matrix is None else start.width
+        head = cls(rows.shape[1], n_classes, counts, family, start.rank, width, start.freeze)
         head.to(rows.device, rows.dtype)
-        head.project = None if wide is None else wide.contiguous()
+        head.project = matrix
         head.assign(mixture)
-        step = max(1, len(rows) // ROWS)
-        head.temper(temperature.best(head.class_scores(rows[::step]).detach(), labels[::step]))
+        head.temper(starts.best_temperature(head.class_scores, rows, labels))
         return head
 
     @torch.no_grad()
@@ -185,14 +187,20 @@ class GaussianHead(DenseHead):
         share = mixture.log_weight.exp()
         center = (share[:, None] * mixture.mean).sum(0)
         self.center.copy_(center)
-        spread = mixture.covariance.collapse(share, mixture.mean - center)
-        variance = spread.dense(1, mixture.dimension)[0].diagonal().mean()
-        self.scale.copy_(variance.clamp_min(torch.finfo(torch.float32).tiny).sqrt())
+        alone = mixture.covariance.pooled(share, mixture.mean - center)
+        variance = alone.dense(1, mixture.dimension)[0].diagonal().mean()
+        self.scale.copy_(variance.clamp_min(torch.finfo(self.dtype).tiny).sqrt())
         self.mean.copy_((mixture.mean - center) / self.scale)
-        self.spread.assign(mixture.covariance, self.scale)  # pyright: ignore[reportCallIssue]
+        for name, value in mixture.covariance.scaled(1 / self.scale).unconstrained().items():
+            own, size = self.free[name], value.shape
+            if any(given > kept for given, kept in zip(size, own.shape, strict=True)):
+                raise UsageError(
+                    f"The mixture's {name} is {tuple(size)}, the head's {tuple(own.shape)}. Raise its rank."
+                )
+            own.mul_(EMPTY)[tuple(map(slice, size))] = value
         smallest = -50.0  # of a component without weight: it has a gradient still
         log_weight = mixture.log_weight.clamp_min(smallest)
-        self.prior_logit.copy_(self.groups(log_weight[None])[0])
+        self.prior_logit.copy_(self.groups(log_weight))
         self.weight_logit.copy_(self.groups.within(log_weight.to(self.weight_logit)))
         self.log_temperature.zero_()
 
@@ -206,20 +214,14 @@ class GaussianHead(DenseHead):
         if not torch.equal(mixture.owner.cpu(), self.groups.owner.cpu()):
             raise UsageError("The mixture's components belong to other classes than the head's. Give it equal counts.")
 
-    @torch.no_grad()
-    def temper(self, degrees: float) -> None:
-        """Answer at a temperature; the density stays."""
-        self.log_temperature.fill_(math.log(degrees))
-
     def mixture(self) -> Mixture:
-        """The density as a mixture of the core, in the space after the input projection; the temperature is no part."""
-        return Mixture(
-            self._log_weight().detach(),
-            (self.mean * self.scale + self.center).detach(),
-            _detached(self.spread.covariance(self.scale)),  # pyright: ignore[reportCallIssue]
-            self.groups.owner,
-            self.n_classes,
-        )
+        """The density as a mixture of the core, in the space after the input projection; the temperature is no part.
+
+        It carries the gradient of the parameters: take it under ``torch.no_grad()`` to keep it.
+        """
+        mean = wide(self.mean) * wide(self.scale) + wide(self.center)
+        covariance = self._covariance().scaled(wide(self.scale))
+        return Mixture(self._log_weight(), mean, covariance, self.groups.owner, self.n_classes)
 
     def config(self) -> dict[str, Any]:
         """Plain values that build the same head before its state is loaded."""
@@ -237,49 +239,84 @@ class GaussianHead(DenseHead):
     def n_parameters(self) -> int:
         """Free numbers that a prediction uses: with one Gaussian a class there are no weights."""
         weights = 0 if self.groups.single else self.weight_logit.numel()
-        spread: int = self.spread.n_parameters  # pyright: ignore[reportAssignmentType]
-        return self.mean.numel() + spread + weights + self.n_classes + 1
+        return self.mean.numel() + self._covariance().n_parameters + weights + self.n_classes + 1
 
-    def inner(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N W"]:
+    def inner(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
         """The rows in the head's own units: projected, centered, with an average variance of one."""
-        x = x.to(self.mean.dtype)
-        projected = x if self.project is None else x @ self.project
-        return (projected - self.center) / self.scale
+        x = x.to(wide(self.mean).dtype)
+        projected = x if self.project is None else x @ wide(self.project)
+        return (projected - wide(self.center)) / wide(self.scale)
 
-    def distances(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Half the squared Mahalanobis distance of each row to each component."""
-        return -self._spread_about(x, torch.zeros_like(self.weight_logit))
+        return -self._scores(x, -self._covariance().log_peak(self.mean.shape[1]))
 
-    def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def joint(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         r"""Log-density of each point together with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`."""
-        units = self.mean.shape[1] * (0.5 * LOG_2PI + self.scale.log())
-        log_root_det = self.spread.log_root_det()  # pyright: ignore[reportCallIssue]
-        return self._spread_about(x, self._log_weight() - log_root_det - units)
+        return self._scores(x, self._log_weight() - self.mean.shape[1] * wide(self.scale).log())
 
     def slopes(self) -> Float[Tensor, "K D"]:
         r"""Gradients of the components' scores at the center, :math:`\Sigma_k^{-1}\mu_k / T` in the head's units."""
-        return self.spread.pull(self.mean) * (-self.log_temperature).exp()  # pyright: ignore[reportCallIssue]
+        return self._covariance().precision_matmul(wide(self.mean)) * (-wide(self.log_temperature)).exp()
 
-    def _spread_about(self, x: Float[Tensor, "N D"], constant: Float[Tensor, " K"]) -> Float[Tensor, "N K"]:
+    def _scores(self, x: Float[Tensor, "*N D"], added: Float[Tensor, " J"]) -> Float[Tensor, "*N K"]:
+        """Log-densities in the head's units, with a constant added for each component."""
         # bfloat16 products keep three digits of distances that run into the hundreds: no autocast here
         with torch.autocast(x.device.type, enabled=False):
-            return self.spread(x if self.inside else self.inner(x), self.mean, constant)
+            covariance = self._covariance()
+            constant, *matrices = covariance.operands(wide(self.mean))
+            operands = (constant + added, *matrices)
+            return as_rows(lambda z: covariance.score(operands, z), x if self.inside else self.inner(x))
+
+    def _covariance(self) -> Covariance:
+        """The covariances in the head's units."""
+        return FAMILIES[self.family].constrained({name: wide(value) for name, value in self.free.items()})
 
     def _log_weight(self) -> Float[Tensor, " K"]:
         return self.groups.log_weight(self.prior_logit, self.weight_logit)
 
-    def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-        """Log-posterior of each class, in nats, at the head's temperature."""
-        return (self.class_scores(x) * (-self.log_temperature).exp()).log_softmax(1)
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name, own in self.free.items():  # older states have the same numbers elsewhere
+            for older in (f"{prefix}spread.{name}", f"{prefix}spread.diagonal.{name}"):
+                if older in state_dict:
+                    state_dict[f"{prefix}free.{name}"] = state_dict.pop(older).reshape(own.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _check(family: str, freeze: Sequence[str]) -> None:
-    if family not in SPREADS:
-        raise UsageError(f"Family {family!r} is not known. Known: {', '.join(SPREADS)}.")
-    wrong = sorted(set(freeze) - set(FREEZABLE))
-    if wrong:
-        raise UsageError(f"A Gaussian head cannot freeze {wrong[0]!r}. Known: {', '.join(FREEZABLE)}.")
+    if family not in FAMILIES:
+        raise UsageError(f"A Gaussian head has no family {family!r}. {nearest(family, FAMILIES)}")
+    for name in freeze:
+        if name not in FREEZABLE:
+            raise UsageError(f"A Gaussian head cannot freeze {name!r}. {nearest(name, FREEZABLE)}")
 
 
-def _detached(covariance: Any) -> Any:
-    return type(covariance).from_state({name: value.detach() for name, value in covariance.state().items()})
+def input_matrix(start: Start, rows: Float[Tensor, "N D"], seed: int) -> Float[Tensor, "D W"] | None:
+    """The matrix of the input, computed from rows or drawn by a seed; none where it would only turn the rows.
+
+    Raises:
+        UsageError: a width beyond the rows' own.
+    """
+    dimension, width, name = rows.shape[1], start.width, start.projection
+    if width is None or width == dimension:
+        return None
+    if name == "pca":
+        _check_width(dimension, width)
+        _, axes, _ = axes_of(rows)
+        matrix = nn.functional.pad(axes[:, :width], (0, width - min(width, axes.shape[1])))
+    else:
+        matrix = _drawn(MATRICES[name], dimension, width, torch.Generator().manual_seed(seed))
+    return matrix.to(rows).contiguous()
+
+
+def _check_width(dimension: int, width: int) -> None:
+    if not 1 <= width <= dimension:
+        raise UsageError(f"The head was asked to project {dimension} features to {width}. Give 1 to {dimension}.")
+
+
+def _drawn(
+    draw: Callable[..., Tensor], dimension: int, width: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "D W"]:
+    """A random matrix that keeps squared lengths on average."""
+    _check_width(dimension, width)
+    return draw(dimension, width, generator) / width**0.5

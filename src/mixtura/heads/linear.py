@@ -3,12 +3,12 @@
 from typing import Any, ClassVar, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mixtura.errors import UsageError
 from mixtura.heads import starts
-from mixtura.heads.protocol import Head
+from mixtura.heads.protocol import Head, wide
 
 STARTS = ("closed", "zeros")
 
@@ -18,7 +18,7 @@ class LinearHead(Head):
     r"""Softmax regression, :math:`s(x) = W (x - a) / u + b`.
 
     The center a and the unit u are those of the rows it began with, so that one learning rate fits features of any
-    scale; they merge into W and b and are no parameters. It has no density.
+    scale; they merge into W and b and are no parameters. It has no density. A fresh head is a fresh ``nn.Linear``.
 
     Args:
         dimension: D.
@@ -34,16 +34,16 @@ class LinearHead(Head):
     def __init__(self, dimension: int, n_classes: int) -> None:
         super().__init__()
         self.dimension, self.n_classes = dimension, n_classes
-        self.weight = nn.Parameter(torch.zeros(n_classes, dimension))
-        self.bias = nn.Parameter(torch.zeros(n_classes))
+        layer = nn.Linear(dimension, n_classes)
+        self.weight, self.bias = layer.weight, layer.bias
         self.register_buffer("center", torch.zeros(dimension))
         self.register_buffer("unit", torch.ones(()))
 
     @classmethod
     def from_rows(
         cls,
-        x: Float[Tensor, "N D"],
-        labels: Int[Tensor, " N"],
+        x: starts.Rows,
+        labels: starts.Labels,
         n_classes: int,
         *,
         components: starts.Counts = 1,
@@ -51,7 +51,7 @@ class LinearHead(Head):
         start: str = "closed",
         shrinkage: float | None = None,
     ) -> "LinearHead":
-        """The head at linear discriminant analysis in closed form, or at zero.
+        """The head at linear discriminant analysis in closed form, at its best temperature, or at zero.
 
         Args:
             x: rows to learn from.
@@ -65,20 +65,24 @@ class LinearHead(Head):
         Raises:
             UsageError: more than one component a class, or no such start.
         """
-        rows = starts.checked(x, labels, n_classes)
+        rows, labels = starts.checked(x, labels, n_classes)
         if set(starts.spread_out(components, n_classes)) != {1}:
             raise UsageError(f"A linear head has one component a class, not {components}. Use gaussian or prototype.")
         if start not in STARTS:
             raise UsageError(f"A linear head cannot start at {start!r}. Known: {', '.join(STARTS)}.")
-        head = cls(x.shape[1], n_classes).to(rows.device, rows.dtype)
+        head = cls(rows.shape[1], n_classes).to(rows.device, rows.dtype)
         center, unit = starts.units(rows)
         with torch.no_grad():
             head.center.copy_(center)
             head.unit.copy_(unit)
-            if start == "closed":
-                weight, bias = starts.tied_linear(head.standard(rows), labels, n_classes, shrinkage)
-                head.weight.copy_(weight)
-                head.bias.copy_(bias)
+            if start == "zeros":
+                head.weight.zero_()
+                head.bias.zero_()
+                return head
+            weight, bias = starts.tied_linear(head.standard(rows), labels, n_classes, shrinkage)
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
+        head.temper(starts.best_temperature(head.class_scores, rows, labels))
         return head
 
     @torch.no_grad()
@@ -89,16 +93,16 @@ class LinearHead(Head):
 
     def slopes(self) -> Float[Tensor, "C D"]:
         """The weights."""
-        return self.weight
+        return wide(self.weight)
 
     def config(self) -> dict[str, Any]:
         """Plain values that build the same head before its state is loaded."""
         return {"dimension": self.dimension, "n_classes": self.n_classes}
 
-    def standard(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    def standard(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         """The rows about their center, in units of their spread."""
-        return (x.to(self.weight.dtype) - self.center) / self.unit
+        return (x.to(wide(self.weight).dtype) - wide(self.center)) / wide(self.unit)
 
-    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+    def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Logits."""
-        return nn.functional.linear(self.standard(x), self.weight, self.bias)
+        return nn.functional.linear(self.standard(x), wide(self.weight), wide(self.bias))

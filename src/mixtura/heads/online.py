@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from mixtura.core.assignment import sinkhorn
 from mixtura.core.covariance import Diagonal
-from mixtura.core.covariance.protocol import LOG_2PI
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
 from mixtura.heads import starts
-from mixtura.heads.protocol import DenseHead, Groups
+from mixtura.heads.protocol import DenseHead, Groups, as_rows, wide
 
 REGULARIZATION = 0.05  # nats a dimension: sharp, and balanced within the steps below
 STEPS = 50  # of Sinkhorn
@@ -52,6 +51,7 @@ class OnlineGaussianHead(DenseHead):
     mean: Tensor
     variance: Tensor
     log_prior: Tensor
+    log_temperature: Tensor
     memory: Tensor
     cursor: Tensor
     filled: Tensor
@@ -76,6 +76,7 @@ class OnlineGaussianHead(DenseHead):
         self.register_buffer("mean", torch.randn(n_components, dimension))
         self.register_buffer("variance", torch.ones(n_components, dimension))
         self.register_buffer("log_prior", torch.full((n_classes,), -math.log(n_classes)))
+        self.register_buffer("log_temperature", torch.zeros(()))
         self.register_buffer("memory", torch.zeros(n_classes, slots, dimension))
         self.register_buffer("cursor", torch.zeros(n_classes, dtype=torch.int64))
         self.register_buffer("filled", torch.zeros(n_classes, dtype=torch.int64))
@@ -83,8 +84,8 @@ class OnlineGaussianHead(DenseHead):
     @classmethod
     def from_rows(
         cls,
-        x: Float[Tensor, "N D"],
-        labels: Int[Tensor, " N"],
+        x: starts.Rows,
+        labels: starts.Labels,
         n_classes: int,
         *,
         components: starts.Counts = 2,
@@ -101,10 +102,10 @@ class OnlineGaussianHead(DenseHead):
             seed: of k-means++, and of the rows that are remembered.
             options: ``normalize``, ``memory``, ``momentum`` and ``floor`` of the head.
         """
-        rows = starts.checked(x, labels, n_classes)
+        rows, labels = starts.checked(x, labels, n_classes)
         embedded = nn.functional.layer_norm(rows, rows.shape[1:]) if options.get("normalize", True) else rows
         mixture, counts = starts.clusters(embedded, labels, n_classes, components, seed)
-        head = cls(x.shape[1], n_classes, counts, **options).to(rows.device, rows.dtype)
+        head = cls(rows.shape[1], n_classes, counts, **options).to(rows.device, rows.dtype)
         own = starts.parts(mixture, embedded, labels)
         share = torch.bincount(labels, minlength=n_classes).double()
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
@@ -114,6 +115,7 @@ class OnlineGaussianHead(DenseHead):
                 head._remember(embedded[part], labels[part])
             resp = nn.functional.one_hot(own, sum(counts)).to(rows.dtype)
             head._settle(embedded, resp)
+        head.temper(starts.best_temperature(head.class_scores, rows, labels))
         return head
 
     def _settle(self, z: Float[Tensor, "N D"], resp: Float[Tensor, "N K"]) -> None:
@@ -137,33 +139,35 @@ class OnlineGaussianHead(DenseHead):
             "floor": self.floor,
         }
 
-    def embed(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    def embed(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         """What the Gaussians are of: the rows, without their own mean and deviation if so asked."""
-        rows = x.to(self.mean.dtype)
+        rows = x.to(wide(self.mean).dtype)
         return nn.functional.layer_norm(rows, (self.dimension,)) if self.normalize else rows
 
-    def distances(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Half the squared Mahalanobis distance of each row to each component."""
-        center = self.mean.sum(0) / len(self.mean)  # no .mean(0): the ONNX exporter would have two things called mean
-        precision, shifted = self.variance.reciprocal(), self.mean - center
-        rows = self.embed(x) - center
-        linear = rows @ (shifted * precision).T
-        return 0.5 * (rows.square() @ precision.T + (shifted.square() * precision).sum(1)) - linear
+        return Diagonal(wide(self.variance)).log_peak(self.dimension) - self._log_density(x)
 
-    def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def joint(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Log-density of each row together with each component, in nats."""
+        return self.log_weight() + self._log_density(x)
+
+    def _log_density(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         with torch.autocast(x.device.type, enabled=False):
-            log_root = 0.5 * (self.variance.log().sum(1) + self.dimension * LOG_2PI)
-            return self.log_weight() - log_root - self.distances(x)
+            mean, variance = wide(self.mean), wide(self.variance)
+            return as_rows(lambda z: _log_density(z, mean, variance), self.embed(x))
 
     def log_weight(self) -> Float[Tensor, " K"]:
         """Log-shares of the components: even within a class."""
-        return self.log_prior[self.groups.owner] + self.groups.within(torch.zeros_like(self.mean[:, 0]))
+        prior = wide(self.log_prior)[self.groups.owner]
+        return prior + self.groups.within(torch.zeros_like(prior))
 
     def mixture(self) -> Mixture:
         """The density of :meth:`embed` as a mixture of the core, at this moment."""
-        covariance = Diagonal(self.variance.clone())
-        return Mixture(self.log_weight(), self.mean.clone(), covariance, self.groups.owner.clone(), self.n_classes)
+        covariance = Diagonal(wide(self.variance).clone())
+        return Mixture(
+            self.log_weight(), wide(self.mean).clone(), covariance, self.groups.owner.clone(), self.n_classes
+        )
 
     def penalty(self) -> Float[Tensor, ""]:
         """Nothing."""
@@ -194,12 +198,8 @@ class OnlineGaussianHead(DenseHead):
         """The component, counted within its class, of each remembered row of some classes; balanced."""
         members, memory = self.groups.members[present], self.memory[present]
         there = members < len(self.mean)
-        known = (members.clamp_max(len(self.mean) - 1),)
-        center = memory.mean(1, keepdim=True)
-        mean, precision = self.mean[known] - center, self.variance[known].reciprocal()
-        rows = memory - center
-        score = rows @ (mean * precision).mT - 0.5 * rows.square() @ precision.mT
-        score = score + 0.5 * (precision.log() - mean.square() * precision).sum(2)[:, None, :]
+        known = members.clamp_max(len(self.mean) - 1)
+        score = torch.vmap(_log_density)(memory, self.mean[known], self.variance[known])
         score = torch.where(there[:, None, :], score, -torch.inf)
         row = (torch.arange(memory.shape[1], device=memory.device) < self.filled[present, None]).to(score.dtype)
         row, column = (mass / mass.sum(1, keepdim=True) for mass in (row, there.to(score.dtype)))
@@ -221,6 +221,13 @@ class OnlineGaussianHead(DenseHead):
         """The floor, in squared units of z: a share of the variance within and between some components."""
         total = variance.mean() + (mean - mean.mean(0)).square().mean()
         return (self.floor * total).clamp_min(torch.finfo(total.dtype).eps)
+
+
+def _log_density(
+    rows: Float[Tensor, "S D"], mean: Float[Tensor, "G D"], variance: Float[Tensor, "G D"]
+) -> Float[Tensor, "S G"]:
+    center = mean.sum(0) / len(mean)  # no .mean(0): the ONNX exporter would have two things called mean
+    return Diagonal.score(Diagonal(variance).operands(mean - center), rows - center)
 
 
 def _fitted(

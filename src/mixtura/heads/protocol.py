@@ -1,5 +1,7 @@
 """What a head is: a drop-in for the last linear layer that gives log-posteriors, and maybe a density."""
 
+import itertools
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -8,18 +10,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mixtura.core.owners import ClassLogSumExp, class_log_sum_exp
 from mixtura.errors import NoDensity, UsageError
 
 
 class Head(nn.Module):
-    r"""Features to class log-posteriors, N x D to N x C.
+    r"""Features to class log-posteriors, N x D to N x C; N may be any number of dimensions, none too, as for ``nn.Linear``.
 
     .. math:: \log p(c \mid x) = s_c(x) - \operatorname{logsumexp}_{c'} s_{c'}(x)
 
     A head is stateless beside its parameters and buffers: whatever is derived from them is derived in ``class_scores``,
     so gradients accumulate, copies are copies, and there is nothing to refresh. ``name`` is its key in ``HEADS``;
     ``config()`` holds plain values with which ``type(head)(**config)`` is the same head before its state is loaded.
-    Parameters are float32 or float64 whatever the features are; float16 and bfloat16 features are cast. ``stacks`` says
+    A start has float32 or float64 parameters whatever the features are. After ``half()`` or ``bfloat16()``, scores are
+    computed in float32 still, and ``forward`` answers in the precision of the parameters. ``stacks`` says
     that several can be trained as one batch, ``many`` that a class may have more than one component, ``shrinks`` that
     ``from_rows`` takes a ``shrinkage``. Where ``from_rows`` takes ``**options``, ``further`` is what it hands them to
     (the class itself if ``None``), and there they are checked. ``inside`` is set while rows come as :meth:`inner` has
@@ -54,22 +58,28 @@ class Head(nn.Module):
         """Plain values that build the same head before its state is loaded."""
 
     @abstractmethod
-    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+    def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Log-scores whose softmax is the posterior; for a head with a density, log p(x, c) in nats."""
 
-    def inner(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N W"]:
+    def inner(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
         """The rows as the head takes them in, before any parameter that learns; most heads take them as they are."""
         return x
 
-    def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-        """Log-posterior of each class, in nats."""
-        return self.class_scores(x).log_softmax(1)
+    def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
+        """Log-posterior of each class, in nats and in the precision of the parameters."""
+        return self.class_scores(x).log_softmax(-1).to(self.dtype)
 
-    def posterior(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the parameters."""
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        return next(tensor.dtype for tensor in tensors if tensor.is_floating_point())
+
+    def posterior(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Posterior probability of each class."""
         return self(x).exp()
 
-    def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def joint(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Log-density of each point together with each component, in nats.
 
         Raises:
@@ -77,7 +87,7 @@ class Head(nn.Module):
         """
         raise no_density(self)
 
-    def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+    def evidence(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
         """Log-density of each point, in nats.
 
         Raises:
@@ -130,27 +140,44 @@ def no_slopes(name: str) -> UsageError:
 
 
 class DenseHead(Head):
-    """A head whose scores are densities: it says ``joint``, and the rest is read from that by ``groups``."""
+    r"""A head whose scores are densities: it says ``joint``, and the rest is read from that by ``groups``.
+
+    .. math:: \log p(c \mid x) = \log\operatorname{softmax}_c \tfrac1T \log p(x, c)
+
+    The temperature T, kept as ``log_temperature``, makes the answers honest and is no part of the density.
+    """
 
     groups: "Groups"
+    log_temperature: Tensor
 
     @abstractmethod
-    def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def joint(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Log-density of each point together with each component, in nats."""
 
-    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+    def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Log-density of each point together with each class, in nats."""
         return self.groups(self.joint(x))
 
-    def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+    def evidence(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
         """Log-density of each point, in nats; may exceed 0."""
-        return self.class_scores(x).logsumexp(1)
+        return self.class_scores(x).logsumexp(-1)
+
+    def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
+        """Log-posterior of each class at the head's temperature, in nats and in the precision of the parameters."""
+        return (self.class_scores(x) * (-wide(self.log_temperature)).exp()).log_softmax(-1).to(self.dtype)
+
+    @torch.no_grad()
+    def temper(self, degrees: float) -> None:
+        """Answer at a temperature; the density stays."""
+        self.log_temperature.fill_(math.log(degrees))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(f"{prefix}log_temperature", torch.zeros(()))  # older heads answered at 1
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class Groups(nn.Module):
-    r"""Log-sum-exp over each class's components, without a branch on data: it exports, compiles and maps.
-
-    .. math:: \log p(x, c) = \operatorname{logsumexp}_{k:\, o_k = c} \log p(x, k)
+    """:class:`mixtura.core.owners.ClassLogSumExp` with its numbers as buffers, so that they move and load with a head.
 
     Args:
         owner: the class of each component; every class owns one or more.
@@ -165,30 +192,45 @@ class Groups(nn.Module):
 
     def __init__(self, owner: list[int], n_classes: int) -> None:
         super().__init__()
-        of_class = [[k for k, c in enumerate(owner) if c == own] for own in range(n_classes)]
-        empty = [c for c, own in enumerate(of_class) if not own]
-        if empty or min(owner, default=0) < 0 or max(owner, default=0) >= n_classes:
+        if set(owner) != set(range(n_classes)):
             raise UsageError(f"Owners {sorted(set(owner))} do not give each of {n_classes} classes a component.")
-        most = max(map(len, of_class))
-        self.single = owner == list(range(n_classes))
-        padded = [own + [len(owner)] * (most - len(own)) for own in of_class]
+        over_classes = ClassLogSumExp.of(torch.tensor(owner, device="cpu"), n_classes)
+        self.n_classes, self.single = n_classes, over_classes.single
         self.register_buffer("owner", torch.tensor(owner))
-        self.register_buffer("members", torch.tensor(padded), persistent=False)
+        self.register_buffer("members", over_classes.members.to(self.owner.device))
 
-    def forward(self, joint: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        owner = state_dict.get(f"{prefix}owner")
+        if owner is not None and f"{prefix}members" not in state_dict:  # an older state
+            state_dict[f"{prefix}members"] = ClassLogSumExp.of(owner, self.n_classes).members
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, joint: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]:
         """The joint of each class."""
-        if self.single:
-            return joint
-        padded = nn.functional.pad(joint, (0, 1), value=-torch.inf)
-        return padded[:, self.members].logsumexp(2)
+        return joint if self.single else class_log_sum_exp(joint, self.members)
 
     def within(self, logits: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
         """Log-weights within each class: log-softmax of the logits over the components of a class."""
         if self.single:
             return logits - logits
-        return logits - self(logits[None])[0][self.owner]
+        return logits - self(logits)[self.owner]
 
     def log_weight(self, prior_logit: Float[Tensor, " C"], weight_logit: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
         """Log-weights over all components, from the logits of the class priors and of the weights within a class."""
-        prior = prior_logit.log_softmax(0)
-        return (prior if self.single else prior[self.owner]) + self.within(weight_logit)
+        prior = wide(prior_logit).log_softmax(0)
+        return (prior if self.single else prior[self.owner]) + self.within(wide(weight_logit))
+
+
+def wide(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The tensor in the precision that heads compute in: float64 stays, everything else becomes float32."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def as_rows(
+    function: Callable[[Float[Tensor, "N D"]], Float[Tensor, "N K"]], x: Float[Tensor, "*N D"]
+) -> Float[Tensor, "*N K"]:
+    """A function of rows, applied along the last dimension of any number of them."""
+    if x.ndim == 2:
+        return function(x)
+    out = function(x.reshape(-1, x.shape[-1]))
+    return out.reshape(*x.shape[:-1], out.shape[-1])

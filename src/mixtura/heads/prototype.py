@@ -8,34 +8,31 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mixtura.core import temperature
 from mixtura.errors import UsageError
 from mixtura.heads import starts
-from mixtura.heads.protocol import Groups, Head
+from mixtura.heads.protocol import Groups, Head, wide
 from mixtura.names import nearest
 
-ROWS = 4096  # that the scale of a start is read from
 
-
-def cosine(x: Float[Tensor, "N D"], prototypes: Float[Tensor, "K D"]) -> Float[Tensor, "N K"]:
+def cosine(x: Float[Tensor, "*N D"], prototypes: Float[Tensor, "K D"]) -> Float[Tensor, "*N K"]:
     """Cosine of the angle to each prototype; 0 for a row of zeros."""
-    return nn.functional.normalize(x) @ nn.functional.normalize(prototypes).T
+    return nn.functional.normalize(x, dim=-1) @ nn.functional.normalize(prototypes).T
 
 
-def euclidean(x: Float[Tensor, "N D"], prototypes: Float[Tensor, "K D"]) -> Float[Tensor, "N K"]:
+def euclidean(x: Float[Tensor, "*N D"], prototypes: Float[Tensor, "K D"]) -> Float[Tensor, "*N K"]:
     """Minus half the squared distance to each prototype, a D-th of it."""
-    half = 0.5 * (x.square().sum(1, keepdim=True) + prototypes.square().sum(1))
-    return (x @ prototypes.T - half) / x.shape[1]
+    half = 0.5 * (x.square().sum(-1, keepdim=True) + prototypes.square().sum(1))
+    return (x @ prototypes.T - half) / x.shape[-1]
 
 
-def soft(groups: Groups, scores: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
+def soft(groups: Groups, scores: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]:
     """Log-sum-exp over the prototypes of a class."""
     return groups(scores)
 
 
-def best(groups: Groups, scores: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
+def best(groups: Groups, scores: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]:
     """The best prototype of a class alone."""
-    return nn.functional.pad(scores, (0, 1), value=-torch.inf)[:, groups.members].amax(2)
+    return nn.functional.pad(scores, (0, 1), value=-torch.inf)[..., groups.members].amax(-1)
 
 
 METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "euclidean": euclidean}
@@ -93,8 +90,8 @@ class PrototypeHead(Head):
     @classmethod
     def from_rows(
         cls,
-        x: Float[Tensor, "N D"],
-        labels: Int[Tensor, " N"],
+        x: starts.Rows,
+        labels: starts.Labels,
         n_classes: int,
         *,
         components: starts.Counts = 1,
@@ -113,12 +110,12 @@ class PrototypeHead(Head):
             metric: a name in :data:`METRICS`.
             pool: a name in :data:`POOLS`.
         """
-        rows = starts.checked(x, labels, n_classes)
         cls(1, n_classes, components, metric, pool)  # bad options are told before any work
+        rows, labels = starts.checked(x, labels, n_classes)
         center, unit = starts.units(rows)
         placed = rows - center.to(rows.dtype) if CENTERED[metric] else nn.functional.normalize(rows)
         mixture, counts = starts.clusters(placed, labels, n_classes, components, seed)
-        head = cls(x.shape[1], n_classes, counts, metric, pool).to(rows.device, rows.dtype)
+        head = cls(rows.shape[1], n_classes, counts, metric, pool).to(rows.device, rows.dtype)
         means = mixture.mean
         with torch.no_grad():
             if CENTERED[metric]:
@@ -126,16 +123,16 @@ class PrototypeHead(Head):
                 head.unit.copy_(unit)
                 head.prototype.copy_(means / unit)
             else:
-                head.prototype.copy_(nn.functional.normalize(means) * x.shape[1] ** 0.5)
+                head.prototype.copy_(nn.functional.normalize(means) * rows.shape[1] ** 0.5)
             head.log_scale.fill_(head.best_log_scale(rows, labels))
         return head
 
     def best_log_scale(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
         """The log of the scale under which the labels of some rows are most likely."""
-        step = max(1, len(x) // ROWS)
-        near, own = self.nearness(x[::step]).detach(), labels[::step]
+        near = self.nearness(x[: starts.TEMPERED])
         spread = max(float(near.std(1).mean()), torch.finfo(near.dtype).tiny ** 0.5) if near.shape[1] > 1 else 1.0
-        return -math.log(temperature.best(POOLS["best"](self.groups, near / spread), own) * spread)
+        degrees = starts.best_temperature(lambda rows: best(self.groups, self.nearness(rows) / spread), x, labels)
+        return -math.log(degrees * spread)
 
     @torch.no_grad()
     def temper(self, degrees: float) -> None:
@@ -152,11 +149,11 @@ class PrototypeHead(Head):
             "pool": self.pool,
         }
 
-    def nearness(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def nearness(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """How near each row is to each prototype, before any scale."""
-        rows = (x.to(self.prototype.dtype) - self.center) / self.unit
-        return METRICS[self.metric](rows, self.prototype)
+        rows = (x.to(wide(self.prototype).dtype) - wide(self.center)) / wide(self.unit)
+        return METRICS[self.metric](rows, wide(self.prototype))
 
-    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+    def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Logits."""
-        return POOLS[self.pool](self.groups, self.log_scale.exp() * self.nearness(x))
+        return POOLS[self.pool](self.groups, wide(self.log_scale).exp() * self.nearness(x))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mixtura.errors import UsageError
 from mixtura.heads import starts
-from mixtura.heads.protocol import Groups, Head
+from mixtura.heads.protocol import Groups, Head, wide
 from mixtura.names import nearest
 
 PRUNED = 3.0  # log of noise variance over squared weight; a dropout rate of 0.95
@@ -82,14 +82,15 @@ class QuadraticMap(nn.Module):
         self.register_buffer("offset", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
 
-    def raw(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N H"]:
+    def raw(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
         """Features and products before their own standard."""
-        z = nn.functional.pad((x.to(self.center.dtype) - self.center) * self.gain, (0, 1), value=1.0)
-        return z[:, self.first] * z[:, self.second]
+        center = wide(self.center)
+        z = nn.functional.pad((x.to(center.dtype) - center) * wide(self.gain), (0, 1), value=1.0)
+        return z[..., self.first] * z[..., self.second]
 
-    def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N H"]:
+    def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
         """The features that weights meet."""
-        return (self.raw(x) - self.offset) * self.scale
+        return (self.raw(x) - wide(self.offset)) * wide(self.scale)
 
     @torch.no_grad()
     def fit(self, x: Float[Tensor, "N D"]) -> None:
@@ -167,8 +168,8 @@ class SDGMHead(Head):
     @classmethod
     def from_rows(
         cls,
-        x: Float[Tensor, "N D"],
-        labels: Int[Tensor, " N"],
+        x: starts.Rows,
+        labels: starts.Labels,
         n_classes: int,
         *,
         components: starts.Counts = 1,
@@ -190,12 +191,12 @@ class SDGMHead(Head):
         Raises:
             UsageError: an option that does not exist, or a map that is too large.
         """
-        rows = starts.checked(x, labels, n_classes)
-        _check(quadratic, x.shape[1], sum(starts.spread_out(components, n_classes)), most_bytes)
+        rows, labels = starts.checked(x, labels, n_classes)
+        _check(quadratic, rows.shape[1], sum(starts.spread_out(components, n_classes)), most_bytes)
         mixture, counts = starts.clusters(rows, labels, n_classes, components, seed)
-        head = cls(x.shape[1], n_classes, counts, quadratic, most_bytes).to(rows.device, rows.dtype)
+        head = cls(rows.shape[1], n_classes, counts, quadratic, most_bytes).to(rows.device, rows.dtype)
         head.map.fit(rows)
-        own, width = starts.parts(mixture, rows, labels), x.shape[1]
+        own, width = starts.parts(mixture, rows, labels), rows.shape[1]
         standard = (rows - head.map.center) * head.map.gain
         weight, bias = starts.tied_linear(standard, own, sum(counts))
         draw = torch.randint(0, 2, head.weight.shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
@@ -206,7 +207,8 @@ class SDGMHead(Head):
             head.weight.copy_(start)
             head.log_variance.copy_(2 * start.abs().log() + FRESH)
             head.bias.copy_(bias[:-1] - bias[-1])
-        return head
+        head.eval().temper(starts.best_temperature(head.class_scores, rows, labels))
+        return head.train()
 
     @torch.no_grad()
     def temper(self, degrees: float) -> None:
@@ -227,24 +229,24 @@ class SDGMHead(Head):
 
     def log_alpha(self) -> Float[Tensor, "J H"]:
         r"""Noise of each weight, :math:`\log\alpha = \log\sigma^2 - \log w^2`: above 3 it is pruned."""
-        return self.log_variance - (self.weight.square() + TINY).log()
+        return wide(self.log_variance) - (wide(self.weight).square() + TINY).log()
 
     def kept(self) -> Tensor:
         """Which weights are left."""
         return self.log_alpha() < PRUNED
 
-    def component_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def component_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Logits of the components; in training with the noise of the weights."""
-        phi = self.map(x)
+        phi, weight, bias = self.map(x), wide(self.weight), wide(self.bias)
         if self.training:
-            mean = nn.functional.linear(phi, self.weight, self.bias)
-            variance = nn.functional.linear(phi.square(), self.log_variance.exp())
+            mean = nn.functional.linear(phi, weight, bias)
+            variance = nn.functional.linear(phi.square(), wide(self.log_variance).exp())
             scores = mean + (variance + TINY).sqrt() * torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
         else:
-            scores = nn.functional.linear(phi, torch.where(self.kept(), self.weight, 0.0), self.bias)
+            scores = nn.functional.linear(phi, torch.where(self.kept(), weight, 0.0), bias)
         return nn.functional.pad(scores, (0, 1))
 
-    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+    def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Logits of the classes; no densities."""
         return self.groups(self.component_scores(x))
 
@@ -345,14 +347,15 @@ class CompactSDGMHead(Head):
             "n_weights": self.n_weights,
         }
 
-    def component_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def component_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Logits of the components."""
         n_components = sum(self.counts)
-        flat = torch.zeros(n_components * self.n_features, dtype=self.value.dtype, device=self.value.device)
-        weight = flat.scatter(0, self.place, self.value).reshape(n_components, self.n_features)
-        return nn.functional.linear(self.map(x), weight, nn.functional.pad(self.bias, (0, 1)))
+        value = wide(self.value)
+        weight = value.new_zeros(n_components * self.n_features).scatter(0, self.place, value)
+        weight = weight.reshape(n_components, self.n_features)
+        return nn.functional.linear(self.map(x), weight, nn.functional.pad(wide(self.bias), (0, 1)))
 
-    def class_scores(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+    def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Logits of the classes; no densities."""
         return self.groups(self.component_scores(x))
 

@@ -1,36 +1,41 @@
 """Gradient-free starts that heads without a covariance of their own share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from mixtura.core import classes, linalg, owners, start
+from mixtura.core import classes, owners, start, temperature
 from mixtura.core.classes import FLOOR_SHARE, Plan
-from mixtura.core.covariance import Prior, Tied
+from mixtura.core.covariance import Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.shrinkage import ledoit_wolf
 from mixtura.errors import DataError, NonFinite, UsageError
 
 Counts = int | Sequence[int]
+Rows = Shaped[Tensor, "N D"] | Shaped[np.ndarray, "N D"]
+Labels = Shaped[Tensor, " N"] | Shaped[np.ndarray, " N"]
 STEPS = 10  # of EM after k-means++: enough for a start
+TEMPERED = 4096  # rows that the temperature of a start is read from
 
 
-def checked(x: Shaped[Tensor, "N D"], labels: Int[Tensor, " N"], n_classes: int) -> Float[Tensor, "N D"]:
-    """The rows in float32, or float64 where they came so.
+def checked(x: Rows, labels: Labels, n_classes: int) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
+    """Rows in float32, or float64 where they came so, and their labels, as tensors; both may be arrays of NumPy.
 
     Raises:
         NonFinite: NaN or infinity in x.
-        DataError: a class without rows, or a label beyond the classes.
+        DataError: no row, a class without rows, or labels that are no class numbers.
     """
+    x, labels = torch.as_tensor(x), torch.as_tensor(labels)
     whole = labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-    if len(x) == 0 or not whole or labels.ndim != 1 or int(labels.min()) < 0:
+    if x.ndim != 2 or 0 in x.shape or not whole or labels.shape != x.shape[:1] or int(labels.min()) < 0:
         raise DataError(
-            f"{len(x)} rows with labels of shape {tuple(labels.shape)} and kind {labels.dtype} cannot be learned from. "
-            "Give one row or more, and for each the number of its class, from 0."
+            f"Rows of shape {tuple(x.shape)} with labels of shape {tuple(labels.shape)} and kind {labels.dtype} cannot "
+            "be learned from. Give one row or more, and for each the number of its class, from 0."
         )
-    rows = x if x.dtype == torch.float64 else x.float()
+    rows, labels = x if x.dtype == torch.float64 else x.float(), labels.long()
     bad = int((~rows.isfinite().all(1)).sum())
     if bad:
         raise NonFinite(f"{bad} of {len(x)} rows of features hold NaN or infinity. Remove them or check the encoder.")
@@ -41,7 +46,7 @@ def checked(x: Shaped[Tensor, "N D"], labels: Int[Tensor, " N"], n_classes: int)
             f"{n_classes} classes were asked for, and class {empty} has {int(counts[empty])} of {len(x)} rows, "
             f"the highest label is {int(labels.max())}. Number the classes that occur from 0."
         )
-    return rows
+    return rows, labels
 
 
 def spread_out(components: Counts, n_classes: int) -> list[int]:
@@ -104,9 +109,13 @@ def tied_linear(
     share = max(1e-3, ledoit_wolf(z, labels, n_labels)) if shrinkage is None else shrinkage
     floor = FLOOR_SHARE * classes.average_variance(z)
     mixture = start.from_labels("tied", z, labels, n_labels, floor, Prior(0.0, share))
-    covariance = mixture.covariance
-    assert isinstance(covariance, Tied)
-    whiten = linalg.inverse_tril(covariance.scale_tril[0])
-    white = mixture.mean @ whiten.T
+    weight = mixture.covariance.precision_matmul(mixture.mean)
     counts = torch.bincount(labels, minlength=n_labels).double().clamp_min(0.5)
-    return white @ whiten, (counts / counts.sum()).log() - 0.5 * white.square().sum(1)
+    return weight, (counts / counts.sum()).log() - 0.5 * (weight * mixture.mean).sum(1)
+
+
+@torch.no_grad()
+def best_temperature(scores: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
+    """The temperature that makes the labels of the rows most likely under some scores, read from a part of many rows."""
+    step = max(1, len(x) // TEMPERED)
+    return temperature.best(scores(x[::step]), labels[::step])

@@ -3,12 +3,12 @@
 from typing import Any, ClassVar, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mixtura.core import bessel, owners
 from mixtura.heads import starts
-from mixtura.heads.protocol import DenseHead, Groups
+from mixtura.heads.protocol import DenseHead, Groups, wide
 
 LEAST, MOST = 1e-3, 1e6  # of a concentration that a start may have
 NEWTON = 8
@@ -69,12 +69,13 @@ class VonMisesFisherHead(DenseHead):
         self.log_concentration = nn.Parameter(torch.zeros(1 if shared else n_components))
         self.weight_logit = nn.Parameter(torch.zeros(n_components))
         self.prior_logit = nn.Parameter(torch.zeros(n_classes))
+        self.log_temperature = nn.Parameter(torch.zeros(()))
 
     @classmethod
     def from_rows(
         cls,
-        x: Float[Tensor, "N D"],
-        labels: Int[Tensor, " N"],
+        x: starts.Rows,
+        labels: starts.Labels,
         n_classes: int,
         *,
         components: starts.Counts = 1,
@@ -91,9 +92,10 @@ class VonMisesFisherHead(DenseHead):
             seed: of k-means++.
             shared: one concentration for all components.
         """
-        rows = nn.functional.normalize(starts.checked(x, labels, n_classes))
+        rows, labels = starts.checked(x, labels, n_classes)
+        rows = nn.functional.normalize(rows)
         mixture, counts = starts.clusters(rows, labels, n_classes, components, seed)
-        head = cls(x.shape[1], n_classes, counts, shared).to(rows.device, rows.dtype)
+        head = cls(rows.shape[1], n_classes, counts, shared).to(rows.device, rows.dtype)
         own = starts.parts(mixture, rows, labels)
         resp = nn.functional.one_hot(own, sum(counts)).to(rows.dtype)
         share = torch.bincount(labels, minlength=n_classes).to(rows.dtype)
@@ -103,6 +105,7 @@ class VonMisesFisherHead(DenseHead):
             for _ in range(STEPS if max(counts) > 1 else 0):
                 masked = owners.mask_others(head.joint(rows), head.groups.owner, labels)
                 head.maximize(rows, masked.softmax(1))
+        head.temper(starts.best_temperature(head.class_scores, rows, labels))
         return head
 
     @torch.no_grad()
@@ -140,16 +143,17 @@ class VonMisesFisherHead(DenseHead):
     def n_parameters(self) -> int:
         """Free numbers that a prediction uses: with one component a class there are no weights."""
         weights = 0 if self.groups.single else self.weight_logit.numel()
-        return self.direction.numel() + self.log_concentration.numel() + weights + self.n_classes
+        return self.direction.numel() + self.log_concentration.numel() + weights + self.n_classes + 1
 
-    def distances(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         r"""How far each row's direction is from each component's, :math:`\kappa_k (1 - \mu_k^\top x)`, in nats."""
-        rows = nn.functional.normalize(x.to(self.direction.dtype))
-        return self.log_concentration.exp() * (1 - rows @ nn.functional.normalize(self.direction).T)
+        direction = nn.functional.normalize(wide(self.direction))
+        rows = nn.functional.normalize(x.to(direction.dtype), dim=-1)
+        return wide(self.log_concentration).exp() * (1 - rows @ direction.T)
 
-    def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def joint(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Log-density of each row's direction together with each component, in nats."""
         with torch.autocast(x.device.type, enabled=False):
-            peak = bessel.log_normalizer(self.dimension, self.log_concentration.exp()).to(self.direction.dtype)
+            peak = bessel.log_normalizer(self.dimension, wide(self.log_concentration).exp())
             log_weight = self.groups.log_weight(self.prior_logit, self.weight_logit)
-            return log_weight + peak - self.distances(x)
+            return log_weight + peak.to(log_weight.dtype) - self.distances(x)

@@ -15,8 +15,9 @@ from mixtura.core.classes import Plan
 from mixtura.core.cross import Folds
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
-from mixtura.heads import HEADS, VARIANTS, inputs
-from mixtura.heads.gaussian import GaussianHead
+from mixtura.heads import HEADS, VARIANTS
+from mixtura.heads.gaussian import GaussianHead, input_matrix
+from mixtura.heads.gaussian import Start as InputStart
 from mixtura.heads.options import check_options
 from mixtura.heads.protocol import DenseHead, Head, no_slopes
 from mixtura.names import find
@@ -294,10 +295,9 @@ def _begun(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, 
 
 def _gaussian(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, " N"]) -> tuple[Head, Plan]:
     """A Gaussian head behind its input projection, which learns from the rows that do not judge like the rest."""
-    project = None
-    if spec.width is not None and spec.width != folds.x.shape[1]:
-        rows = folds.x[~judge]
-        project = inputs.matrix(spec.options["projection"], rows, spec.width, spec.seed).to(rows)
+    begin = InputStart(projection=spec.options.get("projection", "identity"), width=spec.width)
+    project = input_matrix(begin, folds.x[~judge], spec.seed)
+    if project is not None:
         folds = Folds(folds.x @ project, folds.labels, folds.n_classes, folds.fold, folds.n_folds)
     plan = plan_of(spec, folds) if plan is None else plan
     mixture = folds.mixture(plan, without=0 if bool(judge.any()) else None)

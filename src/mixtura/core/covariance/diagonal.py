@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, center_of, normal
+from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, normal
 from mixtura.core.moments import FactorPosterior, Moments, by_label
 
 
@@ -34,24 +34,21 @@ class Diagonal(TensorRecord):
         return -0.5 * (self.variance.log().sum(1) + dimension * LOG_2PI)
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Center, constants and two D x K matrices, for the rows and for their squares."""
-        center, precision = center_of(mean), self.variance.reciprocal()
-        shifted = mean - center
-        scaled = shifted * precision
-        constant = self.log_peak(mean.shape[1]) - 0.5 * (shifted * scaled).sum(1)
-        return center, constant, scaled.T, precision.T
+        """Constants and two D x K matrices, for the rows and for their squares."""
+        precision = self.variance.reciprocal()
+        scaled = mean * precision
+        constant = self.log_peak(mean.shape[1]) - 0.5 * (mean * scaled).sum(1)
+        return constant, scaled.T, precision.T
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """One product of the rows, and one of their squares."""
-        center, *products = operands
-        return diagonal_scores(x - center, *products)
+        return diagonal_scores(x, *operands)
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The same, with the second product added in place."""
-        center, *products = operands
-        return diagonal_scores_(x - center, *products)
+        return diagonal_scores_(x, *operands)
 
     @staticmethod
     def second(
@@ -137,20 +134,20 @@ class Diagonal(TensorRecord):
 
 
 def diagonal_scores(
-    shifted: Float[Tensor, "N D"],
+    x: Float[Tensor, "N D"],
     constant: Float[Tensor, " K"],
     linear: Float[Tensor, "D K"],
     precision: Float[Tensor, "D K"],
 ) -> Float[Tensor, "N K"]:
     """Constants, plus the rows times one matrix, less half their squares times another."""
-    return torch.addmm(torch.addmm(constant, shifted, linear), shifted.square(), precision, alpha=-0.5)
+    return torch.addmm(torch.addmm(constant, x, linear), x.square(), precision, alpha=-0.5)
 
 
 def diagonal_scores_(
-    shifted: Float[Tensor, "N D"],
+    x: Float[Tensor, "N D"],
     constant: Float[Tensor, " K"],
     linear: Float[Tensor, "D K"],
     precision: Float[Tensor, "D K"],
 ) -> Float[Tensor, "N K"]:
     """As :func:`diagonal_scores`, in place; no gradient."""
-    return torch.addmm(constant, shifted, linear).addmm_(shifted.square(), precision, alpha=-0.5)
+    return torch.addmm(constant, x, linear).addmm_(x.square(), precision, alpha=-0.5)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, center_of, normal
+from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, normal
 from mixtura.core.covariance.tied import scatter, with_floor
 from mixtura.core.moments import FactorPosterior, Moments, present
 
@@ -39,23 +39,22 @@ class Full(TensorRecord):
         return linalg.half_log_det(self.precision_tril) - 0.5 * dimension * LOG_2PI
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Center, constants, K whitening matrices and K whitened means with their sign turned."""
-        center, whiten = center_of(mean), self.precision_tril.mT
-        shift = ((center - mean)[:, None, :] @ whiten)[:, 0]
-        return center, self.log_peak(mean.shape[1]), whiten, shift
+        """Constants, K whitening matrices and K whitened means with their sign turned."""
+        whiten = self.precision_tril.mT
+        return self.log_peak(mean.shape[1]), whiten, -(mean[:, None, :] @ whiten)[:, 0]
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Rows are whitened by each component, all at once: N K D numbers of memory."""
-        center, constant, whiten, shift = operands
-        white = (x - center) @ whiten + shift[:, None]
+        constant, whiten, shift = operands
+        white = x @ whiten + shift[:, None]
         return constant - 0.5 * white.square().sum(2).T
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """One product a component, in tiles of rows; no tensor is larger than a tile."""
-        center, constant, whiten, shift = operands
-        tiles = [_tile(rows - center, whiten, shift) for rows in torch.split(x, ROWS)]
+        constant, whiten, shift = operands
+        tiles = [_tile(rows, whiten, shift) for rows in torch.split(x, ROWS)]
         return torch.cat(tiles).mul_(-0.5).add_(constant)
 
     @staticmethod

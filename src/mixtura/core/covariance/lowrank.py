@@ -49,31 +49,30 @@ class LowRank(TensorRecord):
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Those of the diagonal part, then the D x (R K) directions and the projected means."""
-        center, constant, *diagonal = Diagonal(self.variance).operands(mean)
+        constant, *diagonal = Diagonal(self.variance).operands(mean)
         root = self._root()
         directions = linalg.right_divide_tril(self._scaled(), root)  # K D R
-        shift = ((center - mean)[:, None, :] @ directions)[:, 0]
+        shift = -(mean[:, None, :] @ directions)[:, 0]
         width = directions.shape[1]
         flat = directions.permute(1, 2, 0).reshape(width, -1)  # components run fastest: sums over R are vectorized
-        return center, constant - linalg.half_log_det(root), *diagonal, flat, shift.T.reshape(-1)
+        return constant - linalg.half_log_det(root), *diagonal, flat, shift.T.reshape(-1)
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The diagonal part, plus half the squared projections: N K R numbers of memory."""
-        center, constant, linear, precision, directions, shift = operands
-        shifted = x - center
-        along = torch.addmm(shift, shifted, directions).square()
+        constant, linear, precision, directions, shift = operands
+        along = torch.addmm(shift, x, directions).square()
         total = along.reshape(x.shape[0], -1, constant.shape[0]).sum(1)
-        return diagonal_scores(shifted, constant, linear, precision) + 0.5 * total
+        return diagonal_scores(x, constant, linear, precision) + 0.5 * total
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The same, in tiles of rows and directions."""
-        center, constant, linear, precision, directions, shift = operands
+        constant, linear, precision, directions, shift = operands
         width = max(1, WIDTH // len(constant)) * len(constant)
         blocks = list(zip(torch.split(directions, width, dim=1), torch.split(shift, width), strict=True))
         diagonal = (constant, linear, precision)
-        tiles = [_tile(rows - center, diagonal, blocks) for rows in torch.split(x, ROWS)]
+        tiles = [_tile(rows, diagonal, blocks) for rows in torch.split(x, ROWS)]
         return torch.cat(tiles)
 
     def factor_posterior(self) -> FactorPosterior | None:
@@ -289,13 +288,11 @@ class LowRank(TensorRecord):
         return linalg.cholesky_of_definite(eye + half.mT @ half)
 
 
-def _tile(
-    shifted: Float[Tensor, "N D"], diagonal: Operands, blocks: list[tuple[Tensor, Tensor]]
-) -> Float[Tensor, "N K"]:
+def _tile(x: Float[Tensor, "N D"], diagonal: Operands, blocks: list[tuple[Tensor, Tensor]]) -> Float[Tensor, "N K"]:
     """Log-densities of one tile of rows; each block holds the next few directions of every component."""
-    total = diagonal_scores_(shifted, *diagonal)
+    total = diagonal_scores_(x, *diagonal)
     n, n_components = total.shape
     for directions, shift in blocks:
-        along = torch.addmm(shift, shifted, directions).square_()
+        along = torch.addmm(shift, x, directions).square_()
         total = total.add_(along.view(n, len(shift) // n_components, n_components).sum(1), alpha=0.5)
     return total

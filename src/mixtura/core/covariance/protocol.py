@@ -111,7 +111,10 @@ class Covariance(Sums, Protocol):
         ...
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Center, constants (K) and matrices that :meth:`score` multiplies with; no inverse of a D x D matrix."""
+        """Constants (K) and matrices that :meth:`score` multiplies with; no inverse of a D x D matrix.
+
+        Squares are expanded about zero, so means and rows are to be taken about a point near them all first.
+        """
         ...
 
     @staticmethod
@@ -308,8 +311,3 @@ class TensorRecord:
 def normal(like: Tensor, shape: tuple[int, int], generator: torch.Generator | None) -> Float[Tensor, "N D"]:
     """Standard normal noise of the kind of ``like``."""
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)
-
-
-def center_of(mean: Float[Tensor, "K D"]) -> Float[Tensor, " D"]:
-    """The point about which squares are expanded; distances do not depend on it, so it carries no gradient."""
-    return mean.detach().sum(0) / mean.shape[0]

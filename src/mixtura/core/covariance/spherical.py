@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, center_of, normal
+from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, normal
 from mixtura.core.moments import FactorPosterior, Moments
 
 
@@ -36,25 +36,22 @@ class Spherical(TensorRecord):
         return -0.5 * dimension * (LOG_2PI + self.variance.log())
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Center, constants, the D x K matrix and what the squared norms are multiplied with."""
-        center, precision = center_of(mean), self.variance.reciprocal()
-        shifted = mean - center
-        constant = self.log_peak(mean.shape[1]) - 0.5 * shifted.square().sum(1) * precision
-        return center, constant, (shifted * precision[:, None]).T, -0.5 * precision
+        """Constants, the D x K matrix and what the squared norms are multiplied with."""
+        precision = self.variance.reciprocal()
+        constant = self.log_peak(mean.shape[1]) - 0.5 * mean.square().sum(1) * precision
+        return constant, (mean * precision[:, None]).T, -0.5 * precision
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """One product of the rows with the matrix, and one outer product of their squared norms."""
-        center, constant, matrix, outer = operands
-        shifted = x - center
-        return torch.addmm(constant, shifted, matrix) + linalg.squared_norms(shifted)[:, None] * outer
+        constant, matrix, outer = operands
+        return torch.addmm(constant, x, matrix) + linalg.squared_norms(x)[:, None] * outer
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The same, with the outer product added in place."""
-        center, constant, matrix, outer = operands
-        shifted = x - center
-        return torch.addmm(constant, shifted, matrix).addr_(linalg.squared_norms(shifted), outer)
+        constant, matrix, outer = operands
+        return torch.addmm(constant, x, matrix).addr_(linalg.squared_norms(x), outer)
 
     @staticmethod
     def second(

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, center_of, normal
+from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, normal
 from mixtura.core.moments import FactorPosterior, Moments
 
 ROWS = 512  # summed in the precision of the rows, before float64 takes over
@@ -44,24 +44,24 @@ class Tied(TensorRecord):
         return linalg.half_log_det(self.precision_tril) - 0.5 * dimension * LOG_2PI
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Center, constants, the whitening matrix and the whitened means."""
-        center, whiten = center_of(mean), self.precision_tril[0].T
-        means = (mean - center) @ whiten
+        """Constants, the whitening matrix and the whitened means."""
+        whiten = self.precision_tril[0].T
+        means = mean @ whiten
         constant = self.log_peak(mean.shape[1]) - 0.5 * means.square().sum(1)
-        return center, constant, whiten, means.T
+        return constant, whiten, means.T
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Two products: whiten the rows, then meet the means."""
-        center, constant, whiten, means = operands
-        white = (x - center) @ whiten
+        constant, whiten, means = operands
+        white = x @ whiten
         return torch.addmm(constant, white, means) - 0.5 * linalg.squared_norms(white)[:, None]
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The same, with the norms subtracted in place."""
-        center, constant, whiten, means = operands
-        white = (x - center) @ whiten
+        constant, whiten, means = operands
+        white = x @ whiten
         return torch.addmm(constant, white, means).sub_(0.5 * linalg.squared_norms(white)[:, None])
 
     @staticmethod
