@@ -32,6 +32,10 @@ from mixtura.sections import (
 from mixtura.strict_yaml import Place
 
 
+STORED, BESIDE = "recipe.yaml", ("config.json", "runs.jsonl")
+"""The name of a recipe that a model or a sweep keeps, and what then lies beside it."""
+
+
 class Recipe(Section):
     """All that a run depends on."""
 
@@ -68,6 +72,11 @@ def load_stored_recipe(path: Path) -> Recipe:
     return _validate(renames.migrated(given), str(path), lines)
 
 
+def is_stored(path: Path) -> bool:
+    """Whether mixtura wrote a recipe itself: it lies beside a model or the runs of a sweep, where a copy of one may be."""
+    return path.name == STORED and any((path.parent / name).exists() for name in BESIDE)
+
+
 def resolve(flags: Mapping[str, Any], file: Path | None = None, default: Recipe | None = None) -> Recipe:
     """The recipe of a run: flags win over the file, the file over ``default``.
 
@@ -84,7 +93,7 @@ def resolve(flags: Mapping[str, Any], file: Path | None = None, default: Recipe 
     lines: dict[Place, int] = {}
     if file is not None:
         given, lines = strict_yaml.read(file)
-        data = _merge(data, given)
+        data = _merge(data, renames.migrated(given) if is_stored(file) else given)
     for key, value in flags.items():
         data = _merge(data, _nested(key.split("."), value))
         lines = {place: line for place, line in lines.items() if place[: key.count(".") + 1] != tuple(key.split("."))}

@@ -1,5 +1,6 @@
 """Random rectified features and one shared Gaussian covariance among them: borders that bend, in closed form."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar, final
 
 import torch

@@ -82,6 +82,7 @@ def closed(choice: Choice, rows: Rows, seed: int) -> Fitted:
         "prior_strength": plan.prior.strength,
         "shrinkage": plan.prior.identity,
         "feature_scale": plan.feature_scale,
+        "from_sums": True,
         "training_items": len(choice.folds.labels),
     }
     mixture = choice.folds.mixture(plan).to(torch.float32)

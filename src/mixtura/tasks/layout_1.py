@@ -1,13 +1,10 @@
-"""Bundles of layout 1, as they are read today: what has changed its name or its form since."""
+"""Bundles of layout 1, as they are read today: what has changed its name or its form since; heads read older states."""
 
 from typing import Any
 
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.core.owners import ClassLogSumExp
-
-GROUPS = "groups.owner"
 
 
 def migrated_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -16,15 +13,10 @@ def migrated_config(config: dict[str, Any]) -> dict[str, Any]:
     return config | {"layout": 2, "facts": {"floor": "average"} | facts}
 
 
-def migrated_tensors(state: dict[str, Tensor], n_classes: int) -> dict[str, Tensor]:
-    """The tensors as layout 2 would have them: factors of precisions, and which components a class has."""
-    moved: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        moved[name] = tensor
-        if name == "mixture.covariance.scale_tril":
-            del moved[name]
-            moved["mixture.covariance.precision_tril"] = linalg.inverse_tril(tensor).to(tensor.dtype)
-        elif name.endswith(GROUPS):
-            members = ClassLogSumExp.of(tensor, n_classes).members
-            moved[name.removesuffix(GROUPS) + "groups.members"] = members
-    return moved
+def migrated_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as layout 2 would have them: factors of precisions in place of those of covariances."""
+    old, new = ("mixture.covariance.scale_tril", "mixture.covariance.precision_tril")
+    return {
+        new if name == old else name: linalg.inverse_tril(tensor).to(tensor.dtype) if name == old else tensor
+        for name, tensor in state.items()
+    }

@@ -79,6 +79,7 @@ def fit(recipe: Recipe, rows: Rows, choice: Choice, start: Fitted) -> Fitted:
         facts = start.facts | _facts(recipe, trained, len(rows.x))
         if own and trained.best == 0:
             return replace(start, facts=facts)
+        facts["from_sums"] = not own
         whole = _refitted(recipe, spec, first, trained, start.projection(rows.x), rows, folds)
     return _fitted(choice, start, trained.head, whole, folds, facts, own)
 
@@ -100,7 +101,8 @@ def _refitted(
     schedule = replace(heads.schedule_of(section, spec.solver), stop=trained.best)
     val = folds.fold == 0
     own = TrainingRows(x, rows.labels, x[val], rows.labels[val], spec.seed)
-    return train([head], [own], objective, schedule)[0].head
+    whole = train([head], [own], objective, schedule)[0].head
+    return whole.compressed(x) if isinstance(whole, SDGMHead) else whole
 
 
 @torch.no_grad()
@@ -124,8 +126,7 @@ def _fitted(
         seen.background().evidence(x),
         torch.ones(len(x), dtype=torch.float64),
     )
-    head = whole.compressed(start.projection(folds.x)) if isinstance(whole, SDGMHead) else whole
-    return Fitted(start.projection, mixture, None if own else head, held, facts)
+    return Fitted(start.projection, mixture, None if own else whole, held, facts)
 
 
 def _tied(choice: Choice, folds: Folds) -> Mixture:

@@ -72,7 +72,7 @@ def check(model: Model) -> None:
 
 def exact(model: Model) -> bool:
     """Whether the mixture of a model is a function of sums over its items: no step along a gradient came after them."""
-    return model.facts.get("solver") != GRADIENT or model.facts.get("epoch") == 0
+    return bool(model.facts.get("from_sums", model.facts.get("solver") != GRADIENT))
 
 
 def base_of(model: Model, sums: Moments, floor: Floor) -> Base:
