@@ -258,3 +258,12 @@ def _dotted(data):
         yield key
         if isinstance(value, dict):
             yield from _dotted(value)
+
+
+def test_options_of_a_head_are_set_one_by_one_and_left_for_the_head_to_check():
+    given = dict(map(assignment, ("head.options.metric=euclidean", "head.options.anything=[1, 2]")))
+    assert resolve(given).head.options == {"metric": "euclidean", "anything": [1, 2]}
+    recipe = resolve({"head.options": {"pool": "best"}}, default=resolve(given))
+    assert recipe.head.options == {"metric": "euclidean", "anything": [1, 2], "pool": "best"}
+    with pytest.raises(RecipeError, match=r"head\.options"):
+        resolve({"head.options": 3})

@@ -101,3 +101,36 @@ def test_wrong_heads_and_fits_are_one_sentence(tmp_path):
         recipe(tmp_path, fit__solver="adam")
     with pytest.raises(UsageError, match="smoothing"):
         recipe(tmp_path, fit__label_smoothing=7)
+
+
+def test_options_of_a_head_reach_the_model(tmp_path):
+    options = {"metric": "euclidean", "pool": "best"}
+    fit.run(recipe(tmp_path / "near", head__name="prototype", head__options=options, **CLOSED))
+    assert bundle.from_pretrained(tmp_path / "near").head.config().items() >= options.items()
+    means = {}
+    for name, frozen in (("free", []), ("frozen", ["mean"])):
+        more = {"head__name": "diagonal", "head__options": {"freeze": frozen}, "fit__learning_rate": 0.02}
+        fit.run(recipe(tmp_path / name, **CONDITIONAL, **more))
+        fit.run(recipe(tmp_path / f"{name}-start", **CONDITIONAL, **more | {"fit__epochs": 0}))
+        own = [bundle.from_pretrained(tmp_path / f"{name}{end}").mixture.mean for end in ("", "-start")]
+        means[name] = torch.allclose(*own, atol=1e-5)
+    assert means == {"free": False, "frozen": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("prototype", {"metrc": "cosine"}, "no option 'metrc' .*Known: metric, pool"),
+        ("prototype", {"metric": 1}, "'metric' .* is 1, but .*Its options: metric, pool"),
+        (
+            "nearest-mean",
+            {"metric": "cosine"},
+            "has metric 'euclidean'. Leave head.options.metric out, or take prototype",
+        ),
+        ("gmml", {"width": 3}, "needs a width"),
+    ],
+)
+def test_wrong_options_of_a_head_are_told_before_any_photo_is_read(tmp_path, name, options, said):
+    with pytest.raises(UsageError, match=said):
+        fit.run(recipe(tmp_path / "m", head__name=name, head__options=options))
+    assert not (tmp_path / "m").exists()

@@ -55,7 +55,7 @@ class HeadSpec:
 
     @property
     def closed(self) -> bool:
-        """Whether sums of the rows are all that a fit needs, so that they can be taken once for all shares."""
+        """Whether sums of the rows are all that a fit needs, so that they can be taken once for every width."""
         named = self.gaussian and self.family != "auto" and set(self.options) == {"family"}
         return named and self.solver != GRADIENT and self.components == 1
 
@@ -87,8 +87,8 @@ def spec_of(name: str, solver: str, components: int | str, section: HeadSection,
 
     Raises:
         UnknownName: no such head.
-        UsageError: a family or automatic components for a head that has none, a family other than the name's, or an
-            option that the head does not take.
+        UsageError: a family or automatic components for a head that has none, a family or an option other than the
+            name's, or an option that the head does not take.
     """
     kind, options = resolve(name)
     check_options(name, find(HEADS, kind), section.options)
@@ -101,6 +101,11 @@ def spec_of(name: str, solver: str, components: int | str, section: HeadSection,
     if kind != "gaussian" and components == "auto":
         raise UsageError(f"The head {name!r} cannot count its components itself. Give a number with --n-components.")
     shrinkage = None if section.shrinkage == "auto" else section.shrinkage
+    clash = next((key for key, value in section.options.items() if options.get(key, value) != value), None)
+    if clash is not None:
+        raise UsageError(
+            f"The head {name!r} has {clash} {options[clash]!r}. Leave head.options.{clash} out, or take {kind}."
+        )
     options = options | section.options
     return HeadSpec(kind, options, solver, components, shrinkage, seed, section.rank, section.variance_floor)
 
