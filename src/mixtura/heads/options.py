@@ -75,4 +75,4 @@ def _try(kind: type[Head], given: Mapping[str, Any]) -> None:
         kind.further(**further)
     if built:
         with torch.device("meta"):
-            kind(2, 2, **built)
+            kind(max(2, given.get("width") or 2), 2, **built)
