@@ -243,6 +243,11 @@ def test_a_catalog_of_another_model_is_refused(bundle, tmp_path, cloud):
     folder = tmp_path / "other"
     fit.run(resolve({"data.kind": "features", "data.root": tmp_path / "store", "output": folder}))
     shutil.copy(bundle / "catalog.sqlite", folder)
+    assert len(Catalog.open(folder).products()) == 3  # nobody has edited it, so it is made again of the model
+    edited = Catalog.open(shutil.copytree(bundle, tmp_path / "edited"))
+    edited.rename("c0", "zero")
+    edited.close()
+    shutil.copy(edited.folder / "catalog.sqlite", folder)
     with pytest.raises(BundleError, match="another model"):
         Catalog.open(folder)
 

@@ -86,7 +86,8 @@ def drift_view(drift: Drift, page: Path | None) -> list[RenderableType]:
         f"The latest {drift.window} photos beside {drift.before} before them. Where nothing has changed, looking once "
         f"a day meets an alarm in at most {percent(drift.false_alarms)} of all months."
     )
-    return [table, tests, Text(said, style="dim"), *([written(page)] if page else [])]
+    notes = [Text(note, style="yellow") for note in drift.notes]
+    return [table, tests, *notes, Text(said, style="dim"), *([written(page)] if page else [])]
 
 
 def groups_record(groups: Iterable[Group]) -> list[dict[str, Any]]:
@@ -94,9 +95,11 @@ def groups_record(groups: Iterable[Group]) -> list[dict[str, Any]]:
     return [asdict(group) for group in groups]
 
 
-def groups_view(groups: Sequence[Group], waiting: int, catalog: str, page: Path | None) -> list[RenderableType]:
+def groups_view(
+    groups: Sequence[Group], waiting: int, catalog: str, page: Path | None, notes: Sequence[str] = ()
+) -> list[RenderableType]:
     """One row a group, and how to enroll one."""
-    last = [written(page)] if page else []
+    last = [*(Text(note, style="yellow") for note in notes), *([written(page)] if page else [])]
     if not groups:
         return [Text(f"{waiting} unknown photos wait in the journal; no three of them look like one product."), *last]
     table = plain_table(("Group", "Photos", "Nearest product", "Alike", "Usual", "First seen", "Last seen"))

@@ -30,6 +30,7 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
     from mixtura.cli import care_views
     from mixtura.tasks.catalog import Catalog
     from mixtura.tasks.journal import Journal
+    from mixtura.tasks.journal_records import left_out_of
 
     opened, journal = Catalog.open(catalog), Journal.open(catalog)
     if accept is not None and name is not None:
@@ -38,7 +39,9 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
         effect = enroll(journal, opened, accept, name)
         out.result(care_views.effect_record(effect), [effect.edit.said], care_views.effect_view(effect))
         return
-    groups, waiting = journal.likely_products(opened), len(journal.unknowns())
+    groups, waiting = journal.likely_products(opened), journal.unknowns()
+    comparable = journal.comparable(opened.model)
+    strange = sum(note.id not in comparable for note in waiting)
     written = None
     if html is not None:
         from mixtura.report.sheet import write_sheet
@@ -48,5 +51,7 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
     out.result(
         care_views.groups_record(groups),
         [f"{group.id}\t{group.size}\t{group.nearest}" for group in groups],
-        care_views.groups_view(groups, waiting, str(catalog), written),
+        care_views.groups_view(
+            groups, len(waiting) - strange, str(catalog), written, left_out_of(strange, len(waiting))
+        ),
     )

@@ -66,7 +66,7 @@ def _summary(drift: Drift) -> Section:
         f"{say} The latest {count(drift.window, 'photo')} stand beside {count(drift.before)} before them and beside "
         f"what the catalog was calibrated on. Where nothing has changed, looking once a day meets an alarm in at most "
         f"{percent(drift.false_alarms, 0)} of all months."
-    )
+    ) + "".join(f" {note}" for note in drift.notes)
     return Section("In short", lead, render("drift.html", alarms=[_row(alarm) for alarm in drift.alarms]))
 
 

@@ -180,6 +180,16 @@ def _tensors(model: Model) -> dict[str, Tensor]:
     return {f"{part}.{name}": t.contiguous() for part, state in parts.items() for name, t in state.items()}
 
 
+def config_of(folder: Path) -> Config:
+    """The configuration of the model in a folder, checked strictly; its tensors are not read.
+
+    Raises:
+        NoInput: there is no model.
+        BundleError: it is altered or of another version.
+    """
+    return _config(folder)[0]
+
+
 def _config(folder: Path) -> tuple[Config, int]:
     """The configuration, and the layout that the folder has."""
     path = folder / CONFIG

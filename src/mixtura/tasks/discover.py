@@ -18,7 +18,7 @@ from scipy.linalg import solve_triangular
 from scipy.spatial.distance import squareform
 
 from mixtura import names
-from mixtura.errors import DataError, NoInput
+from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.features.records import Features
 from mixtura.tasks.catalog.records import Effect, Shot
 from mixtura.tasks.journal_records import Group, Noted
@@ -39,7 +39,9 @@ ENOUGH = 30  # photos of a product, to see how alike they are
 
 def groups_of(journal: "Journal", catalog: "Catalog") -> tuple[Group, ...]:
     """The groups among the latest unknown photos, the largest first; an id stays while the oldest photo is in it."""
-    notes = journal.unknowns([product.id for product in catalog.products()])[-MOST:]
+    unknowns = journal.unknowns([product.id for product in catalog.products()])
+    comparable = journal.comparable(catalog.model)
+    notes = [note for note in unknowns if note.id in comparable][-MOST:]
     if len(notes) < SMALLEST:
         return ()
     space = Space(catalog.known())
@@ -82,8 +84,14 @@ def enroll(journal: "Journal", catalog: "Catalog", ids: Sequence[str], name: str
 
     Raises:
         NoInput: the journal has no such decision.
+        UsageError: a decision was made with another encoder than the catalog's.
     """
     embedding = journal.embedding(ids)
+    strange = sorted(set(ids) - journal.comparable(catalog.model))
+    if strange:
+        raise UsageError(
+            f"Decision {strange[0]!r} was made with another encoder than that of the catalog. Enroll the photo itself."
+        )
     shots = [_shot(journal, id, row) for id, row in zip(ids, embedding, strict=True)]
     effect = catalog.enroll(name, list({shot.sha256: shot for shot in shots}.values()))  # each photo once
     assert effect.product is not None

@@ -78,7 +78,8 @@ def drift_of(journal: "Journal", catalog: "Catalog", days: int = 30) -> Drift:
     if not 1 <= days <= LONGEST:
         raise UsageError(f"A period of {days} days cannot be shown. Give 1 to {LONGEST} days.")
     model, noted = catalog.model, journal.noted(days)
-    good = [note for note in noted if note.reason != "bad_photo"]
+    comparable = journal.comparable(model)
+    good = [note for note in noted if note.reason != "bad_photo" and note.id in comparable]
     now = sample(model, journal.embedding([note.id for note in good[-WINDOW:]]))
     earlier = [note.id for note in good[:-WINDOW][-BEFORE:]]
     before = sample(model, journal.embedding(earlier))
@@ -96,6 +97,7 @@ def drift_of(journal: "Journal", catalog: "Catalog", days: int = 30) -> Drift:
             classes_alarm(now, before),
         ),
         mix=_parts(now.labels, before.labels, [str(label) for label in catalog.known().label]),
+        left_out=sum(note.id not in comparable for note in noted),
     )
 
 

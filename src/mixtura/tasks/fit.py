@@ -12,11 +12,11 @@ from mixtura.core import FAMILIES
 from mixtura.datasets.items import Problem
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.protocol import split_name
-from mixtura.errors import CannotWrite, LabelError
+from mixtura.errors import LabelError
 from mixtura.features.records import Features, Unreadable
 from mixtura.recipe import Recipe, dump
 from mixtura.tasks import build, bundle, card, gather, heads, trained
-from mixtura.tasks.catalog import tables
+from mixtura.tasks.catalog import opening
 from mixtura.tasks.choose import Rows, choose, closed
 from mixtura.tasks.evaluate import evaluate
 from mixtura.tasks.extract import Watch
@@ -43,16 +43,18 @@ class FitReport:
 def run(recipe: Recipe, progress: Watch = None) -> FitReport:
     """Fit, calibrate and evaluate on the data of a recipe and save the model in its output folder.
 
+    A catalog that is there becomes that of the new model; its journal stays.
+
     Raises:
         UsageError: a name in the recipe does not exist, or there is no output folder.
         NoInput, DataError: the data cannot be used.
-        CannotWrite, OutOfSpace: the model cannot be written; an earlier one is intact.
+        CannotWrite, OutOfSpace: the model cannot be written, or its catalog holds edits; an earlier one is intact.
     """
     began = time.perf_counter()
     check_names(recipe)
     output = build.output_of(recipe, "the model", "model")
     files.make_folder(output)
-    catalog = _without_edits(output)
+    opening.check_renewable(output)
     gathered = gather.gather(recipe, progress)
     model = learn(recipe, gathered)
     test = gathered.features.select_split("test")
@@ -62,29 +64,10 @@ def run(recipe: Recipe, progress: Watch = None) -> FitReport:
         bundle.METRICS: bundle.to_json(card.metrics_record(evaluation)),
         bundle.CARD: card.model_card(model, evaluation).encode(),
     }
-    bundle.save_pretrained(model, output, others)
-    for stale in catalog:  # it is made again of the new model
-        stale.unlink(missing_ok=True)
+    with opening.renewing(output):
+        bundle.save_pretrained(model, output, others)
     said = notes(gathered, model)
     return FitReport(output, evaluation, time.perf_counter() - began, gathered.problems, said)
-
-
-def _without_edits(folder: Path) -> list[Path]:
-    """The catalog of an earlier model in a folder, if nobody has edited it.
-
-    Raises:
-        CannotWrite: somebody has.
-    """
-    path = folder / tables.FILE
-    if not path.exists():
-        return []
-    count = tables.edits_in(path)
-    if count:
-        raise CannotWrite(
-            f"{path} holds {count} edit{'s' * (count > 1)} of the model in {folder}, which a new model would not know. "
-            "Fit into another folder, or move that file away."
-        )
-    return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]
 
 
 def check_names(recipe: Recipe) -> None:

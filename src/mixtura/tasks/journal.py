@@ -1,8 +1,9 @@
 """The journal: every decision with its embedding, so that drift, unknown photos and mistakes can be looked at later.
 
-It lies in ``catalog.sqlite`` beside the catalog's own tables. No photo is kept unless that was asked for, and no file
-name: only the decision and the numbers that it was made from. What is older than ``KEEP_DAYS`` or beyond the latest
-``KEEP_COUNT`` decisions is deleted.
+It lies in ``catalog.sqlite`` beside the catalog's own tables, and stays when a model is fitted again: each decision
+knows its model, and what was made by another encoder is counted, but not compared. No photo is kept unless that was
+asked for, and no file name: only the decision and the numbers that it was made from. What is older than ``KEEP_DAYS``
+or beyond the latest ``KEEP_COUNT`` decisions is deleted.
 """
 
 import re
@@ -17,8 +18,10 @@ import numpy as np
 from jaxtyping import Float
 
 from mixtura.errors import NoInput, UsageError
+from mixtura.identity import fingerprint
 from mixtura.tasks.journal_file import FILE, File
 from mixtura.tasks.journal_records import Drift, Group, Noted
+from mixtura.tasks.model import Model
 from mixtura.tasks.records import Decision
 
 if TYPE_CHECKING:
@@ -162,17 +165,34 @@ class Journal:
         return self._select("told is not null and product is not null order by at, number")
 
     def embedding(self, ids: Sequence[str]) -> Float[np.ndarray, "N D"]:
-        """The features that decisions were made from.
+        """The features that decisions were made from; see :meth:`comparable` where a model was fitted again.
 
         Raises:
             NoInput: there is no such decision.
+            UsageError: they are of encoders with different numbers of features.
         """
         with self._file.reading() as file:
             found = [file.execute("select embedding, wide from decision where id = ?", (id,)).fetchone() for id in ids]
         missing = [id for id, row in zip(ids, found, strict=True) if row is None]
         if missing:
             raise _no_decision(missing[0])
-        return np.stack([_unpacked(*row) for row in found]) if found else np.zeros((0, 0), np.float32)
+        rows = [_unpacked(*row) for row in found]
+        if len({len(row) for row in rows}) > 1:
+            raise UsageError("These decisions were made with different encoders. Ask for those of one encoder.")
+        return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+
+    def comparable(self, model: Model) -> frozenset[str]:
+        """Ids of the decisions whose features are of a model's encoder, which alone it can judge anew.
+
+        Where it is not known which encoder made a decision's features, their number decides.
+        """
+        own = fingerprint(model.identity)
+        text = (
+            "select id from decision left join encoder on bundle = substr(model, 1, instr(model || 'r', 'r') - 1) "
+            "where coalesce(fingerprint, ?) = ? and length(embedding) = ? * (case wide when 1 then 4 else 2 end)"
+        )
+        with self._file.reading() as file:
+            return frozenset(row[0] for row in file.execute(text, (own, own, model.dimension)))
 
     def picture(self, id: str) -> bytes | None:
         """The thumbnail of a decision, if photos are kept.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mixtura.tasks.catalog.tables import FILE, connect, explained
+from mixtura.tasks.catalog.tables import ENCODER, FILE, connect, explained
 
 __all__ = ["FILE", "File"]
 
@@ -33,7 +33,7 @@ class File:
         self._open: dict[int, sqlite3.Connection] = {}
         self._guard = threading.Lock()
         with explained(path):
-            self._connection().executescript(TABLE)
+            self._connection().executescript(TABLE + ENCODER)
 
     def close(self) -> None:
         """Close the connections of all threads; the next use opens new ones."""

@@ -5,6 +5,16 @@ from dataclasses import dataclass
 from mixtura.tasks.records import Interval
 
 
+def left_out_of(strange: int, count: int) -> tuple[str, ...]:
+    """A sentence on decisions of the journal that were made with another encoder; none where there are none."""
+    if not strange:
+        return ()
+    return (
+        f"{strange} of {count} decisions in the journal were made with another encoder than the catalog's and are not "
+        "compared with it.",
+    )
+
+
 @dataclass(frozen=True)
 class Noted:
     """One decision of the journal.
@@ -74,6 +84,7 @@ class Drift:
     """How the photos of the last days compare with what the catalog was calibrated on.
 
     ``window`` photos are the latest ones, which the alarms are about, ``before`` those they are compared with.
+    ``left_out`` decisions count in ``days`` only: their features are of another encoder than the catalog's.
     ``period`` is in days. ``false_alarms`` is the share of months, looked at once a day, in which an alarm is raised
     though nothing has changed: at most this.
     """
@@ -87,6 +98,12 @@ class Drift:
     false_alarms: float
     alarms: tuple[Alarm, ...]
     mix: tuple[Part, ...]
+    left_out: int = 0
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know beside the figures, in sentences."""
+        return left_out_of(self.left_out, self.count)
 
     @property
     def raised(self) -> tuple[Alarm, ...]:

@@ -13,7 +13,7 @@ from mixtura.names import nearest
 from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
 from mixtura.tasks import build, bundle, gather
-from mixtura.tasks.catalog import Catalog, tables
+from mixtura.tasks.catalog import Catalog, opening
 from mixtura.tasks.extract import Watch
 from mixtura.tasks.thumbnails import thumbnails
 
@@ -64,7 +64,7 @@ def open_place(path: Path) -> Place:
             f"{path} is neither a model nor a feature store. Give a folder that mixtura fit or mixtura extract has "
             "written."
         )
-    if (path / tables.FILE).is_file():
+    if opening.in_use(path):
         return _current(path, Catalog.open(path))
     model = bundle.from_pretrained(path)
     return Place(path, gather.stored(bundle.recipe_of(path)), model.encoder, thumbnails(path))

@@ -12,7 +12,7 @@ from mixtura.features.records import Features
 from mixtura.identity import differences
 from mixtura.tasks import build, bundle, gather
 from mixtura.tasks.asking import Prepared, embed, prepare
-from mixtura.tasks.catalog import Catalog, tables
+from mixtura.tasks.catalog import Catalog, opening
 from mixtura.tasks.decide import Known, decide, with_flaw
 from mixtura.tasks.model import Model
 from mixtura.tasks.records import Decision
@@ -49,7 +49,7 @@ def current(model_path: Path) -> Model:
 
 
 def _catalog(model_path: Path) -> Catalog | None:
-    return Catalog.open(model_path) if (model_path / tables.FILE).exists() else None
+    return Catalog.open(model_path) if opening.in_use(model_path) else None
 
 
 def _decider(model_path: Path, neighbours: int) -> tuple[Model, Decider]:

@@ -160,9 +160,13 @@ def from_folder(catalog: "Catalog", folder: Path) -> Confirmed:
 
 
 def from_journal(journal: "Journal", catalog: "Catalog") -> Confirmed:
-    """The photos of which the client has said which product they show; those of products that are gone do not count."""
+    """The photos of which the client has said which product they show.
+
+    Those of products that are gone do not count, nor do features of another encoder than the catalog's.
+    """
     present = {product.id: product.name for product in catalog.products()}
-    told = [note for note in journal.told() if note.product in present]
+    comparable = journal.comparable(catalog.model)
+    told = [note for note in journal.told() if note.product in present and note.id in comparable]
     rows = list(journal.embedding([note.id for note in told]))
     return Confirmed(_stacked(rows, catalog.model), tuple(present[str(note.product)] for note in told))
 

@@ -347,6 +347,7 @@ class Drift(Told):
     false_alarms: Share
     alarms: list[Alarm]
     mix: list[Mixed]
+    left_out: int
 
 
 class Group(Told):

@@ -67,7 +67,7 @@ class Service:
 
     async def think(self, latest: "Latest[T]", work: Callable[[], T]) -> T:
         """What takes long; computed again only when there are other decisions, answers or edits."""
-        key = (await self.read(lambda: self.catalog.revision), self.photos.decided, self._told)
+        key = (await self.read(lambda: self.catalog.view().version), self.photos.decided, self._told)
         return await latest.get(key, lambda: self._in(self._thinker, work))
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from safetensors.torch import load, save
 
 from mixtura.core.moments import Moments
-from mixtura.errors import NoInput, UsageError
+from mixtura.errors import BundleError, NoInput, UsageError
 from mixtura.features.records import Features
 from mixtura.names import nearest
 from mixtura.scores.typicality import Typicality
@@ -73,8 +73,15 @@ class Catalog:
         return cls(folder)
 
     def refresh(self) -> bool:
-        """Follow the edits of other processes; true if there were any."""
+        """Follow the edits of other processes, and a model that was fitted again; true if there was anything.
+
+        Raises:
+            BundleError: the new model takes features of another encoder than the one before.
+        """
         with self._lock:
+            if self._tables.outdated():
+                self._reopen()
+                return True
             revision = self._tables.revision()
             if revision == self._view.revision:
                 return False
@@ -241,11 +248,27 @@ class Catalog:
         """Close this thread's connection."""
         self._tables.close()
 
+    def _reopen(self) -> None:
+        """Go on with the model that is in the folder now."""
+        found, base = opened(self.folder)
+        if base.model.identity != self._base.model.identity:
+            raise BundleError(
+                f"The model in {self.folder} was fitted again with another encoder. Open the catalog again: stop what "
+                "uses it, for example mixtura serve, and start it anew."
+            )
+        self._tables.close()
+        self._tables, self._base = found, base
+        self._thumbnails = thumbnails(self.folder)
+        self._gauges.clear()
+        self._known = None
+        self._view = self._viewed(found.revision())
+
     def _edit(self, kind: str, change: Callable[[Draft], str | None], shots: Sequence[Shot] = ()) -> Effect:
         """One transaction; the model follows before it is committed, so an edit that breaks it is no edit.
 
         Whoever asks meanwhile is answered by the model before the edit.
         """
+        self.refresh()  # before the transaction, which belongs to one model
         with self._editing, self._tables.edit(kind) as draft:
             try:
                 before, was = self.view(), edits.tested_items(self._tables)

@@ -2,16 +2,19 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 
-from mixtura.errors import BundleError
+from mixtura.errors import BundleError, MixturaError
 from mixtura.features.records import Features
+from mixtura.identity import fingerprint
 from mixtura.tasks import bundle, gather
 from mixtura.tasks.catalog import sums, tables
 from mixtura.tasks.catalog.sums import Base, Items
@@ -25,6 +28,8 @@ SUMS, FLOOR = "sums", "floor"
 def opened(folder: Path) -> tuple[Tables, Base]:
     """The tables of a catalog and the model with its sums; the file is made where there is none.
 
+    Where the model is a new one and no edit stands, its tables are filled anew: a fit was killed before it could.
+
     Raises:
         NoInput: there is no model, or the features that it was made of are gone.
         BundleError: the model or the catalog is damaged, or they do not belong together.
@@ -34,10 +39,13 @@ def opened(folder: Path) -> tuple[Tables, Base]:
     sums.check(model)
     digest = bundle.fingerprint(folder)
     path = folder / tables.FILE
-    recipe = bundle.recipe_of(folder)
     if not path.exists():
-        _import(path, digest, model, gather.stored(recipe), recipe.head.variance_floor)
+        tables.create(path, digest, filling(folder, model))
+    elif tables.bundle_in(path) != digest and not tables.edits_in(path):
+        with renewing(folder):
+            pass
     opened = Tables(path, digest)
+    opened.remember(fingerprint(model.identity))
     rows = opened.rows("SELECT key, value FROM setting WHERE key IN (?, ?)", (SUMS, FLOOR))
     stored = {row["key"]: row["value"] for row in rows}
     try:
@@ -49,27 +57,88 @@ def opened(folder: Path) -> tuple[Tables, Base]:
         ) from error
 
 
-def _import(path: Path, digest: str, model: Model, features: Features, floor: float) -> None:
-    """Make the file: a product a class, an item a row of features."""
+def in_use(folder: Path) -> bool:
+    """Whether a folder has a catalog that answers: a file, and a model that products can be added to."""
+    return (folder / tables.FILE).exists() and bundle.config_of(folder).head is None
+
+
+def check_renewable(folder: Path) -> None:
+    """See, before the work begins, that the catalog of a folder, if there is one, lets its model be replaced.
+
+    Raises:
+        CannotWrite: edits stand.
+        BundleError: the file is no catalog, damaged, or of another layout.
+    """
+    path = folder / tables.FILE
+    if not path.exists():
+        return
+    count = tables.edits_in(path)
+    if count:
+        raise tables.standing_edits(path, count)
+    try:
+        tables.remember(path, bundle.fingerprint(folder), fingerprint(bundle.config_of(folder).identity))
+    except (OSError, MixturaError):
+        return  # a model that is damaged or gone says nothing of its encoder, and is the more to be replaced
+
+
+@contextmanager
+def renewing(folder: Path) -> Iterator[None]:
+    """Replace the model of a folder inside the block; its catalog, where it has one, is the new model's at the end.
+
+    The journal stays. Killed in the middle, the folder has the old model or the new one; the next opening of the
+    catalog does the rest. Nobody edits meanwhile. A model with a fixed set of classes leaves the file as it is.
+
+    Raises:
+        CannotWrite: edits stand.
+        NoInput, DataError: the features of the new model cannot be read.
+    """
+    path = folder / tables.FILE
+    if not path.exists():
+        yield
+        return
+    with tables.renewing(path) as connection:
+        yield
+        model = bundle.from_pretrained(folder)
+        if model.head is None:
+            kept, taken = tables.ids_in(connection)
+            tables.refill(connection, bundle.fingerprint(folder), filling(folder, model, kept, taken))
+
+
+def filling(
+    folder: Path, model: Model, kept: Mapping[str, str] | None = None, taken: Collection[str] = ()
+) -> dict[str, Iterator[Sequence[Any]]]:
+    """The rows that the tables of a model begin with: a product a class, an item a row of features.
+
+    Args:
+        folder: of the model; its recipe says where the features are.
+        model: what is there now.
+        kept: ids of products by name, which they keep, since the journal speaks of products by id.
+        taken: ids that are given to no other product.
+    """
+    recipe = bundle.recipe_of(folder)
+    features, floor = gather.stored(recipe), recipe.head.variance_floor
     features = features.select(features.label_index(model.classes) >= 0)
     learned = np.array([split != "test" for split in features.split], dtype=bool)
     items = items_of(model, features.select(learned), model.classes)
-    taken = sums.sums_of(model.mixture, items)
-    at, ids = tables.now(), slugs(model.classes)
-    settings = [(SUMS, sums.to_bytes(taken)), (FLOOR, sums.floor_to_value(sums.floor_of(model, items, floor)))]
-    tables.create(
-        path,
-        digest,
-        {
-            "INSERT INTO setting VALUES (?, ?)": iter(settings),
-            "INSERT INTO product VALUES (?, ?, 'fitted', ?, 0)": (
-                (id, name, at) for id, name in zip(ids, model.classes, strict=True)
-            ),
-            "INSERT INTO part VALUES (?, ?, ?)": ((place + 1, id, place) for place, id in enumerate(ids)),
-            "INSERT INTO item (part, base, split, source, origin, sha256, weight, added, embedding) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)": _rows(features, model.classes, at),
-        },
-    )
+    learned_sums = sums.sums_of(model.mixture, items)
+    at, ids = tables.now(), _ids(model.classes, kept or {}, taken)
+    settings = [(SUMS, sums.to_bytes(learned_sums)), (FLOOR, sums.floor_to_value(sums.floor_of(model, items, floor)))]
+    return {
+        "INSERT INTO setting VALUES (?, ?)": iter(settings),
+        "INSERT INTO product VALUES (?, ?, 'fitted', ?, 0)": (
+            (id, name, at) for id, name in zip(ids, model.classes, strict=True)
+        ),
+        "INSERT INTO part VALUES (?, ?, ?)": ((place + 1, id, place) for place, id in enumerate(ids)),
+        "INSERT INTO item (part, base, split, source, origin, sha256, weight, added, embedding) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)": _rows(features, model.classes, at),
+    }
+
+
+def _ids(names: Sequence[str], kept: Mapping[str, str], taken: Collection[str]) -> list[str]:
+    """An id for each name, the one that it has where it has one."""
+    new = [name for name in names if name not in kept]
+    made = dict(zip(new, slugs(new, {*taken, *kept.values()}), strict=True))
+    return [kept.get(name) or made[name] for name in names]
 
 
 def _rows(features: Features, classes: tuple[str, ...], at: str) -> Iterator[tuple[object, ...]]:
