@@ -1,5 +1,6 @@
 """inspect, drift, discover and recalibrate, from the command line to a real catalog."""
 
+import hashlib
 import json
 import time
 
@@ -20,7 +21,7 @@ def near(mean, n, seed, spread=1.0):
 
 def store(path, x, label):
     ids, none = [f"i{i}" for i in range(len(x))], [None] * len(x)
-    digests = [f"{i:064x}" for i in range(len(x))]
+    digests = [hashlib.sha256(row.tobytes()).hexdigest() for row in x]
     rows = Rows(x, ids, [f"{id}.jpg" for id in ids], list(label), none, none, none, np.ones(len(x)), digests)
     imports.save(to_features(rows, {"name": "tiny", "size": "32 px", "weights": "w"}), path)
     return path

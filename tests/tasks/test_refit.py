@@ -261,6 +261,25 @@ def test_a_catalog_that_cannot_be_read_is_not_deleted(made, shop, kind):
     assert path.read_bytes() == before or kind == "empty"  # SQLite gives an empty file its header
 
 
+ENROLLING = """
+import sys
+import numpy as np
+from pathlib import Path
+from mixtura.tasks.catalog import Catalog, Shot
+catalog = Catalog.open(Path(sys.argv[1]))
+catalog.enroll(f"new {sys.argv[2]}", [Shot(np.full(8, float(sys.argv[2]), np.float32), f"9{sys.argv[2]:0>63}", "a")])
+"""
+
+
+def test_processes_that_open_it_at_once_after_a_kill_lose_no_edit(made, shop):
+    before = written(shop)
+    subprocess.run([sys.executable, "-c", KILLED, str(made / "store"), str(shop), "after"], check=False)
+    running = [subprocess.Popen([sys.executable, "-c", ENROLLING, str(shop), str(i)]) for i in range(4)]
+    assert [process.wait() for process in running] == [0, 0, 0, 0]
+    assert {product.name for product in Catalog.open(shop).products()} >= {f"new {i}" for i in range(4)}
+    assert written(shop) == before
+
+
 WRITER = """
 import os, signal, sys
 import numpy as np

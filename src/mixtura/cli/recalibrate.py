@@ -26,7 +26,7 @@ def recalibrate(out: Output, catalog: CatalogFolder, confirmed: ConfirmedFolder 
 
     Shows how many of them are turned away and how many are named right, before and after, each judged by limits that
     it did not set. Nothing is changed without --write. Take the photos as they come: if only mistakes are confirmed,
-    the limit will be far too lax.
+    the limit will be far too lax. Photos that the catalog has learned from, and copies of them, do not count.
 
     Examples:
       mixtura recalibrate shop                       from the answers of clients

@@ -3,6 +3,9 @@
 The limit for "unknown" comes from the catalog's own photos. Where clients' photos differ, more of them are called
 unknown than is stated. Some confirmed ones, taken as they come, set the limit anew: their scores take the place of the
 catalog's in the typicality. Means and covariances stay, so the classes that are named stay too.
+
+Photos that the catalog has learned from look more typical to it than any new photo. A limit set by them would turn away
+most of what is genuine, so they are left out.
 """
 
 from collections.abc import Sequence
@@ -24,6 +27,8 @@ from mixtura.names import nearest
 from mixtura.scores.typicality import Typicality
 from mixtura.tasks.catalog.records import Effect
 from mixtura.tasks.evaluate import SMALLEST, share
+from mixtura.tasks.journal_records import left_out_of
+from mixtura.tasks.learned import learned
 from mixtura.tasks.model import Model
 from mixtura.tasks.records import Interval
 from mixtura.tasks.words import percent
@@ -38,11 +43,17 @@ FOLDS = 10
 
 @dataclass(frozen=True)
 class Confirmed:
-    """Photos of which somebody has said what they show: products by name."""
+    """Photos of which somebody has said what they show: products by name.
+
+    ``sha256`` are hashes (hex) of their bytes, "" where one is not known, or nothing at all; ``notes`` are sentences on
+    what was left out on the way.
+    """
 
     embedding: Float[np.ndarray, "N D"]
     label: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
+    sha256: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.label)
@@ -66,11 +77,13 @@ class Figures:
 class Recalibration:
     """New limits, and what they change on photos that did not set them (cross-validation).
 
+    ``count`` photos set them; ``learned`` more were confirmed, but the catalog had learned from them.
     ``stated`` is the false-reject rate that is aimed at. ``expected`` is the rate that the new limit will have on new
     photos: its mean, and the interval that holds it 95 times in 100; ``error`` is its standard error.
     """
 
     count: int
+    learned: int
     products: int
     stated: float
     before: Figures
@@ -85,7 +98,7 @@ class Recalibration:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON-ready values."""
-        names = ("count", "products", "stated", "error", "old_temperature", "temperature", "notes")
+        names = ("count", "learned", "products", "stated", "error", "old_temperature", "temperature", "notes")
         record: dict[str, Any] = {name: getattr(self, name) for name in names}
         record["expected"] = vars(self.expected)
         for name, figures in (("before", self.before), ("after", self.after)):
@@ -96,21 +109,42 @@ class Recalibration:
 def recalibrate(catalog: "Catalog", confirmed: Confirmed) -> Recalibration:
     """New limits from confirmed photos; the catalog is not changed.
 
+    Photos that the catalog has learned from do not count, see :mod:`mixtura.tasks.learned`; test items of the fit do.
+
     Raises:
-        LabelError: fewer than 20 photos, or a label that is no product.
+        LabelError: fewer than 20 photos that count, or a label that is no product.
     """
     model = catalog.model
     place = {name: index for index, name in enumerate(model.classes)}
     strange = next((name for name in confirmed.label if name not in place), None)
     if strange is not None:
         raise LabelError(f"The catalog has no product {strange!r}. {nearest(strange, model.classes)}")
-    if len(confirmed) < LEAST:
-        raise LabelError(
-            f"{len(confirmed)} confirmed photos are too few to set a limit by. Confirm at least {LEAST}, better "
-            f"{ENOUGH}."
-        )
+    model.project(confirmed.embedding)  # of the right width, and finite
+    new = ~learned(catalog.known(), confirmed.embedding, confirmed.sha256)
+    _check_enough(len(confirmed), int(new.sum()))
     label = np.array([place[name] for name in confirmed.label], dtype=np.int64)
-    return _recalibrated(model, confirmed.embedding, label)
+    made = _recalibrated(model, confirmed.embedding[new], label[new])
+    said = (*confirmed.notes, *_learned_note(len(confirmed), made.count))
+    return replace(made, learned=len(confirmed) - made.count, notes=(*said, *made.notes))
+
+
+def _check_enough(count: int, new: int) -> None:
+    if new >= LEAST:
+        return
+    if new == count:
+        raise LabelError(
+            f"{count} confirmed photos are too few to set a limit by. Confirm at least {LEAST}, better {ENOUGH}."
+        )
+    raise LabelError(
+        f"{count - new} of {count} confirmed photos were learned from and do not count, and the {new} others are too "
+        f"few to set a limit by. Confirm at least {LEAST} new photos, better {ENOUGH}: none of the fit, none enrolled."
+    )
+
+
+def _learned_note(count: int, new: int) -> tuple[str, ...]:
+    if new == count:
+        return ()
+    return (f"{count - new} of {count} confirmed photos were learned from and do not count.",)
 
 
 def write(catalog: "Catalog", made: Recalibration) -> Effect:
@@ -128,11 +162,14 @@ def from_folder(catalog: "Catalog", folder: Path) -> Confirmed:
     Raises:
         NoInput: there is no such folder, or no photo in it.
         LabelError: a sub-folder has the name of no product.
+        FingerprintMismatch: the features are of another encoder than the catalog's.
     """
     if (folder / HEADER).is_file():
-        features = FeatureStore.open(folder).read()
+        store = FeatureStore.open(folder)
+        store.check(catalog.model.identity)
+        features = store.read()
         kept = features.select([row for row, label in enumerate(features.label) if label is not None])
-        return Confirmed(kept.embedding, tuple(map(str, kept.label)))
+        return Confirmed(kept.embedding, tuple(map(str, kept.label)), sha256=tuple(kept.sha256))
     if not folder.is_dir():
         raise NoInput(f"There is no folder {folder}. Give one with a sub-folder of confirmed photos for each product.")
     from mixtura.tasks.catalog.photos import shots
@@ -150,13 +187,14 @@ def from_folder(catalog: "Catalog", folder: Path) -> Confirmed:
     if not any(found.values()):
         raise NoInput(f"{folder} holds no photos. Put them into one sub-folder for each product.")
     encoder = encoder_for(catalog.model)
-    rows, label, problems = [], [], []
+    rows, label, problems, digests = [], [], [], []
     for name, paths in found.items():
         taken, failed = shots(encoder, paths)
         rows += [shot.embedding for shot in taken]
+        digests += [shot.sha256 for shot in taken]
         label += [catalog.product(name).name] * len(taken)
         problems += failed
-    return Confirmed(_stacked(rows, catalog.model), tuple(label), tuple(problems))
+    return Confirmed(_stacked(rows, catalog.model), tuple(label), tuple(problems), tuple(digests))
 
 
 def from_journal(journal: "Journal", catalog: "Catalog") -> Confirmed:
@@ -166,9 +204,11 @@ def from_journal(journal: "Journal", catalog: "Catalog") -> Confirmed:
     """
     present = {product.id: product.name for product in catalog.products()}
     comparable = journal.comparable(catalog.model)
-    told = [note for note in journal.told() if note.product in present and note.id in comparable]
+    found = [note for note in journal.told() if note.product in present]
+    told = [note for note in found if note.id in comparable]
     rows = list(journal.embedding([note.id for note in told]))
-    return Confirmed(_stacked(rows, catalog.model), tuple(present[str(note.product)] for note in told))
+    label = tuple(present[str(note.product)] for note in told)
+    return Confirmed(_stacked(rows, catalog.model), label, notes=left_out_of(len(found) - len(told), len(found)))
 
 
 def _stacked(rows: Sequence[Float[np.ndarray, " D"]], model: Model) -> Float[np.ndarray, "N D"]:
@@ -190,6 +230,7 @@ def _recalibrated(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[
     )
     return Recalibration(
         count=count,
+        learned=0,
         products=len(np.unique(label)),
         stated=stated,
         before=before,

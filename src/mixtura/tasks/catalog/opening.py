@@ -16,7 +16,7 @@ from mixtura.errors import BundleError, MixturaError
 from mixtura.features.records import Features
 from mixtura.identity import fingerprint
 from mixtura.tasks import bundle, gather
-from mixtura.tasks.catalog import sums, tables
+from mixtura.tasks.catalog import renewal, sums, tables
 from mixtura.tasks.catalog.sums import Base, Items
 from mixtura.tasks.catalog.tables import Tables
 from mixtura.tasks.model import Model
@@ -41,9 +41,8 @@ def opened(folder: Path) -> tuple[Tables, Base]:
     path = folder / tables.FILE
     if not path.exists():
         tables.create(path, digest, filling(folder, model))
-    elif tables.bundle_in(path) != digest and not tables.edits_in(path):
-        with renewing(folder):
-            pass
+    elif renewal.bundle_in(path) != digest:
+        _finish(path, folder, model, digest)
     opened = Tables(path, digest)
     opened.remember(fingerprint(model.identity))
     rows = opened.rows("SELECT key, value FROM setting WHERE key IN (?, ?)", (SUMS, FLOOR))
@@ -72,13 +71,14 @@ def check_renewable(folder: Path) -> None:
     path = folder / tables.FILE
     if not path.exists():
         return
-    count = tables.edits_in(path)
-    if count:
-        raise tables.standing_edits(path, count)
-    try:
-        tables.remember(path, bundle.fingerprint(folder), fingerprint(bundle.config_of(folder).identity))
-    except (OSError, MixturaError):
-        return  # a model that is damaged or gone says nothing of its encoder, and is the more to be replaced
+    with renewal.reading(path) as connection:
+        tables.bundle_of(path, connection)
+        renewal.check_no_edits(path, connection)
+        try:
+            digest, config = bundle.fingerprint(folder), bundle.config_of(folder)
+        except (OSError, MixturaError):
+            return  # a model that is damaged or gone says nothing of its encoder, and is the more to be replaced
+        tables.remember(path, connection, digest, fingerprint(config.identity))
 
 
 @contextmanager
@@ -96,12 +96,20 @@ def renewing(folder: Path) -> Iterator[None]:
     if not path.exists():
         yield
         return
-    with tables.renewing(path) as connection:
+    with renewal.transaction(path) as connection:
+        renewal.check_no_edits(path, connection)
         yield
         model = bundle.from_pretrained(folder)
         if model.head is None:
-            kept, taken = tables.ids_in(connection)
-            tables.refill(connection, bundle.fingerprint(folder), filling(folder, model, kept, taken))
+            kept, taken = renewal.ids_in(connection)
+            renewal.refill(connection, bundle.fingerprint(folder), filling(folder, model, kept, taken))
+
+
+def _finish(path: Path, folder: Path, model: Model, digest: str) -> None:
+    """Do for a catalog what a fit that was killed has left, unless another process just did, or edits stand."""
+    with renewal.transaction(path) as connection:
+        if tables.bundle_of(path, connection) != digest and not renewal.edits_in(connection):
+            renewal.refill(connection, digest, filling(folder, model, *renewal.ids_in(connection)))
 
 
 def filling(

@@ -50,9 +50,6 @@ CREATE TABLE edit (
 components a part is, and in whose sums an item was when the model was made. ``item.origin`` is its id among the
 features of the model."""
 
-OF_ONE_MODEL = ("edit", "item", "part", "product", "setting", "meta")
-"""The tables of ``SCHEMA``, those that refer to others first."""
-
 ENCODER = """
 CREATE TABLE IF NOT EXISTS encoder (bundle TEXT PRIMARY KEY, fingerprint TEXT NOT NULL) WITHOUT ROWID;
 """
@@ -147,14 +144,14 @@ class Tables:
 
     def outdated(self) -> bool:
         """Whether the file has become that of another model since it was opened."""
-        return _bundle_of(self.path, self.connection) != self.bundle
+        return bundle_of(self.path, self.connection) != self.bundle
 
     def remember(self, fingerprint: str) -> None:
         """Keep which encoder (its fingerprint) the model is for."""
-        _remember(self.path, self.connection, self.bundle, fingerprint)
+        remember(self.path, self.connection, self.bundle, fingerprint)
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        if _bundle_of(self.path, connection) != self.bundle:
+        if bundle_of(self.path, connection) != self.bundle:
             raise BundleError(
                 f"{self.path} was made for another model than the one in {self.path.parent}: the model was fitted "
                 "again since. Move the file away to begin anew, or fit into a new folder."
@@ -195,98 +192,12 @@ class Tables:
             self._local.connection = None
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of its own, closed in the end; what was not committed is rolled back."""
-    connection = connect(path)
-    try:
-        with explained(path):
-            yield connection
-    finally:
-        connection.close()
-
-
-def bundle_in(path: Path) -> str:
+def bundle_of(path: Path, connection: sqlite3.Connection) -> str:
     """The hash of the model that a file is for.
 
     Raises:
         BundleError: it is no catalog, damaged, or of another layout.
     """
-    with reading(path) as connection:
-        return _bundle_of(path, connection)
-
-
-def edits_in(path: Path) -> int:
-    """How many edits stand in a file, whatever model it is for.
-
-    Raises:
-        BundleError: it is no catalog, damaged, or of another layout.
-    """
-    with reading(path) as connection:
-        _bundle_of(path, connection)
-        return _standing(connection)
-
-
-def remember(path: Path, bundle: str, fingerprint: str) -> None:
-    """Keep in a file which encoder (its fingerprint) a model (its hash) is for."""
-    with reading(path) as connection:
-        _remember(path, connection, bundle, fingerprint)
-
-
-@contextmanager
-def renewing(path: Path) -> Iterator[sqlite3.Connection]:
-    """A transaction in which a catalog becomes that of another model; nobody edits it meanwhile.
-
-    All of it is kept at the end of the block, or nothing.
-
-    Raises:
-        CannotWrite: edits stand, which another model would not know; or the file cannot be written.
-        BundleError: it is no catalog, damaged, or of another layout.
-    """
-    with reading(path) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        _bundle_of(path, connection)
-        count = _standing(connection)
-        if count:
-            raise standing_edits(path, count)
-        yield connection
-        connection.execute("COMMIT")
-        fold(connection)
-
-
-def refill(connection: sqlite3.Connection, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]]) -> None:
-    """Put the rows of another model in place of those of the last one, inside a transaction.
-
-    Numbers of edits go on, so that nobody takes the new catalog for a revision of the old one.
-
-    Args:
-        connection: in a transaction.
-        bundle: hash (hex) of the model.
-        fill: rows to begin with, by ``INSERT`` statement.
-    """
-    for table in OF_ONE_MODEL:
-        connection.execute(f"DELETE FROM {table}")  # noqa: S608
-    _fill(connection, bundle, fill)
-
-
-def ids_in(connection: sqlite3.Connection) -> tuple[dict[str, str], set[str]]:
-    """The ids of the products by name, and all that were ever given, as far as the catalog and the journal know."""
-    products = connection.execute("SELECT name, id, gone FROM product").fetchall()
-    taken = {row["id"] for row in products}
-    if _has(connection, "decision"):
-        taken |= {row[0] for row in connection.execute("SELECT DISTINCT product FROM decision WHERE product NOT NULL")}
-    return {row["name"]: row["id"] for row in products if not row["gone"]}, taken
-
-
-def standing_edits(path: Path, count: int) -> CannotWrite:
-    """The refusal of a new model in a folder whose catalog has been edited."""
-    return CannotWrite(
-        f"{path} holds {count} edit{'s' * (count > 1)} of the model in {path.parent}, which a new model would not "
-        "know. Fit into another folder, or move that file away."
-    )
-
-
-def _bundle_of(path: Path, connection: sqlite3.Connection) -> str:
     with explained(path):
         meta = dict(connection.execute("SELECT key, value FROM meta"))
     if meta.get("layout") != LAYOUT:
@@ -296,25 +207,24 @@ def _bundle_of(path: Path, connection: sqlite3.Connection) -> str:
     return meta.get("bundle", "")
 
 
-def _standing(connection: sqlite3.Connection) -> int:
-    return connection.execute(f"SELECT count(*) FROM edit WHERE {STANDS}").fetchone()[0]  # noqa: S608
-
-
-def _has(connection: sqlite3.Connection, table: str) -> bool:
+def has(connection: sqlite3.Connection, table: str) -> bool:
+    """Whether there is a table."""
     return bool(connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0])
 
 
-def _remember(path: Path, connection: sqlite3.Connection, bundle: str, fingerprint: str) -> None:
+def remember(path: Path, connection: sqlite3.Connection, bundle: str, fingerprint: str) -> None:
+    """Keep which encoder (its fingerprint) a model (its hash) is for."""
     with explained(path):
         known = "SELECT count(*) FROM encoder WHERE bundle = ?"
-        if _has(connection, "encoder") and connection.execute(known, (bundle,)).fetchone()[0]:
+        if has(connection, "encoder") and connection.execute(known, (bundle,)).fetchone()[0]:
             return
         if os.access(path.parent, os.W_OK):  # elsewhere nothing is noted and nothing fitted
             connection.executescript(ENCODER)
             connection.execute("INSERT OR IGNORE INTO encoder VALUES (?, ?)", (bundle, fingerprint))
 
 
-def _fill(connection: sqlite3.Connection, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]]) -> None:
+def fill_in(connection: sqlite3.Connection, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]]) -> None:
+    """Write the first rows of a model, inside a transaction."""
     connection.executemany("INSERT INTO meta VALUES (?, ?)", [("layout", LAYOUT), ("bundle", bundle)])
     for text, rows in fill.items():
         connection.executemany(text, rows)
@@ -361,7 +271,7 @@ def create(path: Path, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]])
         with explained(path):
             connection.executescript(SCHEMA)
             connection.execute("BEGIN")
-            _fill(connection, bundle, fill)
+            fill_in(connection, bundle, fill)
             connection.execute("COMMIT")
             connection.close()
         with explained_files(path), contextlib.suppress(FileExistsError):
