@@ -91,7 +91,12 @@ def solve_rows(tril: Float[Tensor, "D D"], rows: Float[Tensor, "N D"]) -> Float[
 
 def half_log_det(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B"]:
     """Log-determinant of a triangular matrix with a positive diagonal, in nats."""
-    return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return log_diagonal(tril).sum(-1)
+
+
+def log_diagonal(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D"]:
+    """Logarithms of the diagonal of a triangular matrix, where it is positive."""
+    return tril.diagonal(dim1=-2, dim2=-1).log()
 
 
 def tril_of(log_diagonal: Float[Tensor, "*B D"], lower: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
@@ -101,7 +106,7 @@ def tril_of(log_diagonal: Float[Tensor, "*B D"], lower: Float[Tensor, "*B D D"])
 
 def free_tril(tril: Float[Tensor, "*B D D"]) -> dict[str, Tensor]:
     """The inverse of :func:`tril_of`."""
-    return {"log_diagonal": tril.diagonal(dim1=-2, dim2=-1).log(), "lower": tril.tril(-1)}
+    return {"log_diagonal": log_diagonal(tril), "lower": tril.tril(-1)}
 
 
 def eigh(matrix: Float[Tensor, "*B D D"]) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B D D"]]:
@@ -115,9 +120,9 @@ def solve_spd(matrix: Float[Tensor, "*B R R"], right: Float[Tensor, "*B R M"]) -
     return torch.cholesky_solve(right.double(), cholesky(matrix))
 
 
-def squared_norms(rows: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+def squared_norms(rows: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
     """Squared length of each row, in the precision of the rows and without a copy of them."""
-    return torch.linalg.vector_norm(rows, dim=1).square()
+    return torch.linalg.vector_norm(rows, dim=-1).square()
 
 
 def svd_right(x: Float[Tensor, "N D"], rank: int) -> tuple[Float[Tensor, " R"], Float[Tensor, "D R"]]:

@@ -32,18 +32,17 @@ class ClassLogSumExp:
         return cls(members, single)
 
     def __call__(self, log_prob: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]:
-        """In nats; minus infinity, with a gradient of zero, for a class without components."""
-        return log_prob if self.single else class_log_sum_exp(log_prob, self.members)
+        """In nats; minus infinity, with a gradient of zero, for a class without components or without weight."""
+        if self.single:
+            return log_prob
+        lowest = torch.finfo(log_prob.dtype).min  # over nothing but minus infinity, the gradient would be NaN
+        total = class_log_sum_exp(log_prob.clamp_min(lowest), self.members)
+        return torch.where(total > lowest, total, -torch.inf)
 
 
 def class_log_sum_exp(log_prob: Float[Tensor, "*N K"], members: Int[Tensor, "C M"]) -> Float[Tensor, "*N C"]:
-    """Log-sum-exp over each row of ``members``; see :class:`ClassLogSumExp`."""
-    padded = torch.nn.functional.pad(log_prob, (0, 1), value=-torch.inf)[..., members]
-    top = padded.detach().amax(-1)
-    top = torch.where(top == -torch.inf, 0.0, top)
-    total = (padded - top[..., None]).exp().sum(-1)
-    some = total > 0
-    return torch.where(some, total, 1.0).log() + torch.where(some, top, -torch.inf)
+    """Log-sum-exp over each row of ``members``, for values that are finite; see :class:`ClassLogSumExp`."""
+    return torch.nn.functional.pad(log_prob, (0, 1), value=-torch.inf)[..., members].logsumexp(-1)
 
 
 def mask_others(

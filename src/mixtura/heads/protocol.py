@@ -164,7 +164,9 @@ class DenseHead(Head):
 
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Log-posterior of each class at the head's temperature, in nats and in the precision of the parameters."""
-        return (self.class_scores(x) * (-wide(self.log_temperature)).exp()).log_softmax(-1).to(self.dtype)
+        return (
+            (self.class_scores(x) * (-wide(self.log_temperature)).exp()).log_softmax(-1).to(self.log_temperature.dtype)
+        )
 
     @torch.no_grad()
     def temper(self, degrees: float) -> None:
@@ -223,7 +225,7 @@ class Groups(nn.Module):
 
 def wide(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The tensor in the precision that heads compute in: float64 stays, everything else becomes float32."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
 def as_rows(

@@ -1,6 +1,6 @@
 """One variance a component and dimension."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 import torch
@@ -22,6 +22,8 @@ class Diagonal(TensorRecord):
     """
 
     variance: Float[Tensor, "K D"]
+    log_variance: Float[Tensor, "K D"] | None = field(default=None, repr=False)
+    precision: Float[Tensor, "K D"] | None = field(default=None, repr=False)
     name: ClassVar[str] = "diagonal"
 
     @property
@@ -31,13 +33,14 @@ class Diagonal(TensorRecord):
 
     def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
         """From the sum of the log-variances."""
-        return -0.5 * (self.variance.log().sum(1) + dimension * LOG_2PI)
+        log_variance = self.variance.log() if self.log_variance is None else self.log_variance
+        return -0.5 * (log_variance.sum(1) + dimension * LOG_2PI)
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Constants and two D x K matrices, for the rows and for their squares."""
-        precision = self.variance.reciprocal()
+        precision = self.variance.reciprocal() if self.precision is None else self.precision
         scaled = mean * precision
-        constant = self.log_peak(mean.shape[1]) - 0.5 * (mean * scaled).sum(1)
+        constant = torch.sub(self.log_peak(mean.shape[1]), (mean * scaled).sum(1), alpha=0.5)
         return constant, scaled.T, precision.T
 
     @staticmethod
@@ -107,8 +110,10 @@ class Diagonal(TensorRecord):
 
     @classmethod
     def constrained(cls, free: Any) -> "Diagonal":
-        """Exponentials of log-variances."""
-        return cls(free["log_variance"].exp())
+        """Exponentials of log-variances; of their negatives, which is what scores are made of."""
+        log_variance = free["log_variance"]
+        precision = (-log_variance).exp()
+        return cls(precision.reciprocal(), log_variance, precision)
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Diagonal":
         """Variances take the square of the factor."""
@@ -148,6 +153,7 @@ def diagonal_scores_(
     constant: Float[Tensor, " K"],
     linear: Float[Tensor, "D K"],
     precision: Float[Tensor, "D K"],
+    out: Float[Tensor, "N K"] | None = None,
 ) -> Float[Tensor, "N K"]:
-    """As :func:`diagonal_scores`, in place; no gradient."""
-    return torch.addmm(constant, x, linear).addmm_(x.square(), precision, alpha=-0.5)
+    """As :func:`diagonal_scores`, in place, into ``out`` if given; no gradient."""
+    return torch.addmm(constant, x, linear, out=out).addmm_(x.square(), precision, alpha=-0.5)

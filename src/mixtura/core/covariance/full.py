@@ -1,6 +1,6 @@
 """One full matrix a component."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 import torch
@@ -26,6 +26,7 @@ class Full(TensorRecord):
     """
 
     precision_tril: Float[Tensor, "K D D"]
+    log_diagonal: Float[Tensor, "K D"] | None = field(default=None, repr=False)
     name: ClassVar[str] = "full"
 
     @property
@@ -36,25 +37,26 @@ class Full(TensorRecord):
 
     def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
         """From the diagonals of the factors."""
-        return linalg.half_log_det(self.precision_tril) - 0.5 * dimension * LOG_2PI
+        log_diagonal = linalg.log_diagonal(self.precision_tril) if self.log_diagonal is None else self.log_diagonal
+        return log_diagonal.sum(1) - 0.5 * dimension * LOG_2PI
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Constants, K whitening matrices and K whitened means with their sign turned."""
+        """Constants, K whitening matrices and K whitened means."""
         whiten = self.precision_tril.mT
-        return self.log_peak(mean.shape[1]), whiten, -(mean[:, None, :] @ whiten)[:, 0]
+        return self.log_peak(mean.shape[1]), whiten, mean[:, None, :] @ whiten
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Rows are whitened by each component, all at once: N K D numbers of memory."""
-        constant, whiten, shift = operands
-        white = x @ whiten + shift[:, None]
-        return constant - 0.5 * white.square().sum(2).T
+        constant, whiten, means = operands
+        white = torch.baddbmm(means, x.expand(len(whiten), -1, -1), whiten, beta=-1)
+        return torch.sub(constant, (white * white).sum(2).T, alpha=0.5)
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """One product a component, in tiles of rows; no tensor is larger than a tile."""
-        constant, whiten, shift = operands
-        tiles = [_tile(rows, whiten, shift) for rows in torch.split(x, ROWS)]
+        constant, whiten, means = operands
+        tiles = [_tile(rows, whiten, means) for rows in torch.split(x, ROWS)]
         return torch.cat(tiles).mul_(-0.5).add_(constant)
 
     @staticmethod
@@ -123,7 +125,7 @@ class Full(TensorRecord):
     @classmethod
     def constrained(cls, free: Any) -> "Full":
         """The factors, with the exponentials of their diagonals."""
-        return cls(linalg.tril_of(free["log_diagonal"], free["lower"]))
+        return cls(linalg.tril_of(free["log_diagonal"], free["lower"]), free["log_diagonal"])
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Full":
         """The precisions' factors are divided by the factor."""
@@ -157,7 +159,8 @@ class Full(TensorRecord):
 
 
 def _tile(
-    rows: Float[Tensor, "N D"], whiten: Float[Tensor, "K D D"], shift: Float[Tensor, "K D"]
+    rows: Float[Tensor, "N D"], whiten: Float[Tensor, "K D D"], means: Float[Tensor, "K 1 D"]
 ) -> Float[Tensor, "N K"]:
     """Squared Mahalanobis distances of one tile of rows."""
-    return torch.stack([torch.addmm(s, rows, w).square().sum(1) for w, s in zip(whiten, shift, strict=True)], dim=1)
+    whitened = (torch.addmm(m, rows, w, beta=-1) for w, m in zip(whiten, means, strict=True))
+    return torch.stack([white.square_().sum(1) for white in whitened], dim=1)

@@ -1,6 +1,6 @@
 """A few directions and a diagonal for each component: a mixture of factor analyzers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 import torch
@@ -34,6 +34,7 @@ class LowRank(TensorRecord):
 
     factor: Float[Tensor, "K D R"]
     variance: Float[Tensor, "K D"]
+    log_variance: Float[Tensor, "K D"] | None = field(default=None, repr=False)
     name: ClassVar[str] = "lowrank"
     sums_depend_on_parameters: ClassVar[bool] = True
 
@@ -45,43 +46,45 @@ class LowRank(TensorRecord):
 
     def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
         """That of the diagonal part, less the log-determinant of the root of M."""
-        return Diagonal(self.variance).log_peak(dimension) - linalg.half_log_det(self._root())
+        return Diagonal(self.variance, self.log_variance).log_peak(dimension) - linalg.half_log_det(self._factors()[1])
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Those of the diagonal part, then the D x (R K) directions and the projected means."""
-        constant, *diagonal = Diagonal(self.variance).operands(mean)
-        root = self._root()
-        directions = linalg.right_divide_tril(self._scaled(), root)  # K D R
-        shift = -(mean[:, None, :] @ directions)[:, 0]
-        width = directions.shape[1]
-        flat = directions.permute(1, 2, 0).reshape(width, -1)  # components run fastest: sums over R are vectorized
-        return constant - linalg.half_log_det(root), *diagonal, flat, shift.T.reshape(-1)
+        """Those of the diagonal part, then the D x (K R) directions and the projected means."""
+        constant, *diagonal = Diagonal(self.variance, self.log_variance).operands(mean)
+        scaled, root = self._factors()
+        directions = linalg.right_divide_tril(scaled, root)  # K D R
+        means = directions.mT @ mean[:, :, None]
+        flat = directions.mT.reshape(-1, mean.shape[1]).T  # a view: solvers write columns
+        return constant - linalg.half_log_det(root), *diagonal, flat, means.reshape(-1)
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The diagonal part, plus half the squared projections: N K R numbers of memory."""
-        constant, linear, precision, directions, shift = operands
-        along = torch.addmm(shift, x, directions).square()
-        total = along.reshape(x.shape[0], -1, constant.shape[0]).sum(1)
-        return diagonal_scores(x, constant, linear, precision) + 0.5 * total
+        constant, linear, precision, directions, means = operands
+        along = torch.addmm(means, x, directions, beta=-1).reshape(x.shape[0], constant.shape[0], -1)
+        return torch.add(diagonal_scores(x, constant, linear, precision), linalg.squared_norms(along), alpha=0.5)
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """The same, in tiles of rows and directions."""
-        constant, linear, precision, directions, shift = operands
-        width = max(1, WIDTH // len(constant)) * len(constant)
-        blocks = list(zip(torch.split(directions, width, dim=1), torch.split(shift, width), strict=True))
-        diagonal = (constant, linear, precision)
-        tiles = [_tile(rows, diagonal, blocks) for rows in torch.split(x, ROWS)]
-        return torch.cat(tiles)
+        """The same, in tiles of rows and components."""
+        constant, linear, precision, directions, means = operands
+        rank = len(means) // len(constant)
+        count = max(1, WIDTH // rank)
+        blocks = list(zip(directions.split(count * rank, dim=1), means.split(count * rank), strict=True))
+        out = x.new_empty(len(x), len(constant))
+        for rows, total in zip(torch.split(x, ROWS), torch.split(out, ROWS), strict=True):
+            diagonal_scores_(rows, constant, linear, precision, total)
+            for part, block in zip(total.split(count, dim=1), blocks, strict=True):
+                _add_along(part, rows, *block)
+        return out
 
     def factor_posterior(self) -> FactorPosterior | None:
         r"""The basis :math:`\Sigma^{-1}A` and the latent uncertainty :math:`M^{-1}`."""
-        root = self._root()
+        scaled, root = self._factors()
         eye = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device).expand_as(root)
         half = linalg.right_divide_tril(eye, root)  # the inverse of the root, turned
         uncertainty = half @ half.mT
-        return FactorPosterior(self._scaled() @ uncertainty, uncertainty)
+        return FactorPosterior(scaled @ uncertainty, uncertainty)
 
     @classmethod
     def principal(
@@ -226,7 +229,7 @@ class LowRank(TensorRecord):
     @classmethod
     def constrained(cls, free: Any) -> "LowRank":
         """Directions, and exponentials of log-variances."""
-        return cls(free["factor"], free["log_variance"].exp())
+        return cls(free["factor"], free["log_variance"].exp(), free["log_variance"])
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "LowRank":
         """Directions take the factor, variances its square."""
@@ -234,7 +237,7 @@ class LowRank(TensorRecord):
 
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
         """That of the diagonal part, less what the directions take."""
-        directions = linalg.right_divide_tril(self._scaled(), self._root())
+        directions = linalg.right_divide_tril(*self._factors())
         return mean / self.variance - (directions @ (directions.mT @ mean[:, :, None]))[:, :, 0]
 
     def sample(
@@ -278,21 +281,17 @@ class LowRank(TensorRecord):
         factors = [torch.nn.functional.pad(part.factor, (0, rank - part.factor.shape[2])) for part in parts]
         return cls(torch.cat(factors), torch.cat([part.variance for part in parts]))
 
-    def _scaled(self) -> Float[Tensor, "K D R"]:
-        return self.factor / self.variance[:, :, None]
-
-    def _root(self) -> Float[Tensor, "K R R"]:
-        """The Cholesky factor of M, an identity plus squares: it cannot fail."""
-        half = self.factor * self.variance.rsqrt()[:, :, None]
+    def _factors(self) -> tuple[Float[Tensor, "K D R"], Float[Tensor, "K R R"]]:
+        """The directions over the variances, and the Cholesky factor of M, an identity plus squares: it cannot fail."""
+        scale = self.variance.rsqrt()[:, :, None]
+        half = self.factor * scale
         eye = torch.eye(half.shape[-1], dtype=half.dtype, device=half.device)
-        return linalg.cholesky_of_definite(eye + half.mT @ half)
+        return half * scale, linalg.cholesky_of_definite(eye + half.mT @ half)
 
 
-def _tile(x: Float[Tensor, "N D"], diagonal: Operands, blocks: list[tuple[Tensor, Tensor]]) -> Float[Tensor, "N K"]:
-    """Log-densities of one tile of rows; each block holds the next few directions of every component."""
-    total = diagonal_scores_(x, *diagonal)
-    n, n_components = total.shape
-    for directions, shift in blocks:
-        along = torch.addmm(shift, x, directions).square_()
-        total = total.add_(along.view(n, len(shift) // n_components, n_components).sum(1), alpha=0.5)
-    return total
+def _add_along(
+    total: Float[Tensor, "N M"], x: Float[Tensor, "N D"], directions: Float[Tensor, "D MR"], means: Float[Tensor, " MR"]
+) -> None:
+    """Add half the squared projections on the directions of some components, in place."""
+    along = torch.addmm(means, x, directions, beta=-1).view(*total.shape, -1)
+    total.add_(linalg.squared_norms(along), alpha=0.5)

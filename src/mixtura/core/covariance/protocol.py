@@ -1,7 +1,7 @@
 """What a covariance family must be able to do."""
 
 import math
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 import torch
@@ -218,7 +218,11 @@ Family = TypeVar("Family", bound="TensorRecord")
 
 
 class TensorRecord:
-    """Shared by the families: a dataclass whose fields are all tensors, and what most of them do alike."""
+    """Shared by the families: a dataclass whose fields are all tensors, and what most of them do alike.
+
+    A field with a default is no parameter: it holds what free parameters say of one already, such as a logarithm, so
+    that a step of training need not take it of an exponential.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
     shared: ClassVar[bool] = False
@@ -227,7 +231,7 @@ class TensorRecord:
 
     @classmethod
     def _names(cls) -> list[str]:
-        return [item.name for item in fields(cls)]
+        return [item.name for item in fields(cls) if item.default is MISSING]
 
     def factor_posterior(self) -> FactorPosterior | None:
         """Nothing: the second sums do not depend on the parameters."""

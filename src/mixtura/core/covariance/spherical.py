@@ -1,6 +1,6 @@
 """One variance a component."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 import torch
@@ -23,6 +23,8 @@ class Spherical(TensorRecord):
     """
 
     variance: Float[Tensor, " K"]
+    log_variance: Float[Tensor, " K"] | None = field(default=None, repr=False)
+    precision: Float[Tensor, " K"] | None = field(default=None, repr=False)
     name: ClassVar[str] = "spherical"
     round: ClassVar[bool] = True
 
@@ -33,19 +35,21 @@ class Spherical(TensorRecord):
 
     def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
         """From D log-variances that are one."""
-        return -0.5 * dimension * (LOG_2PI + self.variance.log())
+        log_variance = self.variance.log() if self.log_variance is None else self.log_variance
+        return -0.5 * dimension * (LOG_2PI + log_variance)
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Constants, the D x K matrix and what the squared norms are multiplied with."""
-        precision = self.variance.reciprocal()
-        constant = self.log_peak(mean.shape[1]) - 0.5 * mean.square().sum(1) * precision
-        return constant, (mean * precision[:, None]).T, -0.5 * precision
+        precision = self.variance.reciprocal() if self.precision is None else self.precision
+        outer = -0.5 * precision
+        constant = torch.addcmul(self.log_peak(mean.shape[1]), mean.square().sum(1), outer)
+        return constant, (mean * precision[:, None]).T, outer
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """One product of the rows with the matrix, and one outer product of their squared norms."""
         constant, matrix, outer = operands
-        return torch.addmm(constant, x, matrix) + linalg.squared_norms(x)[:, None] * outer
+        return torch.addcmul(torch.addmm(constant, x, matrix), linalg.squared_norms(x)[:, None], outer)
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
@@ -112,8 +116,10 @@ class Spherical(TensorRecord):
 
     @classmethod
     def constrained(cls, free: Any) -> "Spherical":
-        """Exponentials of log-variances."""
-        return cls(free["log_variance"].exp())
+        """Exponentials of log-variances; of their negatives, which is what scores are made of."""
+        log_variance = free["log_variance"]
+        precision = (-log_variance).exp()
+        return cls(precision.reciprocal(), log_variance, precision)
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Spherical":
         """Variances take the square of the factor."""

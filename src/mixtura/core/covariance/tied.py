@@ -1,7 +1,7 @@
 """One full matrix for all components."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 import torch
@@ -30,6 +30,7 @@ class Tied(TensorRecord):
     """
 
     precision_tril: Float[Tensor, "1 D D"]
+    log_diagonal: Float[Tensor, "1 D"] | None = field(default=None, repr=False)
     name: ClassVar[str] = "tied"
     shared: ClassVar[bool] = True
 
@@ -41,13 +42,14 @@ class Tied(TensorRecord):
 
     def log_peak(self, dimension: int) -> Float[Tensor, " 1"]:
         """From the diagonal of the factor."""
-        return linalg.half_log_det(self.precision_tril) - 0.5 * dimension * LOG_2PI
+        log_diagonal = linalg.log_diagonal(self.precision_tril) if self.log_diagonal is None else self.log_diagonal
+        return log_diagonal.sum(1) - 0.5 * dimension * LOG_2PI
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Constants, the whitening matrix and the whitened means."""
-        whiten = self.precision_tril[0].T
+        whiten = self.precision_tril.squeeze(0).T
         means = mean @ whiten
-        constant = self.log_peak(mean.shape[1]) - 0.5 * means.square().sum(1)
+        constant = torch.sub(self.log_peak(mean.shape[1]), means.square().sum(1), alpha=0.5)
         return constant, whiten, means.T
 
     @staticmethod
@@ -62,7 +64,7 @@ class Tied(TensorRecord):
         """The same, with the norms subtracted in place."""
         constant, whiten, means = operands
         white = x @ whiten
-        return torch.addmm(constant, white, means).sub_(0.5 * linalg.squared_norms(white)[:, None])
+        return torch.addmm(constant, white, means).sub_(linalg.squared_norms(white)[:, None], alpha=0.5)
 
     @staticmethod
     def second(
@@ -166,7 +168,7 @@ class Tied(TensorRecord):
     @classmethod
     def constrained(cls, free: Any) -> "Tied":
         """The factor, with the exponential of its diagonal."""
-        return cls(linalg.tril_of(free["log_diagonal"], free["lower"]))
+        return cls(linalg.tril_of(free["log_diagonal"], free["lower"]), free["log_diagonal"])
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Tied":
         """The precision's factor is divided by the factor."""
