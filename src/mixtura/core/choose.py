@@ -1,23 +1,34 @@
-"""What "auto" means: family, shrinkage and component counts by cross-fitting, never by rows that were fitted."""
+"""What "auto" means: family, feature scale, shrinkage and component counts by cross-fitting, never by fitted rows.
 
-from dataclasses import dataclass, replace
+A row of weight two counts as that row twice, and the order of the rows does not matter.
+"""
+
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import classes, linalg, temperature
-from mixtura.core.classes import Plan
-from mixtura.core.covariance import FAMILIES, Prior
-from mixtura.core.cross import Folds, OutOfFold
+from mixtura.core.classes import FEATURE_SCALES, Plan
+from mixtura.core.covariance import FAMILIES, Diagonal, Prior
+from mixtura.core.cross import Folds, OutOfFold, content_folds
 from mixtura.core.mixture import Mixture
-from mixtura.core.shrinkage import ledoit_wolf
+from mixtura.core.moments import feature_variance, labeled
+from mixtura.core.shrinkage import ledoit_wolf, oas
+
+HELD_OUT, OAS = "held-out", "oas"
+Rule = float | str
+"""How much the covariances are shrunk: by a share of the identity in [0, 1], by the share that serves held-out rows
+best (``HELD_OUT``), or by one that follows from the sums (``OAS``)."""
 
 SHARES = (0.0, 0.01, 0.1, 0.3)  # of the identity; Ledoit and Wolf's own is tried beside them
+SCREEN = 0.1  # the share at which feature scales are compared
 STRENGTHS = (0.1, 1.0, 10.0)  # pseudo-observations of the pooled covariance, in average class sizes
 MOST_BYTES = 1 << 30  # for the sums of the full family over the folds
 MOST_COMPONENTS = 4
 FEW = 10  # rows a class; below, only the tied family is tried
+FEWEST_HELD = 4.0  # rows; with fewer held out, nothing is judged
 
 
 @dataclass(frozen=True)
@@ -31,129 +42,37 @@ class Trial:
 
     def beats(self, other: "Trial") -> bool:
         """Whether the gain over ``other`` on the same rows exceeds its own standard error."""
-        gain = self.held.correct - other.held.correct
-        return float(gain.mean()) > float(gain.std() / len(gain) ** 0.5)
+        gain, weight = self.held.correct - other.held.correct, self.held.weight
+        total = float(weight.sum())
+        mean = float(weight @ gain) / total
+        variance = float(weight @ (gain - mean).square()) / max(total - 1, 1.0)
+        return mean > (variance / total) ** 0.5
 
 
 def attempt(folds: Folds, plan: Plan) -> Trial:
     """Cross-fit a plan."""
     held = folds.cross_val_predict(plan)
-    best = temperature.best(held.class_log_prob, held.label)
-    return Trial(plan, held, float(held.correct.mean()), temperature.nll(held.class_log_prob, held.label, best))
+    if not float(held.weight.sum()) > 0:
+        return Trial(plan, held, 0.0, float("inf"))
+    scores = (held.class_log_prob, held.label)
+    best = temperature.best(*scores, held.weight)
+    return Trial(plan, held, held.accuracy, temperature.nll(*scores, best, held.weight))
 
 
 def most_accurate(trials: list[Trial]) -> Trial:
-    """The lowest loss among the trials whose accuracy is within half a standard error of the best."""
+    """The lowest loss, or the first, of the trials whose accuracy is within half a standard error of the best."""
     top = max(trial.accuracy for trial in trials)
-    error = (top * (1 - top) / max(1, len(trials[0].held.row))) ** 0.5
+    error = (top * (1 - top) / max(1.0, float(trials[0].held.weight.sum()))) ** 0.5
     return min((trial for trial in trials if trial.accuracy >= top - 0.5 * error), key=lambda trial: trial.loss)
-
-
-def shares(folds: Folds) -> tuple[float, ...]:
-    """The shares of the identity to try; none at all is tried only where the pooled covariance has full rank."""
-    least = 0.0 if len(folds.labels) > 3 * folds.x.shape[1] else 0.01
-    automatic = ledoit_wolf(folds.x, folds.labels, folds.n_classes)
-    return tuple(sorted({share for share in (*SHARES, round(automatic, 4)) if share >= least}))
-
-
-def best_share(folds: Folds, plan: Plan) -> Trial:
-    """The plan with the share of the identity that serves held-out rows best."""
-    if FAMILIES[plan.family].round:  # a sphere is its own identity
-        return attempt(folds, plan)
-    return most_accurate([attempt(folds, replace(plan, prior=Prior(plan.prior.strength, s))) for s in shares(folds)])
-
-
-def challengers(folds: Folds, plan: Plan) -> list[Plan]:
-    """The other families that the data can carry, each with a few strengths of its prior."""
-    counts = torch.bincount(folds.labels, minlength=folds.n_classes).double()
-    size, dimension = float(counts.mean()), folds.x.shape[1]
-    if float(counts.median()) < FEW:
-        return []
-    plans = [replace(plan, family="diagonal", prior=Prior(0.1 * size, 0.0))]
-    if size >= 16 * plan.rank and dimension > 4 * plan.rank:
-        plans.append(replace(plan, family="lowrank", prior=Prior(0.1 * size, 0.0)))
-    held = 8 * folds.n_classes * dimension**2 * (len(folds.used) + 2)
-    if held <= MOST_BYTES and size >= dimension / 8:
-        identity = plan.prior.identity
-        rounds = sorted({identity, 0.1})
-        plans += [replace(plan, family="full", prior=Prior(s * size, i)) for s in STRENGTHS for i in rounds]
-    return plans
-
-
-def choose_family(folds: Folds, plan: Plan, shrinkage: float | None) -> Trial:
-    """Tied with its best shrinkage, unless another family is more accurate by more than a standard error."""
-    tied = replace(plan, family="tied")
-    incumbent = with_shrinkage(folds, tied, shrinkage)
-    rivals = challengers(folds, incumbent.plan)
-    if shrinkage is not None:
-        rivals = [replace(rival, prior=Prior(rival.prior.strength, shrinkage)) for rival in rivals]
-    trials = [attempt(folds, rival) for rival in dict.fromkeys(rivals)]
-    if trials and (rival := most_accurate(trials)).beats(incumbent):
-        return rival
-    return incumbent
-
-
-def with_shrinkage(folds: Folds, plan: Plan, shrinkage: float | None) -> Trial:
-    """A plan of a given family with a given share of the identity, or the best."""
-    if shrinkage is not None:
-        return attempt(folds, replace(plan, prior=Prior(_strength(folds, plan), shrinkage)))
-    return best_share(folds, replace(plan, prior=Prior(_strength(folds, plan), 0.0)))
-
-
-def _strength(folds: Folds, plan: Plan) -> float:
-    """Pseudo-observations for families with a spread for each component: a tenth of a class, or more."""
-    if FAMILIES[plan.family].shared:
-        return 0.0
-    return max(1.0, 0.1 * len(folds.labels) / folds.n_classes)
-
-
-def choose_counts(plan: Plan, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_classes: int) -> tuple[int, ...]:
-    """For each class the number of components that gives its held-out rows the highest density.
-
-    Half the rows of a class judge the other half, and the reverse. For a shared matrix the rows are turned onto its
-    axes, and components are diagonal there: its scale along them is partly the spread between components.
-    """
-    mixture = classes.fit(replace(plan, components=1), x, labels, n_classes)
-    family = plan.family
-    if FAMILIES[family].shared:
-        shared = mixture.covariance.dense(1, x.shape[1])[0]
-        x, family = (x - mixture.mean.mean(0).to(x.dtype)) @ linalg.eigh(shared)[1].to(x.dtype), "diagonal"
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(plan.seed)).to(x.device)  # halves by chance
-    x, labels = x[order], labels[order]
-    return tuple(_count(replace(plan, family=family), x[labels == c]) for c in range(n_classes))
-
-
-def _count(plan: Plan, x: Float[Tensor, "N D"]) -> int:
-    """1, 2, ... as long as one more component raises the held-out likelihood."""
-    best, likelihood = 1, -torch.inf
-    for count in range(1, MOST_COMPONENTS + 1):
-        if len(x) < 2 * FEW * count:
-            break
-        gained = sum(_density(replace(plan, components=count), x[side::2], x[1 - side :: 2]) for side in (0, 1))
-        if gained <= likelihood:
-            break
-        best, likelihood = count, gained
-    return best
-
-
-def _density(plan: Plan, learn: Float[Tensor, "N D"], judge: Float[Tensor, "M D"]) -> float:
-    """Mean log-density (nats) of some rows under a mixture of others."""
-    zeros = torch.zeros(len(learn), dtype=torch.int64, device=learn.device)
-    return float(classes.fit(plan, learn, zeros, 1).evidence(judge).double().mean())
-
-
-def bic(mixture: Mixture, x: Float[Tensor, "N D"]) -> float:
-    r"""Bayesian information criterion, :math:`p \log N - 2 \log L`; lower is better."""
-    n = len(x)
-    return mixture.n_parameters * float(torch.tensor(float(n)).log()) - 2 * float(mixture.evidence(x).double().sum())
 
 
 def choose(
     folds: Folds,
     plan: Plan,
     family: str = "auto",
-    shrinkage: float | None = None,
+    shrinkage: Rule = HELD_OUT,
     components: int | str | tuple[int, ...] = 1,
+    feature_scale: str = "auto",
 ) -> Trial:
     """The plan with all that was left open filled in, and its held-out rows.
 
@@ -161,14 +80,21 @@ def choose(
         folds: the rows, with their folds.
         plan: floor, rank, steps and seed are taken from it.
         family: a name in ``FAMILIES``, or ``"auto"``.
-        shrinkage: share of the identity in [0, 1]; ``None`` finds it.
+        shrinkage: a share of the identity in [0, 1], ``"held-out"`` or ``"oas"``.
         components: a number for all classes, one a class, or ``"auto"`` (held-out likelihood).
+        feature_scale: a name in ``FEATURE_SCALES``, or ``"auto"``.
+
+    Where fewer than ``FEWEST_HELD`` rows can be held out, ``"auto"`` means the tied family, one component, scales of
+    one, and shrinkage from the sums.
     """
     plan = replace(plan, components=1)
-    if family == "auto":
-        trial = choose_family(folds, plan, shrinkage)
+    if float(folds.judged.sum()) < FEWEST_HELD:
+        plan = replace(plan, family="tied" if family == "auto" else family)
+        search = Search(folds, OAS if shrinkage == HELD_OUT else shrinkage, _first(feature_scale))
+        trial, components = search.best(plan), 1 if isinstance(components, str) else components
     else:
-        trial = with_shrinkage(folds, replace(plan, family=family), shrinkage)
+        search = Search(folds, shrinkage, feature_scale)
+        trial = search.best_family(plan) if family == "auto" else search.best(replace(plan, family=family))
     if components == 1:
         return trial
     counts = components if not isinstance(components, str) else _auto_counts(folds, trial.plan)
@@ -179,6 +105,176 @@ def choose(
     return richer if not isinstance(components, str) or not trial.beats(richer) else trial
 
 
+def temperature_of(folds: Folds, held: OutOfFold) -> float:
+    """The temperature of held-out rows; which half of them a row is in follows from the row."""
+    half = content_folds(folds.x[held.row], held.label, 2, 0) == 0
+    return temperature.fit(held.class_log_prob, held.label, held.weight, half)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is asked for, and what has been tried."""
+
+    folds: Folds
+    shrinkage: Rule = HELD_OUT
+    feature_scale: str = "auto"
+    tried: dict[Plan, Trial] = field(default_factory=dict[Plan, Trial])
+
+    def attempt(self, plan: Plan) -> Trial:
+        """Cross-fit a plan, once."""
+        if plan not in self.tried:
+            self.tried[plan] = attempt(self.folds, plan)
+        return self.tried[plan]
+
+    def best(self, plan: Plan) -> Trial:
+        """A plan of a given family with its best feature scale, then its best share of the identity."""
+        plan = self.with_prior(plan, SCREEN)
+        if FAMILIES[plan.family].round:  # a sphere is its own identity, and has one unit for all features
+            return self.attempt(self.with_prior(replace(plan, feature_scale="none"), 0.0))
+        plan = self.best_scale(plan).plan
+        if self.shrinkage != HELD_OUT:
+            return self.attempt(plan)
+        return most_accurate([self.attempt(self.with_prior(plan, share)) for share in self.shares(plan)])
+
+    def best_scale(self, plan: Plan) -> Trial:
+        """The units in which shrinkage at one share serves held-out rows best; features as they are if it makes no
+        difference.
+        """
+        names = FEATURE_SCALES if self.feature_scale == "auto" else (self.feature_scale,)
+        plans = [self.with_prior(replace(plan, feature_scale=name), plan.prior.identity) for name in names]
+        if len(plans) == 1 or plan.prior.identity == 0:
+            return self.attempt(plans[0])
+        return most_accurate([self.attempt(one) for one in plans])
+
+    def with_prior(self, plan: Plan, share: float) -> Plan:
+        """The plan with the prior that the rule says, or a share of the identity where held-out rows are to say it."""
+        family, n_rows = FAMILIES[plan.family], float(self.folds.counts.sum())
+        if self.shrinkage == OAS:
+            return replace(plan, prior=automatic_prior(self.folds, plan))
+        strength = 0.0 if family.shared else max(1.0, 0.1 * n_rows / self.folds.n_classes)  # a tenth of a class
+        return replace(plan, prior=Prior(strength, share if self.shrinkage == HELD_OUT else float(self.shrinkage)))
+
+    def shares(self, plan: Plan) -> tuple[float, ...]:
+        """The shares of the identity to try; none at all is tried only where the pooled covariance has full rank."""
+        folds = self.folds
+        least = 0.0 if float(folds.counts.sum()) > 3 * folds.x.shape[1] else 0.01
+        scale = plan.resolved(folds.feature_variance(plan.family))[1].scale
+        automatic = ledoit_wolf(folds.x, folds.labels, folds.n_classes, folds.weight, scale)
+        return tuple(sorted({share for share in (*SHARES, round(automatic, 4)) if share >= least}))
+
+    def best_family(self, plan: Plan) -> Trial:
+        """Tied, unless another family is more accurate by more than a standard error."""
+        incumbent = self.best(replace(plan, family="tied"))
+        trials = [self.attempt(rival) for rival in dict.fromkeys(self.rivals(incumbent.plan))]
+        if trials and (rival := most_accurate(trials)).beats(incumbent):
+            return rival
+        return incumbent
+
+    def rivals(self, plan: Plan) -> list[Plan]:
+        """The other families that the data can carry, each with a few strengths of its prior."""
+        folds = self.folds
+        size, dimension = float(folds.class_weight.mean()), folds.x.shape[1]
+        if float(folds.class_weight.median()) < FEW:
+            return []
+        found = [("diagonal", Prior(0.1 * size, 0.0))]
+        if size >= 16 * plan.rank and dimension > 4 * plan.rank:
+            found.append(("lowrank", Prior(0.1 * size, 0.0)))
+        held = 8 * folds.n_classes * dimension**2 * (len(folds.used) + 2)
+        if held <= MOST_BYTES and size >= dimension / 8:
+            rounds = sorted({plan.prior.identity, SCREEN})
+            found += [("full", Prior(s * size, i)) for s in STRENGTHS for i in rounds]
+        plans = [replace(plan, family=family, prior=prior) for family, prior in found]
+        if self.shrinkage == HELD_OUT:
+            return plans
+        return [replace(self.with_prior(one, 0.0), prior=self._as_asked(one)) for one in plans]
+
+    def _as_asked(self, plan: Plan) -> Prior:
+        """The prior of a rival under a rule that leaves no choice of the share."""
+        if self.shrinkage == OAS:
+            return automatic_prior(self.folds, plan)
+        return replace(plan.prior, identity=float(self.shrinkage))
+
+
+def automatic_prior(folds: Folds, plan: Plan) -> Prior:
+    """Shrinkage from the sums; the low-rank family, whose sums hold no matrix, has as many observations as factors."""
+    if FAMILIES[plan.family].sums_depend_on_parameters:
+        return Prior(strength=float(plan.rank))
+    return oas(folds.total(plan.family), plan.resolved(folds.feature_variance(plan.family))[1].scale)
+
+
+def _first(feature_scale: str) -> str:
+    return "unit" if feature_scale == "auto" else feature_scale
+
+
 def _auto_counts(folds: Folds, plan: Plan) -> int | tuple[int, ...]:
-    counts = choose_counts(plan, folds.x, folds.labels, folds.n_classes)
+    counts = choose_counts(plan, folds.x, folds.labels, folds.n_classes, folds.weight)
     return 1 if set(counts) == {1} else counts
+
+
+def choose_counts(
+    plan: Plan,
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    n_classes: int,
+    weight: Float[Tensor, " N"] | None = None,
+) -> tuple[int, ...]:
+    """For each class the number of components that gives its held-out rows the highest density.
+
+    Half the rows of a class judge the other half, and the reverse. For a shared matrix the rows are turned onto its
+    axes, and components are diagonal there: its scale along them is partly the spread between components.
+    """
+    side = content_folds(x, labels, 2, plan.seed, weight=weight) == 0
+    if FAMILIES[plan.family].shared:
+        x = _turned(classes.fit(replace(plan, components=1), x, labels, n_classes, weight), x)
+        plan = replace(plan, family="diagonal", feature_scale="none")
+    variance = feature_variance(labeled(Diagonal, x, labels, n_classes, weight)[0])
+    counts = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
+    found: list[int] = []
+    for c in range(n_classes):
+        halves = [Half(x[own], counts[own]) for own in ((labels == c) & half & (counts > 0) for half in (side, ~side))]
+        found.append(_count(plan, halves, variance))
+    return tuple(found)
+
+
+def _turned(mixture: Mixture, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """Rows along the axes of a shared matrix, in units of the feature scales."""
+    matrix = mixture.covariance.dense(1, x.shape[1])[0]
+    scale = torch.ones_like(matrix[0]) if mixture.feature_scale is None else mixture.feature_scale.to(matrix)
+    axes = linalg.eigh(matrix / (scale[:, None] * scale))[1]
+    return (x - mixture.mean.mean(0).to(x.dtype)) @ (axes / scale[:, None]).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Half:
+    """Half the rows of a class, and how often each counts."""
+
+    x: Float[Tensor, "N D"]
+    weight: Float[Tensor, " N"]
+
+
+def _count(plan: Plan, halves: list[Half], variance: Float[Tensor, " D"]) -> int:
+    """1, 2, ... as long as one more component raises the held-out likelihood."""
+    best, likelihood = 1, -torch.inf
+    sizes = [float(half.weight.sum()) for half in halves]
+    for count in range(1, MOST_COMPONENTS + 1):
+        if sum(sizes) < 2 * FEW * count or not min(sizes) > 0:
+            break
+        richer = replace(plan, components=count)
+        gained = sum(_density(richer, learn, judge, variance) for learn, judge in (halves, halves[::-1]))
+        if gained <= likelihood:
+            break
+        best, likelihood = count, gained
+    return best
+
+
+def _density(plan: Plan, learn: Half, judge: Half, variance: Float[Tensor, " D"]) -> float:
+    """Mean log-density (nats) of some rows under a mixture of others."""
+    zeros = torch.zeros(len(learn.x), dtype=torch.int64, device=learn.x.device)
+    density = classes.fit(plan, learn.x, zeros, 1, learn.weight, variance).evidence(judge.x).double()
+    return float(judge.weight @ density / judge.weight.sum())
+
+
+def bic(mixture: Mixture, x: Float[Tensor, "N D"]) -> float:
+    r"""Bayesian information criterion, :math:`p \log N - 2 \log L`; lower is better."""
+    n = len(x)
+    return mixture.n_parameters * float(torch.tensor(float(n)).log()) - 2 * float(mixture.evidence(x).double().sum())

@@ -62,8 +62,12 @@ def fit(
 ) -> Mixture:
     """The class-conditional mixture of a plan; class priors are the classes' shares of the (weighted) rows.
 
-    ``variance`` is what floors and feature scales are made of, where it is not that of these rows.
+    ``variance`` is what floors and feature scales are made of, where it is not that of these rows. A row of weight
+    zero is as good as absent.
     """
+    if weight is not None and bool((weight == 0).any()):
+        some = weight > 0
+        x, labels, weight = x[some], labels[some], weight[some]
     kind, counts = FAMILIES[plan.family], _counts(plan, labels, n_classes)
     closed = max(counts) == 1 and not kind.sums_depend_on_parameters
     if closed or variance is None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mixtura.core import classes
 from mixtura.core.classes import Plan
+from mixtura.core.content import content_order, numbered
 from mixtura.core.covariance import FAMILIES
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, feature_variance, labeled
@@ -52,6 +53,12 @@ class OutOfFold:
         """1 where the predicted class is the right one."""
         return (self.predicted == self.label).double()
 
+    @property
+    def accuracy(self) -> float:
+        """The share of the weight that the right class is predicted for; 0 where nothing was held out."""
+        total = self.weight.sum()
+        return float(self.weight @ self.correct / total) if float(total) > 0 else 0.0
+
 
 @dataclass(frozen=True)
 class Folds:
@@ -64,12 +71,31 @@ class Folds:
     n_folds: int
     weight: Float[Tensor, " N"] | None = None
 
+    @cached_property
+    def counts(self) -> Float[Tensor, " N"]:
+        """How often each row counts, in float64."""
+        ones = torch.ones(len(self.labels), dtype=torch.float64, device=self.labels.device)
+        return ones if self.weight is None else self.weight.double()
+
+    @cached_property
+    def class_weight(self) -> Float[Tensor, " C"]:
+        """How much each class counts, in rows."""
+        return torch.bincount(self.labels, self.counts, minlength=self.n_classes)
+
     @property
     def used(self) -> list[int]:
         """As many folds as it takes to hold out ``ENOUGH`` rows."""
-        sizes = torch.bincount(self.fold, minlength=self.n_folds)[: self.n_folds]
+        sizes = torch.bincount(self.fold, self.counts, minlength=self.n_folds)[: self.n_folds]
         needed = int((sizes.cumsum(0) < ENOUGH).sum()) + 1
         return list(range(min(needed, self.n_folds)))
+
+    @property
+    def judged(self) -> Float[Tensor, " M"]:
+        """How often each row counts that is held out of the used folds and has its class in another fold as well."""
+        present = torch.zeros(self.n_classes, self.n_folds + 1, dtype=torch.bool, device=self.labels.device)
+        present[self.labels[self.counts > 0], self.fold[self.counts > 0].clamp_max(self.n_folds)] = True
+        known = (present.sum(1) > 1)[self.labels]
+        return self.counts[known & (self.fold < len(self.used))]
 
     @cached_property
     def _sums(self) -> dict[str, list[Moments]]:
@@ -139,28 +165,76 @@ class Folds:
 
     def _scored(self, plan: Plan, fold: int, background: bool) -> OutOfFold:
         mixture = self.mixture(plan, fold)
+        counts = self.counts > 0
         known = torch.zeros(self.n_classes, dtype=torch.bool, device=self.x.device)
-        known[self.labels[self.fold != fold]] = True
-        row = ((self.fold == fold) & known[self.labels]).nonzero()[:, 0]
+        known[self.labels[(self.fold != fold) & counts]] = True
+        row = ((self.fold == fold) & known[self.labels] & counts).nonzero()[:, 0]
         x = self.x[row]
         behind = mixture.background().evidence(x) if background else x.new_zeros(len(x))
         joint = mixture.class_joint(x)
-        weight = x.new_ones(len(x), dtype=torch.float64) if self.weight is None else self.weight[row].double()
-        return OutOfFold(row, self.labels[row], joint, joint.logsumexp(1), behind, weight)
+        return OutOfFold(row, self.labels[row], joint, joint.logsumexp(1), behind, self.counts[row])
 
 
 def assign_folds(labels: Int[Tensor, " N"], groups: Int[Tensor, " N"], n_folds: int, seed: int) -> Int[Tensor, " N"]:
-    """A fold for each row: classes spread evenly, rows of one group (near-duplicates) together."""
+    """A fold for each row, drawn at random: classes spread evenly, rows of one group (near-duplicates) together."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(labels), generator=generator)
-    fold = torch.empty(len(labels), dtype=torch.int64)
-    of_group: dict[int, int] = {}
-    count = torch.zeros(int(labels.max()) + 1, dtype=torch.int64)
-    offset = torch.randint(n_folds, (len(count),), generator=generator)
-    for row in [int(i) for i in order]:
-        group, label = int(groups[row]), int(labels[row])
-        if group not in of_group:
-            of_group[group] = int((count[label] + offset[label]) % n_folds)
-            count[label] += 1
-        fold[row] = of_group[group]
-    return fold
+    return _deal(order, numbered(groups), labels, n_folds, generator)
+
+
+def content_folds(
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    n_folds: int,
+    seed: int,
+    groups: Int[Tensor, " N"] | None = None,
+    weight: Float[Tensor, " N"] | None = None,
+) -> Int[Tensor, " N"]:
+    """A fold for each row that follows from the rows themselves: classes spread evenly, equal rows together.
+
+    So a row of weight two is held out as that row twice would be, and neither the order of the rows nor the unit of a
+    feature matters. Rows of one of the ``groups`` (near-duplicates) stay together, too. Rows of weight zero get fold
+    ``n_folds``, which is never held out.
+    """
+    if weight is not None and bool((weight == 0).any()):
+        fold, some = torch.full_like(labels, n_folds), weight > 0
+        kept = None if groups is None else groups[some]
+        fold[some] = content_folds(x[some], labels[some], n_folds, seed, kept)
+        return fold
+    order, content = content_order(x, seed)
+    unit = content if groups is None else _joined(content, numbered(groups))
+    return _deal(order, unit, labels, n_folds, torch.Generator().manual_seed(seed))
+
+
+def _joined(first: Int[Tensor, " N"], second: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+    """Numbers 0, 1, ... of sets of rows: rows that share a number of either kind are in one set."""
+    unit = first
+    while True:
+        wider = unit
+        for key in (second, first):
+            wider = torch.full_like(key, len(key)).scatter_reduce_(0, key, wider, "amin")[key]
+        if torch.equal(wider, unit):
+            return numbered(unit)
+        unit = wider
+
+
+def _deal(
+    order: Int[Tensor, " N"],
+    unit: Int[Tensor, " N"],
+    labels: Int[Tensor, " N"],
+    n_folds: int,
+    generator: torch.Generator,
+) -> Int[Tensor, " N"]:
+    """Deal units of rows into folds, class by class as the units come in ``order``; a unit has its lowest label."""
+    n_units = int(unit.max()) + 1 if len(unit) else 0
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+    place = rank.new_full((n_units,), len(rank)).scatter_reduce_(0, unit, rank, "amin")
+    label = labels.new_full((n_units,), int(labels.max()) if len(labels) else 0)
+    label = label.scatter_reduce_(0, unit, labels, "amin")
+    turn = place.argsort()
+    turn = turn[label[turn].argsort(stable=True)]  # by class, and by place within a class
+    count = torch.bincount(label)
+    offset = torch.randint(n_folds, (len(count),), generator=generator).to(label.device)
+    within = torch.arange(n_units, device=label.device) - (count.cumsum(0) - count)[label[turn]]
+    fold = torch.empty_like(label).scatter_(0, turn, (within + offset[label[turn]]) % n_folds)
+    return fold[unit]

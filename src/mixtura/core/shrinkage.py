@@ -1,34 +1,78 @@
-"""How far to pull a pooled covariance towards the round one, from the data alone."""
+"""How far to pull covariances towards the scaled identity and towards each other, from the data alone."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core.moments import class_means
+from mixtura.core.covariance.protocol import Prior
+from mixtura.core.moments import Moments, class_means
 
 ROWS = 8192
 
 
-def ledoit_wolf(x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_classes: int) -> float:
+def ledoit_wolf(
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    n_classes: int,
+    weight: Float[Tensor, " N"] | None = None,
+    scale: Float[Tensor, " D"] | None = None,
+) -> float:
     r"""The share of the scaled identity that minimizes the expected squared error of the pooled covariance, in [0, 1].
 
-    With :math:`z_n = x_n - \mu_{y_n}` and :math:`S = \frac1N \sum_n z_n z_n^\top`:
+    With :math:`z_n = (x_n - \mu_{y_n}) / s` and :math:`S = \frac1N \sum_n z_n z_n^\top`:
 
     .. math:: \gamma = \min\left(1,\;
         \frac{\frac1N \left(\frac1N\sum_n \|z_n\|^4 - \|S\|_F^2\right)}{\|S\|_F^2 - \operatorname{tr}(S)^2 / D}\right)
 
+    Args:
+        x: the rows.
+        labels: their classes.
+        n_classes: C.
+        weight: how often each row counts.
+        scale: s, the length of each feature in units of which the identity is meant; 1 if it is not given.
+
     Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004.
     """
-    means = class_means(x, labels, n_classes).to(x.dtype)
-    n, dimension = x.shape
+    means = class_means(x, labels, n_classes, weight).to(x.dtype)
+    counts = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
+    n, dimension = float(counts.sum()), x.shape[1]
     scatter = torch.zeros(dimension, dimension, dtype=torch.float64, device=x.device)
     fourth = 0.0
-    for rows, own in zip(torch.split(x, ROWS), torch.split(labels, ROWS), strict=True):
+    for rows, own, count in zip(*(torch.split(t, ROWS) for t in (x, labels, counts)), strict=True):
         z = rows - means[own]
+        z = z if scale is None else z / scale.to(z.dtype)
+        fourth += float(count @ z.square().sum(1, dtype=torch.float64).square())
+        z = z if weight is None else z * count.sqrt().to(z.dtype)[:, None]
         scatter += (z.T @ z).double()
-        fourth += float(z.square().sum(1, dtype=torch.float64).square().sum())
     scatter /= n
     squared = float(scatter.square().sum())
     spread = squared - float(scatter.trace()) ** 2 / dimension
     noise = (fourth / n - squared) / n
     return 1.0 if spread <= 0 else min(1.0, max(0.0, noise / spread))
+
+
+def oas(sums: Moments, scale: Float[Tensor, " D"] | None = None) -> Prior:
+    r"""A prior from the sums of the classes alone, the same for batches as for all rows at once.
+
+    The share of the identity is the oracle-approximating one of the pooled covariance S in units of ``scale``, with n
+    rows less one a class:
+
+    .. math:: \gamma = \min\left(1,\; \frac{\operatorname{mean}(S_{ij}^2) + m^2}{(n + 1)
+        (\operatorname{mean}(S_{ij}^2) - m^2 / D)}\right), \qquad m = \operatorname{tr}(S) / D
+
+    A family with a covariance for each class is also pulled towards the pooled one, by as many pseudo-observations as
+    a row of it has unknowns: D, or 1 for variances, which are not pulled towards the identity.
+
+    Source: Chen, Wiesel, Eldar, Hero, Shrinkage Algorithms for MMSE Covariance Estimation, 2010, equation 23.
+    """
+    if sums.second.ndim < 3:
+        return Prior(strength=1.0)
+    degrees = max(float(sums.weight.sum() - (sums.weight > 0).sum()), 1.0)
+    pooled = sums.centered().second.sum(0) / sums.weight.sum()
+    pooled = pooled if scale is None else pooled / (scale[:, None] * scale)
+    dimension = len(pooled)
+    square = float(pooled.square().mean())
+    mean = float(pooled.diagonal().mean())
+    below = (degrees + 1) * (square - mean**2 / dimension)
+    identity = 1.0 if below <= 0 else min(1.0, (square + mean**2) / below)
+    return Prior(float(dimension) if len(sums.second) > 1 else 0.0, identity)

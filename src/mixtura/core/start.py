@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mixtura.core.content import content_order
 from mixtura.core.covariance import FAMILIES, NO_PRIOR, Floor, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import class_means, hard, labeled
@@ -57,9 +58,13 @@ def kmeans_plus_plus(
 ) -> Int[Tensor, " N"]:
     """A cluster for each row: k-means++ seeding, then at most ``steps`` rounds of Lloyd's algorithm.
 
+    The order of the rows does not matter, and a row of weight two is as good as that row twice.
+
     Source: Arthur and Vassilvitskii, k-means++: The Advantages of Careful Seeding, 2007.
     """
-    shifted = x - x.mean(0)
+    order, _ = content_order(x, 0)
+    shifted = (x - x.mean(0))[order]
+    weight = None if weight is None else weight[order]
     centers = _seed(shifted, n_components, generator, weight)
     labels = nearest(shifted, centers)
     for _ in range(steps):
@@ -67,7 +72,7 @@ def kmeans_plus_plus(
         previous, labels = labels, nearest(shifted, centers)
         if torch.equal(previous, labels):
             break
-    return labels
+    return torch.empty_like(labels).scatter_(0, order, labels)
 
 
 def random_rows(x: Float[Tensor, "N D"], n_components: int, generator: torch.Generator) -> Int[Tensor, " N"]:

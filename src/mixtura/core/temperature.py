@@ -4,53 +4,72 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 LOWEST, HIGHEST = -4.0, 10.0  # of the log-temperature: e^-4 to e^10
 STEPS = 34  # golden sections: the bracket shrinks to 1e-6
 
 
-def nll(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], temperature: float = 1.0) -> float:
+def nll(
+    joint: Float[Tensor, "N C"],
+    labels: Int[Tensor, " N"],
+    temperature: float = 1.0,
+    weight: Float[Tensor, " N"] | None = None,
+) -> float:
     """Mean negative log-probability of the right class, in nats, at a temperature (1 = as is)."""
-    log_posterior = (joint.double() / temperature).log_softmax(1)
-    return -float(log_posterior.gather(1, labels[:, None]).mean())
+    chosen = (joint.double() / temperature).log_softmax(1).gather(1, labels[:, None])[:, 0]
+    return -float(chosen.mean() if weight is None else weight.double() @ chosen / weight.sum())
 
 
-def doubted(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], temperature: float) -> float:
+def doubted(
+    joint: Float[Tensor, "N C"],
+    labels: Int[Tensor, " N"],
+    temperature: float,
+    weight: Float[Tensor, " N"] | None = None,
+) -> float:
     r"""The loss with one doubt in it: that of the labels, N times, and once that of the runner-up among the least sure.
 
     Where every held-out row is right, the bare loss would fall for ever as the temperature goes to zero. The doubt is
     the mean over the tenth of the rows whose two best classes lie closest, so that neither a class nor a row that is
     far from all others has a say in it.
     """
-    return _doubted(joint, labels)(temperature)
+    return _doubted(joint, labels, weight)(temperature)
 
 
-def _doubted(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Callable[[float], float]:
+def _doubted(
+    joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], weight: Float[Tensor, " N"] | None
+) -> Callable[[float], float]:
     """The loss as a function of the temperature; what does not depend on it is computed once."""
-    scores, count = joint.double(), len(labels)
+    scores = joint.double()
+    counts = torch.ones(len(labels), dtype=torch.float64, device=joint.device) if weight is None else weight.double()
+    total = float(counts.sum())
     top = scores.topk(min(2, scores.shape[1]), dim=1)
-    least_sure = (top.values[:, 0] - top.values[:, -1]).argsort()[: max(1, count // 10)]
+    order = (top.values[:, 0] - top.values[:, -1]).argsort(stable=True)
+    before = counts[order].cumsum(0) - counts[order]
+    share = torch.minimum(counts[order], (max(1, total // 10) - before).clamp_min(0))  # of each row in the tenth
+    least_sure, share = order[share > 0], share[share > 0]
     rival = top.indices[least_sure, -1:]
 
     def loss(temperature: float) -> float:
         log_posterior = (scores / temperature).log_softmax(1)
-        chosen = log_posterior.gather(1, labels[:, None])
-        doubt = log_posterior[least_sure].gather(1, rival)
-        return -float((count * chosen.mean() + torch.where(doubt.isfinite(), doubt, 0.0).mean()) / (count + 1))
+        chosen = log_posterior.gather(1, labels[:, None])[:, 0]
+        doubt = log_posterior[least_sure].gather(1, rival)[:, 0]
+        doubt = share @ torch.where(doubt.isfinite(), doubt, 0.0) / share.sum()
+        return -float((counts @ chosen + doubt) / (total + 1))
 
     return loss
 
 
-def best(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:
+def best(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], weight: Float[Tensor, " N"] | None = None) -> float:
     r"""The temperature :math:`T` that minimizes the negative log-likelihood of ``softmax(joint / T)``, with one doubt.
 
-    The loss is convex in 1/T, so it has one valley along log T, which golden sections find.
+    The loss is convex in 1/T, so it has one valley along log T, which golden sections find. A row of ``weight`` two
+    counts as that row twice.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
-    golden, doubt = (5**0.5 - 1) / 2, _doubted(joint, labels)
+    golden, doubt = (5**0.5 - 1) / 2, _doubted(joint, labels, weight)
     low, high = LOWEST, HIGHEST
     inner = [high - golden * (high - low), low + golden * (high - low)]
     loss = [doubt(math.exp(t)) for t in inner]
@@ -66,17 +85,30 @@ def best(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:
     return math.exp((low + high) / 2)
 
 
-def fit(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> float:
+def fit(
+    joint: Float[Tensor, "N C"],
+    labels: Int[Tensor, " N"],
+    weight: Float[Tensor, " N"] | None = None,
+    half: Bool[Tensor, " N"] | None = None,
+) -> float:
     """The best temperature if it also helps on rows that did not choose it, else 1.
 
     Each half of the rows is judged, with one doubt, at the temperature of the other half; only if that lowers the
     loss over all rows is the temperature of all rows kept.
+
+    Args:
+        joint: scores of rows that the scoring model has not seen, in nats.
+        labels: the right class of each.
+        weight: how often each row counts.
+        half: which rows are in the first half; every other row if it is not given.
     """
-    if len(labels) < 4:
+    counts = torch.ones(len(labels), dtype=torch.float64, device=joint.device) if weight is None else weight.double()
+    first = torch.arange(len(labels), device=joint.device) % 2 == 0 if half is None else half
+    halves = [(joint[side], labels[side], counts[side]) for side in (first, ~first)]
+    if float(counts.sum()) < 4 or not all(float(part.sum()) > 0 for _, _, part in halves):
         return 1.0
-    even, odd = slice(0, None, 2), slice(1, None, 2)
-    crossed = doubted(joint[even], labels[even], best(joint[odd], labels[odd])) * len(labels[even])
-    crossed += doubted(joint[odd], labels[odd], best(joint[even], labels[even])) * len(labels[odd])
-    plain = doubted(joint[even], labels[even], 1.0) * len(labels[even])
-    plain += doubted(joint[odd], labels[odd], 1.0) * len(labels[odd])
-    return best(joint, labels) if crossed < plain else 1.0
+    gain = 0.0
+    for judge, settle in (halves, halves[::-1]):
+        loss, total = _doubted(*judge), float(judge[2].sum())
+        gain += total * (loss(1.0) - loss(best(*settle)))
+    return best(joint, labels, counts) if gain > 0 else 1.0
