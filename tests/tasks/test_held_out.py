@@ -10,10 +10,10 @@ from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
 from mixtura.core.cross import Folds
 from mixtura.errors import LabelError
+from mixtura.features.projected_folds import CrossFittedFolds, cross_fit_projection
 from mixtura.features.projection import LDA, PCA, Whiten
 from mixtura.tasks.choose import ENOUGH_TO_JUDGE, FOLDS, Rows, folds_of
 from mixtura.tasks.evaluate import evaluate
-from mixtura.tasks.spaces import Apart, space_of
 
 STEPS = {
     "none": [],
@@ -61,14 +61,14 @@ def test_a_fold_is_projected_by_what_the_other_folds_teach():
     rows = problem()
     folds = folds_of(rows, 0)
     steps = [(PCA, {"explained_variance": 0.7}), (LDA, {})]
-    projection, apart = space_of(steps, rows.x, folds)
-    assert isinstance(apart, Apart)
+    projection, apart = cross_fit_projection(steps, rows.x, folds)
+    assert isinstance(apart, CrossFittedFolds)
     assert torch.equal(apart.x, projection(rows.x))
     assert len(apart.without) == FOLDS
     for i, space in enumerate(apart.without):
         moved = rows.x.clone()
         moved[folds.fold == i] += 100.0  # the rows of fold i must not matter to where the others lie
-        again = space_of(steps, moved, folds)[1].without[i]
+        again = cross_fit_projection(steps, moved, folds)[1].without[i]
         torch.testing.assert_close(again.x[folds.fold != i], space.x[folds.fold != i])
 
 
@@ -76,14 +76,16 @@ def test_every_row_is_judged_once():
     rows = problem()
     folds = folds_of(rows, 0)
     for steps in ([], [(Whiten, {})]):
-        held = space_of(steps, rows.x, folds)[1].cross_val_predict(Plan("tied", prior=Prior(0.0, 0.1)), background=True)
+        held = cross_fit_projection(steps, rows.x, folds)[1].cross_val_predict(
+            Plan("tied", prior=Prior(0.0, 0.1)), background=True
+        )
         assert held.row.sort().values.tolist() == list(range(60))
         assert torch.equal(held.label, rows.labels[held.row])
 
 
 def test_a_fixed_projection_needs_no_space_for_each_fold():
     rows = problem()
-    _, folds = space_of([], rows.x, folds_of(rows, 0))
+    _, folds = cross_fit_projection([], rows.x, folds_of(rows, 0))
     assert type(folds) is Folds
 
 

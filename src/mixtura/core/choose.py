@@ -23,6 +23,7 @@ Rule = float | str
 best (``HELD_OUT``), or by one that follows from the sums (``OAS``)."""
 
 SHARES = (0.0, 0.01, 0.1, 0.3)  # of the identity; Ledoit and Wolf's own is tried beside them
+LARGER = (0.6, 0.9)  # tried as long as the largest so far is the best: few rows in many dimensions
 SCREEN = 0.1  # the share at which feature scales are compared
 STRENGTHS = (0.1, 1.0, 10.0)  # pseudo-observations of the pooled covariance, in average class sizes
 MOST_BYTES = 1 << 30  # for the sums of the full family over the folds
@@ -105,10 +106,11 @@ def choose(
     return richer if not isinstance(components, str) or not trial.beats(richer) else trial
 
 
-def temperature_of(folds: Folds, held: OutOfFold) -> float:
+def temperature_of(x: Float[Tensor, "N D"], held: OutOfFold) -> float:
     """The temperature of held-out rows; which half of them a row is in follows from the row."""
-    half = content_folds(folds.x[held.row], held.label, 2, 0) == 0
-    return temperature.fit(held.class_log_prob, held.label, held.weight, half)
+    some = held.weight > 0
+    half = content_folds(x[held.row[some]], held.label[some], 2, 0) == 0
+    return temperature.fit(held.class_log_prob[some], held.label[some], held.weight[some], half)
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,12 @@ class Search:
         plan = self.best_scale(plan).plan
         if self.shrinkage != HELD_OUT:
             return self.attempt(plan)
-        return most_accurate([self.attempt(self.with_prior(plan, share)) for share in self.shares(plan)])
+        trials = [self.attempt(self.with_prior(plan, share)) for share in self.shares(plan)]
+        for share in LARGER:
+            if most_accurate(trials) is not trials[-1]:
+                break
+            trials.append(self.attempt(self.with_prior(plan, share)))
+        return most_accurate(trials)
 
     def best_scale(self, plan: Plan) -> Trial:
         """The units in which shrinkage at one share serves held-out rows best; features as they are if it makes no
@@ -223,7 +230,10 @@ def choose_counts(
     Half the rows of a class judge the other half, and the reverse. For a shared matrix the rows are turned onto its
     axes, and components are diagonal there: its scale along them is partly the spread between components.
     """
-    side = content_folds(x, labels, 2, plan.seed, weight=weight) == 0
+    if weight is not None:
+        some = weight > 0
+        x, labels, weight = x[some], labels[some], weight[some]
+    side = content_folds(x, labels, 2, plan.seed) == 0
     if FAMILIES[plan.family].shared:
         x = _turned(classes.fit(replace(plan, components=1), x, labels, n_classes, weight), x)
         plan = replace(plan, family="diagonal", feature_scale="none")
@@ -231,7 +241,7 @@ def choose_counts(
     counts = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
     found: list[int] = []
     for c in range(n_classes):
-        halves = [Half(x[own], counts[own]) for own in ((labels == c) & half & (counts > 0) for half in (side, ~side))]
+        halves = [Half(x[own], counts[own]) for own in ((labels == c) & half for half in (side, ~side))]
         found.append(_count(plan, halves, variance))
     return tuple(found)
 

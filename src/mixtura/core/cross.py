@@ -157,6 +157,8 @@ class Folds:
     def cross_val_predict(self, plan: Plan, background: bool = False) -> OutOfFold:
         """Every row of the used folds, judged without its fold; rows that are alone in their class are left out.
 
+        Rows of weight zero teach nothing, but are judged.
+
         Args:
             plan: what to fit without each fold.
             background: also score the background, which costs as much again.
@@ -165,10 +167,9 @@ class Folds:
 
     def _scored(self, plan: Plan, fold: int, background: bool) -> OutOfFold:
         mixture = self.mixture(plan, fold)
-        counts = self.counts > 0
         known = torch.zeros(self.n_classes, dtype=torch.bool, device=self.x.device)
-        known[self.labels[(self.fold != fold) & counts]] = True
-        row = ((self.fold == fold) & known[self.labels] & counts).nonzero()[:, 0]
+        known[self.labels[(self.fold != fold) & (self.counts > 0)]] = True
+        row = ((self.fold == fold) & known[self.labels]).nonzero()[:, 0]
         x = self.x[row]
         behind = mixture.background().evidence(x) if background else x.new_zeros(len(x))
         joint = mixture.class_joint(x)
@@ -188,19 +189,12 @@ def content_folds(
     n_folds: int,
     seed: int,
     groups: Int[Tensor, " N"] | None = None,
-    weight: Float[Tensor, " N"] | None = None,
 ) -> Int[Tensor, " N"]:
     """A fold for each row that follows from the rows themselves: classes spread evenly, equal rows together.
 
     So a row of weight two is held out as that row twice would be, and neither the order of the rows nor the unit of a
-    feature matters. Rows of one of the ``groups`` (near-duplicates) stay together, too. Rows of weight zero get fold
-    ``n_folds``, which is never held out.
+    feature matters. Rows of one of the ``groups`` (near-duplicates) stay together, too.
     """
-    if weight is not None and bool((weight == 0).any()):
-        fold, some = torch.full_like(labels, n_folds), weight > 0
-        kept = None if groups is None else groups[some]
-        fold[some] = content_folds(x[some], labels[some], n_folds, seed, kept)
-        return fold
     order, content = content_order(x, seed)
     unit = content if groups is None else _joined(content, numbered(groups))
     return _deal(order, unit, labels, n_folds, torch.Generator().manual_seed(seed))

@@ -1,29 +1,25 @@
 """Which projection and which mixture: what the recipe leaves open is settled by held-out rows."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core import choose as choosing
-from mixtura.core.choose import Trial
+from mixtura.core.choose import HELD_OUT
 from mixtura.core.classes import Plan
-from mixtura.core.cross import Folds, OutOfFold, assign_folds
+from mixtura.core.cross import Folds, OutOfFold, content_folds
 from mixtura.errors import LabelError
-from mixtura.features.nonlinear import Power, RandomFeatures
-from mixtura.features.projection import Chain
+from mixtura.features.projected_folds import Steps, cross_fit_projection
+from mixtura.features.selection import Selected, candidates, select
 from mixtura.recipe import Recipe
 from mixtura.scores.typicality import LEAST
 from mixtura.tasks import build
 from mixtura.tasks.fitted import Fitted
-from mixtura.tasks.spaces import Steps, space_of
 
 FOLDS = 5
 FINE = {500: 20, 2000: 10}  # folds to calibrate with, up to so many rows: a model of most rows is as good as the final
 ENOUGH_TO_JUDGE = 100  # given validation rows; with fewer, training rows judge too
-MANY = 20_000  # rows from which random features are tried
-MOST_BYTES = 1 << 31  # for the random features of all rows
 
 
 @dataclass(frozen=True)
@@ -38,17 +34,7 @@ class Rows:
     n_classes: int
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The projections, fitted, the folds in their space, and the plan with its held-out rows."""
-
-    steps: Steps
-    projection: Chain
-    folds: Folds
-    trial: Trial
-
-
-def choose(recipe: Recipe, rows: Rows) -> Choice:
+def choose(recipe: Recipe, rows: Rows) -> Selected:
     """Try what the recipe leaves open; nothing here sees a test row.
 
     Raises:
@@ -57,23 +43,19 @@ def choose(recipe: Recipe, rows: Rows) -> Choice:
     head = recipe.head
     steps = 0 if recipe.fit.solver == "closed" else 30
     plan = Plan(head.family, floor=head.variance_floor, rank=head.rank, steps=steps, seed=recipe.seed)
-    start = folds_of(rows, recipe.seed)
-    options = candidates(recipe, rows)
-    spaces = [space_of(steps, rows.x, start) for steps in options]
-    best = 0
-    if len(spaces) > 1:
-        quick = replace(plan, family="tied", prior=replace(plan.prior, identity=0.1))
-        trials = [choosing.attempt(folds, quick) for _, folds in spaces]
-        winner = choosing.most_accurate(trials)
-        best = next(i for i, trial in enumerate(trials) if trial is winner)
-    projection, folds = spaces[best]
-    shrinkage = None if head.shrinkage == "auto" else head.shrinkage
-    trial = choosing.choose(folds, plan, head.family, shrinkage, head.n_components)
-    choice = Choice(options[best], projection, folds, trial)
-    return _with_random_features(choice, recipe, rows) if head.family == "auto" and not recipe.projection else choice
+    return select(
+        folds_of(rows, recipe.seed),
+        plan,
+        options_of(recipe, rows),
+        random_features=head.family == "auto" and not recipe.projection,
+        family=head.family,
+        shrinkage=HELD_OUT if head.shrinkage == "auto" else head.shrinkage,
+        components=head.n_components,
+        feature_scale=head.feature_scale,
+    )
 
 
-def closed(choice: Choice, rows: Rows, seed: int) -> Fitted:
+def closed(choice: Selected, rows: Rows, seed: int) -> Fitted:
     """The chosen mixture over all rows, in closed form or by EM, with rows scored without them."""
     plan = choice.trial.plan
     facts: dict[str, object] = {
@@ -89,7 +71,7 @@ def closed(choice: Choice, rows: Rows, seed: int) -> Fitted:
     return Fitted(choice.projection, mixture, None, calibration(choice, rows, seed), facts)
 
 
-def calibration(choice: Choice, rows: Rows, seed: int) -> OutOfFold:
+def calibration(choice: Selected, rows: Rows, seed: int) -> OutOfFold:
     """The rows that thresholds come from, judged as new rows will be: by a mixture that has not seen them.
 
     Where rows are few, a mixture without a fifth of them would judge more harshly than the final one does.
@@ -97,7 +79,7 @@ def calibration(choice: Choice, rows: Rows, seed: int) -> OutOfFold:
     folds = choice.folds
     finer = next((count for most, count in FINE.items() if len(rows.x) <= most), FOLDS)
     if finer > FOLDS and int(rows.given.sum()) < ENOUGH_TO_JUDGE:
-        _, folds = space_of(choice.steps, rows.x, folds_of(rows, seed, finer))
+        _, folds = cross_fit_projection(choice.steps, rows.x, folds_of(rows, seed, finer))
     return folds.cross_val_predict(choice.trial.plan, background=True)
 
 
@@ -111,10 +93,11 @@ def folds_of(rows: Rows, seed: int, n_folds: int = FOLDS) -> Folds:
         LabelError: too few rows can be held out.
     """
     if int(rows.given.sum()) < ENOUGH_TO_JUDGE:
-        fold = assign_folds(rows.labels, rows.groups, n_folds, seed)
+        fold = content_folds(rows.x, rows.labels, n_folds, seed, rows.groups)
     else:
         fold = torch.full_like(rows.labels, n_folds)
-        fold[rows.given] = assign_folds(rows.labels[rows.given], rows.groups[rows.given], n_folds, seed)
+        given = (rows.x[rows.given], rows.labels[rows.given])
+        fold[rows.given] = content_folds(*given, n_folds, seed, rows.groups[rows.given])
     _check(fold, rows, n_folds)
     return Folds(rows.x, rows.labels, rows.n_classes, fold, n_folds, rows.weight)
 
@@ -131,23 +114,8 @@ def _check(fold: Int[Tensor, " N"], rows: Rows, n_folds: int) -> None:
         )
 
 
-def candidates(recipe: Recipe, rows: Rows) -> list[Steps]:
-    """The projections to try: those of the recipe, or the features as they are and their signed square root."""
+def options_of(recipe: Recipe, rows: Rows) -> list[Steps]:
+    """The projections to try: those of the recipe, or what ``auto`` tries."""
     if recipe.projection:
         return [build.steps_of(recipe.projection)]
-    rectified = bool((rows.x >= 0).all())
-    return [[], [(Power, {})]] if rectified else [[]]
-
-
-def _with_random_features(choice: Choice, recipe: Recipe, rows: Rows) -> Choice:
-    """Random features on top, where there are enough rows and they gain more than a standard error."""
-    width = 5000
-    if len(rows.x) < MANY or 4 * len(rows.x) * width > MOST_BYTES:
-        return choice
-    choice.folds.clear_cache()
-    further = [*choice.steps, (RandomFeatures, {"dimension": width, "seed": recipe.seed})]
-    projection, folds = space_of(further, rows.x, choice.folds)
-    plan = replace(choice.trial.plan, family="tied", components=1)
-    shrinkage = None if recipe.head.shrinkage == "auto" else recipe.head.shrinkage
-    trial = choosing.with_shrinkage(folds, plan, shrinkage)
-    return Choice(further, projection, folds, trial) if trial.beats(choice.trial) else choice
+    return candidates(rows.x)

@@ -103,7 +103,8 @@ def learn(recipe: Recipe, gathered: gather.Gathered) -> Model:
             "Give each class three photos or more (where photos have groups, in three groups), or a test folder."
         )
     train = gather.train_part(features, classes)
-    return assemble(recipe, gathered, classes, solve(recipe, _rows(train, classes)))
+    rows = _rows(train, classes)
+    return assemble(recipe, gathered, classes, rows.x, solve(recipe, rows))
 
 
 def solve(recipe: Recipe, rows: Rows) -> Fitted:

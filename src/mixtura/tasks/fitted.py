@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from importlib import metadata
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from mixtura.core import temperature
+from mixtura.core.choose import temperature_of
 from mixtura.core.cross import OutOfFold
 from mixtura.core.mixture import Mixture
 from mixtura.features.projection import Chain
@@ -31,8 +33,10 @@ class Fitted:
     facts: dict[str, object]
 
 
-def assemble(recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], fitted: Fitted) -> Model:
-    """The model: what was fitted, with a temperature and a typicality from the out-of-fold rows."""
+def assemble(
+    recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], x: Float[Tensor, "N D"], fitted: Fitted
+) -> Model:
+    """The model: what was fitted to the rows ``x``, with a temperature and a typicality from those out of fold."""
     held = fitted.out_of_fold
     return Model(
         classes=classes,
@@ -41,7 +45,7 @@ def assemble(recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...]
         dimension=gathered.features.dimension,
         projection=fitted.projection,
         mixture=fitted.mixture.to(torch.float32),
-        temperature=temperature.fit(held.class_log_prob, held.label),
+        temperature=temperature_of(x, held),
         typicality=Typicality.fit(held.log_prob, held.background, held.predicted),
         decision=recipe.decision,
         facts=_common_facts(gathered, fitted) | fitted.facts,

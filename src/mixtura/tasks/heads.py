@@ -47,6 +47,7 @@ class HeadSpec:
     seed: int = 0
     rank: int = 16
     floor: float = 1e-6
+    feature_scale: str = "auto"
 
     @property
     def family(self) -> str:
@@ -107,7 +108,8 @@ def spec_of(name: str, solver: str, components: int | str, section: HeadSection,
             f"The head {name!r} has {clash} {options[clash]!r}. Leave head.options.{clash} out, or take {kind}."
         )
     options = options | section.options
-    return HeadSpec(kind, options, solver, components, shrinkage, seed, section.rank, section.variance_floor)
+    rank, floor = section.rank, section.variance_floor
+    return HeadSpec(kind, options, solver, components, shrinkage, seed, rank, floor, section.feature_scale)
 
 
 def objective_of(spec: HeadSpec, section: FitSection, labels: Int[Tensor, " N"], n_classes: int) -> Objective:
@@ -313,9 +315,11 @@ def plan_of(spec: HeadSpec, folds: Folds) -> Plan:
     """How the mixture of a Gaussian head is fitted, with the shrinkage that serves fold 0."""
     steps = 0 if spec.solver == "closed" else 30
     plan = Plan(spec.family, floor=spec.floor, rank=spec.rank, steps=steps, seed=spec.seed)
+    shrinkage = choosing.HELD_OUT if spec.shrinkage is None else spec.shrinkage
     if isinstance(spec.components, str):
-        return choosing.choose(folds, plan, spec.family, spec.shrinkage, spec.components).plan
-    return replace(choosing.choose(folds, plan, spec.family, spec.shrinkage).plan, components=spec.components)
+        return choosing.choose(folds, plan, spec.family, shrinkage, spec.components, spec.feature_scale).plan
+    chosen = choosing.choose(folds, plan, spec.family, shrinkage, feature_scale=spec.feature_scale)
+    return replace(chosen.plan, components=spec.components)
 
 
 def from_mixture(

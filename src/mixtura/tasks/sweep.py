@@ -20,6 +20,7 @@ import torch
 from mixtura import files
 from mixtura.core.cross import assign_folds
 from mixtura.errors import DataError, LabelError, UsageError
+from mixtura.features.projected_folds import FIXED
 from mixtura.features.projection import PCA, Chain
 from mixtura.features.records import Features
 from mixtura.heads import HEADS
@@ -27,7 +28,6 @@ from mixtura.names import find
 from mixtura.recipe import Recipe, dump_dict
 from mixtura.tasks import build, gather, heads, sweep_jobs
 from mixtura.tasks.extract import Watch
-from mixtura.tasks.spaces import FIXED
 from mixtura.tasks.sweep_files import RUNS, append, earlier, write
 from mixtura.tasks.sweep_jobs import TEST, TRAIN, UNUSED, VAL, Draw, Job, Table, Worker
 from mixtura.tasks.sweep_records import FAILED, Cell, Run, Sweep

@@ -13,7 +13,8 @@ from mixtura.heads.protocol import Head
 from mixtura.heads.sdgm import SDGMHead
 from mixtura.recipe import Recipe
 from mixtura.tasks import heads
-from mixtura.tasks.choose import ENOUGH_TO_JUDGE, Choice, Rows
+from mixtura.features.selection import Selected
+from mixtura.tasks.choose import ENOUGH_TO_JUDGE, Rows
 from mixtura.tasks.fitted import Fitted
 from mixtura.tasks.heads import HeadSpec, Start
 from mixtura.tasks.sweep_jobs import in_tiles
@@ -49,7 +50,7 @@ def density(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"head": head})
 
 
-def fit(recipe: Recipe, rows: Rows, choice: Choice, start: Fitted) -> Fitted:
+def fit(recipe: Recipe, rows: Rows, choice: Selected, start: Fitted) -> Fitted:
     """Train a head from where closed form or EM has ended, in the projection that was chosen for these.
 
     Rows for validation pick the epoch; then the head is trained on all rows up to that epoch. Temperature and
@@ -84,7 +85,7 @@ def fit(recipe: Recipe, rows: Rows, choice: Choice, start: Fitted) -> Fitted:
     return _fitted(choice, start, trained.head, whole, folds, facts, own)
 
 
-def _without(rows: Rows, choice: Choice, val: Tensor) -> Folds:
+def _without(rows: Rows, choice: Selected, val: Tensor) -> Folds:
     """The rows in a projection that has not seen those for validation, which are fold 0."""
     projection = Chain.fit(rows.x[~val], rows.labels[~val], choice.steps)
     return heads.folds_of(projection(rows.x), rows.labels, val, rows.n_classes)
@@ -107,7 +108,7 @@ def _refitted(
 
 @torch.no_grad()
 def _fitted(
-    choice: Choice, start: Fitted, first: Head, whole: Head, folds: Folds, facts: dict[str, object], own: bool
+    choice: Selected, start: Fitted, first: Head, whole: Head, folds: Folds, facts: dict[str, object], own: bool
 ) -> Fitted:
     """Both heads as one result: ``first`` scores the rows for validation, ``whole`` is kept."""
     val = folds.fold == 0
@@ -129,7 +130,7 @@ def _fitted(
     return Fitted(start.projection, mixture, None if own else whole, held, facts)
 
 
-def _tied(choice: Choice, folds: Folds) -> Mixture:
+def _tied(choice: Selected, folds: Folds) -> Mixture:
     """The density beside a head, without the rows for validation."""
     return folds.mixture(choice.trial.plan, without=0).to(torch.float32)
 

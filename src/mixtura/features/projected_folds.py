@@ -1,6 +1,6 @@
 """Held-out rows stay held out of the projection, too."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +12,13 @@ from mixtura.core.cross import Folds, OutOfFold
 from mixtura.features.nonlinear import Power, RandomFeatures
 from mixtura.features.projection import L2, Chain, Identity, Projection, Random
 
-Steps = Sequence[tuple[type[Projection], dict[str, Any]]]
+Steps = Sequence[tuple[type[Projection], Mapping[str, Any]]]
 FIXED = (Identity, L2, Power, Random, RandomFeatures)
 """Projections that treat a row alike whether or not it was among the rows that they were fitted to."""
 
 
 @dataclass(frozen=True)
-class Apart(Folds):
+class CrossFittedFolds(Folds):
     """Folds of which each is judged in a space that was fitted without it; ``x`` is the space of all rows.
 
     A projection that learns (LDA, whitening, PCA) puts the rows it has seen where no other row comes to lie. Judged
@@ -38,14 +38,16 @@ class Apart(Folds):
             space.clear_cache()
 
 
-def space_of(steps: Steps, x: Float[Tensor, "N D"], folds: Folds) -> tuple[Chain, Folds]:
-    """The projection of all rows, and the folds as it shows them; ``folds`` says all but where the rows lie."""
+def cross_fit_projection(steps: Steps, x: Float[Tensor, "N D"], folds: Folds) -> tuple[Chain, Folds]:
+    """The projection of all rows, and the folds in its space; ``folds`` says all but where the rows lie."""
     projection = Chain.fit(x, folds.labels, steps)
     shown = _moved(folds, projection(x), folds.fold, folds.n_folds)
     if all(issubclass(kind, FIXED) for kind, _ in steps):
         return projection, shown
     without = tuple(_one(steps, x, folds, i) for i in shown.used)
-    return projection, Apart(shown.x, shown.labels, shown.n_classes, shown.fold, shown.n_folds, shown.weight, without)
+    return projection, CrossFittedFolds(
+        shown.x, shown.labels, shown.n_classes, shown.fold, shown.n_folds, shown.weight, without
+    )
 
 
 def _one(steps: Steps, x: Float[Tensor, "N D"], folds: Folds, fold: int) -> Folds:

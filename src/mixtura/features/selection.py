@@ -1,0 +1,68 @@
+"""Which projection and which mixture: what is left open is settled by held-out rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mixtura.core import choose as choosing
+from mixtura.core.choose import SCREEN, Trial
+from mixtura.core.classes import Plan
+from mixtura.core.covariance import Prior
+from mixtura.core.cross import Folds
+from mixtura.features.nonlinear import Power, RandomFeatures
+from mixtura.features.projected_folds import Steps, cross_fit_projection
+from mixtura.features.projection import Chain
+
+MANY = 20_000  # rows from which random features are tried
+WIDTH = 5000  # random features
+MOST_BYTES = 1 << 31  # for the random features of all rows
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The projection, as steps and fitted, the folds in its space, and the plan with its held-out rows."""
+
+    steps: Steps
+    projection: Chain
+    folds: Folds
+    trial: Trial
+
+
+def candidates(x: Float[Tensor, "N D"]) -> list[Steps]:
+    """The projections that ``auto`` tries: features as they are, and their square roots where none is negative."""
+    return [[], [(Power, {})]] if bool((x >= 0).all()) else [[]]
+
+
+def select(folds: Folds, plan: Plan, options: Sequence[Steps], random_features: bool = False, **asked: Any) -> Selected:
+    """The projection and the mixture that serve held-out rows best.
+
+    Args:
+        folds: the rows as they are, with the folds that are held out in turn.
+        plan: as in :func:`mixtura.core.choose.choose`.
+        options: the projections to try, of which one quick mixture chooses.
+        random_features: whether random features may come on top, where there are many rows.
+        **asked: what :func:`mixtura.core.choose.choose` is asked for.
+    """
+    spaces = [cross_fit_projection(steps, folds.x, folds) for steps in options]
+    best = 0
+    if len(spaces) > 1:
+        quick = replace(plan, family="tied", prior=Prior(0.0, SCREEN))
+        trials = [choosing.attempt(space, quick) for _, space in spaces]
+        winner = choosing.most_accurate(trials)
+        best = next(i for i, trial in enumerate(trials) if trial is winner)
+    projection, space = spaces[best]
+    selected = Selected(options[best], projection, space, choosing.choose(space, plan, **asked))
+    enough = len(folds.x) >= MANY and 4 * len(folds.x) * WIDTH <= MOST_BYTES
+    return _with_random_features(selected, folds, plan, asked) if random_features and enough else selected
+
+
+def _with_random_features(selected: Selected, folds: Folds, plan: Plan, asked: dict[str, Any]) -> Selected:
+    """Random features on top, where they gain more than a standard error."""
+    selected.folds.clear_cache()
+    further = [*selected.steps, (RandomFeatures, {"dimension": WIDTH, "seed": plan.seed})]
+    projection, space = cross_fit_projection(further, folds.x, folds)
+    trial = choosing.choose(space, plan, **(asked | {"family": "tied", "components": 1}))
+    return Selected(further, projection, space, trial) if trial.beats(selected.trial) else selected
