@@ -35,7 +35,7 @@ ENTRIES = [
 UNSAFE_NAMES = {"eval", "exec", "compile", "__import__"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 MAY_LOAD_TENSORS = {"features/imports.py", "encoders/lite0.py", "encoders/timm.py"}
-CHOOSES_FAMILIES = {"core/choose.py", "_sklearn_choice.py", "_sklearn_classifier.py"}
+CHOOSES_FAMILIES = {"core/choose.py", "_sklearn_classifier.py"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/~<])/(home|root|work|tmp|opt|mnt|Users|srv)/")
 
 
