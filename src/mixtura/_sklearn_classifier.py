@@ -245,7 +245,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         folds, finer = found.folds, finer_folds(float(rows.counts.sum()))
         if finer > rows.n_folds:
             _, folds = cross_fit_projection(found.steps, rows.x, with_folds(rows, found.trial.plan.seed, finer))
-        return choose.temperature_of(folds, folds.cross_val_predict(found.trial.plan))
+        return choose.temperature_of(folds.x, folds.cross_val_predict(found.trial.plan))
 
     def _keep(self, mixture: Mixture) -> "MixtureClassifier":
         """Take a fitted mixture, with the class priors that were asked for."""

@@ -31,7 +31,6 @@ from mixtura.sections import (
 )
 from mixtura.strict_yaml import Place
 
-
 STORED, BESIDE = "recipe.yaml", ("config.json", "runs.jsonl")
 """The name of a recipe that a model or a sweep keeps, and what then lies beside it."""
 

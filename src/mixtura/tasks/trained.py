@@ -8,12 +8,12 @@ from torch import Tensor
 from mixtura.core.cross import Folds, OutOfFold, assign_folds
 from mixtura.core.mixture import Mixture
 from mixtura.features.projection import Chain
+from mixtura.features.selection import Selected
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.protocol import Head
 from mixtura.heads.sdgm import SDGMHead
 from mixtura.recipe import Recipe
 from mixtura.tasks import heads
-from mixtura.features.selection import Selected
 from mixtura.tasks.choose import ENOUGH_TO_JUDGE, Rows
 from mixtura.tasks.fitted import Fitted
 from mixtura.tasks.heads import HeadSpec, Start
