@@ -32,7 +32,7 @@ from mixtura.sections import (
 from mixtura.strict_yaml import Place
 
 STORED, BESIDE = "recipe.yaml", ("config.json", "runs.jsonl")
-"""The name of a recipe that a model or a sweep keeps, and what then lies beside it."""
+"""The name of a recipe that a model or a sweep keeps, and what lies beside it."""
 
 
 class Recipe(Section):
@@ -72,7 +72,7 @@ def load_stored_recipe(path: Path) -> Recipe:
 
 
 def is_stored(path: Path) -> bool:
-    """Whether mixtura wrote a recipe itself: it lies beside a model or the runs of a sweep, where a copy of one may be."""
+    """Whether mixtura wrote a recipe itself: it lies beside a model or the runs of a sweep."""
     return path.name == STORED and any((path.parent / name).exists() for name in BESIDE)
 
 

@@ -184,8 +184,8 @@ class Folds:
         return OutOfFold(row, self.labels[row], joint, joint.logsumexp(1), behind, self.counts[row])
 
 
-def finer_folds(n_rows: float) -> int:
-    """The number of folds to calibrate with: a mixture without a fifth of few rows would be less sure than the final."""
+def finer_folds(n_rows: float) -> int:  # an estimator counts weights, which need not be whole
+    """The number of folds to calibrate with: without a fifth of few rows a mixture is less sure than the final one."""
     return next((count for most, count in FINER.items() if n_rows <= most), FOLDS)
 
 

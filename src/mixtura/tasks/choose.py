@@ -75,7 +75,7 @@ def calibration(choice: Selected, rows: Rows, seed: int) -> OutOfFold:
     Where rows are few, a mixture without a fifth of them would judge more harshly than the final one does.
     """
     folds = choice.folds
-    finer = finer_folds(len(rows.x))
+    finer = finer_folds(float(len(rows.x)))
     if finer > FOLDS and int(rows.given.sum()) < ENOUGH_TO_JUDGE:
         _, folds = cross_fit_projection(choice.steps, rows.x, folds_of(rows, seed, finer))
     return folds.cross_val_predict(choice.trial.plan, background=True)
