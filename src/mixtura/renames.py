@@ -190,7 +190,15 @@ def migrated(data: Mapping[str, Any]) -> dict[str, Any]:
         for dotted, value in new.items():
             target, _, leaf = dotted.partition(".")
             made[target] = {**made.get(target, {}), leaf: value}
+    if isinstance(made.get("fit"), dict) and "hybrid" not in _objectives_in(made):  # a weight of nothing
+        made["fit"].pop("generative_weight", None)
     return {key: value for key, value in made.items() if value != {} or data.get(key) == {}}
+
+
+def _objectives_in(data: Mapping[str, Any]) -> list[Any]:
+    """The objectives that a migrated recipe names."""
+    fit, sweep = data.get("fit") or {}, data.get("sweep") or {}
+    return [fit.get("objective"), *(sweep.get("objectives") or [])]
 
 
 def _step_by_step(key: str, value: Any) -> Any:
