@@ -21,7 +21,8 @@ from mixtura.errors import LabelError
 from mixtura.sklearn import MixtureClassifier
 
 ADDITIVE = ["spherical", "diagonal", "tied", "full"]
-EXACT = {"shrinkage": 0.0, "floor": 0.0}
+EXACT = {"shrinkage": 0.0, "variance_floor": 0.0, "temperature": 1.0}
+SUMMED = {"shrinkage": "oas", "feature_scale": "unit", "temperature": 1.0}  # what partial_fit means by auto
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,10 @@ def blobs():
     [
         MixtureClassifier(),
         *(MixtureClassifier(family=family) for family in FAMILIES),
-        MixtureClassifier(components="auto"),
-        MixtureClassifier(family="diagonal", components=2),
+        MixtureClassifier(n_components="auto"),
+        MixtureClassifier(family="diagonal", n_components=2),
+        MixtureClassifier(projection="auto"),
+        MixtureClassifier(**SUMMED),
     ]
 )
 def test_scikit_learn_checks(estimator, check):
@@ -54,7 +57,7 @@ def assert_same(ours, theirs, X):
 @pytest.mark.parametrize("shrinkage", [0.0, 0.3])
 def test_tied_equals_linear_discriminant_analysis(blobs, shrinkage):
     X, y = blobs
-    ours = MixtureClassifier("tied", shrinkage=shrinkage, floor=0.0).fit(X, y)
+    ours = MixtureClassifier("tied", **(EXACT | {"shrinkage": shrinkage}), feature_scale="none").fit(X, y)
     for solver in ("lsqr", "eigen"):
         oracle = LinearDiscriminantAnalysis(solver=solver, shrinkage=shrinkage).fit(X, y)
         np.testing.assert_allclose(ours.mixture_.mean.numpy(), oracle.means_, atol=1e-9)
@@ -66,7 +69,9 @@ def test_tied_equals_linear_discriminant_analysis(blobs, shrinkage):
 @pytest.mark.parametrize("shrinkage", [0.0, 0.3])
 def test_full_equals_quadratic_discriminant_analysis(blobs, shrinkage, priors):
     X, y = blobs
-    ours = MixtureClassifier("full", shrinkage=shrinkage, floor=0.0, priors=priors).fit(X, y)
+    ours = MixtureClassifier("full", **(EXACT | {"shrinkage": shrinkage}), feature_scale="none", priors=priors).fit(
+        X, y
+    )
     assert_same(ours, QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=shrinkage, priors=priors).fit(X, y), X)
 
 
@@ -75,23 +80,24 @@ def test_diagonal_equals_naive_bayes(blobs):
     assert_same(MixtureClassifier("diagonal", **EXACT).fit(X, y), GaussianNB(var_smoothing=0.0).fit(X, y), X)
 
 
-def test_automatic_shrinkage_is_the_oracle_approximating_one(blobs):
+def test_oas_is_the_oracle_approximating_shrinkage(blobs):
     X, y = blobs
-    ours = MixtureClassifier("tied").fit(X, y)
+    options = {"family": "tied", "shrinkage": "oas", "feature_scale": "none"}
+    ours = MixtureClassifier(**options).fit(X, y)
     centered = X - np.stack([X[y == c].mean(0) for c in ["bolt", "nut", "pin"]])[np.unique(y, return_inverse=True)[1]]
     sub = centered[: len(X) - 3] * np.sqrt(1 + 3 / (len(X) - 3))  # N - C rows with nearly the same covariance
     assert ours.plan_.prior.identity == pytest.approx(OAS(assume_centered=True).fit(sub).shrinkage_, rel=0.05)
-    few = MixtureClassifier("tied").fit(X[:20], y[:20])
+    few = MixtureClassifier(**options).fit(X[:20], y[:20])
     assert few.plan_.prior.identity > ours.plan_.prior.identity
 
 
 @pytest.mark.parametrize("family", ADDITIVE)
-@pytest.mark.parametrize("shrinkage", ["auto", 0.1])
+@pytest.mark.parametrize("shrinkage", ["oas", 0.1])
 def test_batches_give_exactly_what_all_rows_give(blobs, family, shrinkage):
     X, y = blobs
     weight = np.random.default_rng(1).uniform(0.5, 2, len(X))
-    whole = MixtureClassifier(family, shrinkage=shrinkage).fit(X, y, weight)
-    parts = MixtureClassifier(family, shrinkage=shrinkage)
+    whole = MixtureClassifier(family, **(SUMMED | {"shrinkage": shrinkage})).fit(X, y, weight)
+    parts = MixtureClassifier(family, shrinkage="auto" if shrinkage == "oas" else shrinkage)
     for rows in np.array_split(np.argsort(y, kind="stable"), 7):  # classes come one after another
         parts.partial_fit(X[rows], y[rows], classes=np.unique(y), sample_weight=weight[rows])
     for key, value in whole.mixture_.state().items():
@@ -101,8 +107,15 @@ def test_batches_give_exactly_what_all_rows_give(blobs, family, shrinkage):
 
 def test_partial_fit_follows_fit_and_keeps_unseen_classes_at_zero(blobs):
     X, y = blobs
-    model = MixtureClassifier("full").fit(X[:200], y[:200]).partial_fit(X[200:], y[200:])
-    np.testing.assert_allclose(model.predict_proba(X), MixtureClassifier("full").fit(X, y).predict_proba(X), atol=1e-12)
+    model = MixtureClassifier("full", **SUMMED)
+    whole = clone(model).fit(X, y).predict_proba(X)
+    np.testing.assert_allclose(
+        model.fit(X[:200], y[:200]).partial_fit(X[200:], y[200:]).predict_proba(X), whole, atol=1e-12
+    )
+    chosen = MixtureClassifier("full", random_state=0, projection=["l2"]).fit(X[:200], y[:200])
+    kept = (chosen.plan_, chosen.temperature_)
+    assert (chosen.partial_fit(X[200:], y[200:]).plan_, chosen.temperature_) == kept
+    assert chosen.mixture_.log_weight.exp().double() @ torch.ones(3, dtype=torch.float64) == pytest.approx(1)
     for priors in (None, [0.25, 0.25, 0.25, 0.25]):
         some = MixtureClassifier("tied", priors=priors).partial_fit(X, y, classes=["bolt", "nut", "pin", "rivet"])
         proba = some.predict_proba(X)
@@ -117,7 +130,9 @@ def test_partial_fit_says_what_is_wrong(blobs):
     with pytest.raises(ValueError, match="classes must be passed"):
         MixtureClassifier().partial_fit(X, y)
     assert not hasattr(MixtureClassifier("lowrank"), "partial_fit")
-    assert not hasattr(MixtureClassifier(components=2), "partial_fit")
+    assert not hasattr(MixtureClassifier(n_components=2), "partial_fit")
+    with pytest.raises(ValueError, match="cannot fit a projection"):
+        MixtureClassifier(projection=["pca"]).partial_fit(X, y, classes=np.unique(y))
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
@@ -153,10 +168,10 @@ def test_auto_counts_components_class_by_class():
     y = np.repeat([0, 1], 600)
     X = rng.normal(size=(1200, 3)) * 0.3
     X[y == 1] += np.array([[3, 3, 3], [-3, 3, -3], [3, -3, -3], [-3, -3, 3]])[rng.integers(0, 4, 600)]
-    model = MixtureClassifier("diagonal", components="auto", random_state=0).fit(X, y)
+    model = MixtureClassifier("diagonal", n_components="auto", random_state=0).fit(X, y)
     assert model.plan_.components == (1, 4)
     assert model.mixture_.owner.tolist() == [0, 1, 1, 1, 1]
-    assert MixtureClassifier("tied", components="auto").fit(X[:900] * [1, 0, 0], y[:900]).predict(X).shape == (1200,)
+    assert MixtureClassifier("tied", n_components="auto").fit(X[:900] * [1, 0, 0], y[:900]).predict(X).shape == (1200,)
 
 
 def test_digits_are_read_by_default():
@@ -183,12 +198,13 @@ def test_hard_data_is_taken(family):
 @pytest.mark.parametrize("family", ["auto", *FAMILIES])
 def test_float32_stays_float32(blobs, family):
     X, y = blobs
-    small, large = (MixtureClassifier(family, rank=2, random_state=0).fit(X.astype(t), y) for t in ("f4", "f8"))
+    options = {"rank": 2, "shrinkage": 0.1, "feature_scale": "none", "random_state": 0}
+    small, large = (MixtureClassifier(family, **options).fit(X.astype(t), y) for t in ("f4", "f8"))
     assert small.predict_proba(X.astype(np.float32)).dtype == np.float32
     assert small.score_samples(X.astype(np.float32)).dtype == np.float32
     assert small.sample(4)[0].dtype == np.float32
-    if small.plan_.family == large.plan_.family:  # "auto" splits by content, which differs between the two
-        np.testing.assert_allclose(small.predict_proba(X.astype(np.float32)), large.predict_proba(X), atol=2e-3)
+    assert small.plan_ == large.plan_
+    np.testing.assert_allclose(small.predict_proba(X.astype(np.float32)), large.predict_proba(X), atol=2e-3)
 
 
 def test_samples_come_from_the_classes(blobs):
@@ -207,7 +223,16 @@ def test_bad_arguments_are_refused(blobs):
     X, y = blobs
     with pytest.raises(LabelError, match="two classes at least, got 1 class: bolt"):
         MixtureClassifier().fit(X[y == "bolt"], y[y == "bolt"])
-    for options in ({"family": "diag"}, {"components": 0}, {"shrinkage": 1.5}, {"rank": 0}, {"floor": -1.0}):
+    for options in (
+        {"family": "diag"},
+        {"n_components": 0},
+        {"shrinkage": 1.5},
+        {"rank": 0},
+        {"variance_floor": -1.0},
+        {"temperature": 0.0},
+        {"feature_scale": "std"},
+        {"projection": 3},
+    ):
         with pytest.raises(ValueError, match=next(iter(options))):
             MixtureClassifier(**options).fit(X, y)
     for priors in ([0.5, 0.5], [0.5, 0.6, 0.1], [-0.5, 0.5, 1.0]):
@@ -230,8 +255,8 @@ def test_pipeline_and_grid_search(blobs):
 @pytest.mark.parametrize("family", ADDITIVE)
 def test_the_floor_is_a_share_of_the_variance_within_classes(blobs, family):
     X, y = blobs
-    with_floor = MixtureClassifier(family, shrinkage=0.0, floor=0.5).fit(X, y).mixture_.covariance.dense(3, 6)
-    without = MixtureClassifier(family, shrinkage=0.0, floor=0.0).fit(X, y).mixture_.covariance.dense(3, 6)
+    with_floor = MixtureClassifier(family, shrinkage=0.0, variance_floor=0.5).fit(X, y).mixture_.covariance.dense(3, 6)
+    without = MixtureClassifier(family, shrinkage=0.0, variance_floor=0.0).fit(X, y).mixture_.covariance.dense(3, 6)
     within = sum(((X[y == c] - X[y == c].mean(0)) ** 2).sum(0) for c in np.unique(y)) / len(X)
     variance = np.full(6, within.mean()) if family == "spherical" else within
     added = 0.5 * torch.diag(torch.from_numpy(variance)).expand(3, -1, -1)

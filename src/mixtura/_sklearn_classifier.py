@@ -146,7 +146,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             candidates(rows.x) if self.projection == AUTO else [self._steps()],
             random_features=self.projection == AUTO,
             family=self.family,
-            shrinkage=choose.HELD_OUT if self.shrinkage == AUTO else self.shrinkage,
+            shrinkage=self._rule(),
             components=self.n_components,
             feature_scale=self.feature_scale,
         )
@@ -202,9 +202,10 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         """What batches are added to: nothing yet, under a plan that needs no held-out rows."""
         if self.projection not in (None, AUTO):
             raise ValueError("partial_fit cannot fit a projection to batches. Call fit first, or project X before.")
-        plan = replace(self._plan(), feature_scale="unit" if self.feature_scale == AUTO else self.feature_scale)
-        self._from_sums = not isinstance(self.shrinkage, Real)
-        self.plan_ = plan if self._from_sums else replace(plan, prior=Prior(identity=float(self.shrinkage)))
+        plan, rule = self._plan(), self._rule()
+        plan = replace(plan, feature_scale="unit" if self.feature_scale == AUTO else self.feature_scale)
+        self._from_sums = not isinstance(rule, Prior)
+        self.plan_ = replace(plan, prior=rule) if isinstance(rule, Prior) else plan
         self.temperature_ = 1.0 if self.temperature == AUTO else float(self.temperature)
         self.projection_, self._sums, self._dtype = Chain(), None, X.dtype
 
@@ -224,6 +225,12 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             rank=int(self.rank),
             seed=int(drawn),
         )
+
+    def _rule(self) -> choose.Rule:
+        """How much to shrink; a number is the share of the identity and nothing else, as in scikit-learn."""
+        if isinstance(self.shrinkage, str):
+            return choose.HELD_OUT if self.shrinkage == AUTO else choose.OAS
+        return Prior(identity=float(self.shrinkage))
 
     def _steps(self) -> Steps:
         """The projections that are asked for by name.
@@ -282,7 +289,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
         The temperature is that of the classes' shares of the training rows; other priors come on top of it whole.
         """
-        joint = self._fitted.class_joint(self._projected(X))
+        x = self._projected(X)
+        joint = self._fitted.class_joint(x)
         return joint / self.temperature_ + self._log_odds.to(joint.dtype)
 
     def predict(self, X: Any) -> Array:

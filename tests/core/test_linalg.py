@@ -62,3 +62,4 @@ def test_triangles_by_halves_are_those_of_one_piece(shape):
     torch.testing.assert_close(inverse @ tril, eye, rtol=0, atol=1e-12)
     assert torch.equal(inverse, inverse.tril())
     torch.testing.assert_close(linalg.gram_tril(tril), tril @ tril.mT, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(linalg.matmul_tril(tril, inverse), tril @ inverse, rtol=0, atol=1e-12)

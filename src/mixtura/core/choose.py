@@ -3,6 +3,7 @@
 A row of weight two counts as that row twice, and the order of the rows does not matter.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import classes, linalg, temperature
-from mixtura.core.classes import FEATURE_SCALES, Plan
+from mixtura.core.classes import Plan
 from mixtura.core.covariance import FAMILIES, Diagonal, Prior
 from mixtura.core.cross import Folds, OutOfFold, content_folds
 from mixtura.core.mixture import Mixture
@@ -18,12 +19,14 @@ from mixtura.core.moments import feature_variance, labeled
 from mixtura.core.shrinkage import ledoit_wolf, oas
 
 HELD_OUT, OAS = "held-out", "oas"
-Rule = float | str
+Rule = float | str | Prior
 """How much the covariances are shrunk: by a share of the identity in [0, 1], by the share that serves held-out rows
-best (``HELD_OUT``), or by one that follows from the sums (``OAS``)."""
+best (``HELD_OUT``), or by one that follows from the sums (``OAS``). With a share goes a pull of covariances towards
+the pooled one, with a prior only what it says."""
 
 SHARES = (0.0, 0.01, 0.1, 0.3)  # of the identity; Ledoit and Wolf's own is tried beside them
 LARGER = (0.6, 0.9)  # tried as long as the largest so far is the best: few rows in many dimensions
+SCALES = ("none", "unit", "half")  # in the order in which they are tried
 SCREEN = 0.1  # the share at which feature scales are compared
 STRENGTHS = (0.1, 1.0, 10.0)  # pseudo-observations of the pooled covariance, in average class sizes
 MOST_BYTES = 1 << 30  # for the sums of the full family over the folds
@@ -74,6 +77,7 @@ def choose(
     shrinkage: Rule = HELD_OUT,
     components: int | str | tuple[int, ...] = 1,
     feature_scale: str = "auto",
+    tried: Sequence[Trial] = (),
 ) -> Trial:
     """The plan with all that was left open filled in, and its held-out rows.
 
@@ -81,9 +85,10 @@ def choose(
         folds: the rows, with their folds.
         plan: floor, rank, steps and seed are taken from it.
         family: a name in ``FAMILIES``, or ``"auto"``.
-        shrinkage: a share of the identity in [0, 1], ``"held-out"`` or ``"oas"``.
+        shrinkage: a share of the identity in [0, 1], ``"held-out"``, ``"oas"``, or the whole prior.
         components: a number for all classes, one a class, or ``"auto"`` (held-out likelihood).
         feature_scale: a name in ``FEATURE_SCALES``, or ``"auto"``.
+        tried: what is known of these folds already.
 
     Where fewer than ``FEWEST_HELD`` rows can be held out, ``"auto"`` means the tied family, one component, scales of
     one, and shrinkage from the sums.
@@ -94,7 +99,7 @@ def choose(
         search = Search(folds, OAS if shrinkage == HELD_OUT else shrinkage, _first(feature_scale))
         trial, components = search.best(plan), 1 if isinstance(components, str) else components
     else:
-        search = Search(folds, shrinkage, feature_scale)
+        search = Search(folds, shrinkage, feature_scale, {trial.plan: trial for trial in tried})
         trial = search.best_family(plan) if family == "auto" else search.best(replace(plan, family=family))
     if components == 1:
         return trial
@@ -144,21 +149,31 @@ class Search:
         return most_accurate(trials)
 
     def best_scale(self, plan: Plan) -> Trial:
-        """The units in which shrinkage at one share serves held-out rows best; features as they are if it makes no
-        difference.
-        """
-        names = FEATURE_SCALES if self.feature_scale == "auto" else (self.feature_scale,)
-        plans = [self.with_prior(replace(plan, feature_scale=name), plan.prior.identity) for name in names]
-        if len(plans) == 1 or plan.prior.identity == 0:
-            return self.attempt(plans[0])
-        return most_accurate([self.attempt(one) for one in plans])
+        """The units in which one share of the identity serves held-out rows best; features as they are in a tie.
 
-    def with_prior(self, plan: Plan, share: float) -> Plan:
-        """The plan with the prior that the rule says, or a share of the identity where held-out rows are to say it."""
-        family, n_rows = FAMILIES[plan.family], float(self.folds.counts.sum())
+        Half way is tried only where standard deviations do better than features as they are.
+        """
+        names = [name for name in SCALES if self.feature_scale in ("auto", name)]
+        plans = [self.with_prior(replace(plan, feature_scale=name), SCREEN) for name in names]
+        if len(plans) == 1 or plans[0].prior.identity == 0:
+            return self.attempt(plans[0])
+        plain, unit, half = plans
+        if (best := most_accurate([self.attempt(plain), self.attempt(unit)])).plan == plain:
+            return best
+        return most_accurate([best, self.attempt(half)])
+
+    def with_prior(self, plan: Plan, share: float, strength: float | None = None) -> Plan:
+        """The plan with the prior that the rule says, or a share of the identity where held-out rows are to say it.
+
+        A covariance for each class is also pulled towards the pooled one: by a tenth of a class, or ``strength``.
+        """
+        if isinstance(self.shrinkage, Prior):
+            return replace(plan, prior=self.shrinkage)
         if self.shrinkage == OAS:
             return replace(plan, prior=automatic_prior(self.folds, plan))
-        strength = 0.0 if family.shared else max(1.0, 0.1 * n_rows / self.folds.n_classes)  # a tenth of a class
+        if strength is None:
+            tenth = max(1.0, 0.1 * float(self.folds.counts.sum()) / self.folds.n_classes)
+            strength = 0.0 if FAMILIES[plan.family].shared else tenth
         return replace(plan, prior=Prior(strength, share if self.shrinkage == HELD_OUT else float(self.shrinkage)))
 
     def shares(self, plan: Plan) -> tuple[float, ...]:
@@ -183,23 +198,14 @@ class Search:
         size, dimension = float(folds.class_weight.mean()), folds.x.shape[1]
         if float(folds.class_weight.median()) < FEW:
             return []
-        found = [("diagonal", Prior(0.1 * size, 0.0))]
+        found = [("diagonal", 0.1, 0.0)]
         if size >= 16 * plan.rank and dimension > 4 * plan.rank:
-            found.append(("lowrank", Prior(0.1 * size, 0.0)))
+            found.append(("lowrank", 0.1, 0.0))
         held = 8 * folds.n_classes * dimension**2 * (len(folds.used) + 2)
         if held <= MOST_BYTES and size >= dimension / 8:
             rounds = sorted({plan.prior.identity, SCREEN})
-            found += [("full", Prior(s * size, i)) for s in STRENGTHS for i in rounds]
-        plans = [replace(plan, family=family, prior=prior) for family, prior in found]
-        if self.shrinkage == HELD_OUT:
-            return plans
-        return [replace(self.with_prior(one, 0.0), prior=self._as_asked(one)) for one in plans]
-
-    def _as_asked(self, plan: Plan) -> Prior:
-        """The prior of a rival under a rule that leaves no choice of the share."""
-        if self.shrinkage == OAS:
-            return automatic_prior(self.folds, plan)
-        return replace(plan.prior, identity=float(self.shrinkage))
+            found += [("full", strength, share) for strength in STRENGTHS for share in rounds]
+        return [self.with_prior(replace(plan, family=f), share, strength * size) for f, strength, share in found]
 
 
 def automatic_prior(folds: Folds, plan: Plan) -> Prior:

@@ -45,7 +45,7 @@ def _hash_of_steps(x: Float[Tensor, "N D"], seed: int) -> Int[Tensor, " N"]:
 
 def _hash_of_bits(x: Float[Tensor, "N D"], seed: int) -> Int[Tensor, " N"]:
     """A weighted sum of a row's bits, by words of 32, modulo 2 ** 64; both zeros are one."""
-    words = (x + 0.0).view(torch.int32)
+    words = (x + 0.0).reshape(-1).view(torch.int32).reshape(len(x), x.shape[1] * x.element_size() // 4)
     factor = 2 * _random(x, 2**62, words.shape[1], seed) + 1
     return torch.cat([(rows.long() * factor).sum(1) for rows in torch.split(words, ROWS)])
 

@@ -54,6 +54,23 @@ def gram_tril(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
     return _joined(gram_tril(top), side, side.mT, low @ low.mT + gram_tril(last))
 
 
+def matmul_tril(left: Float[Tensor, "*B D D"], right: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
+    """The product of two lower triangular matrices; by halves, which spares the zeros."""
+    size = left.shape[-1]
+    if size <= BLOCK:
+        return left @ right
+    half = size // 2
+    (a, _, b, c), (d, _, e, f) = (_quarters(matrix, half) for matrix in (left, right))
+    low = b @ d + c @ e
+    return _joined(matmul_tril(a, d), low, torch.zeros_like(low).mT, matmul_tril(c, f))
+
+
+def _quarters(matrix: Float[Tensor, "*B D D"], half: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Four blocks, row by row."""
+    top, bottom = matrix[..., :half, :], matrix[..., half:, :]
+    return top[..., :half], top[..., half:], bottom[..., :half], bottom[..., half:]
+
+
 def _joined(top: Tensor, low: Tensor, right: Tensor, last: Tensor) -> Float[Tensor, "*B D D"]:
     """A matrix of four blocks; out of place, so that it has a gradient."""
     return torch.cat([torch.cat([top, right], -1), torch.cat([low, last], -1)], -2)

@@ -47,14 +47,15 @@ def select(folds: Folds, plan: Plan, options: Sequence[Steps], random_features: 
         **asked: what :func:`mixtura.core.choose.choose` is asked for.
     """
     spaces = [cross_fit_projection(steps, folds.x, folds) for steps in options]
-    best = 0
+    best, known = 0, ()
     if len(spaces) > 1:
         quick = replace(plan, family="tied", prior=Prior(0.0, SCREEN))
         trials = [choosing.attempt(space, quick) for _, space in spaces]
         winner = choosing.most_accurate(trials)
-        best = next(i for i, trial in enumerate(trials) if trial is winner)
+        best, known = next(i for i, trial in enumerate(trials) if trial is winner), (winner,)
     projection, space = spaces[best]
-    selected = Selected(options[best], projection, space, choosing.choose(space, plan, **asked))
+    trial = choosing.choose(space, plan, **asked, tried=known)
+    selected = Selected(options[best], projection, space, trial)
     enough = len(folds.x) >= MANY and 4 * len(folds.x) * WIDTH <= MOST_BYTES
     return _with_random_features(selected, folds, plan, asked) if random_features and enough else selected
 

@@ -186,10 +186,14 @@ class Tied(TensorRecord):
         return linalg.solve_rows(self.precision_tril[0], noise)
 
     def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Tied":
-        """The shared matrix, and the scatter of the means."""
-        within = linalg.covariance_of(self.precision_tril[0])
-        between = (share[:, None] * deviation).double().T @ deviation.double()
-        return type(self)(linalg.precision_tril(within + between)[None].to(self.precision_tril.dtype))
+        """The shared matrix, and the scatter of the means.
+
+        In the space that W whitens the matrix is the identity, so no inverse of W is needed.
+        """
+        whiten = self.precision_tril[0].double()
+        white = (share.sqrt()[:, None] * deviation).double() @ whiten.T
+        total = white.T @ white + torch.eye(len(whiten), dtype=white.dtype, device=white.device)
+        return type(self)(linalg.matmul_tril(linalg.precision_tril(total), whiten)[None].to(self.precision_tril.dtype))
 
     def borrowed(
         self,
