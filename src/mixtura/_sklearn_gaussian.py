@@ -3,6 +3,7 @@
 import sys
 import warnings
 from dataclasses import dataclass, replace
+from itertools import islice
 from numbers import Integral, Real
 from time import perf_counter
 from typing import Any, ClassVar
@@ -198,13 +199,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _climb(self, mixture: Mixture, x: Tensor, weight: Tensor | None, bound: float) -> "Run":
         """EM from one start."""
-        batches = em.Chunks(x, None, weight)
         bounds: list[float] = []
         sums = None
         began = perf_counter()
-        for number in range(1, self.max_iter + 1):
-            sums, likelihood = em.collect(mixture, batches)
-            mixture = mixture.update(sums, floor=float(self.reg_covar))
+        steps = em.iterate(mixture, em.Chunks(x, None, weight), float(self.reg_covar))
+        for number, (mixture, sums, likelihood) in enumerate(islice(steps, self.max_iter), 1):
             check_spread(mixture.covariance)
             gain, bound = likelihood - bound, likelihood
             bounds.append(bound)

@@ -34,7 +34,7 @@ class Start:
     def from_rows(self, index: Array) -> Mixture:
         """Components of one row each; low-rank must see directions, so there every row goes to the nearest."""
         seeds = self.x[torch.from_numpy(np.asarray(index, dtype=np.int64))]
-        if FAMILIES[self.family] is LowRank:
+        if FAMILIES[self.family].sums_depend_on_parameters:
             return self.from_labels(self.x, start.nearest(self.x, seeds), self.weight)
         return self.from_labels(seeds, torch.arange(self.n_components), None)
 
@@ -64,7 +64,7 @@ def by_chance(begin: Start, random_state: np.random.RandomState) -> Mixture:
     x, weight, family = begin.x, begin.weight, FAMILIES[begin.family]
     resp = torch.from_numpy(random_state.uniform(size=(len(x), begin.n_components))).to(x.dtype)
     resp /= resp.sum(1, keepdim=True)
-    if family is LowRank:
+    if family.sums_depend_on_parameters:
         return begin.from_labels(x, resp.argmax(1), weight)
     resp = resp if weight is None else resp * weight.to(x.dtype)[:, None]
     sums = soft(family, x, resp, x.double().mean(0).expand(begin.n_components, -1))
@@ -89,7 +89,7 @@ def incremental_sums(mixture: Mixture, x: Tensor, weight: Tensor | None) -> Mome
 
     Low-rank sums depend on the mixture they were taken under, so full scatters stand in for them.
     """
-    family = Full if isinstance(mixture.covariance, LowRank) else type(mixture.covariance)
+    family = Full if mixture.covariance.sums_depend_on_parameters else type(mixture.covariance)
     parts = []
     for batch in em.Chunks(x, None, weight):
         resp = mixture.responsibility(batch.x)
@@ -108,7 +108,7 @@ def full_sums(sums: Moments, mixture: Mixture) -> Moments:
 
 def maximize(mixture: Mixture, sums: Moments, floor: float) -> Mixture:
     """The M-step of incremental EM; a few rounds of factor analysis where the mixture is low-rank."""
-    if not isinstance(mixture.covariance, LowRank):
+    if not mixture.covariance.sums_depend_on_parameters:
         return mixture.update(sums, floor)
     centered = sums.centered()
     for _ in range(start.FACTOR_STEPS):

@@ -1,5 +1,6 @@
 """Expectation maximization as a loop over sums: it takes a mixture and batches and returns another mixture."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -87,7 +88,32 @@ def collect(mixture: Mixture, batches: Iterable[Batch], reduce: Reduce | None = 
     return total, float(likelihood[0] / likelihood[1])
 
 
+class Step(NamedTuple):
+    """A step of EM: the mixture after it, the sums that made it, and the mean log-likelihood (nats a point) before."""
+
+    mixture: Mixture
+    moments: Moments
+    log_likelihood: float
+
+
 @torch.no_grad()
+def iterate(
+    mixture: Mixture,
+    batches: Iterable[Batch],
+    floor: Floor = 0.0,
+    prior: Prior = NO_PRIOR,
+    reduce: Reduce | None = None,
+) -> Iterator[Step]:
+    """Steps of EM without end, for loops with a rule of their own when to stop; :func:`fit` has the usual one.
+
+    ``batches`` must be walkable again and again, as :class:`Chunks` is. The other arguments are those of :func:`step`.
+    """
+    while True:
+        moments, likelihood = collect(mixture, batches, reduce)
+        mixture = mixture.update(moments, floor, prior)
+        yield Step(mixture, moments, likelihood)
+
+
 def step(
     mixture: Mixture,
     batches: Iterable[Batch],
@@ -104,8 +130,8 @@ def step(
         prior: shrinkage of the covariances.
         reduce: sums a tensor over machines in place of adding over batches alone; ``None`` for one machine.
     """
-    moments, likelihood = collect(mixture, batches, reduce)
-    return mixture.update(moments, floor, prior), likelihood
+    done = next(iterate(mixture, batches, floor, prior, reduce))
+    return done.mixture, done.log_likelihood
 
 
 def fit(
@@ -122,9 +148,9 @@ def fit(
     ``batches`` must be walkable again and again, as :class:`Chunks` is.
     """
     trace: list[float] = []
-    for _ in range(steps):
-        mixture, likelihood = step(mixture, batches, floor, prior, reduce)
-        trace.append(likelihood)
+    for done in itertools.islice(iterate(mixture, batches, floor, prior, reduce), steps):
+        mixture = done.mixture
+        trace.append(done.log_likelihood)
         if len(trace) > 1 and abs(trace[-1] - trace[-2]) < tolerance:
             return Fit(mixture, tuple(trace), True)
     return Fit(mixture, tuple(trace), False)
