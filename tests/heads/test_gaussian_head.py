@@ -9,12 +9,11 @@ from torch import nn
 
 from mixtura.core.classes import Plan
 from mixtura.core.classes import fit as fit_classes
+from mixtura.core.covariance import FAMILIES as SPREADS
 from mixtura.core.covariance import Prior
 from mixtura.errors import DataError, NonFinite, UsageError
 from mixtura.features.projection import PCA
 from mixtura.heads.gaussian import GaussianHead
-
-from mixtura.core.covariance import FAMILIES as SPREADS
 
 N_CLASSES = 3
 

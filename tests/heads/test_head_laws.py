@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mixtura.heads import HEADS
 from mixtura.core.covariance import FAMILIES as SPREADS
+from mixtura.heads import HEADS
 from mixtura.names import find
 from mixtura.testing.head_laws import HeadLaws
 

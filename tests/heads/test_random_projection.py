@@ -5,9 +5,9 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch.testing import assert_close
 
+from mixtura.core.random_matrix import MATRICES
 from mixtura.errors import NoDensity, UsageError
 from mixtura.heads.linear import LinearHead
-from mixtura.core.random_matrix import MATRICES
 from mixtura.heads.random_projection import RandomProjectionHead
 
 

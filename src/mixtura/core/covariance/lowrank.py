@@ -61,7 +61,9 @@ class LowRank(TensorRecord):
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The diagonal part, plus half the squared projections: N K R numbers of memory."""
         constant, linear, precision, directions, means = operands
-        along = torch.addmm(means, x, directions, beta=-1).reshape(x.shape[0], constant.shape[0], -1)
+        along = torch.addmm(means, x, directions, beta=-1).reshape(
+            x.shape[0], constant.shape[0], directions.shape[1] // constant.shape[0]
+        )
         return torch.add(diagonal_scores(x, constant, linear, precision), linalg.squared_norms(along), alpha=0.5)
 
     @staticmethod
