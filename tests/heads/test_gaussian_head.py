@@ -9,8 +9,8 @@ from torch import nn
 
 from mixtura.core.classes import Plan
 from mixtura.core.classes import fit as fit_classes
-from mixtura.core.covariance import FAMILIES as SPREADS
-from mixtura.core.covariance import Prior
+from mixtura.core.covariance import FAMILIES, Prior
+from mixtura.core.random_matrix import MATRICES
 from mixtura.errors import DataError, NonFinite, UsageError
 from mixtura.features.projection import PCA
 from mixtura.heads.gaussian import GaussianHead
@@ -29,7 +29,8 @@ def rows(n=240, d=4, offset=0.0, dtype=torch.float64, seed=0):
 
 def dense_class_joint(head, x):
     """log p(x, c) by SciPy, one component after another."""
-    mixture = head.mixture()
+    with torch.no_grad():
+        mixture = head.mixture()
     covariances = mixture.covariance.dense(mixture.n_components, mixture.dimension).double().numpy()
     log_weight, mean = mixture.log_weight.double().numpy(), mixture.mean.double().numpy()
     parts = [
@@ -42,7 +43,7 @@ def dense_class_joint(head, x):
 
 
 @pytest.mark.parametrize("components", [1, 2, 3])
-@pytest.mark.parametrize("family", SPREADS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_head_agrees_with_dense_gaussians(family, components):
     x, labels = rows()
     head = GaussianHead.from_rows(x, labels, N_CLASSES, components=components, family=family, rank=2, prior=Prior(5.0))
@@ -52,7 +53,7 @@ def test_a_head_agrees_with_dense_gaussians(family, components):
         np.testing.assert_allclose(head.evidence(x).numpy(), logsumexp(expected, axis=1), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("family", SPREADS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_slopes_are_gradients_at_the_center(family):
     x, labels = rows(offset=5.0)
     head = GaussianHead.from_rows(x, labels, N_CLASSES, components=2, family=family, rank=2, prior=Prior(5.0))
@@ -63,16 +64,18 @@ def test_slopes_are_gradients_at_the_center(family):
         torch.testing.assert_close(slope, gradient * head.scale, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("family", SPREADS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_float32_rows_far_from_zero_lose_nothing(family):
     x, labels = rows(offset=300.0, dtype=torch.float32)
     exact = GaussianHead.from_rows(x.double(), labels, N_CLASSES, family=family, rank=2)
     single = GaussianHead.from_rows(x, labels, N_CLASSES, family=family, rank=2)
-    expected = exact.class_scores(x.double())
-    torch.testing.assert_close(single.class_scores(x).double(), expected, rtol=1e-4, atol=1e-3)
+    scores = single.class_scores(x).double()
+    torch.testing.assert_close(scores, single.double().class_scores(x.double()), rtol=1e-5, atol=1e-3)
+    expected = exact.class_scores(x.double())  # of moments whose products are taken in float64, not in float32
+    torch.testing.assert_close(scores, expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("family", SPREADS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_one_component_starts_at_the_closed_form_of_the_core(family):
     x, labels = rows()
     head = GaussianHead.from_rows(x, labels, N_CLASSES, family=family, rank=2)
@@ -81,7 +84,7 @@ def test_one_component_starts_at_the_closed_form_of_the_core(family):
 
 
 @pytest.mark.parametrize("dimension", [1, 2])
-@pytest.mark.parametrize("family", SPREADS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_density_integrates_to_one(family, dimension):
     x, labels = rows(d=dimension)
     head = GaussianHead.from_rows(x, labels, N_CLASSES, components=2, family=family, rank=1, prior=Prior(5.0, 0.1))
@@ -101,7 +104,8 @@ def test_all_axes_of_pca_change_nothing(family):
     axes = PCA.fit(x, explained_variance=1.0)
     head = GaussianHead.from_rows(x, labels, N_CLASSES, family=family)
     turned = GaussianHead.from_rows(axes(x), labels, N_CLASSES, family=family)
-    torch.testing.assert_close(turned.class_scores(axes(x)), head.class_scores(x), rtol=1e-7, atol=1e-7)
+    # the floor is a millionth of each feature's variance, which a rotation mixes
+    torch.testing.assert_close(turned.class_scores(axes(x)), head.class_scores(x), rtol=1e-5, atol=1e-3)
 
 
 def test_a_truncation_keeps_the_announced_variance():
@@ -118,7 +122,7 @@ def test_the_first_accuracy_is_at_least_that_of_the_nearest_mean():
     x, labels = rows(n=600, d=8, seed=3)
     means = torch.stack([x[labels == c].mean(0) for c in range(N_CLASSES)])
     nearest = (torch.cdist(x, means).argmin(1) == labels).double().mean()
-    for family in SPREADS:
+    for family in FAMILIES:
         head = GaussianHead.from_rows(x, labels, N_CLASSES, family=family, rank=2)
         assert (head(x).argmax(1) == labels).double().mean() >= nearest - 0.005, family
 
@@ -128,7 +132,7 @@ def test_on_the_unit_sphere_one_sphere_a_class_is_a_linear_layer():
     x = nn.functional.normalize(x)
     head = GaussianHead.from_rows(x, labels, N_CLASSES)
     with torch.no_grad():  # one variance for all classes, as the paper's tied bandwidth
-        head.spread.log_variance.fill_(float(head.spread.log_variance.mean()))
+        head.free["log_variance"].fill_(float(head.free["log_variance"].mean()))
     mixture = head.mixture()
     precision = mixture.covariance.variance.reciprocal()[:, None] / head.log_temperature.exp()
     bias = (mixture.log_weight / head.log_temperature.exp()) - 0.5 * (mixture.mean.square() * precision).sum(1)
@@ -186,7 +190,7 @@ def test_a_frozen_part_has_no_gradient_and_the_others_have(part):
         without
         == {
             "mean": ["mean"],
-            "spread": ["spread.log_variance"],
+            "spread": ["free.log_variance"],
             "weight": ["weight_logit"],
             "prior": ["prior_logit"],
             "temperature": ["log_temperature"],
@@ -196,7 +200,7 @@ def test_a_frozen_part_has_no_gradient_and_the_others_have(part):
 
 def test_a_mixture_comes_back_as_it_was_assigned():
     x, labels = rows()
-    for family in SPREADS:
+    for family in FAMILIES:
         mixture = fit_classes(Plan(family, components=2, rank=2, prior=Prior(5.0)), x, labels, N_CLASSES)
         counts = torch.bincount(mixture.owner, minlength=N_CLASSES).tolist()
         head = GaussianHead(4, N_CLASSES, counts, family, rank=2).double()
@@ -213,7 +217,7 @@ def test_unequal_counts_are_normal():
     np.testing.assert_allclose(head.class_scores(x).detach().numpy(), dense_class_joint(head, x), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ("pca", "orthogonal", "achlioptas"))
+@pytest.mark.parametrize("name", ["pca", *MATRICES])
 def test_an_input_projection_is_seeded_saved_and_keeps_lengths(name):
     x, labels = rows(n=900, d=24)
     made = [GaussianHead.from_rows(x, labels, N_CLASSES, projection=name, width=8, seed=5) for _ in range(2)]
@@ -222,8 +226,11 @@ def test_an_input_projection_is_seeded_saved_and_keeps_lengths(name):
     restored.load_state_dict(made[0].state_dict(), strict=True)
     assert torch.equal(restored(x), made[0](x))
     if name != "pca":
-        draws = torch.stack([matrix(name, x, 8, seed).square().sum() for seed in range(200)])
-        assert float(draws.mean()) == pytest.approx(24, rel=0.05)  # E |xP|^2 = |x|^2
+        seeded = (torch.Generator().manual_seed(seed) for seed in range(200))
+        draws = torch.stack([MATRICES[name](24, 8, generator).square().mean() for generator in seeded])
+        assert float(draws.mean()) == pytest.approx(1, rel=0.05)
+        lengths = made[0].project.square().sum()
+        assert float(lengths) == pytest.approx(24, rel=0.4)  # E |xP|^2 = |x|^2
 
 
 def test_a_square_projection_is_none_at_all():
@@ -234,7 +241,7 @@ def test_a_square_projection_is_none_at_all():
 
 def test_bad_input_is_one_sentence():
     x, labels = rows()
-    with pytest.raises(UsageError, match=r"Family 'round' is not known\. Known: spherical"):
+    with pytest.raises(UsageError, match=r"no family 'round'\. Known: diagonal"):
         GaussianHead(4, 3, family="round")
     with pytest.raises(UsageError, match="give one number of 1 or more a class"):
         GaussianHead(4, 3, components=0)
@@ -242,7 +249,7 @@ def test_bad_input_is_one_sentence():
         GaussianHead(4, 3, freeze=("means",))
     with pytest.raises(UsageError, match="asked to project 4 features to 9"):
         GaussianHead.from_rows(x, labels, N_CLASSES, projection="pca", width=9)
-    with pytest.raises(UsageError, match="Input projection 'lda' is not known"):
+    with pytest.raises(UsageError, match="no input projection 'lda'"):
         GaussianHead.from_rows(x, labels, N_CLASSES, projection="lda", width=2)
     with pytest.raises(NonFinite, match="1 of 240 rows of features hold NaN"):
         GaussianHead.from_rows(x.index_fill(0, torch.tensor([7]), torch.nan), labels, N_CLASSES)

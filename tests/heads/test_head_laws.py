@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from mixtura.core.covariance import FAMILIES as SPREADS
+from mixtura.core.covariance import FAMILIES
 from mixtura.heads import HEADS
 from mixtura.names import find
 from mixtura.testing.head_laws import HeadLaws
 
 DENSE = {"gaussian", "online", "vmf"}
 VARIANTS = {
-    "gaussian": [{"family": family, "components": 1 + i % 2, "rank": 2} for i, family in enumerate(SPREADS)],
+    "gaussian": [{"family": family, "components": 1 + i % 2, "rank": 2} for i, family in enumerate(FAMILIES)],
     "sdgm": [{"quadratic": "diagonal", "components": 2}, {"quadratic": "full"}],
     "online": [{"components": 2}, {"components": (1, 2, 1), "normalize": False}],
     "vmf": [{"components": 2}, {"shared": True}],

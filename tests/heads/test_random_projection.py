@@ -12,13 +12,14 @@ from mixtura.heads.random_projection import RandomProjectionHead
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_start_is_discriminant_analysis_among_the_features(blobs, matrix):
+def test_start_is_discriminant_analysis_among_the_features(blobs, untempered, matrix):
     x, labels = blobs(apart=1.0, dtype=torch.float64)
     head = RandomProjectionHead.from_rows(x, labels, 4, width=12, matrix=matrix, shrinkage=0.1)
     h = torch.relu((x - head.center) @ head.matrix + head.offset).numpy()
     rival = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=None).fit(h, labels.numpy())
     exact = RandomProjectionHead.from_rows(x, labels, 4, width=12, matrix=matrix, shrinkage=0.0)
-    assert_close(exact.posterior(x).detach(), torch.from_numpy(rival.predict_proba(h)), rtol=0, atol=2e-3)
+    found, expected = untempered(exact.class_scores(x), torch.from_numpy(rival.decision_function(h)))
+    assert_close(found.softmax(1), expected.softmax(1), rtol=0, atol=2e-3)
     assert not torch.allclose(exact(x), head(x), atol=1e-3)
     assert head.n_parameters == 4 * 13
 

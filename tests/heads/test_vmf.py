@@ -118,5 +118,5 @@ def test_length_of_a_row_does_not_matter_and_zeros_are_finite(blobs):
 
 def test_counts_what_a_prediction_uses(blobs):
     x, labels = blobs()
-    assert VonMisesFisherHead.from_rows(x, labels, 4, shared=True).n_parameters == 4 * 6 + 1 + 4
-    assert VonMisesFisherHead.from_rows(x, labels, 4, components=2).n_parameters == 8 * 6 + 8 + 8 + 4
+    assert VonMisesFisherHead.from_rows(x, labels, 4, shared=True).n_parameters == 4 * 6 + 1 + 4 + 1
+    assert VonMisesFisherHead.from_rows(x, labels, 4, components=2).n_parameters == 8 * 6 + 8 + 8 + 4 + 1

@@ -20,7 +20,7 @@ def orthogonal(dimension: int, width: int, generator: torch.Generator | None = N
     """Orthonormal columns, or rows where there are more columns than rows, all of one length."""
     many, few = max(dimension, width), min(dimension, width)
     basis = linalg.orthonormal(torch.randn(many, few, generator=generator, dtype=torch.float64)) * many**0.5
-    return (basis if dimension == many else basis.T).float()
+    return (basis if dimension == many else basis.T).float().contiguous()
 
 
 def achlioptas(dimension: int, width: int, generator: torch.Generator | None = None) -> Float[Tensor, "D W"]:

@@ -15,7 +15,7 @@ from mixtura.errors import NoDensity, UsageError
 
 
 class Head(nn.Module):
-    r"""Features to class log-posteriors, N x D to N x C; N may be any number of dimensions, as for ``nn.Linear``.
+    r"""Features to class log-posteriors, N x D to N x C; N is any number of dimensions, as for ``nn.Linear``.
 
     .. math:: \log p(c \mid x) = s_c(x) - \operatorname{logsumexp}_{c'} s_{c'}(x)
 

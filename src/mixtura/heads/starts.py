@@ -116,6 +116,6 @@ def tied_linear(
 
 @torch.no_grad()
 def best_temperature(scores: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
-    """The temperature under which the labels of the rows are most likely, read from a part of many rows."""
+    """The temperature that makes labels most likely under some scores of the rows, read from a part of many rows."""
     step = max(1, len(x) // TEMPERED)
     return temperature.best(scores(x[::step]), labels[::step])

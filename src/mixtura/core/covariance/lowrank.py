@@ -61,8 +61,7 @@ class LowRank(TensorRecord):
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The diagonal part, plus half the squared projections: N K R numbers of memory."""
         constant, linear, precision, directions, means = operands
-        rank = means.shape[0] // constant.shape[0]
-        along = torch.addmm(means, x, directions, beta=-1).reshape(x.shape[0], constant.shape[0], rank)
+        along = torch.addmm(means, x, directions, beta=-1).unflatten(1, (len(constant), -1))
         return torch.add(diagonal_scores(x, constant, linear, precision), linalg.squared_norms(along), alpha=0.5)
 
     @staticmethod
@@ -294,5 +293,5 @@ def _add_along(
     total: Float[Tensor, "N M"], x: Float[Tensor, "N D"], directions: Float[Tensor, "D MR"], means: Float[Tensor, " MR"]
 ) -> None:
     """Add half the squared projections on the directions of some components, in place."""
-    along = torch.addmm(means, x, directions, beta=-1).view(*total.shape, len(means) // total.shape[1])
+    along = torch.addmm(means, x, directions, beta=-1).unflatten(1, (total.shape[1], -1))
     total.add_(linalg.squared_norms(along), alpha=0.5)
