@@ -153,7 +153,7 @@ class HeadSection(Section):
     )
     rank: Count = Field(default=16, description="lowrank: number of directions")
     variance_floor: Annotated[float, Field(ge=0)] = Field(
-        default=1e-6, description="least variance, relative to the data's own"
+        default=1e-6, description="variance added to each feature, relative to its own within classes"
     )
     feature_scale: Literal["auto", "none", "half", "unit"] = Field(
         default="auto",
