@@ -139,8 +139,8 @@ def test_no_configuration_is_no_model(saved):
 
 
 def test_another_layout_is_named(saved):
-    edit(saved, layout=2)
-    with pytest.raises(BundleError, match=r"has layout 2, this mixtura reads 1\. Fit again\."):
+    edit(saved, layout=3)
+    with pytest.raises(BundleError, match=r"has layout 3, this mixtura reads 1 and 2\. Fit again\."):
         from_pretrained(saved)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mixtura.core import classes
-from mixtura.core.classes import Plan
+from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, Plan
 from mixtura.core.covariance import FAMILIES
 from mixtura.tasks.catalog import sums
 from mixtura.tasks.catalog.state import Part, State, model_of
@@ -25,7 +25,7 @@ def base_of(cloud, learn):
         train = features.select(np.array([split != "test" for split in features.split]))
         model = learn(features, head__family=family, head__n_components=components, head__shrinkage=0.1)
         items = items_of(model, train)
-        base = sums.base_of(model, sums.sums_of(model.mixture, items), sums.floor_of(items, 1e-6))
+        base = sums.base_of(model, sums.sums_of(model.mixture, items), sums.floor_of(model, items, FLOOR_SHARE))
         return base, items
 
     return make
@@ -48,10 +48,11 @@ def state_of(base, added, removed, gone=()):
 
 def refit(base, x, labels):
     """The closed form on some rows, at the floor and the shrinkage of the model."""
-    average = classes.average_variance(x)
-    family = type(base.model.mixture.covariance).name
-    plan = Plan(family, prior=base.prior, floor=base.floor / average)
-    return classes.fit(plan, x, labels, int(labels.max()) + 1)
+    family, scale = type(base.model.mixture.covariance).name, str(base.model.facts["feature_scale"])
+    plan = Plan(family, prior=base.prior, feature_scale=scale)
+    given = base.prior.scale
+    variance = base.floor / FLOOR_SHARE if given is None else given ** (2 / FEATURE_SCALES[scale])
+    return classes.fit(plan, x, labels, int(labels.max()) + 1, variance=variance)
 
 
 def assert_same(got, wanted, rtol=1e-9):
