@@ -4,23 +4,43 @@ import pytest
 import torch
 
 from mixtura.core.covariance import FAMILIES
-from mixtura.heads import HEADS
+from mixtura.heads import HEADS, VARIANTS
 from mixtura.names import find
 from mixtura.testing.head_laws import HeadLaws
 
 DENSE = {"gaussian", "online", "vmf"}
-VARIANTS = {
-    "gaussian": [{"family": family, "components": 1 + i % 2, "rank": 2} for i, family in enumerate(FAMILIES)],
+VARIED = {
+    "gaussian": [
+        *({"family": family, "components": 1 + i % 2, "rank": 2} for i, family in enumerate(FAMILIES)),
+        {"family": "diagonal", "projection": "orthogonal", "width": 3, "freeze": ("prior",)},
+        {"family": "full", "projection": "pca", "width": 3},
+    ],
     "sdgm": [{"quadratic": "diagonal", "components": 2}, {"quadratic": "full"}],
     "online": [{"components": 2}, {"components": (1, 2, 1), "normalize": False}],
     "vmf": [{"components": 2}, {"shared": True}],
     "prototype": [{"components": (2, 1, 2)}, {"metric": "euclidean", "pool": "best", "components": 2}],
     "linear": [{}, {"start": "zeros"}],
-    "random_projection": [{"width": 20}],
+    "random_projection": [{"width": 20, "matrix": "gaussian"}, {"width": 20, "matrix": "orthogonal"}],
 }
+"""Options that make a difference, and every name that papers use for a head."""
 
-THOROUGH = {"test_compiles", "test_exports_to_onnx"}
-"""Laws that take seconds: the first variant of a head stands for the others."""
+THOROUGH = ("test_compiles", "test_exports_to_onnx")
+"""Laws that take seconds: of a head's variants all but the first are slow."""
+
+
+def variants(name):
+    found = list(VARIED.get(name, [{}]))
+    return found + [options for kind, options in VARIANTS.values() if kind == name and options not in found]
+
+
+def slow(law):
+    """The same law under a mark of its own."""
+
+    @pytest.mark.slow
+    def marked(self):
+        law(self)
+
+    return marked
 
 
 def laws_of(name, i, options):
@@ -28,18 +48,17 @@ def laws_of(name, i, options):
         "head_type": find(HEADS, name),
         "options": options,
         "density": name in DENSE,
-        "exports": options.get("family") != "lowrank",
         "knows": options.get("start") != "zeros",
     }
     return type(
         f"Test{name.title().replace('_', '')}{i or ''}",
         (HeadLaws,),
-        attributes | (dict.fromkeys(THOROUGH) if i else {}),
+        attributes | ({law: slow(getattr(HeadLaws, law)) for law in THOROUGH} if i else {}),
     )
 
 
 for name in HEADS:
-    for i, options in enumerate(VARIANTS.get(name, [{}])):
+    for i, options in enumerate(variants(name)):
         laws = laws_of(name, i, options)
         globals()[laws.__name__] = laws
 

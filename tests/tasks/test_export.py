@@ -92,13 +92,14 @@ def model_of(family):
     mean = torch.stack([x[:200][labels[:200] == c].mean(0) for c in owner])
     mean += 0.1 * torch.randn(mean.shape, generator=rng)
     spread = x.var(0).expand(7, -1) * (0.2 + torch.rand(7, 1, generator=rng))
-    tril = torch.diag_embed(spread.sqrt()) + 0.03 * torch.randn(7, x.shape[1], x.shape[1], generator=rng).tril(-1)
+    below = 0.03 * torch.randn(7, x.shape[1], x.shape[1], generator=rng).tril(-1)
+    whiten = torch.diag_embed(spread.clamp_min(0.1).rsqrt()) + below
     parts = {
         "spherical": {"variance": spread.mean(1)},
         "diagonal": {"variance": spread},
         "lowrank": {"variance": spread, "factor": 0.2 * torch.randn(7, x.shape[1], 2, generator=rng)},
-        "tied": {"scale_tril": tril[:1]},
-        "full": {"scale_tril": tril},
+        "tied": {"precision_tril": whiten[:1]},
+        "full": {"precision_tril": whiten},
     }
     weight = torch.rand(7, generator=rng).log_softmax(0)
     mixture = Mixture(weight, mean, FAMILIES[family].from_state(parts[family]), owner, 4)
@@ -120,6 +121,21 @@ def test_head_graph_is_the_model(family):
     found, answers = outputs(graph, far.astype(np.float32)), model.answers(far.astype(np.float32))
     assert (answers.verdict == "unknown").all() and (found["typicality"] < 0.05).all()
     assert np.isfinite(found["posterior"]).all()
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_head_graph_of_a_mixture_that_needs_float64_is_the_model(family):
+    """A class 10,000 units away would cost the others their digits in float32."""
+    model, embedding = model_of(family)
+    mean = model.mixture.mean.clone()
+    mean[-2:] += 1e4
+    model = replace(model, mixture=replace(model.mixture, mean=mean))
+    assert model.mixture.operands(torch.float32)[0].dtype == torch.float64
+    found = outputs(_onnx_graph.head_bytes(model), embedding[-16:])
+    x = model.project(embedding[-16:])
+    np.testing.assert_allclose(found["posterior"], model.answers(embedding[-16:]).posterior, rtol=0, atol=CLOSE)
+    exact = model.mixture.to(torch.float64).evidence(x.double())
+    np.testing.assert_allclose(found["evidence"], exact, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(set(HEADS) - {"gaussian"}))

@@ -165,12 +165,24 @@ def cholesky_of_definite(matrix: Float[Tensor, "*B R R"]) -> Float[Tensor, "*B R
     For matrices that cannot be singular, such as an identity plus squares: a check would stop the device at each step
     of training and cannot be mapped over models.
     """
-    return torch.linalg.cholesky_ex(matrix).L
+    if not torch.onnx.is_in_onnx_export():
+        return torch.linalg.cholesky_ex(matrix).L
+    columns, rest = list[Tensor](), matrix  # ONNX has no factorization: column by column, which are few here
+    for j in range(matrix.shape[-1]):
+        columns.append(rest[..., j] * rest[..., j, j, None].rsqrt())
+        rest = rest - columns[j][..., :, None] * columns[j][..., None, :]
+    return torch.stack(columns, -1).tril()
 
 
 def right_divide_tril(left: Float[Tensor, "*B D R"], tril: Float[Tensor, "*B R R"]) -> Float[Tensor, "*B D R"]:
     """``left @ inverse(tril).T`` for a lower triangular matrix, with a gradient."""
-    return torch.linalg.solve_triangular(tril.mT, left, upper=True, left=False)
+    if not torch.onnx.is_in_onnx_export():
+        return torch.linalg.solve_triangular(tril.mT, left, upper=True, left=False)
+    columns, rest = list[Tensor](), left
+    for j in range(tril.shape[-1]):
+        columns.append(rest[..., j] / tril[..., j, j, None])
+        rest = rest - columns[j][..., :, None] * tril[..., None, :, j]
+    return torch.stack(columns, -1)
 
 
 def orthonormal(matrix: Float[Tensor, "D W"]) -> Float[Tensor, "D W"]:

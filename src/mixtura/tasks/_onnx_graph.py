@@ -3,7 +3,7 @@
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +11,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mixtura.core.covariance import Full, LowRank
-from mixtura.core.covariance.diagonal import diagonal_scores
-from mixtura.core.covariance.protocol import Operands
 from mixtura.core.mixture import Mixture
 from mixtura.errors import MissingExtra, UsageError
 from mixtura.features.nonlinear import Power
@@ -33,34 +30,16 @@ class Scores(nn.Module):
 
     def __init__(self, mixture: Mixture, dtype: torch.dtype) -> None:
         super().__init__()
-        family = type(mixture.covariance)
-        self.apply_operands: Callable[[Operands, Tensor], Tensor] = _UNTILED.get(family, family.apply)
-        self.names = [f"operand{place}" for place in range(len(mixture.operands(dtype)))]
-        for name, operand in zip(self.names, mixture.operands(dtype), strict=True):
+        self.score = type(mixture.covariance).score
+        operands = mixture.operands(dtype)  # in float64 where float32 would lose digits
+        self.names = [f"operand{place}" for place in range(len(operands))]
+        for name, operand in zip(self.names, operands, strict=True):
             self.register_buffer(name, operand.contiguous())
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """The joint of each row."""
-        return self.apply_operands(tuple(self.get_buffer(name) for name in self.names), x)
-
-
-def _full(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-    """As ``Full.apply``, all rows and components at once: tiles would fix the number of rows."""
-    center, constant, inverse, shift = operands
-    white = (x - center) @ inverse + shift[:, None]
-    return -0.5 * white.square().sum(2).T + constant
-
-
-def _lowrank(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-    """As ``LowRank.apply``, all rows and directions at once."""
-    center, constant, linear, quadratic, directions, shift = operands
-    shifted = x - center
-    seen = torch.addmm(shift, shifted, directions).square()
-    along = seen.reshape(x.shape[0], -1, constant.shape[0]).sum(1)
-    return diagonal_scores(shifted, constant, linear, quadratic) + 0.5 * along
-
-
-_UNTILED: dict[type, Callable[[Operands, Tensor], Tensor]] = {Full: _full, LowRank: _lowrank}
+        """The joint of each row, in its precision."""
+        center, *operands = (self.get_buffer(name) for name in self.names)
+        return self.score(tuple(operands), x.to(center.dtype) - center).to(x.dtype)
 
 
 def _bend(power: Power, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
