@@ -210,6 +210,50 @@ def test_a_mixture_comes_back_as_it_was_assigned():
             torch.testing.assert_close(back.state()[name], value, rtol=1e-8, atol=1e-8, msg=f"{family} {name}")
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_older_states_load(family):
+    x, labels = rows()
+    head = GaussianHead.from_rows(x, labels, N_CLASSES, components=2, family=family, rank=2)
+    state = head.state_dict()
+    del state["groups.members"]
+    for name in head.free:
+        value = state.pop(f"free.{name}")
+        inner = "diagonal." if family == "lowrank" and name == "log_variance" else ""
+        state[f"spread.{inner}{name}"] = value[0] if family == "tied" else value
+    again = GaussianHead(**head.config()).double()
+    again.load_state_dict(state, strict=True)
+    assert torch.equal(again(x), head(x))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_gradient_of_a_density_reaches_every_parameter(family):
+    x, labels = rows()
+    head = GaussianHead.from_rows(x, labels, N_CLASSES, components=2, family=family, rank=2)
+    head.mixture().evidence(x).sum().backward()
+    density = {name: parameter.grad for name, parameter in head.named_parameters() if name != "log_temperature"}
+    for name, gradient in density.items():
+        assert gradient is not None and gradient.isfinite().all() and gradient.abs().sum() > 0, name
+    head.zero_grad()
+    head.evidence(x).sum().backward()
+    for name, gradient in density.items():
+        torch.testing.assert_close(head.get_parameter(name).grad, gradient, rtol=1e-8, atol=1e-8)
+    assert head.mixture().state()["mean"].requires_grad is False
+
+
+def test_directions_that_a_mixture_lacks_still_learn():
+    x, labels = rows()
+    mixture = fit_classes(Plan("lowrank", rank=1), x, labels, N_CLASSES)
+    head = GaussianHead(4, N_CLASSES, family="lowrank", rank=3).double()
+    head.assign(mixture)
+    torch.testing.assert_close(head.class_scores(x), mixture.class_joint(x), rtol=1e-4, atol=1e-4)
+    head.evidence(x).sum().backward()
+    assert (head.free["factor"].grad.abs().sum((0, 1)) > 0).all()
+    with pytest.raises(UsageError, match=r"shape of 'factor' is \(3, 4, 3\) in the mixture and \(3, 4, 1\)"):
+        with torch.no_grad():
+            wider = head.mixture()
+        GaussianHead(4, N_CLASSES, family="lowrank", rank=1).double().assign(wider)
+
+
 def test_unequal_counts_are_normal():
     x, labels = rows()
     head = GaussianHead.from_rows(x, labels, N_CLASSES, components=[1, 3, 2])

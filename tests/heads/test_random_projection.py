@@ -52,6 +52,16 @@ def test_orthogonal_matrix_is_orthogonal(dimension, width):
     assert_close(matrix.square().mean().item(), 1.0, rtol=1e-5, atol=0)
 
 
+def test_older_states_load(blobs):
+    x, labels = blobs()
+    head = RandomProjectionHead.from_rows(x, labels, 4, width=12)
+    older = {"linear.weight": "weight", "linear.bias": "bias", "linear.center": "middle", "linear.unit": "unit"}
+    state = {older.get(name, name): value for name, value in head.state_dict().items()}
+    again = RandomProjectionHead(6, 4, 12)
+    again.load_state_dict(state, strict=True)
+    assert torch.equal(again(x), head(x))
+
+
 def test_random_projection_refuses_what_it_cannot_do(blobs):
     x, labels = blobs()
     with pytest.raises(UsageError, match=r"no random matrix 'gausian'. Did you mean 'gaussian'"):

@@ -194,9 +194,8 @@ class GaussianHead(DenseHead):
         for name, value in mixture.covariance.scaled(1 / self.scale).unconstrained().items():
             own, size = self.free[name], value.shape
             if any(given > kept for given, kept in zip(size, own.shape, strict=True)):
-                raise UsageError(
-                    f"The mixture's {name} is {tuple(size)}, the head's {tuple(own.shape)}. Raise its rank."
-                )
+                shapes = f"{tuple(size)} in the mixture and {tuple(own.shape)} in the head"
+                raise UsageError(f"The shape of {name!r} is {shapes}. Build the head with a higher rank.")
             own.mul_(EMPTY)[tuple(map(slice, size))] = value
         smallest = -50.0  # of a component without weight: it has a gradient still
         log_weight = mixture.log_weight.clamp_min(smallest)

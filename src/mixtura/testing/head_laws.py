@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import jaxtyping
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from mixtura.core import temperature
 from mixtura.errors import DataError, MixturaError, NoDensity, NonFinite, UsageError
 from mixtura.heads.protocol import Head
 from mixtura.heads.starts import Labels, Rows
-from mixtura.testing.covariance_laws import clusters
+from mixtura.testing.covariance_laws import clusters, unchecked_shapes
 
 N_CLASSES = 3
 DIMENSION = 4
@@ -368,15 +367,10 @@ class HeadLaws:
         head = self.build(x, labels)
         torch.compiler.reset()
         traced = torch.compile(head, backend="eager", dynamic=True)
-        checked = jaxtyping.config.jaxtyping_disable
-        jaxtyping.config.update("jaxtyping_disable", True)  # a check of shapes at run time cannot be traced
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # where such checks are, the trace is in parts
-                for rows in (x, x[:7]):
-                    assert_close(traced(rows), head(rows), rtol=1e-5, atol=1e-5)
-        finally:
-            jaxtyping.config.update("jaxtyping_disable", checked)
+        with warnings.catch_warnings(), unchecked_shapes():
+            warnings.simplefilter("ignore")  # where shapes are checked, the trace is in parts
+            for rows in (x, x[:7]):
+                assert_close(traced(rows), head(rows), rtol=1e-5, atol=1e-5)
 
     def test_exports_to_onnx(self) -> None:
         """With a batch of any size, run by ONNX Runtime; needs the ``onnx`` extra."""
