@@ -21,15 +21,14 @@ from mixtura._sklearn_shapes import Array, check_spread, to_tensor
 from mixtura.core import choose
 from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, Plan, closed_form
 from mixtura.core.covariance import FAMILIES, Prior
-from mixtura.core.cross import Folds, finer_folds
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import feature_variance, labeled
 from mixtura.core.shrinkage import oas
 from mixtura.errors import LabelError, MixturaError
 from mixtura.features import PROJECTIONS
-from mixtura.features.projected_folds import Steps, cross_fit_projection
+from mixtura.features.projected_folds import Steps
 from mixtura.features.projection import Chain, Projection
-from mixtura.features.selection import Selected, candidates, select
+from mixtura.features.selection import candidates, select
 from mixtura.names import find
 
 AUTO = "auto"
@@ -151,7 +150,10 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             feature_scale=self.feature_scale,
         )
         self.projection_, self.plan_ = found.projection, found.trial.plan
-        self.temperature_ = self._tempered(found, rows) if self.temperature == AUTO else float(self.temperature)
+        tempered = self.temperature == AUTO
+        self.temperature_ = (
+            choose.temperature_of(found.folds, found.trial.held) if tempered else float(self.temperature)
+        )
         additive = self.plan_.components == 1 and not FAMILIES[self.plan_.family].sums_depend_on_parameters
         self._sums = found.folds.total(self.plan_.family) if additive else None
         self._from_sums = self.shrinkage == choose.OAS
@@ -246,13 +248,6 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             except MixturaError as error:
                 raise ValueError(f"projection: {error}") from error
         return steps
-
-    def _tempered(self, found: Selected, rows: Folds) -> float:
-        """The temperature of held-out rows, in more folds than chose where rows are few."""
-        folds, finer = found.folds, finer_folds(float(rows.counts.sum()))
-        if finer > rows.n_folds:
-            _, folds = cross_fit_projection(found.steps, rows.x, with_folds(rows, found.trial.plan.seed, finer))
-        return choose.temperature_of(folds.x, folds.cross_val_predict(found.trial.plan))
 
     def _keep(self, mixture: Mixture) -> "MixtureClassifier":
         """Take a fitted mixture, with the class priors that were asked for."""

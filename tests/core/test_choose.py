@@ -7,7 +7,7 @@ from sklearn.mixture import GaussianMixture
 from mixtura.core import choose, em, start
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import FAMILIES, Prior
-from mixtura.core.cross import Folds, assign_folds
+from mixtura.core.cross import Folds, assign_folds, content_folds
 from mixtura.testing.covariance_laws import clusters
 
 PLAN = Plan("tied", rank=2)
@@ -114,3 +114,103 @@ def test_bic_is_scikit_learns():
         oracle.means_, oracle.n_features_in_ = mixture.mean.numpy(), 4
         expected = oracle._n_parameters() * torch.tensor(float(len(x))).double().log() - 2 * mixture.evidence(x).sum()
         assert choose.bic(mixture, x) == pytest.approx(float(expected), rel=1e-6)
+
+
+def content(x, labels, weight=None):
+    return Folds(x, labels, int(labels.max()) + 1, content_folds(x, labels, 5, 0), 5, weight)
+
+
+def table(each=70, dimension=5, seed=0):
+    """Classes with spreads of their own in units that differ by a factor of a hundred."""
+    x, labels = draw(means_of(3, dimension), random_factors(3, dimension), each, seed)
+    return x * torch.logspace(-1, 1, dimension, dtype=x.dtype), labels
+
+
+@pytest.mark.parametrize("shrinkage", ["held-out", "oas", 0.2])
+@pytest.mark.parametrize("family", ["auto", *FAMILIES])
+def test_a_weight_is_a_number_of_rows(family, shrinkage):
+    x, labels = table()
+    times = torch.randint(1, 4, (len(x),), generator=torch.Generator().manual_seed(1))
+    options = {"family": family, "shrinkage": shrinkage, "components": "auto"}
+    weighted = content(x, labels, times.double())
+    many = content(x.repeat_interleave(times, 0), labels.repeat_interleave(times))
+    one, other = (choose.choose(folds, PLAN, **options) for folds in (weighted, many))
+    assert replace(one.plan, prior=PLAN.prior) == replace(other.plan, prior=PLAN.prior)
+    assert one.plan.prior.identity == pytest.approx(other.plan.prior.identity, rel=1e-9)
+    assert one.plan.prior.strength == pytest.approx(other.plan.prior.strength, rel=1e-9)
+    assert (one.accuracy, one.loss) == pytest.approx((other.accuracy, other.loss), rel=1e-6)
+    degrees = [choose.temperature_of(f, trial.held) for f, trial in ((weighted, one), (many, other))]
+    assert degrees[0] == pytest.approx(degrees[1], rel=1e-4)
+    fresh = table(seed=9)[0]
+    ours, theirs = (f.mixture(one.plan).class_joint(fresh) for f in (weighted, many))
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_a_row_of_weight_zero_is_absent():
+    x, labels = table()
+    weight = (torch.arange(len(x)) % 5 != 0).double()
+    some, fold = weight > 0, torch.arange(len(x)) // 3 % 5
+    for family in ("auto", "full"):
+        one = choose.choose(Folds(x, labels, 3, fold, 5, weight), PLAN, family, components="auto")
+        other = choose.choose(Folds(x[some], labels[some], 3, fold[some], 5), PLAN, family, components="auto")
+        assert one.plan == other.plan
+        assert (one.accuracy, one.loss) == pytest.approx((other.accuracy, other.loss), rel=1e-9)
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    x, labels = table()
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(3))
+    for family in ("auto", "tied", "diagonal"):
+        one = choose.choose(content(x, labels), PLAN, family, components="auto")
+        assert choose.choose(content(x[order], labels[order]), PLAN, family, components="auto").plan == one.plan
+
+
+@pytest.mark.parametrize("factor", [1000.0, 1e-3])
+@pytest.mark.parametrize("components", [1, 2, "auto"])
+@pytest.mark.parametrize("family", [name for name, kind in FAMILIES.items() if not kind.round])
+def test_no_decision_depends_on_the_unit_of_a_feature(family, components, factor):
+    x, labels = table()
+    scale = torch.ones(x.shape[1], dtype=x.dtype)
+    scale[2] = factor
+    fresh = table(1000, seed=9)[0]
+    plans, decisions = [], []
+    for unit in (torch.ones_like(scale), scale):
+        folds = content(x * unit, labels)
+        trial = choose.choose(folds, PLAN, family, components=components, feature_scale="unit")
+        plans.append(trial.plan)
+        decisions.append(folds.mixture(trial.plan).class_joint(fresh * unit).argmax(1))
+    assert plans[0] == plans[1]
+    assert torch.equal(*decisions)
+
+
+def test_a_wide_feature_of_noise_is_scaled_away():
+    x, labels = draw(means_of(3, 4, 0.5), 0.3 * torch.eye(4, dtype=torch.float64).expand(3, -1, -1), 50)
+    wide = torch.cat([x, 100 * torch.randn(150, 1, generator=torch.Generator().manual_seed(0), dtype=x.dtype)], 1)
+    for family in ("auto", "tied", "full"):
+        alone, beside = (choose.choose(content(rows, labels), PLAN, family) for rows in (x, wide))
+        assert beside.plan.feature_scale != "none"
+        assert beside.accuracy > alone.accuracy - 0.02
+
+
+def test_ties_leave_features_as_they_are():
+    x, labels = draw(means_of(3, 4, 9.0), 0.3 * torch.eye(4, dtype=torch.float64).expand(3, -1, -1), 50)
+    assert choose.choose(content(x, labels), PLAN, "spherical").plan.feature_scale == "none"
+    assert choose.choose(content(x, labels), PLAN, "tied", shrinkage=0.0).plan.feature_scale == "none"
+
+
+def test_where_nothing_can_be_held_out_the_sums_decide():
+    x = torch.arange(6, dtype=torch.float64).reshape(2, 3)
+    for family in ("auto", *FAMILIES):
+        trial = choose.choose(content(x, torch.tensor([0, 1])), PLAN, family, components="auto")
+        assert trial.plan.family == ("tied" if family == "auto" else family)
+        assert trial.plan.components == 1 and len(trial.held.row) == 0
+    assert choose.temperature_of(content(x, torch.tensor([0, 1])), trial.held) == 1.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_classes_of_one_row_again_and_again_have_one_component(family):
+    x = torch.tensor([[0.0, 1.0], [5.0, 2.0]], dtype=torch.float64).repeat_interleave(60, 0)
+    labels = torch.arange(2).repeat_interleave(60)
+    trial = choose.choose(content(x, labels), PLAN, family, components="auto")
+    assert trial.plan.components == 1
+    assert content(x, labels).mixture(trial.plan).class_joint(x).argmax(1).equal(labels)

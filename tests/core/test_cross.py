@@ -4,7 +4,7 @@ import torch
 from mixtura.core import classes
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import FAMILIES, Prior
-from mixtura.core.cross import Folds, assign_folds
+from mixtura.core.cross import Folds, assign_folds, content_folds
 from mixtura.testing.covariance_laws import assert_same, clusters
 
 X, LABELS = clusters(400, 4, 5)
@@ -56,3 +56,40 @@ def test_folds_are_even_in_every_class_and_keep_groups_together():
     assert all(len(grouped[groups == g].unique()) == 1 for g in range(134))
     assert torch.equal(grouped, assign_folds(LABELS, groups, 5, 1))
     assert not torch.equal(grouped, assign_folds(LABELS, groups, 5, 2))
+
+
+def test_content_folds_follow_from_the_rows_alone():
+    fold = content_folds(X, LABELS, 5, 0)
+    each = torch.stack([torch.bincount(fold[c == LABELS], minlength=5) for c in range(4)])
+    assert (each.max(1).values - each.min(1).values <= 1).all()
+    assert not torch.equal(fold, content_folds(X, LABELS, 5, 1))
+    order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(content_folds(X[order], LABELS[order], 5, 0), fold[order])
+    times = torch.randint(1, 4, (400,), generator=torch.Generator().manual_seed(1))
+    many = content_folds(X.repeat_interleave(times, 0), LABELS.repeat_interleave(times), 5, 0)
+    assert torch.equal(many, fold.repeat_interleave(times))
+    scale = torch.tensor([1000.0, 1e-3, 1.0, 7.0, 0.3], dtype=X.dtype)
+    assert torch.equal(content_folds(X * scale, LABELS, 5, 0), fold)
+
+
+def test_content_folds_join_what_either_says_belongs_together():
+    x = X.clone()
+    x[10] = x[11]  # equal rows in groups of their own, one of them with a further member
+    groups = torch.arange(400)
+    groups[200:260] = torch.arange(60) // 6 + 200
+    groups[12] = groups[11]
+    fold = content_folds(x, LABELS, 5, 3, groups)
+    assert fold[10] == fold[11] == fold[12]
+    assert all(len(fold[groups == g].unique()) == 1 for g in groups.unique())
+
+
+def test_rows_of_weight_zero_teach_nothing_but_are_judged():
+    weight = (torch.arange(400) % 7 != 0).double()
+    held = Folds(X, LABELS, 4, FOLD, 5, weight).cross_val_predict(Plan("tied"))
+    assert sorted(held.row.tolist()) == list(range(400))
+    some = weight > 0
+    without = Folds(X[some], LABELS[some], 4, FOLD[some], 5).cross_val_predict(Plan("tied"))
+    joint = torch.empty(400, 4, dtype=X.dtype)
+    joint[held.row] = held.class_log_prob
+    torch.testing.assert_close(joint[some][without.row], without.class_log_prob, rtol=0, atol=1e-9)
+    assert held.accuracy == pytest.approx(without.accuracy)

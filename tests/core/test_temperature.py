@@ -61,3 +61,26 @@ def test_a_class_or_a_row_far_from_all_others_has_no_say():
 def test_the_doubt_fades_with_rows():
     joint, labels = rows(20_000, 2.0)
     assert temperature.doubted(joint, labels, 2.0) == pytest.approx(temperature.nll(joint, labels, 2.0), abs=1e-3)
+
+
+def test_a_weight_is_a_number_of_rows():
+    joint, labels = rows(300, 2.5)
+    times = torch.randint(0, 4, (300,), generator=torch.Generator().manual_seed(1))
+    repeated = joint.repeat_interleave(times, 0), labels.repeat_interleave(times)
+    weight, half = times.double(), torch.arange(300) % 3 == 0
+    assert temperature.nll(joint, labels, 1.7, weight) == pytest.approx(temperature.nll(*repeated, 1.7), rel=1e-12)
+    for t in (0.4, 2.0, 30.0):
+        expected = temperature.doubted(*repeated, t)
+        assert temperature.doubted(joint, labels, t, weight) == pytest.approx(expected, rel=1e-12)
+    assert temperature.best(joint, labels, weight) == pytest.approx(temperature.best(*repeated), rel=1e-5)
+    fitted = temperature.fit(*repeated, half=half.repeat_interleave(times))
+    assert temperature.fit(joint, labels, weight, half) == pytest.approx(fitted, rel=1e-5)
+
+
+def test_given_halves_make_the_order_of_the_rows_irrelevant():
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    for seed in range(10):
+        (joint, labels), half = rows(200, 1.0, seed), torch.arange(200) < 100
+        moved = temperature.fit(joint[order], labels[order], half=half[order])
+        assert moved == pytest.approx(temperature.fit(joint, labels, half=half), rel=1e-9)
+    assert temperature.fit(joint, labels, half=torch.ones(200, dtype=torch.bool)) == 1.0  # nothing to settle by

@@ -20,7 +20,6 @@ from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, feature_variance, labeled
 
 FOLDS = 5
-FINER = {500: 20, 2000: 10}  # folds to calibrate with, up to so many rows: a model of most rows is as good as the final
 REMEMBERED = 1 << 28  # bytes of sums without a fold, over all folds
 ENOUGH = 10_000  # held-out rows: the threshold of a 5 % rule then has a standard error of 0.2 points
 
@@ -195,19 +194,16 @@ class Folds:
         return OutOfFold.join([OutOfFold.empty(self), *(self._scored(plan, i, background) for i in self.used)])
 
     def _scored(self, plan: Plan, fold: int, background: bool) -> OutOfFold:
-        mixture = self.mixture(plan, fold)
         known = torch.zeros(self.n_classes, dtype=torch.bool, device=self.x.device)
         known[self.labels[(self.fold != fold) & (self.counts > 0)]] = True
         row = ((self.fold == fold) & known[self.labels]).nonzero()[:, 0]
+        if not len(row):
+            return OutOfFold.empty(self)
+        mixture = self.mixture(plan, fold)
         x = self.x[row]
         behind = mixture.background().evidence(x) if background else x.new_zeros(len(x))
         joint = mixture.class_joint(x)
         return OutOfFold(row, self.labels[row], joint, joint.logsumexp(1), behind, self.counts[row])
-
-
-def finer_folds(n_rows: float) -> int:  # an estimator counts weights, which need not be whole
-    """The number of folds to calibrate with: without a fifth of few rows a mixture is less sure than the final one."""
-    return next((count for most, count in FINER.items() if n_rows <= most), FOLDS)
 
 
 def assign_folds(labels: Int[Tensor, " N"], groups: Int[Tensor, " N"], n_folds: int, seed: int) -> Int[Tensor, " N"]:

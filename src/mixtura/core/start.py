@@ -41,7 +41,8 @@ def from_labels(
         (moments,) = labeled(kind, x, labels, n_components, weight)
         return Mixture.from_moments(moments, floor, prior)
     mean = class_means(x, labels, n_components, weight)
-    covariance = kind.principal(x, labels, mean, rank, weight)
+    scale = torch.ones_like(mean[0]) if prior.scale is None else prior.scale.to(mean)
+    covariance = kind.principal(x / scale.to(x.dtype), labels, mean / scale, rank, weight).scaled(scale)
     moments = hard(kind, x, labels, mean, weight, covariance.factor_posterior())
     for _ in range(FACTOR_STEPS - 1):
         covariance = kind.estimate(moments, floor, prior)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixtura.core.choose import HELD_OUT
 from mixtura.core.classes import Plan
-from mixtura.core.cross import FOLDS, Folds, OutOfFold, content_folds, finer_folds
+from mixtura.core.cross import FOLDS, Folds, OutOfFold, content_folds
 from mixtura.errors import LabelError
 from mixtura.features.projected_folds import Steps, cross_fit_projection
 from mixtura.features.selection import Selected, candidates, select
@@ -17,6 +17,7 @@ from mixtura.scores.typicality import LEAST
 from mixtura.tasks import build
 from mixtura.tasks.fitted import Fitted
 
+FINE = {500: 20, 2000: 10}  # folds to calibrate with, up to so many rows: a model of most rows is as good as the final
 ENOUGH_TO_JUDGE = 100  # given validation rows; with fewer, training rows judge too
 
 
@@ -75,7 +76,7 @@ def calibration(choice: Selected, rows: Rows, seed: int) -> OutOfFold:
     Where rows are few, a mixture without a fifth of them would judge more harshly than the final one does.
     """
     folds = choice.folds
-    finer = finer_folds(float(len(rows.x)))
+    finer = next((count for most, count in FINE.items() if len(rows.x) <= most), FOLDS)
     if finer > FOLDS and int(rows.given.sum()) < ENOUGH_TO_JUDGE:
         _, folds = cross_fit_projection(choice.steps, rows.x, folds_of(rows, seed, finer))
     return folds.cross_val_predict(choice.trial.plan, background=True)

@@ -233,7 +233,7 @@ class LowRank(TensorRecord):
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "LowRank":
         """Directions take the factor, variances its square."""
-        return type(self)(self.factor * factor, self.variance * factor.square())
+        return type(self)(self.factor * factor[..., None], self.variance * factor.square())
 
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
         """That of the diagonal part, less what the directions take."""
