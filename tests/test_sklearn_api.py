@@ -40,7 +40,7 @@ def blobs():
         *(MixtureClassifier(family=family) for family in FAMILIES),
         MixtureClassifier(n_components="auto"),
         MixtureClassifier(family="diagonal", n_components=2),
-        MixtureClassifier(projection="auto"),
+        MixtureClassifier("tied", projection="auto"),
         MixtureClassifier(**SUMMED),
     ]
 )
@@ -261,3 +261,110 @@ def test_the_floor_is_a_share_of_the_variance_within_classes(blobs, family):
     variance = np.full(6, within.mean()) if family == "spherical" else within
     added = 0.5 * torch.diag(torch.from_numpy(variance)).expand(3, -1, -1)
     torch.testing.assert_close(with_floor - without, added, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", ["auto", *FAMILIES])
+@pytest.mark.parametrize("components", [1, "auto"])
+def test_a_weight_is_exactly_a_number_of_rows_in_any_order(blobs, family, components):
+    X, y = blobs
+    times = np.random.default_rng(2).integers(0, 3, len(X))
+    model = MixtureClassifier(family, n_components=components, rank=2, random_state=0)
+    weighted = clone(model).fit(X, y, times)
+    order = np.random.default_rng(3).permutation(times.sum())
+    many = clone(model).fit(X.repeat(times, 0)[order], y.repeat(times)[order])
+    assert many.plan_ == weighted.plan_ and many.temperature_ == weighted.temperature_
+    assert np.array_equal(many.predict_proba(X), weighted.predict_proba(X))
+
+
+@pytest.mark.parametrize("factor", [1000.0, 1e-3])
+@pytest.mark.parametrize("components", [1, 2])
+@pytest.mark.parametrize("family", ["auto", "diagonal", "lowrank", "tied", "full"])
+def test_no_decision_depends_on_the_unit_of_a_feature(blobs, family, components, factor):
+    X, y = blobs
+    unit = np.where(np.arange(6) == 1, factor, 1.0)
+    model = MixtureClassifier(family, components, rank=2, random_state=0, feature_scale="unit")
+    ours, theirs = clone(model).fit(X, y), clone(model).fit(X * unit, y)
+    assert np.array_equal(ours.predict(X), theirs.predict(X * unit))
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X * unit), atol=1e-6)
+
+
+def test_probabilities_are_tempered_and_the_density_is_not(blobs):
+    X, y = blobs
+    wide = np.concatenate([X, X @ np.random.default_rng(0).normal(size=(6, 6))], 1)  # naive Bayes counts all twice
+    auto = MixtureClassifier("diagonal", random_state=0).fit(wide, y)
+    plain = MixtureClassifier("diagonal", random_state=0, temperature=1.0).fit(wide, y)
+    assert auto.temperature_ > 1.5 and plain.temperature_ == 1.0
+    np.testing.assert_array_equal(auto.score_samples(wide), plain.score_samples(wide))
+    np.testing.assert_array_equal(auto.predict(wide), plain.predict(wide))
+    given = MixtureClassifier("diagonal", random_state=0, temperature=auto.temperature_).fit(wide, y)
+    np.testing.assert_allclose(given.predict_proba(wide), auto.predict_proba(wide))
+    odds = [m.predict_log_proba(wide)[:, 0] - m.predict_log_proba(wide)[:, 1] for m in (auto, plain)]
+    np.testing.assert_allclose(odds[0] * auto.temperature_, odds[1], rtol=1e-9)
+
+
+def test_other_priors_are_not_tempered(blobs):
+    X, y = blobs
+    for temperature in (1.0, 3.0):
+        model = MixtureClassifier("tied", shrinkage=0.0, temperature=temperature)
+        shares = clone(model).fit(X, y).predict_proba(X)
+        found = clone(model).set_params(priors=[0.2, 0.8, 0.0]).fit(X, y).predict_proba(X)
+        moved = shares * np.array([0.2, 0.8, 0.0]) / [(y == c).mean() for c in ("bolt", "nut", "pin")]
+        np.testing.assert_allclose(found, moved / moved.sum(1, keepdims=True), atol=1e-9)
+
+
+def test_projections_are_chosen_or_named(blobs):
+    X, y = blobs
+    skewed = np.exp(X / 3) ** 2
+    auto = MixtureClassifier(projection="auto", random_state=0).fit(skewed, y)
+    assert [step.name for step in auto.projection_.steps] == ["power"]
+    named = MixtureClassifier(projection=["power"], random_state=0).fit(skewed, y)
+    np.testing.assert_array_equal(named.predict_proba(skewed), auto.predict_proba(skewed))
+    fewer = MixtureClassifier(projection=[{"name": "pca", "share": 60.0}], random_state=0).fit(X, y)
+    assert fewer.mixture_.dimension < 6
+    assert fewer.score(X, y) > 0.5
+    assert MixtureClassifier(random_state=0).fit(X, y).projection_.steps == ()
+    for bad, why in (
+        (["pwer"], "Did you mean 'power'"),
+        ([{"share": 60.0}], "Unknown name"),
+        ([3], "Unknown name"),
+        ([{"name": "pca", "percent": 60.0}], "'pca' has no option 'percent'. It has: share"),
+        ([{"name": "pca", "share": 101.0}], "101"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            MixtureClassifier(projection=bad).fit(X, y)
+
+
+@pytest.mark.parametrize("components", [1, 2, "auto"])
+@pytest.mark.parametrize("family", ["auto", *FAMILIES])
+def test_degenerate_rows_are_taken(family, components):
+    model = MixtureClassifier(family, components, rank=2, random_state=0)
+    two, y = np.array([[0.0, 1.0], [5.0, 2.0]]), np.array(["a", "b"])
+    cases = [
+        (two, y, None),  # two rows
+        (two.repeat(40, 0), y.repeat(40), None),  # two distinct rows
+        (np.ones((30, 2)), np.tile(y, 15), None),  # one row again and again, in both classes
+        (np.random.default_rng(0).normal(size=(60, 2)), np.tile(["a", "b", "c"], 20), np.tile([1.0, 1.0, 0.0], 20)),
+    ]
+    for X, label, weight in cases:
+        proba = clone(model).fit(X, label, weight).predict_proba(X)
+        assert np.isfinite(proba).all()
+        np.testing.assert_allclose(proba.sum(1), 1)
+    assert (proba[:, 2] == 0).all()  # a class of weight zero
+    assert (clone(model).fit(two, y).predict(two) == y).all()
+
+
+def test_what_cannot_be_used_is_refused(blobs):
+    X, y = blobs
+    for priors in ([0.5, 0.5], [0.3, 0.3, 0.3], [np.nan] * 3, [np.nan, 0.5, 0.5], [np.inf, 0, 0]):
+        with pytest.raises(ValueError, match="priors must be 3 probabilities"):
+            MixtureClassifier("tied", priors=priors).fit(X, y)
+    broken = X.copy()
+    broken[3, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        MixtureClassifier().fit(broken, y)
+    for family in ("tied", "full", "diagonal"):
+        with pytest.raises(ValueError, match=r"floor|spread"):
+            MixtureClassifier(family, **EXACT).fit(np.c_[X, np.ones(len(X))], y)
+    for old in ("components", "floor"):
+        with pytest.raises(TypeError, match=old):
+            MixtureClassifier(**{old: 1})

@@ -1,6 +1,5 @@
 """Classification by class-conditional mixtures: a density for each class, Bayes' rule, and log p(x) besides."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -16,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from mixtura._sklearn_gaussian import FLOATS, generator_of, weights_of
+from mixtura._sklearn_projection import as_value_errors, steps_of
 from mixtura._sklearn_rows import distinct, with_folds
 from mixtura._sklearn_shapes import Array, check_spread, to_tensor
 from mixtura.core import choose
@@ -24,12 +24,9 @@ from mixtura.core.covariance import FAMILIES, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import feature_variance, labeled
 from mixtura.core.shrinkage import oas
-from mixtura.errors import LabelError, MixturaError
-from mixtura.features import PROJECTIONS
-from mixtura.features.projected_folds import Steps
-from mixtura.features.projection import Chain, Projection
+from mixtura.errors import LabelError
+from mixtura.features.projection import Chain
 from mixtura.features.selection import candidates, select
-from mixtura.names import find
 
 AUTO = "auto"
 
@@ -139,16 +136,17 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         rows = distinct(x, torch.from_numpy(labels), weight, len(self.classes_), plan.seed)
         if self._open():
             rows = with_folds(rows, plan.seed)
-        found = select(
-            rows,
-            plan,
-            candidates(rows.x) if self.projection == AUTO else [self._steps()],
-            random_features=self.projection == AUTO,
-            family=self.family,
-            shrinkage=self._rule(),
-            components=self.n_components,
-            feature_scale=self.feature_scale,
-        )
+        with as_value_errors():
+            found = select(
+                rows,
+                plan,
+                candidates(rows.x) if self.projection == AUTO else [steps_of(self.projection or ())],
+                random_features=self.projection == AUTO,
+                family=self.family,
+                shrinkage=self._rule(),
+                components=self.n_components,
+                feature_scale=self.feature_scale,
+            )
         self.projection_, self.plan_ = found.projection, found.trial.plan
         tempered = self.temperature == AUTO
         self.temperature_ = (
@@ -233,21 +231,6 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         if isinstance(self.shrinkage, str):
             return choose.HELD_OUT if self.shrinkage == AUTO else choose.OAS
         return Prior(identity=float(self.shrinkage))
-
-    def _steps(self) -> Steps:
-        """The projections that are asked for by name.
-
-        Raises:
-            ValueError: an unknown name, or no name.
-        """
-        steps: list[tuple[type[Projection], dict[str, Any]]] = []
-        for step in self.projection or ():
-            options = dict(step) if isinstance(step, Mapping) else {"name": step}
-            try:
-                steps.append((find(PROJECTIONS, str(options.pop("name", ""))), options))
-            except MixturaError as error:
-                raise ValueError(f"projection: {error}") from error
-        return steps
 
     def _keep(self, mixture: Mixture) -> "MixtureClassifier":
         """Take a fitted mixture, with the class priors that were asked for."""

@@ -119,7 +119,7 @@ def check_spread(covariance: Covariance) -> None:
     if not bool((numbers > 0).all() & torch.isfinite(numbers).all()):
         raise CollapsedComponent(
             "A component has no spread in some direction (singleton or repeated points). "
-            "Use fewer components, a larger reg_covar, or rescale the data."
+            "Use fewer components, a larger reg_covar or variance_floor, or rescale the data."
         )
 
 

@@ -158,7 +158,7 @@ class Covariance(Sums, Protocol):
         ...
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Covariance":
-        """The covariance of x times a factor: one for all features, or one for each where the family has room for it."""
+        """The covariance of x times a factor: one for all features, or one for each unless the family is round."""
         ...
 
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
