@@ -150,7 +150,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         self.projection_, self.plan_ = found.projection, found.trial.plan
         tempered = self.temperature == AUTO
         self.temperature_ = (
-            choose.temperature_of(found.folds, found.trial.held) if tempered else float(self.temperature)
+            choose.temperature_of(found.folds.x, found.trial.held) if tempered else float(self.temperature)
         )
         additive = self.plan_.components == 1 and not FAMILIES[self.plan_.family].sums_depend_on_parameters
         self._sums = found.folds.total(self.plan_.family) if additive else None

@@ -14,7 +14,7 @@ def mean_of(x: Shaped[Tensor, "N D"]) -> Float[Tensor, " D"]:
     """Column means in float64, summed chunk by chunk about the first row, so that large offsets cost no digits."""
     ref = x[0].double()
     total = torch.zeros_like(ref)
-    for part in x.split(CHUNK):
+    for part in torch.split(x, CHUNK):
         total += (part.double() - ref).sum(0)
     return ref + total / len(x)
 
@@ -22,7 +22,7 @@ def mean_of(x: Shaped[Tensor, "N D"]) -> Float[Tensor, " D"]:
 def scatter_of(x: Shaped[Tensor, "N D"], mean: Float[Tensor, "M D"], index: Int[Tensor, " N"]) -> Float[Tensor, "D D"]:
     """Sum of outer products of the rows about ``mean[index]``, in float64."""
     total = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
-    for part, own in zip(x.split(CHUNK), index.split(CHUNK), strict=True):
+    for part, own in zip(torch.split(x, CHUNK), torch.split(index, CHUNK), strict=True):
         centered = part.double() - mean[own]
         total += centered.T @ centered
     return total
@@ -41,23 +41,23 @@ def axes_of(x: Shaped[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor
     """
     n, d = x.shape
     mean = mean_of(x)
-    if n > d:
+    centered = x.double() - mean if n <= d else None
+    if centered is None:
         value, basis = linalg.eigh(scatter_of(x, mean[None], torch.zeros(n, dtype=torch.int64, device=x.device)))
     else:
-        centered = x.double() - mean
         value, basis = linalg.eigh(centered @ centered.T)
-    value = value.clamp(min=0)
+    value = value.clamp_min(0)
     tiny = value[0] * max(n, d) * torch.finfo(torch.float64).eps
     rank = max(1, min(n - 1, d, int((value > tiny).sum())))
     value, basis = value[:rank], basis[:, :rank]
-    if n <= d:
+    if centered is not None:
         basis = unit_columns(centered.T @ basis)
     return mean, fix_signs(basis), value / max(n - 1, 1)
 
 
 def unit_columns(basis: Float[Tensor, "D R"]) -> Float[Tensor, "D R"]:
     """Columns scaled to length one; a zero column becomes the first coordinate axis."""
-    length = basis.norm(dim=0)
+    length = linalg.squared_norms(basis.T).sqrt()
     first = torch.zeros_like(basis)
     first[0] = 1.0
-    return torch.where(length > 0, basis / length.clamp(min=torch.finfo(basis.dtype).tiny), first)
+    return torch.where(length > 0, basis / length.clamp_min(torch.finfo(basis.dtype).tiny), first)

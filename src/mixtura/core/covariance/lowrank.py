@@ -61,7 +61,7 @@ class LowRank(TensorRecord):
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The diagonal part, plus half the squared projections: N K R numbers of memory."""
         constant, linear, precision, directions, means = operands
-        along = torch.addmm(means, x, directions, beta=-1).unflatten(1, (len(constant), -1))
+        along = _along(means, x, directions, len(constant))
         return torch.add(diagonal_scores(x, constant, linear, precision), linalg.squared_norms(along), alpha=0.5)
 
     @staticmethod
@@ -70,11 +70,12 @@ class LowRank(TensorRecord):
         constant, linear, precision, directions, means = operands
         rank = len(means) // len(constant)
         count = max(1, WIDTH // rank)
-        blocks = list(zip(directions.split(count * rank, dim=1), means.split(count * rank), strict=True))
+        width = count * rank
+        blocks = list(zip(torch.split(directions, width, dim=1), torch.split(means, width), strict=True))
         out = x.new_empty(len(x), len(constant))
         for rows, total in zip(torch.split(x, ROWS), torch.split(out, ROWS), strict=True):
             diagonal_scores_(rows, constant, linear, precision, total)
-            for part, block in zip(total.split(count, dim=1), blocks, strict=True):
+            for part, block in zip(torch.split(total, count, dim=1), blocks, strict=True):
                 _add_along(part, rows, *block)
         return out
 
@@ -293,5 +294,12 @@ def _add_along(
     total: Float[Tensor, "N M"], x: Float[Tensor, "N D"], directions: Float[Tensor, "D MR"], means: Float[Tensor, " MR"]
 ) -> None:
     """Add half the squared projections on the directions of some components, in place."""
-    along = torch.addmm(means, x, directions, beta=-1).unflatten(1, (total.shape[1], -1))
-    total.add_(linalg.squared_norms(along), alpha=0.5)
+    total.add_(linalg.squared_norms(_along(means, x, directions, total.shape[1])), alpha=0.5)
+
+
+def _along(
+    means: Float[Tensor, " MR"], x: Float[Tensor, "N D"], directions: Float[Tensor, "D MR"], n_components: int
+) -> Float[Tensor, "N M R"]:
+    """Rows projected on the directions of each component, about its mean."""
+    rank = means.shape[0] // n_components
+    return torch.addmm(means, x, directions, beta=-1).reshape(x.shape[0], n_components, rank)
