@@ -168,6 +168,17 @@ class Moments:
         weight = self.weight[:, None]
         return self.ref + torch.where(weight > 0, self.first / weight.clamp_min(_TINY), 0.0)
 
+    def centered_variances(self) -> Float[Tensor, "J W"]:
+        r"""The sums of squares by feature about the means, :math:`S_{dd} - 2\delta_d f_d + w\delta_d^2`, as the family
+        keeps them: without moving what is off the diagonal.
+        """
+        delta = self.mean() - self.ref
+        shift = delta * (2 * self.first - self.weight[:, None] * delta)
+        squares = self.family.variances(self.second)
+        shift = shift.sum(0, keepdim=True) if len(squares) == 1 else shift
+        shift = shift.sum(1, keepdim=True) if squares.shape[1] == 1 else shift
+        return squares - shift
+
     def centered(self) -> "Moments":
         """The sums about the means, where the first ones vanish."""
         return self.about(self.mean())
@@ -199,14 +210,13 @@ def soft(
     first = (resp.T @ shifted).double()
     raw = Moments(family, center.expand_as(ref), weight, first, family.second(shifted, resp, factors), factors)
     moments = raw.about(ref)
-    if x.dtype != torch.float64 and loses_precision(raw, moments):
+    if x.dtype != torch.float64 and loses_precision(family.variances(raw.second), family.variances(moments.second)):
         return soft(family, x.double(), resp.double(), ref, factors)
     return moments
 
 
-def loses_precision(raw: Moments, moved: Moments) -> bool:
-    """True when moving the reference left a few thousandths of the sums: float32 keeps less than four digits then."""
-    before, after = (sums.family.variances(sums.second) for sums in (raw, moved))
+def loses_precision(before: Float[Tensor, "J W"], after: Float[Tensor, "J W"]) -> bool:
+    """True when a few thousandths of sums of squares are left after a move: float32 keeps below four digits then."""
     return bool(((after < 2e-3 * before) & (before > 0)).any())
 
 
@@ -247,7 +257,7 @@ def labeled(
     ref = family.reference(x, labels, n_components, weight)
     sums = [_labeled(family.labeled, x, labels, ref, weight, mask) for mask in masks]
     total = functools.reduce(Moments.__add__, sums)
-    if x.dtype != torch.float64 and loses_precision(total, total.centered()):
+    if x.dtype != torch.float64 and loses_precision(family.variances(total.second), total.centered_variances()):
         means = class_means(x, labels, n_components, weight)
         return [_labeled(functools.partial(hard, family), x, labels, means, weight, mask) for mask in masks]
     return sums
@@ -263,7 +273,8 @@ def _labeled(
 ) -> Moments:
     if bool(mask.all()):
         return sums_of(x, labels, ref, weight)
-    return sums_of(x[mask], labels[mask], ref, None if weight is None else weight[mask])
+    row = mask.nonzero()[:, 0]  # far faster than the mask itself
+    return sums_of(x[row], labels[row], ref, None if weight is None else weight[row])
 
 
 def feature_variance(moments: Moments) -> Float[Tensor, " D"]:
@@ -272,17 +283,16 @@ def feature_variance(moments: Moments) -> Float[Tensor, " D"]:
     A feature that does not vary within components takes its variance over all rows, and a constant one the average of
     the others, 1 if there are none. So the result is positive, and scales with the square of each feature's unit.
     """
-    centered = moments.centered()
-    total = centered.weight.sum().clamp_min(_TINY)
-    dimension = centered.ref.shape[1]
-    squares = centered.family.variances(centered.second).sum(0) / total
+    mean, total = moments.mean(), moments.weight.sum().clamp_min(_TINY)
+    dimension = mean.shape[1]
+    squares = moments.centered_variances().sum(0).clamp_min(0) / total
     within = squares if len(squares) == dimension else (squares / dimension).expand(dimension)
-    share = (centered.weight / total)[:, None]
-    apart = centered.ref - centered.ref[:1]
+    share = (moments.weight / total)[:, None]
+    apart = mean - mean[:1]
     between = (share * (apart - (share * apart).sum(0)).square()).sum(0)
     overall = within + between
     variance = torch.where(within > VANISHING * overall, within, overall)
-    varies = variance > CONSTANT * centered.ref[0].square()
+    varies = variance > CONSTANT * mean[0].square()
     average = variance[varies].mean() if bool(varies.any()) else torch.ones_like(variance[:1])[0]
     return torch.where(varies, variance, average)
 
