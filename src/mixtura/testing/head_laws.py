@@ -73,8 +73,8 @@ class HeadLaws:
     density: ClassVar[bool] = False
     knows: ClassVar[bool] = True
 
-    def build(self, x: Rows, labels: Labels, seed: int = 0, **options: Any) -> Head:
-        """The head at its start, in ``eval()``."""
+    def build(self, x: Any, labels: Any, seed: int = 0, **options: Any) -> Head:
+        """The head at its start, in ``eval()``; rows and labels are tensors or arrays."""
         return self.head_type.from_rows(x, labels, N_CLASSES, seed=seed, **self.options | options).eval()
 
     def fresh(self) -> Head:
