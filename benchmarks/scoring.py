@@ -3,7 +3,7 @@
     python benchmarks/scoring.py            # about four minutes on 2 idle cores
 
 1,000 components, 768 dimensions, float32. A family's rate is the floating-point operations of its matrix products over
-the time of ``Mixture.joint``, which besides them subtracts the center, squares, sums and adds constants. The bare rate
+the time of ``Mixture.component_log_prob``, which besides them subtracts the center, squares, sums and adds constants. The bare rate
 is that of ``torch.mm`` on operands of the same shapes into memory that is there already. Each round runs the products,
 the scoring and the products again, so that other work on the machine weighs on both; the share is the median over
 rounds.
@@ -43,11 +43,11 @@ def measure(family):
     x = torch.randn(n, DIMENSION, generator=generator)
     mixture = random_mixture(family, generator)
     products = random_products(family, n, mixture, generator)
-    mixture.joint(x[:16])  # prepares the operands
+    mixture.component_log_prob(x[:16])  # prepares the operands
     run(products)
     shares, rates = [], []
     for _ in range(ROUNDS[family]):
-        before, scoring, after = timed(run, products), timed(mixture.joint, x), timed(run, products)
+        before, scoring, after = timed(run, products), timed(mixture.component_log_prob, x), timed(run, products)
         bare = (before + after) / 2
         shares.append(bare / scoring)
         rates.append(operations(products) / bare / 1e9)

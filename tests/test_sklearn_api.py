@@ -143,7 +143,7 @@ def test_every_family_scores_as_its_density_says(blobs, family, components):
     assert model.score(X, y) > 0.75
     np.testing.assert_allclose(model.predict_proba(X).sum(1), 1)
     np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), model.predict_proba(X), atol=1e-12)
-    np.testing.assert_allclose(model.score_samples(X), model.mixture_.evidence(torch.from_numpy(X)).numpy(), rtol=1e-12)
+    np.testing.assert_allclose(model.score_samples(X), model.mixture_.log_prob(torch.from_numpy(X)).numpy(), rtol=1e-12)
     assert model.mixture_.n_components == 3 * components
     again = pickle.loads(pickle.dumps(model))
     assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
@@ -170,7 +170,7 @@ def test_auto_counts_components_class_by_class():
     X[y == 1] += np.array([[3, 3, 3], [-3, 3, -3], [3, -3, -3], [-3, -3, 3]])[rng.integers(0, 4, 600)]
     model = MixtureClassifier("diagonal", n_components="auto", random_state=0).fit(X, y)
     assert model.plan_.components == (1, 4)
-    assert model.mixture_.owner.tolist() == [0, 1, 1, 1, 1]
+    assert model.mixture_.component_class.tolist() == [0, 1, 1, 1, 1]
     assert MixtureClassifier("tied", n_components="auto").fit(X[:900] * [1, 0, 0], y[:900]).predict(X).shape == (1200,)
 
 

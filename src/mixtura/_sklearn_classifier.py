@@ -249,9 +249,9 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
     def _shares(self) -> Tensor:
         """The classes' shares of the training rows."""
         mixture = self._fitted
-        assert mixture.owner is not None
+        assert mixture.component_class is not None
         shares = torch.zeros(len(self.classes_), dtype=torch.float64)
-        return shares.index_add_(0, mixture.owner, mixture.log_weight.exp().double())
+        return shares.index_add_(0, mixture.component_class, mixture.log_weight.exp().double())
 
     def _check_classes(self) -> None:
         if len(self.classes_) < 2:
@@ -268,7 +268,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         The temperature is that of the classes' shares of the training rows; other priors come on top of it whole.
         """
         x = self._projected(X)
-        joint = self._fitted.class_joint(x)
+        joint = self._fitted.class_log_prob(x)
         return joint / self.temperature_ + self._log_odds.to(joint.dtype)
 
     def predict(self, X: Any) -> Array:
@@ -289,7 +289,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
         It is the density itself, whatever the temperature, in the space of the projection.
         """
-        return self.mixture_.evidence(self._projected(X)).numpy()
+        return self.mixture_.log_prob(self._projected(X)).numpy()
 
     def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
         """Random rows, in the space of the projection, and their labels."""
@@ -297,5 +297,5 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         if n_samples < 1:
             raise ValueError(f"n_samples must be 1 or more, got {n_samples}.")
         x, component = self.mixture_.sample(n_samples, generator_of(self.random_state))
-        assert self.mixture_.owner is not None
-        return x.numpy().astype(self._dtype), self.classes_[self.mixture_.owner[component].numpy()]
+        assert self.mixture_.component_class is not None
+        return x.numpy().astype(self._dtype), self.classes_[self.mixture_.component_class[component].numpy()]

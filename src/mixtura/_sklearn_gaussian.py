@@ -239,7 +239,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def predict(self, X: Any) -> Array:
         """The most probable component of each row."""
         x, _ = self._rows(X)
-        return torch.cat([self.mixture_.joint(rows).argmax(1) for rows in x.split(em.ROWS)]).numpy()
+        return torch.cat([self.mixture_.component_log_prob(rows).argmax(1) for rows in x.split(em.ROWS)]).numpy()
 
     def predict_proba(self, X: Any) -> Array:
         """Posterior probability of each component for each row."""
@@ -249,7 +249,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def score_samples(self, X: Any) -> Array:
         """Log-density of each row, in nats."""
         x, _ = self._rows(X)
-        return self.mixture_.evidence(x).numpy()
+        return self.mixture_.log_prob(x).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean log-density of the rows, in nats a point."""

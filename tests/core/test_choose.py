@@ -36,7 +36,7 @@ def means_of(n, dimension, scale=1.0):
 
 
 def accuracy(folds, trial, x, labels):
-    return float((folds.mixture(trial.plan).class_joint(x).argmax(1) == labels).double().mean())
+    return float((folds.mixture(trial.plan).class_log_prob(x).argmax(1) == labels).double().mean())
 
 
 def test_one_spread_for_all_chooses_tied():
@@ -112,7 +112,7 @@ def test_bic_is_scikit_learns():
         mixture = em.fit(start.from_labels(family, x, labels, 5, 1e-6), em.Chunks(x), 1e-6, steps=3).mixture
         oracle = GaussianMixture(5, covariance_type=theirs)
         oracle.means_, oracle.n_features_in_ = mixture.mean.numpy(), 4
-        expected = oracle._n_parameters() * torch.tensor(float(len(x))).double().log() - 2 * mixture.evidence(x).sum()
+        expected = oracle._n_parameters() * torch.tensor(float(len(x))).double().log() - 2 * mixture.log_prob(x).sum()
         assert choose.bic(mixture, x) == pytest.approx(float(expected), rel=1e-6)
 
 
@@ -142,7 +142,7 @@ def test_a_weight_is_a_number_of_rows(family, shrinkage):
     degrees = [choose.temperature_of(f, trial.held) for f, trial in ((weighted, one), (many, other))]
     assert degrees[0] == pytest.approx(degrees[1], rel=1e-4)
     fresh = table(seed=9)[0]
-    ours, theirs = (f.mixture(one.plan).class_joint(fresh) for f in (weighted, many))
+    ours, theirs = (f.mixture(one.plan).class_log_prob(fresh) for f in (weighted, many))
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
@@ -178,7 +178,7 @@ def test_no_decision_depends_on_the_unit_of_a_feature(family, components, factor
         folds = content(x * unit, labels)
         trial = choose.choose(folds, PLAN, family, components=components, feature_scale="unit")
         plans.append(trial.plan)
-        decisions.append(folds.mixture(trial.plan).class_joint(fresh * unit).argmax(1))
+        decisions.append(folds.mixture(trial.plan).class_log_prob(fresh * unit).argmax(1))
     assert plans[0] == plans[1]
     assert torch.equal(*decisions)
 
@@ -213,4 +213,4 @@ def test_classes_of_one_row_again_and_again_have_one_component(family):
     labels = torch.arange(2).repeat_interleave(60)
     trial = choose.choose(content(x, labels), PLAN, family, components="auto")
     assert trial.plan.components == 1
-    assert content(x, labels).mixture(trial.plan).class_joint(x).argmax(1).equal(labels)
+    assert content(x, labels).mixture(trial.plan).class_log_prob(x).argmax(1).equal(labels)

@@ -14,7 +14,7 @@ EVEN = torch.arange(500) % 5
 
 
 def log_posterior(mixture, x=X):
-    return mixture.class_joint(x).log_softmax(1)
+    return mixture.class_log_prob(x).log_softmax(1)
 
 
 def assert_oracle(mixture, oracle):
@@ -26,7 +26,7 @@ def test_one_round_spread_for_all_is_the_nearest_mean():
     x, _ = clusters(500, 5, 6)
     mixture = fit(Plan("spherical", prior=Prior(1e12, 0.0)), x, EVEN, 5)
     nearest = NearestCentroid().fit(x.numpy(), EVEN.numpy())
-    assert (mixture.class_joint(x).argmax(1).numpy() == nearest.predict(x.numpy())).all()
+    assert (mixture.class_log_prob(x).argmax(1).numpy() == nearest.predict(x.numpy())).all()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.7])
@@ -62,15 +62,15 @@ def test_class_priors_are_shares_of_the_weight(family):
     weight = torch.rand(len(X), generator=torch.Generator().manual_seed(0), dtype=X.dtype)
     mixture = fit(Plan(family, (1, 2, 1, 3, 1), rank=2), X, LABELS, 5, weight)
     share = torch.zeros(5, dtype=X.dtype).index_add_(0, LABELS, weight) / weight.sum()
-    assert mixture.owner.tolist() == [0, 1, 1, 2, 3, 3, 3, 4]
-    found = torch.zeros(5, dtype=X.dtype).index_add_(0, mixture.owner, mixture.log_weight.exp())
+    assert mixture.component_class.tolist() == [0, 1, 1, 2, 3, 3, 3, 4]
+    found = torch.zeros(5, dtype=X.dtype).index_add_(0, mixture.component_class, mixture.log_weight.exp())
     torch.testing.assert_close(found, share, rtol=0, atol=1e-9)
 
 
 def test_components_never_outnumber_half_the_rows():
     x, labels = X[:9], torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 3])
     mixture = fit(Plan("spherical", 4), x, labels, 4)
-    assert mixture.owner.tolist() == [0, 0, 1, 3]
+    assert mixture.component_class.tolist() == [0, 0, 1, 3]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -80,7 +80,7 @@ def test_float32_rows_along_a_line_stay_positive_definite(family):
         line = torch.randn(n, 1, generator=generator) @ torch.randn(1, dimension, generator=generator)
         for x in (line + 30, line.relu()):
             mixture = fit(Plan(family, rank=4), x, torch.arange(n) % 5, 5)
-            assert mixture.class_joint(x).isfinite().all()
+            assert mixture.class_log_prob(x).isfinite().all()
 
 
 def test_average_variance():

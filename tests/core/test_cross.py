@@ -25,9 +25,9 @@ def test_holding_out_equals_an_honest_refit(family, prior, weight):
         refit = classes.fit(plan, X[kept], LABELS[kept], 4, None if weight is None else weight[kept])
         assert_same(folds.mixture(plan, i), refit, 1e-9)
         mine = FOLD[held.row] == i
-        torch.testing.assert_close(held.class_log_prob[mine], refit.class_joint(X[out]), rtol=0, atol=1e-8)
-        torch.testing.assert_close(held.log_prob[mine], refit.evidence(X[out]), rtol=0, atol=1e-8)
-        torch.testing.assert_close(held.background[mine], refit.background().evidence(X[out]), rtol=0, atol=1e-8)
+        torch.testing.assert_close(held.class_log_prob[mine], refit.class_log_prob(X[out]), rtol=0, atol=1e-8)
+        torch.testing.assert_close(held.log_prob[mine], refit.log_prob(X[out]), rtol=0, atol=1e-8)
+        torch.testing.assert_close(held.background[mine], refit.background().log_prob(X[out]), rtol=0, atol=1e-8)
     assert torch.equal(held.label, LABELS[held.row])
     assert_same(folds.mixture(plan), classes.fit(plan, X, LABELS, 4, weight), 1e-9)
 

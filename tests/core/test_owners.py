@@ -8,7 +8,7 @@ from mixtura.testing.covariance_laws import clusters
 OWNER = torch.tensor([2, 0, 2, 0, 2, 3])  # class 1 owns nothing
 
 
-def joint(n=7, scale=3.0):
+def component_log_prob(n=7, scale=3.0):
     return scale * torch.randn(n, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
@@ -62,7 +62,9 @@ def test_of_class_is_the_density_given_the_class():
     for c in range(5):
         part = mixture.of_class(c)
         assert part.n_components == (1, 3, 2, 2, 1)[c]
-        torch.testing.assert_close(part.evidence(x) + prior[c].log(), mixture.class_joint(x)[:, c], rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            part.log_prob(x) + prior[c].log(), mixture.class_log_prob(x)[:, c], rtol=0, atol=1e-9
+        )
     torch.testing.assert_close(mixture.posterior(x).sum(1), torch.ones(len(x), dtype=x.dtype))
 
 
@@ -72,5 +74,7 @@ def test_another_class_prior_moves_columns_only():
     prior = torch.tensor([0.1, 0.2, 0.3, 0.2, 0.1, 0.1], dtype=x.dtype).log()
     moved = mixture.with_prior(prior)
     shift = prior[:5].log_softmax(0) - (torch.bincount(labels).double() / len(labels)).log()
-    torch.testing.assert_close(moved.class_joint(x)[:, :5], mixture.class_joint(x)[:, :5] + shift, rtol=0, atol=1e-9)
-    assert (moved.class_joint(x)[:, 5] == -torch.inf).all()
+    torch.testing.assert_close(
+        moved.class_log_prob(x)[:, :5], mixture.class_log_prob(x)[:, :5] + shift, rtol=0, atol=1e-9
+    )
+    assert (moved.class_log_prob(x)[:, 5] == -torch.inf).all()

@@ -39,7 +39,10 @@ def test_few_rows_lose_what_the_lift_gives_back():
     mixture, sums = known("tied", x[old], labels[old])
     rows = x[~old].view(1000, 63, -1)
     made = shots.newcomers(mixture, sums, [part[:3] for part in rows], 0.0, Prior())
-    own = torch.stack([made.mixture.joint(part[3:])[:, p] for p, part in enumerate(rows)]) - made.mixture.log_weight[0]
+    own = (
+        torch.stack([made.mixture.component_log_prob(part[3:])[:, p] for p, part in enumerate(rows)])
+        - made.mixture.log_weight[0]
+    )
     white = (rows[:, 3:] - mean[200:, None]) @ torch.linalg.inv(root).T
     truth = -0.5 * white.square().sum(2) - torch.logdet(root) - 6 * torch.log(torch.tensor(2 * torch.pi))
     lost = (truth - own).mean()
@@ -64,7 +67,7 @@ def test_newcomers_have_a_proper_covariance_in_every_family(family):
     made = shots.newcomers(mixture, sums, [x[:1], x[60:63] + 1.0], 1e-6, Prior())
     dense = made.mixture.covariance.dense(2, 12)
     assert bool((torch.linalg.eigvalsh(dense) > 0).all())
-    assert made.mixture.joint(x).isfinite().all()
+    assert made.mixture.component_log_prob(x).isfinite().all()
     assert float(made.mixture.log_weight.exp().sum()) == pytest.approx(1.0)
 
 

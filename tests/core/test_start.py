@@ -71,7 +71,7 @@ def test_a_component_without_rows_takes_the_pooled_spread(family):
     assert mixture.log_weight.exp().tolist()[1::2] == [0.0, 0.0, 0.0]
     torch.testing.assert_close(mixture.mean[1], x.mean(0))
     assert (torch.linalg.eigvalsh(dense(mixture)) > 0).all()
-    assert mixture.evidence(x).isfinite().all()
+    assert mixture.log_prob(x).isfinite().all()
 
 
 @pytest.mark.parametrize("rank", [1, 2])

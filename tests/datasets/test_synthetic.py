@@ -5,8 +5,8 @@ from mixtura.datasets.synthetic import gaussian_mixture, stripes
 
 def test_points_have_the_moments_of_the_truth():
     sample = gaussian_mixture(40_000, 3, classes=2, components=2, seed=1)
-    assert sample.owner.tolist() == [0, 0, 1, 1]
-    assert np.array_equal(sample.label, sample.owner[sample.component])
+    assert sample.component_class.tolist() == [0, 0, 1, 1]
+    assert np.array_equal(sample.label, sample.component_class[sample.component])
     for k in range(4):
         x = sample.x[sample.component == k]
         assert np.abs(x.mean(0) - sample.mean[k]).max() < 0.06  # six standard errors

@@ -38,8 +38,8 @@ def dense_class_joint(head, x):
         for k in range(mixture.n_components)
     ]
     joint = np.stack(parts, 1)
-    owner = mixture.owner.numpy()
-    return np.stack([logsumexp(joint[:, owner == c], axis=1) for c in range(head.n_classes)], 1)
+    component_class = mixture.component_class.numpy()
+    return np.stack([logsumexp(joint[:, component_class == c], axis=1) for c in range(head.n_classes)], 1)
 
 
 @pytest.mark.parametrize("components", [1, 2, 3])
@@ -50,7 +50,7 @@ def test_a_head_agrees_with_dense_gaussians(family, components):
     expected = dense_class_joint(head, x)
     with torch.no_grad():
         np.testing.assert_allclose(head.class_scores(x).numpy(), expected, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(head.evidence(x).numpy(), logsumexp(expected, axis=1), rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(head.log_prob(x).numpy(), logsumexp(expected, axis=1), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -60,7 +60,7 @@ def test_slopes_are_gradients_at_the_center(family):
     head.temper(1.7)
     at = head.center.clone().requires_grad_(True)
     for k, slope in enumerate(head.slopes()):
-        (gradient,) = torch.autograd.grad(head.joint(at[None])[0, k] / 1.7, at)
+        (gradient,) = torch.autograd.grad(head.component_log_prob(at[None])[0, k] / 1.7, at)
         torch.testing.assert_close(slope, gradient * head.scale, rtol=1e-9, atol=1e-9)
 
 
@@ -80,7 +80,7 @@ def test_one_component_starts_at_the_closed_form_of_the_core(family):
     x, labels = rows()
     head = GaussianHead.from_rows(x, labels, N_CLASSES, family=family, rank=2)
     mixture = fit_classes(Plan(family, rank=2), x, labels, N_CLASSES)
-    torch.testing.assert_close(head.class_scores(x), mixture.class_joint(x), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(head.class_scores(x), mixture.class_log_prob(x), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("dimension", [1, 2])
@@ -94,7 +94,7 @@ def test_the_density_integrates_to_one(family, dimension):
     grid = torch.cartesian_prod(*[axis] * dimension).reshape(-1, dimension) + x.mean(0)
     cell = (2 * reach / (count - 1)) ** dimension
     with torch.no_grad():
-        total = sum(float(head.evidence(part).exp().sum()) for part in grid.split(20_000)) * cell
+        total = sum(float(head.log_prob(part).exp().sum()) for part in grid.split(20_000)) * cell
     assert total == pytest.approx(1, abs=2e-3)
 
 
@@ -202,7 +202,7 @@ def test_a_mixture_comes_back_as_it_was_assigned():
     x, labels = rows()
     for family in FAMILIES:
         mixture = fit_classes(Plan(family, components=2, rank=2, prior=Prior(5.0)), x, labels, N_CLASSES)
-        counts = torch.bincount(mixture.owner, minlength=N_CLASSES).tolist()
+        counts = torch.bincount(mixture.component_class, minlength=N_CLASSES).tolist()
         head = GaussianHead(4, N_CLASSES, counts, family, rank=2).double()
         head.assign(mixture)
         back = head.mixture()
@@ -229,12 +229,12 @@ def test_older_states_load(family):
 def test_the_gradient_of_a_density_reaches_every_parameter(family):
     x, labels = rows()
     head = GaussianHead.from_rows(x, labels, N_CLASSES, components=2, family=family, rank=2)
-    head.mixture().evidence(x).sum().backward()
+    head.mixture().log_prob(x).sum().backward()
     density = {name: parameter.grad for name, parameter in head.named_parameters() if name != "log_temperature"}
     for name, gradient in density.items():
         assert gradient is not None and gradient.isfinite().all() and gradient.abs().sum() > 0, name
     head.zero_grad()
-    head.evidence(x).sum().backward()
+    head.log_prob(x).sum().backward()
     for name, gradient in density.items():
         torch.testing.assert_close(head.get_parameter(name).grad, gradient, rtol=1e-8, atol=1e-8)
     assert head.mixture().state()["mean"].requires_grad is False
@@ -245,8 +245,8 @@ def test_directions_that_a_mixture_lacks_still_learn():
     mixture = fit_classes(Plan("lowrank", rank=1), x, labels, N_CLASSES)
     head = GaussianHead(4, N_CLASSES, family="lowrank", rank=3).double()
     head.assign(mixture)
-    torch.testing.assert_close(head.class_scores(x), mixture.class_joint(x), rtol=1e-4, atol=1e-4)
-    head.evidence(x).sum().backward()
+    torch.testing.assert_close(head.class_scores(x), mixture.class_log_prob(x), rtol=1e-4, atol=1e-4)
+    head.log_prob(x).sum().backward()
     assert (head.free["factor"].grad.abs().sum((0, 1)) > 0).all()
     with pytest.raises(UsageError, match=r"shape of 'factor' is \(3, 4, 3\) in the mixture and \(3, 4, 1\)"):
         with torch.no_grad():
@@ -257,7 +257,7 @@ def test_directions_that_a_mixture_lacks_still_learn():
 def test_unequal_counts_are_normal():
     x, labels = rows()
     head = GaussianHead.from_rows(x, labels, N_CLASSES, components=[1, 3, 2])
-    assert head.groups.owner.tolist() == [0, 1, 1, 1, 2, 2]
+    assert head.groups.component_class.tolist() == [0, 1, 1, 1, 2, 2]
     np.testing.assert_allclose(head.class_scores(x).detach().numpy(), dense_class_joint(head, x), rtol=1e-9, atol=1e-9)
 
 

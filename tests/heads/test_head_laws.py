@@ -87,7 +87,7 @@ def test_a_head_that_breaks_a_law_is_caught():
         def config(self):
             return {"dimension": self.dimension, "n_classes": self.n_classes + 1}
 
-        def evidence(self, x):
+        def log_prob(self, x):
             return self.class_scores(x).logsumexp(1)
 
     class Laws(HeadLaws):

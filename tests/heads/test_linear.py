@@ -48,4 +48,4 @@ def test_a_linear_head_refuses_what_it_cannot_do(blobs):
     with pytest.raises(NonFinite, match="1 of 300 rows"):
         LinearHead.from_rows(x.index_fill(0, torch.tensor([3]), torch.nan), labels, 4)
     with pytest.raises(NoDensity, match="'linear' has no density"):
-        LinearHead(6, 4).evidence(x)
+        LinearHead(6, 4).log_prob(x)

@@ -61,12 +61,12 @@ def test_numbers_are_the_cores(blobs, normalize):
     head = OnlineGaussianHead.from_rows(x, labels, 4, components=(1, 2, 3, 2), normalize=normalize)
     head.absorb(x[:50], labels[:50])
     mixture = head.mixture()
-    assert_close(head.class_scores(x), mixture.class_joint(head.embed(x)), rtol=0, atol=1e-6)
-    assert_close(head.evidence(x), mixture.evidence(head.embed(x)), rtol=0, atol=1e-6)
+    assert_close(head.class_scores(x), mixture.class_log_prob(head.embed(x)), rtol=0, atol=1e-6)
+    assert_close(head.log_prob(x), mixture.log_prob(head.embed(x)), rtol=0, atol=1e-6)
     assert_close(mixture.log_weight.exp().sum().item(), 1.0, rtol=0, atol=1e-9)
     dense = torch.distributions.Independent(torch.distributions.Normal(head.mean[3], head.variance[3].sqrt()), 1)
     expected = dense.log_prob(head.embed(x)) + mixture.log_weight[3]
-    assert_close(head.joint(x)[:, 3], expected, rtol=0, atol=1e-9)
+    assert_close(head.component_log_prob(x)[:, 3], expected, rtol=0, atol=1e-9)
     offset = dense.log_prob(dense.mean[None])
     assert_close(head.distances(x)[:, 3], offset - dense.log_prob(head.embed(x)), rtol=0, atol=1e-9)
 

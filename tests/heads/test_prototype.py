@@ -20,7 +20,7 @@ def test_scores_are_a_naive_loops(blobs, metric, pool, over):
     x, labels = blobs(modes=2, dtype=torch.float64)
     head = PrototypeHead.from_rows(x, labels, 4, components=(1, 2, 3, 1), metric=metric, pool=pool)
     near = naive((x - head.center) / head.unit, head.prototype, metric) * head.log_scale.exp()
-    expected = torch.stack([over(near[:, head.groups.owner == c], 1) for c in range(4)], 1)
+    expected = torch.stack([over(near[:, head.groups.component_class == c], 1) for c in range(4)], 1)
     assert_close(head.class_scores(x), expected, rtol=0, atol=1e-9)
     assert head.n_parameters == 7 * 6 + 1
 
@@ -66,4 +66,4 @@ def test_prototypes_refuse_what_they_cannot_do(blobs):
     with pytest.raises(UsageError, match="Components"):
         PrototypeHead.from_rows(x, labels, 4, components=0)
     with pytest.raises(NoDensity):
-        PrototypeHead(6, 4).evidence(x)
+        PrototypeHead(6, 4).log_prob(x)

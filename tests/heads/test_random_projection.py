@@ -71,4 +71,4 @@ def test_random_projection_refuses_what_it_cannot_do(blobs):
     with pytest.raises(UsageError, match="one component a class, not 3"):
         RandomProjectionHead.from_rows(x, labels, 4, components=3)
     with pytest.raises(NoDensity, match="'random_projection' has no density"):
-        RandomProjectionHead(6, 4, 10).evidence(x)
+        RandomProjectionHead(6, 4, 10).log_prob(x)

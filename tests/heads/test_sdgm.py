@@ -63,7 +63,7 @@ def test_scores_are_a_naive_loops_and_the_map_is_standard(blobs, quadratic, pair
     assert_close(phi.mean(0), torch.zeros(3 + pairs).double(), rtol=0, atol=1e-9)
     assert_close(phi.square().mean(0), torch.ones(3 + pairs).double(), rtol=0, atol=1e-9)
     scores = [[] for _ in range(4)]
-    for k, c in enumerate(head.groups.owner.tolist()):
+    for k, c in enumerate(head.groups.component_class.tolist()):
         zero = torch.zeros(300, dtype=torch.float64)
         scores[c].append(zero if k == 5 else (phi * head.weight[k]).sum(1) + head.bias[k])
     expected = torch.stack([torch.stack(own).logsumexp(0) for own in scores], 1)
@@ -194,6 +194,6 @@ def test_sdgm_refuses_what_it_cannot_do(blobs):
     x, labels = blobs()
     with pytest.raises(UsageError, match=r"no quadratic map 'ful'. Did you mean 'full'"):
         SDGMHead.from_rows(x, labels, 4, quadratic="ful")
-    for ask in (SDGMHead(6, 4).evidence, SDGMHead(6, 4).joint):
+    for ask in (SDGMHead(6, 4).log_prob, SDGMHead(6, 4).component_log_prob):
         with pytest.raises(NoDensity, match="'sdgm' has no density"):
             ask(x)

@@ -45,7 +45,7 @@ def test_density_integrates_to_one(dimension, surface, kappa):
         head.prior_logit.copy_(torch.tensor([0.3, -1.0]))
         head.weight_logit.copy_(torch.tensor([0.0, 1.0, 2.0]))
     points, share = surface()
-    assert_close(float((head.evidence(points).detach().exp() * share).sum()), 1.0, rtol=0, atol=2e-3)
+    assert_close(float((head.log_prob(points).detach().exp() * share).sum()), 1.0, rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("dimension", [2, 3, 10, 64])
@@ -58,7 +58,7 @@ def test_log_density_is_scipys(dimension):
     for c in range(3):
         mean = torch.nn.functional.normalize(head.direction[c], dim=0).detach().numpy()
         rival = scipy.stats.vonmises_fisher(mean, head.log_concentration[c].exp().item()).logpdf(x.numpy())
-        assert_close(head.joint(3 * x)[:, c] + math.log(3), torch.from_numpy(rival), rtol=1e-8, atol=1e-8)
+        assert_close(head.component_log_prob(3 * x)[:, c] + math.log(3), torch.from_numpy(rival), rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("dimension", [2, 3, 10, 128, 1280, 4096])
@@ -100,7 +100,7 @@ def test_em_finds_two_modes_a_class():
     x = torch.cat([drawn(m.numpy(), 40.0, 300, i) for i, m in enumerate(mean)])
     labels = torch.tensor([0, 0, 1, 1]).repeat_interleave(300)
     one, two = (VonMisesFisherHead.from_rows(x, labels, 2, components=g) for g in (1, 2))
-    assert float((two.evidence(x) - one.evidence(x)).detach().mean()) > 0.5
+    assert float((two.log_prob(x) - one.log_prob(x)).detach().mean()) > 0.5
     found = torch.nn.functional.normalize(two.direction).detach().double() @ mean.T
     assert (found.amax(0) > 0.99).all()
 
@@ -110,7 +110,7 @@ def test_length_of_a_row_does_not_matter_and_zeros_are_finite(blobs):
     head = VonMisesFisherHead.from_rows(x, labels, 4)
     assert_close(head(7 * x), head(x), rtol=0, atol=1e-4)
     zero = torch.zeros(1, 6, requires_grad=True)
-    head.evidence(zero).sum().backward()
+    head.log_prob(zero).sum().backward()
     assert zero.grad is not None and zero.grad.isfinite().all()
     with_zero = VonMisesFisherHead.from_rows(torch.cat([x, zero.detach()]), torch.cat([labels, labels[:1]]), 4)
     assert with_zero(x).isfinite().all()

@@ -32,11 +32,11 @@ def rows(draw):
 
 def assert_sound(mixture, x, labels, n_classes):
     present = torch.bincount(labels, minlength=n_classes) > 0
-    joint = mixture.class_joint(x)
+    joint = mixture.class_log_prob(x)
     assert joint[:, present].isfinite().all()
     assert (joint[:, ~present] == -torch.inf).all()
-    assert mixture.evidence(x).isfinite().all()
-    assert mixture.background().evidence(x).isfinite().all()
+    assert mixture.log_prob(x).isfinite().all()
+    assert mixture.background().log_prob(x).isfinite().all()
     assert mixture.mean.isfinite().all()
     assert (torch.linalg.eigvalsh(dense(mixture).double()) > 0).all()
     assert torch.isfinite(mixture.sample(5, torch.Generator().manual_seed(0))[0]).all()
@@ -60,7 +60,7 @@ def test_em_without_labels_stays_sound(family, data, prior):
     mixture = classes.fit(plan, x, labels, n_classes)
     floor = plan.floor * classes.average_variance(x)
     mixture = em.fit(mixture, em.Chunks(x), floor, prior, steps=5).mixture
-    assert mixture.evidence(x).isfinite().all()
+    assert mixture.log_prob(x).isfinite().all()
     assert (torch.linalg.eigvalsh(dense(mixture).double()) > 0).all()
 
 

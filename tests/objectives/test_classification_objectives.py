@@ -93,7 +93,7 @@ def test_generative_is_minus_log_joint(rows, dense):
     x, labels, _ = rows
     expected = -sum(dense.class_scores(x)[i, labels[i]] for i in range(40)) / 40
     assert_close(Generative()(dense, x, labels), expected, rtol=0, atol=1e-12)
-    posterior = Conditional()(dense, x, labels) - dense.evidence(x).mean()
+    posterior = Conditional()(dense, x, labels) - dense.log_prob(x).mean()
     assert_close(Generative()(dense, x, labels), posterior, rtol=0, atol=1e-12)
 
 
@@ -107,12 +107,12 @@ def test_hybrid_joins_the_two(rows, dense):
 
 def test_large_margin_is_a_naive_loop(rows, dense):
     x, labels, weight = rows
-    joint, far, owner = dense.joint(x), dense.distances(x), dense.groups.owner.tolist()
+    joint, far, component_class = dense.component_log_prob(x), dense.distances(x), dense.groups.component_class.tolist()
     margin, share = 0.4, 0.05
     total = 0.0
     for i in range(40):
         y, score, plain = int(labels[i]), [0.0] * 3, 0.0
-        for k, c in enumerate(owner):
+        for k, c in enumerate(component_class):
             plain += math.exp(joint[i, k].item()) * (c == y)
             score[c] += math.exp(joint[i, k].item() - margin * far[i, k].item() * (c == y))
         total += float(weight[i]) * (-math.log(score[y] / sum(score)) - share * math.log(plain))

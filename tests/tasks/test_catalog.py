@@ -170,8 +170,8 @@ def test_a_new_calibration_follows_its_products(shop):
 
 def test_merged_products_keep_the_kinds_of_both(shop):
     shop.merge("c1", "c0")
-    assert shop.model.mixture.owner is not None
-    assert shop.model.mixture.owner.tolist() == [0, 0, 1, 2]
+    assert shop.model.mixture.component_class is not None
+    assert shop.model.mixture.component_class.tolist() == [0, 0, 1, 2]
     assert shop.product("c0").items == 160
     rows = shop.known().embedding
     assert set(shop.model.answers(rows[1:2]).predicted.tolist()) == {0}

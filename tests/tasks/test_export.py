@@ -71,11 +71,11 @@ def outputs(graph, features):
 
 def assert_close(model, found, features):
     answers, x = model.answers(features), model.project(features)
-    scale = np.maximum(np.abs(model.mixture.evidence(x).numpy()), model.mixture.dimension)
+    scale = np.maximum(np.abs(model.mixture.log_prob(x).numpy()), model.mixture.dimension)
     np.testing.assert_allclose(found["posterior"], answers.posterior, rtol=0, atol=CLOSE)
     np.testing.assert_allclose(found["typicality"], answers.typicality, rtol=0, atol=CLOSE)
-    assert (np.abs(found["evidence"] - model.mixture.evidence(x).numpy()) <= CLOSE * scale).all()
-    assert (np.abs(found["background"] - model.background.evidence(x).numpy()) <= CLOSE * scale).all()
+    assert (np.abs(found["evidence"] - model.mixture.log_prob(x).numpy()) <= CLOSE * scale).all()
+    assert (np.abs(found["background"] - model.background.log_prob(x).numpy()) <= CLOSE * scale).all()
     np.testing.assert_array_equal(found["subclass"], answers.subclass)
     np.testing.assert_allclose(found["pooled"], model.typicality.pooled(torch.from_numpy(answers.score)), atol=CLOSE)
 
@@ -88,8 +88,8 @@ def model_of(family):
     steps = resolve({"data.root": "nowhere", "projection": CASES[family]}).projection
     chain = Chain.fit(rows[:200], labels[:200], steps_of(steps))
     x = chain(rows)
-    owner = torch.tensor([0, 1, 1, 2, 2, 3, 3])
-    mean = torch.stack([x[:200][labels[:200] == c].mean(0) for c in owner])
+    component_class = torch.tensor([0, 1, 1, 2, 2, 3, 3])
+    mean = torch.stack([x[:200][labels[:200] == c].mean(0) for c in component_class])
     mean += 0.1 * torch.randn(mean.shape, generator=rng)
     spread = x.var(0).expand(7, -1) * (0.2 + torch.rand(7, 1, generator=rng))
     below = 0.03 * torch.randn(7, x.shape[1], x.shape[1], generator=rng).tril(-1)
@@ -102,8 +102,8 @@ def model_of(family):
         "full": {"precision_tril": whiten},
     }
     weight = torch.rand(7, generator=rng).log_softmax(0)
-    mixture = Mixture(weight, mean, FAMILIES[family].from_state(parts[family]), owner, 4)
-    known = mixture.evidence(x[:200]), mixture.background().evidence(x[:200]), mixture.class_joint(x[:200]).argmax(1)
+    mixture = Mixture(weight, mean, FAMILIES[family].from_state(parts[family]), component_class, 4)
+    known = mixture.log_prob(x[:200]), mixture.background().log_prob(x[:200]), mixture.class_log_prob(x[:200]).argmax(1)
     typicality, section = Typicality.fit(*known), EncoderSection(name="tiny")
     decision = DecisionSection()
     model = Model(tuple("abcd"), section, {"name": "tiny"}, 12, chain, mixture, 1.7, typicality, decision)
@@ -134,7 +134,7 @@ def test_head_graph_of_a_mixture_that_needs_float64_is_the_model(family):
     found = outputs(_onnx_graph.head_bytes(model), embedding[-16:])
     x = model.project(embedding[-16:])
     np.testing.assert_allclose(found["posterior"], model.answers(embedding[-16:]).posterior, rtol=0, atol=CLOSE)
-    exact = model.mixture.to(torch.float64).evidence(x.double())
+    exact = model.mixture.to(torch.float64).log_prob(x.double())
     np.testing.assert_allclose(found["evidence"], exact, rtol=1e-5, atol=1e-3)
 
 

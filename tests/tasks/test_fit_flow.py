@@ -50,7 +50,7 @@ def test_no_solver_ends_below_its_start_on_the_validation_rows(skewed, family):
     val = trained.validation_mask(rows, resolve(base))
     choice = choose(resolve(base), rows)
     without = trained._without(rows, choice, val)
-    start = without.mixture(choice.trial.plan, 0).class_joint(without.x[val])
+    start = without.mixture(choice.trial.plan, 0).class_log_prob(without.x[val])
     labels = rows.labels[val]
     first = temperature.nll(start, labels, temperature.best(start, labels))
     held = made[3].out_of_fold

@@ -55,7 +55,7 @@ def test_command_and_estimator_choose_the_same(features, tmp_path, make, compone
     assert (plan.components if plan.components == 1 else list(plan.components)) == facts["components"]
     assert ours.temperature_ == pytest.approx(model.temperature, rel=0.25)  # the command holds out smaller folds for it
     test = stored.select_split("test").embedding
-    np.testing.assert_allclose(ours.score_samples(test), model.mixture.evidence(model.project(test)), rtol=2e-3)
+    np.testing.assert_allclose(ours.score_samples(test), model.mixture.log_prob(model.project(test)), rtol=2e-3)
 
 
 def test_the_stores_ask_for_different_things(features):

@@ -45,7 +45,7 @@ def test_probabilities_are_those_of_the_mixture():
     x, _ = blobs()
     made = points(x)
     found = partition.mixture(made, 3, 0)
-    resp = partition.best_of(made.x, 3, 0).joint(made.x).double().softmax(1)
+    resp = partition.best_of(made.x, 3, 0).component_log_prob(made.x).double().softmax(1)
     np.testing.assert_allclose(found.probability, resp.max(1).values.numpy(), atol=1e-5)
     assert (found.probability > 1 / 3 - 1e-6).all() and (found.probability <= 1).all()
     assert not found.tried and found.how == "as asked for"
@@ -54,8 +54,8 @@ def test_probabilities_are_those_of_the_mixture():
 def test_the_best_start_is_kept():
     x, _ = blobs(clusters=6, each=30)
     made = points(x)
-    best = float(partition.best_of(made.x, 6, 1).evidence(made.x).double().mean())
-    each = [float(partition._fit(made.x, 6, 4 + s).evidence(made.x).double().mean()) for s in range(4)]
+    best = float(partition.best_of(made.x, 6, 1).log_prob(made.x).double().mean())
+    each = [float(partition._fit(made.x, 6, 4 + s).log_prob(made.x).double().mean()) for s in range(4)]
     assert best == max(each)
 
 

@@ -216,7 +216,7 @@ def test_hybrid_training_keeps_the_density_where_conditional_training_loses_it()
     head = GaussianHead.from_rows(rows.x, rows.labels, 4)
     schedule = Schedule(epochs=20, batch_size=64, learning_rate=1e-2)
     density = {
-        name: float(trained.head.evidence(rows.val_x).mean().detach())
+        name: float(trained.head.log_prob(rows.val_x).mean().detach())
         for name, objective in {"conditional": Conditional(), "hybrid": Hybrid(generative_weight=1.0)}.items()
         for trained in train([head], [rows], objective, schedule)
     }

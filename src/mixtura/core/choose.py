@@ -286,11 +286,11 @@ def _count(plan: Plan, halves: list[Half], variance: Float[Tensor, " D"]) -> int
 def _density(plan: Plan, learn: Half, judge: Half, variance: Float[Tensor, " D"]) -> float:
     """Mean log-density (nats) of some rows under a mixture of others."""
     zeros = torch.zeros(len(learn.x), dtype=torch.int64, device=learn.x.device)
-    density = classes.fit(plan, learn.x, zeros, 1, learn.weight, variance).evidence(judge.x).double()
+    density = classes.fit(plan, learn.x, zeros, 1, learn.weight, variance).log_prob(judge.x).double()
     return float(judge.weight @ density / judge.weight.sum())
 
 
 def bic(mixture: Mixture, x: Float[Tensor, "N D"]) -> float:
     r"""Bayesian information criterion, :math:`p \log N - 2 \log L`; lower is better."""
     n = len(x)
-    return mixture.n_parameters * float(torch.tensor(float(n)).log()) - 2 * float(mixture.evidence(x).double().sum())
+    return mixture.n_parameters * float(torch.tensor(float(n)).log()) - 2 * float(mixture.log_prob(x).double().sum())

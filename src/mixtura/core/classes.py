@@ -78,9 +78,9 @@ def fit(
             return mixture if min(counts) else mixture.select(sums.weight.nonzero()[:, 0])
     floor, prior = plan.resolved(variance)
     units = x if prior.scale is None else x / prior.scale.to(x.dtype)
-    parts, owner = _split(units, labels, counts, plan.seed, weight)
-    mixture = start.from_labels(plan.family, x, parts, len(owner), floor, prior, weight, plan.rank)
-    mixture = replace(mixture, owner=owner.to(x.device), n_classes=n_classes)
+    parts, component_class = _split(units, labels, counts, plan.seed, weight)
+    mixture = start.from_labels(plan.family, x, parts, len(component_class), floor, prior, weight, plan.rank)
+    mixture = replace(mixture, component_class=component_class.to(x.device), n_classes=n_classes)
     if max(counts) == 1:
         return mixture
     return em.fit(mixture, em.Chunks(x, labels, weight), floor, prior, steps=plan.steps).mixture
@@ -90,8 +90,8 @@ def closed_form(plan: Plan, sums: Moments, variance: Float[Tensor, " D"]) -> Mix
     """One component a class, straight from the sums of the classes; a class without rows has weight zero."""
     n_classes = len(sums.weight)
     sums = replace(sums, weight=torch.where(sums.weight < NO_WEIGHT, 0.0, sums.weight))
-    owner = torch.arange(n_classes, device=sums.weight.device)
-    return Mixture.from_moments(sums, *plan.resolved(variance), owner, n_classes)
+    component_class = torch.arange(n_classes, device=sums.weight.device)
+    return Mixture.from_moments(sums, *plan.resolved(variance), component_class, n_classes)
 
 
 def average_variance(x: Float[Tensor, "N D"], weight: Float[Tensor, " N"] | None = None) -> float:
@@ -127,5 +127,5 @@ def _split(
             rows = labels == c
             part = None if weight is None else weight[rows]
             parts[rows] += start.kmeans_plus_plus(x[rows], count, generator, part)
-    owner = torch.tensor([c for c, count in enumerate(counts) for _ in range(count)])
-    return parts, owner
+    component_class = torch.tensor([c for c, count in enumerate(counts) for _ in range(count)])
+    return parts, component_class

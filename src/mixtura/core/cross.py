@@ -201,8 +201,8 @@ class Folds:
             return OutOfFold.empty(self)
         mixture = self.mixture(plan, fold)
         x = self.x[row]
-        behind = mixture.background().evidence(x) if background else x.new_zeros(len(x))
-        joint = mixture.class_joint(x)
+        behind = mixture.background().log_prob(x) if background else x.new_zeros(len(x))
+        joint = mixture.class_log_prob(x)
         return OutOfFold(row, self.labels[row], joint, joint.logsumexp(1), behind, self.counts[row])
 
 

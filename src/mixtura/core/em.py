@@ -59,10 +59,10 @@ class Fit:
 
 def expect(mixture: Mixture, batch: Batch) -> tuple[Moments, Float[Tensor, " 2"]]:
     """Sums of one batch, with its log-likelihood (nats) and its weight: the E-step."""
-    joint = mixture.joint(batch.x)
+    joint = mixture.component_log_prob(batch.x)
     if batch.labels is not None:
-        assert mixture.owner is not None
-        joint = owners.mask_others(joint, mixture.owner, batch.labels)
+        assert mixture.component_class is not None
+        joint = owners.mask_others(joint, mixture.component_class, batch.labels)
     top = joint.amax(1, keepdim=True)
     resp = joint.sub_(top).mul_(LOG2_E).exp2_()
     norm = resp.sum(1, keepdim=True)

@@ -29,14 +29,14 @@ class Mixture:
         p(x, c) = \sum_{k:\, o_k = c} \pi_k N(x; \mu_k, \Sigma_k)
 
     The weights sum to one over all components, so a class prior is the sum of its components' weights.
-    ``owner`` is ``None`` for a mixture without classes. ``feature_scale`` holds the lengths in units of which the
-    covariances were shrunk; ``None`` for features as they are. It takes no part in the density.
+    ``component_class`` is ``None`` for a mixture without classes. ``feature_scale`` holds the lengths in units of which
+    the covariances were shrunk; ``None`` for features as they are. It takes no part in the density.
     """
 
     log_weight: Float[Tensor, " K"]
     mean: Float[Tensor, "K D"]
     covariance: Covariance
-    owner: Int[Tensor, " K"] | None = None
+    component_class: Int[Tensor, " K"] | None = None
     n_classes: int = 0
     feature_scale: Float[Tensor, " D"] | None = None
 
@@ -46,7 +46,7 @@ class Mixture:
         moments: Moments,
         floor: Floor = 0.0,
         prior: Prior = NO_PRIOR,
-        owner: Int[Tensor, " K"] | None = None,
+        component_class: Int[Tensor, " K"] | None = None,
         n_classes: int = 0,
     ) -> "Mixture":
         r"""The most likely mixture given the sums: the one way from sums to a mixture.
@@ -57,18 +57,18 @@ class Mixture:
             moments: sums over all of the data.
             floor: variance added to every dimension, in squared units of x.
             prior: shrinkage of the covariances; its scale is kept with the mixture.
-            owner: the class of each component.
+            component_class: the class of each component.
             n_classes: C.
         """
         weight = moments.weight.clamp_min(0)
         covariance = moments.family.estimate(moments, floor, prior)
-        return cls((weight / weight.sum()).log(), moments.mean(), covariance, owner, n_classes, prior.scale)
+        return cls((weight / weight.sum()).log(), moments.mean(), covariance, component_class, n_classes, prior.scale)
 
     @classmethod
     def standard(cls, dimension: int) -> "Mixture":
         """One component: mean zero, unit variance.
 
-        >>> Mixture.standard(2).evidence(torch.zeros(1, 2))
+        >>> Mixture.standard(2).log_prob(torch.zeros(1, 2))
         tensor([-1.8379])
         """
         family = FAMILIES["spherical"]
@@ -131,7 +131,7 @@ class Mixture:
         """The precision of products with rows of another."""
         return torch.float64 if dtype == torch.float64 or self._cancels else torch.float32
 
-    def joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+    def component_log_prob(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         r"""Log-density of each point with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats.
 
         It has a gradient in points and parameters; without one, products are cut into tiles.
@@ -145,33 +145,33 @@ class Mixture:
         score = self.covariance.score_tiled if tiled else self.covariance.score
         return score(tuple(operands), x.to(dtype) - center).to(x.dtype)
 
-    def evidence(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
+    def log_prob(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
         r"""Log-density of each point under the whole mixture, in nats; may exceed 0.
 
         .. math:: \log p(x) = \operatorname{logsumexp}_k [\log \pi_k + \log N(x; \mu_k, \Sigma_k)]
 
         Source: Bishop, Pattern Recognition and Machine Learning (2006), section 9.2.
         """
-        return torch.cat([self.joint(rows).logsumexp(1) for rows in torch.split(x, ROWS)])
+        return torch.cat([self.component_log_prob(rows).logsumexp(1) for rows in torch.split(x, ROWS)])
 
     def responsibility(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Posterior probability of each component."""
-        return self.joint(x).softmax(1)
+        return self.component_log_prob(x).softmax(1)
 
     @cached_property
     def over_classes(self) -> ClassLogSumExp:
-        """From components to classes; without owners every component is a class."""
-        if self.owner is None:
+        """From components to classes; without classes of its own every component is a class."""
+        if self.component_class is None:
             return ClassLogSumExp.of(torch.arange(self.n_components), self.n_components)
-        return ClassLogSumExp.of(self.owner, self.n_classes)
+        return ClassLogSumExp.of(self.component_class, self.n_classes)
 
-    def class_joint(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-        """Log-density of each point together with each class, in nats; without owners every component is a class."""
-        return torch.cat([self.over_classes(self.joint(rows)) for rows in torch.split(x, ROWS)])
+    def class_log_prob(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+        """Log-density of each point together with each class, in nats; without classes of its own every component is a class."""
+        return torch.cat([self.over_classes(self.component_log_prob(rows)) for rows in torch.split(x, ROWS)])
 
     def posterior(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Posterior probability of each class."""
-        return self.class_joint(x).softmax(1)
+        return self.class_log_prob(x).softmax(1)
 
     def moments(
         self,
@@ -189,7 +189,7 @@ class Mixture:
             floor: variance added to every dimension, in squared units of x.
             prior: shrinkage of the covariances.
         """
-        return Mixture.from_moments(moments, floor, prior, self.owner, self.n_classes)
+        return Mixture.from_moments(moments, floor, prior, self.component_class, self.n_classes)
 
     def sample(
         self, n: int, generator: torch.Generator | None = None
@@ -205,13 +205,13 @@ class Mixture:
             log_weight=self.log_weight[index].log_softmax(0),
             mean=self.mean[index],
             covariance=self.covariance.select(index),
-            owner=None if self.owner is None else self.owner[index],
+            component_class=None if self.component_class is None else self.component_class[index],
         )
 
     def of_class(self, c: int) -> "Mixture":
         """The components of class number ``c`` as a mixture of their own, p(x | c)."""
-        assert self.owner is not None
-        return self.select((self.owner == c).nonzero()[:, 0])
+        assert self.component_class is not None
+        return self.select((self.component_class == c).nonzero()[:, 0])
 
     def background(self) -> "Mixture":
         r"""The one Gaussian with the mean and covariance of the whole mixture: what the catalog looks like from afar.
@@ -249,15 +249,15 @@ class Mixture:
 
     def to(self, target: torch.dtype | torch.device | str) -> "Mixture":
         """The same mixture in another precision or on another device."""
-        owner, scale = self.owner, self.feature_scale
-        if owner is not None and not isinstance(target, torch.dtype):
-            owner = owner.to(target)
+        component_class, scale = self.component_class, self.feature_scale
+        if component_class is not None and not isinstance(target, torch.dtype):
+            component_class = component_class.to(target)
         return replace(
             self,
             log_weight=self.log_weight.to(target),
             mean=self.mean.to(target),
             covariance=self.covariance.to(target),
-            owner=owner,
+            component_class=component_class,
             feature_scale=None if scale is None else scale.to(target),
         )
 
@@ -266,18 +266,18 @@ class Mixture:
 
         A class without components, or without weight, stays without: the others share its prior.
         """
-        assert self.owner is not None
+        assert self.component_class is not None
         total = self.over_classes(self.log_weight[None])[0]
         prior = torch.where(total.isfinite(), log_prior.to(total), -torch.inf).log_softmax(0)
-        own = total[self.owner]
+        own = total[self.component_class]
         within = torch.where(own.isfinite(), self.log_weight - own, -torch.inf)
-        return replace(self, log_weight=within + prior[self.owner])
+        return replace(self, log_weight=within + prior[self.component_class])
 
     def state(self) -> dict[str, Tensor]:
         """All tensors by name, contiguous, for safetensors."""
         state = {"log_weight": self.log_weight, "mean": self.mean}
         state |= {f"covariance.{name}": value for name, value in self.covariance.state().items()}
-        for name in ("owner", "feature_scale"):
+        for name in ("component_class", "feature_scale"):
             value = getattr(self, name)
             if value is not None:
                 state[name] = value
@@ -290,21 +290,21 @@ class Mixture:
         inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         covariance = FAMILIES[family].from_state(inner)
         scale = state.get("feature_scale")
-        return cls(state["log_weight"], state["mean"], covariance, state.get("owner"), n_classes, scale)
+        return cls(state["log_weight"], state["mean"], covariance, state.get("component_class"), n_classes, scale)
 
 
-def join(parts: list[Mixture], weight: Float[Tensor, " P"], owners_of: list[int] | None = None) -> Mixture:
-    """One mixture of several: part p gets the share ``weight[p]`` and, if given, the class ``owners_of[p]``.
+def join(parts: list[Mixture], weight: Float[Tensor, " P"], classes_of_parts: list[int] | None = None) -> Mixture:
+    """One mixture of several: part p gets the share ``weight[p]`` and, if given, the class ``classes_of_parts[p]``.
 
     A matrix that components share (tied) becomes the average of the parts' by ``weight``.
     """
     share = (weight / weight.sum()).log()
     log_weight = torch.cat([part.log_weight + s for part, s in zip(parts, share, strict=True)])
     covariance = type(parts[0].covariance).join([part.covariance for part in parts], weight)
-    owner, n_classes = None, 0
-    if owners_of is not None:
+    component_class, n_classes = None, 0
+    if classes_of_parts is not None:
         counts = torch.tensor([part.n_components for part in parts])
-        owner = torch.repeat_interleave(torch.tensor(owners_of), counts).to(log_weight.device)
-        n_classes = max(owners_of) + 1
+        component_class = torch.repeat_interleave(torch.tensor(classes_of_parts), counts).to(log_weight.device)
+        n_classes = max(classes_of_parts) + 1
     mean = torch.cat([part.mean for part in parts])
-    return Mixture(log_weight, mean, covariance, owner, n_classes, parts[0].feature_scale)
+    return Mixture(log_weight, mean, covariance, component_class, n_classes, parts[0].feature_scale)

@@ -20,15 +20,17 @@ class ClassLogSumExp:
     single: bool
 
     @classmethod
-    def of(cls, owner: Int[Tensor, " K"], n_classes: int) -> "ClassLogSumExp":
+    def of(cls, component_class: Int[Tensor, " K"], n_classes: int) -> "ClassLogSumExp":
         """For components of given classes; a class may be without any."""
-        n_components = len(owner)
-        single = n_components == n_classes and torch.equal(owner, torch.arange(n_classes, device=owner.device))
-        counts = torch.bincount(owner, minlength=n_classes)
-        order = owner.argsort(stable=True)
-        first = (counts.cumsum(0) - counts)[owner[order]]
-        members = owner.new_full((n_classes, max(1, int(counts.max()) if n_components else 1)), n_components)
-        members[owner[order], torch.arange(n_components, device=owner.device) - first] = order
+        n_components = len(component_class)
+        single = n_components == n_classes and torch.equal(
+            component_class, torch.arange(n_classes, device=component_class.device)
+        )
+        counts = torch.bincount(component_class, minlength=n_classes)
+        order = component_class.argsort(stable=True)
+        first = (counts.cumsum(0) - counts)[component_class[order]]
+        members = component_class.new_full((n_classes, max(1, int(counts.max()) if n_components else 1)), n_components)
+        members[component_class[order], torch.arange(n_components, device=component_class.device) - first] = order
         return cls(members, single)
 
     def __call__(self, log_prob: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]:
@@ -46,7 +48,7 @@ def class_log_sum_exp(log_prob: Float[Tensor, "*N K"], members: Int[Tensor, "C M
 
 
 def mask_others(
-    joint: Float[Tensor, "N K"], owner: Int[Tensor, " K"], labels: Int[Tensor, " N"]
+    joint: Float[Tensor, "N K"], component_class: Int[Tensor, " K"], labels: Int[Tensor, " N"]
 ) -> Float[Tensor, "N K"]:
     """The joint with minus infinity wherever a component is not owned by the row's class."""
-    return joint.masked_fill(owner != labels[:, None], -torch.inf)
+    return joint.masked_fill(component_class != labels[:, None], -torch.inf)

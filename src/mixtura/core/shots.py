@@ -48,7 +48,10 @@ def apart(mixture: Mixture, weight: Float[Tensor, " K"]) -> float:
         weight: how many rows each was made of.
     """
     center = mixture.mean.mean(0, keepdim=True)
-    own, far = mixture.joint(mixture.mean).diagonal().double(), mixture.joint(center)[0].double()
+    own, far = (
+        mixture.component_log_prob(mixture.mean).diagonal().double(),
+        mixture.component_log_prob(center)[0].double(),
+    )
     known = weight > 0
     squared = 2 * (own - far) / mixture.dimension
     spread = float(squared[known].mean()) * len(own) / max(1, len(own) - 1)  # about their own mean

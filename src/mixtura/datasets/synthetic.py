@@ -12,7 +12,7 @@ from mixtura.datasets.items import Dataset, Item
 class Sample:
     """Points with the component and class that each came from, and the truth they were drawn from.
 
-    ``covariance`` is dense; ``owner`` says which class owns each component; components are equally likely.
+    ``covariance`` is dense; ``component_class`` says which class owns each component; components are equally likely.
     """
 
     x: Float64[np.ndarray, "N D"]
@@ -20,7 +20,7 @@ class Sample:
     label: Int64[np.ndarray, " N"]
     mean: Float64[np.ndarray, "K D"]
     covariance: Float64[np.ndarray, "K D D"]
-    owner: Int64[np.ndarray, " K"]
+    component_class: Int64[np.ndarray, " K"]
 
 
 def gaussian_mixture(
@@ -39,8 +39,8 @@ def gaussian_mixture(
     component = rng.integers(count, size=n)
     noise = rng.standard_normal((n, dimension, 1))
     x = mean[component] + (np.linalg.cholesky(covariance)[component] @ noise)[:, :, 0]
-    owner = np.arange(count) // components
-    return Sample(x, component, owner[component], mean, covariance, owner)
+    component_class = np.arange(count) // components
+    return Sample(x, component, component_class[component], mean, covariance, component_class)
 
 
 def stripes(classes: int = 3, per_class: int = 10, *, size: int = 32, seed: int = 0) -> Dataset:

@@ -165,8 +165,8 @@ class GaussianHead(DenseHead):
         asked = tuple(starts.spread_out(components, n_classes))
         plan = Plan(family, asked, start.prior, rank=start.rank, steps=start.steps, seed=seed)
         mixture = classes.fit(plan, z, labels, n_classes)
-        assert mixture.owner is not None
-        counts = torch.bincount(mixture.owner, minlength=n_classes).tolist()
+        assert mixture.component_class is not None
+        counts = torch.bincount(mixture.component_class, minlength=n_classes).tolist()
         width = None if matrix is None else start.width
         head = cls(rows.shape[1], n_classes, counts, family, start.rank, width, start.freeze)
         head.to(rows.device, rows.dtype)
@@ -177,13 +177,13 @@ class GaussianHead(DenseHead):
 
     @torch.no_grad()
     def assign(self, mixture: Mixture) -> None:
-        """Take over a mixture of this family, owners and all, in the space after the input projection; T becomes 1.
+        """Take over a mixture of this family, classes and all, in the space after the input projection; T becomes 1.
 
         Raises:
             UsageError: another family, width or number of components a class.
         """
         self._check_fits(mixture)
-        assert mixture.owner is not None
+        assert mixture.component_class is not None
         share = mixture.log_weight.exp()
         center = (share[:, None] * mixture.mean).sum(0)
         self.center.copy_(center)
@@ -205,12 +205,12 @@ class GaussianHead(DenseHead):
 
     def _check_fits(self, mixture: Mixture) -> None:
         family, width = type(mixture.covariance).name, self.mean.shape[1]
-        if family != self.family or mixture.dimension != width or mixture.owner is None:
+        if family != self.family or mixture.dimension != width or mixture.component_class is None:
             raise UsageError(
                 f"A {family} mixture in {mixture.dimension} dimensions does not fit a {self.family} head in {width}. "
                 "Build the head with the family and width of the mixture."
             )
-        if not torch.equal(mixture.owner.cpu(), self.groups.owner.cpu()):
+        if not torch.equal(mixture.component_class.cpu(), self.groups.component_class.cpu()):
             raise UsageError("The mixture's components belong to other classes than the head's. Give it equal counts.")
 
     def mixture(self) -> Mixture:
@@ -220,7 +220,7 @@ class GaussianHead(DenseHead):
         """
         mean = wide(self.mean) * wide(self.scale) + wide(self.center)
         covariance = self._covariance().scaled(wide(self.scale))
-        return Mixture(self._log_weight(), mean, covariance, self.groups.owner, self.n_classes)
+        return Mixture(self._log_weight(), mean, covariance, self.groups.component_class, self.n_classes)
 
     def config(self) -> dict[str, Any]:
         """Plain values that build the same head before its state is loaded."""
@@ -250,7 +250,7 @@ class GaussianHead(DenseHead):
         """Half the squared Mahalanobis distance of each row to each component."""
         return -self._scores(x, -self._covariance().log_peak(self.mean.shape[1]))
 
-    def joint(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
+    def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         r"""Log-density of each point together with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`."""
         return self._scores(x, self._log_weight() - self.mean.shape[1] * wide(self.scale).log())
 

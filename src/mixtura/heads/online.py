@@ -148,7 +148,7 @@ class OnlineGaussianHead(DenseHead):
         """Half the squared Mahalanobis distance of each row to each component."""
         return Diagonal(wide(self.variance)).log_peak(self.dimension) - self._log_density(x)
 
-    def joint(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
+    def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Log-density of each row together with each component, in nats."""
         return self.log_weight() + self._log_density(x)
 
@@ -159,14 +159,14 @@ class OnlineGaussianHead(DenseHead):
 
     def log_weight(self) -> Float[Tensor, " K"]:
         """Log-shares of the components: even within a class."""
-        prior = wide(self.log_prior)[self.groups.owner]
+        prior = wide(self.log_prior)[self.groups.component_class]
         return prior + self.groups.within(torch.zeros_like(prior))
 
     def mixture(self) -> Mixture:
         """The density of :meth:`embed` as a mixture of the core, at this moment."""
         covariance = Diagonal(wide(self.variance).clone())
         return Mixture(
-            self.log_weight(), wide(self.mean).clone(), covariance, self.groups.owner.clone(), self.n_classes
+            self.log_weight(), wide(self.mean).clone(), covariance, self.groups.component_class.clone(), self.n_classes
         )
 
     def penalty(self) -> Float[Tensor, ""]:

@@ -79,7 +79,7 @@ class Head(nn.Module):
         """Posterior probability of each class."""
         return self(x).exp()
 
-    def joint(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
+    def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Log-density of each point together with each component, in nats.
 
         Raises:
@@ -87,7 +87,7 @@ class Head(nn.Module):
         """
         raise no_density(self)
 
-    def evidence(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
+    def log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
         """Log-density of each point, in nats.
 
         Raises:
@@ -140,7 +140,7 @@ def no_slopes(name: str) -> UsageError:
 
 
 class DenseHead(Head):
-    r"""A head whose scores are densities: it says ``joint``, and the rest is read from that by ``groups``.
+    r"""A head whose scores are densities: it says ``component_log_prob``, and the rest is read from that by ``groups``.
 
     .. math:: \log p(c \mid x) = \log\operatorname{softmax}_c \tfrac1T \log p(x, c)
 
@@ -151,14 +151,14 @@ class DenseHead(Head):
     log_temperature: Tensor
 
     @abstractmethod
-    def joint(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
+    def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Log-density of each point together with each component, in nats."""
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Log-density of each point together with each class, in nats."""
-        return self.groups(self.joint(x))
+        return self.groups(self.component_log_prob(x))
 
-    def evidence(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
+    def log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
         """Log-density of each point, in nats; may exceed 0."""
         return self.class_scores(x).logsumexp(-1)
 
@@ -182,29 +182,31 @@ class Groups(nn.Module):
     """:class:`mixtura.core.owners.ClassLogSumExp` with its numbers as buffers, so that they move and load with a head.
 
     Args:
-        owner: the class of each component; every class owns one or more.
+        component_class: the class of each component; every class owns one or more.
         n_classes: C.
 
     Raises:
         UsageError: a class without components.
     """
 
-    owner: Tensor
+    component_class: Tensor
     members: Tensor
 
-    def __init__(self, owner: list[int], n_classes: int) -> None:
+    def __init__(self, component_class: list[int], n_classes: int) -> None:
         super().__init__()
-        if set(owner) != set(range(n_classes)):
-            raise UsageError(f"Owners {sorted(set(owner))} do not give each of {n_classes} classes a component.")
-        over_classes = ClassLogSumExp.of(torch.tensor(owner, device="cpu"), n_classes)
+        if set(component_class) != set(range(n_classes)):
+            raise UsageError(f"Components of classes {sorted(set(component_class))} leave one of {n_classes} without.")
+        over_classes = ClassLogSumExp.of(torch.tensor(component_class, device="cpu"), n_classes)
         self.n_classes, self.single = n_classes, over_classes.single
-        self.register_buffer("owner", torch.tensor(owner))
-        self.register_buffer("members", over_classes.members.to(self.owner.device))
+        self.register_buffer("component_class", torch.tensor(component_class))
+        self.register_buffer("members", over_classes.members.to(self.component_class.device))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        owner = state_dict.get(f"{prefix}owner")
-        if owner is not None and f"{prefix}members" not in state_dict:  # an older state
-            state_dict[f"{prefix}members"] = ClassLogSumExp.of(owner, self.n_classes).members
+        if f"{prefix}owner" in state_dict:  # what older states call it
+            state_dict[f"{prefix}component_class"] = state_dict.pop(f"{prefix}owner")
+        component_class = state_dict.get(f"{prefix}component_class")
+        if component_class is not None and f"{prefix}members" not in state_dict:  # an older state
+            state_dict[f"{prefix}members"] = ClassLogSumExp.of(component_class, self.n_classes).members
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, joint: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]:
@@ -215,12 +217,12 @@ class Groups(nn.Module):
         """Log-weights within each class: log-softmax of the logits over the components of a class."""
         if self.single:
             return logits - logits
-        return logits - self(logits)[self.owner]
+        return logits - self(logits)[self.component_class]
 
     def log_weight(self, prior_logit: Float[Tensor, " C"], weight_logit: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
         """Log-weights over all components, from the logits of the class priors and of the weights within a class."""
         prior = wide(prior_logit).log_softmax(0)
-        return (prior if self.single else prior[self.owner]) + self.within(wide(weight_logit))
+        return (prior if self.single else prior[self.component_class]) + self.within(wide(weight_logit))
 
 
 def wide(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

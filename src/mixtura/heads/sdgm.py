@@ -279,7 +279,7 @@ class SDGMHead(Head):
             x: rows that tell which components are never used; without them all stay.
             least: mean responsibility below which a component goes; each class keeps its most used one.
         """
-        n_components = len(self.groups.owner)
+        n_components = len(self.groups.component_class)
         used = torch.ones(n_components, dtype=torch.bool, device=self.weight.device)
         if x is not None:
             used = self._used(x, least)
@@ -288,8 +288,8 @@ class SDGMHead(Head):
         columns = (weight != 0).any(0).nonzero()[:, 0]
         narrow = weight[:, columns]
         place = (narrow.reshape(-1) != 0).nonzero()[:, 0]
-        owner = self.groups.owner[used].tolist()
-        counts = [owner.count(c) for c in range(self.n_classes)]
+        component_class = self.groups.component_class[used].tolist()
+        counts = [component_class.count(c) for c in range(self.n_classes)]
         compact = CompactSDGMHead(self.dimension, self.n_classes, counts, len(columns), len(place))
         compact.to(self.weight.device, self.weight.dtype)
         compact.map.take(self.map, columns)

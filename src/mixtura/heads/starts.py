@@ -75,15 +75,15 @@ def clusters(
     """
     asked = tuple(spread_out(components, n_classes))
     mixture = classes.fit(Plan("spherical", asked, steps=STEPS, seed=seed), x, labels, n_classes)
-    assert mixture.owner is not None
-    return mixture, torch.bincount(mixture.owner, minlength=n_classes).tolist()
+    assert mixture.component_class is not None
+    return mixture, torch.bincount(mixture.component_class, minlength=n_classes).tolist()
 
 
 def parts(mixture: Mixture, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
     """The most likely component of each row among those of its class."""
-    assert mixture.owner is not None
-    joint = mixture.to(x.dtype).joint(x)
-    return owners.mask_others(joint, mixture.owner.to(x.device), labels).argmax(1)
+    assert mixture.component_class is not None
+    joint = mixture.to(x.dtype).component_log_prob(x)
+    return owners.mask_others(joint, mixture.component_class.to(x.device), labels).argmax(1)
 
 
 def units(x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, ""]]:

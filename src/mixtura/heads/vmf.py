@@ -103,7 +103,7 @@ class VonMisesFisherHead(DenseHead):
             head.prior_logit.copy_((share / share.sum()).log())
             head.maximize(rows, resp)
             for _ in range(STEPS if max(counts) > 1 else 0):
-                masked = owners.mask_others(head.joint(rows), head.groups.owner, labels)
+                masked = owners.mask_others(head.component_log_prob(rows), head.groups.component_class, labels)
                 head.maximize(rows, masked.softmax(1))
         head.temper(starts.best_temperature(head.class_scores, rows, labels))
         return head
@@ -151,7 +151,7 @@ class VonMisesFisherHead(DenseHead):
         rows = nn.functional.normalize(x.to(direction.dtype), dim=-1)
         return wide(self.log_concentration).exp() * (1 - rows @ direction.T)
 
-    def joint(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
+    def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Log-density of each row's direction together with each component, in nats."""
         with torch.autocast(x.device.type, enabled=False):
             peak = bessel.log_normalizer(self.dimension, wide(self.log_concentration).exp())

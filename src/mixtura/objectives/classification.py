@@ -24,7 +24,7 @@ class Scored(Protocol):
         """Log-posterior of each class, N x C, in nats."""
         ...
 
-    def joint(self, x: Tensor) -> Tensor:
+    def component_log_prob(self, x: Tensor) -> Tensor:
         """Log-density of each row together with each component, N x K, in nats; ``NoDensity`` where there is none."""
         ...
 
@@ -174,7 +174,7 @@ class Generative:
         Raises:
             NoDensity: the head has none.
         """
-        joint = head.joint(x)
+        joint = head.component_log_prob(x)
         return _mean(-_own(cast(Dense, head).groups(joint), labels), weight)
 
 
@@ -285,16 +285,16 @@ class LargeMargin:
         Raises:
             NoDensity: the head has none.
         """
-        joint = head.joint(x)
+        joint = head.component_log_prob(x)
         dense = cast(Dense, head)
-        own = dense.groups.owner == labels[:, None]
+        own = dense.groups.component_class == labels[:, None]
         pushed = joint - self.margin * torch.where(own, dense.distances(x), 0.0)
         wrong = functional.cross_entropy(dense.groups(pushed), labels, reduction="none")
         return _mean(wrong - self.generative_weight * _own(dense.groups(joint), labels), weight)
 
 
-def _own(class_joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-    return class_joint.gather(1, labels[:, None])[:, 0]
+def _own(class_log_prob: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+    return class_log_prob.gather(1, labels[:, None])[:, 0]
 
 
 def _mean(loss: Float[Tensor, " N"], weight: Weights) -> Float[Tensor, ""]:

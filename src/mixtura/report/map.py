@@ -108,7 +108,7 @@ def _labels(view: EmbeddingMap, sheet: Sheet, names: tuple[str, ...]) -> list[Ma
     """Names at the centers of their components, pushed apart downwards where they would overlap."""
     spots = []
     for index, name in enumerate(names):
-        mine = view.owner == index
+        mine = view.component_class == index
         if mine.any():
             x, y = sheet.place(view.mean[mine].mean(axis=0))
             written = shorten(name, 16)
@@ -139,7 +139,7 @@ def _panel(view: EmbeddingMap, sheet: Sheet, index: int, name: str) -> Panel:
     parts = [svg.tag("use", href="#map-cloud")]
     parts.append(svg.dots(sheet.place(view.xy[mine]).tolist(), "own unknown" if index < 0 else "own"))
     parts += (
-        [_ellipse(view, sheet, k, "ellipse") for k in np.flatnonzero(view.owner == index).tolist()]
+        [_ellipse(view, sheet, k, "ellipse") for k in np.flatnonzero(view.component_class == index).tolist()]
         if index >= 0
         else []
     )

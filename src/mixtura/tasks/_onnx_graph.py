@@ -82,18 +82,18 @@ class HeadGraph(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        owner = model.mixture.owner
-        assert owner is not None
+        component_class = model.mixture.component_class
+        assert component_class is not None
         self.steps = model.projection.steps
         dtype = model.projection(torch.zeros(1, model.dimension)).dtype
         self.mixture, self.background = Scores(model.mixture, dtype), Scores(model.background, dtype)
         self.head = model.head
-        self.groups = Groups(owner.tolist(), len(model.classes))
+        self.groups = Groups(component_class.tolist(), len(model.classes))
         self.rank = Rank(model.typicality)
         self.temperature, self.uniform = model.temperature, 1 / len(model.classes)
         self.register_buffer("lift", torch.zeros(len(model.classes)) if model.lift is None else model.lift)
-        self.register_buffer("owner", owner)
-        self.register_buffer("first", torch.searchsorted(owner, torch.arange(len(model.classes))))
+        self.register_buffer("component_class", component_class)
+        self.register_buffer("first", torch.searchsorted(component_class, torch.arange(len(model.classes))))
 
     def forward(self, features: Float[Tensor, "N D"]) -> tuple[Tensor, ...]:
         """The outputs, in their order."""
@@ -101,14 +101,14 @@ class HeadGraph(nn.Module):
         for step in self.steps:
             x = _bend(step, x) if isinstance(step, Power) else step(x)
         joint = self.mixture(x)
-        class_joint = self.groups(joint) + self.get_buffer("lift")
-        scores = class_joint if self.head is None else self.head.class_scores(x)
+        class_log_prob = self.groups(joint) + self.get_buffer("lift")
+        scores = class_log_prob if self.head is None else self.head.class_scores(x)
         posterior = (scores.double() / self.temperature).softmax(1)
         posterior = torch.where(posterior.isnan(), self.uniform, posterior)  # too far away for any density
         predicted = posterior.argmax(1)
-        evidence, background = class_joint.logsumexp(1), self.background(x)[:, 0]
+        evidence, background = class_log_prob.logsumexp(1), self.background(x)[:, 0]
         score, typicality, pooled, far = self.rank(evidence, background, predicted)
-        own = joint.masked_fill(self.get_buffer("owner") != predicted[:, None], -torch.inf).argmax(1)
+        own = joint.masked_fill(self.get_buffer("component_class") != predicted[:, None], -torch.inf).argmax(1)
         subclass = own - self.get_buffer("first")[predicted]
         return posterior, evidence, background, score, typicality, pooled, far, subclass
 

@@ -163,9 +163,13 @@ def _try(model: Model, names: set[str]) -> None:
 
     A head has looked at its own tensors; older ones had fewer.
     """
-    owner = model.mixture.owner
+    component_class = model.mixture.component_class
     ours, theirs = ({n for n in part if not n.startswith("head.")} for part in (_tensors(model), names))
-    if ours != theirs or owner is None or owner.unique().tolist() != list(range(len(model.classes))):
+    if (
+        ours != theirs
+        or component_class is None
+        or component_class.unique().tolist() != list(range(len(model.classes)))
+    ):
         raise ValueError("tensors or classes are missing or left over")
     model.answers(np.zeros((1, model.dimension), dtype=np.float32))
 

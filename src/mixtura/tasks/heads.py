@@ -326,8 +326,8 @@ def from_mixture(
     mixture: Mixture, rank: int, freeze: tuple[str, ...] = (), project: Float[Tensor, "D W"] | None = None
 ) -> GaussianHead:
     """A Gaussian head with the density of a mixture; of rows times ``project``, where there is such a matrix."""
-    assert mixture.owner is not None
-    counts = torch.bincount(mixture.owner, minlength=mixture.n_classes).tolist()
+    assert mixture.component_class is not None
+    counts = torch.bincount(mixture.component_class, minlength=mixture.n_classes).tolist()
     dimension, width = (mixture.dimension, None) if project is None else project.shape
     head = GaussianHead(dimension, mixture.n_classes, counts, type(mixture.covariance).name, rank, width, freeze)
     head.to(mixture.mean.device)

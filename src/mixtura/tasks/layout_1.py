@@ -1,5 +1,6 @@
 """Bundles of layout 1, as they are read today: what has changed its name or its form since; heads read older states."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -14,9 +15,24 @@ def migrated_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def migrated_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as layout 2 would have them: factors of precisions in place of those of covariances."""
-    old, new = ("mixture.covariance.scale_tril", "mixture.covariance.precision_tril")
-    return {
-        new if name == old else name: linalg.inverse_tril(tensor).to(tensor.dtype) if name == old else tensor
-        for name, tensor in state.items()
-    }
+    """The tensors as layout 2 would have them."""
+    moved: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        new, convert = CHANGED.get(name, (name, _same))
+        moved[new] = convert(tensor)
+    return moved
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _inverse(tensor: Tensor) -> Tensor:
+    return linalg.inverse_tril(tensor).to(tensor.dtype)
+
+
+CHANGED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+    "mixture.owner": ("mixture.component_class", _same),
+    "mixture.covariance.scale_tril": ("mixture.covariance.precision_tril", _inverse),
+}
+"""Old name -> the new one, and what becomes of the tensor: factors of covariances are factors of precisions now."""

@@ -91,20 +91,20 @@ class Model:
         x = self.project(embedding)
         if self.head is not None:
             return self.head.class_scores(x).argmax(1).numpy()
-        return self.class_joint(self.mixture.joint(x)).argmax(1).numpy()
+        return self.class_log_prob(self.mixture.component_log_prob(x)).argmax(1).numpy()
 
     @torch.inference_mode()
     def answers(self, embedding: Float[np.ndarray, "N D"]) -> Answers:
         """Class, probability, typicality and verdict of each row."""
         x = self.project(embedding)
-        joint = self.mixture.joint(x)
-        class_joint = self.class_joint(joint)
-        scores = class_joint if self.head is None else self.head.class_scores(x)
+        joint = self.mixture.component_log_prob(x)
+        class_log_prob = self.class_log_prob(joint)
+        scores = class_log_prob if self.head is None else self.head.class_scores(x)
         posterior = (scores.double() / self.temperature).softmax(1)
         posterior = torch.where(posterior.isnan(), 1 / len(self.classes), posterior)  # too far away for any density
         top = posterior.topk(min(2, len(self.classes)), dim=1)
         predicted, probability = top.indices[:, 0], top.values[:, 0]
-        log_density, behind = class_joint.logsumexp(1), self.background.evidence(x)
+        log_density, behind = class_log_prob.logsumexp(1), self.background.log_prob(x)
         score = self.typicality.score(log_density, behind)
         typicality = self.typicality(score, predicted)
         near, lifted = self.typicality.parts(log_density, behind)
@@ -121,10 +121,10 @@ class Model:
             self._subclass(joint, predicted).numpy(),
         )
 
-    def class_joint(self, joint: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
+    def class_log_prob(self, joint: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
         """Log-density of each row together with each class, newcomers lifted, from that with each component."""
-        class_joint = self.mixture.over_classes(joint)
-        return class_joint if self.lift is None else class_joint + self.lift
+        class_log_prob = self.mixture.over_classes(joint)
+        return class_log_prob if self.lift is None else class_log_prob + self.lift
 
     def _judge(
         self, typicality: Tensor, probability: Tensor, rival: Tensor, far: Tensor, pooled: Tensor
@@ -141,8 +141,8 @@ class Model:
 
     def _subclass(self, joint: Float[Tensor, "N K"], predicted: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
         """Which component of its class explains a row best, counted within the class from 0."""
-        owner = self.mixture.owner
-        assert owner is not None
-        best = joint.masked_fill(owner != predicted[:, None], -torch.inf).argmax(1)
-        first = torch.searchsorted(owner, predicted.contiguous())
+        component_class = self.mixture.component_class
+        assert component_class is not None
+        best = joint.masked_fill(component_class != predicted[:, None], -torch.inf).argmax(1)
+        first = torch.searchsorted(component_class, predicted.contiguous())
         return best - first

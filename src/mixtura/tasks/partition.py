@@ -115,7 +115,7 @@ def mixture(points: Points, clusters: int | None, seed: int) -> Partition:
 def best_of(x: Float[Tensor, "N R"], clusters: int, seed: int) -> Mixture:
     """The likeliest of a few fits from different starts."""
     fits = [_fit(x, clusters, seed * STARTS + start) for start in range(STARTS if clusters > 1 else 1)]
-    return max(fits, key=lambda one: float(one.evidence(x).double().mean()))
+    return max(fits, key=lambda one: float(one.log_prob(x).double().mean()))
 
 
 def _fit(x: Float[Tensor, "N R"], clusters: int, seed: int) -> Mixture:
@@ -135,7 +135,7 @@ def held_out(points: Points, seed: int) -> tuple[Tried, ...]:
     spaces = [_space(points.unit, fold, i) for i in fold.unique().tolist()]
     scores: dict[int, Float[np.ndarray, " N"]] = {}
     for count in counts_for(min(len(learn) for learn, _ in spaces)):
-        parts = [_fit(learn, count, seed).evidence(judge) for learn, judge in spaces]
+        parts = [_fit(learn, count, seed).log_prob(judge) for learn, judge in spaces]
         scores[count] = torch.cat(parts).double().numpy()
         best = max(scores, key=lambda one: scores[one].mean())
         if sum(one > best for one in scores) >= PATIENCE:

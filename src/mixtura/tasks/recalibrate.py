@@ -249,10 +249,10 @@ def _fitted(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[np.nda
     """The model with its limits from some photos; the temperature only if it helps on photos that did not set it."""
     x = model.project(embedding)
     with torch.inference_mode():
-        joint = model.mixture.class_joint(x)
+        joint = model.mixture.class_log_prob(x)
         joint = joint if model.lift is None else joint + model.lift
         scores = joint if model.head is None else model.head.class_scores(x)
-        behind = model.background.evidence(x)
+        behind = model.background.log_prob(x)
     typicality = Typicality.fit(joint.logsumexp(1), behind, scores.argmax(1))
     factor = temperature.fit(scores / model.temperature, torch.from_numpy(label))
     return replace(model, typicality=typicality, temperature=model.temperature * factor)

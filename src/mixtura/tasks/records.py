@@ -81,14 +81,14 @@ class EmbeddingMap:
     """A 2-D linear view of the embeddings with the components of the mixture.
 
     ``xy`` N 2, ``label`` N (index into classes, -1 = not in the catalog), ``mean`` K 2, ``covariance`` K 2 2,
-    ``owner`` K (index into classes).
+    ``component_class`` K (index into classes).
     """
 
     xy: np.ndarray
     label: np.ndarray
     mean: np.ndarray
     covariance: np.ndarray
-    owner: np.ndarray
+    component_class: np.ndarray
 
 
 @dataclass(frozen=True)

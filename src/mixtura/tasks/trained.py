@@ -123,8 +123,8 @@ def _fitted(
         val.nonzero()[:, 0],
         labels,
         in_tiles(first.class_scores, x),
-        seen.evidence(x),
-        seen.background().evidence(x),
+        seen.log_prob(x),
+        seen.background().log_prob(x),
         torch.ones(len(x), dtype=torch.float64),
     )
     return Fitted(start.projection, mixture, None if own else whole, held, facts)

@@ -20,11 +20,11 @@ def embedding_map(model: Model, embedding: Float[np.ndarray, "N D"], true: Int[n
     """
     keep = np.random.default_rng(0).permutation(len(true))[:POINTS]
     mixture = model.mixture
-    assert mixture.owner is not None
+    assert mixture.component_class is not None
     axes = mixture.axes(2)
     center = model.background.mean
     mean, xy = (mixture.mean - center) @ axes, (model.project(embedding[keep]) - center) @ axes
-    return EmbeddingMap(xy.numpy(), true[keep], mean.numpy(), _spread(mixture, axes), mixture.owner.numpy())
+    return EmbeddingMap(xy.numpy(), true[keep], mean.numpy(), _spread(mixture, axes), mixture.component_class.numpy())
 
 
 def _spread(mixture: Mixture, axes: Float[Tensor, "D 2"]) -> Float[np.ndarray, "K 2 2"]:

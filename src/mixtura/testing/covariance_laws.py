@@ -157,7 +157,7 @@ class CovarianceLaws:
         x, labels = clusters()
         mixture = self.fitted(x, labels)
         oracle = MultivariateNormal(mixture.mean, dense(mixture)).log_prob(x[:, None, :])
-        assert_close(mixture.joint(x) - mixture.log_weight, oracle, rtol=1e-10, atol=1e-10)
+        assert_close(mixture.component_log_prob(x) - mixture.log_weight, oracle, rtol=1e-10, atol=1e-10)
 
     def test_density_integrates_to_one(self) -> None:
         """On a line and in the plane."""
@@ -166,7 +166,7 @@ class CovarianceLaws:
             mixture = self.fitted(x, labels)
             axes = [torch.linspace(float(c.min()) - 8, float(c.max()) + 8, points, dtype=x.dtype) for c in x.T]
             cell = torch.stack([axis[1] - axis[0] for axis in axes]).prod()
-            mass = mixture.evidence(torch.cartesian_prod(*axes).reshape(-1, dimension)).exp().sum() * cell
+            mass = mixture.log_prob(torch.cartesian_prod(*axes).reshape(-1, dimension)).exp().sum() * cell
             assert_close(mass, torch.ones_like(mass), rtol=0, atol=1e-6)
 
     def test_gradients_are_right(self) -> None:
@@ -175,9 +175,9 @@ class CovarianceLaws:
         mixture = self.fitted(x, labels)
         names, values = zip(*mixture.covariance.state().items(), strict=True)
 
-        def joint(rows: Tensor, mean: Tensor, *values: Tensor) -> Tensor:
+        def component_log_prob(rows: Tensor, mean: Tensor, *values: Tensor) -> Tensor:
             covariance = self.family.from_state(dict(zip(names, values, strict=True)))
-            return Mixture(mixture.log_weight, mean, covariance).joint(rows)
+            return Mixture(mixture.log_weight, mean, covariance).component_log_prob(rows)
 
         inputs = [tensor.clone().requires_grad_() for tensor in (x[:4], mixture.mean, *values)]
         assert torch.autograd.gradcheck(joint, inputs)
@@ -209,7 +209,7 @@ class CovarianceLaws:
 
             def evidence(given: dict[str, Tensor]) -> Tensor:
                 own = self.family.constrained({name: given[name] for name in free})  # noqa: B023
-                return Mixture(given["log_weight"], given["mean"], own).evidence(given["x"]).sum()
+                return Mixture(given["log_weight"], given["mean"], own).log_prob(given["x"]).sum()
 
             asked = {name: value.clone().requires_grad_() for name, value in inputs.items()}
             gradients = torch.autograd.grad(evidence(asked), list(asked.values()))
@@ -259,12 +259,12 @@ class CovarianceLaws:
         for far, precision in ((1e4, torch.float64), (2.0, torch.float32)):
             x = (noise + torch.tensor([0.0, 1.0, far], dtype=torch.float64)[labels, None]).float()
             mixture = self.fitted(x.double(), labels, 1e-4).to(torch.float32)
-            exact = mixture.to(torch.float64).joint(x.double())
+            exact = mixture.to(torch.float64).component_log_prob(x.double())
             own = exact.gather(1, labels[:, None])
-            found = mixture.joint(x).double()
+            found = mixture.component_log_prob(x).double()
             assert mixture.operands(torch.float32)[0].dtype == precision
             assert_close(found.gather(1, labels[:, None]), own, rtol=0, atol=1e-3)
-            assert_close(mixture.evidence(x).double(), exact.logsumexp(1), rtol=0, atol=1e-3)
+            assert_close(mixture.log_prob(x).double(), exact.logsumexp(1), rtol=0, atol=1e-3)
 
     def test_samples_have_the_moments(self) -> None:
         """Means and covariances of 100,000 draws agree within six standard errors."""
@@ -311,7 +311,7 @@ class CovarianceLaws:
         ours = em.fit(start, Chunks(x), 1e-6, steps=20, tolerance=0.0)
         assert_close(ours.mixture.mean, torch.from_numpy(theirs.means_), rtol=0, atol=1e-9)
         assert_close(ours.mixture.log_weight.exp(), torch.from_numpy(theirs.weights_), rtol=0, atol=1e-9)
-        assert_close(ours.mixture.evidence(x), torch.from_numpy(theirs.score_samples(x.numpy())), rtol=0, atol=1e-8)
+        assert_close(ours.mixture.log_prob(x), torch.from_numpy(theirs.score_samples(x.numpy())), rtol=0, atol=1e-8)
         assert abs(ours.trace[-1] - theirs.lower_bound_) < 1e-9
 
     def test_likelihood_never_falls(self) -> None:
@@ -356,7 +356,7 @@ class CovarianceLaws:
     def test_labels_hold_rows_to_their_class(self) -> None:
         """With one component a class there is nothing left to guess."""
         x, labels = clusters()
-        start = replace(self.fitted(x, labels), owner=torch.arange(5), n_classes=5)
+        start = replace(self.fitted(x, labels), component_class=torch.arange(5), n_classes=5)
         once = steps(start, Chunks(x, labels), 1)
         assert_close(once.mean, class_means(x, labels, 5), rtol=0, atol=1e-12)
         assert_close(once.log_weight.exp() * len(x), torch.bincount(labels).double(), rtol=0, atol=1e-9)
@@ -372,7 +372,7 @@ class CovarianceLaws:
             scaled = steps(scaled, Chunks(x * factor), 3, 1e-3 * factor**2)
             assert_close(dense(scaled), dense(plain) * factor**2, rtol=1e-8, atol=1e-8 * factor**2)
             shift = x.shape[1] * torch.tensor(factor, dtype=x.dtype).log()
-            assert_close(scaled.evidence(x * factor), plain.evidence(x) - shift, rtol=0, atol=1e-8)
+            assert_close(scaled.log_prob(x * factor), plain.log_prob(x) - shift, rtol=0, atol=1e-8)
 
     def test_shifting(self) -> None:
         """Where zero lies does not matter."""
@@ -380,7 +380,7 @@ class CovarianceLaws:
         plain = steps(self.fitted(x, labels), Chunks(x), 3)
         moved = steps(self.fitted(x + 1e4, labels), Chunks(x + 1e4), 3)
         assert_close(dense(moved), dense(plain), rtol=0, atol=1e-7)
-        assert_close(moved.evidence(x + 1e4), plain.evidence(x), rtol=0, atol=1e-6)
+        assert_close(moved.log_prob(x + 1e4), plain.log_prob(x), rtol=0, atol=1e-6)
 
     def test_float32_far_from_zero(self) -> None:
         """Variances at an offset of 10,000 deviations agree with float64 on the same numbers to 1e-3."""
@@ -400,8 +400,13 @@ class CovarianceLaws:
             cast = mixture.to(dtype)
             assert cast.sample(3)[0].dtype == cast.mean.dtype == dtype
             for other in (torch.float32, torch.float64):
-                assert mixture.joint(x.to(other)).dtype == cast.evidence(x.to(other)).dtype == other
-        assert_close(mixture.to(torch.float32).joint(x.float()).double(), mixture.joint(x), rtol=1e-4, atol=1e-3)
+                assert mixture.component_log_prob(x.to(other)).dtype == cast.log_prob(x.to(other)).dtype == other
+        assert_close(
+            mixture.to(torch.float32).component_log_prob(x.float()).double(),
+            mixture.component_log_prob(x),
+            rtol=1e-4,
+            atol=1e-3,
+        )
 
     # --- sums --------------------------------------------------------------------------------------------------
 
@@ -459,7 +464,7 @@ class CovarianceLaws:
         names = mixture.covariance.state()
         covariance = self.family.from_state({name: state[f"covariance.{name}"] for name in names})
         again = Mixture(state["log_weight"], state["mean"], covariance)
-        assert torch.equal(again.joint(x), mixture.joint(x))
+        assert torch.equal(again.component_log_prob(x), mixture.component_log_prob(x))
 
     def test_background_matches_moments(self) -> None:
         """One Gaussian with the mean and covariance of the whole mixture, in the form that the family can hold."""
@@ -479,7 +484,7 @@ class CovarianceLaws:
         mixture, index = self.fitted(x, labels), torch.tensor([4, 1])
         chosen = mixture.select(index)
         common = mixture.log_weight[index].logsumexp(0)
-        assert_close(chosen.joint(x) + common, mixture.joint(x)[:, index], rtol=0, atol=1e-10)
+        assert_close(chosen.component_log_prob(x) + common, mixture.component_log_prob(x)[:, index], rtol=0, atol=1e-10)
 
     def test_join_puts_parts_together(self) -> None:
         """Parts taken out of a mixture and joined by their shares are the mixture again."""
@@ -488,7 +493,7 @@ class CovarianceLaws:
         parts = [mixture.select(torch.tensor(index)) for index in ([0, 1], [2], [3, 4])]
         share = torch.stack([mixture.log_weight[index].exp().sum() for index in ([0, 1], [2], [3, 4])])
         joined = join(parts, share, [2, 0, 1])
-        assert_close(joined.joint(x), mixture.joint(x), rtol=0, atol=1e-9)
-        assert joined.owner is not None
-        assert joined.owner.tolist() == [2, 2, 0, 1, 1]
-        assert_close(joined.evidence(x), joined.class_joint(x).logsumexp(1), rtol=0, atol=1e-10)
+        assert_close(joined.component_log_prob(x), mixture.component_log_prob(x), rtol=0, atol=1e-9)
+        assert joined.component_class is not None
+        assert joined.component_class.tolist() == [2, 2, 0, 1, 1]
+        assert_close(joined.log_prob(x), joined.class_log_prob(x).logsumexp(1), rtol=0, atol=1e-10)

@@ -231,7 +231,7 @@ class HeadLaws:
         x, labels = labeled()
         head = self.build(x, labels)
         asked = [head, head.posterior, head.class_scores]
-        asked += [head.joint, head.evidence] if self.density else []
+        asked += [head.component_log_prob, head.log_prob] if self.density else []
         for ask in asked:
             whole = ask(x[:24])
             for shape in ((2, 3, 4), (24, 1), (1, 24)):
@@ -339,7 +339,7 @@ class HeadLaws:
         x, labels = labeled()
         head = self.build(x, labels)
         if not self.density:
-            for ask in (head.evidence, head.joint):
+            for ask in (head.log_prob, head.component_log_prob):
                 try:
                     ask(x)
                 except NoDensity as error:
@@ -347,8 +347,8 @@ class HeadLaws:
                     continue
                 raise AssertionError(f"{head.name} gave a density that it does not have")
             return
-        assert_close(head.evidence(x), head.joint(x).logsumexp(1), rtol=1e-5, atol=1e-4)
-        assert_close(head.class_scores(x).logsumexp(1), head.evidence(x), rtol=1e-5, atol=1e-4)
+        assert_close(head.log_prob(x), head.component_log_prob(x).logsumexp(1), rtol=1e-5, atol=1e-4)
+        assert_close(head.class_scores(x).logsumexp(1), head.log_prob(x), rtol=1e-5, atol=1e-4)
 
     def test_a_temperature_softens_the_answers_and_never_a_density(self) -> None:
         """At twice its temperature the head is less sure; a density stays as it is."""

@@ -189,8 +189,8 @@ def notes(product: Product | None, model: Model, shots: Sequence[Shot]) -> tuple
                 f"most look like {others[counts.argmax()]}. "
                 "Merge the two, or give photos that show what sets them apart."
             )
-    owner = None if model.fitted is None else model.fitted.owner
-    fitted = FEWEST if owner is None else len(set(owner.tolist()))
+    component_class = None if model.fitted is None else model.fitted.component_class
+    fitted = FEWEST if component_class is None else len(set(component_class.tolist()))
     if fitted < FEWEST:
         said.append(
             f"Only {fitted} products of the fit are left, and what was enrolled is measured by them. "

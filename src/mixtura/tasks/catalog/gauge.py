@@ -47,14 +47,14 @@ class Gauge:
     def _held(self) -> tuple[Float[Tensor, "M D"], Int[Tensor, " M"], Float[Tensor, "M C"]]:
         """Held-out rows whose class is known without them, their classes, and their class joint."""
         mixture, _ = self._fitted
-        assert mixture.owner is not None
-        rows = self.judge & torch.isin(self.items.labels, mixture.owner)
+        assert mixture.component_class is not None
+        rows = self.judge & torch.isin(self.items.labels, mixture.component_class)
         x = self.items.x[rows]
-        return x, self.items.labels[rows], mixture.class_joint(x).double()
+        return x, self.items.labels[rows], mixture.class_log_prob(x).double()
 
     @cached_property
     def _background(self) -> Float[Tensor, " M"]:
-        return self._fitted[0].background().evidence(self._held[0]).double()
+        return self._fitted[0].background().log_prob(self._held[0]).double()
 
     def lifts(self, handfuls: list[Float[Tensor, "_ D"]]) -> Float[Tensor, " P"]:
         """What newcomers get back for their uncertain means, in nats.
@@ -117,7 +117,7 @@ class Gauge:
         mixture, sums = self._fitted
         made = shots.newcomers(mixture, sums, handfuls, self.base.floor, self.base.prior)
         even = math.log(len(handfuls) / len(present(self.items.labels)))
-        return made, made.mixture.joint(self._held[0]).double() + even
+        return made, made.mixture.component_log_prob(self._held[0]).double() + even
 
     def _players(self, count: int) -> dict[int, Float[Tensor, "_ D"]]:
         """Items of some fitted classes, drawn by a fixed seed."""

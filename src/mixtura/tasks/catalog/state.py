@@ -66,7 +66,7 @@ def model_of(
     typicality = replace(typicality, predicted=moved)
     total = _sums(base, state)
     kept, sums = _fitted(base, total, product)
-    mixture, lift = replace(kept, owner=product[_owner(kept)]), None
+    mixture, lift = replace(kept, component_class=product[_owner(kept)]), None
     if new:
         handfuls = [part.rows for part in new if part.rows is not None]
         made = shots.newcomers(kept, sums, handfuls, base.floor, base.prior)
@@ -104,10 +104,10 @@ def _sums(base: Base, state: State) -> Moments:
 
 def _fitted(base: Base, sums: Moments, product: Int[Tensor, " C"]) -> tuple[Mixture, Moments]:
     """The components that the model was fitted with, as far as they are still there, and their sums."""
-    owner = _owner(base.model.mixture)
-    index = (product[owner] >= 0).nonzero()[:, 0]
+    component_class = _owner(base.model.mixture)
+    index = (product[component_class] >= 0).nonzero()[:, 0]
     if sums is base.sums or not base.exact:
-        kept = base.mixture if len(index) == len(owner) else base.mixture.select(index)
+        kept = base.mixture if len(index) == len(component_class) else base.mixture.select(index)
     else:
         kept = base.rebuilt(sums, index)
     return kept, sums.select(index)
@@ -126,8 +126,8 @@ def _measured(
 
 def _joined(fitted: Mixture, made: Mixture, weight: Float[Tensor, " 2"], products: list[int]) -> Mixture:
     """Both, each newcomer with the weight of an average fitted part."""
-    owner = torch.cat([_owner(fitted), torch.tensor(products)])
-    return replace(join([fitted, made], weight), owner=owner)
+    component_class = torch.cat([_owner(fitted), torch.tensor(products)])
+    return replace(join([fitted, made], weight), component_class=component_class)
 
 
 def _with(typicality: Typicality, scores: Float[Tensor, " Q"], product: int) -> Typicality:
@@ -140,5 +140,5 @@ def _with(typicality: Typicality, scores: Float[Tensor, " Q"], product: int) -> 
 
 
 def _owner(mixture: Mixture) -> Tensor:
-    assert mixture.owner is not None
-    return mixture.owner
+    assert mixture.component_class is not None
+    return mixture.component_class

@@ -51,10 +51,10 @@ class Base:
 
     def rebuilt(self, sums: Moments, index: Int[Tensor, " J"]) -> Mixture:
         """The mixture of some components from other sums; float64."""
-        assert self.model.mixture.owner is not None
+        assert self.model.mixture.component_class is not None
         kept = sums.select(index)
-        owner = self.model.mixture.owner[index]
-        return Mixture.from_moments(kept, self.floor, self.prior, owner, len(self.model.classes))
+        component_class = self.model.mixture.component_class[index]
+        return Mixture.from_moments(kept, self.floor, self.prior, component_class, len(self.model.classes))
 
 
 def check(model: Model) -> None:
@@ -115,11 +115,13 @@ def sums_of(mixture: Mixture, items: Items) -> Moments:
 
 
 def _sums(mixture: Mixture, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], weight: Float[Tensor, " N"]) -> Moments:
-    assert mixture.owner is not None
+    assert mixture.component_class is not None
     kind, factors = type(mixture.covariance), mixture.covariance.factor_posterior()
-    if torch.equal(mixture.owner, torch.arange(mixture.n_components)):
+    if torch.equal(mixture.component_class, torch.arange(mixture.n_components)):
         return hard(kind, x, labels, mixture.mean, weight, factors)
-    resp = owners.mask_others(mixture.joint(x), mixture.owner, labels).softmax(1) * weight[:, None]
+    resp = (
+        owners.mask_others(mixture.component_log_prob(x), mixture.component_class, labels).softmax(1) * weight[:, None]
+    )
     return soft(kind, x, resp, mixture.mean, factors)
 
 
