@@ -139,7 +139,7 @@ def test_a_weight_is_a_number_of_rows(family, shrinkage):
     assert one.plan.prior.identity == pytest.approx(other.plan.prior.identity, rel=1e-9)
     assert one.plan.prior.strength == pytest.approx(other.plan.prior.strength, rel=1e-9)
     assert (one.accuracy, one.loss) == pytest.approx((other.accuracy, other.loss), rel=1e-6)
-    degrees = [choose.temperature_of(f, trial.held) for f, trial in ((weighted, one), (many, other))]
+    degrees = [choose.temperature_of(f.x, trial.held) for f, trial in ((weighted, one), (many, other))]
     assert degrees[0] == pytest.approx(degrees[1], rel=1e-4)
     fresh = table(seed=9)[0]
     ours, theirs = (f.mixture(one.plan).class_log_prob(fresh) for f in (weighted, many))
@@ -204,7 +204,7 @@ def test_where_nothing_can_be_held_out_the_sums_decide():
         trial = choose.choose(content(x, torch.tensor([0, 1])), PLAN, family, components="auto")
         assert trial.plan.family == ("tied" if family == "auto" else family)
         assert trial.plan.components == 1 and len(trial.held.row) == 0
-    assert choose.temperature_of(content(x, torch.tensor([0, 1])), trial.held) == 1.0
+    assert choose.temperature_of(x, trial.held) == 1.0
 
 
 @pytest.mark.parametrize("family", FAMILIES)

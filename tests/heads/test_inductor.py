@@ -13,7 +13,7 @@ import torch
 from mixtura.core.covariance import FAMILIES
 from mixtura.heads import HEADS, VARIANTS
 from mixtura.names import find
-from mixtura.testing.covariance_laws import Scorer
+from mixtura.testing.score_laws import Scorer
 from mixtura.testing.head_laws import N_CLASSES, labeled
 
 class All(torch.nn.ModuleList):

@@ -166,7 +166,7 @@ class Mixture:
         return ClassLogSumExp.of(self.component_class, self.n_classes)
 
     def class_log_prob(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-        """Log-density of each point together with each class, in nats; without classes of its own every component is a class."""
+        """Log-density of each point together with each class, in nats; without classes every component is one."""
         return torch.cat([self.over_classes(self.component_log_prob(rows)) for rows in torch.split(x, ROWS)])
 
     def posterior(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
