@@ -8,7 +8,7 @@ from mixtura.testing.covariance_laws import clusters
 OWNER = torch.tensor([2, 0, 2, 0, 2, 3])  # class 1 owns nothing
 
 
-def component_log_prob(n=7, scale=3.0):
+def joint(n=7, scale=3.0):
     return scale * torch.randn(n, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 

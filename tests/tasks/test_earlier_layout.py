@@ -40,7 +40,7 @@ def test_a_model_of_before_answers_as_it_did(tmp_path):
     config["projection"]["steps"][0]["share"] = 90.0
     path.write_text(json.dumps(config))
     (tmp_path / "m" / "recipe.yaml").write_text(OLD_RECIPE)
-    told = recipe.fit.model_copy(update={"generative_weight": 0.1})  # which was written out, used or not
+    told = recipe.fit  # the weight of the hybrid objective was written out, used or not
     assert bundle.recipe_of(tmp_path / "m") == recipe.model_copy(update={"fit": told})
     model = bundle.from_pretrained(tmp_path / "m")
     assert (model.facts["solver"], model.facts["objective"], model.facts["n_components"]) == (
