@@ -80,8 +80,9 @@ class Sums(Protocol):
         labels: Int[Tensor, " N"],
         ref: Float[Tensor, "K D"],
         weight: Float[Tensor, " N"] | None,
+        row: Int[Tensor, " M"] | None,
     ) -> "Moments":
-        """Sums of rows of known components about :meth:`reference`."""
+        """Sums of rows of known components about :meth:`reference`: of all of them, or of those that ``row`` lists."""
         ...
 
     @classmethod
@@ -259,7 +260,7 @@ def labeled(
     total = functools.reduce(Moments.__add__, sums)
     if x.dtype != torch.float64 and loses_precision(family.variances(total.second), total.centered_variances()):
         means = class_means(x, labels, n_components, weight)
-        return [_labeled(functools.partial(hard, family), x, labels, means, weight, mask) for mask in masks]
+        return [_labeled(functools.partial(hard_some, family), x, labels, means, weight, mask) for mask in masks]
     return sums
 
 
@@ -271,10 +272,21 @@ def _labeled(
     weight: Float[Tensor, " N"] | None,
     mask: Bool[Tensor, " N"],
 ) -> Moments:
-    if bool(mask.all()):
-        return sums_of(x, labels, ref, weight)
-    row = mask.nonzero()[:, 0]  # far faster than the mask itself
-    return sums_of(x[row], labels[row], ref, None if weight is None else weight[row])
+    return sums_of(x, labels, ref, weight, None if bool(mask.all()) else mask.nonzero()[:, 0])
+
+
+def hard_some(
+    family: type[Sums],
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    ref: Float[Tensor, "K D"],
+    weight: Float[Tensor, " N"] | None,
+    row: Int[Tensor, " M"] | None,
+) -> Moments:
+    """:func:`hard` of some of the rows."""
+    if row is None:
+        return hard(family, x, labels, ref, weight)
+    return hard(family, x[row], labels[row], ref, None if weight is None else weight[row])
 
 
 def feature_variance(moments: Moments) -> Float[Tensor, " D"]:

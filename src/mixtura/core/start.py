@@ -1,5 +1,7 @@
 """Where a fit begins: from labels, from k-means++, or from random rows."""
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -62,7 +64,7 @@ def kmeans_plus_plus(
 
     The order of the rows does not matter, and a row of weight two is as good as that row twice.
 
-    Source: Arthur and Vassilvitskii, k-means++: The Advantages of Careful Seeding, 2007.
+    Source: Arthur and Vassilvitskii, k-means++: The Advantages of Careful Seeding, 2007, the greedy variant.
     """
     order, _ = content_order(x, 0)
     shifted = (x - x.mean(0))[order]
@@ -107,14 +109,20 @@ def nearest(x: Float[Tensor, "N D"], centers: Float[Tensor, "K D"]) -> Int[Tenso
 def _seed(
     x: Float[Tensor, "N D"], n_components: int, generator: torch.Generator, weight: Float[Tensor, " N"] | None
 ) -> Float[Tensor, "K D"]:
-    """Rows drawn one by one with probability proportional to their squared distance from those drawn before."""
+    """Rows drawn one by one with probability proportional to their squared distance from those drawn before.
+
+    Of a few drawn for each center the one is kept that leaves the least distance to all rows.
+    """
     mass = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
     chosen = [_draw(mass, generator)]
     distance = (x - x[chosen[0]]).square().sum(1)
     for _ in range(1, n_components):
         odds = distance.double() * mass
-        chosen.append(_draw(odds if float(odds.sum()) > 0 else mass, generator))
-        distance = torch.minimum(distance, (x - x[chosen[-1]]).square().sum(1))
+        odds = odds if float(odds.sum()) > 0 else mass
+        drawn = {_draw(odds, generator) for _ in range(2 + int(math.log(n_components)))}
+        left = {row: torch.minimum(distance, (x - x[row]).square().sum(1)) for row in sorted(drawn)}
+        chosen.append(min(left, key=lambda row: float(left[row].double() @ mass)))
+        distance = left[chosen[-1]]
     return x[chosen]
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core.moments import FactorPosterior, Moments, Sums, class_means, hard
+from mixtura.core.moments import FactorPosterior, Moments, Sums, class_means, hard, hard_some
 from mixtura.errors import UsageError
 
 LOG_2PI = math.log(2 * math.pi)
@@ -263,9 +263,10 @@ class TensorRecord:
         labels: Int[Tensor, " N"],
         ref: Float[Tensor, "K D"],
         weight: Float[Tensor, " N"] | None,
+        row: Int[Tensor, " M"] | None,
     ) -> Moments:
         """Sums of rows about the means of their components."""
-        return hard(cls, x, labels, ref, weight)
+        return hard_some(cls, x, labels, ref, weight, row)
 
     def borrowed(
         self: Any,

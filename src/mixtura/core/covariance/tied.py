@@ -1,6 +1,7 @@
 """One full matrix for all components."""
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
@@ -99,6 +100,7 @@ class Tied(TensorRecord):
         labels: Int[Tensor, " N"],
         ref: Float[Tensor, "K D"],
         weight: Float[Tensor, " N"] | None,
+        row: Int[Tensor, " M"] | None,
     ) -> Moments:
         r"""Sums about one point a for all components, in one pass over the rows.
 
@@ -108,22 +110,19 @@ class Tied(TensorRecord):
         """
         zeros = functools.partial(torch.zeros, dtype=torch.float64, device=x.device)
         dimension = x.shape[1]
-        first, triangle = zeros(len(ref), dimension), zeros(dimension, dimension)
-        buffer = torch.empty(min(LABELED_ROWS, len(x)), dimension, dtype=x.dtype, device=x.device)
+        first, triangle, total = zeros(len(ref), dimension), zeros(dimension, dimension), zeros(len(ref))
         product = torch.empty(dimension, dimension, dtype=x.dtype, device=x.device)
-        counts = zeros(len(x)) + 1 if weight is None else weight.double()
-        anchor = ref[0].to(x.dtype)
-        tiles = (torch.split(t, LABELED_ROWS) for t in (x, labels, counts))
-        for rows, own, count in zip(*tiles, strict=True):
-            shifted = torch.sub(rows, anchor, out=buffer[: len(rows)])
-            root = None if weight is None else count.sqrt().to(x.dtype)[:, None]
+        for shifted, part in _tiles(x, ref[0].to(x.dtype), row):
+            own = labels[part]
+            times = zeros(len(own)) + 1 if weight is None else weight[part].double()
+            root = None if weight is None else times.sqrt().to(x.dtype)[:, None]
             if root is not None:
                 shifted.mul_(root)
             triangle += upper_products(shifted, product.zero_())
             if root is not None:
                 shifted.mul_(root)
             first.index_add_(0, own, shifted.double())
-        total = zeros(len(ref)).index_add_(0, labels, counts)
+            total.index_add_(0, own, times)
         second = rounded_up(triangle.triu() + triangle.triu(1).T, x.dtype)
         return Moments(cls, anchor.double().expand(len(ref), -1), total, first, second[None])
 
@@ -224,6 +223,21 @@ class Tied(TensorRecord):
         share = (weight / weight.sum()).double()
         dense = torch.stack([linalg.covariance_of(part.precision_tril)[0] for part in parts])
         return cls(linalg.precision_tril((share[:, None, None] * dense).sum(0, keepdim=True)))
+
+
+def _tiles(
+    x: Float[Tensor, "N D"], anchor: Float[Tensor, " D"], row: Int[Tensor, " M"] | None
+) -> Iterator[tuple[Tensor, slice | Tensor]]:
+    """Rows about a point, tile by tile in one buffer, and which they are; with ``row``, none is copied twice."""
+    count = len(x) if row is None else len(row)
+    buffer = torch.empty(min(LABELED_ROWS, count), x.shape[1], dtype=x.dtype, device=x.device)
+    for start in range(0, count, LABELED_ROWS):
+        part = slice(start, min(count, start + LABELED_ROWS))
+        shifted = buffer[: part.stop - start]
+        if row is None:
+            yield torch.sub(x[part], anchor, out=shifted), part
+        else:
+            yield torch.index_select(x, 0, row[part], out=shifted).sub_(anchor), row[part]
 
 
 def scatter(scaled: Float[Tensor, "N D"], shifted: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
