@@ -124,7 +124,7 @@ class Tied(TensorRecord):
             first.index_add_(0, own, shifted.double())
             total.index_add_(0, own, times)
         second = rounded_up(triangle.triu() + triangle.triu(1).T, x.dtype)
-        return Moments(cls, anchor.double().expand(len(ref), -1), total, first, second[None])
+        return Moments(cls, ref[:1].to(x.dtype).double().expand(len(ref), -1), total, first, second[None])
 
     @staticmethod
     def recenter(
