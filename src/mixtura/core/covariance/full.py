@@ -41,22 +41,22 @@ class Full(TensorRecord):
         return log_diagonal.sum(1) - 0.5 * dimension * LOG_2PI
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Constants, K whitening matrices and K whitened means."""
+        """Constants, K whitening matrices and K whitened means with their sign turned."""
         whiten = self.precision_tril.mT
-        return self.log_peak(mean.shape[1]), whiten, mean[:, None, :] @ whiten
+        return self.log_peak(mean.shape[1]), whiten, -(mean[:, None, :] @ whiten)
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Rows are whitened by each component, all at once: N K D numbers of memory."""
-        constant, whiten, means = operands
-        white = torch.baddbmm(means, x.expand(len(whiten), -1, -1), whiten, beta=-1)
+        constant, whiten, shift = operands
+        white = torch.baddbmm(shift, x.expand(len(whiten), -1, -1), whiten)
         return torch.sub(constant, (white * white).sum(2).T, alpha=0.5)
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """One product a component, in tiles of rows; no tensor is larger than a tile."""
-        constant, whiten, means = operands
-        tiles = [_tile(rows, whiten, means) for rows in torch.split(x, ROWS)]
+        constant, whiten, shift = operands
+        tiles = [_tile(rows, whiten, shift) for rows in torch.split(x, ROWS)]
         return torch.cat(tiles).mul_(-0.5).add_(constant)
 
     @staticmethod
@@ -159,8 +159,8 @@ class Full(TensorRecord):
 
 
 def _tile(
-    rows: Float[Tensor, "N D"], whiten: Float[Tensor, "K D D"], means: Float[Tensor, "K 1 D"]
+    rows: Float[Tensor, "N D"], whiten: Float[Tensor, "K D D"], shift: Float[Tensor, "K 1 D"]
 ) -> Float[Tensor, "N K"]:
     """Squared Mahalanobis distances of one tile of rows."""
-    whitened = (torch.addmm(m, rows, w, beta=-1) for w, m in zip(whiten, means, strict=True))
+    whitened = (torch.addmm(s, rows, w) for w, s in zip(whiten, shift, strict=True))
     return torch.stack([white.square_().sum(1) for white in whitened], dim=1)

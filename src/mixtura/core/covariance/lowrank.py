@@ -49,29 +49,28 @@ class LowRank(TensorRecord):
         return Diagonal(self.variance, self.log_variance).log_peak(dimension) - linalg.half_log_det(self._factors()[1])
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Those of the diagonal part, then the D x (K R) directions and the projected means."""
+        """Those of the diagonal part, then the D x (K R) directions and the projected means, turned."""
         constant, *diagonal = Diagonal(self.variance, self.log_variance).operands(mean)
         scaled, root = self._factors()
         directions = linalg.right_divide_tril(scaled, root)  # K D R
-        means = directions.mT @ mean[:, :, None]
+        shift = -(directions.mT @ mean[:, :, None])
         flat = directions.mT.reshape(-1, mean.shape[1]).T  # a view: solvers write columns
-        return constant - linalg.half_log_det(root), *diagonal, flat, means.reshape(-1)
+        return constant - linalg.half_log_det(root), *diagonal, flat, shift.reshape(-1)
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The diagonal part, plus half the squared projections: N K R numbers of memory."""
-        constant, linear, precision, directions, means = operands
-        along = _along(means, x, directions, len(constant))
+        constant, linear, precision, directions, shift = operands
+        along = torch.unflatten(torch.addmm(shift, x, directions), 1, (len(constant), -1))
         return torch.add(diagonal_scores(x, constant, linear, precision), linalg.squared_norms(along), alpha=0.5)
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The same, in tiles of rows and components."""
-        constant, linear, precision, directions, means = operands
-        rank = len(means) // len(constant)
+        constant, linear, precision, directions, shift = operands
+        rank = len(shift) // len(constant)
         count = max(1, WIDTH // rank)
-        width = count * rank
-        blocks = list(zip(torch.split(directions, width, dim=1), torch.split(means, width), strict=True))
+        blocks = list(zip(torch.split(directions, count * rank, dim=1), torch.split(shift, count * rank), strict=True))
         out = x.new_empty(len(x), len(constant))
         for rows, total in zip(torch.split(x, ROWS), torch.split(out, ROWS), strict=True):
             diagonal_scores_(rows, constant, linear, precision, total)
@@ -291,15 +290,8 @@ class LowRank(TensorRecord):
 
 
 def _add_along(
-    total: Float[Tensor, "N M"], x: Float[Tensor, "N D"], directions: Float[Tensor, "D MR"], means: Float[Tensor, " MR"]
+    total: Float[Tensor, "N M"], x: Float[Tensor, "N D"], directions: Float[Tensor, "D MR"], shift: Float[Tensor, " MR"]
 ) -> None:
     """Add half the squared projections on the directions of some components, in place."""
-    total.add_(linalg.squared_norms(_along(means, x, directions, total.shape[1])), alpha=0.5)
-
-
-def _along(
-    means: Float[Tensor, " MR"], x: Float[Tensor, "N D"], directions: Float[Tensor, "D MR"], n_components: int
-) -> Float[Tensor, "N M R"]:
-    """Rows projected on the directions of each component, about its mean."""
-    rank = means.shape[0] // n_components
-    return torch.addmm(means, x, directions, beta=-1).reshape(x.shape[0], n_components, rank)
+    along = torch.unflatten(torch.addmm(shift, x, directions), 1, (total.shape[1], -1))
+    total.add_(linalg.squared_norms(along), alpha=0.5)
