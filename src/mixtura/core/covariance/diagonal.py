@@ -145,7 +145,7 @@ def diagonal_scores(
     precision: Float[Tensor, "D K"],
 ) -> Float[Tensor, "N K"]:
     """Constants, plus the rows times one matrix, less half their squares times another."""
-    return torch.addmm(torch.addmm(constant, x, linear), x.square(), precision, alpha=-0.5)
+    return torch.addmm(torch.addmm(constant, x, linear), -0.5 * x.square(), precision)
 
 
 def diagonal_scores_(
