@@ -13,7 +13,7 @@ from mixtura.core.moments import class_means, hard, labeled
 
 FACTOR_STEPS = 10  # rounds of factor analysis under fixed labels; hard data may lie 0.3 nats below the optimum still
 LLOYD_STEPS = 20
-STARTS = 10  # of k-means; a few may all end far from the best
+STARTS = 3  # of k-means; one alone may end far from the best
 ROWS = 4096
 
 
@@ -60,7 +60,7 @@ def kmeans_plus_plus(
     weight: Float[Tensor, " N"] | None = None,
     steps: int = LLOYD_STEPS,
 ) -> Int[Tensor, " N"]:
-    """A cluster for each row: the best of ten runs of k-means++ seeding and ``steps`` rounds of Lloyd's algorithm.
+    """A cluster for each row: the best of three runs of k-means++ seeding and ``steps`` rounds of Lloyd's algorithm.
 
     The order of the rows does not matter, and a row of weight two is as good as that row twice.
 
