@@ -112,6 +112,7 @@ class Tied(TensorRecord):
         dimension = x.shape[1]
         first, triangle, total = zeros(len(ref), dimension), zeros(dimension, dimension), zeros(len(ref))
         product = torch.empty(dimension, dimension, dtype=x.dtype, device=x.device)
+        wide = zeros(LABELED_ROWS, dimension)
         for shifted, part in _tiles(x, ref[0].to(x.dtype), row):
             own = labels[part]
             times = zeros(len(own)) + 1 if weight is None else weight[part].double()
@@ -121,7 +122,7 @@ class Tied(TensorRecord):
             triangle += upper_products(shifted, product.zero_())
             if root is not None:
                 shifted.mul_(root)
-            first.index_add_(0, own, shifted.double())
+            first.index_add_(0, own, wide[: len(own)].copy_(shifted))
             total.index_add_(0, own, times)
         second = rounded_up(triangle.triu() + triangle.triu(1).T, x.dtype)
         return Moments(cls, ref[:1].to(x.dtype).double().expand(len(ref), -1), total, first, second[None])
