@@ -5,8 +5,9 @@
 C = 1,000 classes, D = 256, 65,536 and 262,144 rows of float32 (scikit-learn is also given float64). Measured are
 ``core.classes.fit``; the sums that ``mixtura fit`` takes for all folds at once and the mixture from them; and, for
 comparison, both in two passes, one for the means and one for the scatter about them. Fits alternate in one process; a
-ratio is the median over rounds, of a path over ``core.classes.fit``, or of the folds over the folds. Run it on an idle machine: the load average before is
-kept with the results. Predictions are compared on 20,000 fresh rows. Writes benchmarks/results/tied_fit.json.
+ratio is the median over rounds, of a path over ``core.classes.fit``, or of the folds over the folds. Run it on an idle
+machine: the load average before is kept with the results. Predictions are compared on 20,000 fresh rows. Writes
+benchmarks/results/tied_fit.json.
 """
 
 import argparse

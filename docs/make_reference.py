@@ -119,6 +119,18 @@ def accuracy() -> str:
     return table(["", "mixtura", *baselines, "chosen"], rows)
 
 
+def tables() -> str:
+    """Accuracy and log-loss on scikit-learn's tables."""
+    found = json.loads((RESULTS / "tables.json").read_text(encoding="utf-8"))["tables"]
+    models = [name for name, v in next(iter(found.values())).items() if isinstance(v, dict) and "accuracy" in v]
+    rows = [[model, *[_cell(v[model]) for v in found.values()]] for model in models]
+    return table(["accuracy, %, ± standard error; NLL", *found], rows)
+
+
+def _cell(one: dict[str, Any]) -> str:
+    return f"{one['accuracy']:.1f} ± {one['standard error']:.1f}; {one['nll']:.3f}"
+
+
 def rejects() -> str:
     """The stated and the measured false-reject rate."""
     rows = [
@@ -205,6 +217,7 @@ def enroll() -> str:
 MEASURED = {
     "enroll": enroll,
     "accuracy": accuracy,
+    "tables": tables,
     "rejects": rejects,
     "digits": digits,
     "copies": copies,
