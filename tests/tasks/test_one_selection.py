@@ -53,7 +53,7 @@ def test_command_and_estimator_choose_the_same(features, tmp_path, make, compone
     assert (plan.family, plan.feature_scale) == (facts["family"], facts["feature_scale"])
     assert (plan.prior.identity, plan.prior.strength) == (facts["shrinkage"], facts["prior_strength"])
     assert (plan.components if plan.components == 1 else list(plan.components)) == facts["components"]
-    assert ours.temperature_ == pytest.approx(model.temperature, rel=0.25)  # the command holds out smaller folds for it
+    assert 1 / 1.5 < ours.temperature_ / model.temperature < 1.5  # the command holds out smaller folds for it
     test = stored.select_split("test").embedding
     np.testing.assert_allclose(ours.score_samples(test), model.mixture.log_prob(model.project(test)), rtol=2e-3)
 
