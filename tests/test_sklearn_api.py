@@ -319,16 +319,16 @@ def test_projections_are_chosen_or_named(blobs):
     assert [step.name for step in auto.projection_.steps] == ["power"]
     named = MixtureClassifier(projection=["power"], random_state=0).fit(skewed, y)
     np.testing.assert_array_equal(named.predict_proba(skewed), auto.predict_proba(skewed))
-    fewer = MixtureClassifier(projection=[{"name": "pca", "share": 60.0}], random_state=0).fit(X, y)
+    fewer = MixtureClassifier(projection=[{"name": "pca", "explained_variance": 0.60}], random_state=0).fit(X, y)
     assert fewer.mixture_.dimension < 6
     assert fewer.score(X, y) > 0.5
     assert MixtureClassifier(random_state=0).fit(X, y).projection_.steps == ()
     for bad, why in (
         (["pwer"], "Did you mean 'power'"),
-        ([{"share": 60.0}], "Unknown name"),
+        ([{"explained_variance": 0.60}], "Unknown name"),
         ([3], "Unknown name"),
-        ([{"name": "pca", "percent": 60.0}], "'pca' has no option 'percent'. It has: share"),
-        ([{"name": "pca", "share": 101.0}], "101"),
+        ([{"name": "pca", "percent": 60.0}], "'pca' has no option 'percent'. It has: explained_variance"),
+        ([{"name": "pca", "explained_variance": 0.101}], "101"),
     ):
         with pytest.raises(ValueError, match=why):
             MixtureClassifier(projection=bad).fit(X, y)

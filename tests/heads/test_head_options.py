@@ -75,7 +75,7 @@ def test_every_option_has_its_effect_on_the_head(name):
         ("vmf", {"shared": "yes"}, r"is 'yes', but it should be a valid boolean\. Its options: shared"),
         ("gaussian", {"freeze": "mean"}, r"is 'mean', but .*Its options: freeze, projection, width"),
         ("gaussian", {"freeze": ["means"]}, "cannot freeze 'means'"),
-        ("gaussian", {"projection": "lda", "width": 2}, "Input projection 'lda' is not known"),
+        ("gaussian", {"projection": "lda", "width": 2}, "no input projection 'lda'"),
         ("gaussian", {"width": 2}, "needs a width, and a width one of"),
         ("gaussian", {"family": "full"}, "no option 'family'"),
         ("online", {"momentum": 2.0}, "omentum"),

@@ -44,7 +44,7 @@ def test_command_and_estimator_choose_the_same(features, tmp_path, make, compone
         "output": str(tmp_path / "model"),
         "projection": ["identity"],
     }
-    fit.run(resolve(keys | {"head.components": components, "seed": 5}))
+    fit.run(resolve(keys | {"head.n_components": components, "seed": 5}))
     model = from_pretrained(tmp_path / "model")
     stored = FeatureStore.open(tmp_path / "store").read()
     learned = stored.select(np.array([split != "test" for split in stored.split]))
@@ -52,7 +52,7 @@ def test_command_and_estimator_choose_the_same(features, tmp_path, make, compone
     plan, facts = ours.plan_, model.facts
     assert (plan.family, plan.feature_scale) == (facts["family"], facts["feature_scale"])
     assert (plan.prior.identity, plan.prior.strength) == (facts["shrinkage"], facts["prior_strength"])
-    assert (plan.components if plan.components == 1 else list(plan.components)) == facts["components"]
+    assert (plan.components if plan.components == 1 else list(plan.components)) == facts["n_components"]
     assert 1 / 1.5 < ours.temperature_ / model.temperature < 1.5  # the command holds out smaller folds for it
     test = stored.select_split("test").embedding
     np.testing.assert_allclose(ours.score_samples(test), model.mixture.log_prob(model.project(test)), rtol=2e-3)

@@ -305,7 +305,7 @@ def test_sgd_has_momentum_and_recipes_name_the_optimizers_there_are():
     head = LinearHead(4, 3)
     schedule = Schedule(epochs=4, batch_size=len(rows.x), learning_rate=0.02, optimizer="sgd")
     trained = train([head], [rows], Conditional(), schedule)[0]
-    by_hand = LinearHead(4, 3)
+    by_hand = copy.deepcopy(head)
     optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.02, momentum=0.9)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
     for _ in range(4):
