@@ -328,7 +328,7 @@ def test_projections_are_chosen_or_named(blobs):
         ([{"explained_variance": 0.60}], "Unknown name"),
         ([3], "Unknown name"),
         ([{"name": "pca", "percent": 60.0}], "'pca' has no option 'percent'. It has: explained_variance"),
-        ([{"name": "pca", "explained_variance": 0.101}], "101"),
+        ([{"name": "pca", "explained_variance": 1.01}], "1.01"),
     ):
         with pytest.raises(ValueError, match=why):
             MixtureClassifier(projection=bad).fit(X, y)
