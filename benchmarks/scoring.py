@@ -4,9 +4,9 @@
 
 1,000 components, 768 dimensions, float32. A family's rate is the floating-point operations of its matrix products over
 the time of ``Mixture.component_log_prob``, which besides them subtracts the center, squares, sums and adds constants.
-The bare rate is that of ``torch.mm`` on operands of the same shapes into memory that is there already. Each round runs the products,
-the scoring and the products again, so that other work on the machine weighs on both; the share is the median over
-rounds.
+The bare rate is that of ``torch.mm`` on operands of the same shapes into memory that is there already. Each round runs
+the products, the scoring and the products again, so that other work on the machine weighs on both; the share is the
+median over rounds.
 """
 
 import json
