@@ -184,13 +184,15 @@ def migrated(data: Mapping[str, Any]) -> dict[str, Any]:
     {'seed': 1, 'projection': [{'name': 'pca', 'explained_variance': 0.95}], 'fit': {'learning_rate': 0.01}}
     """
     made: dict[str, Any] = {key: _step_by_step(key, value) for key, value in data.items()}
-    for place, new in list(old_keys(made)):
+    old = list(old_keys(made))
+    for place, new in old:
         section, name = map(str, place)
         made[section] = {key: value for key, value in made[section].items() if key != name}
         for dotted, value in new.items():
             target, _, leaf = dotted.partition(".")
             made[target] = {**made.get(target, {}), leaf: value}
-    if isinstance(made.get("fit"), dict) and "hybrid" not in _objectives_in(made):  # a weight of nothing
+    unused = ("train", "hybrid") in [place for place, _ in old] and "hybrid" not in _objectives_in(made)
+    if unused:  # it was written out whether or not anything was weighted by it
         made["fit"].pop("generative_weight", None)
     return {key: value for key, value in made.items() if value != {} or data.get(key) == {}}
 

@@ -2,6 +2,8 @@ import torch
 
 from mixtura.core import owners
 from mixtura.core.classes import Plan, fit
+from mixtura.core.covariance import FAMILIES
+from mixtura.core.mixture import Mixture
 from mixtura.core.owners import ClassLogSumExp
 from mixtura.testing.covariance_laws import clusters
 
@@ -78,3 +80,24 @@ def test_another_class_prior_moves_columns_only():
         moved.class_log_prob(x)[:, :5], mixture.class_log_prob(x)[:, :5] + shift, rtol=0, atol=1e-9
     )
     assert (moved.class_log_prob(x)[:, 5] == -torch.inf).all()
+
+
+def test_what_is_kept_of_a_mixture_neither_ages_in_training_nor_stops_a_gradient():
+    variance = torch.ones(2, requires_grad=True)
+    mean = torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+    zero = torch.zeros(1, 3)
+    trained = Mixture(torch.zeros(2).log_softmax(0), mean, FAMILIES["spherical"](variance))
+    with torch.no_grad():
+        before = trained.log_prob(zero)
+        variance.mul_(4)
+        after = trained.log_prob(zero)
+    assert not torch.equal(before, after)
+    for _ in range(2):
+        trained.background().log_prob(zero).sum().backward()
+    still = Mixture(torch.zeros(2).log_softmax(0), mean, FAMILIES["spherical"](torch.ones(2)))
+    with torch.inference_mode():
+        still.log_prob(zero)
+        still.background().log_prob(zero)
+    x = torch.zeros(1, 3, requires_grad=True)
+    (still.log_prob(x) - still.background().log_prob(x)).sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all()

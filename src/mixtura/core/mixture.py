@@ -91,9 +91,8 @@ class Mixture:
 
     @property
     def _trained(self) -> bool:
-        """Whether a gradient may flow through the parameters."""
-        tensors = (self.log_weight, self.mean, *self.covariance.state().values())
-        return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        """Whether the parameters are in training: what is derived from them must not be kept."""
+        return any(t.requires_grad for t in (self.log_weight, self.mean, *self.covariance.state().values()))
 
     def _prepared(self) -> tuple[Tensor, ...]:
         center = self.mean.detach().sum(0) / self.n_components  # distances do not depend on it: it carries no gradient
@@ -101,6 +100,7 @@ class Mixture:
         return (center, constant + self.log_weight, *matrices)
 
     @cached_property
+    @torch.inference_mode(False)  # what is kept may be asked for a gradient in points later
     @torch.no_grad()
     def _operands(self) -> tuple[Tensor, ...]:
         small = sum(tensor.numel() for tensor in self.covariance.state().values()) <= MAX_EXACT
@@ -124,7 +124,8 @@ class Mixture:
         """The center, and what rows of a precision about it are multiplied with; float64 where float32 loses digits."""
         chosen = self._working(dtype)
         if chosen not in self._cast:
-            self._cast[chosen] = tuple(operand.to(chosen) for operand in self._operands)
+            with torch.inference_mode(False), torch.no_grad():
+                self._cast[chosen] = tuple(operand.to(chosen) for operand in self._operands)
         return self._cast[chosen]
 
     def _working(self, dtype: torch.dtype) -> torch.dtype:
@@ -219,10 +220,14 @@ class Mixture:
         .. math:: \mu = \sum_k \pi_k\mu_k, \qquad
             \Sigma = \sum_k \pi_k [\Sigma_k + (\mu_k - \mu)(\mu_k - \mu)^\top]
         """
-        return self._background
+        return self._made_background() if self._trained else self._background
 
     @cached_property
+    @torch.inference_mode(False)
     def _background(self) -> "Mixture":
+        return self._made_background()
+
+    def _made_background(self) -> "Mixture":
         share = self.log_weight.exp()
         mean = (share[:, None] * self.mean).sum(0, keepdim=True)
         covariance = self.covariance.pooled(share, self.mean - mean)

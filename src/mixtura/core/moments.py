@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 VANISHING = 1e-12  # of a feature's variance: what is left within components is rounding
+LEFT = 0.05  # of sums about one point, after they are centered: what rounds them up then stays below 0.4 % of them
 CONSTANT = 1e-18  # of a feature's square: float32 sums of one number vary by that much
 
 
@@ -216,9 +217,9 @@ def soft(
     return moments
 
 
-def loses_precision(before: Float[Tensor, "J W"], after: Float[Tensor, "J W"]) -> bool:
-    """True when a few thousandths of sums of squares are left after a move: float32 keeps below four digits then."""
-    return bool(((after < 2e-3 * before) & (before > 0)).any())
+def loses_precision(before: Float[Tensor, "J W"], after: Float[Tensor, "J W"], least: float = 2e-3) -> bool:
+    """True when less than a share of sums of squares is left after a move; at 2e-3, float32 keeps below four digits."""
+    return bool(((after < least * before) & (before > 0)).any())
 
 
 def hard(
@@ -258,7 +259,7 @@ def labeled(
     ref = family.reference(x, labels, n_components, weight)
     sums = [_labeled(family.labeled, x, labels, ref, weight, mask) for mask in masks]
     total = functools.reduce(Moments.__add__, sums)
-    if x.dtype != torch.float64 and loses_precision(family.variances(total.second), total.centered_variances()):
+    if x.dtype != torch.float64 and loses_precision(family.variances(total.second), total.centered_variances(), LEFT):
         means = class_means(x, labels, n_components, weight)
         return [_labeled(functools.partial(hard_some, family), x, labels, means, weight, mask) for mask in masks]
     return sums

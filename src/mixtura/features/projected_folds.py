@@ -29,7 +29,8 @@ class CrossFittedFolds(Folds):
 
     def cross_val_predict(self, plan: Plan, background: bool = False) -> OutOfFold:
         """Every row of the used folds, judged by a projection and a mixture that have not seen it."""
-        return OutOfFold.join([space.cross_val_predict(plan, background) for space in self.without])
+        parts = [space.cross_val_predict(plan, background) for space in self.without]
+        return OutOfFold.join([OutOfFold.empty(self), *parts])
 
     def clear_cache(self) -> None:
         """Free the sums."""

@@ -380,7 +380,7 @@ class _Run:
         if self.stopped[i] is not None:
             return True
         patience = self.schedule.patience
-        if patience is None or not self.epochs[i]:
+        if self.schedule.stop is not None or patience is None or not self.epochs[i]:
             return False
         lowest = min(self.epochs[i], key=lambda epoch: epoch.val_nll)
         return self.epochs[i][-1].number - lowest.number >= patience
