@@ -61,7 +61,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             densities as they are.
         projection: ``None``, "auto" (features as they are, their square roots, or random features on top of many
             rows), or a list of steps, each a name or a dict with options, such as ``["power", {"name": "pca",
-            "share": 90}]``. Steps that learn from the rows count each distinct row once.
+            "explained_variance": 0.9}]``. Steps that learn from the rows count each distinct row once.
 
     Attributes:
         classes_: the labels.

@@ -102,9 +102,8 @@ class Moments:
         S_k = \sum_n r_{nk} (x_n - c_k)(x_n - c_k)^\top
 
     ``ref`` holds the reference points :math:`c_k`; ``second`` holds :math:`S_k` in the shape that ``family``
-    needs (a number, a diagonal, a full matrix, one matrix for all, or a diagonal and a
-    projected scatter).
-    ``factors`` holds the directions through which the low-rank family looks at the data, ``None`` elsewhere.
+    needs (a number, a diagonal, a full matrix, one matrix for all, or a diagonal and a projected scatter). ``factors``
+    holds the directions through which the low-rank family looks at the data, ``None`` elsewhere.
 
     Sums over parts of the data add up to the sums over all of it, whatever the parts: batches, files, machines.
     """

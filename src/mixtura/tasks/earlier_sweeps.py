@@ -21,10 +21,7 @@ def earlier_parts(recipe: Recipe) -> dict[str, Any] | None:
     """What the fingerprint of a sweep was made of, in the keys of then; ``None`` where they could not say it."""
     plain = dump_dict(recipe)
     given, default = plain["head"] | plain["fit"], dump_dict(HeadSection()) | dump_dict(FitSection())
-    if (
-        any(given[name] != default[name] for name in NEW if name != "objective")
-        or recipe.fit.objective not in OBJECTIVES
-    ):
+    if any(given[name] != default[name] for name in NEW) or recipe.fit.objective not in OBJECTIVES:
         return None
     old = {entry[0][0]: name.partition(".")[2] for name, entry in KEYS.items()}
     head = {old.get(f"head.{name}", name): value for name, value in plain["head"].items() if name not in NEW}

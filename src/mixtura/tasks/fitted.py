@@ -65,5 +65,5 @@ def _common_facts(gathered: gather.Gathered, fitted: Fitted) -> dict[str, object
         "left_out": len(gathered.problems),
         "data": gather.digest_of(gathered.features),
         "held_out_items": len(held.row),
-        "held_out_accuracy": float((held.weight * held.correct).sum() / held.weight.sum()),
+        "held_out_accuracy": held.accuracy,
     }
