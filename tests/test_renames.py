@@ -95,6 +95,13 @@ def test_a_recipe_of_today_is_left_alone(tmp_path):
     assert load_stored_recipe(tmp_path / "recipe.yaml") == recipe
 
 
+@pytest.mark.parametrize("section", ["3", "[1]", "abc"])
+def test_a_stored_section_that_is_none_is_refused(tmp_path, section):
+    (tmp_path / "recipe.yaml").write_text(f"train: {{rate: 0.01}}\nfit: {section}\n")
+    with pytest.raises(RecipeError, match="fit"):
+        load_stored_recipe(tmp_path / "recipe.yaml")
+
+
 def test_the_same_text_of_a_user_is_an_error_that_counts_what_is_old(stored):
     with pytest.raises(RecipeError, match=r"line 5: there is no key 'projection\.0\.share' any more") as caught:
         load_recipe(stored)

@@ -190,7 +190,9 @@ def migrated(data: Mapping[str, Any]) -> dict[str, Any]:
         made[section] = {key: value for key, value in made[section].items() if key != name}
         for dotted, value in new.items():
             target, _, leaf = dotted.partition(".")
-            made[target] = {**made.get(target, {}), leaf: value}
+            under = {} if made.get(target) is None else made[target]
+            if isinstance(under, Mapping):  # else the recipe complains of it
+                made[target] = {**under, leaf: value}
     unused = ("train", "hybrid") in [place for place, _ in old] and "hybrid" not in _objectives_in(made)
     if unused:  # it was written out whether or not anything was weighted by it
         made["fit"].pop("generative_weight", None)

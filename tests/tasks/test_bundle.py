@@ -176,3 +176,10 @@ def test_a_configuration_with_one_wrong_value_is_refused(saved, key, value):
     edit(saved, **{key: value})
     with pytest.raises(BundleError):
         from_pretrained(saved)
+
+
+@pytest.mark.parametrize("facts", [None, [1], "abc", 3])
+def test_wrong_facts_of_an_earlier_layout_are_refused(saved, facts):
+    edit(saved, layout=1, facts=facts)
+    with pytest.raises(BundleError, match="wrong at facts"):
+        from_pretrained(saved)

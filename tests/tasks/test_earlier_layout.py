@@ -35,7 +35,7 @@ def test_a_model_of_before_answers_as_it_did(tmp_path):
     path = tmp_path / "m" / "config.json"
     config = json.loads(path.read_text())
     facts = {key: value for key, value in config["facts"].items() if key not in ("solver", "objective", "n_components")}
-    config["facts"] = facts | {"fit": "sgd", "components": 1}
+    config |= {"layout": 1, "facts": facts | {"fit": "sgd", "components": 1}}
     assert config["projection"]["steps"][0].pop("explained_variance") == 0.9
     config["projection"]["steps"][0]["share"] = 90.0
     path.write_text(json.dumps(config))
@@ -57,7 +57,7 @@ def test_what_a_model_of_before_says_of_its_fit_is_understood(tmp_path, cloud, l
     model = learn(cloud(120, 3), head__family="tied", head__shrinkage=0.1)
     bundle.save_pretrained(model, tmp_path / "m")
     path = tmp_path / "m" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"facts": told}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"layout": 1, "facts": told}))
     assert exact(bundle.from_pretrained(tmp_path / "m")) == whole
 
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from mixtura import files, names, renames
+from mixtura import files, names
 from mixtura.core import FAMILIES
 from mixtura.core.mixture import Mixture
 from mixtura.errors import BundleError, NoInput, RecipeError
@@ -138,7 +138,7 @@ def from_pretrained(folder: Path) -> Model:
             config.temperature,
             Typicality(**parts["typicality"]),
             config.decision,
-            renames.renamed(renames.FACTS, config.facts),
+            config.facts,
             _head(config.head, parts["head"]),
         )
         _try(model, set(state))

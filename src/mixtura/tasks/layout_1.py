@@ -6,12 +6,15 @@ from typing import Any
 from torch import Tensor
 
 from mixtura.core import linalg
+from mixtura.renames import FACTS, renamed
 
 
 def migrated_config(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration as layout 2 would have it; floors were a share of the data's average variance."""
-    facts = dict(config.get("facts") or {})
-    return config | {"layout": 2, "facts": {"floor": "average"} | facts}
+    facts = config.get("facts")
+    if isinstance(facts, dict):  # else it is refused as it is
+        facts = {"floor": "average"} | renamed(FACTS, facts)
+    return config | {"layout": 2, "facts": facts}
 
 
 def migrated_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
