@@ -113,3 +113,20 @@ def test_the_temperature_does_not_depend_on_the_order_of_rows(skewed):
     order = torch.randperm(len(held.row), generator=torch.Generator().manual_seed(0))
     shuffled = type(held)(*(getattr(held, name)[order] for name in held.__dataclass_fields__))
     assert temperature_of(rows.x, held) == pytest.approx(temperature_of(rows.x, shuffled), rel=1e-9)
+
+
+@pytest.mark.parametrize("head", ["gaussian", "linear", "vmf"])
+def test_an_item_of_weight_zero_teaches_no_trained_head(head, learn, skewed):
+    """The same head as without those items, in batches of all rows, whose order is then of no matter."""
+    learned = np.flatnonzero([split != "test" for split in skewed.split])
+    gone = learned[::7]
+    weight = np.ones(len(skewed.split))
+    weight[gone] = 0.0
+    how = {"fit__solver": "gradient", "fit__epochs": 6, "fit__batch_size": 10_000, "head__name": head}
+    how |= {"projection": ["power"], "head__family": "auto" if head != "gaussian" else "diagonal"}
+    how |= {"head__shrinkage": 0.1, "head__feature_scale": "none", "fit__learning_rate": 0.02}
+    zero = learn(skewed.__class__(**{**vars(skewed), "weight": weight}), **how)
+    without = learn(skewed.select(weight > 0), **how)
+    assert zero.facts["epoch"] == without.facts["epoch"] > 0
+    x = skewed.embedding[:200]
+    assert np.allclose(zero.answers(x).posterior, without.answers(x).posterior, atol=1e-3)

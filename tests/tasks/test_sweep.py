@@ -18,9 +18,9 @@ from mixtura.features.store import FeatureStore
 from mixtura.metrics.calibration import ece, gaps
 from mixtura.metrics.intervals import t_interval
 from mixtura.recipe import resolve
-from mixtura.tasks import heads, sweep, sweep_files
+from mixtura.tasks import heads, sweep, sweep_files, sweep_jobs
 from mixtura.tasks.sweep import draws_of, jobs_of, run
-from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL, Job, Worker
+from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL, Draw, Job, Table, Worker
 from mixtura.tasks.sweep_records import DONE, FAILED, Run, summarize
 
 
@@ -345,3 +345,37 @@ def test_runs_of_other_groups_are_other_runs_and_a_file_without_runs_holds_none(
     other = replace(features, group=[str(i % 5) for i in range(len(features))])
     with pytest.raises(DataError, match="holds a sweep of other data"):
         sweep_files.earlier(grid, other)
+
+
+@pytest.mark.parametrize(("name", "solver"), [("diagonal", "closed"), ("diagonal", "em"), ("diagonal", "gradient")])
+def test_an_item_of_weight_two_counts_in_a_sweep_as_two_items(name, solver, tmp_path):
+    """Also where worker processes read the table; rows that test count once."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(240) % 3
+    x = torch.randn(240, 6, generator=generator) + 2 * torch.randn(3, 6, generator=generator)[labels]
+    role = np.array([TRAIN, TRAIN, VAL, TEST])[np.arange(240) // 3 % 4]
+    weight = torch.where(torch.rand(240, generator=generator) < 0.5, 1.0, 2.0).double()
+    weight[torch.from_numpy(role == TEST)] = 1.0
+    again = torch.arange(240).repeat_interleave(weight.long())
+    axes = (PCA.fit(x, explained_variance=1.0),)
+    weighted = Table(x, labels, 3, (Draw(0, "", role),), axes, 0.0, weight=weight)
+    often = Table(x[again], labels[again], 3, (Draw(0, "", role[again.numpy()]),), axes, 0.0)
+    sweep_jobs.save(tmp_path, weighted)
+    read = sweep_jobs.load(tmp_path, [(0, "")], 3, 0.0)
+    kept = resolve({"fit.epochs": 3, "fit.batch_size": 10_000, "head.shrinkage": 0.1, "head.feature_scale": "none"})
+    job = Job(name, solver, "conditional" if solver == "gradient" else "", 1, (0.9,), (0,))
+    found = [Worker(table, kept.head, kept.fit).do(job)[0] for table in (often, weighted, read)]
+    for one in found[1:]:
+        for metric in ("accuracy", "nll", "val_accuracy", "val_nll", "temperature"):
+            assert getattr(one, metric) == pytest.approx(getattr(found[0], metric), rel=2e-3), metric
+    bare = Worker(replace(weighted, weight=None), kept.head, kept.fit).do(job)[0]
+    assert bare.val_nll != pytest.approx(found[0].val_nll, rel=2e-3)
+    assert [one.status for one in [*found, bare]] == [DONE] * 4
+
+
+def test_a_head_that_cannot_heed_weights_says_so_in_a_sweep(tmp_path):
+    x, labels = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
+    role = np.array([TRAIN, TRAIN, VAL, TEST])[np.arange(60) // 3 % 4]
+    table = Table(x, labels, 3, (Draw(0, "", role),), (PCA.fit(x),), 0.0, weight=torch.arange(60).double())
+    one = Worker(table, resolve({}).head, resolve({}).fit).do(Job("vmf", "closed", "", 1, (0.9,), (0,)))[0]
+    assert one.status == FAILED and "weights" in one.note and "--solver gradient" in one.note

@@ -17,7 +17,7 @@ from mixtura.heads.linear import LinearHead
 from mixtura.heads.online import OnlineGaussianHead
 from mixtura.heads.sdgm import SDGMHead
 from mixtura.heads.vmf import VonMisesFisherHead
-from mixtura.objectives.classification import Conditional, Hybrid
+from mixtura.objectives.classification import Conditional, Hybrid, LargeMargin
 from mixtura.sections import FitSection
 from mixtura.tasks.train import OPTIMIZERS, Rows, Schedule, train
 
@@ -130,7 +130,7 @@ def test_chance_is_drawn_anew_in_every_step_and_is_the_same_in_any_company():
     rows = [halves(*classes(3, 5, seed=0))] * 2
     heads = [GaussianHead.from_rows(rows[0].x, rows[0].labels, 3)] * 2
 
-    def noisy(head, x, labels):
+    def noisy(head, x, labels, weight):
         return 0.0 * head(x).sum() + torch.randn(())
 
     done = train(heads, rows, noisy, Schedule(epochs=3)) + train(heads[:1], rows[:1], noisy, Schedule(epochs=3))
@@ -317,3 +317,38 @@ def test_sgd_has_momentum_and_recipes_name_the_optimizers_there_are():
     assert set(get_args(FitSection.model_fields["optimizer"].annotation)) == set(OPTIMIZERS)
     with pytest.raises(UsageError, match=r"no optimizer 'lbfgs'\. .*Known: adam, adamw, sgd"):
         train([head], [rows], Conditional(), replace(schedule, optimizer="lbfgs"))
+
+
+def repeated(rows, times, val_times):
+    """The rows as often as their weights say, and with these weights."""
+    again, val_again = torch.arange(len(rows.x)).repeat_interleave(times), torch.arange(len(rows.val_x))
+    val_again = val_again.repeat_interleave(val_times)
+    more = (rows.x[again], rows.labels[again], rows.val_x[val_again], rows.val_labels[val_again])
+    return Rows(*more, rows.seed), replace(rows, weight=times.double(), val_weight=val_times.double())
+
+
+@pytest.mark.parametrize("objective", [Conditional(), Conditional(label_smoothing=0.1), Hybrid(), LargeMargin()])
+@pytest.mark.parametrize("heads", [1, 3])
+def test_a_row_of_weight_two_teaches_and_judges_as_two_rows(objective, heads):
+    given = [halves(*classes(4, 5, each=24, seed=seed)) for seed in range(heads)]
+    given = [Rows(rows.x.double(), rows.labels, rows.val_x.double(), rows.val_labels, seed=7) for rows in given]
+    generator = torch.Generator().manual_seed(0)
+    times = torch.randint(1, 4, (len(given[0].x),), generator=generator)
+    val_times = torch.randint(1, 4, (len(given[0].val_x),), generator=generator)
+    pairs = [repeated(rows, times, val_times) for rows in given]
+    begun = [GaussianHead.from_rows(rows.x, rows.labels, 4, family="diagonal") for rows in given]
+    schedule = Schedule(epochs=5, batch_size=1000, learning_rate=0.01, l2=3.0)
+    often, weighted = (train(begun, [pair[i] for pair in pairs], objective, schedule) for i in (0, 1))
+    for one, other, rows in zip(often, weighted, given, strict=True):
+        assert other.best == one.best > 0
+        assert torch.allclose(one.head(rows.x), other.head(rows.x), atol=1e-9)
+        for a, b in zip(one.epochs, other.epochs, strict=True):
+            assert (b.val_nll, b.val_accuracy) == pytest.approx((a.val_nll, a.val_accuracy), rel=1e-9)
+
+
+def test_no_row_to_learn_from_or_to_judge_by_is_one_sentence():
+    rows = halves(*classes(3, 4))
+    head = GaussianHead.from_rows(rows.x, rows.labels, 3)
+    for empty in ({"x": rows.x[:0], "labels": rows.labels[:0]}, {"val_x": rows.x[:0], "val_labels": rows.labels[:0]}):
+        with pytest.raises(UsageError, match="cannot be trained on"):
+            train([head], [replace(rows, **empty)], Conditional(), Schedule())

@@ -121,12 +121,11 @@ def solve(recipe: Recipe, rows: Rows) -> Fitted:
 
 
 def _rows(train: Features, classes: tuple[str, ...]) -> Rows:
-    weight = None if (train.weight == 1).all() else torch.from_numpy(train.weight)
     return Rows(
         torch.from_numpy(train.embedding),
         torch.from_numpy(train.label_index(classes)),
         torch.from_numpy(gather.groups_of(train)),
         torch.tensor([split == "val" for split in train.split]),
-        weight,
+        gather.weight_of(train),
         len(classes),
     )

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mixtura import names
 from mixtura.datasets.items import Dataset, Item, Problem
@@ -157,6 +160,11 @@ def groups_of(features: Features) -> np.ndarray:
     ]
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def weight_of(features: Features) -> Float[Tensor, " N"] | None:
+    """How often each row counts; ``None`` where all count once."""
+    return None if (features.weight == 1).all() else torch.from_numpy(features.weight)
 
 
 def digest_of(features: Features) -> str:

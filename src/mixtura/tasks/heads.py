@@ -112,7 +112,13 @@ def spec_of(name: str, solver: str, components: int | str, section: HeadSection,
     return HeadSpec(kind, options, solver, components, shrinkage, seed, rank, floor, section.feature_scale)
 
 
-def objective_of(spec: HeadSpec, section: FitSection, labels: Int[Tensor, " N"], n_classes: int) -> Objective:
+def objective_of(
+    spec: HeadSpec,
+    section: FitSection,
+    labels: Int[Tensor, " N"],
+    n_classes: int,
+    weight: Float[Tensor, " N"] | None = None,
+) -> Objective:
     """What training lowers, of the class named in ``fit.objective`` with those options that it takes.
 
     Args:
@@ -120,6 +126,7 @@ def objective_of(spec: HeadSpec, section: FitSection, labels: Int[Tensor, " N"],
         section: the objective and its options.
         labels: of the training rows, for balanced class weights and log-priors.
         n_classes: C.
+        weight: how often each of these rows counts.
 
     Raises:
         UnknownName: no such objective.
@@ -135,7 +142,7 @@ def objective_of(spec: HeadSpec, section: FitSection, labels: Int[Tensor, " N"],
             "Use the objective 'conditional', or a Gaussian head."
         )
     given = {name: value for name in OBJECTIVE_KEYS if (value := getattr(section, name)) is not None}
-    counts = torch.bincount(labels, minlength=n_classes).double()
+    counts = torch.bincount(labels, weight, minlength=n_classes).double()
     given["class_weight"] = _class_weight(section, counts)
     given["log_prior"] = tuple((counts / counts.sum()).log().tolist())
     taken = inspect.signature(kind.from_options).parameters
@@ -277,7 +284,7 @@ def start(spec: HeadSpec, folds: Folds, plan: Plan | None = None) -> Start:
     check_size(spec, folds.x.shape[1], folds.n_classes)
     head, plan = _begun(spec, folds, plan, judge)
     with torch.no_grad():
-        degrees = temperature.best(head.class_scores(folds.x[judge]), folds.labels[judge])
+        degrees = temperature.best(head.class_scores(folds.x[judge]), folds.labels[judge], folds.counts[judge])
         head.temper(degrees)
     return Start(head, plan, degrees)
 
@@ -295,9 +302,15 @@ def _begun(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, 
     if spec.gaussian:
         return _gaussian(spec, folds, plan, judge)
     kind: type[Head] = find(HEADS, spec.kind)
+    if spec.solver != GRADIENT and folds.weight is not None and len(folds.weight[~judge].unique()) > 1:
+        raise UsageError(
+            f"The head {spec.kind!r} heeds weights of items only when it is trained. Add --solver gradient, take the "
+            "head gaussian, or give all items one weight."
+        )
+    learned = ~judge & (folds.counts > 0)
     given = {"components": spec.components, "seed": spec.seed, **spec.options}
     given |= {"shrinkage": spec.shrinkage} if kind.shrinks else {}
-    return kind.from_rows(folds.x[~judge], folds.labels[~judge], folds.n_classes, **given).eval(), None
+    return kind.from_rows(folds.x[learned], folds.labels[learned], folds.n_classes, **given).eval(), None
 
 
 def _gaussian(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, " N"]) -> tuple[Head, Plan]:
@@ -305,7 +318,7 @@ def _gaussian(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tenso
     begin = InputStart(projection=spec.options.get("projection", "identity"), width=spec.width)
     project = input_matrix(begin, folds.x[~judge], spec.seed)
     if project is not None:
-        folds = Folds(folds.x @ project, folds.labels, folds.n_classes, folds.fold, folds.n_folds)
+        folds = replace(folds, x=folds.x @ project)
     plan = plan_of(spec, folds) if plan is None else plan
     mixture = folds.mixture(plan, without=0 if bool(judge.any()) else None)
     return from_mixture(mixture, spec.rank, tuple(spec.options.get("freeze", ())), project).eval(), plan
@@ -352,7 +365,7 @@ def train_from(heads: list[Head], specs: list[HeadSpec], folds: list[Folds], sec
     rows = [split(own, spec.seed) for spec, own in zip(specs, folds, strict=True)]
     alike: dict[Objective, list[int]] = {}
     for i, (spec, own) in enumerate(zip(specs, rows, strict=True)):
-        alike.setdefault(objective_of(spec, section, own.labels, folds[i].n_classes), []).append(i)
+        alike.setdefault(objective_of(spec, section, own.labels, folds[i].n_classes, own.weight), []).append(i)
     schedule, done = schedule_of(section, specs[0].solver), dict[int, Trained]()
     for objective, group in alike.items():
         trained = train([heads[i] for i in group], [rows[i] for i in group], objective, schedule)
@@ -361,11 +374,19 @@ def train_from(heads: list[Head], specs: list[HeadSpec], folds: list[Folds], sec
 
 
 def split(folds: Folds, seed: int) -> Rows:
-    """Fold 0 as the rows that judge."""
-    judge = folds.fold == 0
-    return Rows(folds.x[~judge], folds.labels[~judge], folds.x[judge], folds.labels[judge], seed)
+    """Fold 0 as the rows that judge, the others as those that learn; rows of weight zero do neither."""
+    counts, given = folds.counts > 0, folds.weight
+    learn, judge = counts & (folds.fold != 0), counts & (folds.fold == 0)
+    weight, val_weight = (None, None) if given is None else (given[learn], given[judge])
+    return Rows(folds.x[learn], folds.labels[learn], folds.x[judge], folds.labels[judge], seed, weight, val_weight)
 
 
-def folds_of(x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], judge: Tensor, n_classes: int) -> Folds:
+def folds_of(
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    judge: Bool[Tensor, " N"],
+    n_classes: int,
+    weight: Float[Tensor, " N"] | None = None,
+) -> Folds:
     """Rows with one fold to judge by: number 0; all others are number 1."""
-    return Folds(x, labels, n_classes, torch.where(judge, 0, 1), 1)
+    return Folds(x, labels, n_classes, torch.where(judge, 0, 1), 1, weight)

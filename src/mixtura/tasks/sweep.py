@@ -231,7 +231,8 @@ def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws
     axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], explained_variance=1.0) for draw in draws)
     labels = torch.from_numpy(features.label_index(classes))
     device = build.device_of(recipe.encoder.device)
-    return Table(x, labels, len(classes), draws, axes, recipe.sweep.whiten_power, device)
+    weight = gather.weight_of(features)
+    return Table(x, labels, len(classes), draws, axes, recipe.sweep.whiten_power, device, weight)
 
 
 def _made(

@@ -68,6 +68,7 @@ class Table:
     axes: tuple[PCA, ...]
     whiten_power: float
     device: str = "cpu"
+    weight: Float[Tensor, " N"] | None = None
 
     def dimension(self, draw: int, explained: float) -> int:
         """How many axes of a draw explain a fraction of the variance."""
@@ -86,7 +87,10 @@ class Table:
     def folds(self, draw: int, width: int) -> Folds:
         """The rows that learn, and as fold 0 those that judge."""
         x, labels, judge = self.rotated(draw, width, TRAIN, VAL)
-        return heads.folds_of(x, labels, judge, self.n_classes)
+        weight = self.weight
+        if weight is not None:
+            weight = weight[torch.from_numpy(np.isin(self.draws[draw].role, (TRAIN, VAL)))].to(self.device)
+        return heads.folds_of(x, labels, judge, self.n_classes, weight)
 
 
 def save(folder: Path, table: Table) -> None:
@@ -95,6 +99,8 @@ def save(folder: Path, table: Table) -> None:
     with files.explained(folder):
         np.save(folder / "x.npy", table.x.numpy())
         np.save(folder / "labels.npy", table.labels.numpy())
+        if table.weight is not None:
+            np.save(folder / "weight.npy", table.weight.numpy())
         np.save(folder / "roles.npy", np.stack([draw.role for draw in table.draws]).astype(np.int64))
         for i, axes in enumerate(table.axes):
             parts = {"mean": axes.mean.numpy(), "basis": axes.basis.numpy(), "variance": axes.variance.numpy()}
@@ -112,7 +118,9 @@ def load(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, whiten_p
     ]
     axes = tuple(PCA(1.0, *part) for part in parts)
     x = torch.from_numpy(np.load(folder / "x.npy", mmap_mode="c"))
-    return Table(x, torch.from_numpy(np.load(folder / "labels.npy")), n_classes, draws, axes, whiten_power)
+    labels, weight = torch.from_numpy(np.load(folder / "labels.npy")), folder / "weight.npy"
+    table = Table(x, labels, n_classes, draws, axes, whiten_power)
+    return replace(table, weight=torch.from_numpy(np.load(weight))) if weight.exists() else table
 
 
 class Worker:
@@ -177,7 +185,8 @@ class Worker:
         head, own = trained.head, self.table.draws[draw]
         judge = folds.fold == 0
         val, val_labels = in_tiles(head.class_scores, folds.x[judge]).cpu(), folds.labels[judge].cpu()
-        degrees = temperature.best(val, val_labels)
+        weight = folds.counts[judge].cpu()
+        degrees = temperature.best(val, val_labels, weight)
         x, labels, _ = self.table.rotated(draw, width, TEST)
         test, truth = in_tiles(head.class_scores, x).cpu(), labels.cpu()
         best = trained.epochs[trained.best]
@@ -195,8 +204,8 @@ class Worker:
             nll_raw=float(torch.nn.functional.nll_loss(in_tiles(head, x).cpu(), truth)),
             ece=ece(top.values.numpy(), right),
             brier=brier(truth.numpy(), posterior.numpy()),
-            val_accuracy=float((val.argmax(1) == val_labels).double().mean()),
-            val_nll=temperature.nll(val, val_labels, degrees),
+            val_accuracy=float(weight @ (val.argmax(1) == val_labels).double() / weight.sum()),
+            val_nll=temperature.nll(val, val_labels, degrees, weight),
             temperature=degrees,
             parameters=head.n_parameters,
             sparsity=head.sparsity,

@@ -19,7 +19,7 @@ from mixtura.heads.protocol import Head
 from mixtura.names import nearest
 
 Objective = Callable[..., Tensor]
-"""``objective(head, x, labels) -> loss``: the mean over the rows, in nats."""
+"""``objective(head, x, labels, weight) -> loss``: the weighted mean over the rows, in nats; no weights is ``None``."""
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -61,13 +61,23 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows to learn from and rows that say when to stop; they share no item. ``seed`` orders those that learn."""
+    """Rows to learn from and rows that say when to stop; they share no item. ``seed`` orders those that learn.
+
+    ``weight`` and ``val_weight`` say how often each row counts; ``None`` for once.
+    """
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"]
     val_x: Float[Tensor, "M D"]
     val_labels: Int[Tensor, " M"]
     seed: int = 0
+    weight: Float[Tensor, " N"] | None = None
+    val_weight: Float[Tensor, " M"] | None = None
+
+    @property
+    def total(self) -> float:
+        """How much the rows to learn from count."""
+        return float(len(self.x) if self.weight is None else self.weight.sum(dtype=torch.float64))
 
 
 @dataclass(frozen=True)
@@ -104,8 +114,8 @@ class _Loss(nn.Module):
         super().__init__()
         self.head, self.objective, self.l2 = head, objective, l2
 
-    def forward(self, x: Tensor, labels: Tensor, penalty: Tensor) -> Tensor:
-        loss = self.objective(self.head, x, labels)
+    def forward(self, x: Tensor, labels: Tensor, penalty: Tensor, weight: Tensor | None = None) -> Tensor:
+        loss = self.objective(self.head, x, labels, weight)
         if self.l2:
             loss = loss + 0.5 * self.l2 * self.head.slopes().square().sum()
         return loss if type(self.head).penalty is Head.penalty else loss + penalty * self.head.penalty()
@@ -136,7 +146,8 @@ def train(heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, sch
         schedule: how long and how fast.
 
     Raises:
-        UsageError: rows of another width or with other classes than their head, or batches of no row.
+        UsageError: rows of another width or with other classes than their head, none to learn from or to judge by, or
+            batches of no row.
         NonFinite: NaN or infinity in rows that judge; no epoch could be told from another.
     """
     for head, own in zip(heads, rows, strict=True):
@@ -150,6 +161,11 @@ def train(heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, sch
 
 
 def _check(head: Head, rows: Rows, schedule: Schedule) -> None:
+    if not len(rows.x) or not len(rows.val_x):
+        raise UsageError(
+            f"A head cannot be trained on {len(rows.x)} rows that {len(rows.val_x)} rows judge. Give one or more of "
+            "each, with a weight above zero."
+        )
     labels = torch.cat([rows.labels, rows.val_labels])
     widths = {rows.x.shape[1], rows.val_x.shape[1]}
     if widths != {head.dimension} or int(labels.min()) < 0 or int(labels.max()) >= head.n_classes:
@@ -173,7 +189,8 @@ def _alike(heads: Sequence[Head], rows: Sequence[Rows]) -> list[list[int]]:
     for i, (head, own) in enumerate(zip(heads, rows, strict=True)):
         shapes = tuple((name, tensor.dtype, tensor.shape) for name, tensor in head.state_dict().items())
         free = tuple(parameter.requires_grad for parameter in head.parameters())
-        key = (type(head), str(head.config()), shapes, free, own.x.shape, own.val_x.shape) if head.stacks else i
+        sizes = (own.x.shape, own.val_x.shape, own.weight is None, own.total)
+        key = (type(head), str(head.config()), shapes, free, sizes) if head.stacks else i
         groups.setdefault(key, []).append(i)
     return list(groups.values())
 
@@ -200,7 +217,7 @@ class _Run:
 
     def __init__(self, heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> None:
         self.schedule, self.rows, self.size = schedule, rows, len(heads)
-        self.module = _Loss(copy.deepcopy(heads[0]), objective, schedule.l2 / len(rows[0].x))
+        self.module = _Loss(copy.deepcopy(heads[0]), objective, schedule.l2 / rows[0].total)
         self.module.head.inside = True
         self.judge = _Judge(self.module.head)
         self.frozen = {f"head.{name}" for name, p in heads[0].named_parameters() if not p.requires_grad}
@@ -219,6 +236,8 @@ class _Run:
         self.fixed = {name: p for name, p in self.parameters.items() if name in self.frozen} | self.buffers
         self.x = self._inner(heads, [own.x for own in rows])
         self.labels = torch.stack([own.labels for own in rows])
+        weights = [own.weight for own in rows if own.weight is not None]
+        self.weight = torch.stack(weights).to(self.x) if weights else None
         self.val_x = self._inner(heads, [own.val_x for own in rows])
         self.val_labels = torch.stack([own.val_labels for own in rows])
         self.prunes = schedule.kl_weight > 0 and type(heads[0]).sparsity is not Head.sparsity
@@ -267,8 +286,9 @@ class _Run:
         penalty = self._penalty(number)
         for place, index in enumerate(batches):
             x, labels = self._rows(index), self.labels.gather(1, index.to(self.labels.device))
+            weight = None if self.weight is None else self.weight.gather(1, index.to(self.weight.device))
             optimizer.zero_grad(set_to_none=True)
-            loss = self._differentiated(x, labels, penalty)
+            loss = self._differentiated(x, labels, penalty, weight)
             finite = loss.isfinite()
             if not bool(finite.all()):
                 self._note(finite, number, place + 1, len(batches))
@@ -288,15 +308,19 @@ class _Run:
         return self.x.view(size * count, dimension).index_select(0, flat).view(size, -1, dimension)
 
     def _differentiated(
-        self, x: Float[Tensor, "S B D"], labels: Int[Tensor, "S B"], penalty: Float[Tensor, ""]
+        self,
+        x: Float[Tensor, "S B D"],
+        labels: Int[Tensor, "S B"],
+        penalty: Float[Tensor, ""],
+        weight: Float[Tensor, "S B"] | None,
     ) -> Float[Tensor, " S"]:
         """The loss of each head; its gradients lie where the optimizer looks for them."""
         if self.single:
-            loss = self.module(x[0], labels[0], penalty)
+            loss = self.module(x[0], labels[0], penalty, None if weight is None else weight[0])
             if loss.requires_grad:
                 loss.backward()
             return loss.detach()[None]
-        given = (self.free, self.fixed, x, labels, penalty)
+        given = (self.free, self.fixed, x, labels, penalty) + (() if weight is None else (weight,))
         count = x.shape[1]
         if count not in self.steps:
             self.steps[count] = self._traced(given)
@@ -311,16 +335,17 @@ class _Run:
         What autograd and vmap say about a step in Python takes longer than the arithmetic of a small head.
         """
 
-        def loss_of(free: Any, fixed: Any, x: Tensor, labels: Tensor, penalty: Tensor) -> Tensor:
-            return functional_call(self.module, (free, fixed), (x, labels, penalty))
+        def loss_of(free: Any, fixed: Any, *batch: Tensor) -> Tensor:
+            return functional_call(self.module, (free, fixed), batch)
 
-        step = vmap(grad_and_value(loss_of), in_dims=(0, 0, 0, 0, None), randomness="same")
+        dims = (0, 0, 0, 0, None, 0)[: len(given)]
+        step = vmap(grad_and_value(loss_of), in_dims=dims, randomness="same")
         with torch.random.fork_rng():  # tracing computes the step once, and draws for it
             return make_fx(step)(*given)
 
     def _penalty(self, number: int) -> Float[Tensor, ""]:
         rise = min(1.0, 2 * number / self.schedule.epochs)
-        return torch.tensor(self.schedule.kl_weight * rise / self.x.shape[1], device=self.x.device)
+        return torch.tensor(self.schedule.kl_weight * rise / self.rows[0].total, device=self.x.device)
 
     def _note(self, finite: Tensor, epoch: int, batch: int, batches: int) -> None:
         for i in (~finite).nonzero()[:, 0].tolist():
@@ -348,15 +373,18 @@ class _Run:
     def _epoch_of(self, i: int, number: int, loss: float, log_posterior: Float[Tensor, "M C"]) -> Epoch:
         labels, predicted, n_classes = self.val_labels[i], log_posterior.argmax(1), log_posterior.shape[1]
         losses = -log_posterior.gather(1, labels[:, None])[:, 0].double()
+        given = self.rows[i].val_weight
+        weight = torch.ones_like(losses) if given is None else given.to(losses)
+        weight = weight * (len(weight) / weight.sum())
         present = torch.bincount(labels, minlength=n_classes) > 0
         answered = torch.bincount(predicted, minlength=n_classes) > 0
         return Epoch(
             number,
             loss,
-            float(losses.mean()),
-            float((predicted == labels).double().mean()),
+            float((weight * losses).mean()),
+            float((weight * (predicted == labels)).mean()),
             int((present & ~answered).sum()),
-            float(losses.std() / len(losses) ** 0.5) if self.prunes and len(losses) > 1 else 0.0,
+            _standard_error(losses, weight) if self.prunes and len(losses) > 1 else 0.0,
             self._head(self._state(i)).sparsity if self.prunes else 0.0,
         )
 
@@ -395,3 +423,10 @@ class _Run:
         head.inside = False
         head.load_state_dict({name: state[name] for name in head.state_dict()})
         return head.eval()
+
+
+def _standard_error(values: Float[Tensor, " M"], weight: Float[Tensor, " M"]) -> float:
+    """Of the weighted mean of values, with weights that are one on average."""
+    count = len(values)
+    off = weight * (values - (weight * values).mean())
+    return float((off.square().sum() / (count * (count - 1))).sqrt())

@@ -18,7 +18,6 @@ from mixtura.tasks.choose import ENOUGH_TO_JUDGE, Rows
 from mixtura.tasks.fitted import Fitted
 from mixtura.tasks.heads import HeadSpec, Start
 from mixtura.tasks.sweep_jobs import in_tiles
-from mixtura.tasks.train import Rows as TrainingRows
 from mixtura.tasks.train import Trained, train
 
 MIN_ROWS = 2000  # below, a fifth of the rows is for validation
@@ -88,7 +87,7 @@ def fit(recipe: Recipe, rows: Rows, choice: Selected, start: Fitted) -> Fitted:
 def _without(rows: Rows, choice: Selected, val: Tensor) -> Folds:
     """The rows in a projection that has not seen those for validation, which are fold 0."""
     projection = Chain.fit(rows.x[~val], rows.labels[~val], choice.steps)
-    return heads.folds_of(projection(rows.x), rows.labels, val, rows.n_classes)
+    return heads.folds_of(projection(rows.x), rows.labels, val, rows.n_classes, rows.weight)
 
 
 def _refitted(
@@ -98,10 +97,12 @@ def _refitted(
     everything = replace(folds, x=x, fold=torch.ones_like(folds.fold))
     head = heads.restart(spec, everything, first)
     section = recipe.fit
-    objective = heads.objective_of(spec, section, rows.labels, rows.n_classes)
+    objective = heads.objective_of(spec, section, rows.labels, rows.n_classes, rows.weight)
     schedule = replace(heads.schedule_of(section, spec.solver), stop=trained.best)
-    val = folds.fold == 0
-    own = TrainingRows(x, rows.labels, x[val], rows.labels[val], spec.seed)
+    judge = heads.split(replace(folds, x=x), spec.seed)
+    learn = folds.counts > 0
+    weight = None if rows.weight is None else rows.weight[learn]
+    own = replace(judge, x=x[learn], labels=rows.labels[learn], weight=weight)
     whole = train([head], [own], objective, schedule)[0].head
     return whole.compressed(x) if isinstance(whole, SDGMHead) else whole
 
@@ -125,7 +126,7 @@ def _fitted(
         in_tiles(first.class_scores, x),
         seen.log_prob(x),
         seen.background().log_prob(x),
-        torch.ones(len(x), dtype=torch.float64),
+        folds.counts[val],
     )
     return Fitted(start.projection, mixture, None if own else whole, held, facts)
 
@@ -154,12 +155,16 @@ def _facts(recipe: Recipe, trained: Trained, count: int) -> dict[str, object]:
 
 
 def validation_mask(rows: Rows, recipe: Recipe) -> Tensor:
-    """Which rows are for validation: a part that came with the data, else a share drawn by the seed."""
-    if int(rows.given.sum()) >= ENOUGH_TO_JUDGE:
-        val = rows.given.clone()
-    else:
+    """Which rows are for validation: a part that came with the data, else a share drawn by the seed.
+
+    Rows of weight zero never are.
+    """
+    counts = torch.ones_like(rows.given) if rows.weight is None else rows.weight > 0
+    val = rows.given & counts
+    if int(val.sum()) < ENOUGH_TO_JUDGE:
         parts = max(2, round(1 / recipe.fit.val_fraction))
         parts = min(parts, 5) if len(rows.x) < MIN_ROWS else parts
-        val = assign_folds(rows.labels, rows.groups, parts, recipe.seed) == 0
-    learned = torch.bincount(rows.labels[~val], minlength=rows.n_classes)
+        val = torch.zeros_like(counts)
+        val[counts] = assign_folds(rows.labels[counts], rows.groups[counts], parts, recipe.seed) == 0
+    learned = torch.bincount(rows.labels[counts & ~val], minlength=rows.n_classes)
     return val & (learned[rows.labels] > 0)  # a class whose rows are all for validation learns from them instead

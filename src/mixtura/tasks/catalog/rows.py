@@ -119,7 +119,8 @@ def gauge_of(found: Tables, base: Base, sums: Moments) -> Gauge | None:
     groups = torch.tensor([numbers.setdefault(row["sha256"] or str(row["id"]), len(numbers)) for row in rows])
     given = torch.tensor([row["split"] == "val" for row in rows])
     try:
-        judge = validation_mask(Rows(items.x, items.labels, groups, given, None, len(base.model.classes)), Recipe())
+        rows = Rows(items.x, items.labels, groups, given, items.weight, len(base.model.classes))
+        judge = validation_mask(rows, Recipe())
     except LabelError:
         return None
     return Gauge(base, sums, items, judge) if bool(judge.any()) else None
