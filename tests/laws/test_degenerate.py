@@ -73,3 +73,18 @@ def test_held_out_scores_stay_finite(family, data, prior):
     held = Folds(x, labels, n_classes, torch.arange(len(x)) % 3, 3).cross_val_predict(Plan(family, 1, prior, rank=3))
     assert not held.class_log_prob.isnan().any()
     assert (held.class_log_prob.gather(1, held.label[:, None]) > -torch.inf).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("noise", [0.1, 0.01, 1e-4])
+@pytest.mark.parametrize("dimension", [3, 64])
+def test_rows_near_a_plane_keep_their_digits_in_float32(family, noise, dimension):
+    """Scores by directions add and take off again what lies along them: large beside what lies across."""
+    generator = torch.Generator().manual_seed(0)
+    plane = torch.randn(2, dimension, generator=generator, dtype=torch.float64)
+    x = torch.randn(2000, 2, generator=generator, dtype=torch.float64) @ plane + 3
+    x = (x + noise * torch.randn(2000, dimension, generator=generator, dtype=torch.float64)).float()
+    mixture = classes.fit(Plan(family, rank=2, steps=20), x, torch.zeros(2000, dtype=torch.long), 1).to(torch.float32)
+    error = (mixture.log_prob(x).double() - mixture.to(torch.float64).log_prob(x.double())).abs()
+    assert float(error.quantile(0.95)) < 1e-3
+    assert float(error.max()) < (5e-3 if family == "lowrank" else 1e-3)

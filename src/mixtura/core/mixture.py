@@ -15,7 +15,7 @@ from mixtura.core.moments import Moments
 from mixtura.core.owners import ClassLogSumExp
 
 ROWS = 4096  # rows scored at once where only a summary of N x K is wanted
-MAX_OFFSET = 1e4  # squared distance of a mean from the center, beyond which expanded squares need float64
+MAX_OFFSET = 1e4  # squared distance that a score adds and takes off again, beyond which it needs float64
 MAX_EXACT = 1 << 24  # numbers of a covariance whose operands are prepared in float64
 
 
@@ -109,11 +109,14 @@ class Mixture:
     @cached_property
     @torch.no_grad()
     def _cancels(self) -> bool:
-        """Whether some mean lies so far from the center that squares expanded in float32 lose the distance."""
+        """Whether squares expanded in float32 lose the distance of some component.
+
+        Its mean may lie far from the center, or its score take off again most of what it has added.
+        """
         center, *operands = self._operands
         at_center = self.covariance.score(tuple(operands), torch.zeros_like(center)[None])[0]
         peak = self.covariance.log_peak(self.dimension) + self.log_weight
-        offset = 2 * (peak - at_center)[self.log_weight > -torch.inf]
+        offset = (2 * (peak - at_center) + self.covariance.taken_off)[self.log_weight > -torch.inf]
         return bool((offset > MAX_OFFSET).any())
 
     @cached_property

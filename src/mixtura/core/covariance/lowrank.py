@@ -48,6 +48,11 @@ class LowRank(TensorRecord):
         """That of the diagonal part, less the log-determinant of the root of M."""
         return Diagonal(self.variance, self.log_variance).log_peak(dimension) - linalg.half_log_det(self._factors()[1])
 
+    @property
+    def taken_off(self) -> Float[Tensor, " K"]:
+        """Twice what its directions take a row away on average, in units of the diagonal part: the trace of M - I."""
+        return 2 * (self.factor.square() / self.variance[:, :, None]).sum((1, 2))
+
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Those of the diagonal part, then the D x (K R) directions and the projected means, turned."""
         constant, *diagonal = Diagonal(self.variance, self.log_variance).operands(mean)

@@ -110,6 +110,11 @@ class Covariance(Sums, Protocol):
         r"""Log-density at a component's own mean, :math:`-\tfrac12(\log|\Sigma_k| + D \log 2\pi)`, in nats."""
         ...
 
+    @property
+    def taken_off(self) -> Float[Tensor, " J"]:
+        """Squared distance that :meth:`score` adds for the outer rows of a component and takes off again."""
+        ...
+
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Constants (K) and matrices that :meth:`score` multiplies with; no inverse of a D x D matrix.
 
@@ -232,6 +237,11 @@ class TensorRecord:
     @classmethod
     def _names(cls) -> list[str]:
         return [item.name for item in fields(cls) if item.default is MISSING]
+
+    @property
+    def taken_off(self) -> Float[Tensor, " J"]:
+        """Nothing."""
+        return torch.zeros(1)
 
     def factor_posterior(self) -> FactorPosterior | None:
         """Nothing: the second sums do not depend on the parameters."""
