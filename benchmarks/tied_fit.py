@@ -97,7 +97,7 @@ def compare(n: int, rounds: int) -> dict[str, object]:
 
 def predicted(model, fresh: np.ndarray) -> np.ndarray:
     if isinstance(model, Mixture):
-        return model.class_joint(torch.from_numpy(fresh)).argmax(1).numpy()
+        return model.class_log_prob(torch.from_numpy(fresh)).argmax(1).numpy()
     return model.predict(fresh)
 
 

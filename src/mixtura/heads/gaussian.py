@@ -262,14 +262,17 @@ class GaussianHead(DenseHead):
         """Log-densities in the head's units, with a constant added for each component."""
         # bfloat16 products keep three digits of distances that run into the hundreds: no autocast here
         with torch.autocast(x.device.type, enabled=False):
-            covariance = self._covariance()
-            constant, *matrices = covariance.operands(wide(self.mean))
+            family = FAMILIES[self.family]
+            constant, *matrices = family.free_operands(self._free(), wide(self.mean))
             operands = (constant + added, *matrices)
-            return as_rows(lambda z: covariance.score(operands, z), x if self.inside else self.inner(x))
+            return as_rows(lambda z: family.score(operands, z), x if self.inside else self.inner(x))
 
     def _covariance(self) -> Covariance:
         """The covariances in the head's units."""
-        return FAMILIES[self.family].constrained({name: wide(value) for name, value in self.free.items()})
+        return FAMILIES[self.family].constrained(self._free())
+
+    def _free(self) -> dict[str, Tensor]:
+        return {name: wide(value) for name, value in self.free.items()}
 
     def _log_weight(self) -> Float[Tensor, " K"]:
         return self.groups.log_weight(self.prior_logit, self.weight_logit)

@@ -23,7 +23,6 @@ class Diagonal(TensorRecord):
 
     variance: Float[Tensor, "K D"]
     log_variance: Float[Tensor, "K D"] | None = field(default=None, repr=False)
-    precision: Float[Tensor, "K D"] | None = field(default=None, repr=False)
     name: ClassVar[str] = "diagonal"
 
     @property
@@ -33,15 +32,11 @@ class Diagonal(TensorRecord):
 
     def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
         """From the sum of the log-variances."""
-        log_variance = self.variance.log() if self.log_variance is None else self.log_variance
-        return -0.5 * (log_variance.sum(1) + dimension * LOG_2PI)
+        return _log_peak(self.variance.log() if self.log_variance is None else self.log_variance)
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Constants and two D x K matrices, for the rows and for their squares."""
-        precision = self.variance.reciprocal() if self.precision is None else self.precision
-        scaled = mean * precision
-        constant = torch.sub(self.log_peak(mean.shape[1]), (mean * scaled).sum(1), alpha=0.5)
-        return constant, scaled.T, precision.T
+        return _operands(mean, self.variance.reciprocal(), self.log_peak(mean.shape[1]))
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
@@ -110,10 +105,14 @@ class Diagonal(TensorRecord):
 
     @classmethod
     def constrained(cls, free: Any) -> "Diagonal":
-        """Exponentials of log-variances; of their negatives, which is what scores are made of."""
+        """Exponentials of log-variances."""
+        return cls(free["log_variance"].exp(), free["log_variance"])
+
+    @classmethod
+    def free_operands(cls, free: Any, mean: Float[Tensor, "K D"]) -> Operands:
+        """Without the variances, which scores do not need: a step of training writes K x D numbers less."""
         log_variance = free["log_variance"]
-        precision = (-log_variance).exp()
-        return cls(precision.reciprocal(), log_variance, precision)
+        return _operands(mean, (-log_variance).exp(), _log_peak(log_variance))
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Diagonal":
         """Variances take the square of the factor."""
@@ -136,6 +135,17 @@ class Diagonal(TensorRecord):
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
         """Diagonal matrices."""
         return torch.diag_embed(self.variance)
+
+
+def _log_peak(log_variance: Float[Tensor, "K D"]) -> Float[Tensor, " K"]:
+    return -0.5 * (log_variance.sum(1) + log_variance.shape[1] * LOG_2PI)
+
+
+def _operands(
+    mean: Float[Tensor, "K D"], precision: Float[Tensor, "K D"], log_peak: Float[Tensor, " K"]
+) -> tuple[Float[Tensor, " K"], Float[Tensor, "D K"], Float[Tensor, "D K"]]:
+    scaled = mean * precision
+    return torch.sub(log_peak, (mean * scaled).sum(1), alpha=0.5), scaled.T, precision.T
 
 
 def diagonal_scores(

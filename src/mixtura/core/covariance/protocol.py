@@ -162,6 +162,11 @@ class Covariance(Sums, Protocol):
         """The inverse of :meth:`unconstrained`, with a gradient; takes a dict or an ``nn.ParameterDict``."""
         ...
 
+    @classmethod
+    def free_operands(cls, free: Any, mean: Float[Tensor, "K D"]) -> Operands:
+        """The operands of ``constrained(free)``, with a gradient, and with no more work than they need."""
+        ...
+
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Covariance":
         """The covariance of x times a factor: one for all features, or one for each unless the family is round."""
         ...
@@ -242,6 +247,12 @@ class TensorRecord:
     def taken_off(self) -> Float[Tensor, " J"]:
         """Nothing."""
         return torch.zeros(1)
+
+    @classmethod
+    def free_operands(cls, free: Any, mean: Float[Tensor, "K D"]) -> Operands:
+        """By way of the covariance."""
+        own: Any = cls
+        return own.constrained(free).operands(mean)
 
     def factor_posterior(self) -> FactorPosterior | None:
         """Nothing: the second sums do not depend on the parameters."""

@@ -24,7 +24,6 @@ class Spherical(TensorRecord):
 
     variance: Float[Tensor, " K"]
     log_variance: Float[Tensor, " K"] | None = field(default=None, repr=False)
-    precision: Float[Tensor, " K"] | None = field(default=None, repr=False)
     name: ClassVar[str] = "spherical"
     round: ClassVar[bool] = True
 
@@ -40,7 +39,7 @@ class Spherical(TensorRecord):
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
         """Constants, the D x K matrix and what the squared norms are multiplied with."""
-        precision = self.variance.reciprocal() if self.precision is None else self.precision
+        precision = self.variance.reciprocal()
         outer = -0.5 * precision
         constant = torch.addcmul(self.log_peak(mean.shape[1]), mean.square().sum(1), outer)
         return constant, (mean * precision[:, None]).T, outer
@@ -116,10 +115,8 @@ class Spherical(TensorRecord):
 
     @classmethod
     def constrained(cls, free: Any) -> "Spherical":
-        """Exponentials of log-variances; of their negatives, which is what scores are made of."""
-        log_variance = free["log_variance"]
-        precision = (-log_variance).exp()
-        return cls(precision.reciprocal(), log_variance, precision)
+        """Exponentials of log-variances."""
+        return cls(free["log_variance"].exp(), free["log_variance"])
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Spherical":
         """Variances take the square of the factor."""
