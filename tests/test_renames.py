@@ -171,3 +171,10 @@ def test_options_of_other_commands_are_only_unknown():
 def test_defaults_are_the_defaults_of_before(tmp_path):
     (tmp_path / "recipe.yaml").write_text("train: {fit: auto, epochs: 30, batch_size: 256, rate: 0.003, penalty: 1.0}")
     assert load_stored_recipe(tmp_path / "recipe.yaml") == Recipe()
+
+
+@pytest.mark.parametrize("sweep", ["x", "{objectives: 5}"])
+def test_what_is_no_list_of_objectives_is_refused_beside_an_old_weight(tmp_path, sweep):
+    (tmp_path / "recipe.yaml").write_text(f"train: {{hybrid: 0.1}}\nsweep: {sweep}\n")
+    with pytest.raises(RecipeError, match="sweep"):
+        load_stored_recipe(tmp_path / "recipe.yaml")

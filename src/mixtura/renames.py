@@ -201,8 +201,9 @@ def migrated(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _objectives_in(data: Mapping[str, Any]) -> list[Any]:
     """The objectives that a migrated recipe names."""
-    fit, sweep = data.get("fit") or {}, data.get("sweep") or {}
-    return [fit.get("objective"), *(sweep.get("objectives") or [])]
+    fit, sweep = (section if isinstance(section := data.get(name), Mapping) else {} for name in ("fit", "sweep"))
+    several = sweep.get("objectives")
+    return [fit.get("objective"), *(several if isinstance(several, list) else [])]
 
 
 def _step_by_step(key: str, value: Any) -> Any:

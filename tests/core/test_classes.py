@@ -7,6 +7,8 @@ from sklearn.neighbors import NearestCentroid
 from mixtura.core import classes
 from mixtura.core.classes import Plan, fit
 from mixtura.core.covariance import FAMILIES, Prior
+from mixtura.core.cross import Folds
+from mixtura.errors import UsageError
 from mixtura.testing.covariance_laws import clusters, dense
 
 X, LABELS = clusters(700, 5, 6)
@@ -90,3 +92,40 @@ def test_average_variance():
     times = torch.arange(len(X)) % 3
     repeated = classes.average_variance(X.repeat_interleave(times, 0))
     assert classes.average_variance(X, times.double()) == pytest.approx(repeated, rel=1e-12)
+
+
+def test_the_most_components_follow_from_weights_as_from_repeated_rows():
+    x, labels = torch.arange(6.0)[:, None], torch.tensor([0, 0, 0, 1, 1, 1])
+    plan = Plan("spherical", components=5)
+    twice = fit(plan, x.repeat(2, 1), labels.repeat(2), 2)
+    assert fit(plan, x, labels, 2, torch.full((6,), 2.0)).n_components == twice.n_components == 6
+    assert fit(plan, x, labels, 2, torch.full((6,), 1e-3)).n_components == fit(plan, x, labels, 2).n_components == 2
+
+
+@pytest.mark.parametrize("wrong", [{"family": "diagnal"}, {"family": "tied", "feature_scale": "unity"}])
+def test_a_plan_with_a_name_that_is_none_says_so(wrong):
+    with pytest.raises(UsageError, match=r"Did you mean '(diagonal|unit)'"):
+        Plan(**wrong)
+
+
+def test_components_without_weight_can_be_taken_alone():
+    x, labels = clusters()
+    weight = (labels != 1).double()
+    mixture = Folds(x, labels, int(labels.max()) + 1, torch.zeros_like(labels), 0, weight).mixture(Plan("tied"))
+    assert mixture.of_class(1).log_prob(x).isfinite().all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_of_half_precision_get_densities_of_full_precision(family):
+    x, labels = clusters()
+    mixture = fit(Plan(family), x, labels, int(labels.max()) + 1).to(torch.float32)
+    for kind in (torch.float16, torch.bfloat16):
+        rows = x.to(kind)
+        assert torch.equal(mixture.posterior(rows), mixture.posterior(rows.float()))
+        assert mixture.log_prob(rows).dtype == torch.float32
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_score_takes_off_goes_with_tensors_of_any_device(family):
+    covariance = FAMILIES[family].initial(3, 4, 2).to("meta")
+    assert (torch.zeros(3, device="meta") + covariance.taken_off).device.type == "meta"

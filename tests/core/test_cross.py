@@ -4,7 +4,7 @@ import torch
 from mixtura.core import classes
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import FAMILIES, Prior
-from mixtura.core.cross import Folds, assign_folds, content_folds
+from mixtura.core.cross import Folds, assign_folds, content_folds, validation_rows
 from mixtura.testing.covariance_laws import assert_same, clusters
 
 X, LABELS = clusters(400, 4, 5)
@@ -93,3 +93,13 @@ def test_rows_of_weight_zero_teach_nothing_but_are_judged():
     joint[held.row] = held.class_log_prob
     torch.testing.assert_close(joint[some][without.row], without.class_log_prob, rtol=0, atol=1e-9)
     assert held.accuracy == pytest.approx(without.accuracy)
+
+
+@pytest.mark.parametrize("fraction", [0.02, 0.1, 0.15, 0.3, 0.4, 0.5, 0.9, 0.99])
+def test_rows_for_validation_are_the_fraction_that_was_asked_for(fraction):
+    labels = torch.arange(6000) % 3
+    val = validation_rows(labels, torch.arange(6000), fraction, 0)
+    assert float(val.double().mean()) == pytest.approx(fraction, abs=0.002)
+    assert (torch.bincount(labels[val]) - torch.bincount(labels[val]).double().mean()).abs().max() <= 20
+    few = validation_rows(labels, torch.arange(6000) % 3, fraction, 0)  # three groups
+    assert few.any() and not few.all()

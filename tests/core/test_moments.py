@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mixtura.core.covariance import Tied
+from mixtura.core.covariance import Diagonal, Tied
 from mixtura.core.moments import class_means, hard, labeled
 
 
@@ -55,3 +55,13 @@ def test_float32_keeps_its_digits(apart, offset):
 def test_no_rows_give_no_weight():
     empty = pooled(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 2)
     assert float(empty.weight.sum()) == 0
+
+
+def test_a_million_float32_rows_of_one_class_keep_their_mean_and_variance():
+    """One by one, a float32 sum of squares would stop at 2^24 times a row; the first row lies off."""
+    x = torch.randn(1_500_000, 2, generator=torch.Generator().manual_seed(0))
+    x[0] = 30.0
+    labels = torch.zeros(len(x), dtype=torch.long)
+    assert torch.allclose(class_means(x, labels, 1)[0], x.double().mean(0), atol=1e-4)
+    (sums,) = labeled(Diagonal, x, labels, 1)
+    assert torch.allclose(sums.centered_variances()[0] / len(x), x.double().var(0, correction=0), rtol=1e-5)

@@ -9,8 +9,12 @@ from scipy.linalg import eigh
 from sklearn.decomposition import PCA as SkPCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
+from mixtura.core.classes import Plan
+from mixtura.core.covariance import Prior
+from mixtura.core.cross import Folds
 from mixtura.errors import BundleError, LabelError, NonFinite, UnknownName, UsageError, WrongDimension
 from mixtura.features import PROJECTIONS
+from mixtura.features.projected_folds import cross_fit_projection
 from mixtura.features.projection import L2, LDA, PCA, Chain, Random, Whiten, restore
 from mixtura.names import find
 
@@ -276,3 +280,24 @@ def test_damaged_states_are_refused():
         restore(chain.config(), chain.state() | {"1.mean": pca.mean})
     with pytest.raises(UnknownName):
         find(PROJECTIONS, "pcaa")
+
+
+def test_no_space_of_cross_fitted_folds_learns_from_rows_of_weight_zero():
+    """Weights that come later count as well."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 3
+    x = torch.randn(120, 6, generator=generator) + torch.randn(3, 6, generator=generator)[labels]
+    far = torch.cat([x, 50 + 50 * torch.rand(30, 6, generator=generator)])
+    more, weight = torch.cat([labels, torch.zeros(30).long()]), torch.cat([torch.ones(120), torch.zeros(30)]).double()
+    steps = [(PCA, {"explained_variance": 0.7})]
+    plan = Plan("tied", prior=Prior(0.0, 0.1))
+    fold = torch.arange(150) // 3 % 5
+    clean, without = cross_fit_projection(steps, x, Folds(x, labels, 3, fold[:120], 5))
+    projection, folds = cross_fit_projection(steps, far, Folds(far, more, 3, fold, 5, weight))
+    assert torch.allclose(clean(x), projection(x))
+    held, other = without.cross_val_predict(plan), folds.cross_val_predict(plan)
+    assert torch.allclose(held.log_prob, other.log_prob[other.weight > 0], atol=1e-3)
+    light = weight.clone()
+    light[:40] = 0
+    again = folds.with_weight(light).cross_val_predict(plan)
+    assert (again.weight == light[again.row]).all() and not torch.allclose(again.log_prob, other.log_prob)

@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from mixtura.errors import NoDensity, UsageError
+from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.linear import LinearHead
 from mixtura.heads.vmf import VonMisesFisherHead
 from mixtura.names import find
@@ -166,3 +167,11 @@ def test_arguments_out_of_range_are_refused(build, message):
 def test_another_number_of_classes_is_told(rows, flat):
     with pytest.raises(UsageError, match="2 class weights were given for 3 classes"):
         Conditional(class_weight=(1.0, 2.0))(flat, rows[0], rows[1])
+
+
+def test_hybrid_weighs_the_density_by_the_dimensions_it_has(rows):
+    """A head that projects its input has a density of fewer dimensions than its rows."""
+    x, labels, _ = rows
+    head = GaussianHead.from_rows(x, labels, 3, family="diagonal", projection="pca", width=2)
+    expected = Conditional()(head, x, labels) + 0.5 / 2 * Generative()(head, x, labels)
+    assert_close(Hybrid(generative_weight=0.5)(head, x, labels), expected)

@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 
 from mixtura.core import temperature
 from mixtura.core.choose import temperature_of
+from mixtura.errors import UsageError
 from mixtura.recipe import resolve
 from mixtura.tasks import fit, trained
 from mixtura.tasks.choose import Rows, choose
@@ -130,3 +131,34 @@ def test_an_item_of_weight_zero_teaches_no_trained_head(head, learn, skewed):
     assert zero.facts["epoch"] == without.facts["epoch"] > 0
     x = skewed.embedding[:200]
     assert np.allclose(zero.answers(x).posterior, without.answers(x).posterior, atol=1e-3)
+
+
+def test_an_item_of_weight_zero_makes_no_stranger_typical(learn, cloud):
+    known = cloud(240)
+    rng = np.random.default_rng(0)
+    far = cloud(30, seed=0, split=["train"] * 30)
+    x = np.concatenate([known.embedding, 40 + 40 * rng.random((30, 6))])
+    both = {name: [*getattr(known, name), *getattr(far, name)] for name in ("label", "split", "sha256")}
+    ids = [f"i{i}" for i in range(270)]
+    weight = np.concatenate([np.ones(240), np.zeros(30)])
+    more = known.__class__(
+        **{**vars(known), **both, "id": ids, "source": ids, "embedding": x.astype(np.float32), "weight": weight,
+           "group": [None] * 270, "superlabel": [None] * 270}
+    )  # fmt: skip
+    how = {"projection": ["identity"], "head__family": "tied", "head__shrinkage": 0.1, "head__feature_scale": "none"}
+    stranger = x[-10:].astype(np.float32)
+    assert learn(known, **how).answers(stranger).typicality.max() < 0.05
+    assert learn(more, **how).answers(stranger).typicality.max() < 0.05
+
+
+def test_a_head_that_absorbs_refuses_weights(learn, cloud):
+    weight = np.where(np.arange(300) % 2 == 0, 1.0, 2.0)
+    with pytest.raises(UsageError, match="'online' heeds no weights of items at all"):
+        learn(cloud(300, weight=weight), head__name="online", fit__solver="gradient", head__n_components=2)
+
+
+def test_a_trained_mixture_keeps_the_units_it_was_shrunk_in(learn, skewed):
+    how = {"fit__solver": "gradient", "fit__epochs": 4, "fit__learning_rate": 0.003, "head__family": "diagonal"}
+    model = learn(skewed, **how, head__feature_scale="unit", head__shrinkage=0.1, projection=["power"])
+    assert model.facts["epoch"] > 0 and model.facts["feature_scale"] == "unit"
+    assert model.mixture.feature_scale is not None

@@ -352,3 +352,17 @@ def test_no_row_to_learn_from_or_to_judge_by_is_one_sentence():
     for empty in ({"x": rows.x[:0], "labels": rows.labels[:0]}, {"val_x": rows.x[:0], "val_labels": rows.labels[:0]}):
         with pytest.raises(UsageError, match="cannot be trained on"):
             train([head], [replace(rows, **empty)], Conditional(), Schedule())
+
+
+def test_weights_count_in_batches_of_one_row():
+    rows = halves(*classes(3, 4, each=40, distance=0.7))
+    weight = torch.where(torch.arange(len(rows.x)) % 2 == 0, 3.9, 0.1)
+    head = LinearHead.from_rows(rows.x, rows.labels, 3)
+    schedule = Schedule(epochs=3, batch_size=1, learning_rate=1e-3, stop=3)
+    bare, weighted, scaled = (
+        train([head], [replace(rows, weight=given)], Conditional(), schedule)[0].head
+        for given in (None, weight, 100 * weight)
+    )
+    even = rows.x[::2]
+    assert not torch.allclose(bare(even), weighted(even), atol=0.01)
+    assert torch.allclose(weighted(even), scaled(even), atol=1e-5)

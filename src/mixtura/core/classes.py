@@ -11,6 +11,8 @@ from mixtura.core import em, start
 from mixtura.core.covariance import FAMILIES, NO_PRIOR, Diagonal, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, feature_variance, labeled
+from mixtura.errors import UsageError
+from mixtura.names import nearest
 
 FLOOR_SHARE = 1e-6  # of the variance of a feature: far below any signal, far above float64 rounding
 NO_WEIGHT = 1e-9  # rows; what a subtraction of sums leaves of a class that has none
@@ -45,6 +47,14 @@ class Plan:
     seed: int = 0
     feature_scale: str = "none"
 
+    def __post_init__(self) -> None:
+        for what, name, known in (
+            ("covariance family", self.family, FAMILIES),
+            ("feature scale", self.feature_scale, FEATURE_SCALES),
+        ):
+            if name not in known and name != "auto":  # which is settled before anything is fitted
+                raise UsageError(f"There is no {what} {name!r}. {nearest(name, known)}")
+
     def resolved(self, variance: Float[Tensor, " D"]) -> tuple[Float[Tensor, " D"], Prior]:
         """Floor and prior in units of the data, whose variance within classes is given by feature."""
         power = FEATURE_SCALES[self.feature_scale]
@@ -68,7 +78,7 @@ def fit(
     if weight is not None and bool((weight == 0).any()):
         some = weight > 0
         x, labels, weight = x[some], labels[some], weight[some]
-    kind, counts = FAMILIES[plan.family], _counts(plan, labels, n_classes)
+    kind, counts = FAMILIES[plan.family], _counts(plan, labels, n_classes, weight)
     closed = max(counts) == 1 and not kind.sums_depend_on_parameters
     if closed or variance is None:
         (sums,) = labeled(kind if closed else Diagonal, x, labels, n_classes, weight)
@@ -104,9 +114,15 @@ def average_variance(x: Float[Tensor, "N D"], weight: Float[Tensor, " N"] | None
     return variance if variance > 0 else 1.0
 
 
-def _counts(plan: Plan, labels: Int[Tensor, " N"], n_classes: int) -> list[int]:
-    """Components of each class: never more than half its rows, none for a class without rows."""
-    rows = [int(n) for n in torch.bincount(labels, minlength=n_classes)]
+def _counts(plan: Plan, labels: Int[Tensor, " N"], n_classes: int, weight: Float[Tensor, " N"] | None) -> list[int]:
+    """Components of each class: never more than half its rows, none for a class without rows.
+
+    A row of weight two counts as two; light rows count as one, so that weights that sum to one limit nothing.
+    """
+    found = torch.bincount(labels, minlength=n_classes).double()
+    if weight is not None:
+        found = found.maximum(torch.bincount(labels, weight.double(), minlength=n_classes))
+    rows = [int(n) for n in found]
     asked: Sequence[int] = (plan.components,) * n_classes if isinstance(plan.components, int) else plan.components
     return [min(a, max(1, n // 2)) if n else 0 for a, n in zip(asked, rows, strict=True)]
 

@@ -1,15 +1,18 @@
 """Cross-fitting: every row is judged by a mixture that has not seen it, and the sums are taken only once.
 
 Moments subtract exactly, so the mixture without a fold comes from the sums over all rows minus those of the fold.
+Floors and feature scales alone are those of all rows (:meth:`Folds.feature_variance`): they are constants of the model.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.core import classes
@@ -20,6 +23,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, feature_variance, labeled
 
 FOLDS = 5
+MAX_PARTS = 20  # that rows are dealt into so that some of them are a fraction
 REMEMBERED = 1 << 28  # bytes of sums without a fold, over all folds
 ENOUGH = 10_000  # held-out rows: the threshold of a 5 % rule then has a standard error of 0.2 points
 
@@ -166,6 +170,10 @@ class Folds:
                 folds._sums[family] = cut
         return folds
 
+    def with_weight(self, weight: Float[Tensor, " N"]) -> "Folds":
+        """The same rows and folds, with other weights; no sums."""
+        return replace(self, weight=weight)
+
     def clear_cache(self) -> None:
         """Free the sums."""
         self._sums.clear()
@@ -240,6 +248,20 @@ def _joined(first: Int[Tensor, " N"], second: Int[Tensor, " N"]) -> Int[Tensor, 
         if torch.equal(wider, unit):
             return numbered(unit)
         unit = wider
+
+
+def validation_rows(
+    labels: Int[Tensor, " N"], groups: Int[Tensor, " N"], fraction: float, seed: int
+) -> Bool[Tensor, " N"]:
+    """About a fraction of the rows, drawn at random: classes spread evenly, rows of one group together.
+
+    With two groups or more, some rows are taken and some are left, whatever the fraction.
+    """
+    most = max(MAX_PARTS, math.ceil(1 / fraction), math.ceil(1 / (1 - fraction)))
+    fold = assign_folds(labels, groups, Fraction(fraction).limit_denominator(most).denominator, seed)
+    filled = torch.bincount(fold).nonzero()[:, 0]  # of few groups, some folds have none
+    count = min(max(1, round(fraction * len(filled))), max(1, len(filled) - 1))
+    return torch.isin(fold, filled[:count])
 
 
 def _deal(

@@ -138,7 +138,8 @@ class Mixture:
     def component_log_prob(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         r"""Log-density of each point with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats.
 
-        It has a gradient in points and parameters; without one, products are cut into tiles.
+        It has a gradient in points and parameters; without one, products are cut into tiles. Points of less than
+        float32 get densities of float32: hundreds of nats have no digits left in half precision.
         """
         dtype = self._working(x.dtype)
         if self._trained:
@@ -147,7 +148,7 @@ class Mixture:
             center, *operands = self.operands(x.dtype)
         tiled = not torch.is_grad_enabled() or not (self._trained or x.requires_grad)
         score = self.covariance.score_tiled if tiled else self.covariance.score
-        return score(tuple(operands), x.to(dtype) - center).to(x.dtype)
+        return score(tuple(operands), x.to(dtype) - center).to(torch.promote_types(x.dtype, torch.float32))
 
     def log_prob(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
         r"""Log-density of each point under the whole mixture, in nats; may exceed 0.
@@ -203,10 +204,15 @@ class Mixture:
         return self.mean[index] + self.covariance.sample(index, self.dimension, generator), index
 
     def select(self, index: Int[Tensor, " J"]) -> "Mixture":
-        """Some components as a mixture of their own; the weights are renormalized, the class numbers stay."""
+        """Some components as a mixture of their own; the weights are renormalized, the class numbers stay.
+
+        Components that are all without weight share it evenly.
+        """
+        log_weight = self.log_weight[index]
+        none = (log_weight == -torch.inf).all()
         return replace(
             self,
-            log_weight=self.log_weight[index].log_softmax(0),
+            log_weight=torch.where(none, 0.0, log_weight).log_softmax(0),
             mean=self.mean[index],
             covariance=self.covariance.select(index),
             component_class=None if self.component_class is None else self.component_class[index],

@@ -11,6 +11,7 @@ from torch import Tensor
 
 VANISHING = 1e-12  # of a feature's variance: what is left within components is rounding
 LEFT = 0.05  # of sums about one point, after they are centered: what rounds them up then stays below 0.4 % of them
+TILE, TILE_PER_LABEL = 8192, 8  # rows that one float32 sum may run over: few digits are lost, and little time
 CONSTANT = 1e-18  # of a feature's square: float32 sums of one number vary by that much
 
 
@@ -310,9 +311,12 @@ def feature_variance(moments: Moments) -> Float[Tensor, " D"]:
 
 
 def by_label(rows: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_components: int) -> Float[Tensor, "K D"]:
-    """Sum of the rows of each label, as float64."""
-    out = torch.zeros(n_components, rows.shape[1], dtype=rows.dtype, device=rows.device)
-    return out.index_add_(0, labels, rows).double()
+    """Sum of the rows of each label, as float64: of millions of rows one by one, float32 would lose whole percents."""
+    tile = max(TILE, TILE_PER_LABEL * n_components)
+    out = torch.zeros(n_components, rows.shape[1], dtype=torch.float64, device=rows.device)
+    for part, own in zip(torch.split(rows, tile), torch.split(labels, tile), strict=True):
+        out += torch.zeros(out.shape, dtype=rows.dtype, device=rows.device).index_add_(0, own, part)
+    return out
 
 
 def present(labels: Int[Tensor, " N"]) -> list[int]:

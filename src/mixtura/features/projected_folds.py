@@ -1,7 +1,7 @@
 """Held-out rows stay held out of the projection, too."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -32,6 +32,11 @@ class CrossFittedFolds(Folds):
         parts = [space.cross_val_predict(plan, background) for space in self.without]
         return OutOfFold.join([OutOfFold.empty(self), *parts])
 
+    def with_weight(self, weight: Float[Tensor, " N"]) -> "CrossFittedFolds":
+        """The same rows, folds and spaces, with other weights."""
+        without = tuple(space.with_weight(weight) for space in self.without)
+        return replace(self, weight=weight, without=without)
+
     def clear_cache(self) -> None:
         """Free the sums."""
         super().clear_cache()
@@ -40,8 +45,12 @@ class CrossFittedFolds(Folds):
 
 
 def cross_fit_projection(steps: Steps, x: Float[Tensor, "N D"], folds: Folds) -> tuple[Chain, Folds]:
-    """The projection of all rows, and the folds in its space; ``folds`` says all but where the rows lie."""
-    projection = Chain.fit(x, folds.labels, steps)
+    """The projection of all rows, and the folds in its space; ``folds`` says all but where the rows lie.
+
+    No projection learns from rows of weight zero.
+    """
+    counts = folds.counts > 0
+    projection = Chain.fit(x[counts], folds.labels[counts], steps)
     shown = _moved(folds, projection(x), folds.fold, folds.n_folds)
     if all(issubclass(kind, FIXED) for kind, _ in steps):
         return projection, shown
@@ -54,7 +63,8 @@ def cross_fit_projection(steps: Steps, x: Float[Tensor, "N D"], folds: Folds) ->
 def _one(steps: Steps, x: Float[Tensor, "N D"], folds: Folds, fold: int) -> Folds:
     """One fold to be held out, the others to learn from, in the space of the others."""
     others = folds.fold != fold
-    projection = Chain.fit(x[others], folds.labels[others], steps)
+    learn = others & (folds.counts > 0)
+    projection = Chain.fit(x[learn], folds.labels[learn], steps)
     return _moved(folds, projection(x), others.long(), 1)
 
 

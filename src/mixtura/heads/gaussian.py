@@ -235,6 +235,11 @@ class GaussianHead(DenseHead):
         }
 
     @property
+    def density_dimension(self) -> int:
+        """Those that the input projection leaves."""
+        return self.mean.shape[1]
+
+    @property
     def n_parameters(self) -> int:
         """Free numbers that a prediction uses: with one Gaussian a class there are no weights."""
         weights = 0 if self.groups.single else self.weight_logit.numel()

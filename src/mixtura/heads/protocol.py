@@ -154,6 +154,11 @@ class DenseHead(Head):
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Log-density of each point together with each component, in nats."""
 
+    @property
+    def density_dimension(self) -> int:
+        """The number of dimensions that the density is one of."""
+        return self.dimension
+
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Log-density of each point together with each class, in nats."""
         return self.groups(self.component_log_prob(x))

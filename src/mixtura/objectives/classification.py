@@ -33,6 +33,7 @@ class Dense(Scored, Protocol):
     """What objectives ask of a head with a density besides."""
 
     groups: Any
+    density_dimension: int
 
     def distances(self, x: Tensor) -> Tensor:
         """Half the squared Mahalanobis distance of each row to each component, N x K, in nats."""
@@ -234,7 +235,8 @@ class Hybrid:
             NoDensity: the head has none.
         """
         density = Generative()(head, x, labels, weight)
-        return self.conditional(head, x, labels, weight) + self.generative_weight / head.dimension * density
+        share = self.generative_weight / cast(Dense, head).density_dimension
+        return self.conditional(head, x, labels, weight) + share * density
 
 
 @final

@@ -117,7 +117,7 @@ def judge(features: Features, classes: tuple[str, ...], recipe: Recipe) -> Judge
     rows = Rows(torch.from_numpy(features.embedding), label, groups, given, None, len(classes))
     choice = choose(recipe, rows)
     weight = _weight(calibration(choice, rows, recipe.seed), label, len(classes))
-    without = replace(choice, folds=replace(choice.folds, weight=weight))
+    without = replace(choice, folds=choice.folds.with_weight(weight))
     held = calibration(without, replace(rows, weight=weight), recipe.seed)
     return _judged(held, weight[held.row] > 0, choice.trial.plan.family)
 

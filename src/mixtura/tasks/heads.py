@@ -1,7 +1,7 @@
 """From the name of a head to the head at its start, and to what its training lowers."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,8 @@ from mixtura.names import find
 from mixtura.objectives import HEAD_OBJECTIVES, OBJECTIVES
 from mixtura.sections import FitSection, HeadSection
 from mixtura.tasks.train import Objective, Rows, Schedule, Trained, train
+
+ROWS = 4096  # that a head answers at once
 
 GRADIENT = "gradient"
 """The solver that takes gradient steps; it begins where the others end."""
@@ -284,7 +286,8 @@ def start(spec: HeadSpec, folds: Folds, plan: Plan | None = None) -> Start:
     check_size(spec, folds.x.shape[1], folds.n_classes)
     head, plan = _begun(spec, folds, plan, judge)
     with torch.no_grad():
-        degrees = temperature.best(head.class_scores(folds.x[judge]), folds.labels[judge], folds.counts[judge])
+        scores = in_tiles(head.class_scores, folds.x[judge])
+        degrees = temperature.best(scores, folds.labels[judge], folds.counts[judge])
         head.temper(degrees)
     return Start(head, plan, degrees)
 
@@ -302,12 +305,13 @@ def _begun(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, 
     if spec.gaussian:
         return _gaussian(spec, folds, plan, judge)
     kind: type[Head] = find(HEADS, spec.kind)
-    if spec.solver != GRADIENT and folds.weight is not None and len(folds.weight[~judge].unique()) > 1:
-        raise UsageError(
-            f"The head {spec.kind!r} heeds weights of items only when it is trained. Add --solver gradient, take the "
-            "head gaussian, or give all items one weight."
-        )
     learned = ~judge & (folds.counts > 0)
+    if (spec.solver != GRADIENT or not kind.stacks) and len(folds.counts[learned].unique()) > 1:
+        raise UsageError(
+            f"The head {spec.kind!r} heeds no weights of items "
+            + ("without training. Add --solver gradient, take" if kind.stacks else "at all. Take")
+            + " the head gaussian, or give all items one weight."
+        )
     given = {"components": spec.components, "seed": spec.seed, **spec.options}
     given |= {"shrinkage": spec.shrinkage} if kind.shrinks else {}
     return kind.from_rows(folds.x[learned], folds.labels[learned], folds.n_classes, **given).eval(), None
@@ -316,7 +320,7 @@ def _begun(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, 
 def _gaussian(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, " N"]) -> tuple[Head, Plan]:
     """A Gaussian head behind its input projection, which learns from the rows that do not judge like the rest."""
     begin = InputStart(projection=spec.options.get("projection", "identity"), width=spec.width)
-    project = input_matrix(begin, folds.x[~judge], spec.seed)
+    project = input_matrix(begin, folds.x[~judge & (folds.counts > 0)], spec.seed)
     if project is not None:
         folds = replace(folds, x=folds.x @ project)
     plan = plan_of(spec, folds) if plan is None else plan
@@ -390,3 +394,8 @@ def folds_of(
 ) -> Folds:
     """Rows with one fold to judge by: number 0; all others are number 1."""
     return Folds(x, labels, n_classes, torch.where(judge, 0, 1), 1, weight)
+
+
+def in_tiles(answer: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+    """What a head answers, a few thousand rows at a time."""
+    return torch.cat([answer(part) for part in x.split(ROWS)])

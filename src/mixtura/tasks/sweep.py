@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from mixtura import files
-from mixtura.core.cross import assign_folds
+from mixtura.core.cross import validation_rows
 from mixtura.errors import DataError, LabelError, UsageError
 from mixtura.features.projected_folds import FIXED
 from mixtura.features.projection import PCA, Chain
@@ -177,9 +177,7 @@ def _seeded(features: Features, recipe: Recipe, seed: int) -> Draw:
         learn = np.flatnonzero(role == TRAIN)
         labels = torch.from_numpy(features.label_index(features.classes)[learn])
         groups = torch.from_numpy(gather.groups_of(features)[learn])
-        parts = max(2, round(1 / recipe.fit.val_fraction))
-        fold = assign_folds(labels, groups, parts, seed).numpy()
-        role[learn[fold == fold.min()]] = VAL  # of few groups, some folds have none
+        role[learn[validation_rows(labels, groups, recipe.fit.val_fraction, seed).numpy()]] = VAL
     return Draw(seed, "", _checked(role, features))
 
 
@@ -228,7 +226,8 @@ def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws
         )
     raw = torch.from_numpy(np.ascontiguousarray(features.embedding, dtype=np.float32))
     x = Chain.fit(raw, None, steps)(raw)
-    axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], explained_variance=1.0) for draw in draws)
+    counts = features.weight > 0
+    axes = tuple(PCA.fit(x[torch.from_numpy((draw.role == TRAIN) & counts)], explained_variance=1.0) for draw in draws)
     labels = torch.from_numpy(features.label_index(classes))
     device = build.device_of(recipe.encoder.device)
     weight = gather.weight_of(features)

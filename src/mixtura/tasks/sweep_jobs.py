@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -184,11 +184,11 @@ class Worker:
         """The head on the test rows, at the temperature of the validation rows."""
         head, own = trained.head, self.table.draws[draw]
         judge = folds.fold == 0
-        val, val_labels = in_tiles(head.class_scores, folds.x[judge]).cpu(), folds.labels[judge].cpu()
+        val, val_labels = heads.in_tiles(head.class_scores, folds.x[judge]).cpu(), folds.labels[judge].cpu()
         weight = folds.counts[judge].cpu()
         degrees = temperature.best(val, val_labels, weight)
         x, labels, _ = self.table.rotated(draw, width, TEST)
-        test, truth = in_tiles(head.class_scores, x).cpu(), labels.cpu()
+        test, truth = heads.in_tiles(head.class_scores, x).cpu(), labels.cpu()
         best = trained.epochs[trained.best]
         posterior = (test.double() / degrees).softmax(1)
         top = posterior.max(1)
@@ -201,7 +201,7 @@ class Worker:
             dimension=width,
             accuracy=accuracy(truth.numpy(), top.indices.numpy()),
             nll=temperature.nll(test, truth, degrees),
-            nll_raw=float(torch.nn.functional.nll_loss(in_tiles(head, x).cpu(), truth)),
+            nll_raw=float(torch.nn.functional.nll_loss(heads.in_tiles(head, x).cpu(), truth)),
             ece=ece(top.values.numpy(), right),
             brier=brier(truth.numpy(), posterior.numpy()),
             val_accuracy=float(weight @ (val.argmax(1) == val_labels).double() / weight.sum()),
@@ -219,11 +219,6 @@ class Worker:
     def _failed(self, job: Job, draw: int, explained: float, error: MixturaError) -> Run:
         own = self.table.draws[draw]
         return Run(**asdict(job.cell(explained)), seed=own.seed, fold=own.fold, status=FAILED, note=str(error))
-
-
-def in_tiles(answer: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-    """What a head answers, a few thousand rows at a time."""
-    return torch.cat([answer(part) for part in x.split(ROWS)])
 
 
 class _Meter:

@@ -116,6 +116,8 @@ class _Loss(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor, penalty: Tensor, weight: Tensor | None = None) -> Tensor:
         loss = self.objective(self.head, x, labels, weight)
+        if weight is not None:  # one on average over all rows: a batch of light rows takes a smaller step
+            loss = loss * weight.mean()
         if self.l2:
             loss = loss + 0.5 * self.l2 * self.head.slopes().square().sum()
         return loss if type(self.head).penalty is Head.penalty else loss + penalty * self.head.penalty()
@@ -135,7 +137,8 @@ class _Judge(nn.Module):
 def train(heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> list[Trained]:
     """Train each head on its rows; those of one shape share every step.
 
-    The start counts as epoch 0, so no head ends with a higher validation loss than it began with. Of a head that
+    The start counts as epoch 0, so no head ends with a higher validation loss than it began with, unless
+    ``Schedule.stop`` says which epoch to keep. Of a head that
     prunes, the sparsest epoch within a standard error of the lowest loss is kept. A loss that is not finite ends the
     training of its head alone; the head keeps its best epoch so far.
 
@@ -237,6 +240,7 @@ class _Run:
         self.x = self._inner(heads, [own.x for own in rows])
         self.labels = torch.stack([own.labels for own in rows])
         weights = [own.weight for own in rows if own.weight is not None]
+        weights = [weight * (len(weight) / weight.sum()) for weight in weights]
         self.weight = torch.stack(weights).to(self.x) if weights else None
         self.val_x = self._inner(heads, [own.val_x for own in rows])
         self.val_labels = torch.stack([own.val_labels for own in rows])

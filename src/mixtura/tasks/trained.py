@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mixtura.core.cross import Folds, OutOfFold, assign_folds
+from mixtura.core.cross import Folds, OutOfFold, validation_rows
 from mixtura.core.mixture import Mixture
 from mixtura.features.projection import Chain
 from mixtura.features.selection import Selected
@@ -17,10 +17,9 @@ from mixtura.tasks import heads
 from mixtura.tasks.choose import ENOUGH_TO_JUDGE, Rows
 from mixtura.tasks.fitted import Fitted
 from mixtura.tasks.heads import HeadSpec, Start
-from mixtura.tasks.sweep_jobs import in_tiles
 from mixtura.tasks.train import Trained, train
 
-MIN_ROWS = 2000  # below, a fifth of the rows is for validation
+MIN_ROWS = 2000  # below, a fifth of the rows or more is for validation
 
 
 def resolve_variant(recipe: Recipe) -> Recipe:
@@ -86,7 +85,8 @@ def fit(recipe: Recipe, rows: Rows, choice: Selected, start: Fitted) -> Fitted:
 
 def _without(rows: Rows, choice: Selected, val: Tensor) -> Folds:
     """The rows in a projection that has not seen those for validation, which are fold 0."""
-    projection = Chain.fit(rows.x[~val], rows.labels[~val], choice.steps)
+    learn = ~val if rows.weight is None else ~val & (rows.weight > 0)
+    projection = Chain.fit(rows.x[learn], rows.labels[learn], choice.steps)
     return heads.folds_of(projection(rows.x), rows.labels, val, rows.n_classes, rows.weight)
 
 
@@ -102,6 +102,7 @@ def _refitted(
     judge = heads.split(replace(folds, x=x), spec.seed)
     learn = folds.counts > 0
     weight = None if rows.weight is None else rows.weight[learn]
+    # those that judge are among those that learn here: ``stop`` has settled the epoch
     own = replace(judge, x=x[learn], labels=rows.labels[learn], weight=weight)
     whole = train([head], [own], objective, schedule)[0].head
     return whole.compressed(x) if isinstance(whole, SDGMHead) else whole
@@ -117,13 +118,13 @@ def _fitted(
     if own:
         assert isinstance(first, GaussianHead)
         assert isinstance(whole, GaussianHead)
-        seen, mixture = first.mixture(), whole.mixture()
+        seen, mixture = first.mixture(), replace(whole.mixture(), feature_scale=start.mixture.feature_scale)
     else:
         seen, mixture = _tied(choice, folds), start.mixture
     held = OutOfFold(
         val.nonzero()[:, 0],
         labels,
-        in_tiles(first.class_scores, x),
+        heads.in_tiles(first.class_scores, x),
         seen.log_prob(x),
         seen.background().log_prob(x),
         folds.counts[val],
@@ -162,9 +163,8 @@ def validation_mask(rows: Rows, recipe: Recipe) -> Tensor:
     counts = torch.ones_like(rows.given) if rows.weight is None else rows.weight > 0
     val = rows.given & counts
     if int(val.sum()) < ENOUGH_TO_JUDGE:
-        parts = max(2, round(1 / recipe.fit.val_fraction))
-        parts = min(parts, 5) if len(rows.x) < MIN_ROWS else parts
+        fraction = recipe.fit.val_fraction if len(rows.x) >= MIN_ROWS else max(0.2, recipe.fit.val_fraction)
         val = torch.zeros_like(counts)
-        val[counts] = assign_folds(rows.labels[counts], rows.groups[counts], parts, recipe.seed) == 0
+        val[counts] = validation_rows(rows.labels[counts], rows.groups[counts], fraction, recipe.seed)
     learned = torch.bincount(rows.labels[counts & ~val], minlength=rows.n_classes)
     return val & (learned[rows.labels] > 0)  # a class whose rows are all for validation learns from them instead

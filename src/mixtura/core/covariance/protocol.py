@@ -111,7 +111,7 @@ class Covariance(Sums, Protocol):
         ...
 
     @property
-    def taken_off(self) -> Float[Tensor, " J"]:
+    def taken_off(self) -> Float[Tensor, "*J"]:
         """Squared distance that :meth:`score` adds for the outer rows of a component and takes off again."""
         ...
 
@@ -244,9 +244,9 @@ class TensorRecord:
         return [item.name for item in fields(cls) if item.default is MISSING]
 
     @property
-    def taken_off(self) -> Float[Tensor, " J"]:
+    def taken_off(self) -> Float[Tensor, ""]:
         """Nothing."""
-        return torch.zeros(1)
+        return torch.zeros(())  # goes with tensors of any device
 
     @classmethod
     def free_operands(cls, free: Any, mean: Float[Tensor, "K D"]) -> Operands:
