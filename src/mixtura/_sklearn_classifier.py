@@ -120,7 +120,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: rows.
             y: a label a row.
-            sample_weight: how often each row counts.
+            sample_weight: how often each row counts. Weights that sum to one count as one row in all, which is too few
+                to choose anything by: multiply them by the number of rows.
 
         Raises:
             LabelError: one class only (a ValueError as well).

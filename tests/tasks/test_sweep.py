@@ -379,3 +379,16 @@ def test_a_head_that_cannot_heed_weights_says_so_in_a_sweep(tmp_path):
     table = Table(x, labels, 3, (Draw(0, "", role),), (PCA.fit(x),), 0.0, weight=torch.arange(60).double())
     one = Worker(table, resolve({}).head, resolve({}).fit).do(Job("vmf", "closed", "", 1, (0.9,), (0,)))[0]
     assert one.status == FAILED and "weights" in one.note and "--solver gradient" in one.note
+
+
+def test_a_draw_that_cannot_be_fitted_leaves_the_others_alone():
+    """In the first draw a class has two rows to learn from, too few for two components."""
+    x, labels = torch.randn(90, 4, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 3
+    role = np.array([TRAIN, TRAIN, VAL, TEST])[np.arange(90) // 3 % 4]
+    few = np.where((labels.numpy() == 0) & (role == TRAIN) & (np.arange(90) > 20), TEST, role)
+    draws = (Draw(0, "", few), Draw(1, "", role))
+    axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], explained_variance=1.0) for draw in draws)
+    table = Table(x, labels, 3, draws, axes, 0.0)
+    job = Job("diagonal", "em", "", 4, (1.0,), (0, 1))
+    runs = Worker(table, resolve({}).head, resolve({}).fit).do(job)
+    assert [one.status for one in runs] == [FAILED, DONE] and "components" in runs[0].note

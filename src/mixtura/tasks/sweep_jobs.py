@@ -151,6 +151,8 @@ class Worker:
                 specs = [self._spec(job, self.table.draws[draw].seed) for draw in job.draws]
                 trained = heads.fit_all(specs, folds, self._fit_of(job))
         except MixturaError as error:
+            if len(job.draws) > 1:  # the others may do
+                return [run for draw in job.draws for run in self._together(replace(job, draws=(draw,)), explained)]
             return [self._failed(job, draw, explained, error) for draw in job.draws]
         cost = {"seconds": meter.seconds / len(trained), "memory": meter.memory}
         parts = zip(job.draws, widths, folds, trained, strict=True)
