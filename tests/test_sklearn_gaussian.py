@@ -251,3 +251,11 @@ def test_pipeline_grid_search_clone_and_pickle(points):
     again = pickle.loads(pickle.dumps(model))
     assert np.array_equal(again.score_samples(points), model.score_samples(points))
     assert clone(model).get_params() == model.get_params()
+
+
+def test_a_count_of_numpy_is_a_count():
+    from mixtura.sklearn import MixtureClassifier
+
+    x, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2
+    found = MixtureClassifier("full", n_components=np.int64(2)).fit(x, y)
+    assert np.array_equal(found.predict(x), MixtureClassifier("full", n_components=2).fit(x, y).predict(x))

@@ -145,7 +145,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
                 random_features=self.projection == AUTO,
                 family=self.family,
                 shrinkage=self._rule(),
-                components=self.n_components,
+                components=self.n_components if isinstance(self.n_components, str) else int(self.n_components),
                 feature_scale=self.feature_scale,
             )
         self.projection_, self.plan_ = found.projection, found.trial.plan

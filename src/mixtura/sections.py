@@ -212,7 +212,8 @@ class FitSection(Section):
     )
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,
-        description="fraction of the training rows that picks the epoch, where the data has no validation part",
+        description="fraction of the training rows that picks the epoch, where the data has no validation part; "
+        "a fifth or more of fewer than 2,000",
     )
 
 

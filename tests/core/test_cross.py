@@ -4,7 +4,7 @@ import torch
 from mixtura.core import classes
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import FAMILIES, Prior
-from mixtura.core.cross import Folds, assign_folds, content_folds, validation_rows
+from mixtura.core.cross import Folds, OutOfFold, assign_folds, content_folds, validation_rows
 from mixtura.testing.covariance_laws import assert_same, clusters
 
 X, LABELS = clusters(400, 4, 5)
@@ -103,3 +103,12 @@ def test_rows_for_validation_are_the_fraction_that_was_asked_for(fraction):
     assert (torch.bincount(labels[val]) - torch.bincount(labels[val]).double().mean()).abs().max() <= 20
     few = validation_rows(labels, torch.arange(6000) % 3, fraction, 0)  # three groups
     assert few.any() and not few.all()
+
+
+def test_accuracy_is_never_beyond_one():
+    """Where all are right, sums of weights in another order may round to more."""
+    for seed in range(200):
+        weight = torch.rand(90, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        zeros = torch.zeros(90)
+        held = OutOfFold(torch.arange(90), torch.zeros(90).long(), torch.zeros(90, 1), zeros, zeros, weight)
+        assert held.accuracy <= 1

@@ -76,7 +76,7 @@ def test_missing_files_are_problems(photos, name):
         ("file_name,label\n1.png,pin\n,pin\n", "line 3: has no file_name"),
         ("file_name,label\n1.png,pin\n./1.png,pin\n", r"line 3: './1.png' is already on line 2"),
         ("file_name,label\n1.png,a,b\n", "line 2: holds more fields"),
-        ("file_name,label,weight\n1.png,a,-1\n", "line 2: weight '-1' is not a number >= 0"),
+        ("file_name,label,weight\n1.png,a,-1\n", "line 2: weight '-1' is not 0 or a number from 1e-06 to 1,000,000"),
         ("file_name,label,weight\n1.png,a,nan\n", "line 2: weight 'nan'"),
         ("file_name,label,weight\n1.png,a,1e999\n", "line 2: weight '1e999'"),
         ("file_name,label,split\n1.png,a,tset\n", "line 2: split 'tset' is unknown. Did you mean 'test'"),

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from mixtura.core import temperature
 from mixtura.core.choose import temperature_of
-from mixtura.errors import UsageError
+from mixtura.errors import LabelError, UsageError
 from mixtura.recipe import resolve
 from mixtura.tasks import fit, trained
 from mixtura.tasks.choose import Rows, choose
@@ -162,3 +162,9 @@ def test_a_trained_mixture_keeps_the_units_it_was_shrunk_in(learn, skewed):
     model = learn(skewed, **how, head__feature_scale="unit", head__shrinkage=0.1, projection=["power"])
     assert model.facts["epoch"] > 0 and model.facts["feature_scale"] == "unit"
     assert model.mixture.feature_scale is not None
+
+
+def test_a_class_without_an_item_that_counts_is_named(learn, cloud):
+    weight = np.where(np.arange(300) % 4 == 2, 0.0, 1.0)
+    with pytest.raises(LabelError, match="All items of class 'c2'"):
+        learn(cloud(300, weight=weight))

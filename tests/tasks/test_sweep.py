@@ -392,3 +392,9 @@ def test_a_draw_that_cannot_be_fitted_leaves_the_others_alone():
     job = Job("diagonal", "em", "", 4, (1.0,), (0, 1))
     runs = Worker(table, resolve({}).head, resolve({}).fit).do(job)
     assert [one.status for one in runs] == [FAILED, DONE] and "components" in runs[0].note
+
+
+def test_a_folder_that_holds_a_model_takes_no_sweep(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="holds a model"):
+        run(recipe(tmp_path))

@@ -69,7 +69,7 @@ class OutOfFold:
     def accuracy(self) -> float:
         """The share of the weight that the right class is predicted for; 0 where nothing was held out."""
         total = self.weight.sum()
-        return float(self.weight @ self.correct / total) if float(total) > 0 else 0.0
+        return min(1.0, float(self.weight @ self.correct / total)) if float(total) > 0 else 0.0
 
 
 @dataclass(frozen=True)

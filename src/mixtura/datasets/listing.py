@@ -16,6 +16,7 @@ from mixtura.datasets.paths import SOUNDS, readable, to_id, to_label
 from mixtura.errors import DataError, NoInput
 from mixtura.names import nearest
 
+LIGHTEST, HEAVIEST = 1e-6, 1e6  # weights of items; sums of others have no digits left for the rest
 COLUMNS = ("file_name", "label", "superclass", "group", "split", "weight")
 
 
@@ -158,6 +159,8 @@ def _weight(row: _Row) -> float:
         weight = float(given)
     except ValueError:
         weight = math.nan
-    if not (math.isfinite(weight) and weight >= 0):
-        raise row.wrong(f"weight {readable(given)!r} is not a number >= 0. Correct it.")
+    if not (weight == 0 or LIGHTEST <= weight <= HEAVIEST):
+        raise row.wrong(
+            f"weight {readable(given)!r} is not 0 or a number from {LIGHTEST:g} to {HEAVIEST:,.0f}. Correct it."
+        )
     return weight

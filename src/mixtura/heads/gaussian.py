@@ -51,6 +51,8 @@ class Start:
             raise UsageError(f"A Gaussian head has no input projection {self.projection!r}. {hint}")
         if (self.projection == "identity") != (self.width is None):
             raise UsageError(f"An input projection needs a width, and a width one of: {', '.join(PROJECTIONS[1:])}.")
+        if self.width is not None and self.width < 1:
+            raise UsageError(f"A Gaussian head cannot project to {self.width} features. Give a width of 1 or more.")
 
 
 @final

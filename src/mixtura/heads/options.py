@@ -46,6 +46,8 @@ def check_options(name: str, kind: type[Head], given: Mapping[str, Any]) -> None
     Raises:
         UsageError: it has no such option, or the value is of another type or out of its range; its options are named.
     """
+    if not (isinstance(kind, type) and issubclass(kind, Head)):
+        raise UsageError(f"{name!r} is no head: it is not a class of mixtura.heads.protocol.Head. Name one that is.")
     known = options_of(kind)
     for option, value in given.items():
         if option not in known:

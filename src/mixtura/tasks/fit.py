@@ -92,7 +92,7 @@ def learn(recipe: Recipe, gathered: gather.Gathered) -> Model:
     """The model of the rows that are not for testing.
 
     Raises:
-        LabelError: fewer than two classes, or nothing to test with.
+        LabelError: fewer than two classes, nothing to test with, or a class without an item that counts.
     """
     features = gathered.features
     learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
@@ -104,7 +104,21 @@ def learn(recipe: Recipe, gathered: gather.Gathered) -> Model:
         )
     train = gather.train_part(features, classes)
     rows = _rows(train, classes)
+    _check_weights(rows, classes)
     return assemble(recipe, gathered, classes, rows.x, solve(recipe, rows))
+
+
+def _check_weights(rows: Rows, classes: tuple[str, ...]) -> None:
+    """See that every class has an item that counts: one without any would never be answered."""
+    if rows.weight is None:
+        return
+    total = torch.bincount(rows.labels, rows.weight, minlength=len(classes))
+    if not bool((total > 0).all()):
+        name = classes[int(total.argmin())]
+        raise LabelError(
+            f"All items of class {name!r} that could be learned from have weight 0. Give one of them a weight, or "
+            "leave the class out (data.unknown)."
+        )
 
 
 def solve(recipe: Recipe, rows: Rows) -> Fitted:

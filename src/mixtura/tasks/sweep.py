@@ -26,7 +26,7 @@ from mixtura.features.records import Features
 from mixtura.heads import HEADS
 from mixtura.names import find
 from mixtura.recipe import Recipe, dump_dict
-from mixtura.tasks import build, gather, heads, sweep_jobs
+from mixtura.tasks import build, bundle, gather, heads, sweep_jobs
 from mixtura.tasks.extract import Watch
 from mixtura.tasks.sweep_files import RUNS, append, earlier, write
 from mixtura.tasks.sweep_jobs import TEST, TRAIN, UNUSED, VAL, Draw, Job, Table, Worker
@@ -101,6 +101,8 @@ def check(recipe: Recipe) -> Path:
         UsageError: a head, objective or device that does not fit, or no output folder of its own.
     """
     output = build.output_of(recipe, "the results", "sweep")
+    if (output / bundle.CONFIG).exists():
+        raise UsageError(f"{output} holds a model, whose recipe a sweep would replace. Name another folder with -o.")
     build.device_of(recipe.encoder.device)
     grid = recipe.sweep
     for name in grid.heads:
