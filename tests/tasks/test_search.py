@@ -13,7 +13,8 @@ from mixtura.heads.gaussian import GaussianHead
 from mixtura.recipe import Recipe, resolve
 from mixtura.tasks.search import JOURNAL, SPACE, Options, Range, judge_of, run, search
 from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL, Draw, Table
-from mixtura.tasks.train import Rows, Schedule, train
+from mixtura.tasks.train import train
+from mixtura.tasks.train_records import Rows, Schedule
 
 LINE = {"x": Range(-4.0, 4.0)}
 
@@ -166,7 +167,7 @@ def test_it_finds_that_two_clusters_a_class_want_two_gaussians():
         made = train(
             [head],
             [rows],
-            lambda head, x, y: torch.nn.functional.nll_loss(head(x), y),
+            lambda head, x, y, weight: torch.nn.functional.nll_loss(head(x), y),
             Schedule(params["epochs"], learning_rate=params["rate"]),
         )[0]
         return made.epochs[made.best].val_nll

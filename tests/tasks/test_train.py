@@ -19,7 +19,8 @@ from mixtura.heads.sdgm import SDGMHead
 from mixtura.heads.vmf import VonMisesFisherHead
 from mixtura.objectives.classification import Conditional, Hybrid, LargeMargin
 from mixtura.sections import FitSection
-from mixtura.tasks.train import OPTIMIZERS, Rows, Schedule, train
+from mixtura.tasks.train import OPTIMIZERS, train
+from mixtura.tasks.train_records import Rows, Schedule
 
 
 def classes(n_classes=10, d=16, each=40, distance=1.0, length=None, seed=0):

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from mixtura.core.owners import ClassLogSumExp, class_log_sum_exp
 from mixtura.errors import NoDensity, UsageError
 
+ROWS = 4096  # that a head answers at once
+
 
 class Head(nn.Module):
     r"""Features to class log-posteriors, N x D to N x C; N is any number of dimensions, as for ``nn.Linear``.
@@ -243,3 +245,8 @@ def as_rows(
         return function(x)
     out = function(x.reshape(-1, x.shape[-1]))
     return out.reshape(*x.shape[:-1], out.shape[-1])
+
+
+def in_tiles(answer: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+    """What a head answers, a few thousand rows at a time."""
+    return torch.cat([answer(part) for part in x.split(ROWS)])

@@ -1,7 +1,7 @@
 """From the name of a head to the head at its start, and to what its training lowers."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,13 +19,12 @@ from mixtura.heads import HEADS, VARIANTS
 from mixtura.heads.gaussian import GaussianHead, input_matrix
 from mixtura.heads.gaussian import Start as InputStart
 from mixtura.heads.options import check_options
-from mixtura.heads.protocol import DenseHead, Head, no_slopes
+from mixtura.heads.protocol import DenseHead, Head, in_tiles, no_slopes
 from mixtura.names import find
 from mixtura.objectives import HEAD_OBJECTIVES, OBJECTIVES
 from mixtura.sections import FitSection, HeadSection
-from mixtura.tasks.train import Objective, Rows, Schedule, Trained, train
-
-ROWS = 4096  # that a head answers at once
+from mixtura.tasks.train import Objective, train
+from mixtura.tasks.train_records import Rows, Schedule, Trained
 
 GRADIENT = "gradient"
 """The solver that takes gradient steps; it begins where the others end."""
@@ -394,8 +393,3 @@ def folds_of(
 ) -> Folds:
     """Rows with one fold to judge by: number 0; all others are number 1."""
     return Folds(x, labels, n_classes, torch.where(judge, 0, 1), 1, weight)
-
-
-def in_tiles(answer: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-    """What a head answers, a few thousand rows at a time."""
-    return torch.cat([answer(part) for part in x.split(ROWS)])

@@ -19,13 +19,14 @@ from mixtura.core.cross import Folds
 from mixtura.errors import MixturaError
 from mixtura.features.projection import PCA
 from mixtura.features.spectrum import count_for
+from mixtura.heads.protocol import in_tiles
 from mixtura.metrics.calibration import brier, ece, gaps
 from mixtura.metrics.classification import accuracy
 from mixtura.sections import FitSection, HeadSection
 from mixtura.tasks import heads
 from mixtura.tasks.heads import HeadSpec
 from mixtura.tasks.sweep_records import DONE, FAILED, Cell, Run
-from mixtura.tasks.train import Trained
+from mixtura.tasks.train_records import Trained
 
 ROWS = 4096
 VAL, TRAIN, TEST, UNUSED = 0, 1, 2, 3
@@ -186,11 +187,11 @@ class Worker:
         """The head on the test rows, at the temperature of the validation rows."""
         head, own = trained.head, self.table.draws[draw]
         judge = folds.fold == 0
-        val, val_labels = heads.in_tiles(head.class_scores, folds.x[judge]).cpu(), folds.labels[judge].cpu()
+        val, val_labels = in_tiles(head.class_scores, folds.x[judge]).cpu(), folds.labels[judge].cpu()
         weight = folds.counts[judge].cpu()
         degrees = temperature.best(val, val_labels, weight)
         x, labels, _ = self.table.rotated(draw, width, TEST)
-        test, truth = heads.in_tiles(head.class_scores, x).cpu(), labels.cpu()
+        test, truth = in_tiles(head.class_scores, x).cpu(), labels.cpu()
         best = trained.epochs[trained.best]
         posterior = (test.double() / degrees).softmax(1)
         top = posterior.max(1)
@@ -203,7 +204,7 @@ class Worker:
             dimension=width,
             accuracy=accuracy(truth.numpy(), top.indices.numpy()),
             nll=temperature.nll(test, truth, degrees),
-            nll_raw=float(torch.nn.functional.nll_loss(heads.in_tiles(head, x).cpu(), truth)),
+            nll_raw=float(torch.nn.functional.nll_loss(in_tiles(head, x).cpu(), truth)),
             ece=ece(top.values.numpy(), right),
             brier=brier(truth.numpy(), posterior.numpy()),
             val_accuracy=float(weight @ (val.argmax(1) == val_labels).double() / weight.sum()),

@@ -10,14 +10,15 @@ from mixtura.core.mixture import Mixture
 from mixtura.features.projection import Chain
 from mixtura.features.selection import Selected
 from mixtura.heads.gaussian import GaussianHead
-from mixtura.heads.protocol import Head
+from mixtura.heads.protocol import Head, in_tiles
 from mixtura.heads.sdgm import SDGMHead
 from mixtura.recipe import Recipe
 from mixtura.tasks import heads
 from mixtura.tasks.choose import ENOUGH_TO_JUDGE, Rows
 from mixtura.tasks.fitted import Fitted
 from mixtura.tasks.heads import HeadSpec, Start
-from mixtura.tasks.train import Trained, train
+from mixtura.tasks.train import train
+from mixtura.tasks.train_records import Trained
 
 MIN_ROWS = 2000  # below, a fifth of the rows or more is for validation
 
@@ -124,7 +125,7 @@ def _fitted(
     held = OutOfFold(
         val.nonzero()[:, 0],
         labels,
-        heads.in_tiles(first.class_scores, x),
+        in_tiles(first.class_scores, x),
         seen.log_prob(x),
         seen.background().log_prob(x),
         folds.counts[val],
