@@ -8,8 +8,9 @@ from sklearn.datasets import load_digits
 from mixtura.core import temperature
 from mixtura.core.choose import temperature_of
 from mixtura.errors import LabelError, UsageError
+from mixtura.features.projected_folds import without_fold
 from mixtura.recipe import resolve
-from mixtura.tasks import fit, trained
+from mixtura.tasks import fit, heads, trained
 from mixtura.tasks.choose import Rows, choose
 
 CHOSEN = {"family", "n_components", "prior_strength", "shrinkage", "feature_scale", "training_items"}
@@ -50,7 +51,7 @@ def test_no_solver_ends_below_its_start_on_the_validation_rows(skewed, family):
     rows = _rows(skewed)
     val = trained.validation_mask(rows, resolve(base))
     choice = choose(resolve(base), rows)
-    without = trained._without(rows, choice, val)
+    without = without_fold(choice.steps, rows.x, heads.folds_of(rows.x, rows.labels, val, rows.n_classes), 0)
     start = without.mixture(choice.trial.plan, 0).class_log_prob(without.x[val])
     labels = rows.labels[val]
     first = temperature.nll(start, labels, temperature.best(start, labels))

@@ -113,9 +113,9 @@ def choose(
 
 def temperature_of(x: Float[Tensor, "N D"], held: OutOfFold) -> float:
     """The temperature of held-out rows; which half of them a row is in follows from the row."""
-    some = held.weight > 0
-    half = content_folds(x[held.row[some]], held.label[some], 2, 0) == 0
-    return temperature.fit(held.class_log_prob[some], held.label[some], held.weight[some], half)
+    held = held.counted
+    half = content_folds(x[held.row], held.label, 2, 0) == 0
+    return temperature.fit(held.class_log_prob, held.label, held.weight, half)
 
 
 @dataclass(frozen=True)

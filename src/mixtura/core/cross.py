@@ -56,6 +56,12 @@ class OutOfFold:
         return cls(*(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(cls)))
 
     @property
+    def counted(self) -> "OutOfFold":
+        """The rows that count: those of a weight above zero."""
+        some = self.weight > 0
+        return OutOfFold(*(getattr(self, item.name)[some] for item in fields(self)))
+
+    @property
     def predicted(self) -> Int[Tensor, " M"]:
         """The class of the highest score."""
         return self.class_log_prob.argmax(1)

@@ -54,14 +54,14 @@ def cross_fit_projection(steps: Steps, x: Float[Tensor, "N D"], folds: Folds) ->
     shown = _moved(folds, projection(x), folds.fold, folds.n_folds)
     if all(issubclass(kind, FIXED) for kind, _ in steps):
         return projection, shown
-    without = tuple(_one(steps, x, folds, i) for i in shown.used)
+    without = tuple(without_fold(steps, x, folds, i) for i in shown.used)
     return projection, CrossFittedFolds(
         shown.x, shown.labels, shown.n_classes, shown.fold, shown.n_folds, shown.weight, without
     )
 
 
-def _one(steps: Steps, x: Float[Tensor, "N D"], folds: Folds, fold: int) -> Folds:
-    """One fold to be held out, the others to learn from, in the space of the others."""
+def without_fold(steps: Steps, x: Float[Tensor, "N D"], folds: Folds, fold: int) -> Folds:
+    """One fold to be held out, as number 0, and the others to learn from, in the space of the others."""
     others = folds.fold != fold
     learn = others & (folds.counts > 0)
     projection = Chain.fit(x[learn], folds.labels[learn], steps)

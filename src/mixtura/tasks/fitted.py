@@ -37,8 +37,7 @@ def assemble(
     recipe: Recipe, gathered: gather.Gathered, classes: tuple[str, ...], x: Float[Tensor, "N D"], fitted: Fitted
 ) -> Model:
     """The model: what was fitted to the rows ``x``, with a temperature and a typicality from those out of fold."""
-    held = fitted.out_of_fold
-    counts = held.weight > 0
+    held = fitted.out_of_fold.counted
     return Model(
         classes=classes,
         encoder=gathered.encoder,
@@ -47,7 +46,7 @@ def assemble(
         projection=fitted.projection,
         mixture=fitted.mixture.to(torch.float32),
         temperature=temperature_of(x, held),
-        typicality=Typicality.fit(held.log_prob[counts], held.background[counts], held.predicted[counts]),
+        typicality=Typicality.fit(held.log_prob, held.background, held.predicted),
         decision=recipe.decision,
         facts=_common_facts(gathered, fitted) | fitted.facts,
         head=fitted.head,

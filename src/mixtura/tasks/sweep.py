@@ -101,7 +101,7 @@ def check(recipe: Recipe) -> Path:
         UsageError: a head, objective or device that does not fit, or no output folder of its own.
     """
     output = build.output_of(recipe, "the results", "sweep")
-    if (output / bundle.CONFIG).exists():
+    if (output / bundle.CONFIG).is_file():
         raise UsageError(f"{output} holds a model, whose recipe a sweep would replace. Name another folder with -o.")
     build.device_of(recipe.encoder.device)
     grid = recipe.sweep

@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mixtura.errors import NonFinite, UsageError
-from mixtura.heads.protocol import Head
+from mixtura.heads.protocol import ROWS, Head, in_tiles
 from mixtura.names import nearest
 from mixtura.tasks.train_records import Epoch, Rows, Schedule, Trained
 
@@ -29,7 +29,6 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 """What takes the steps, built as ``OPTIMIZERS[name](parameters, lr=..., fused=True)``."""
 
-JUDGED_AT_ONCE = 4096  # rows
 NOISE = 0  # seed of what heads draw in training
 
 
@@ -64,9 +63,9 @@ def train(heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, sch
     """Train each head on its rows; those of one shape share every step.
 
     The start counts as epoch 0, so no head ends with a higher validation loss than it began with, unless
-    ``Schedule.stop`` says which epoch to keep. Of a head that
-    prunes, the sparsest epoch within a standard error of the lowest loss is kept. A loss that is not finite ends the
-    training of its head alone; the head keeps its best epoch so far.
+    ``Schedule.stop`` says which epoch to keep. Of a head that prunes, the sparsest epoch within a standard error of the
+    lowest loss is kept. A loss that is not finite ends the training of its head alone; the head keeps its best epoch so
+    far.
 
     Args:
         heads: at their starts; they are not changed.
@@ -165,8 +164,7 @@ class _Run:
         self.fixed = {name: p for name, p in self.parameters.items() if name in self.frozen} | self.buffers
         self.x = self._inner(heads, [own.x for own in rows])
         self.labels = torch.stack([own.labels for own in rows])
-        weights = [own.weight for own in rows if own.weight is not None]
-        weights = [weight * (len(weight) / weight.sum()) for weight in weights]
+        weights = [_one_on_average(own.weight) for own in rows if own.weight is not None]
         self.weight = torch.stack(weights).to(self.x) if weights else None
         self.val_x = self._inner(heads, [own.val_x for own in rows])
         self.val_labels = torch.stack([own.val_labels for own in rows])
@@ -304,8 +302,7 @@ class _Run:
         labels, predicted, n_classes = self.val_labels[i], log_posterior.argmax(1), log_posterior.shape[1]
         losses = -log_posterior.gather(1, labels[:, None])[:, 0].double()
         given = self.rows[i].val_weight
-        weight = torch.ones_like(losses) if given is None else given.to(losses)
-        weight = weight * (len(weight) / weight.sum())
+        weight = torch.ones_like(losses) if given is None else _one_on_average(given.to(losses))
         present = torch.bincount(labels, minlength=n_classes) > 0
         answered = torch.bincount(predicted, minlength=n_classes) > 0
         return Epoch(
@@ -320,12 +317,12 @@ class _Run:
 
     def _log_posteriors(self) -> list[Float[Tensor, "M C"]]:
         if self.single:
-            return [torch.cat([self.judge(part) for part in self.val_x[0].split(JUDGED_AT_ONCE)])]
+            return [in_tiles(self.judge, self.val_x[0])]
 
         def one(parameters: Any, buffers: Any, x: Tensor) -> Tensor:
             return functional_call(self.judge, (parameters, buffers), (x,))
 
-        parts = self.val_x.split(JUDGED_AT_ONCE, dim=1)
+        parts = self.val_x.split(ROWS, dim=1)
         return list(torch.cat([vmap(one)(self.parameters, self.buffers, part) for part in parts], dim=1))
 
     def _state(self, i: int) -> dict[str, Tensor]:
@@ -353,6 +350,10 @@ class _Run:
         head.inside = False
         head.load_state_dict({name: state[name] for name in head.state_dict()})
         return head.eval()
+
+
+def _one_on_average(weight: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+    return weight * (len(weight) / weight.sum())
 
 
 def _standard_error(values: Float[Tensor, " M"], weight: Float[Tensor, " M"]) -> float:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mixtura.core.cross import Folds, OutOfFold, validation_rows
 from mixtura.core.mixture import Mixture
-from mixtura.features.projection import Chain
+from mixtura.features.projected_folds import without_fold
 from mixtura.features.selection import Selected
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.protocol import Head, in_tiles
@@ -69,7 +69,8 @@ def fit(recipe: Recipe, rows: Rows, choice: Selected, start: Fitted) -> Fitted:
     solver = "em" if recipe.fit.solver == "auto" else recipe.fit.solver
     spec = heads.spec_of(recipe.head.name, solver, recipe.head.n_components, recipe.head, recipe.seed)
     val = validation_mask(rows, recipe)
-    folds = _without(rows, choice, val)
+    raw = heads.folds_of(rows.x, rows.labels, val, rows.n_classes, rows.weight)
+    folds = without_fold(choice.steps, rows.x, raw, 0)
     heads.check_components(recipe.head.n_components, folds)
     with torch.random.fork_rng():  # a head is random before it has its start
         torch.manual_seed(spec.seed)
@@ -84,13 +85,6 @@ def fit(recipe: Recipe, rows: Rows, choice: Selected, start: Fitted) -> Fitted:
     return _fitted(choice, start, trained.head, whole, folds, facts, own)
 
 
-def _without(rows: Rows, choice: Selected, val: Tensor) -> Folds:
-    """The rows in a projection that has not seen those for validation, which are fold 0."""
-    learn = ~val if rows.weight is None else ~val & (rows.weight > 0)
-    projection = Chain.fit(rows.x[learn], rows.labels[learn], choice.steps)
-    return heads.folds_of(projection(rows.x), rows.labels, val, rows.n_classes, rows.weight)
-
-
 def _refitted(
     recipe: Recipe, spec: HeadSpec, first: Start, trained: Trained, x: Tensor, rows: Rows, folds: Folds
 ) -> Head:
@@ -100,11 +94,9 @@ def _refitted(
     section = recipe.fit
     objective = heads.objective_of(spec, section, rows.labels, rows.n_classes, rows.weight)
     schedule = replace(heads.schedule_of(section, spec.solver), stop=trained.best)
-    judge = heads.split(replace(folds, x=x), spec.seed)
-    learn = folds.counts > 0
-    weight = None if rows.weight is None else rows.weight[learn]
+    learn, judge = heads.split(everything, spec.seed), heads.split(replace(folds, x=x), spec.seed)
     # those that judge are among those that learn here: ``stop`` has settled the epoch
-    own = replace(judge, x=x[learn], labels=rows.labels[learn], weight=weight)
+    own = replace(judge, x=learn.x, labels=learn.labels, weight=learn.weight)
     whole = train([head], [own], objective, schedule)[0].head
     return whole.compressed(x) if isinstance(whole, SDGMHead) else whole
 
