@@ -18,11 +18,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 from mixtura.features.records import Features, Rows, to_features
+from mixtura.fitting import fit as fitting
+from mixtura.model.model import Model
+from mixtura.pipeline.training_set import Gathered
 from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
-from mixtura.tasks import fit
-from mixtura.tasks.gather import Gathered
-from mixtura.tasks.model import Model
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -69,7 +69,7 @@ def in_memory(x: np.ndarray, label: list[str], split: list[str]) -> Features:
 
 def model_of(features: Features, recipe: Recipe) -> Model:
     """The model that mixtura fit would make of these features."""
-    return fit.learn(recipe, Gathered(features, EncoderSection(), ()))
+    return fitting.learn(recipe, Gathered(features, EncoderSection(), ()))
 
 
 def baselines(x: np.ndarray, y: np.ndarray, test: np.ndarray, truth: np.ndarray) -> dict[str, float]:

@@ -15,11 +15,11 @@ from common import write
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
+from mixtura.catalog import Catalog, Shot
 from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
 from mixtura.recipe import resolve
 from mixtura.tasks import fit
-from mixtura.tasks.catalog import Catalog, Shot
 
 STATED = 0.05
 

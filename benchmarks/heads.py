@@ -21,10 +21,12 @@ from sklearn.preprocessing import StandardScaler
 from mixtura.core import temperature
 from mixtura.features.store import FeatureStore
 from mixtura.metrics.calibration import ece, gaps
+from mixtura.metrics.replicates import replicates
+from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe, resolve
-from mixtura.tasks import gather, sweep
-from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL
-from mixtura.tasks.sweep_records import DONE, Run, replicates
+from mixtura.records.sweep import DONE, Run
+from mixtura.sweeps import grid
+from mixtura.sweeps.jobs import TEST, TRAIN, VAL
 
 WIDE = ["spherical", "diagonal", "lowrank", "tied", "vmf", "sdgm-d", "prototype", "linear", "random_projection"]
 NARROW = ["full", "sdgm-f"]
@@ -90,8 +92,8 @@ def rivals(recipe: Recipe) -> list[Run]:
     What they leave open is settled by the validation rows of the first draw (refitting logistic regression for every
     value on every draw would take hours), the temperature by those of each draw.
     """
-    features = gather.gather(recipe).features
-    draws = sweep.draws_of(features, recipe)
+    features = training_set.gather(recipe).features
+    draws = grid.draws_of(features, recipe)
     labels = features.label_index(features.classes)
     settled: dict = {}
     spaces = {"as they are": features.embedding}
@@ -204,7 +206,7 @@ def main() -> None:
         name, _, store = entry.partition("=")
         name, folds = name.removesuffix(":folds"), name.endswith(":folds")
         recipes = grids(name, Path(store), given, folds)
-        made = [sweep.run(recipe) for recipe in recipes]
+        made = [grid.run(recipe) for recipe in recipes]
         parts = [(settings(recipe), list(one.runs)) for recipe, one in zip(recipes, made, strict=True)]
         runs = [run for _, own in parts for run in own]
         beside = kept_rivals(given.work / f"{name}-rivals.json", recipes[0])

@@ -15,14 +15,14 @@ import torch
 from common import arguments, write
 
 from mixtura.features.ann import Inverted, recall
-from mixtura.features.neighbours import Exact
+from mixtura.features.neighbors import Exact
 from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
 from mixtura.metrics.clustering import adjusted_rand, mutual_information
 from mixtura.recipe import resolve
 from mixtura.tasks import extract
 from mixtura.tasks.cluster import METHODS, run
-from mixtura.tasks.lookup import Retrieval, measure
+from mixtura.tasks.search import Retrieval, measure
 
 QUERIES, NEIGHBORS, ROUNDS = 1000, 10, 5
 

@@ -38,7 +38,8 @@ from PIL import Image
 from mixtura.datasets import demo as photos
 from mixtura.datasets.decode import decode
 from mixtura.features.inputs import stacked
-from mixtura.tasks import bundle, demo
+from mixtura.model import bundle
+from mixtura.tasks import demo
 from mixtura.tasks.predict import encoder_for
 
 CLIENTS, BATCH, PHOTOS, GOOD = 16, 32, 256, 200

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from common import write
 
+from mixtura.metrics.replicates import summarize
 from mixtura.recipe import load_recipe, resolve
-from mixtura.tasks.sweep import run
-from mixtura.tasks.sweep_records import summarize
+from mixtura.sweeps.grid import run
 
 AIM = 300.0  # seconds on two cores
 

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 from mixtura.core import classes
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import FAMILIES
-from mixtura.core.cross import Folds, content_folds
+from mixtura.core.cross_fitting import Folds, content_folds
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import class_means, hard
 

@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from mixtura.features.records import Rows as Rows
     from mixtura.features.store import FeatureStore as FeatureStore
     from mixtura.heads.gaussian import GaussianHead as GaussianHead
+    from mixtura.model.bundle import from_pretrained as from_pretrained
+    from mixtura.model.bundle import save_pretrained as save_pretrained
+    from mixtura.model.model import Model as Model
     from mixtura.recipe import Recipe as Recipe
     from mixtura.recipe import load_recipe as load_recipe
     from mixtura.recipe import resolve as resolve
+    from mixtura.records.decision import Decision as Decision
+    from mixtura.records.decision import Evaluation as Evaluation
     from mixtura.sklearn import GaussianMixture as GaussianMixture
     from mixtura.sklearn import MixtureClassifier as MixtureClassifier
-    from mixtura.tasks.bundle import from_pretrained as from_pretrained
-    from mixtura.tasks.bundle import save_pretrained as save_pretrained
+    from mixtura.sweeps.grid import run as sweep
     from mixtura.tasks.evaluate import run as evaluate
     from mixtura.tasks.extract import run as extract
     from mixtura.tasks.fit import run as fit
-    from mixtura.tasks.model import Model as Model
     from mixtura.tasks.predict import run as predict
-    from mixtura.tasks.records import Decision as Decision
-    from mixtura.tasks.records import Evaluation as Evaluation
-    from mixtura.tasks.sweep import run as sweep
 
 __version__ = "0.1.0"
 
 PUBLIC = {
     "FAMILIES": "mixtura.core.covariance:FAMILIES",
-    "Decision": "mixtura.tasks.records:Decision",
-    "Evaluation": "mixtura.tasks.records:Evaluation",
+    "Decision": "mixtura.records.decision:Decision",
+    "Evaluation": "mixtura.records.decision:Evaluation",
     "FeatureStore": "mixtura.features.store:FeatureStore",
     "Features": "mixtura.features.records:Features",
     "GaussianHead": "mixtura.heads.gaussian:GaussianHead",
@@ -44,7 +44,7 @@ PUBLIC = {
     "MixturaError": "mixtura.errors:MixturaError",
     "Mixture": "mixtura.core.mixture:Mixture",
     "MixtureClassifier": "mixtura.sklearn:MixtureClassifier",
-    "Model": "mixtura.tasks.model:Model",
+    "Model": "mixtura.model.model:Model",
     "Moments": "mixtura.core.moments:Moments",
     "Prior": "mixtura.core.covariance:Prior",
     "Recipe": "mixtura.recipe:Recipe",
@@ -52,12 +52,12 @@ PUBLIC = {
     "evaluate": "mixtura.tasks.evaluate:run",
     "extract": "mixtura.tasks.extract:run",
     "fit": "mixtura.tasks.fit:run",
-    "from_pretrained": "mixtura.tasks.bundle:from_pretrained",
+    "from_pretrained": "mixtura.model.bundle:from_pretrained",
     "load_recipe": "mixtura.recipe:load_recipe",
     "predict": "mixtura.tasks.predict:run",
     "resolve": "mixtura.recipe:resolve",
-    "save_pretrained": "mixtura.tasks.bundle:save_pretrained",
-    "sweep": "mixtura.tasks.sweep:run",
+    "save_pretrained": "mixtura.model.bundle:save_pretrained",
+    "sweep": "mixtura.sweeps.grid:run",
 }
 """Where each public name lives."""
 

@@ -165,6 +165,10 @@ class HeadSection(Section):
     )
 
 
+GRADIENT = "gradient"
+"""The solver that takes gradient steps; it begins where the others end."""
+
+
 class FitSection(Section):
     """How the head is fitted: by which solver, and what training by gradients lowers."""
 

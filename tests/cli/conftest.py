@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mixtura.cli.app import run
-from mixtura.tasks.records import Decision, Evaluation, Interval
+from mixtura.records.decision import Decision, Evaluation, Interval
 
 
 @dataclass

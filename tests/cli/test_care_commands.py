@@ -48,8 +48,8 @@ def shop(fitted, tmp_path):
 
 
 def ask(shop, x, days_ago=0):
-    from mixtura.tasks.catalog import Catalog
-    from mixtura.tasks.journal import DAY, Journal
+    from mixtura.catalog import Catalog
+    from mixtura.catalog.journal import DAY, Journal
 
     catalog, journal = Catalog.open(shop), Journal.open(shop)
     ids = journal.note(catalog.decide([str(i) for i in range(len(x))], x), x, at=time.time() - days_ago * DAY)

@@ -45,7 +45,7 @@ def pages(task):
         return path
 
     task("mixtura.report.page", write_report=write_report)
-    task("mixtura.tasks.thumbnails", thumbnails=lambda model, data: lambda id: None)
+    task("mixtura.pipeline.thumbnails", thumbnails=lambda model, data: lambda id: None)
     return written
 
 

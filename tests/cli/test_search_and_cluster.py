@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mixtura.catalog import Catalog
 from mixtura.cli.app import run
-from mixtura.tasks.catalog import Catalog
 
 COLORS = {"apple": (200, 30, 30), "pear": (150, 200, 60), "plum": (90, 30, 120)}
 

@@ -7,7 +7,7 @@ from sklearn.neighbors import NearestCentroid
 from mixtura.core import classes
 from mixtura.core.classes import Plan, fit
 from mixtura.core.covariance import FAMILIES, Prior
-from mixtura.core.cross import Folds
+from mixtura.core.cross_fitting import Folds
 from mixtura.errors import UsageError
 from mixtura.testing.covariance_laws import clusters, dense
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mixtura.core import shots, start
+from mixtura.core import init, shots
 from mixtura.core.covariance import FAMILIES, Prior
 from mixtura.core.moments import hard
 
@@ -21,7 +21,7 @@ def world(classes=40, per_class=60, dimension=12, apart=2.0, seed=0):
 
 
 def known(family, x, labels):
-    mixture = start.from_labels(family, x, labels, int(labels.max()) + 1)
+    mixture = init.from_labels(family, x, labels, int(labels.max()) + 1)
     kind = FAMILIES[family]
     return mixture, hard(kind, x, labels, mixture.mean, None, mixture.covariance.factor_posterior())
 

@@ -17,8 +17,8 @@ from mixtura.cli.options import data_keys
 from mixtura.datasets import cifar, imagenet
 from mixtura.datasets.cifar import load_cifar10, load_cifar100
 from mixtura.errors import DataError, LabelError, NoInput
+from mixtura.pipeline import factory
 from mixtura.recipe import resolve
-from mixtura.tasks import build
 
 FINE, COARSE = ["apple", "bear", "chair", "maple_tree"], ["fruit", "large_carnivores"]
 TEN = ["airplane", "automobile", "bird"]
@@ -325,4 +325,4 @@ def test_sets_are_listed_and_made_by_name(capsys, tmp_path, hundred):
     assert "fetched by hand" in capsys.readouterr().err
     folder = put(tmp_path / "c", hundred[0])
     section = resolve({"data.kind": "cifar100", "data.root": str(folder), "data.label": "coarse"}).data
-    assert build.dataset_of(section).classes == tuple(sorted(COARSE))
+    assert factory.dataset_of(section).classes == tuple(sorted(COARSE))

@@ -7,7 +7,7 @@ import torch
 
 from mixtura.errors import MissingExtra, UsageError, WrongDimension
 from mixtura.features.ann import Inverted, recall
-from mixtura.features.neighbours import Exact, knn
+from mixtura.features.neighbors import Exact, knn
 
 
 def rows(n, dimension=8, seed=0):

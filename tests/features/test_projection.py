@@ -11,7 +11,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
-from mixtura.core.cross import Folds
+from mixtura.core.cross_fitting import Folds
 from mixtura.errors import BundleError, LabelError, NonFinite, UnknownName, UsageError, WrongDimension
 from mixtura.features import PROJECTIONS
 from mixtura.features.projected_folds import cross_fit_projection

@@ -2,13 +2,13 @@
 
 import torch
 
-from mixtura.core import start
+from mixtura.core import init
 from mixtura.core.covariance import FAMILIES, NO_PRIOR
 from mixtura.testing.covariance_laws import CovarianceLaws
 
 
 def fitted_lowrank(self, x, labels, floor=0.0, prior=NO_PRIOR, weight=None):
-    return start.from_labels("lowrank", x, labels, int(labels.max()) + 1, floor, prior, weight, rank=2)
+    return init.from_labels("lowrank", x, labels, int(labels.max()) + 1, floor, prior, weight, rank=2)
 
 
 def diagonal(matrix):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mixtura.core import classes, em
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import FAMILIES, Prior
-from mixtura.core.cross import Folds
+from mixtura.core.cross_fitting import Folds
 from mixtura.testing.covariance_laws import dense
 
 PRIORS = [Prior(), Prior(1.0, 0.0), Prior(0.0, 0.1), Prior(2.0, 0.3)]

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from mixtura.core import em, start
+from mixtura.core import em, init
 from mixtura.core.covariance import FAMILIES
 from mixtura.core.em import Chunks
 from mixtura.testing.covariance_laws import assert_same, clusters
@@ -15,7 +15,7 @@ WORKER = """
 import sys
 import torch
 import torch.distributed as group
-from mixtura.core import em, start
+from mixtura.core import em, init
 from mixtura.core.em import Chunks
 from mixtura.testing.covariance_laws import clusters
 
@@ -31,7 +31,7 @@ def reduce(tensor):
 x, labels = clusters()
 found = {}
 for family in sys.argv[3:]:
-    mixture = start.from_labels(family, x, labels, 5, rank=2)
+    mixture = init.from_labels(family, x, labels, 5, rank=2)
     fit = em.fit(mixture, Chunks(x.tensor_split([100, 350])[rank], size=64), reduce=reduce, steps=5, tolerance=0.0)
     found[family] = fit.mixture.state() | {"trace": torch.tensor(fit.trace, dtype=torch.float64)}
 torch.save(found, f"{folder}/rank{rank}.pt")
@@ -49,7 +49,7 @@ def test_three_processes_make_the_whole(tmp_path):
     assert [process.returncode for process in running] == [0, 0, 0], errors
     x, labels = clusters()
     for family in FAMILIES:
-        whole = em.fit(start.from_labels(family, x, labels, 5, rank=2), Chunks(x), steps=5, tolerance=0.0)
+        whole = em.fit(init.from_labels(family, x, labels, 5, rank=2), Chunks(x), steps=5, tolerance=0.0)
         for rank in range(3):
             state = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)[family]
             trace = state.pop("trace")

@@ -10,7 +10,7 @@ from mixtura.metrics.calibration import ece
 from mixtura.metrics.classification import balanced_accuracy, recall
 from mixtura.metrics.detection import auroc, fpr_at_tpr
 from mixtura.metrics.intervals import wilson
-from mixtura.tasks.records import Candidate, Decision, EmbeddingMap, Evaluation, Interval, Mistake, Neighbour
+from mixtura.records.decision import Candidate, Decision, EmbeddingMap, Evaluation, Interval, Mistake, Neighbour
 
 NAMES = ("Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot", "T-shirt/top")
 ALPHA = 0.05

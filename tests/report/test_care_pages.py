@@ -5,12 +5,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from mixtura.records.decision import Interval, Neighbour
+from mixtura.records.inspection import Care, Outlier, Suspect, Twins
+from mixtura.records.journal import Alarm, Day, Drift, Part
 from mixtura.report.care import MOST, care_page, write_care
 from mixtura.report.drift import drift_page, write_drift
-from mixtura.tasks.care_records import Care, Outlier, Suspect
-from mixtura.tasks.journal_records import Alarm, Day, Drift, Part
-from mixtura.tasks.records import Interval, Neighbour
-from mixtura.tasks.twins import Twins
 
 EVIL = "<script>alert('no')</script>"
 JPEG = b"\xff\xd8\xff\xe0made up"

@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from mixtura.records.contact_sheet import Group, Picture, Sheet, Strip
 from mixtura.report import sheet as sheets
 from mixtura.report.sheet import sheet_page, write_sheet
-from mixtura.tasks.sheets import Group, Picture, Sheet, Strip
 
 VOID = {"meta", "link", "img"}
 

@@ -11,9 +11,10 @@ from statistics import fmean
 
 import pytest
 
+from mixtura.metrics.replicates import best_rows
+from mixtura.records.sweep import Run, Sweep, table
 from mixtura.report.sweep import sweep_page, write_sweep
 from mixtura.report.sweep_plots import COLORS, MARKS, accuracy_scale, looks
-from mixtura.tasks.sweep_records import Run, Sweep, best_rows, table
 
 HEADS = ("gaussian", "sdgm", "linear")
 VARIANCES = (0.2, 0.6, 0.95, 1.0)

@@ -15,9 +15,9 @@ from mixtura.features.records import to_features
 from mixtura.features.store import FeatureStore
 from mixtura.names import find
 from mixtura.recipe import resolve
-from mixtura.tasks import accept, contact, fit
+from mixtura.tasks import cluster_files, contact_sheets, fit
 from mixtura.tasks.cluster import METHODS, run
-from mixtura.tasks.partition import Partition, points_of
+from mixtura.tasks.cluster_methods import Partition, points_of
 
 
 def rows_of(path):
@@ -113,34 +113,36 @@ def test_questions_without_sense(uneven):
 
 def test_the_table_is_read_as_it_was_written_or_edited(uneven, tmp_path):
     found = run(uneven, "hdbscan")
-    path = accept.write_table(found, tmp_path / "out")
+    path = cluster_files.write_table(found, tmp_path / "out")
     rows = rows_of(path)
-    assert list(rows[0]) == list(accept.COLUMNS) and [row["id"] for row in rows] == uneven.id
+    assert list(rows[0]) == list(cluster_files.COLUMNS) and [row["id"] for row in rows] == uneven.id
     assert {row["cluster"] for row in rows} <= {"1", "2", "3", "noise"}
     assert all(0 <= float(row["probability"]) <= 1 for row in rows)
-    assert accept.read_table(tmp_path / "out") == {row["id"]: row["cluster"] for row in rows}
+    assert cluster_files.read_table(tmp_path / "out") == {row["id"]: row["cluster"] for row in rows}
     path.write_text(path.read_text().replace(",1,", ",mug,"))
-    assert "mug" in accept.read_table(tmp_path / "out").values()
-    assert all(row["probability"] == "" for row in rows_of(accept.write_table(run(uneven, "kmeans", 2), tmp_path)))
+    assert "mug" in cluster_files.read_table(tmp_path / "out").values()
+    assert all(
+        row["probability"] == "" for row in rows_of(cluster_files.write_table(run(uneven, "kmeans", 2), tmp_path))
+    )
 
 
 def test_tables_that_are_no_tables(tmp_path):
     with pytest.raises(NoInput, match="Cluster first"):
-        accept.read_table(tmp_path)
+        cluster_files.read_table(tmp_path)
     for text in ("", "id,source\na,b\n", "id,cluster\n"):
-        (tmp_path / accept.TABLE).write_text(text)
+        (tmp_path / cluster_files.TABLE).write_text(text)
         with pytest.raises(DataError, match="no column"):
-            accept.read_table(tmp_path)
+            cluster_files.read_table(tmp_path)
 
 
 def test_clusters_get_names():
     cluster = {"a": "1", "b": "2", "c": "noise", "d": "plate", "e": "3"}
-    assert accept.named(cluster, {"1": " mug ", "3": ""}) == {"a": "mug", "b": "cluster-2", "d": "plate"}
-    assert accept.named(cluster, {"1": "mug", "2": "mug", "noise": "rest"})["c"] == "rest"
+    assert cluster_files.named(cluster, {"1": " mug ", "3": ""}) == {"a": "mug", "b": "cluster-2", "d": "plate"}
+    assert cluster_files.named(cluster, {"1": "mug", "2": "mug", "noise": "rest"})["c"] == "rest"
     with pytest.raises(UsageError, match=r"no cluster '4'.*Known: 1, 2, 3, noise, plate"):
-        accept.named(cluster, {"4": "x"})
+        cluster_files.named(cluster, {"4": "x"})
     with pytest.raises(UsageError, match="No cluster is left"):
-        accept.named({"a": "1", "b": "noise"}, {"1": ""})
+        cluster_files.named({"a": "1", "b": "noise"}, {"1": ""})
 
 
 def test_the_list_is_what_fit_reads(tmp_path):
@@ -149,18 +151,18 @@ def test_the_list_is_what_fit_reads(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     label = {"a b.jpg": "mug", "50%25.jpg": "plate, blue", "deep/ü.jpg": "mug"}
     with pytest.raises(DataError, match="of other photos"):
-        accept.as_list({"gone.jpg": "mug"}, tmp_path, 0)
-    made = accept.as_list(label | {"gone.jpg": "mug"}, tmp_path, 3)
+        cluster_files.as_list({"gone.jpg": "mug"}, tmp_path, 0)
+    made = cluster_files.as_list(label | {"gone.jpg": "mug"}, tmp_path, 3)
     items = load(made.path).items
     assert {item.id: item.label for item in items} == label
     assert made.classes == {"mug": 2, "plate, blue": 1} and made.left_out == 4
     with pytest.raises(CannotWrite, match="there already"):
-        accept.as_list(label, tmp_path, 0)
+        cluster_files.as_list(label, tmp_path, 0)
 
 
 def test_the_store_is_what_fit_reads(uneven, tmp_path):
     cluster = {id: str(n) for id, n in zip(uneven.id, run(uneven, "kmeans", 3).number.tolist(), strict=True)}
-    made = accept.as_store(accept.named(cluster, {"1": "big", "3": ""}), uneven, tmp_path)
+    made = cluster_files.as_store(cluster_files.named(cluster, {"1": "big", "3": ""}), uneven, tmp_path)
     stored = FeatureStore.open(made.path).read()
     assert made.classes == {"big": 40, "cluster-2": 24} and made.left_out == 16
     assert set(stored.label) == {"big", "cluster-2"} and stored.superlabel[0] == "a"
@@ -170,12 +172,12 @@ def test_the_store_is_what_fit_reads(uneven, tmp_path):
 
 def test_the_sheet_shows_typical_then_borderline(uneven):
     found = run(uneven, "kmeans", 3)
-    sheet = contact.of_clusters(found, "Clusters")
+    sheet = contact_sheets.of_clusters(found, "Clusters")
     first = sheet.groups[0]
     assert first.name == "Cluster 1" and first.note == "40 items, 100% a"
     typical, borderline = first.strips
     assert [one.id for one in typical.pictures] == [uneven.id[row] for row in found.clusters[0].typical[:18]]
     assert not {one.id for one in typical.pictures} & {one.id for one in borderline.pictures}
     assert dict(sheet.facts)["Stability"].startswith(f"{found.stability:.3f}")
-    noisy = contact.of_clusters(run(uneven, "hdbscan"), "Clusters")
+    noisy = contact_sheets.of_clusters(run(uneven, "hdbscan"), "Clusters")
     assert noisy.groups[-1].name in ("In no cluster", "Cluster 3")

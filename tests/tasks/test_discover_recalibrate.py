@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mixtura.catalog import Catalog
+from mixtura.catalog.journal import Journal
 from mixtura.errors import LabelError, NoInput
 from mixtura.features import imports
 from mixtura.features.store import FeatureStore
 from mixtura.metrics.intervals import wilson
 from mixtura.recipe import resolve
+from mixtura.records.journal import Noted
 from mixtura.tasks import discover, fit, recalibrate
-from mixtura.tasks.catalog import Catalog
-from mixtura.tasks.journal import Journal
-from mixtura.tasks.journal_records import Noted
 from mixtura.tasks.recalibrate import Confirmed
 
 D = 12
@@ -63,7 +63,7 @@ def test_unknown_photos_of_two_products_are_two_groups(shop):
     ask(catalog, journal, near(centers(5)[0], 30, seed=2))
     mugs = ask(catalog, journal, near(strange[1], 5, seed=3))
     ask(catalog, journal, near(strange[2], 2, seed=4))  # two are no group
-    first, second = journal.likely_products(catalog)
+    first, second = discover.run(journal, catalog)
     assert set(first.ids) == set(kettles) and set(second.ids) == set(mugs)
     assert (first.size, second.size) == (8, 5)
     assert first.id == f"g-{kettles[0][:8]}"
@@ -78,9 +78,9 @@ def test_a_group_keeps_its_id_when_it_grows(shop):
     catalog, journal = shop
     strange = centers(3, seed=9)[0] * 2
     ask(catalog, journal, near(strange, 4, seed=1))
-    [before] = journal.likely_products(catalog)
+    [before] = discover.run(journal, catalog)
     ask(catalog, journal, near(strange, 4, seed=2))
-    [after] = journal.likely_products(catalog)
+    [after] = discover.run(journal, catalog)
     assert after.id == before.id and after.size == 8
 
 
@@ -88,10 +88,10 @@ def test_an_accepted_group_is_enrolled_and_settled_and_recognized(shop):
     catalog, journal = shop
     strange = centers(3, seed=9) * 2
     ask(catalog, journal, near(strange[0], 6, seed=1))
-    [group] = journal.likely_products(catalog)
+    [group] = discover.run(journal, catalog)
     effect = discover.accept(journal, catalog, group.id, "red kettle")
     assert effect.product is not None and effect.product.name == "red kettle" and effect.product.items == 6
-    assert journal.likely_products(catalog) == () and journal.unknowns() == ()
+    assert discover.run(journal, catalog) == () and journal.unknowns() == ()
     assert {note.product for note in journal.told()} == {effect.product.id}
     again = catalog.decide([str(i) for i in range(20)], near(strange[0], 20, seed=5))
     assert all(one.label == "red kettle" for one in again)
@@ -104,9 +104,9 @@ def test_a_photo_that_is_asked_about_again_and_again_counts_once(shop):
     catalog, journal = shop
     x = near(centers(3, seed=9)[0] * 2, 2, seed=1)
     ask(catalog, journal, np.concatenate([x, x, x]))
-    assert journal.likely_products(catalog) == ()
+    assert discover.run(journal, catalog) == ()
     ask(catalog, journal, near(centers(3, seed=9)[0] * 2, 1, seed=2))
-    [group] = journal.likely_products(catalog)
+    [group] = discover.run(journal, catalog)
     assert group.size == 3 and len(group.ids) == 7
     effect = discover.accept(journal, catalog, group.id, "kettle")
     assert effect.product is not None and effect.product.items == 3
@@ -116,10 +116,10 @@ def test_a_photo_that_is_asked_about_again_and_again_counts_once(shop):
 def test_photos_of_a_product_that_is_undone_wait_again(shop):
     catalog, journal = shop
     ids = ask(catalog, journal, near(centers(3, seed=9)[0] * 2, 5, seed=1))
-    [group] = journal.likely_products(catalog)
+    [group] = discover.run(journal, catalog)
     discover.accept(journal, catalog, group.id, "kettle")
     catalog.undo()
-    [again] = journal.likely_products(catalog)
+    [again] = discover.run(journal, catalog)
     assert set(again.ids) == set(ids) and journal.unknowns() == ()
 
 
@@ -136,7 +136,7 @@ def test_scattered_unknowns_are_no_product(shop):
     rng = np.random.default_rng(0)
     ask(catalog, journal, (30 * rng.standard_normal((20, D))).astype(np.float32))
     assert len(journal.unknowns()) >= 18
-    assert sum(group.size for group in journal.likely_products(catalog)) <= 3
+    assert sum(group.size for group in discover.run(journal, catalog)) <= 3
 
 
 def client_photos(n, seed, spread=1.25):

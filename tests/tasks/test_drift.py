@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from mixtura.catalog.journal import DAY, Journal
+from mixtura.catalog.journal_database import FILE
 from mixtura.errors import UsageError
 from mixtura.features.records import Features
 from mixtura.metrics.intervals import wilson
+from mixtura.model.decide import decide
+from mixtura.model.model import Model
+from mixtura.records.decision import Decision
 from mixtura.tasks import drift
-from mixtura.tasks.decide import decide
 from mixtura.tasks.drift import FALSE_ALARMS, LIMIT, LOOKS, TESTS, WINDOW, Sample
-from mixtura.tasks.journal import DAY, Journal
-from mixtura.tasks.journal_file import FILE
-from mixtura.tasks.model import Model
-from mixtura.tasks.records import Decision
 
 CLASSES = 4
 ONE_LOOK = FALSE_ALARMS / TESTS
@@ -165,7 +165,7 @@ def test_days_count_what_was_told(cloud, learn, journal):
         journal.note(decisions, x, at=noon + day * DAY)
     blurred = Decision("b", "c0", 0.5, 0.0, "unknown", "bad_photo", "Blurred.", 0)
     journal.note([blurred] * 5, x[:5], at=noon)
-    found = journal.drift(shop, days=30)
+    found = drift.run(journal, shop, days=30)
     assert [day.count for day in found.days] == [105, 100, 100] and found.count == 305
     assert (found.window, found.before, found.days[0].bad) == (200, 100, 5)
     for day, decisions in zip(found.days, told.values(), strict=True):
@@ -178,13 +178,13 @@ def test_days_count_what_was_told(cloud, learn, journal):
     assert all(alarm.limit == FALSE_ALARMS / (TESTS * LOOKS) for alarm in found.alarms)
     assert sum(part.now for part in found.mix) == pytest.approx(1)
     assert sum(part.catalog for part in found.mix) == pytest.approx(1)
-    assert len(journal.drift(shop, days=1).days) <= 1
+    assert len(drift.run(journal, shop, days=1).days) <= 1
     with pytest.raises(UsageError, match="0 days"):
-        journal.drift(shop, days=0)
+        drift.run(journal, shop, days=0)
 
 
 def test_an_empty_journal_has_nothing_to_say(cloud, learn, journal):
     shop, _ = world(cloud, learn)
-    found = journal.drift(shop)
+    found = drift.run(journal, shop)
     assert found.days == () and found.count == 0 and not found.raised
     assert all(np.isnan(part.now) for part in found.mix)

@@ -27,14 +27,18 @@ from mixtura.encoders.tiny import Tiny
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.errors import CannotWrite, MissingExtra, NoInput, UsageError
 from mixtura.features.projection import Chain
+from mixtura.fitting import fit as fitting
 from mixtura.heads import HEADS
+from mixtura.model import bundle
+from mixtura.model.model import Model
 from mixtura.names import find
+from mixtura.onnx import graph as onnx_graph
+from mixtura.onnx import runner
+from mixtura.pipeline.factory import encoder_of, steps_of
 from mixtura.recipe import resolve
 from mixtura.scores.typicality import FAR, Typicality
 from mixtura.sections import DecisionSection, EncoderSection
-from mixtura.tasks import _onnx_graph, bundle, export, fit, onnx_runner
-from mixtura.tasks.build import encoder_of, steps_of
-from mixtura.tasks.model import Model
+from mixtura.tasks import export
 
 CLOSE = 1e-5  # absolute for shares; for log-densities relative to their size, or to a nat a dimension
 CASES = {
@@ -64,7 +68,7 @@ def run_isolated(folder, *arguments):
 
 def outputs(graph, features):
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    names = list(_onnx_graph.OUTPUTS)
+    names = list(onnx_graph.OUTPUTS)
     assert [output.name for output in session.get_outputs()] == names
     return dict(zip(names, session.run(names, {"features": features}), strict=True))
 
@@ -114,7 +118,7 @@ def model_of(family):
 def test_head_graph_is_the_model(family):
     """All families, all projections, classes of one and of two components, any number of rows."""
     model, embedding = model_of(family)
-    graph = _onnx_graph.head_bytes(model)
+    graph = onnx_graph.head_bytes(model)
     for rows in (1, 7, 64):
         assert_close(model, outputs(graph, embedding[-rows:]), embedding[-rows:])
     far = np.full((2, 12), 1e30, dtype=np.float32) * [[1], [-1]]
@@ -131,7 +135,7 @@ def test_head_graph_of_a_mixture_that_needs_float64_is_the_model(family):
     mean[-2:] += 1e4
     model = replace(model, mixture=replace(model.mixture, mean=mean))
     assert model.mixture.operands(torch.float32)[0].dtype == torch.float64
-    found = outputs(_onnx_graph.head_bytes(model), embedding[-16:])
+    found = outputs(onnx_graph.head_bytes(model), embedding[-16:])
     x = model.project(embedding[-16:])
     np.testing.assert_allclose(found["posterior"], model.answers(embedding[-16:]).posterior, rtol=0, atol=CLOSE)
     exact = model.mixture.to(torch.float64).log_prob(x.double())
@@ -145,7 +149,7 @@ def test_the_graph_of_a_model_with_a_head_of_its_own(name):
     x, labels = model.projection(torch.from_numpy(embedding)), torch.arange(264) % 4
     kind = find(HEADS, name)
     model = replace(model, head=kind.from_rows(x, labels, 4, components=2 if kind.many else 1).eval())
-    graph = _onnx_graph.head_bytes(model)
+    graph = onnx_graph.head_bytes(model)
     for rows in (1, 7, 64):
         found = outputs(graph, embedding[-rows:])
         assert_close(model, found, embedding[-rows:])
@@ -156,7 +160,7 @@ def test_the_graph_of_a_model_with_a_head_of_its_own(name):
 def test_head_graph_counts_ties_as_the_model_does(cloud, learn):
     """The held-out scores themselves: each comparison is with an equal number."""
     model = learn(cloud(n=200, classes=3), head__family="diagonal")
-    rank = _onnx_graph.Rank(model.typicality)
+    rank = onnx_graph.Rank(model.typicality)
     score = model.typicality.scores
     evidence = (score - FAR) * model.typicality.spread[1] + model.typicality.center[1]
     background = evidence - 1e6  # far more than any class: the plain evidence decides
@@ -241,7 +245,7 @@ def test_the_folder_holds_what_it_says_and_no_weights_beside(shop):
     assert {path.name for path in folder.iterdir()} == set(export.NAMES)
     config = json.loads((folder / "config.json").read_text())
     assert config["classes"] == sorted(KINDS) and config["encoder"]["input"] == [3, 32, 32]
-    assert (folder / "run.py").read_text() == Path(onnx_runner.__file__).read_text()
+    assert (folder / "run.py").read_text() == Path(runner.__file__).read_text()
 
 
 def test_a_damaged_photo_is_a_row_and_a_code(shop, tmp_path):
@@ -302,7 +306,7 @@ def test_the_runner_reads_pictures_as_mixtura_does(mode, tmp_path):
         exif = Image.Exif()
         exif[0x0112] = orientation
         image.save(path, exif=exif)
-        np.testing.assert_array_equal(np.asarray(onnx_runner.decode(path, None)), np.asarray(decode(path)))
+        np.testing.assert_array_equal(np.asarray(runner.decode(path, None)), np.asarray(decode(path)))
 
 
 def test_the_runner_uses_the_same_reduced_jpegs_and_first_frames(tmp_path):
@@ -311,7 +315,7 @@ def test_the_runner_uses_the_same_reduced_jpegs_and_first_frames(tmp_path):
     for name, draft in (("a.jpg", 64), ("a.gif", 64), ("a.webp", None), ("a.bmp", None), ("a.ppm", None)):
         more = {"save_all": True, "append_images": frames[1:]} if name in ("a.gif", "a.webp") else {}
         frames[0].save(tmp_path / name, **more)
-        found = onnx_runner.decode(tmp_path / name, draft)
+        found = runner.decode(tmp_path / name, draft)
         np.testing.assert_array_equal(np.asarray(found), np.asarray(decode(tmp_path / name, draft=draft)))
 
 
@@ -331,7 +335,7 @@ def test_the_preparation_of_a_network_in_plain_words(mode, tmp_path):
         image = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
         wanted = encoder.prepare(image).numpy()
         for step in encoder.steps():
-            image = onnx_runner.STEPS[step["step"]](image, step)
+            image = runner.STEPS[step["step"]](image, step)
         np.testing.assert_array_equal(np.asarray(image).transpose(2, 0, 1), wanted)
 
 
@@ -367,7 +371,7 @@ class Curious(torch.nn.Module):
 
 def test_a_network_that_cannot_be_traced_is_one_sentence():
     with pytest.raises(UsageError, match="cannot be written as ONNX") as caught:
-        _onnx_graph.to_onnx(Curious(), torch.ones(3, 2), "x", ("y",))
+        onnx_graph.to_onnx(Curious(), torch.ones(3, 2), "x", ("y",))
     assert "\n" not in str(caught.value)
 
 
@@ -394,8 +398,8 @@ def test_real_photos_through_the_default_encoder(features, gathered):
     photos = torch.stack([encoder.prepare(data.image(i, draft=encoder.draft)) for i in chosen]).contiguous()
     embedding = encoder.encode(photos).numpy()
     labels = [data.items[i].label for i in chosen]
-    model = fit.learn(resolve({"data.root": "nowhere"}), gathered(features(embedding, labels)))
-    head = _onnx_graph.head_bytes(model)
+    model = fitting.learn(resolve({"data.root": "nowhere"}), gathered(features(embedding, labels)))
+    head = onnx_graph.head_bytes(model)
     graph, difference = export._encoder_bytes(encoder)
     assert difference <= CLOSE
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])

@@ -1,243 +1,214 @@
-import json
-import math
+"""Search in stored items against the obvious loops."""
+
 import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 
-from mixtura.core.covariance import Prior
-from mixtura.errors import CannotWrite, DataError, MissingExtra, UsageError
-from mixtura.features.projection import PCA
-from mixtura.heads.gaussian import GaussianHead
-from mixtura.recipe import Recipe, resolve
-from mixtura.tasks.search import JOURNAL, SPACE, Options, Range, judge_of, run, search
-from mixtura.tasks.sweep_jobs import TEST, TRAIN, VAL, Draw, Table
-from mixtura.tasks.train import train
-from mixtura.tasks.train_records import Rows, Schedule
+from mixtura.datasets.items import Problem
+from mixtura.errors import FingerprintMismatch, LabelError, MissingExtra, NoInput, UnknownName, UsageError
+from mixtura.features import neighbors
+from mixtura.features.neighbors import Exact
+from mixtura.features.records import to_features
+from mixtura.features.store import FeatureStore
+from mixtura.sections import EncoderSection
+from mixtura.tasks import search
+from mixtura.tasks.collection import Place, narrowed, open_place
 
-LINE = {"x": Range(-4.0, 4.0)}
-
-
-def parabola(params, report):
-    return (params["x"] - 1.0) ** 2
+SECTION = EncoderSection(name="tiny")
 
 
-def test_it_comes_near_the_best_setting_in_both_directions():
-    lowest = search(parabola, LINE, Options("nll", 40)).best
-    highest = search(lambda params, report: -parabola(params, report), LINE, Options("accuracy", 40)).best
-    assert abs(lowest.params["x"] - 1) < 0.3
-    assert abs(highest.params["x"] - 1) < 0.3
+def place_of(features, path="somewhere"):
+    from pathlib import Path
+
+    return Place(Path(path), features, SECTION, lambda id: None)
 
 
-def test_metric_and_direction_stand_beside_each_other():
-    found = search(parabola, LINE, Options("accuracy", 3))
-    assert (found.metric, found.better) == ("accuracy", "higher")
-    assert found.best.value == max(trial.value for trial in found.trials)
+def cosine_of(x):
+    unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+    return unit @ unit.T
 
 
-def test_the_same_seed_tries_the_same_settings():
-    one, other, third = (search(parabola, LINE, Options("nll", 15, seed)).trials for seed in (1, 1, 2))
-    assert one == other
-    assert one[0].params != third[0].params
+def naive(features):
+    """Precision at 1, 5, 10 and mean average precision by walking down each ranking."""
+    cosine, label = cosine_of(features.embedding), features.label
+    found = {1: [], 5: [], 10: [], "map": []}
+    for i, own in enumerate(label):
+        others = [j for j in np.argsort(-cosine[i]) if j != i]
+        hits = [label[j] == own and own is not None for j in others]
+        if own is None or not any(hits):
+            continue
+        for k in (1, 5, 10):
+            found[k].append(sum(hits[:k]) / k)
+        ranks = [rank for rank, hit in enumerate(hits, 1) if hit]
+        found["map"].append(np.mean([(n + 1) / rank for n, rank in enumerate(ranks)]))
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def test_settings_keep_to_their_space():
-    trials = search(lambda params, report: params["learning_rate"], SPACE, Options("nll", 30)).trials
-    for trial in trials:
-        assert set(trial.params) == set(SPACE)
-        assert trial.params["explained_variance"] in SPACE["explained_variance"]
-        assert type(trial.params["n_components"]) is int and 1 <= trial.params["n_components"] <= 8
-        assert 1e-4 <= trial.params["learning_rate"] <= 3e-2
+@pytest.mark.parametrize("rows", [1, 7, 256])
+def test_precision_and_map_equal_the_walk_down_each_ranking(cloud, monkeypatch, rows):
+    monkeypatch.setattr(search, "_ROWS", rows)
+    features = cloud(n=60, classes=5, separation=0.7)
+    labels = [None if i % 11 == 0 else "alone" if i == 5 else own for i, own in enumerate(features.label)]
+    features = to_features(features.__class__(**(vars(features) | {"label": labels})), features.identity)
+    found, expected = search.evaluate(place_of(features)), naive(features)
+    assert found.precision == pytest.approx({k: expected[k] for k in (1, 5, 10)})
+    assert found.mean_average_precision == pytest.approx(expected["map"], abs=1e-6)
+    assert (found.alone, found.items, found.queries) == (1, 60, 60 - 6 - 1)
+    assert set(found.by_class) == {"c0", "c1", "c2", "c3", "c4"}
 
 
-def test_a_search_goes_on_where_it_was_left(tmp_path):
-    calls = []
-
-    def judge(params, report):
-        calls.append(params["x"])
-        return parabola(params, report)
-
-    first = search(judge, LINE, Options("nll", 6, folder=tmp_path))
-    again = search(judge, LINE, Options("nll", 15, folder=tmp_path))
-    assert again.trials[:6] == first.trials
-    assert len(again.trials) == len(calls) == len(set(calls)) == 15
-    assert search(judge, LINE, Options("nll", 15, folder=tmp_path)) == again
-    assert len(calls) == 15
+def test_other_items_may_be_asked_for(cloud):
+    features = cloud(n=80, classes=4, separation=0.7)
+    train, test = features.select_split("train"), features.select_split("test")
+    found = search.measure(train, test)
+    cosine = cosine_of(np.concatenate([test.embedding, train.embedding]))[: len(test), len(test) :]
+    right = [train.label[j] == own for j, own in zip(cosine.argmax(1), test.label, strict=True)]
+    assert found.precision[1] == pytest.approx(np.mean(right))
+    assert found.queries == len(test) and found.items == len(train)
 
 
-def test_an_interrupted_trial_is_not_counted(tmp_path):
-    def stop(params, report):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        search(stop, LINE, Options("nll", 3, folder=tmp_path))
-    done = search(parabola, LINE, Options("nll", 3, folder=tmp_path))
-    assert sum(trial.status == "done" for trial in done.trials) >= 2
-    assert done.best is not None
+def test_many_items_are_asked_for_by_a_sample(cloud, monkeypatch):
+    monkeypatch.setattr(search, "MOST_QUERIES", 20)
+    assert search.measure(cloud(n=90)).queries == 20
 
 
-def test_the_journal_is_plain_text(tmp_path):
-    search(parabola, LINE, Options("nll", 2, folder=tmp_path))
-    lines = (tmp_path / JOURNAL).read_text().splitlines()
-    assert all(isinstance(json.loads(line), dict) for line in lines)
+def test_the_ceiling_is_what_a_perfect_search_reaches(features):
+    x = np.repeat(np.eye(3), [2, 3, 12], axis=0)
+    found = search.measure(features(x, ["a"] * 2 + ["b"] * 3 + ["c"] * 12))
+    assert found.precision == pytest.approx(found.ceiling)
+    assert found.ceiling[10] == pytest.approx((2 * 0.1 + 3 * 0.2 + 12 * 1.0) / 17)
+    assert found.mean_average_precision == 1.0
 
 
-@pytest.mark.parametrize(
-    ("space", "options", "name"),
-    [(LINE, {"metric": "accuracy"}, "metric"), ({"x": (1, 2)}, {}, "space"), (LINE, {"about": "other rows"}, "about")],
-)
-def test_a_folder_holds_one_search_only(tmp_path, space, options, name):
-    search(parabola, LINE, Options("nll", 1, folder=tmp_path))
-    with pytest.raises(UsageError, match=f"holds a search with {name} "):
-        search(parabola, space, Options(**({"metric": "nll", "trials": 2, "folder": tmp_path} | options)))
+def test_labels_that_occur_once_measure_nothing(features):
+    with pytest.raises(LabelError, match="No label occurs twice among 4"):
+        search.measure(features(np.eye(4), ["a", "b", "c", None]))
 
 
-def test_failures_are_kept_with_their_reason_and_the_search_goes_on():
-    def judge(params, report):
-        if params["x"] < 0:
-            raise DataError("Too few rows.")
-        return math.nan if params["x"] < 1 else params["x"]
+def test_a_stored_item_does_not_find_itself_and_a_file_finds_all(cloud, tmp_path):
+    from pathlib import Path
 
-    found = search(judge, LINE, Options("nll", 20))
-    failed = [trial for trial in found.trials if trial.status == "failed"]
-    assert {trial.note for trial in failed} == {"Too few rows.", "The value was nan."}
-    assert found.best.value >= 1
-    nothing = search(lambda params, report: math.inf, LINE, Options("nll", 2))
-    assert nothing.best is None
-
-
-def test_an_error_that_nobody_expects_ends_the_search():
-    def judge(params, report):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        search(judge, LINE, Options("nll", 2))
+    features = cloud(n=12, classes=3)
+    found = search.run(place_of(features), [Path("i3"), Path("i7")], k=20)
+    cosine = cosine_of(features.embedding)
+    for one, row in zip(found.results, (3, 7), strict=True):
+        order = [f"i{j}" for j in np.argsort(-cosine[row]) if j != row]
+        assert [near.id for near in one.neighbours] == order
+        assert [near.label for near in one.neighbours] == [f"c{int(id[1:]) % 3}" for id in order]
+        assert one.neighbours[0].similarity == pytest.approx(sorted(cosine[row])[-2], abs=1e-6)
+    assert found.recall is None and found.items == 12
 
 
-def test_poor_trials_end_early_when_asked():
-    steps = []
+@pytest.fixture
+def photo_store(tmp_path):
+    """A store of the features of six small photos, and the photos."""
+    from PIL import Image
 
-    def judge(params, report):
-        for step in range(10):
-            value = parabola(params, report) + 1 / (step + 1)
-            steps.append(step)
-            if report(step, value):
-                break
-        return value
+    from mixtura.encoders.tiny import Tiny
+    from mixtura.features.records import Rows
 
-    pruned = search(judge, LINE, Options("nll", 20, prune=True))
-    count = len(steps)
-    assert {trial.status for trial in pruned.trials} == {"done", "pruned"}
-    assert pruned.best.status == "done"
-    whole = search(judge, LINE, Options("nll", 20))
-    assert {trial.status for trial in whole.trials} == {"done"}
-    assert count < len(steps) - count
-
-
-def test_bad_requests_of_a_search_are_told(tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match="'speed' has no better side"):
-        search(parabola, LINE, Options("speed"))
-    with pytest.raises(UsageError, match="no setting"):
-        search(parabola, {})
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CannotWrite, match="Choose another folder"):
-        search(parabola, LINE, Options("nll", 1, folder=tmp_path / "file" / "inner"))
-    monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(MissingExtra, match=r"pip install 'mixtura\[sweep\]'"):
-        search(parabola, LINE)
+    encoder, rng, paths = Tiny(), np.random.default_rng(0), []
+    for number in range(6):
+        picture = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+        picture.save(tmp_path / f"{number}.png")
+        paths.append(tmp_path / f"{number}.png")
+    x = encoder.encode(torch.stack([encoder.prepare(Image.open(path)) for path in paths])).numpy()
+    store = FeatureStore.create(tmp_path / "store", encoder.identity, encoder.dimension, "float32")
+    names = [f"n{i}" for i in range(6)]
+    none = [None] * 6
+    store.append(Rows(x, names, names, list("aabbcc"), none, none, ["train"] * 5 + ["test"], np.ones(6), names))
+    return store.path, paths
 
 
-def crossed():
-    """Two classes of two clusters each, which no line parts."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(400) % 2
-    side = (torch.arange(400) // 2 % 2) * 2.0 - 1.0
-    center = torch.stack([torch.where(labels == 0, side * 3, 0.0), torch.where(labels == 1, side * 3, 0.0)], 1)
-    return center + torch.randn(400, 2, generator=generator), labels
+def test_photos_are_encoded_by_the_encoder_of_the_store(photo_store, tmp_path):
+    store, paths = photo_store
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    found = search.run(open_place(store), [paths[4], tmp_path / "broken.png", paths[0]], k=2)
+    assert [near.id for near in (found.results[0].neighbours[0], found.results[2].neighbours[0])] == ["n4", "n0"]
+    assert found.results[0].neighbours[0].similarity == pytest.approx(1.0, abs=1e-5)
+    assert len(found.results[0].neighbours) == 2
+    assert isinstance(found.results[1], Problem) and found.results[1].reason == "not_an_image"
+    only = search.run(open_place(store), [paths[4]], k=9, where=[("label", "b"), ("split", "train")])
+    assert {near.id for near in only.results[0].neighbours} == {"n2", "n3"}
 
 
-def test_it_finds_that_two_clusters_a_class_want_two_gaussians():
-    x, labels = crossed()
-    rows = Rows(x[:300], labels[:300], x[300:], labels[300:])
+@pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "CMYK", "P", "1"])
+def test_photos_of_every_kind_are_queries(photo_store, tmp_path, mode):
+    from PIL import Image
 
-    def judge(params, report):
-        prior = Prior(identity=params["shrinkage"])
-        head = GaussianHead.from_rows(rows.x, rows.labels, 2, components=params["components"], prior=prior)
-        made = train(
-            [head],
-            [rows],
-            lambda head, x, y, weight: torch.nn.functional.nll_loss(head(x), y),
-            Schedule(params["epochs"], learning_rate=params["rate"]),
-        )[0]
-        return made.epochs[made.best].val_nll
-
-    space = {"components": Range(1, 2), "shrinkage": (0.0, 0.1), "rate": Range(1e-3, 1e-2, log=True), "epochs": (0, 2)}
-    found = search(judge, space, Options("nll", 8))
-    assert found.best.params["components"] == 2
-    ones = [trial.value for trial in found.trials if trial.params["components"] == 1]
-    assert ones and found.best.value < 0.5 * min(ones)
+    store, paths = photo_store
+    path = tmp_path / f"query.{'jpg' if mode == 'CMYK' else 'png'}"
+    Image.open(paths[1]).convert(mode).save(path)
+    assert len(search.run(open_place(store), [path], k=3).results[0].neighbours) == 3
 
 
-def test_the_judge_of_a_sweep_is_blind_to_test_rows():
-    x, labels = crossed()
-    role = np.where(np.arange(400) < 250, TRAIN, np.where(np.arange(400) < 325, VAL, TEST))
-    other = labels.clone()
-    other[role == TEST] = 1 - other[role == TEST]
-    space = {"n_components": Range(1, 3), "explained_variance": (0.5, 1.0), "epochs": (0, 1), "shrinkage": (0.0, 0.5)}
-    found = []
-    for own in (labels, other):
-        draws = (Draw(0, "", role), Draw(1, "", role))
-        table = Table(x, own, 2, draws, (PCA.fit(x[:250], explained_variance=1.0),) * 2, whiten_power=0.0)
-        judge = judge_of(table, "spherical", "accuracy", Recipe())
-        found.append(search(judge, space, Options("accuracy", 6, prune=True)))
-    assert found[0].trials == found[1].trials
-    assert found[0].best.params["n_components"] >= 2 and found[0].best.value > 0.9
-    with pytest.raises(UsageError, match="'ece' is not measured"):
-        judge_of(table, "spherical", "ece", Recipe())
+def test_the_items_are_never_encoded_again(photo_store, monkeypatch):
+    """One query costs one encoder pass, whatever the size of the store."""
+    from mixtura.encoders.tiny import Tiny
+
+    store, paths = photo_store
+    seen, encode = [], Tiny.encode
+    monkeypatch.setattr(Tiny, "encode", lambda self, batch: seen.append(len(batch)) or encode(self, batch))
+    search.run(open_place(store), [paths[0]])
+    assert seen == [1]
 
 
-def test_a_setting_that_cannot_be_fitted_is_a_failed_trial():
-    x, labels = crossed()
-    role = np.where(np.arange(400) < 8, TRAIN, np.where(np.arange(400) < 100, VAL, TEST))
-    table = Table(x, labels, 2, (Draw(0, "", role),), (PCA.fit(x[:8], explained_variance=1.0),), whiten_power=0.0)
-    found = search(judge_of(table, "diagonal", "nll", Recipe()), {"n_components": (50,)}, Options("nll", 1))
-    assert found.best is None and "50" in found.trials[0].note
+def test_another_encoder_is_refused(photo_store):
+    store, paths = photo_store
+    place = open_place(store)
+    other = to_features(place.features, place.features.identity | {"weights": "others"})
+    with pytest.raises(FingerprintMismatch, match="weights"):
+        search.run(Place(store, other, place.encoder, place.picture), [paths[0]])
 
 
-def searched(folder, trials=2, **flags):
-    base = {"data.kind": "digits", "encoder.name": "pixels", "output": folder, "sweep.n_seeds": 1}
-    return run(resolve(base | {key.replace("__", "."): value for key, value in flags.items()}), "linear", "nll", trials)
+def test_items_are_narrowed_by_column(cloud):
+    features = cloud(n=20)
+    assert set(narrowed(features, [("label", "c1"), ("split", "train")]).label) == {"c1"}
+    with pytest.raises(NoInput, match="Did you mean 'c1'"):
+        narrowed(features, [("label", "c11")])
+    with pytest.raises(NoInput, match="This column is empty"):
+        narrowed(features, [("group", "x")])
+    with pytest.raises(UsageError, match="Did you mean 'label'"):
+        narrowed(features, [("lable", "c1")])
 
 
-def test_what_is_not_searched_comes_from_the_recipe(tmp_path):
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(300) % 3
-    x = torch.randn(300, 4, generator=generator) * torch.tensor([1.0, 1.0, 4.0, 4.0])
-    x[torch.arange(300), labels] += 2
-    role = np.where(np.arange(300) < 150, TRAIN, np.where(np.arange(300) < 225, VAL, TEST))
-    table = Table(x, labels, 3, (Draw(0, "", role),), (PCA.fit(x[:150], explained_variance=1.0),), whiten_power=0.0)
-
-    def loss(head="spherical", **flags):
-        own = resolve({key.replace("__", "."): value for key, value in flags.items()})
-        return judge_of(table, head, "nll", own)({"epochs": 40, "learning_rate": 0.03}, lambda *_: False)
-
-    assert loss() < loss(fit__l2=1e6) - 0.01  # no step away from the start is worth its slopes
-    assert loss() != loss(fit__batch_size=40)
-    assert loss("diagonal", head__shrinkage=1.0) > loss("diagonal")
-    with pytest.raises(UsageError, match="by the solver gradient, not closed"):
-        searched(tmp_path / "c", sweep__solvers=["closed"])
-    with pytest.raises(UsageError, match="one objective, not conditional, hybrid"):
-        judge_of(table, "tied", "nll", resolve({"sweep.objectives": ["conditional", "hybrid"]}))
+def test_what_is_no_place(tmp_path):
+    with pytest.raises(NoInput, match="neither a model nor a feature store"):
+        open_place(tmp_path)
 
 
-def test_a_search_is_not_gone_on_with_other_draws(tmp_path):
-    searched(tmp_path)
-    with pytest.raises(UsageError, match="1 draws"):
-        searched(tmp_path, sweep__n_seeds=2)
+def test_an_index_of_ones_own_and_one_that_is_missing(cloud, monkeypatch):
+    features, built = cloud(n=30), []
+
+    class Own(Exact):
+        @classmethod
+        def build(cls, base, seed=0):
+            built.append(len(base))
+            return super().build(base)
+
+    monkeypatch.setitem(sys.modules, "mine", types.SimpleNamespace(Own=Own))
+    assert search.measure(features, index="mine:Own").recall == 1.0 and built == [30]
+    with pytest.raises(UnknownName, match="Did you mean 'exact'"):
+        search.measure(features, index="exakt")
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingExtra, match="mixtura"):
+        search.measure(features, index="ivf")
 
 
-def test_only_heads_that_shrink_search_a_shrinkage(tmp_path):
-    assert "shrinkage" in searched(tmp_path, 1).trials[0].params
-    vmf = run(resolve({"data.kind": "digits", "encoder.name": "pixels", "output": tmp_path}), "vmf", "nll", 1)
-    assert "shrinkage" not in vmf.trials[0].params
+def test_the_inverted_index_agrees_where_it_has_found_everything(cloud):
+    features = cloud(n=300)
+    exact, found = search.measure(features), search.measure(features, index="ivf")
+    assert 0 < found.recall <= 1
+    assert found.mean_average_precision == exact.mean_average_precision
+    assert found.precision[1] == pytest.approx(exact.precision[1], abs=0.1)
+
+
+def test_blocks_do_not_matter(cloud, monkeypatch):
+    features = cloud(n=50)
+    whole = search.measure(features)
+    monkeypatch.setattr(neighbors, "_QUERIES", 3)
+    monkeypatch.setattr(neighbors, "_BASES", 7)
+    assert search.measure(features) == whole

@@ -8,9 +8,10 @@ from PIL import Image
 from mixtura.cli.options import data_keys
 from mixtura.errors import UsageError
 from mixtura.features.store import FeatureStore
+from mixtura.pipeline import factory
 from mixtura.recipe import resolve
-from mixtura.tasks import build, fit, predict
 from mixtura.tasks import extract as extraction
+from mixtura.tasks import fit, predict
 
 RATE = 16_000
 
@@ -66,8 +67,8 @@ def test_a_store_of_sounds_remembers_how_they_were_cut(noises, tmp_path):
     assert extraction.run(recipe).done == 24
     identity = FeatureStore.open(tmp_path / "store").identity
     assert (identity["clips"], identity["normalization"]) == ("mean of clips of 0.2 s every 0.1 s", "unit length")
-    section = build.section_of(identity, resolve({}).encoder)
-    assert build.encoder_of(section).identity == identity
+    section = factory.section_of(identity, resolve({}).encoder)
+    assert factory.encoder_of(section).identity == identity
 
 
 def test_sounds_for_an_encoder_of_photos(noises, tmp_path):
@@ -83,7 +84,7 @@ def test_photos_for_an_encoder_of_sounds(tmp_path):
 
 def test_clips_for_an_encoder_of_photos():
     with pytest.raises(UsageError, match=r"'tiny' has no option 'clips'. Leave out encoder.clips"):
-        build.encoder_of(resolve({"encoder.name": "tiny", "encoder.clips.how": "mean"}).encoder)
+        factory.encoder_of(resolve({"encoder.name": "tiny", "encoder.clips.how": "mean"}).encoder)
 
 
 def test_what_a_folder_holds_is_seen(noises, tmp_path):

@@ -15,10 +15,10 @@ import pytest
 import uvicorn
 from PIL import Image
 
+from mixtura.catalog import Catalog
+from mixtura.catalog.journal import Journal
 from mixtura.recipe import resolve
 from mixtura.tasks import fit
-from mixtura.tasks.catalog import Catalog
-from mixtura.tasks.journal import Journal
 from mixtura.tasks.predict import encoder_for
 from mixtura.web import server
 from mixtura.web.app import create_app

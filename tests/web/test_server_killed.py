@@ -13,7 +13,7 @@ import pytest
 import torch
 import uvicorn
 
-from mixtura.tasks.catalog import Catalog
+from mixtura.catalog import Catalog
 from mixtura.web import server
 from mixtura.web.app import create_app
 from mixtura.web.settings import Settings

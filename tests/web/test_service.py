@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixtura.tasks.catalog import Catalog
-from mixtura.tasks.catalog.photos import shot_of
+from mixtura.catalog import Catalog
+from mixtura.catalog.shots import shot_of
 
 FIELDS = ("label", "verdict", "reason", "sentence", "subclass", "threshold", "advice", "model")
 

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from mixtura.cli.output import one_line, plain_table, shown
 from mixtura.cli.views import percent, problem_record, problems_view, written
-from mixtura.tasks.care_records import Care
-from mixtura.tasks.catalog.records import Effect
-from mixtura.tasks.journal_records import Drift, Group
+from mixtura.records.catalog import Effect
+from mixtura.records.decision import Interval
+from mixtura.records.inspection import Care
+from mixtura.records.journal import Drift, Group
 from mixtura.tasks.recalibrate import Recalibration
-from mixtura.tasks.records import Interval
 
 ROWS = 15
 """Rows of a table, before the rest is only counted."""

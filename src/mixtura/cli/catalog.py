@@ -30,9 +30,9 @@ def enroll(
       mixtura enroll shop "red kettle" a.jpg b.jpg c.jpg
       mixtura enroll shop "red kettle" kettle/          all photos in a folder
     """
+    from mixtura.catalog import Catalog
+    from mixtura.catalog.shots import shots
     from mixtura.cli.predict import photos
-    from mixtura.tasks.catalog import Catalog
-    from mixtura.tasks.catalog.photos import shots
     from mixtura.tasks.predict import encoder_for
 
     opened = Catalog.open(catalog)
@@ -57,7 +57,7 @@ def remove(
       mixtura remove shop --product red-kettle
       mixtura remove shop --item 1042
     """
-    from mixtura.tasks.catalog import Catalog
+    from mixtura.catalog import Catalog
 
     if (product is None) == (item is None):
         raise UsageError("Give either --product or --item: what is to be removed.")
@@ -174,7 +174,7 @@ def products(
 
 
 def _opened(folder: Path) -> Any:
-    from mixtura.tasks.catalog import Catalog
+    from mixtura.catalog import Catalog
 
     return Catalog.open(folder)
 

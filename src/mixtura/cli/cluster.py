@@ -11,7 +11,7 @@ from mixtura.cli.output import Output, shown
 from mixtura.errors import UsageError
 
 if TYPE_CHECKING:
-    from mixtura.tasks.place import Place
+    from mixtura.tasks.collection import Place
 
 MODEL_FILE = "config.json"
 """The file by which a model folder is known."""
@@ -112,15 +112,15 @@ def _cluster(
 ) -> None:
     from mixtura.cli import lookup_views as views
     from mixtura.report.sheet import write_sheet
-    from mixtura.tasks import contact
-    from mixtura.tasks.accept import write_table
+    from mixtura.tasks import contact_sheets
     from mixtura.tasks.cluster import run
+    from mixtura.tasks.cluster_files import write_table
 
     place, problems = _items(out, source, output, product, flags)
     found = run(place.features, *how)
     table = write_table(found, output)
     title = f"Clusters of {product or Path(source).name}"
-    page = write_sheet(contact.of_clusters(found, title), output / "clusters.html", place.picture)
+    page = write_sheet(contact_sheets.of_clusters(found, title), output / "clusters.html", place.picture)
     record = views.clusters_record(found, table, page) | {"problems": views.problems_record(problems)}
     again = [f"mixtura cluster {quote(source)} -o {quote(str(output))} --accept"]
     if product is not None:
@@ -136,15 +136,15 @@ def _items(
 ) -> tuple["Place", tuple[Any, ...]]:
     """The items to cluster, and the files that could not be used."""
     from mixtura.cli.progress import Bar
-    from mixtura.tasks import place
+    from mixtura.tasks import collection
 
     if product is not None:
-        return place.items_of(Path(source), product), ()
+        return collection.items_of(Path(source), product), ()
     if _is_stored(source):
-        return place.open_place(Path(source)), ()
+        return collection.open_place(Path(source)), ()
     recipe = options.recipe_of(source, None, None, output=output, **flags)
     with Bar(out, next="Clustering") as bar:
-        return place.photos_of(recipe, bar)
+        return collection.photos_of(recipe, bar)
 
 
 def _is_stored(source: str) -> bool:
@@ -154,17 +154,17 @@ def _is_stored(source: str) -> bool:
 
 def _accept(out: Output, source: str, output: Path, names: dict[str, str], flags: dict[str, Any]) -> None:
     from mixtura.cli import lookup_views as views
-    from mixtura.tasks import accept
-    from mixtura.tasks.place import list_folder
+    from mixtura.tasks import cluster_files
+    from mixtura.tasks.collection import list_folder
 
-    found = accept.read_table(output)
-    label = accept.named(found, names)
+    found = cluster_files.read_table(output)
+    label = cluster_files.named(found, names)
     recipe = None if _is_stored(source) else options.recipe_of(source, None, None, output=output, **flags)
     folder = None if recipe is None else list_folder(recipe)
     if folder is not None:
-        made = accept.as_list(label, folder, len(found) - len(label))
+        made = cluster_files.as_list(label, folder, len(found) - len(label))
     else:
-        made = accept.as_store(label, _items(out, source, output, None, flags)[0].features, output)
+        made = cluster_files.as_store(label, _items(out, source, output, None, flags)[0].features, output)
     further = shown(f"mixtura fit {quote(str(made.path))} -o {quote(str(output))}")
     if len(made.classes) < 2:
         further = "one class cannot be told from another: give at least two names"

@@ -77,7 +77,7 @@ def import_features(
       mixtura fit clip/ -o model               then fit on them
     """
     from mixtura.cli import views
-    from mixtura.tasks.imports import run
+    from mixtura.tasks.import_features import run
 
     store = run(source, output, layout, labels, encoder, split)
     record = {"store": store.path, "dimension": store.dimension, "encoder": store.identity["name"]}

@@ -27,10 +27,11 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
     """
     if (accept is None) != (name is None):
         raise UsageError("--accept and --name go together, as in --accept g-1f0c2a9b --name 'red kettle'.")
+    from mixtura.catalog import Catalog
+    from mixtura.catalog.journal import Journal
     from mixtura.cli import care_views
-    from mixtura.tasks.catalog import Catalog
-    from mixtura.tasks.journal import Journal
-    from mixtura.tasks.journal_records import left_out_of
+    from mixtura.records.journal import left_out_of
+    from mixtura.tasks.discover import run
 
     opened, journal = Catalog.open(catalog), Journal.open(catalog)
     if accept is not None and name is not None:
@@ -39,7 +40,7 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
         effect = enroll(journal, opened, accept, name)
         out.result(care_views.effect_record(effect), [effect.edit.said], care_views.effect_view(effect))
         return
-    groups, waiting = journal.likely_products(opened), journal.unknowns()
+    groups, waiting = run(journal, opened), journal.unknowns()
     comparable = journal.comparable(opened.model)
     strange = sum(note.id not in comparable for note in waiting)
     written = None

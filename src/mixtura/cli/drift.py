@@ -26,12 +26,13 @@ def drift(out: Output, catalog: CatalogFolder, days: Days = 30, html: Page = Non
       mixtura drift shop --days 7 --html drift.html
       mixtura drift shop --json | jq '.alarms[] | select(.raised)'
     """
+    from mixtura.catalog import Catalog
+    from mixtura.catalog.journal import Journal
     from mixtura.cli import care_views
-    from mixtura.tasks.catalog import Catalog
-    from mixtura.tasks.journal import Journal
+    from mixtura.tasks.drift import run
 
     opened = Catalog.open(catalog)
-    found = Journal.open(catalog).drift(opened, days)
+    found = run(Journal.open(catalog), opened, days)
     written = None
     if html is not None:
         from mixtura.report.drift import write_drift

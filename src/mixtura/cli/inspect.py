@@ -26,7 +26,7 @@ def inspect(out: Output, place: Place, html: Page = None) -> None:
       mixtura inspect features/ --json | jq '.suspects[].id'
     """
     from mixtura.cli import care_views
-    from mixtura.tasks.care import run
+    from mixtura.tasks.inspect import run
 
     care, opened = run(place)
     written = None

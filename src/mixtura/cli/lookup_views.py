@@ -14,11 +14,11 @@ from rich.text import Text
 
 from mixtura.cli.output import duration, one_line, shown
 from mixtura.cli.views import percent, problem_record, problems_view
-from mixtura.tasks.accept import Accepted
+from mixtura.records.inspection import Duplicates
 from mixtura.tasks.cluster import NOISE, Clusters
-from mixtura.tasks.contact import trouble
-from mixtura.tasks.lookup import Found, Lookup, Retrieval
-from mixtura.tasks.twins import Duplicates
+from mixtura.tasks.cluster_files import Accepted
+from mixtura.tasks.contact_sheets import trouble
+from mixtura.tasks.search import Found, Lookup, Retrieval
 
 WEAKEST = 3
 GROUPS, MEMBERS = 20, 6

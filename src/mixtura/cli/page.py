@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from mixtura.records.decision import Evaluation
 from mixtura.sections import DataSection
-from mixtura.tasks.records import Evaluation
 
 
 def write_page(model: Path, evaluation: Evaluation, path: Path | None = None, data: DataSection | None = None) -> Path:
@@ -12,8 +12,8 @@ def write_page(model: Path, evaluation: Evaluation, path: Path | None = None, da
     Raises:
         CannotWrite, OutOfSpace: the page cannot be written.
     """
+    from mixtura.pipeline.thumbnails import thumbnails
     from mixtura.report.page import write_report
-    from mixtura.tasks.thumbnails import thumbnails
 
     target = path or model / "report.html"
     return write_report(evaluation, target, title=model.resolve().name, thumbnails=thumbnails(model, data))

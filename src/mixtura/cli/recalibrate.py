@@ -33,10 +33,10 @@ def recalibrate(out: Output, catalog: CatalogFolder, confirmed: ConfirmedFolder 
       mixtura recalibrate shop --confirmed checked/  from a folder
       mixtura recalibrate shop --confirmed checked/ --write
     """
+    from mixtura.catalog import Catalog
+    from mixtura.catalog.journal import Journal
     from mixtura.cli import care_views
     from mixtura.tasks import recalibrate as task
-    from mixtura.tasks.catalog import Catalog
-    from mixtura.tasks.journal import Journal
 
     opened = Catalog.open(catalog)
     if confirmed is None:

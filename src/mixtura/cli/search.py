@@ -9,8 +9,8 @@ from mixtura.cli.output import Output
 from mixtura.errors import NoInput, UsageError
 
 if TYPE_CHECKING:
-    from mixtura.tasks.place import Place as Stored
-    from mixtura.tasks.sheets import Sheet
+    from mixtura.records.contact_sheet import Sheet
+    from mixtura.tasks.collection import Place as Stored
 
 Place = Annotated[
     Path,
@@ -77,18 +77,18 @@ def search(
         raise UsageError("Give a photo to search for, or one of --evaluate and --duplicates.")
     if limit is not None and not duplicates:
         raise UsageError("--limit belongs to --duplicates.")
-    from mixtura.tasks.place import narrowed, open_place
+    from mixtura.tasks.collection import narrowed, open_place
 
     stored = open_place(place)
     pairs = [_pair(one) for one in where or ()]
     if evaluate:
         if sheet is not None:
             raise UsageError("--evaluate has no pictures to show. Leave out --sheet.")
-        from mixtura.tasks.lookup import evaluate as measure
+        from mixtura.tasks.search import evaluate as measure
 
         return _tell_retrieval(out, measure(stored, index, pairs))
     if duplicates:
-        from mixtura.tasks.twins import run as find_twins
+        from mixtura.tasks.duplicates import run as find_twins
 
         return _tell_duplicates(out, find_twins(narrowed(stored.features, pairs), limit), stored, sheet)
     return _tell_found(out, stored, queries or [], (k, index, pairs), sheet)
@@ -106,11 +106,11 @@ def _tell_found(
 ) -> None:
     from mixtura.cli import lookup_views as views
     from mixtura.cli.predict import photos
-    from mixtura.tasks import contact
-    from mixtura.tasks.lookup import Found, run
+    from mixtura.tasks import contact_sheets
+    from mixtura.tasks.search import Found, run
 
     found = run(stored, photos(queries), *how)
-    page = _write(contact.of_lookup(found, f"Search in {stored.path.resolve().name}"), stored, sheet)
+    page = _write(contact_sheets.of_lookup(found, f"Search in {stored.path.resolve().name}"), stored, sheet)
     out.result(
         views.lookup_record(found) | _where(page), views.lookup_lines(found), [*views.lookup_view(found), *_said(page)]
     )
@@ -126,9 +126,11 @@ def _tell_retrieval(out: Output, found: Any) -> None:
 
 def _tell_duplicates(out: Output, found: Any, stored: "Stored", sheet: Path | None) -> None:
     from mixtura.cli import lookup_views as views
-    from mixtura.tasks import contact
+    from mixtura.tasks import contact_sheets
 
-    page = _write(contact.of_duplicates(found, f"Near-duplicates in {stored.path.resolve().name}"), stored, sheet)
+    page = _write(
+        contact_sheets.of_duplicates(found, f"Near-duplicates in {stored.path.resolve().name}"), stored, sheet
+    )
     out.result(
         views.duplicates_record(found) | _where(page),
         views.duplicates_lines(found),
@@ -140,7 +142,7 @@ def _write(sheet: "Sheet", stored: "Stored", path: Path | None) -> Path | None:
     if path is None:
         return None
     from mixtura.report.sheet import write_sheet
-    from mixtura.tasks.contact import pictures_with_queries
+    from mixtura.tasks.contact_sheets import pictures_with_queries
 
     return write_sheet(sheet, path, pictures_with_queries(stored.picture))
 

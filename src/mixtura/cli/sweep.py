@@ -138,7 +138,7 @@ def sweep(
     from mixtura.cli import views
     from mixtura.cli.progress import Bar
     from mixtura.report.sweep import write_sweep
-    from mixtura.tasks.sweep import run
+    from mixtura.sweeps.grid import run
 
     with Bar(out) as reading, Bar(out, doing="Fitting heads") as fitting:
         made = run(resolved, reading, fitting)
@@ -151,7 +151,7 @@ def _search(out: Output, recipe: "Recipe", trials: int, metric: str) -> None:
     """Print the best setting of each head."""
     from mixtura.cli import views
     from mixtura.errors import DataError
-    from mixtura.tasks.search import run
+    from mixtura.sweeps.tuning import run
 
     found = {head: run(recipe, head, metric, trials) for head in recipe.sweep.heads}
     if all(one.best is None for one in found.values()):

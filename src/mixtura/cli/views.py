@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mixtura.cli.output import duration, one_line, shown
-from mixtura.tasks.records import Decision, Evaluation, Interval
-from mixtura.tasks.search import Search
-from mixtura.tasks.sweep_records import DONE, Sweep, best_rows, summarize
+from mixtura.metrics.replicates import best_rows, summarize
+from mixtura.records.decision import Decision, Evaluation, Interval
+from mixtura.records.sweep import DONE, Sweep
+from mixtura.sweeps.tuning import Search
 
 STYLES = {
     "match": "green",

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core import em, start
+from mixtura.core import em, init
 from mixtura.core.covariance import FAMILIES, NO_PRIOR, Diagonal, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, feature_variance, labeled
@@ -89,7 +89,7 @@ def fit(
     floor, prior = plan.resolved(variance)
     units = x if prior.scale is None else x / prior.scale.to(x.dtype)
     parts, component_class = _split(units, labels, counts, plan.seed, weight)
-    mixture = start.from_labels(plan.family, x, parts, len(component_class), floor, prior, weight, plan.rank)
+    mixture = init.from_labels(plan.family, x, parts, len(component_class), floor, prior, weight, plan.rank)
     mixture = replace(mixture, component_class=component_class.to(x.device), n_classes=n_classes)
     if max(counts) == 1:
         return mixture
@@ -107,7 +107,7 @@ def closed_form(plan: Plan, sums: Moments, variance: Float[Tensor, " D"]) -> Mix
 def average_variance(x: Float[Tensor, "N D"], weight: Float[Tensor, " N"] | None = None) -> float:
     """Variance of the rows about their mean, averaged over dimensions, in squared units of x; 1 for constant rows."""
     zeros = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    mean = start.class_means(x, zeros, 1, weight)[0].to(x.dtype)
+    mean = init.class_means(x, zeros, 1, weight)[0].to(x.dtype)
     squares = (x - mean).square().mean(1, dtype=torch.float64)
     share = torch.ones_like(squares) if weight is None else weight.double()
     variance = float((squares * share).sum() / share.sum())
@@ -142,6 +142,6 @@ def _split(
         if count > 1:
             rows = labels == c
             part = None if weight is None else weight[rows]
-            parts[rows] += start.kmeans_plus_plus(x[rows], count, generator, part)
+            parts[rows] += init.kmeans_plus_plus(x[rows], count, generator, part)
     component_class = torch.tensor([c for c, count in enumerate(counts) for _ in range(count)])
     return parts, component_class

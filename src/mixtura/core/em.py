@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core import owners
+from mixtura.core import ownership
 from mixtura.core.covariance import NO_PRIOR, Floor, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
@@ -62,7 +62,7 @@ def expect(mixture: Mixture, batch: Batch) -> tuple[Moments, Float[Tensor, " 2"]
     joint = mixture.component_log_prob(batch.x)
     if batch.labels is not None:
         assert mixture.component_class is not None
-        joint = owners.mask_others(joint, mixture.component_class, batch.labels)
+        joint = ownership.mask_others(joint, mixture.component_class, batch.labels)
     top = joint.amax(1, keepdim=True)
     resp = joint.sub_(top).mul_(LOG2_E).exp2_()
     norm = resp.sum(1, keepdim=True)

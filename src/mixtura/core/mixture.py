@@ -12,7 +12,7 @@ from mixtura.core import linalg
 from mixtura.core import moments as sums
 from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, Floor, Prior
 from mixtura.core.moments import Moments
-from mixtura.core.owners import ClassLogSumExp
+from mixtura.core.ownership import ClassLogSumExp
 
 ROWS = 4096  # rows scored at once where only a summary of N x K is wanted
 MAX_OFFSET = 1e4  # squared distance that a score adds and takes off again, beyond which it needs float64

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.errors import MissingExtra, UsageError, WrongDimension
-from mixtura.features.neighbours import Index, knn, unit_rows, without_self
+from mixtura.features.neighbors import Index, knn, unit_rows, without_self
 
 PER_LIST = 39  # rows a list that faiss's k-means asks for
 PROBED = 16  # one list in so many is looked into

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.classes import Plan
-from mixtura.core.cross import Folds, OutOfFold
+from mixtura.core.cross_fitting import Folds, OutOfFold
 from mixtura.features.nonlinear import Power, RandomFeatures
 from mixtura.features.projection import L2, Chain, Identity, Projection, Random
 

@@ -7,11 +7,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.core import choose as choosing
-from mixtura.core.choose import SCREEN, Trial
+from mixtura.core import selection as choosing
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
-from mixtura.core.cross import Folds
+from mixtura.core.cross_fitting import Folds
+from mixtura.core.selection import SCREEN, Trial
 from mixtura.features.nonlinear import Power, RandomFeatures
 from mixtura.features.projected_folds import Steps, cross_fit_projection
 from mixtura.features.projection import Chain
@@ -41,10 +41,10 @@ def select(folds: Folds, plan: Plan, options: Sequence[Steps], random_features: 
 
     Args:
         folds: the rows as they are, with the folds that are held out in turn.
-        plan: as in :func:`mixtura.core.choose.choose`.
+        plan: as in :func:`mixtura.core.selection.choose`.
         options: the projections to try, of which one quick mixture chooses.
         random_features: whether random features may come on top, where there are many rows.
-        **asked: what :func:`mixtura.core.choose.choose` is asked for.
+        **asked: what :func:`mixtura.core.selection.choose` is asked for.
     """
     spaces = [cross_fit_projection(steps, folds.x, folds) for steps in options]
     best, known = 0, ()

@@ -15,7 +15,7 @@ from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.random_matrix import MATRICES, orthogonal
 from mixtura.errors import UsageError
-from mixtura.heads import starts
+from mixtura.heads import init
 from mixtura.heads.protocol import DenseHead, Groups, as_rows, wide
 from mixtura.names import nearest
 
@@ -95,7 +95,7 @@ class GaussianHead(DenseHead):
         self,
         dimension: int,
         n_classes: int,
-        components: starts.Counts = 1,
+        components: init.Counts = 1,
         family: str = "spherical",
         rank: int = 16,
         width: int | None = None,
@@ -103,11 +103,11 @@ class GaussianHead(DenseHead):
     ) -> None:
         super().__init__()
         _check(family, freeze)
-        counts = starts.spread_out(components, n_classes)
+        counts = init.spread_out(components, n_classes)
         self.dimension, self.n_classes, self.family, self.rank = dimension, n_classes, family, rank
         self.counts, self.width, self.freeze = counts, width, tuple(freeze)
         inner = dimension if width is None else width
-        self.groups = Groups(starts.owner_of(counts), n_classes)
+        self.groups = Groups(init.owner_of(counts), n_classes)
         self.mean = nn.Parameter(torch.randn(sum(counts), inner) / inner**0.5)
         self.free = nn.ParameterDict(FAMILIES[family].initial(sum(counts), inner, rank).unconstrained())
         self.weight_logit = nn.Parameter(torch.zeros(sum(counts)))
@@ -134,11 +134,11 @@ class GaussianHead(DenseHead):
     @classmethod
     def from_rows(
         cls,
-        x: starts.Rows,
-        labels: starts.Labels,
+        x: init.Rows,
+        labels: init.Labels,
         n_classes: int,
         *,
-        components: starts.Counts = 1,
+        components: init.Counts = 1,
         seed: int = 0,
         family: str = "spherical",
         **options: Any,
@@ -161,10 +161,10 @@ class GaussianHead(DenseHead):
         """
         start = Start(**options)
         _check(family, start.freeze)
-        rows, labels = starts.checked(x, labels, n_classes)
+        rows, labels = init.checked(x, labels, n_classes)
         matrix = input_matrix(start, rows, seed)
         z = rows if matrix is None else rows @ matrix
-        asked = tuple(starts.spread_out(components, n_classes))
+        asked = tuple(init.spread_out(components, n_classes))
         plan = Plan(family, asked, start.prior, rank=start.rank, steps=start.steps, seed=seed)
         mixture = classes.fit(plan, z, labels, n_classes)
         assert mixture.component_class is not None
@@ -174,7 +174,7 @@ class GaussianHead(DenseHead):
         head.to(rows.device, rows.dtype)
         head.project = matrix
         head.assign(mixture)
-        head.temper(starts.best_temperature(head.class_scores, rows, labels))
+        head.temper(init.best_temperature(head.class_scores, rows, labels))
         return head
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mixtura.errors import UsageError
-from mixtura.heads import starts
+from mixtura.heads import init
 from mixtura.heads.protocol import Head, wide
 
 STARTS = ("closed", "zeros")
@@ -42,11 +42,11 @@ class LinearHead(Head):
     @classmethod
     def from_rows(
         cls,
-        x: starts.Rows,
-        labels: starts.Labels,
+        x: init.Rows,
+        labels: init.Labels,
         n_classes: int,
         *,
-        components: starts.Counts = 1,
+        components: init.Counts = 1,
         seed: int = 0,
         start: str = "closed",
         shrinkage: float | None = None,
@@ -65,13 +65,13 @@ class LinearHead(Head):
         Raises:
             UsageError: more than one component a class, or no such start.
         """
-        rows, labels = starts.checked(x, labels, n_classes)
-        if set(starts.spread_out(components, n_classes)) != {1}:
+        rows, labels = init.checked(x, labels, n_classes)
+        if set(init.spread_out(components, n_classes)) != {1}:
             raise UsageError(f"A linear head has one component a class, not {components}. Use gaussian or prototype.")
         if start not in STARTS:
             raise UsageError(f"A linear head cannot start at {start!r}. Known: {', '.join(STARTS)}.")
         head = cls(rows.shape[1], n_classes).to(rows.device, rows.dtype)
-        center, unit = starts.units(rows)
+        center, unit = init.units(rows)
         with torch.no_grad():
             head.center.copy_(center)
             head.unit.copy_(unit)
@@ -79,10 +79,10 @@ class LinearHead(Head):
                 head.weight.zero_()
                 head.bias.zero_()
                 return head
-            weight, bias = starts.tied_linear(head.standard(rows), labels, n_classes, shrinkage)
+            weight, bias = init.tied_linear(head.standard(rows), labels, n_classes, shrinkage)
             head.weight.copy_(weight)
             head.bias.copy_(bias)
-        head.temper(starts.best_temperature(head.class_scores, rows, labels))
+        head.temper(init.best_temperature(head.class_scores, rows, labels))
         return head
 
     @torch.no_grad()

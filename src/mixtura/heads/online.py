@@ -11,7 +11,7 @@ from mixtura.core.assignment import sinkhorn
 from mixtura.core.covariance import Diagonal
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
-from mixtura.heads import starts
+from mixtura.heads import init
 from mixtura.heads.protocol import DenseHead, Groups, as_rows, wide
 
 REGULARIZATION = 0.05  # nats a dimension: sharp, and balanced within the steps below
@@ -60,7 +60,7 @@ class OnlineGaussianHead(DenseHead):
         self,
         dimension: int,
         n_classes: int,
-        components: starts.Counts = 2,
+        components: init.Counts = 2,
         normalize: bool = True,
         memory: int = 64,
         momentum: float = 0.9,
@@ -70,8 +70,8 @@ class OnlineGaussianHead(DenseHead):
         _check(memory, momentum, floor)
         self.dimension, self.n_classes, self.normalize = dimension, n_classes, normalize
         self.per_component, self.momentum, self.floor = memory, momentum, floor
-        self.counts = starts.spread_out(components, n_classes)
-        self.groups = Groups(starts.owner_of(self.counts), n_classes)
+        self.counts = init.spread_out(components, n_classes)
+        self.groups = Groups(init.owner_of(self.counts), n_classes)
         n_components, slots = sum(self.counts), memory * max(self.counts)
         self.register_buffer("mean", torch.randn(n_components, dimension))
         self.register_buffer("variance", torch.ones(n_components, dimension))
@@ -84,11 +84,11 @@ class OnlineGaussianHead(DenseHead):
     @classmethod
     def from_rows(
         cls,
-        x: starts.Rows,
-        labels: starts.Labels,
+        x: init.Rows,
+        labels: init.Labels,
         n_classes: int,
         *,
-        components: starts.Counts = 2,
+        components: init.Counts = 2,
         seed: int = 0,
         **options: Any,
     ) -> "OnlineGaussianHead":
@@ -102,11 +102,11 @@ class OnlineGaussianHead(DenseHead):
             seed: of k-means++, and of the rows that are remembered.
             options: ``normalize``, ``memory``, ``momentum`` and ``floor`` of the head.
         """
-        rows, labels = starts.checked(x, labels, n_classes)
+        rows, labels = init.checked(x, labels, n_classes)
         embedded = nn.functional.layer_norm(rows, rows.shape[1:]) if options.get("normalize", True) else rows
-        mixture, counts = starts.clusters(embedded, labels, n_classes, components, seed)
+        mixture, counts = init.clusters(embedded, labels, n_classes, components, seed)
         head = cls(rows.shape[1], n_classes, counts, **options).to(rows.device, rows.dtype)
-        own = starts.parts(mixture, embedded, labels)
+        own = init.parts(mixture, embedded, labels)
         share = torch.bincount(labels, minlength=n_classes).double()
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
         with torch.no_grad():
@@ -115,7 +115,7 @@ class OnlineGaussianHead(DenseHead):
                 head._remember(embedded[part], labels[part])
             resp = nn.functional.one_hot(own, sum(counts)).to(rows.dtype)
             head._settle(embedded, resp)
-        head.temper(starts.best_temperature(head.class_scores, rows, labels))
+        head.temper(init.best_temperature(head.class_scores, rows, labels))
         return head
 
     def _settle(self, z: Float[Tensor, "N D"], resp: Float[Tensor, "N K"]) -> None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mixtura.core.owners import ClassLogSumExp, class_log_sum_exp
+from mixtura.core.ownership import ClassLogSumExp, class_log_sum_exp
 from mixtura.errors import NoDensity, UsageError
 
 ROWS = 4096  # that a head answers at once
@@ -186,7 +186,7 @@ class DenseHead(Head):
 
 
 class Groups(nn.Module):
-    """:class:`mixtura.core.owners.ClassLogSumExp` with its numbers as buffers, so that they move and load with a head.
+    """:class:`~mixtura.core.ownership.ClassLogSumExp` with its numbers as buffers: they move and load with a head.
 
     Args:
         component_class: the class of each component; every class owns one or more.

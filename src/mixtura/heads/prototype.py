@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mixtura.errors import UsageError
-from mixtura.heads import starts
+from mixtura.heads import init
 from mixtura.heads.protocol import Groups, Head, wide
 from mixtura.names import nearest
 
@@ -71,7 +71,7 @@ class PrototypeHead(Head):
         self,
         dimension: int,
         n_classes: int,
-        components: starts.Counts = 1,
+        components: init.Counts = 1,
         metric: str = "cosine",
         pool: str = "soft",
     ) -> None:
@@ -80,8 +80,8 @@ class PrototypeHead(Head):
             if name not in table:
                 raise UsageError(f"A prototype head has no {kind} {name!r}. {nearest(name, table)}")
         self.dimension, self.n_classes, self.metric, self.pool = dimension, n_classes, metric, pool
-        self.counts = starts.spread_out(components, n_classes)
-        self.groups = Groups(starts.owner_of(self.counts), n_classes)
+        self.counts = init.spread_out(components, n_classes)
+        self.groups = Groups(init.owner_of(self.counts), n_classes)
         self.prototype = nn.Parameter(torch.randn(sum(self.counts), dimension))
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.register_buffer("center", torch.zeros(dimension))
@@ -90,11 +90,11 @@ class PrototypeHead(Head):
     @classmethod
     def from_rows(
         cls,
-        x: starts.Rows,
-        labels: starts.Labels,
+        x: init.Rows,
+        labels: init.Labels,
         n_classes: int,
         *,
-        components: starts.Counts = 1,
+        components: init.Counts = 1,
         seed: int = 0,
         metric: str = "cosine",
         pool: str = "soft",
@@ -111,10 +111,10 @@ class PrototypeHead(Head):
             pool: a name in :data:`POOLS`.
         """
         cls(1, n_classes, components, metric, pool)  # bad options are told before any work
-        rows, labels = starts.checked(x, labels, n_classes)
-        center, unit = starts.units(rows)
+        rows, labels = init.checked(x, labels, n_classes)
+        center, unit = init.units(rows)
         placed = rows - center.to(rows.dtype) if CENTERED[metric] else nn.functional.normalize(rows)
-        mixture, counts = starts.clusters(placed, labels, n_classes, components, seed)
+        mixture, counts = init.clusters(placed, labels, n_classes, components, seed)
         head = cls(rows.shape[1], n_classes, counts, metric, pool).to(rows.device, rows.dtype)
         means = mixture.mean
         with torch.no_grad():
@@ -129,9 +129,9 @@ class PrototypeHead(Head):
 
     def best_log_scale(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
         """The log of the scale under which the labels of some rows are most likely."""
-        near = self.nearness(x[: starts.TEMPERED])
+        near = self.nearness(x[: init.TEMPERED])
         spread = max(float(near.std(1).mean()), torch.finfo(near.dtype).tiny ** 0.5) if near.shape[1] > 1 else 1.0
-        degrees = starts.best_temperature(lambda rows: best(self.groups, self.nearness(rows) / spread), x, labels)
+        degrees = init.best_temperature(lambda rows: best(self.groups, self.nearness(rows) / spread), x, labels)
         return -math.log(degrees * spread)
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixtura.core.random_matrix import MATRICES, gaussian
 from mixtura.errors import UsageError
-from mixtura.heads import starts
+from mixtura.heads import init
 from mixtura.heads.linear import LinearHead
 from mixtura.heads.protocol import Head, wide
 from mixtura.names import nearest
@@ -63,11 +63,11 @@ class RandomProjectionHead(Head):
     @classmethod
     def from_rows(
         cls,
-        x: starts.Rows,
-        labels: starts.Labels,
+        x: init.Rows,
+        labels: init.Labels,
         n_classes: int,
         *,
-        components: starts.Counts = 1,
+        components: init.Counts = 1,
         seed: int = 0,
         width: int | None = None,
         **options: Any,
@@ -88,8 +88,8 @@ class RandomProjectionHead(Head):
             UsageError: more than one component a class, an option that does not exist, or no random feature.
         """
         matrix, shrinkage = _options(**options)
-        rows, labels = starts.checked(x, labels, n_classes)
-        if set(starts.spread_out(components, n_classes)) != {1}:
+        rows, labels = init.checked(x, labels, n_classes)
+        if set(init.spread_out(components, n_classes)) != {1}:
             raise UsageError(f"A random-projection head has one component a class, not {components}.")
         chosen = min(WIDEST, max(2 * rows.shape[1], len(rows))) if width is None else width
         head = cls(rows.shape[1], n_classes, chosen).to(rows.device, rows.dtype)
@@ -101,7 +101,7 @@ class RandomProjectionHead(Head):
     def draw(self, x: Float[Tensor, "N D"], matrix: str, seed: int) -> None:
         """Draw the matrix and the offsets, in units of some rows."""
         generator = torch.Generator().manual_seed(seed)
-        center, unit = starts.units(x)
+        center, unit = init.units(x)
         self.center.copy_(center)
         self.matrix.copy_(MATRICES[matrix](self.dimension, self.width, generator))
         self.matrix.div_(unit * self.dimension**0.5)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mixtura.errors import UsageError
-from mixtura.heads import starts
+from mixtura.heads import init
 from mixtura.heads.protocol import Groups, Head, wide
 from mixtura.names import nearest
 
@@ -144,16 +144,16 @@ class SDGMHead(Head):
         self,
         dimension: int,
         n_classes: int,
-        components: starts.Counts = 1,
+        components: init.Counts = 1,
         quadratic: str = "diagonal",
         most_bytes: float = MOST_BYTES,
     ) -> None:
         super().__init__()
-        self.counts = starts.spread_out(components, n_classes)
+        self.counts = init.spread_out(components, n_classes)
         _check(quadratic, dimension, sum(self.counts), most_bytes)
         self.dimension, self.n_classes = dimension, n_classes
         self.quadratic, self.most_bytes = quadratic, most_bytes
-        self.groups = Groups(starts.owner_of(self.counts), n_classes)
+        self.groups = Groups(init.owner_of(self.counts), n_classes)
         first, second = QUADRATICS[quadratic](dimension)
         n_features = dimension + len(first)
         self.map = QuadraticMap(dimension, n_features)
@@ -168,11 +168,11 @@ class SDGMHead(Head):
     @classmethod
     def from_rows(
         cls,
-        x: starts.Rows,
-        labels: starts.Labels,
+        x: init.Rows,
+        labels: init.Labels,
         n_classes: int,
         *,
-        components: starts.Counts = 1,
+        components: init.Counts = 1,
         seed: int = 0,
         quadratic: str = "diagonal",
         most_bytes: float = MOST_BYTES,
@@ -191,14 +191,14 @@ class SDGMHead(Head):
         Raises:
             UsageError: an option that does not exist, or a map that is too large.
         """
-        rows, labels = starts.checked(x, labels, n_classes)
-        _check(quadratic, rows.shape[1], sum(starts.spread_out(components, n_classes)), most_bytes)
-        mixture, counts = starts.clusters(rows, labels, n_classes, components, seed)
+        rows, labels = init.checked(x, labels, n_classes)
+        _check(quadratic, rows.shape[1], sum(init.spread_out(components, n_classes)), most_bytes)
+        mixture, counts = init.clusters(rows, labels, n_classes, components, seed)
         head = cls(rows.shape[1], n_classes, counts, quadratic, most_bytes).to(rows.device, rows.dtype)
         head.map.fit(rows)
-        own, width = starts.parts(mixture, rows, labels), rows.shape[1]
+        own, width = init.parts(mixture, rows, labels), rows.shape[1]
         standard = (rows - head.map.center) * head.map.gain
-        weight, bias = starts.tied_linear(standard, own, sum(counts))
+        weight, bias = init.tied_linear(standard, own, sum(counts))
         draw = torch.randint(0, 2, head.weight.shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
         with torch.no_grad():
             start = SMALLEST * draw.to(head.weight)
@@ -207,7 +207,7 @@ class SDGMHead(Head):
             head.weight.copy_(start)
             head.log_variance.copy_(2 * start.abs().log() + FRESH)
             head.bias.copy_(bias[:-1] - bias[-1])
-        head.eval().temper(starts.best_temperature(head.class_scores, rows, labels))
+        head.eval().temper(init.best_temperature(head.class_scores, rows, labels))
         return head.train()
 
     @torch.no_grad()
@@ -325,13 +325,13 @@ class CompactSDGMHead(Head):
     place: Tensor
 
     def __init__(
-        self, dimension: int, n_classes: int, components: starts.Counts, n_features: int, n_weights: int
+        self, dimension: int, n_classes: int, components: init.Counts, n_features: int, n_weights: int
     ) -> None:
         super().__init__()
-        self.counts = starts.spread_out(components, n_classes)
+        self.counts = init.spread_out(components, n_classes)
         self.dimension, self.n_classes = dimension, n_classes
         self.n_features, self.n_weights = n_features, n_weights
-        self.groups = Groups(starts.owner_of(self.counts), n_classes)
+        self.groups = Groups(init.owner_of(self.counts), n_classes)
         self.map = QuadraticMap(dimension, n_features)
         self.value = nn.Parameter(torch.zeros(n_weights))
         self.bias = nn.Parameter(torch.zeros(sum(self.counts) - 1))

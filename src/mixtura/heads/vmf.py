@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mixtura.core import bessel, owners
-from mixtura.heads import starts
+from mixtura.core import ownership, special
+from mixtura.heads import init
 from mixtura.heads.protocol import DenseHead, Groups, wide
 
 LEAST, MOST = 1e-3, 1e6  # of a concentration that a start may have
@@ -32,7 +32,7 @@ def concentration(length: Float[Tensor, "*K"], dimension: int) -> Float[Tensor, 
     wanted = length.double().clamp(LEAST_LENGTH, 1 - 1e-12)
     kappa = (wanted * (dimension - wanted.square()) / (1 - wanted.square())).clamp(LEAST, MOST)
     for _ in range(NEWTON):
-        reached = bessel.mean_length(dimension, kappa)
+        reached = special.mean_length(dimension, kappa)
         slope = 1 - reached.square() - (dimension - 1) / kappa * reached
         step = (reached - wanted) / slope.clamp_min(torch.finfo(slope.dtype).tiny)
         kappa = torch.where(step.isfinite(), kappa - step, kappa).clamp(LEAST, MOST)
@@ -59,11 +59,11 @@ class VonMisesFisherHead(DenseHead):
 
     name: ClassVar[str] = "vmf"
 
-    def __init__(self, dimension: int, n_classes: int, components: starts.Counts = 1, shared: bool = False) -> None:
+    def __init__(self, dimension: int, n_classes: int, components: init.Counts = 1, shared: bool = False) -> None:
         super().__init__()
         self.dimension, self.n_classes, self.shared = dimension, n_classes, shared
-        self.counts = starts.spread_out(components, n_classes)
-        self.groups = Groups(starts.owner_of(self.counts), n_classes)
+        self.counts = init.spread_out(components, n_classes)
+        self.groups = Groups(init.owner_of(self.counts), n_classes)
         n_components = sum(self.counts)
         self.direction = nn.Parameter(torch.randn(n_components, dimension))
         self.log_concentration = nn.Parameter(torch.zeros(1 if shared else n_components))
@@ -74,11 +74,11 @@ class VonMisesFisherHead(DenseHead):
     @classmethod
     def from_rows(
         cls,
-        x: starts.Rows,
-        labels: starts.Labels,
+        x: init.Rows,
+        labels: init.Labels,
         n_classes: int,
         *,
-        components: starts.Counts = 1,
+        components: init.Counts = 1,
         seed: int = 0,
         shared: bool = False,
     ) -> "VonMisesFisherHead":
@@ -92,20 +92,20 @@ class VonMisesFisherHead(DenseHead):
             seed: of k-means++.
             shared: one concentration for all components.
         """
-        rows, labels = starts.checked(x, labels, n_classes)
+        rows, labels = init.checked(x, labels, n_classes)
         rows = nn.functional.normalize(rows)
-        mixture, counts = starts.clusters(rows, labels, n_classes, components, seed)
+        mixture, counts = init.clusters(rows, labels, n_classes, components, seed)
         head = cls(rows.shape[1], n_classes, counts, shared).to(rows.device, rows.dtype)
-        own = starts.parts(mixture, rows, labels)
+        own = init.parts(mixture, rows, labels)
         resp = nn.functional.one_hot(own, sum(counts)).to(rows.dtype)
         share = torch.bincount(labels, minlength=n_classes).to(rows.dtype)
         with torch.no_grad():
             head.prior_logit.copy_((share / share.sum()).log())
             head.maximize(rows, resp)
             for _ in range(STEPS if max(counts) > 1 else 0):
-                masked = owners.mask_others(head.component_log_prob(rows), head.groups.component_class, labels)
+                masked = ownership.mask_others(head.component_log_prob(rows), head.groups.component_class, labels)
                 head.maximize(rows, masked.softmax(1))
-        head.temper(starts.best_temperature(head.class_scores, rows, labels))
+        head.temper(init.best_temperature(head.class_scores, rows, labels))
         return head
 
     @torch.no_grad()
@@ -154,6 +154,6 @@ class VonMisesFisherHead(DenseHead):
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Log-density of each row's direction together with each component, in nats."""
         with torch.autocast(x.device.type, enabled=False):
-            peak = bessel.log_normalizer(self.dimension, wide(self.log_concentration).exp())
+            peak = special.log_normalizer(self.dimension, wide(self.log_concentration).exp())
             log_weight = self.groups.log_weight(self.prior_logit, self.weight_logit)
             return log_weight + peak.to(log_weight.dtype) - self.distances(x)

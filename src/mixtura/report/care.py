@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from mixtura.records.inspection import Care, Outlier, Suspect, Twins
 from mixtura.report.mistakes import address
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, Thumbnails, render
 from mixtura.report.words import count, listing, percent
-from mixtura.tasks.care_records import Care, Outlier, Suspect
-from mixtura.tasks.twins import Twins
 
 SHOWN, MOST = 12, 60
 BESIDE = 3  # photos of a group beside the first one

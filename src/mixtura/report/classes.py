@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixtura.metrics.classification import confusion
+from mixtura.records.decision import Interval
 from mixtura.report.parts import Material, Section, render
 from mixtura.report.words import count, interval, listing, percent
-from mixtura.tasks.records import Interval
 
 SHOWN = 25
 FEW = 20

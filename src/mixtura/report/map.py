@@ -6,10 +6,10 @@ from itertools import combinations
 import numpy as np
 from markupsafe import Markup
 
+from mixtura.records.decision import EmbeddingMap
 from mixtura.report import svg
 from mixtura.report.parts import Material, Section, render
 from mixtura.report.words import count, shorten
-from mixtura.tasks.records import EmbeddingMap
 
 LABELED = 12  # classes named on the large map
 ENCIRCLED = 24  # components with an ellipse on the large map; rings at their centers beyond that

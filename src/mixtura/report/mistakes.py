@@ -3,9 +3,9 @@
 import base64
 from dataclasses import dataclass
 
+from mixtura.records.decision import Mistake
 from mixtura.report.parts import Material, Section, Thumbnails, render
 from mixtura.report.words import count, percent
-from mixtura.tasks.records import Mistake
 
 SHOWN = 12
 MOST = 36

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from mixtura.errors import CannotWrite, OutOfSpace
 from mixtura.names import find
+from mixtura.records.decision import Evaluation
 from mixtura.report import SECTIONS
 from mixtura.report.parts import Material, Section, Thumbnails, render, require_whole
-from mixtura.tasks.records import Evaluation
 
 
 def write_report(evaluation: Evaluation, path: Path, *, title: str, thumbnails: Thumbnails) -> Path:

@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mixtura.errors import DataError
+from mixtura.records.decision import VERDICTS, Evaluation
 from mixtura.report import words
-from mixtura.tasks.records import VERDICTS, Evaluation
 
 Thumbnails = Callable[[str], bytes | None]
 

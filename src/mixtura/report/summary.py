@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixtura.records.decision import Evaluation
 from mixtura.report.parts import Material, Section, render
 from mixtura.report.words import count, interval, listing, percent
-from mixtura.tasks.records import Evaluation
 
 # name -> (label, what it means). Names that are not here follow below, as they are.
 METRIC_TEXT = {

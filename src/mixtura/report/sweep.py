@@ -10,12 +10,13 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from mixtura.metrics.replicates import BETTER, best_rows, summarize
+from mixtura.records.sweep import DONE, Cell, Run, Summary, Sweep
 from mixtura.report.facts import grouped
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, render
 from mixtura.report.sweep_plots import Look, by_variance, looks, sizes
 from mixtura.report.words import count, listing
-from mixtura.tasks.sweep_records import BETTER, DONE, Cell, Run, Summary, Sweep, best_rows, summarize
 
 SHOWN = 30  # notes before the rest is folded away
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from mixtura.records.sweep import Run, Summary
 from mixtura.report import svg
 from mixtura.report.parts import render
 from mixtura.report.svg import Number
 from mixtura.report.words import percent
-from mixtura.tasks.sweep_records import Run, Summary
 
 PANEL = 340.0  # width of a small drawing
 COLORS = 7  # of the style sheet

@@ -13,15 +13,15 @@ from mixtura.features.projection import L2
 from mixtura.features.records import Features
 from mixtura.metrics.clustering import adjusted_rand, mutual_information, silhouette, stability
 from mixtura.names import find
-from mixtura.tasks.gather import groups_of
-from mixtura.tasks.partition import Method, Partition, Points, Tried, points_of
+from mixtura.pipeline.training_set import groups_of
+from mixtura.tasks.cluster_methods import Method, Partition, Points, Tried, points_of
 
 METHODS = {
-    "mixture": "mixtura.tasks.partition:mixture",
-    "kmeans": "mixtura.tasks.partition:kmeans",
-    "minibatch-kmeans": "mixtura.tasks.partition:minibatch_kmeans",
-    "birch": "mixtura.tasks.partition:birch",
-    "hdbscan": "mixtura.tasks.partition:hdbscan",
+    "mixture": "mixtura.tasks.cluster_methods:mixture",
+    "kmeans": "mixtura.tasks.cluster_methods:kmeans",
+    "minibatch-kmeans": "mixtura.tasks.cluster_methods:minibatch_kmeans",
+    "birch": "mixtura.tasks.cluster_methods:birch",
+    "hdbscan": "mixtura.tasks.cluster_methods:hdbscan",
 }
 """What finds clusters; a name of one's own is ``package.module:function``, a ``Method`` of ``partition``."""
 

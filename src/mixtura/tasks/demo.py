@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe, resolve
 from mixtura.tasks import fit
-from mixtura.tasks.extract import Watch
 
 UNKNOWN = ("Bag", "Sandal")
 """Two of the ten articles of Fashion-MNIST stand for what the shop does not sell."""
@@ -16,7 +16,7 @@ def recipe(output: Path) -> Recipe:
     return resolve({"data.kind": "demo", "data.unknown": list(UNKNOWN), "encoder.size": SIZE, "output": str(output)})
 
 
-def run(output: Path, progress: Watch = None) -> fit.FitReport:
+def run(output: Path, progress: ProgressCallback = None) -> fit.FitReport:
     """Extract, fit, calibrate, evaluate and save in ``output``.
 
     Raises:

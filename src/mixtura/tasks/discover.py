@@ -9,7 +9,6 @@ of a group are of one product; HDBSCAN finds 3.4 (50 %) in the same space and 1.
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,16 +17,14 @@ from scipy.linalg import solve_triangular
 from scipy.spatial.distance import squareform
 
 from mixtura import names
+from mixtura.catalog import Catalog
+from mixtura.catalog.journal import Journal
 from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.features.records import Features
-from mixtura.tasks.catalog.records import Effect, Shot
-from mixtura.tasks.journal_records import Group, Noted
-from mixtura.tasks.sheets import Group as SheetGroup
-from mixtura.tasks.sheets import Picture, Sheet, Strip
-
-if TYPE_CHECKING:
-    from mixtura.tasks.catalog import Catalog
-    from mixtura.tasks.journal import Journal
+from mixtura.records.catalog import Effect, Shot
+from mixtura.records.contact_sheet import Group as SheetGroup
+from mixtura.records.contact_sheet import Picture, Sheet, Strip
+from mixtura.records.journal import Group, Noted
 
 SMALLEST = 3  # different photos of a group
 MOST = 2000  # latest unknown photos that are looked at
@@ -37,7 +34,7 @@ SHOWN = 24  # photos of a group on a page
 ENOUGH = 30  # photos of a product, to see how alike they are
 
 
-def groups_of(journal: "Journal", catalog: "Catalog") -> tuple[Group, ...]:
+def run(journal: Journal, catalog: Catalog) -> tuple[Group, ...]:
     """The groups among the latest unknown photos, the largest first; an id stays while the oldest photo is in it."""
     unknowns = journal.unknowns([product.id for product in catalog.products()])
     comparable = journal.comparable(catalog.model)
@@ -60,20 +57,20 @@ def groups_of(journal: "Journal", catalog: "Catalog") -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda group: (-group.size, -group.tightness, group.id)))
 
 
-def accept(journal: "Journal", catalog: "Catalog", group: str, name: str) -> Effect:
+def accept(journal: Journal, catalog: Catalog, group: str, name: str) -> Effect:
     """Enroll a group as a product, or add it to the product of that name, and settle its photos.
 
     Raises:
         NoInput: there is no such group; the nearest is named.
     """
-    found = {one.id: one for one in groups_of(journal, catalog)}
+    found = {one.id: one for one in run(journal, catalog)}
     if group not in found:
         hint = names.nearest(group, found) if found else "There are no groups now."
         raise NoInput(f"There is no group {group!r}. {hint}")
     return enroll(journal, catalog, found[group].ids, name)
 
 
-def enroll(journal: "Journal", catalog: "Catalog", ids: Sequence[str], name: str) -> Effect:
+def enroll(journal: Journal, catalog: Catalog, ids: Sequence[str], name: str) -> Effect:
     """Enroll what was asked before, without the photos: features and thumbnails come from the journal.
 
     Args:
@@ -113,7 +110,7 @@ def _sheet_group(group: Group) -> SheetGroup:
     return SheetGroup(group.id, note, (Strip("", tuple(Picture(id, id[:8]) for id in group.ids[:SHOWN])),))
 
 
-def _shot(journal: "Journal", id: str, row: Float[np.ndarray, " D"]) -> Shot:
+def _shot(journal: Journal, id: str, row: Float[np.ndarray, " D"]) -> Shot:
     """A decision as a photo to enroll; the hash is that of the features, since the photo is gone."""
     return Shot(row, hashlib.sha256(row.tobytes()).hexdigest(), f"journal {id}", journal.picture(id))
 

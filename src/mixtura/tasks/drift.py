@@ -19,21 +19,18 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import betabinom, chi2_contingency, gamma, ks_2samp
 
+from mixtura.catalog import Catalog
+from mixtura.catalog.journal import Journal
 from mixtura.errors import UsageError
+from mixtura.model.model import Model
+from mixtura.model.wording import percent
+from mixtura.records.journal import Alarm, Day, Drift, Noted, Part
 from mixtura.tasks.evaluate import share
-from mixtura.tasks.journal_records import Alarm, Day, Drift, Noted, Part
-from mixtura.tasks.model import Model
-from mixtura.tasks.words import percent
-
-if TYPE_CHECKING:
-    from mixtura.tasks.catalog import Catalog
-    from mixtura.tasks.journal import Journal
 
 FALSE_ALARMS = 0.01  # share of months without any change in which something is raised
 TESTS, LOOKS = 4, 30
@@ -64,7 +61,7 @@ class Sample:
         return self.label[self.accepted].tolist()
 
 
-def drift_of(journal: "Journal", catalog: "Catalog", days: int = 30) -> Drift:
+def run(journal: Journal, catalog: Catalog, days: int = 30) -> Drift:
     """How the photos of the last days compare with those that the catalog was calibrated on.
 
     Args:

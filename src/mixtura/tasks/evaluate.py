@@ -15,13 +15,14 @@ from mixtura.metrics.classification import accuracy, balanced_accuracy, recall, 
 from mixtura.metrics.detection import aupr, auroc, fpr_at_tpr
 from mixtura.metrics.intervals import wilson
 from mixtura.metrics.selective import aurc
+from mixtura.model import bundle, embedding_map
+from mixtura.model.decide import Known, decide
+from mixtura.model.model import Answers, Model
+from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe
+from mixtura.records.decision import Evaluation, Interval, Mistake
 from mixtura.sections import DataSection
-from mixtura.tasks import bundle, gather, view
-from mixtura.tasks.decide import Known, decide
-from mixtura.tasks.model import Answers, Model
 from mixtura.tasks.predict import known_items
-from mixtura.tasks.records import Evaluation, Interval, Mistake
 
 WORST = 24  # mistakes that are shown
 SMALLEST = 1e-300  # keeps the log of a probability finite
@@ -40,20 +41,20 @@ def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
     if data is not None:
         return evaluate(model, _other(model, recipe, data, model_path), known_items(model_path, model))
     try:
-        features = gather.stored(recipe)
+        features = training_set.stored(recipe)
     except NoInput:  # deleted to save space: the photos and the split are enough
-        features = gather.gather(recipe).features
-    return evaluate(model, features.select_split("test"), gather.train_part(features, model.classes))
+        features = training_set.gather(recipe).features
+    return evaluate(model, features.select_split("test"), training_set.train_part(features, model.classes))
 
 
 def _other(model: Model, recipe: Recipe, data: DataSection, model_path: Path) -> Features:
     """Features of other data, kept beside the model so that a second evaluation is quick."""
-    if data.kind == gather.build.FEATURES:
+    if data.kind == training_set.factory.FEATURES:
         assert data.root is not None
-        return gather.labeled(FeatureStore.open(data.root).read())
+        return training_set.labeled(FeatureStore.open(data.root).read())
     stored = recipe.extract.model_copy(update={"store": model_path / "features-other"})
     other = recipe.model_copy(update={"data": data, "encoder": model.encoder, "extract": stored})
-    return gather.labeled(gather.read(other, gather.build.dataset_of(data))[0])
+    return training_set.labeled(training_set.read(other, training_set.factory.dataset_of(data))[0])
 
 
 def evaluate(model: Model, test: Features, known: Features | None = None) -> Evaluation:
@@ -97,7 +98,7 @@ def evaluate(model: Model, test: Features, known: Features | None = None) -> Eva
         recall=_recall(model.classes, true, answers.predicted),
         alpha=model.decision.false_reject_rate,
         mistakes=_mistakes(model, test, answers, true, known),
-        map=view.embedding_map(model, test.embedding, true),
+        map=embedding_map.embedding_map(model, test.embedding, true),
         facts=dict(model.facts) | {"test_items": len(test), "threads": torch.get_num_threads()},
     )
 

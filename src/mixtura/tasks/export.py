@@ -13,10 +13,10 @@ from PIL import Image
 from mixtura import files
 from mixtura.encoders.protocol import Exportable
 from mixtura.errors import CannotWrite, DataError, UsageError
-from mixtura.tasks import bundle
-from mixtura.tasks._onnx_graph import OUTPUTS, ROWS, head_bytes, need_onnx, to_onnx
-from mixtura.tasks.build import IMPORTED
-from mixtura.tasks.model import RIVAL, Model
+from mixtura.model import bundle
+from mixtura.model.model import RIVAL, Model
+from mixtura.onnx.graph import OUTPUTS, ROWS, head_bytes, need_onnx, to_onnx
+from mixtura.pipeline.factory import IMPORTED
 from mixtura.tasks.predict import current, encoder_for, known_items
 
 LAYOUT = 1

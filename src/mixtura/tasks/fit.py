@@ -4,26 +4,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from mixtura import files, names
-from mixtura.core import FAMILIES
+from mixtura import files
+from mixtura.catalog import create
 from mixtura.datasets.items import Problem
-from mixtura.encoders import ENCODERS
-from mixtura.encoders.protocol import split_name
-from mixtura.errors import LabelError
-from mixtura.features.records import Features, Unreadable
+from mixtura.features.records import Unreadable
+from mixtura.fitting.fit import check_names, learn
+from mixtura.model import bundle, card
+from mixtura.pipeline import factory, training_set
+from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe, dump
-from mixtura.tasks import build, bundle, card, gather, heads, trained
-from mixtura.tasks.catalog import opening
-from mixtura.tasks.choose import Rows, choose, closed
+from mixtura.records.decision import Evaluation
 from mixtura.tasks.evaluate import evaluate
-from mixtura.tasks.extract import Watch
-from mixtura.tasks.fitted import Fitted, assemble
-from mixtura.tasks.model import Model
 from mixtura.tasks.notes import notes
-from mixtura.tasks.records import Evaluation
 
 
 @dataclass(frozen=True)
@@ -40,7 +32,7 @@ class FitReport:
     notes: tuple[str, ...] = ()
 
 
-def run(recipe: Recipe, progress: Watch = None) -> FitReport:
+def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
     """Fit, calibrate and evaluate on the data of a recipe and save the model in its output folder.
 
     A catalog that is there becomes that of the new model; its journal stays.
@@ -52,94 +44,19 @@ def run(recipe: Recipe, progress: Watch = None) -> FitReport:
     """
     began = time.perf_counter()
     check_names(recipe)
-    output = build.output_of(recipe, "the model", "model")
+    output = factory.output_of(recipe, "the model", "model")
     files.make_folder(output)
-    opening.check_renewable(output)
-    gathered = gather.gather(recipe, progress)
+    create.check_renewable(output)
+    gathered = training_set.gather(recipe, progress)
     model = learn(recipe, gathered)
     test = gathered.features.select_split("test")
-    evaluation = evaluate(model, test, known=gather.train_part(gathered.features, model.classes))
+    evaluation = evaluate(model, test, known=training_set.train_part(gathered.features, model.classes))
     others = {
         bundle.RECIPE: dump(recipe).encode(),
         bundle.METRICS: bundle.to_json(card.metrics_record(evaluation)),
         bundle.CARD: card.model_card(model, evaluation).encode(),
     }
-    with opening.renewing(output):
+    with create.renewing(output):
         bundle.save_pretrained(model, output, others)
     said = notes(gathered, model)
     return FitReport(output, evaluation, time.perf_counter() - began, gathered.problems, said)
-
-
-def check_names(recipe: Recipe) -> None:
-    """Look names up before any photo is read.
-
-    Raises:
-        UnknownName: a name stands in no table; the nearest is named.
-        UsageError: a device that is not there, or a head that cannot be fitted so.
-    """
-    names.find(ENCODERS, split_name(recipe.encoder.name)[0])
-    if recipe.data.kind != build.FEATURES:
-        build.check_place(recipe.data)
-    build.steps_of(recipe.projection)
-    build.device_of(recipe.encoder.device)
-    spec = heads.spec_of(recipe.head.name, recipe.fit.solver, recipe.head.n_components, recipe.head, 0)
-    heads.check_fit(spec, recipe.fit, [recipe.fit.objective])
-    if recipe.head.family != "auto" and recipe.head.family not in FAMILIES:
-        names.find({name: FAMILIES[name] for name in FAMILIES} | {"auto": ""}, recipe.head.family)
-
-
-def learn(recipe: Recipe, gathered: gather.Gathered) -> Model:
-    """The model of the rows that are not for testing.
-
-    Raises:
-        LabelError: fewer than two classes, nothing to test with, or a class without an item that counts.
-    """
-    features = gathered.features
-    learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
-    classes = gather.catalog(learned.classes, tuple(set(recipe.data.unknown) & set(learned.classes)))
-    if not (features.select_split("test").label_index(classes) >= 0).any():
-        raise LabelError(
-            f"No photo is left to test with: all {len(learned)} are needed to learn from. "
-            "Give each class three photos or more (where photos have groups, in three groups), or a test folder."
-        )
-    train = gather.train_part(features, classes)
-    rows = _rows(train, classes)
-    _check_weights(rows, classes)
-    return assemble(recipe, gathered, classes, rows.x, solve(recipe, rows))
-
-
-def _check_weights(rows: Rows, classes: tuple[str, ...]) -> None:
-    """See that every class has an item that counts: one without any would never be answered."""
-    if rows.weight is None:
-        return
-    total = torch.bincount(rows.labels, rows.weight, minlength=len(classes))
-    if not bool((total > 0).all()):
-        name = classes[int(total.argmin())]
-        raise LabelError(
-            f"All items of class {name!r} that could be learned from have weight 0. Give one of them a weight, or "
-            "leave the class out (data.unknown)."
-        )
-
-
-def solve(recipe: Recipe, rows: Rows) -> Fitted:
-    """Fit by the solver of a recipe; the projection and the plan are chosen first, whatever the solver.
-
-    Raises:
-        LabelError: too few rows can be held out.
-        UsageError: a head, solver or option that does not fit.
-    """
-    recipe = trained.resolve_variant(recipe)
-    choice = choose(trained.density(recipe), rows)
-    fitted = closed(choice, rows, recipe.seed)
-    return trained.fit(recipe, rows, choice, fitted) if trained.needed(recipe) else fitted
-
-
-def _rows(train: Features, classes: tuple[str, ...]) -> Rows:
-    return Rows(
-        torch.from_numpy(train.embedding),
-        torch.from_numpy(train.label_index(classes)),
-        torch.from_numpy(gather.groups_of(train)),
-        torch.tensor([split == "val" for split in train.split]),
-        gather.weight_of(train),
-        len(classes),
-    )

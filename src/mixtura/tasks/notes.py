@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from mixtura.tasks.gather import Gathered, train_part
-from mixtura.tasks.model import Model
-from mixtura.tasks.words import percent
+from mixtura.model.model import Model
+from mixtura.model.wording import percent
+from mixtura.pipeline.training_set import Gathered, train_part
 
 NAMED = 5  # classes in a sentence
 

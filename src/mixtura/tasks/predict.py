@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
 from mixtura.errors import BadItem, FingerprintMismatch, MixturaError
 from mixtura.features.records import Features
 from mixtura.identity import differences
-from mixtura.tasks import build, bundle, gather
-from mixtura.tasks.asking import Prepared, embed, prepare
-from mixtura.tasks.catalog import Catalog, opening
-from mixtura.tasks.decide import Known, decide, with_flaw
-from mixtura.tasks.model import Model
-from mixtura.tasks.records import Decision
+from mixtura.model import bundle
+from mixtura.model.decide import Known, decide, with_flaw
+from mixtura.model.model import Model
+from mixtura.pipeline import factory, training_set
+from mixtura.pipeline.queries import Prepared, embed, prepare
+from mixtura.records.decision import Decision
 
 BATCH = 32
 Decider = Callable[[list[str], np.ndarray], list[Decision]]
@@ -49,7 +50,7 @@ def current(model_path: Path) -> Model:
 
 
 def _catalog(model_path: Path) -> Catalog | None:
-    return Catalog.open(model_path) if opening.in_use(model_path) else None
+    return Catalog.open(model_path) if create.in_use(model_path) else None
 
 
 def _decider(model_path: Path, neighbours: int) -> tuple[Model, Decider]:
@@ -66,13 +67,13 @@ def _decider(model_path: Path, neighbours: int) -> tuple[Model, Decider]:
     ]
 
 
-def encoder_for(model: Model) -> build.Encoder:
+def encoder_for(model: Model) -> factory.Encoder:
     """The encoder of a model, checked to be the very same.
 
     Raises:
         FingerprintMismatch: its weights or its preprocessing have changed.
     """
-    encoder = build.encoder_of(model.encoder)
+    encoder = factory.encoder_of(model.encoder)
     how = differences(model.identity, encoder.identity)
     if how:
         raise FingerprintMismatch(
@@ -86,13 +87,13 @@ def known_items(model_path: Path, model: Model) -> Features | None:
     """The items that the model was made of, if their features are still there."""
     try:
         recipe = bundle.recipe_of(model_path)
-        features = gather.stored(recipe)
+        features = training_set.stored(recipe)
     except MixturaError:
         return None  # neighbors are evidence beside the decision, not part of it
     return features.select(features.label_index(model.classes) >= 0)
 
 
-def _batch(encoder: build.Encoder, decider: Decider, paths: Sequence[Path]) -> list[Decision | Problem]:
+def _batch(encoder: factory.Encoder, decider: Decider, paths: Sequence[Path]) -> list[Decision | Problem]:
     answers: dict[int, Decision | Problem] = {}
     prepared: dict[int, Prepared] = {}
     for place, path in enumerate(paths):

@@ -23,19 +23,19 @@ from mixtura.datasets.items import Problem
 from mixtura.errors import LabelError, NoInput
 from mixtura.features.store import HEADER, FeatureStore
 from mixtura.metrics.calibration import nll
+from mixtura.model.model import Model
+from mixtura.model.wording import percent
 from mixtura.names import nearest
+from mixtura.records.catalog import Effect
+from mixtura.records.decision import Interval
+from mixtura.records.journal import left_out_of
 from mixtura.scores.typicality import Typicality
-from mixtura.tasks.catalog.records import Effect
 from mixtura.tasks.evaluate import SMALLEST, share
-from mixtura.tasks.journal_records import left_out_of
-from mixtura.tasks.learned import learned
-from mixtura.tasks.model import Model
-from mixtura.tasks.records import Interval
-from mixtura.tasks.words import percent
+from mixtura.tasks.learned_photos import learned
 
 if TYPE_CHECKING:
-    from mixtura.tasks.catalog import Catalog
-    from mixtura.tasks.journal import Journal
+    from mixtura.catalog import Catalog
+    from mixtura.catalog.journal import Journal
 
 LEAST, ENOUGH = 20, 50  # confirmed photos: refused below the first, warned below the second
 FOLDS = 10
@@ -109,7 +109,7 @@ class Recalibration:
 def recalibrate(catalog: "Catalog", confirmed: Confirmed) -> Recalibration:
     """New limits from confirmed photos; the catalog is not changed.
 
-    Photos that the catalog has learned from do not count, see :mod:`mixtura.tasks.learned`; test items of the fit do.
+    Photos that the catalog has learned from do not count (:mod:`mixtura.tasks.learned_photos`); test items do.
 
     Raises:
         LabelError: fewer than 20 photos that count, or a label that is no product.
@@ -172,7 +172,7 @@ def from_folder(catalog: "Catalog", folder: Path) -> Confirmed:
         return Confirmed(kept.embedding, tuple(map(str, kept.label)), sha256=tuple(kept.sha256))
     if not folder.is_dir():
         raise NoInput(f"There is no folder {folder}. Give one with a sub-folder of confirmed photos for each product.")
-    from mixtura.tasks.catalog.photos import shots
+    from mixtura.catalog.shots import shots
     from mixtura.tasks.predict import encoder_for
 
     found = {

@@ -1,320 +1,220 @@
-"""A search over the settings of a head on one feature matrix, by optuna: seeded, and resumed where it was left."""
+"""Which stored items look most like a photo, and how often such a search finds the right class."""
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from mixtura import files
-from mixtura.errors import CannotWrite, DataError, MissingExtra, MixturaError, UsageError
-from mixtura.heads import HEADS
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from mixtura.datasets.items import Problem
+from mixtura.errors import BadItem, LabelError, NoInput
+from mixtura.features.neighbors import Index, unit_rows, without_self
+from mixtura.features.records import Features
+from mixtura.metrics.retrieval import average_precision, precision_at, precision_ceiling
 from mixtura.names import find
-from mixtura.recipe import Recipe
-from mixtura.tasks import sweep
-from mixtura.tasks.earlier_sweeps import OBJECTIVES, update_journal
-from mixtura.tasks.extract import Watch
-from mixtura.tasks.heads import GRADIENT, resolve
-from mixtura.tasks.sweep_files import earlier_fingerprint, fingerprint
-from mixtura.tasks.sweep_jobs import Job, Table, Worker
-from mixtura.tasks.sweep_records import BETTER, DONE
+from mixtura.pipeline.queries import Prepared, embed, prepare
+from mixtura.records.decision import Neighbour
+from mixtura.tasks.collection import Place, narrowed
+from mixtura.tasks.predict import BATCH
 
-JOURNAL = "search.journal"
-JUDGED = {"accuracy": "val_accuracy", "nll": "val_nll"}
-"""Where a run of a sweep holds what its validation rows say."""
+INDEXES = {"exact": "mixtura.features.neighbors:Exact", "ivf": "mixtura.features.ann:Inverted"}
+"""What finds neighbors; a name of one's own is ``package.module:Class``, an ``Index`` of ``features.neighbours``."""
 
-STARTUP = 5  # trials that are never pruned: a median of fewer says little
-
-Report = Callable[[int, float], bool]
-"""``report(step, value)``: how good a trial is so far; true when it should end and give its last value."""
-
-Judge = Callable[[dict[str, Any], Report], float]
-"""``judge(params, report) -> value``: the metric of one setting, on validation rows."""
+AT = (1, 5, 10)
+MOST_QUERIES = 10_000  # asked of a larger store: the standard error of a share is then at most half a point
+_ROWS = 256  # queries ranked at once
 
 
 @dataclass(frozen=True)
-class Range:
-    """Numbers from ``low`` to ``high``, both included; ``log`` draws their logarithm. Whole numbers stay whole."""
+class Found:
+    """The items most like one query, nearest first; ``query`` is a file, or the id of a stored item."""
 
-    low: float | int
-    high: float | int
-    log: bool = False
-
-
-Space = Mapping[str, Range | tuple[Any, ...]]
-"""What each setting may be: a range of numbers, or a choice of plain values."""
-
-SPACE: Space = {
-    "explained_variance": (0.5, 0.8, 0.9, 0.95, 0.99, 1.0),
-    "n_components": Range(1, 8),
-    "shrinkage": Range(1e-4, 1.0, log=True),
-    "learning_rate": Range(1e-4, 3e-2, log=True),
-    "epochs": (0, 5, 15, 30),
-}
-"""The settings of a Gaussian head: fraction of the variance kept, Gaussians a class, share of the identity in
-covariances, learning rate, and passes over the rows, 0 for the closed form."""
+    query: str
+    neighbours: tuple[Neighbour, ...]
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One judged setting; ``status`` is done, failed or pruned, and ``note`` says why it did not finish."""
+class Lookup:
+    """The answers to some queries, and what was searched; ``recall`` is that of an index that is not exact."""
 
-    number: int
-    params: dict[str, Any]
-    value: float
-    status: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Search:
-    """All trials, those of earlier runs included; ``better`` says which way ``metric`` is better, higher or lower."""
-
-    metric: str
-    better: str
-    trials: tuple[Trial, ...]
-
-    @property
-    def best(self) -> Trial | None:
-        """The best finished trial, the first of equals; ``None`` where none finished."""
-        sign = 1 if self.better == "higher" else -1
-        done = [trial for trial in self.trials if trial.status == "done"]
-        return max(done, key=lambda trial: sign * trial.value, default=None)
+    results: tuple[Found | Problem, ...]
+    items: int
+    index: str
+    recall: float | None = None
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to search.
+class Retrieval:
+    """How often a search finds the query's own class; shares in [0, 1].
+
+    ``alone`` counts the items that could not be asked for, since no other item has their label; ``ceiling`` is the
+    precision of a perfect search; ``by_class`` the mean average precision of each class.
+    """
+
+    items: int
+    queries: int
+    alone: int
+    precision: dict[int, float]
+    ceiling: dict[int, float]
+    mean_average_precision: float
+    by_class: dict[str, float] = field(default_factory=dict)
+    index: str = "exact"
+    recall: float | None = None
+
+
+def run(
+    place: Place, queries: Sequence[Path], k: int = 10, index: str = "exact", where: Sequence[tuple[str, str]] = ()
+) -> Lookup:
+    """The ``k`` items of a place that are most like each query.
 
     Args:
-        metric: a name in ``BETTER``.
-        trials: how many there are to be in the end, those of earlier runs counted.
-        seed: of the sampler. A search with a pause draws other settings than one without.
-        prune: end trials that report less than the median of the others at the same step.
-        folder: where ``search.journal`` is kept, so that a later search goes on; ``None`` keeps nothing.
-        about: the data and head that are searched, in words; a folder holds one search only.
-    """
-
-    metric: str = "nll"
-    trials: int = 50
-    seed: int = 0
-    prune: bool = False
-    folder: Path | None = None
-    about: str = ""
-
-
-def run(recipe: Recipe, head: str, metric: str, trials: int, progress: Watch = None) -> Search:
-    """Search the settings of one head on the data of a recipe; it is resumed from the recipe's output folder.
-
-    Args:
-        recipe: data, and how many draws judge a setting (``sweep.n_seeds``).
-        head: a name that a sweep takes.
-        metric: accuracy or nll, on validation rows; test rows are not looked at.
-        trials: how many settings there are to be in the end.
-        progress: called while photos are read.
+        place: what is searched.
+        queries: photos or sounds; a name that is no file, but the id of an item, stands for that item, which then
+            does not find itself.
+        k: how many items.
+        index: a name in ``INDEXES``.
+        where: columns and the value that the items found must have in each.
 
     Raises:
-        UsageError: a name that does not exist, or no output folder.
-        NoInput, DataError: the data cannot be used.
-        CannotWrite: another process is at work in the output folder.
+        NoInput: no item is left to search.
+        UnknownName: there is no such index.
+        MissingExtra: the index needs a library that is not installed.
+        FingerprintMismatch: the encoder at hand is not the one of the items.
     """
-    if metric not in JUDGED:
-        raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(JUDGED)}.")
-    output = sweep.check(recipe)
-    files.make_folder(output)
-    with files.only_writer(output):
-        return _run(recipe, output, head, metric, trials, progress)
+    items = narrowed(place.features, where)
+    if not len(items):
+        raise NoInput(f"{place.path} holds no items. Extract or enroll some first.")
+    base = torch.from_numpy(items.embedding)
+    built: Index = find(INDEXES, index).build(base)
+    vectors, problems = _vectors(place, queries)
+    found: dict[int, Found | Problem] = dict(problems)
+    if vectors:
+        rows = {id: row for row, id in enumerate(items.id)}
+        near = built.search(torch.from_numpy(np.stack(list(vectors.values()))), k + 1)
+        for spot, similarity, index_of in zip(vectors, near[0].tolist(), near[1].tolist(), strict=True):
+            name = str(queries[spot])
+            others = [(i, s) for i, s in zip(index_of, similarity, strict=True) if i not in (-1, rows.get(name))]
+            found[spot] = Found(name, tuple(_neighbour(items, i, s) for i, s in others[:k]))
+    return Lookup(tuple(found[i] for i in range(len(queries))), len(items), index, _recall(index, built, base, k))
 
 
-def _run(recipe: Recipe, output: Path, head: str, metric: str, trials: int, progress: Watch) -> Search:
-    features, classes = sweep.gathered(recipe, progress)
-    draws = sweep.draws_of(features, recipe)
-    table = sweep.table_of(recipe, features, classes, draws)
-    folder, objective = output / f"search-{head}", _objective_of(recipe)
-    about = f"{head} ({objective}, {len(draws)} draws) on {fingerprint(recipe, features)[:12]}"
-    before = earlier_fingerprint(recipe, features)
-    if before is not None and objective in OBJECTIVES:
-        said = f"{head} ({OBJECTIVES[objective]}, {len(draws)} draws) on {before[:12]}"
-        update_journal(folder / JOURNAL, {said: about})
-    options = Options(metric, trials, recipe.seed, folder=folder, about=about)
-    return search(judge_of(table, head, metric, recipe), _space_of(head), options)
+def _vectors(place: Place, queries: Sequence[Path]) -> tuple[dict[int, Float[np.ndarray, " D"]], dict[int, Problem]]:
+    """The features of the queries by their place, and those that could not be read."""
+    rows = {id: row for row, id in enumerate(place.features.id)}
+    stored = {i: rows[str(query)] for i, query in enumerate(queries) if str(query) in rows and not query.exists()}
+    vectors = {i: place.features.embedding[row] for i, row in stored.items()}
+    files = [i for i in range(len(queries)) if i not in stored]
+    problems: dict[int, Problem] = {}
+    if not files:
+        return vectors, problems
+    encoder = place.build_encoder()
+    for start in range(0, len(files), BATCH):
+        prepared: dict[int, Prepared] = {}
+        for i in files[start : start + BATCH]:
+            try:
+                prepared[i] = prepare(encoder, queries[i])
+            except BadItem as error:
+                problems[i] = Problem(str(queries[i]), error.reason, str(error))
+        if prepared:
+            vectors |= dict(zip(prepared, embed(encoder, list(prepared.values())), strict=True))
+    return vectors, problems
 
 
-def _space_of(head: str) -> Space:
-    """What a head has to choose."""
-    kind = find(HEADS, resolve(head)[0])
-    space = dict(SPACE)
-    if not kind.many:
-        space["n_components"] = (1,)
-    if not kind.shrinks and resolve(head)[0] != "gaussian":
-        del space["shrinkage"]
-    return space
+def _neighbour(items: Features, row: int, similarity: float) -> Neighbour:
+    return Neighbour(items.id[row], items.label[row] or "", items.source[row], similarity)
 
 
-def _objective_of(recipe: Recipe) -> str:
-    """What gradients lower in a search.
-
-    Raises:
-        UsageError: several objectives, or a solver without gradients.
-    """
-    solvers, objectives = set(recipe.sweep.solvers), set(recipe.sweep.objectives)
-    if solvers != {GRADIENT}:
-        raise UsageError(
-            f"A search fits by the solver {GRADIENT}, not {', '.join(sorted(solvers))}; without epochs that is the "
-            "closed form or EM. Leave out --solver."
-        )
-    if len(objectives) > 1:
-        raise UsageError(f"A search has one objective, not {', '.join(sorted(objectives))}. Choose one (--objective).")
-    return objectives.pop()
-
-
-def search(judge: Judge, space: Space = SPACE, options: Options | None = None) -> Search:
-    """Look for the best settings by trying them, each choice informed by those before (TPE).
-
-    A trial whose judge raises an error of mixtura, or gives a value that is not finite, failed; the search goes on.
-
-    Args:
-        judge: called once a trial.
-        space: what each setting may be.
-        options: metric, number of trials, seed, folder.
-
-    Raises:
-        MissingExtra: optuna is not installed.
-        UsageError: an unknown metric, no setting to search, or a folder that holds another search.
-        CannotWrite: the folder cannot be written.
-
-    Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.
-    """
-    options = options or Options()
-    optuna = _optuna()
-    if options.metric not in BETTER:
-        raise UsageError(f"Metric {options.metric!r} has no better side here. Known: {', '.join(BETTER)}.")
-    if not space:
-        raise UsageError("There is no setting to search. Give one or more ranges or choices.")
-    study = _study(optuna, space, options)
-    earlier = study.get_trials(deepcopy=False)
-    over = sum(trial.state.is_finished() for trial in earlier)
-    # a sampler that starts again at its seed would draw the settings of the earlier trials once more
-    study.sampler = optuna.samplers.TPESampler(seed=options.seed + len(earlier))
-    if over < options.trials:
-        objective = partial(_objective, optuna, judge, space)
-        study.optimize(objective, n_trials=options.trials - over, catch=(MixturaError,))
-    trials = tuple(_trial(one) for one in study.get_trials(deepcopy=False) if one.state.is_finished())
-    return Search(options.metric, BETTER[options.metric], trials)
-
-
-def judge_of(table: Table, head: str, metric: str, recipe: Recipe) -> Judge:
-    """The judge of a head of a sweep: fitted by gradients from its start, and measured on the rows that judge.
-
-    It takes the settings of :data:`SPACE`, all or some, the others from a recipe, and reports after each draw the mean
-    so far.
-
-    Args:
-        table: rows and draws, as a sweep has them.
-        head: a name that a sweep takes.
-        metric: accuracy or nll; others are not measured on the rows that judge.
-        recipe: what is not searched.
-
-    Raises:
-        UsageError: another metric, several objectives, or a solver without gradients.
-    """
-    if metric not in JUDGED:
-        raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(JUDGED)}.")
-    objective = _objective_of(recipe)
-
-    def judge(params: dict[str, Any], report: Report) -> float:
-        own = {"shrinkage": params["shrinkage"]} if "shrinkage" in params else {}
-        training = {name: params[name] for name in ("learning_rate", "epochs") if name in params}
-        worker = Worker(table, recipe.head.model_copy(update=own), recipe.fit.model_copy(update=training))
-        n_components, explained = params.get("n_components", 1), float(params.get("explained_variance", 1.0))
-        values: list[float] = []
-        for draw in range(len(table.draws)):
-            run = worker.do(Job(head, GRADIENT, objective, n_components, (explained,), (draw,)))[0]
-            if run.status != DONE:
-                raise DataError(run.note)
-            values.append(getattr(run, JUDGED[metric]))
-            if report(draw, math.fsum(values) / len(values)):
-                break
-        return math.fsum(values) / len(values)
-
-    return judge
-
-
-def _optuna() -> Any:
-    try:
-        import optuna  # here: it is an extra
-    except ImportError as error:
-        raise MissingExtra(f"A search needs optuna ({error}). Run: pip install 'mixtura[sweep]'") from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failed trials are told by their notes
-    return optuna
-
-
-def _study(optuna: Any, space: Space, options: Options) -> Any:
-    """The study of the folder, or a new one."""
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP) if options.prune else optuna.pruners.NopPruner()
-    direction = "maximize" if BETTER[options.metric] == "higher" else "minimize"
-    wanted = {"metric": options.metric, "about": options.about, "space": {k: str(v) for k, v in sorted(space.items())}}
-    try:
-        storage = _storage(optuna, options.folder)
-        names = [one.study_name for one in storage.get_all_studies()] if storage is not None else []
-        if "search" in names:
-            study = optuna.load_study(study_name="search", storage=storage, pruner=pruner)
-            _same(study.user_attrs, wanted, options.folder)
-            return study
-        study = optuna.create_study(storage=storage, pruner=pruner, study_name="search", direction=direction)
-        for name, value in wanted.items():
-            study.set_user_attr(name, value)
-    except OSError as error:
-        raise CannotWrite(f"Cannot write {options.folder}: {error.strerror}. Choose another folder.") from error
-    return study
-
-
-def _storage(optuna: Any, folder: Path | None) -> Any:
-    if folder is None:
+def _recall(name: str, built: Index, base: torch.Tensor, k: int) -> float | None:
+    """The measured recall of an index that is not exact."""
+    if name == "exact":
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    backend = optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
-    return optuna.storages.JournalStorage(backend)
+    from mixtura.features.ann import recall
+
+    return recall(built, base, k)
 
 
-def _same(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path | None) -> None:
-    for name, value in wanted.items():
-        if found.get(name, value) != value:
-            raise UsageError(f"{folder} holds a search with {name} {found[name]}, not {value}. Choose another folder.")
+def evaluate(place: Place, index: str = "exact", where: Sequence[tuple[str, str]] = ()) -> Retrieval:
+    """Ask for every labeled item, leaving it out of its own results; of more than 10,000 items, for so many by chance.
+
+    Raises:
+        LabelError: no label occurs twice.
+        NoInput, UnknownName, MissingExtra: see :func:`run`.
+    """
+    return measure(narrowed(place.features, where), index=index)
 
 
-def _objective(optuna: Any, judge: Judge, space: Space, trial: Any) -> float:
-    ended = False
+def measure(items: Features, queries: Features | None = None, index: str = "exact", seed: int = 0) -> Retrieval:
+    """Precision at 1, 5 and 10 and mean average precision; every item is ranked, whatever the index.
 
-    def report(step: int, value: float) -> bool:
-        nonlocal ended
-        trial.report(value, step)
-        ended = bool(trial.should_prune())
-        return ended
+    Args:
+        items: what is searched; items without a label are never right.
+        queries: other items to ask for; ``None`` asks for the items themselves, each left out of its own results.
+        index: what finds the first ten.
+        seed: of the draw among more than 10,000 queries.
 
-    params = {name: _suggest(trial, name, one) for name, one in space.items()}
-    try:
-        value = float(judge(params, report))
-    except MixturaError as error:
-        trial.set_user_attr("note", str(error))
-        raise
-    if ended:
-        raise optuna.TrialPruned
-    if not math.isfinite(value):
-        trial.set_user_attr("note", f"The value was {value}.")
-        return math.nan  # which optuna counts as failed
-    return value
+    Raises:
+        LabelError: no query has another item of its class.
+    """
+    asked = items if queries is None else queries
+    own, label = items.label_index(items.classes), asked.label_index(items.classes)
+    count = np.bincount(own[own >= 0], minlength=len(items.classes))
+    others = np.where(label >= 0, count[label] if len(count) else 0, 0) - (queries is None)
+    rows = np.flatnonzero((label >= 0) & (others > 0))
+    if not len(rows):
+        raise LabelError(f"No label occurs twice among {len(items)} items, so no search can be right. Label the items.")
+    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MOST_QUERIES])
+    base, wanted = torch.from_numpy(items.embedding), torch.from_numpy(asked.embedding[rows])
+    built: Index = find(INDEXES, index).build(base)
+    self_rows = None if queries is not None else torch.from_numpy(rows)
+    relevant = _relevant(built, wanted, self_rows, own, label[rows])
+    average = _average(base, wanted, self_rows, own, label[rows])
+    total = np.bincount(label[rows], weights=average, minlength=len(count))
+    asked_of = np.bincount(label[rows], minlength=len(count))
+    return Retrieval(
+        items=len(items),
+        queries=len(rows),
+        alone=int(((label >= 0) & (others == 0)).sum()),
+        precision={k: precision_at(relevant, k) for k in AT},
+        ceiling={k: precision_ceiling(others[rows], k) for k in AT},
+        mean_average_precision=float(average.mean()),
+        by_class={name: float(total[c] / asked_of[c]) for c, name in enumerate(items.classes) if asked_of[c]},
+        index=index,
+        recall=_recall(index, built, base, max(AT)),
+    )
 
 
-def _suggest(trial: Any, name: str, one: Range | tuple[Any, ...]) -> Any:
-    if isinstance(one, tuple):
-        return trial.suggest_categorical(name, one)
-    whole = isinstance(one.low, int) and isinstance(one.high, int)
-    return (trial.suggest_int if whole else trial.suggest_float)(name, one.low, one.high, log=one.log)
+def _relevant(
+    built: Index,
+    wanted: Float[torch.Tensor, "N D"],
+    self_rows: Int[torch.Tensor, " N"] | None,
+    own: Int[np.ndarray, " M"],
+    label: Int[np.ndarray, " N"],
+) -> Bool[np.ndarray, "N K"]:
+    """Whether each of the first ten results is of the query's class."""
+    near = built.search(wanted, max(AT) + (self_rows is not None))
+    place = near[1] if self_rows is None else without_self(*near, self_rows, max(AT))[1]
+    found = place.numpy()
+    return (found >= 0) & (own[found] == label[:, None])
 
 
-def _trial(one: Any) -> Trial:
-    value = math.nan if one.value is None else float(one.value)
-    status = {"COMPLETE": "done", "PRUNED": "pruned"}.get(one.state.name, "failed")
-    return Trial(one.number, dict(one.params), value, status, one.user_attrs.get("note", ""))
+def _average(
+    base: Float[torch.Tensor, "M D"],
+    wanted: Float[torch.Tensor, "N D"],
+    self_rows: Int[torch.Tensor, " N"] | None,
+    own: Int[np.ndarray, " M"],
+    label: Int[np.ndarray, " N"],
+) -> Float[np.ndarray, " N"]:
+    """Average precision of each query over all items."""
+    base, wanted = unit_rows(base), unit_rows(wanted)
+    parts = []
+    for start in range(0, len(wanted), _ROWS):
+        block = slice(start, start + _ROWS)
+        cosine = (wanted[block] @ base.T).double().numpy()
+        relevant = own[None] == label[block, None]
+        if self_rows is not None:
+            place = np.arange(len(cosine)), self_rows[block].numpy()
+            cosine[place], relevant[place] = -np.inf, False
+        parts.append(average_precision(cosine, relevant))
+    return np.concatenate(parts)

@@ -23,8 +23,8 @@ from torch.testing import assert_close
 
 from mixtura.core import temperature
 from mixtura.errors import DataError, MixturaError, NoDensity, NonFinite, UsageError
+from mixtura.heads.init import Labels, Rows
 from mixtura.heads.protocol import Head
-from mixtura.heads.starts import Labels, Rows
 from mixtura.testing.score_laws import clusters, unchecked_shapes
 
 N_CLASSES = 3

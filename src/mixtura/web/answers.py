@@ -6,9 +6,9 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import mixtura
-from mixtura.tasks.catalog.live import View
-from mixtura.tasks.catalog.records import Product
-from mixtura.tasks.records import Neighbour
+from mixtura.catalog.catalog import View
+from mixtura.records.catalog import Product
+from mixtura.records.decision import Neighbour
 from mixtura.web.photos import Decided, Unreadable
 from mixtura.web.service import Service
 

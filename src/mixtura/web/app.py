@@ -7,9 +7,9 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from mixtura.tasks.build import PhotoEncoder
-from mixtura.tasks.catalog import Catalog
-from mixtura.tasks.journal import Journal
+from mixtura.catalog import Catalog
+from mixtura.catalog.journal import Journal
+from mixtura.pipeline.factory import PhotoEncoder
 from mixtura.web.guards import Guard
 from mixtura.web.openapi import described
 from mixtura.web.routes import add_routes, methods_at

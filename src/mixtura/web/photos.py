@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from mixtura.catalog import Catalog
+from mixtura.catalog.catalog import View
+from mixtura.catalog.journal import Journal
 from mixtura.errors import BadItem
-from mixtura.tasks.asking import Prepared, embed, prepare
-from mixtura.tasks.build import PhotoEncoder
-from mixtura.tasks.catalog import Catalog
-from mixtura.tasks.catalog.live import View
-from mixtura.tasks.decide import with_flaw
-from mixtura.tasks.journal import Journal
-from mixtura.tasks.records import Decision, Neighbour
+from mixtura.model.decide import with_flaw
+from mixtura.pipeline.factory import PhotoEncoder
+from mixtura.pipeline.queries import Prepared, embed, prepare
+from mixtura.records.decision import Decision, Neighbour
 from mixtura.web.batching import Batcher, Places
 from mixtura.web.settings import Settings
 

@@ -20,10 +20,10 @@ from PIL import Image
 from starlette.types import ASGIApp
 from torch import Tensor
 
+from mixtura.catalog import Catalog
+from mixtura.catalog.journal import Journal
 from mixtura.errors import NoInput, UsageError
-from mixtura.tasks.build import PhotoEncoder
-from mixtura.tasks.catalog import Catalog
-from mixtura.tasks.journal import Journal
+from mixtura.pipeline.factory import PhotoEncoder
 from mixtura.tasks.predict import encoder_for
 from mixtura.web.app import create_app
 from mixtura.web.connection import Connection

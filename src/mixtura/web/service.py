@@ -9,10 +9,10 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Depends, FastAPI, Request
 
-from mixtura.tasks.build import PhotoEncoder
-from mixtura.tasks.catalog import Catalog
-from mixtura.tasks.catalog.records import Product
-from mixtura.tasks.journal import Journal
+from mixtura.catalog import Catalog
+from mixtura.catalog.journal import Journal
+from mixtura.pipeline.factory import PhotoEncoder
+from mixtura.records.catalog import Product
 from mixtura.web.photos import Photos
 from mixtura.web.problems import Refusal
 from mixtura.web.settings import Settings

@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 
+from mixtura.tasks import discover
+from mixtura.tasks import drift as drift_task
 from mixtura.web import schemas
 from mixtura.web.answers import plain
 from mixtura.web.routes.products import jpeg
@@ -23,7 +25,7 @@ async def feedback(here: Here, given: schemas.Feedback) -> None:
 @router.get("/v1/drift", response_model=schemas.Drift)
 async def drift(here: Here) -> dict[str, Any]:
     """Whether photos still look as they did when the catalog was calibrated."""
-    return plain(await here.think(here.drift, lambda: here.journal.drift(here.catalog)))
+    return plain(await here.think(here.drift, lambda: drift_task.run(here.journal, here.catalog)))
 
 
 @router.get("/v1/unknowns", response_model=schemas.Unknowns)
@@ -48,6 +50,6 @@ def _groups(here: Service) -> dict[str, Any]:
     kept = {note.id for note in noted if note.photo}
     groups = [
         plain(group) | {"pictures": [f"/v1/decisions/{id}/picture" for id in group.ids if id in kept]}
-        for group in here.journal.likely_products(here.catalog)
+        for group in discover.run(here.journal, here.catalog)
     ]
     return {"groups": groups, "unsettled": len(noted)}

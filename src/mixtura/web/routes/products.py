@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Response
 
+from mixtura.catalog import Catalog
+from mixtura.catalog.shots import shot_of
 from mixtura.errors import BadItem
+from mixtura.records.catalog import Effect, Shot
 from mixtura.tasks import discover
-from mixtura.tasks.catalog import Catalog
-from mixtura.tasks.catalog.photos import shot_of
-from mixtura.tasks.catalog.records import Effect, Shot
 from mixtura.web import schemas
 from mixtura.web.answers import thumbnail
 from mixtura.web.problems import Refusal

@@ -1,0 +1,306 @@
+"""The catalog in use: a model that follows the edits, whoever makes them."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors.torch import load, save
+
+from mixtura.catalog import edits
+from mixtura.catalog.create import opened
+from mixtura.catalog.database import Draft
+from mixtura.catalog.newcomers import Gauge
+from mixtura.catalog.queries import ALL, HOME, classes_of, gauge_of, items_of, known_of, products_of, state_of
+from mixtura.catalog.rebuild import model_of
+from mixtura.core.moments import Moments
+from mixtura.errors import BundleError, NoInput, UsageError
+from mixtura.features.records import Features
+from mixtura.model.decide import Known, decide
+from mixtura.model.model import Model
+from mixtura.names import nearest
+from mixtura.pipeline.thumbnails import thumbnails
+from mixtura.records.catalog import Edit, Effect, Product, Shot, StoredItem
+from mixtura.records.decision import Decision
+from mixtura.scores.typicality import Typicality
+
+CALIBRATION = "calibration"
+"""The setting with typicality and temperature in place of the fit's, as safetensors."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A catalog at one revision, with the hash (hex) of its bundle."""
+
+    bundle: str
+    revision: int
+    model: Model
+    products: tuple[Product, ...]
+
+    @property
+    def version(self) -> str:
+        """Which bundle and which revision decide."""
+        return f"{self.bundle}r{self.revision}"
+
+
+class Catalog:
+    """A model folder with ``catalog.sqlite``: products, their items, and every edit.
+
+    The model is a function of the bundle and of the items with their products. Several processes may edit; each sees
+    the others' edits at its next call. Any thread may call any method.
+
+    Raises:
+        NoInput: there is no model, or the features that it was made of are gone.
+        BundleError: the model or the catalog is damaged, or they do not belong together.
+        UsageError: the model has a head with a fixed set of classes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock, self._editing = threading.RLock(), threading.Lock()
+        self._tables, self._base = opened(folder)
+        self._thumbnails = thumbnails(folder)
+        self._gauges: dict[tuple[int, ...], Gauge | None] = {}
+        self._known: tuple[int, Known] | None = None
+        self._view = self._viewed(self._tables.revision())
+
+    @classmethod
+    def open(cls, folder: Path) -> "Catalog":
+        """The catalog of a model folder; its file is made where there is none."""
+        return cls(folder)
+
+    def refresh(self) -> bool:
+        """Follow the edits of other processes, and a model that was fitted again; true if there was anything.
+
+        Raises:
+            BundleError: the new model takes features of another encoder than the one before.
+        """
+        with self._lock:
+            if self._tables.outdated():
+                self._reopen()
+                return True
+            revision = self._tables.revision()
+            if revision == self._view.revision:
+                return False
+            self._view = self._viewed(revision)
+            return True
+
+    def view(self) -> View:
+        """Revision, model and products that belong together, up to date."""
+        with self._lock:
+            self.refresh()
+            return self._view
+
+    @property
+    def revision(self) -> int:
+        """Number of the last edit; 0 before the first."""
+        return self.view().revision
+
+    @property
+    def model(self) -> Model:
+        """The model with all edits."""
+        return self.view().model
+
+    def products(self) -> tuple[Product, ...]:
+        """All products, in the order in which they came."""
+        return self.view().products
+
+    def product(self, id_or_name: str) -> Product:
+        """The product of an id, or of a name.
+
+        Raises:
+            NoInput: there is none; the nearest is named.
+            UsageError: it is the id of one and the name of another.
+        """
+        products = self.products()
+        found = [product for product in products if id_or_name in (product.id, product.name)]
+        if len(found) > 1:
+            raise UsageError(
+                f"{id_or_name!r} is the id of one product and the name of another: "
+                f"{', '.join(f'{product.name} ({product.id})' for product in found)}. Rename one of them."
+            )
+        if found:
+            return found[0]
+        named = nearest(id_or_name, [key for product in products for key in (product.id, product.name)])
+        raise NoInput(f"There is no product {id_or_name!r} in this catalog. {named}")
+
+    def items(self, product: str) -> tuple[StoredItem, ...]:
+        """The items of a product, test items included."""
+        return items_of(self._tables, "part.product = ?", (self.product(product).id,))
+
+    def item(self, id: int) -> StoredItem:
+        """One item.
+
+        Raises:
+            NoInput: there is none of this number, or its product is gone.
+        """
+        found = items_of(self._tables, "item.id = ?", (id,))
+        if not found:
+            raise NoInput(f"There is no item {id} in this catalog. mixtura products lists what there is.")
+        return found[0]
+
+    def thumbnail(self, item: int) -> bytes | None:
+        """A small JPEG of an item; ``None`` where its photo is no longer there.
+
+        Raises:
+            NoInput: there is no such item.
+        """
+        self.item(item)
+        [(data, origin)] = self._tables.rows("SELECT thumbnail, origin FROM item WHERE id = ?", (item,))
+        return data if data is not None or origin is None else self._thumbnails(origin)
+
+    def known(self) -> Features:
+        """What the products are learned from: one row an item, its number as id and the product's name as label."""
+        return self.shelf().items
+
+    def shelf(self) -> Known:
+        """The same items, prepared for the search of similar ones."""
+        with self._lock:
+            revision = self.view().revision
+            if self._known is None or self._known[0] != revision:
+                self._known = revision, Known(known_of(self._tables, self._base.model))
+            return self._known[1]
+
+    def decide(self, ids: Sequence[str], embedding: Float[np.ndarray, "N D"], neighbours: int = 3) -> list[Decision]:
+        """One decision a row, as :func:`mixtura.model.decide.decide` makes it, with items of the catalog beside it."""
+        view = self.view()
+        known = self.shelf() if neighbours else None
+        decisions = decide(view.model, list(ids), embedding, known, neighbours)
+        return [replace(decision, model=view.version) for decision in decisions]
+
+    def history(self, limit: int = 50) -> tuple[Edit, ...]:
+        """The last edits, newest first."""
+        return self._tables.history(limit)
+
+    def enroll(self, name: str, shots: Sequence[Shot]) -> Effect:
+        """Add items to a product, or a new product from a few items; nothing is retrained.
+
+        Raises:
+            UsageError: no shot, or a name that does not do.
+            WrongDimension, NonFinite: features that do not fit the model.
+            DataError: an item that the catalog has already.
+        """
+        return self._edit("enroll", lambda draft: edits.enroll(draft, self.model, name, shots, self._base.exact), shots)
+
+    def remove_product(self, id: str) -> Effect:
+        """Take a product out of the catalog."""
+        return self._edit("remove_product", lambda draft: edits.remove_product(draft, self.product(id)))
+
+    def remove_item(self, id: int) -> Effect:
+        """Forget one item: the model is then the one without it.
+
+        Raises:
+            UsageError: it is its product's last item, or the model was trained by gradients on it.
+        """
+        return self._edit("remove_item", lambda draft: edits.remove_item(draft, self.item(id), self._base.exact))
+
+    def rename(self, id: str, name: str) -> Effect:
+        """Give a product another name; its id stays."""
+        return self._edit("rename", lambda draft: edits.rename(draft, self.product(id), name))
+
+    def merge(self, source: str, into: str) -> Effect:
+        """Make two products one, which keeps the components of both."""
+        return self._edit("merge", lambda draft: edits.merge(draft, self.product(source), self.product(into)))
+
+    def split(self, id: str, items: Sequence[int], name: str) -> Effect:
+        """Make some items of a product a product of their own."""
+        return self._edit("split", lambda draft: edits.split(draft, self.product(id), items, name, self._base.exact))
+
+    def confirm(self, id: str) -> Effect:
+        """Say that a provisional product is right as it is."""
+        return self._edit("confirm", lambda draft: edits.confirm(draft, self.product(id)))
+
+    def calibrate(self, typicality: Typicality, temperature: float, classes: Sequence[str]) -> Effect:
+        """Put a typicality and a temperature in place of those of the fit.
+
+        Args:
+            typicality: its classes are numbers of ``classes``.
+            temperature: of the class posterior.
+            classes: names of the products when both were made.
+
+        Raises:
+            UsageError: products have come or gone, or changed their names, since then.
+        """
+
+        def change(draft: Draft) -> None:
+            if tuple(classes) != self.model.classes:
+                raise UsageError("The catalog has other products than when the limits were made. Make them again.")
+            predicted = classes_of(self._tables, self.products())[typicality.predicted]
+            kept = replace(typicality, predicted=predicted)
+            data = save(kept.state() | {"temperature": torch.tensor(temperature, dtype=torch.float64)})
+            draft.set("setting", CALIBRATION, "value", data)
+            draft.said = f"Calibrated anew on {len(typicality.scores)} items."
+
+        return self._edit("calibrate", change)
+
+    def undo(self) -> Effect:
+        """Take back the last edit that stands.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return self._edit("undo", edits.undo)
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._tables.close()
+
+    def _reopen(self) -> None:
+        """Go on with the model that is in the folder now."""
+        found, base = opened(self.folder)
+        if base.model.identity != self._base.model.identity:
+            raise BundleError(
+                f"The model in {self.folder} was fitted again with another encoder. Open the catalog again: stop what "
+                "uses it, for example mixtura serve, and start it anew."
+            )
+        self._tables.close()
+        self._tables, self._base = found, base
+        self._thumbnails = thumbnails(self.folder)
+        self._gauges.clear()
+        self._known = None
+        self._view = self._viewed(found.revision())
+
+    def _edit(self, kind: str, change: Callable[[Draft], str | None], shots: Sequence[Shot] = ()) -> Effect:
+        """One transaction; the model follows before it is committed, so an edit that breaks it is no edit.
+
+        Whoever asks meanwhile is answered by the model before the edit.
+        """
+        self.refresh()  # before the transaction, which belongs to one model
+        with self._editing, self._tables.edit(kind) as draft:
+            try:
+                before, was = self.view(), edits.tested_items(self._tables)
+                id = change(draft)
+                after = self._viewed(before.revision + 1)
+                with self._lock:
+                    number = draft.commit()
+                    self._view = replace(after, revision=number)
+            except BaseException:
+                self._gauges.clear()  # numbers of items that were not kept are given again
+                raise
+            pair = (before.model, before.products), (after.model, after.products)
+            accuracy = edits.accuracies(self._tables, *pair, was)
+            product = next((product for product in after.products if product.id == id), None)
+            said = edits.notes(product, after.model, shots)
+            return Effect(self.history(1)[0], product, *accuracy, notes=said)
+
+    def _viewed(self, revision: int) -> View:
+        products = products_of(self._tables)
+        state = state_of(self._tables, self._base, products)
+        stored = self._tables.rows("SELECT value FROM setting WHERE key = ?", (CALIBRATION,))
+        calibration = None
+        if stored and stored[0][0] is not None:
+            parts = load(stored[0][0])
+            temperature = float(parts.pop("temperature"))
+            calibration = Typicality(**parts), temperature
+        return View(self._tables.bundle, revision, model_of(self._base, state, self._gauge, calibration), products)
+
+    def _gauge(self, sums: Moments) -> Gauge | None:
+        """Held-out items of the fitted classes as they are now; kept until one of these items comes or goes."""
+        moved = self._tables.rows(f"SELECT item.id {ALL} item.base IS NOT {HOME}")
+        key = tuple(row[0] for row in moved)
+        if key not in self._gauges:
+            self._gauges = {key: gauge_of(self._tables, self._base, sums)}
+        return self._gauges[key]

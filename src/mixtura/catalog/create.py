@@ -1,0 +1,201 @@
+"""From a model folder to its catalog: the items come from the features that the model was made of, once."""
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+
+from mixtura.catalog import database, renewal, statistics
+from mixtura.catalog.database import Tables
+from mixtura.catalog.statistics import Base, Items
+from mixtura.errors import BundleError, MixturaError
+from mixtura.features.records import Features
+from mixtura.identity import fingerprint
+from mixtura.model import bundle
+from mixtura.model.model import Model
+from mixtura.pipeline import training_set
+
+SUMS, FLOOR = "sums", "floor"
+"""Settings that are there from the beginning: the sums of the model's classes, taken once, and its least variance."""
+
+
+def opened(folder: Path) -> tuple[Tables, Base]:
+    """The tables of a catalog and the model with its sums; the file is made where there is none.
+
+    Where the model is a new one and no edit stands, its tables are filled anew: a fit was killed before it could.
+
+    Raises:
+        NoInput: there is no model, or the features that it was made of are gone.
+        BundleError: the model or the catalog is damaged, or they do not belong together.
+        UsageError: the model has a head with a fixed set of classes.
+    """
+    model = bundle.from_pretrained(folder)
+    statistics.check(model)
+    digest = bundle.fingerprint(folder)
+    path = folder / database.FILE
+    if not path.exists():
+        database.create(path, digest, filling(folder, model))
+    elif renewal.bundle_in(path) != digest:
+        _finish(path, folder, model, digest)
+    opened = Tables(path, digest)
+    opened.remember(fingerprint(model.identity))
+    rows = opened.rows("SELECT key, value FROM setting WHERE key IN (?, ?)", (SUMS, FLOOR))
+    stored = {row["key"]: row["value"] for row in rows}
+    try:
+        floor = statistics.floor_from_value(stored[FLOOR])
+        return opened, statistics.base_of(model, statistics.from_bytes(stored[SUMS], model.mixture), floor)
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise BundleError(
+            f"{path} is damaged: its sums are missing or altered. Restore it, or move it away."
+        ) from error
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a folder has a catalog that answers: a file, and a model that products can be added to."""
+    return (folder / database.FILE).exists() and bundle.config_of(folder).head is None
+
+
+def check_renewable(folder: Path) -> None:
+    """See, before the work begins, that the catalog of a folder, if there is one, lets its model be replaced.
+
+    Raises:
+        CannotWrite: edits stand.
+        BundleError: the file is no catalog, damaged, or of another layout.
+    """
+    path = folder / database.FILE
+    if not path.exists():
+        return
+    with renewal.reading(path) as connection:
+        database.bundle_of(path, connection)
+        renewal.check_no_edits(path, connection)
+        try:
+            digest, config = bundle.fingerprint(folder), bundle.config_of(folder)
+        except (OSError, MixturaError):
+            return  # a model that is damaged or gone says nothing of its encoder, and is the more to be replaced
+        database.remember(path, connection, digest, fingerprint(config.identity))
+
+
+@contextmanager
+def renewing(folder: Path) -> Iterator[None]:
+    """Replace the model of a folder inside the block; its catalog, where it has one, is the new model's at the end.
+
+    The journal stays. Killed in the middle, the folder has the old model or the new one; the next opening of the
+    catalog does the rest. Nobody edits meanwhile. A model with a fixed set of classes leaves the file as it is.
+
+    Raises:
+        CannotWrite: edits stand.
+        NoInput, DataError: the features of the new model cannot be read.
+    """
+    path = folder / database.FILE
+    if not path.exists():
+        yield
+        return
+    with renewal.transaction(path) as connection:
+        renewal.check_no_edits(path, connection)
+        yield
+        model = bundle.from_pretrained(folder)
+        if model.head is None:
+            kept, taken = renewal.ids_in(connection)
+            renewal.refill(connection, bundle.fingerprint(folder), filling(folder, model, kept, taken))
+
+
+def _finish(path: Path, folder: Path, model: Model, digest: str) -> None:
+    """Do for a catalog what a fit that was killed has left, unless another process just did, or edits stand."""
+    with renewal.transaction(path) as connection:
+        if database.bundle_of(path, connection) != digest and not renewal.edits_in(connection):
+            renewal.refill(connection, digest, filling(folder, model, *renewal.ids_in(connection)))
+
+
+def filling(
+    folder: Path, model: Model, kept: Mapping[str, str] | None = None, taken: Collection[str] = ()
+) -> dict[str, Iterator[Sequence[Any]]]:
+    """The rows that the tables of a model begin with: a product a class, an item a row of features.
+
+    Args:
+        folder: of the model; its recipe says where the features are.
+        model: what is there now.
+        kept: ids of products by name, which they keep, since the journal speaks of products by id.
+        taken: ids that are given to no other product.
+    """
+    recipe = bundle.recipe_of(folder)
+    features, floor = training_set.stored(recipe), recipe.head.variance_floor
+    features = features.select(features.label_index(model.classes) >= 0)
+    learned = np.array([split != "test" for split in features.split], dtype=bool)
+    items = items_of(model, features.select(learned), model.classes)
+    learned_sums = statistics.sums_of(model.mixture, items)
+    at, ids = database.now(), _ids(model.classes, kept or {}, taken)
+    settings = [
+        (SUMS, statistics.to_bytes(learned_sums)),
+        (FLOOR, statistics.floor_to_value(statistics.floor_of(model, items, floor))),
+    ]
+    return {
+        "INSERT INTO setting VALUES (?, ?)": iter(settings),
+        "INSERT INTO product VALUES (?, ?, 'fitted', ?, 0)": (
+            (id, name, at) for id, name in zip(ids, model.classes, strict=True)
+        ),
+        "INSERT INTO part VALUES (?, ?, ?)": ((place + 1, id, place) for place, id in enumerate(ids)),
+        "INSERT INTO item (part, base, split, source, origin, sha256, weight, added, embedding) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)": _rows(features, model.classes, at),
+    }
+
+
+def _ids(names: Sequence[str], kept: Mapping[str, str], taken: Collection[str]) -> list[str]:
+    """An id for each name, the one that it has where it has one."""
+    new = [name for name in names if name not in kept]
+    made = dict(zip(new, slugs(new, {*taken, *kept.values()}), strict=True))
+    return [kept.get(name) or made[name] for name in names]
+
+
+def _rows(features: Features, classes: tuple[str, ...], at: str) -> Iterator[tuple[object, ...]]:
+    labels = features.label_index(classes).tolist()
+    columns = zip(labels, features.split, features.source, features.id, features.sha256, features.weight, strict=True)
+    for row, (label, split, source, id, digest, weight) in enumerate(columns):
+        base = None if split == "test" else label
+        data = blob(features.embedding[row])
+        yield label + 1, base, split or "train", source, id, digest or "", float(weight), at, data
+
+
+def items_of(model: Model, features: Features, classes: tuple[str, ...]) -> Items:
+    """Rows of features as items of the model's classes."""
+    labels = torch.from_numpy(features.label_index(classes))
+    weight = torch.from_numpy(features.weight.astype(np.float64))
+    return Items(model.project(features.embedding), labels, weight)
+
+
+def blob(embedding: Float[np.ndarray, " D"]) -> bytes:
+    """An embedding as the file holds it: float32, little-endian."""
+    return np.ascontiguousarray(embedding, dtype="<f4").tobytes()
+
+
+def embeddings(blobs: list[bytes], dimension: int) -> Float[np.ndarray, "N D"]:
+    """The inverse of :func:`blob`, for many."""
+    data = b"".join(blobs)
+    if len(data) != 4 * len(blobs) * dimension:
+        raise BundleError("An embedding in the catalog is damaged. Restore the file, or move it away.")
+    return np.frombuffer(data, dtype="<f4").reshape(len(blobs), dimension).astype(np.float32)
+
+
+def slugs(names: Collection[str], taken: Collection[str] = ()) -> list[str]:
+    """An id for each name: lower-case letters, digits and hyphens, at most 64, none twice and none of ``taken``.
+
+    >>> slugs(["Red kettle", "red-kettle", "Kähler", "茶"])
+    ['red-kettle', 'red-kettle-2', 'kahler', 'product']
+    """
+    used, made = set(taken), []
+    for name in names:
+        plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+        stem = re.sub("[^a-z0-9]+", "-", plain).strip("-")[:56] or "product"
+        id, number = stem, 1
+        while id in used:
+            number += 1
+            id = f"{stem}-{number}"
+        used.add(id)
+        made.append(id)
+    return made

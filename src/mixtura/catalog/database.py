@@ -1,0 +1,348 @@
+"""The catalog's file: SQLite in WAL mode, one transaction an edit, every edit with what it takes to undo it.
+
+An edit is a list of changes of single values, each with the value before and the value after; undoing writes the
+values before. Rows are never deleted by an edit: an item without a part is known to nobody but to undo. A new model in
+the folder fills these tables anew, in one transaction too; what else lies in the file, above all the journal, stays.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mixtura.errors import BundleError, CannotWrite, OutOfSpace
+from mixtura.files import explained as explained_files
+from mixtura.files import temporary_beside
+from mixtura.records.catalog import Edit
+
+FILE, LAYOUT = "catalog.sqlite", "1"
+BUSY = 10.0  # seconds that a writer waits for another one
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE setting (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
+CREATE TABLE product (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, status TEXT NOT NULL, created TEXT NOT NULL, gone INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX product_name ON product (name) WHERE gone = 0;
+CREATE TABLE part (
+    id INTEGER PRIMARY KEY, product TEXT NOT NULL REFERENCES product (id), base INTEGER UNIQUE
+);
+CREATE TABLE item (
+    id INTEGER PRIMARY KEY, part INTEGER REFERENCES part (id), base INTEGER, split TEXT NOT NULL, source TEXT NOT NULL,
+    origin TEXT, sha256 TEXT NOT NULL, weight REAL NOT NULL, added TEXT NOT NULL, embedding BLOB NOT NULL,
+    thumbnail BLOB
+);
+CREATE INDEX item_part ON item (part);
+CREATE TABLE edit (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, kind TEXT NOT NULL, said TEXT NOT NULL,
+    changes TEXT NOT NULL, undone INTEGER NOT NULL DEFAULT 0, undoes INTEGER
+);
+"""
+"""The tables that belong to one model. ``part.base`` and ``item.base`` are numbers of the model's classes: whose
+components a part is, and in whose sums an item was when the model was made. ``item.origin`` is its id among the
+features of the model."""
+
+ENCODER = """
+CREATE TABLE IF NOT EXISTS encoder (bundle TEXT PRIMARY KEY, fingerprint TEXT NOT NULL) WITHOUT ROWID;
+"""
+"""Which encoder each model that was ever here is for: decisions of the journal outlive the model that made them."""
+
+STANDS = "undone = 0 AND undoes IS NULL"  # of an edit
+
+VALUES = {
+    ("product", "name"),
+    ("product", "status"),
+    ("product", "gone"),
+    ("part", "product"),
+    ("item", "part"),
+    ("setting", "value"),
+}
+"""The columns that edits change."""
+
+
+@dataclass
+class Change:
+    """One value of one row, before and after."""
+
+    table: str
+    key: str | int
+    column: str
+    before: Any
+    after: Any
+
+    def back(self) -> "Change":
+        """The change that takes this one back."""
+        return Change(self.table, self.key, self.column, self.after, self.before)
+
+
+@dataclass
+class Draft:
+    """An edit in the making, inside its transaction."""
+
+    connection: sqlite3.Connection
+    kind: str
+    said: str = ""
+    changes: list[Change] = field(default_factory=list)
+    undoes: int | None = None
+
+    def set(self, table: str, key: str | int, column: str, value: Any) -> None:
+        """Change one value and remember the one before."""
+        name = "key" if table == "setting" else "id"
+        found = self.connection.execute(f"SELECT {column} FROM {table} WHERE {name} = ?", (key,)).fetchone()  # noqa: S608
+        self.apply(Change(table, key, column, None if found is None else found[0], value))
+
+    def apply(self, change: Change) -> None:
+        """Write the value after."""
+        assert (change.table, change.column) in VALUES
+        if change.table == "setting":
+            self.connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (change.key, change.after))
+        else:
+            text = f"UPDATE {change.table} SET {change.column} = ? WHERE id = ?"  # noqa: S608
+            self.connection.execute(text, (change.after, change.key))
+        self.changes.append(change)
+
+    def commit(self) -> int:
+        """Make the edit durable and return its number."""
+        changes = json.dumps([[c.table, c.key, c.column, _plain(c.before), _plain(c.after)] for c in self.changes])
+        number = self.connection.execute(
+            "INSERT INTO edit (at, kind, said, changes, undoes) VALUES (?, ?, ?, ?, ?)",
+            (now(), self.kind, self.said, changes, self.undoes),
+        ).lastrowid
+        self.connection.execute("COMMIT")
+        fold(self.connection)
+        assert number is not None
+        return number
+
+
+class Tables:
+    """Connections to one catalog file, one a thread."""
+
+    def __init__(self, path: Path, bundle: str) -> None:
+        self.path, self.bundle = path, bundle
+        self._local = threading.local()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection.
+
+        Raises:
+            BundleError: the file is no catalog, or one of another model.
+        """
+        if getattr(self._local, "connection", None) is None:
+            connection = connect(self.path)
+            self._check(connection)
+            self._local.connection = connection
+        return self._local.connection
+
+    def outdated(self) -> bool:
+        """Whether the file has become that of another model since it was opened."""
+        return bundle_of(self.path, self.connection) != self.bundle
+
+    def remember(self, fingerprint: str) -> None:
+        """Keep which encoder (its fingerprint) the model is for."""
+        remember(self.path, self.connection, self.bundle, fingerprint)
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        if bundle_of(self.path, connection) != self.bundle:
+            raise BundleError(
+                f"{self.path} was made for another model than the one in {self.path.parent}: the model was fitted "
+                "again since. Move the file away to begin anew, or fit into a new folder."
+            )
+
+    def rows(self, text: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """What a query finds."""
+        with explained(self.path):
+            return self.connection.execute(text, values).fetchall()
+
+    def revision(self) -> int:
+        """Number of the last edit; 0 before the first."""
+        return self.rows("SELECT coalesce(max(number), 0) FROM edit")[0][0]
+
+    @contextmanager
+    def edit(self, kind: str) -> Iterator[Draft]:
+        """One edit as one transaction: all of it once it is committed, else nothing."""
+        connection = self.connection
+        with explained(self.path):
+            connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._check(connection)  # the model may have been fitted again this moment; from here on it stays
+            with explained(self.path):
+                yield Draft(connection, kind)
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+    def history(self, limit: int) -> tuple[Edit, ...]:
+        """The last edits, newest first."""
+        text = "SELECT number, at, kind, said, undone FROM edit ORDER BY number DESC LIMIT ?"
+        return tuple(Edit(n, at, kind, said, bool(undone)) for n, at, kind, said, undone in self.rows(text, (limit,)))
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        if getattr(self._local, "connection", None) is not None:
+            self._local.connection.close()
+            self._local.connection = None
+
+
+def bundle_of(path: Path, connection: sqlite3.Connection) -> str:
+    """The hash of the model that a file is for.
+
+    Raises:
+        BundleError: it is no catalog, damaged, or of another layout.
+    """
+    with explained(path):
+        meta = dict(connection.execute("SELECT key, value FROM meta"))
+    if meta.get("layout") != LAYOUT:
+        raise BundleError(
+            f"{path} has layout {meta.get('layout')!r}, this mixtura reads {LAYOUT!r}. Move it away to begin anew."
+        )
+    return meta.get("bundle", "")
+
+
+def has(connection: sqlite3.Connection, table: str) -> bool:
+    """Whether there is a table."""
+    return bool(connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0])
+
+
+def remember(path: Path, connection: sqlite3.Connection, bundle: str, fingerprint: str) -> None:
+    """Keep which encoder (its fingerprint) a model (its hash) is for."""
+    with explained(path):
+        known = "SELECT count(*) FROM encoder WHERE bundle = ?"
+        if has(connection, "encoder") and connection.execute(known, (bundle,)).fetchone()[0]:
+            return
+        if os.access(path.parent, os.W_OK):  # elsewhere nothing is noted and nothing fitted
+            connection.executescript(ENCODER)
+            connection.execute("INSERT OR IGNORE INTO encoder VALUES (?, ?)", (bundle, fingerprint))
+
+
+def fill_in(connection: sqlite3.Connection, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]]) -> None:
+    """Write the first rows of a model, inside a transaction."""
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", [("layout", LAYOUT), ("bundle", bundle)])
+    for text, rows in fill.items():
+        connection.executemany(text, rows)
+
+
+def fold(connection: sqlite3.Connection) -> None:
+    """Move what the log beside the file holds into the file, unless somebody reads just now: one file to copy."""
+    with contextlib.suppress(sqlite3.OperationalError):
+        connection.execute("PRAGMA busy_timeout = 100")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY)}")
+
+
+def undo(draft: Draft) -> str | None:
+    """Take back the last edit that stands; ``None`` if there is none, else what it had said."""
+    found = draft.connection.execute(
+        f"SELECT number, said, changes FROM edit WHERE {STANDS} ORDER BY number DESC LIMIT 1"  # noqa: S608
+    ).fetchone()
+    if found is None:
+        return None
+    number, said, changes = found
+    for table, key, column, before, after in reversed(json.loads(changes)):
+        draft.apply(Change(table, key, column, _value(before), _value(after)).back())
+    draft.connection.execute("UPDATE edit SET undone = 1 WHERE number = ?", (number,))
+    draft.undoes = number
+    return said
+
+
+def create(path: Path, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]]) -> None:
+    """Make the file under a temporary name and put it in its place when it is whole.
+
+    Args:
+        path: where; if another process has made it meanwhile, its file stays.
+        bundle: hash (hex) of the model that it is for.
+        fill: rows to begin with, by ``INSERT`` statement.
+
+    Raises:
+        CannotWrite, OutOfSpace: it cannot be written.
+    """
+    _check_no_log(path)
+    temporary = temporary_beside(path)
+    try:
+        connection = connect(temporary, "rwc")
+        with explained(path):
+            connection.executescript(SCHEMA)
+            connection.execute("BEGIN")
+            fill_in(connection, bundle, fill)
+            connection.execute("COMMIT")
+            connection.close()
+        with explained_files(path), contextlib.suppress(FileExistsError):
+            os.link(temporary, path)  # never over a file that is in use already
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_no_log(path: Path) -> None:
+    """Refuse a log that a file which was moved away has left: SQLite would play it into the new one and ruin it."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and not path.exists():
+        raise CannotWrite(
+            f"{log} belongs to a catalog that is no longer beside it. Put {path.name} back, or move this file to where "
+            "it went: it holds its last changes."
+        )
+
+
+def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
+    """A connection that waits for other writers and makes every commit durable.
+
+    Args:
+        path: the file; in a folder that may not be written to it is opened for reading only.
+        mode: ``rwc`` makes the file, without a log beside it; ``rw`` does not.
+    """
+    if mode == "rw" and not os.access(path.parent, os.W_OK):
+        mode = "ro&immutable=1"
+    with explained(path):
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode={mode}", BUSY, uri=True, isolation_level=None, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        if mode == "rw":
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an error of SQLite into a sentence.
+
+    Raises:
+        OutOfSpace: the disk is full.
+        CannotWrite: the file is locked, read-only, or its folder is.
+        BundleError: it is no catalog, or it is damaged.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        said = str(error)
+        if "disk is full" in said:
+            raise OutOfSpace(f"Cannot write {path}: {said}. Free space; what was saved before is intact.") from error
+        if "no such" in said:
+            raise BundleError(f"{path} is no catalog of mixtura ({said}). Move it away to begin anew.") from error
+        raise CannotWrite(
+            f"Cannot use {path}: {said}. See that it is a file that you may write to, and that nobody else holds it."
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise BundleError(f"{path} is damaged or no catalog ({error}). Restore it, or move it away.") from error
+
+
+def now() -> str:
+    """The time in UTC, to the second (ISO 8601)."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _plain(value: Any) -> Any:
+    return {"hex": value.hex()} if isinstance(value, bytes) else value
+
+
+def _value(value: Any) -> Any:
+    return bytes.fromhex(value["hex"]) if isinstance(value, dict) else value

@@ -1,0 +1,253 @@
+"""The edits: what each changes, what it says, and what it refuses."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mixtura.catalog.create import blob, embeddings, slugs
+from mixtura.catalog.database import Draft, Tables, now
+from mixtura.catalog.database import undo as take_back
+from mixtura.catalog.queries import HERE
+from mixtura.errors import DataError, NoInput, UsageError
+from mixtura.model.model import Model
+from mixtura.records.catalog import Product, Shot, StoredItem
+
+JOINERS: dict[int, None] = dict.fromkeys((0x200C, 0x200D))  # that words and signs are made of, and no mark of their own
+LONGEST = 200  # characters of a name
+MOST = 1000  # shots at once
+TESTED = 2000  # test items that accuracies are counted on, at most
+FEW = 3  # shots; with fewer, the note says so
+FEWEST = 5  # fitted products; with fewer, too
+
+
+def enroll(draft: Draft, model: Model, name: str, shots: Sequence[Shot], exact: bool) -> str:
+    """Items for a product of this name, which is made if there is none."""
+    name = checked(name)
+    if not 1 <= len(shots) <= MOST:
+        raise UsageError(f"{len(shots)} photos cannot be enrolled at once. Give 1 to {MOST}.")
+    embedding = np.stack([shot.embedding for shot in shots])
+    model.project(embedding)
+    _check_new(draft, shots)
+    db = draft.connection
+    found = db.execute("SELECT id FROM product WHERE name = ? AND gone = 0", (name,)).fetchone()
+    id = found[0] if found else _new_product(draft, name)
+    part = db.execute("SELECT id, base FROM part WHERE product = ? ORDER BY id", (id,)).fetchall()
+    usable = [row["id"] for row in part if row["base"] is None or exact]
+    target = usable[0] if usable else _new_part(draft, id)
+    for shot in shots:
+        row = db.execute(
+            "INSERT INTO item (split, source, sha256, weight, added, embedding, thumbnail) "
+            "VALUES ('train', ?, ?, 1.0, ?, ?, ?)",
+            (shot.source, shot.sha256, now(), blob(shot.embedding), shot.thumbnail),
+        ).lastrowid
+        assert row is not None
+        draft.set("item", row, "part", target)
+    if not found:
+        draft.set("product", id, "gone", 0)
+    what = f"{len(shots)} item{'s' * (len(shots) > 1)}"
+    draft.said = f"Added {what} to {name}." if found else f"Enrolled {name} from {what}."
+    return id
+
+
+def remove_product(draft: Draft, product: Product) -> str:
+    """The product is gone; its items wait for undo."""
+    _check_left(draft, product)
+    draft.set("product", product.id, "gone", 1)
+    draft.said = f"Removed {product.name} with {product.items} item{'s' * (product.items != 1)}."
+    return product.id
+
+
+def remove_item(draft: Draft, item: StoredItem, exact: bool) -> str:
+    """The item belongs to nothing; it waits for undo."""
+    _check_movable(draft, [item.id], exact)
+    text = "SELECT count(*) FROM item JOIN part ON part.id = item.part WHERE part.product = ? AND item.split != 'test'"
+    if item.split != "test" and draft.connection.execute(text, (item.product,)).fetchone()[0] < 2:
+        raise UsageError(f"Item {item.id} is the last one of {item.product!r}. Remove the product instead.")
+    draft.set("item", item.id, "part", None)
+    draft.said = f"Removed item {item.id} ({item.source}) of {item.product}."
+    return item.product
+
+
+def rename(draft: Draft, product: Product, name: str) -> str:
+    """Another name; the id stays."""
+    name = checked(name)
+    _check_free(draft, name, product.id)
+    draft.set("product", product.id, "name", name)
+    draft.said = f"Renamed {product.name} to {name}."
+    return product.id
+
+
+def merge(draft: Draft, source: Product, into: Product) -> str:
+    """All parts of one product become parts of the other."""
+    if source.id == into.id:
+        raise UsageError(f"Product {source.id!r} cannot be merged into itself. Give another one.")
+    _check_left(draft, source)
+    for (part,) in draft.connection.execute("SELECT id FROM part WHERE product = ?", (source.id,)).fetchall():
+        draft.set("part", part, "product", into.id)
+    draft.set("product", source.id, "gone", 1)
+    draft.said = f"Merged {source.name} into {into.name}."
+    return into.id
+
+
+def split(draft: Draft, product: Product, items: Sequence[int], name: str, exact: bool) -> str:
+    """Some items become a part of their own under a new product."""
+    name = checked(name)
+    _check_free(draft, name)
+    wanted = sorted(set(items))
+    text = f"SELECT item.id, item.split {HERE} part.product = ?"
+    own = {row["id"]: row["split"] for row in draft.connection.execute(text, (product.id,))}
+    other = [item for item in wanted if item not in own]
+    if other or not wanted:
+        raise NoInput(
+            f"Item {other[0]} does not belong to {product.id!r}. Give numbers of its items."
+            if other
+            else "No item was named. Give the numbers of the items that are to be a product of their own."
+        )
+    learned = {item for item, part in own.items() if part != "test"}
+    if not learned & set(wanted) or not learned - set(wanted):
+        raise UsageError(f"Both products need an item to learn from. {product.id!r} has {len(learned)}: name fewer.")
+    _check_movable(draft, wanted, exact)
+    id = _new_product(draft, name)
+    part = _new_part(draft, id)
+    for item in wanted:
+        draft.set("item", item, "part", part)
+    draft.set("product", id, "gone", 0)
+    draft.said = f"Split {len(wanted)} items of {product.name} into {name}."
+    return id
+
+
+def confirm(draft: Draft, product: Product) -> str:
+    """A provisional product is right."""
+    if product.status != "provisional":
+        raise UsageError(f"Product {product.id!r} is {product.status} already. Only provisional ones are confirmed.")
+    draft.set("product", product.id, "status", "confirmed")
+    draft.said = f"Confirmed {product.name}."
+    return product.id
+
+
+def undo(draft: Draft) -> None:
+    """Take back the last edit that stands."""
+    said = take_back(draft)
+    if said is None:
+        raise UsageError("There is nothing to undo: the catalog is as it was made.")
+    draft.said = f"Undone: {said}"
+
+
+def checked(name: str) -> str:
+    """A name of a product without needless spaces.
+
+    Raises:
+        UsageError: it is empty, too long, or holds control characters.
+    """
+    name = " ".join(name.split())
+    plain = name.translate(JOINERS)
+    if not 1 <= len(name) <= LONGEST or not plain or not plain.isprintable():
+        raise UsageError(f"The name {name[:40]!r} does not do. Give 1 to {LONGEST} printable characters.")
+    return name
+
+
+def tested_items(found: Tables) -> dict[int, str]:
+    """The product of each test item, of some evenly chosen ones where there are many."""
+    rows = found.rows(f"SELECT item.id, part.product {HERE} item.split = 'test' ORDER BY item.id")
+    step = -(-len(rows) // TESTED) or 1
+    return {row[0]: row[1] for row in rows[::step]}
+
+
+def accuracies(
+    found: Tables, before: tuple[Model, Sequence[Product]], after: tuple[Model, Sequence[Product]], was: dict[int, str]
+) -> tuple[float | None, float | None, int]:
+    """Share of right answers before and after, on test items whose product is the same in both; and their number."""
+    now_of = tested_items(found)
+    same = [item for item, product in was.items() if now_of.get(item) == product]
+    if not same:
+        return None, None, 0
+    marks = ",".join("?" * len(same))
+    rows = found.rows(f"SELECT embedding FROM item WHERE id IN ({marks}) ORDER BY id", same)  # noqa: S608
+    embedding = embeddings([row[0] for row in rows], before[0].dimension)
+    truth = [was[item] for item in sorted(same)]
+    shares: list[float] = []
+    for model, products in (before, after):
+        predicted = model.predicted(embedding).tolist()
+        shares.append(sum(products[p].id == t for p, t in zip(predicted, truth, strict=True)) / len(truth))
+    return shares[0], shares[1], len(truth)
+
+
+def notes(product: Product | None, model: Model, shots: Sequence[Shot]) -> tuple[str, ...]:
+    """What to know after an edit: of a product that it made or changed, and of what is left to compare with."""
+    said: list[str] = []
+    if product is not None and product.status == "provisional":
+        items = "1 item says" if product.items == 1 else f"{product.items} items say"
+        few = f" {items} little: add some more." if product.items < FEW else ""
+        said.append(f"{product.name} is provisional until it is confirmed.{few}")
+    if product is not None and shots:
+        named = np.array(model.classes)[model.predicted(np.stack([shot.embedding for shot in shots]))]
+        own = int((named == product.name).sum())
+        if 2 * own < len(named):
+            others, counts = np.unique(named[named != product.name], return_counts=True)
+            said.append(
+                f"Of its {len(named)} photos, {own} are named {product.name}; "
+                f"most look like {others[counts.argmax()]}. "
+                "Merge the two, or give photos that show what sets them apart."
+            )
+    component_class = None if model.fitted is None else model.fitted.component_class
+    fitted = FEWEST if component_class is None else len(set(component_class.tolist()))
+    if fitted < FEWEST:
+        said.append(
+            f"Only {fitted} products of the fit are left, and what was enrolled is measured by them. "
+            "Fit again with the photos of all products."
+        )
+    return tuple(said)
+
+
+def _new_product(draft: Draft, name: str) -> str:
+    """A product that is not there yet: the edit makes it visible at its end, and undo hides it again."""
+    taken = [row[0] for row in draft.connection.execute("SELECT id FROM product")]
+    [id] = slugs([name], taken)
+    draft.connection.execute("INSERT INTO product VALUES (?, ?, 'provisional', ?, 1)", (id, name, now()))
+    return id
+
+
+def _new_part(draft: Draft, product: str) -> int:
+    number = draft.connection.execute("INSERT INTO part (product) VALUES (?)", (product,)).lastrowid
+    assert number is not None
+    return number
+
+
+def _check_new(draft: Draft, shots: Sequence[Shot]) -> None:
+    hashes = [shot.sha256 for shot in shots if shot.sha256]
+    twice = next((shot for shot in shots if shot.sha256 and hashes.count(shot.sha256) > 1), None)
+    if twice is not None:
+        raise DataError(f"{twice.source} was given twice. Give each photo once.")
+    for shot in shots:
+        text = f"SELECT item.id, product.name {HERE} item.sha256 = ? AND item.sha256 != ''"
+        found = draft.connection.execute(text, (shot.sha256,)).fetchone()
+        if found:
+            raise DataError(f"{shot.source} is in the catalog already, as item {found[0]} of {found[1]}. Leave it out.")
+
+
+def _check_free(draft: Draft, name: str, but: str = "") -> None:
+    found = draft.connection.execute("SELECT id FROM product WHERE name = ? AND gone = 0", (name,)).fetchone()
+    if found and found[0] != but:
+        raise UsageError(f"There is a product named {name!r} already. Choose another name, or merge the two.")
+
+
+def _check_left(draft: Draft, product: Product) -> None:
+    """See that two products of the fit are left: what newcomers are compared with."""
+    text = (
+        "SELECT count(DISTINCT product.id) FROM product JOIN part ON part.product = product.id "
+        "WHERE gone = 0 AND part.base IS NOT NULL AND product.id != ?"
+    )
+    if draft.connection.execute(text, (product.id,)).fetchone()[0] < 2:
+        raise UsageError(f"Without {product.name} too few products are left to tell apart. Add others before.")
+
+
+def _check_movable(draft: Draft, items: Sequence[int], exact: bool) -> None:
+    """See that the model can do without items where they are."""
+    marks = ",".join("?" * len(items))
+    text = f"SELECT id FROM item WHERE id IN ({marks}) AND base IS NOT NULL"  # noqa: S608
+    found = draft.connection.execute(text, tuple(items)).fetchone()
+    if found and not exact:
+        raise UsageError(
+            f"The model was trained by gradients on item {found[0]}, which cannot be taken out of it. "
+            "Remove the whole product, or fit without the photo."
+        )

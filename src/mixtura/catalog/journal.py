@@ -1,0 +1,263 @@
+"""The journal: every decision with its embedding, so that drift, unknown photos and mistakes can be looked at later.
+
+It lies in ``catalog.sqlite`` beside the catalog's own tables, and stays when a model is fitted again: each decision
+knows its model, and what was made by another encoder is counted, but not compared. No photo is kept unless that was
+asked for, and no file name: only the decision and the numbers that it was made from. What is older than ``KEEP_DAYS``
+or beyond the latest ``KEEP_COUNT`` decisions is deleted.
+"""
+
+import re
+import secrets
+import time
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from mixtura.catalog.journal_database import FILE, File
+from mixtura.errors import NoInput, UsageError
+from mixtura.identity import fingerprint
+from mixtura.model.model import Model
+from mixtura.records.decision import Decision
+from mixtura.records.journal import Noted
+
+KEEP_DAYS, KEEP_COUNT = 90, 50_000
+"""How long, and how many: 50,000 decisions of 1,280 numbers take about 140 MB."""
+
+PRUNE_EVERY = 500  # decisions from one look for what is too old to the next
+PHOTO_BYTES = 65_536  # the largest thumbnail that is kept
+NARROW = 1e-3  # the rounding error of float16, as a share of a row's largest number, that is put up with
+DAY = 86_400.0
+BAD_PHOTO = "bad_photo"
+PRODUCT = re.compile(r"[a-z0-9-]{1,64}")
+COLUMNS = "id, at, verdict, reason, label, probability, typicality, told, product, photo is not null"
+OPEN = (
+    "settled is null and (reason is null or reason <> ?) and "
+    "((verdict = 'unknown' and told is null) or (told is not null and product is null))"
+)
+"""Which decisions are likely of something new: unknown and unanswered, or "not in the catalog" said the client."""
+
+
+class Journal:
+    """The decisions of one catalog; any thread may call any method."""
+
+    def __init__(self, folder: Path, keep_photos: bool = False) -> None:
+        self.folder, self.keep_photos = folder, keep_photos
+        self._file = File(folder / FILE)
+        self._since_pruned = 0
+
+    @classmethod
+    def open(cls, folder: Path, keep_photos: bool = False) -> "Journal":
+        """The journal of a catalog that has been opened before; made if there is none yet.
+
+        Args:
+            folder: a model folder.
+            keep_photos: also keep the thumbnails that :meth:`note` is given.
+
+        Raises:
+            NoInput: the folder holds no catalog.
+            CannotWrite, OutOfSpace, BundleError: the file cannot be used.
+        """
+        if not (folder / FILE).is_file():
+            raise NoInput(
+                f"{folder} is no catalog yet: {FILE} is missing. Open it once, as with: mixtura products {folder}"
+            )
+        journal = cls(folder, keep_photos)
+        journal.prune()
+        return journal
+
+    def close(self) -> None:
+        """Close the file; the journal may be used again."""
+        self._file.close()
+
+    def note(
+        self,
+        decisions: Sequence[Decision],
+        embedding: Float[np.ndarray, "N D"],
+        pictures: Sequence[bytes | None] = (),
+        at: float | None = None,
+    ) -> list[str]:
+        """Keep decisions, all or none, and return an id for each.
+
+        Args:
+            decisions: what was decided.
+            embedding: the features it was decided from.
+            pictures: small JPEGs; kept only by a journal that keeps photos, and up to 64 KiB each.
+            at: when, in seconds since 1970; now if left out.
+
+        Raises:
+            UsageError: the numbers of decisions, rows and pictures differ.
+            CannotWrite, OutOfSpace: the file cannot be written.
+        """
+        if len(decisions) != len(embedding) or (len(pictures) and len(pictures) != len(decisions)):
+            raise UsageError(
+                f"{len(decisions)} decisions, {len(embedding)} rows of features and {len(pictures)} pictures do not "
+                "fit together. Give one of each."
+            )
+        ids = [secrets.token_hex(16) for _ in decisions]
+        photos = [_kept(photo) for photo in pictures] if self.keep_photos and pictures else [None] * len(ids)
+        now = time.time() if at is None else at
+        rows = [
+            (id, now, d.verdict, d.reason, d.label, d.probability, d.typicality, d.model, *_packed(row), photo)
+            for id, d, row, photo in zip(ids, decisions, embedding, photos, strict=True)
+        ]
+        with self._file.writing() as file:
+            file.executemany(
+                "insert into decision (id, at, verdict, reason, label, probability, typicality, model, embedding, "
+                "wide, photo) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+        self._since_pruned += len(ids)
+        if self._since_pruned >= PRUNE_EVERY:
+            self.prune()
+        return ids
+
+    def prune(self, days: int = KEEP_DAYS, count: int = KEEP_COUNT) -> int:
+        """Delete what is older than ``days`` or beyond the latest ``count`` decisions; returns how many went."""
+        self._since_pruned = 0
+        with self._file.writing() as file:
+            gone = file.execute("delete from decision where at < ?", (time.time() - days * DAY,)).rowcount
+            last = "select number from decision order by number desc limit 1 offset ?"
+            return gone + file.execute(f"delete from decision where number <= ({last})", (count,)).rowcount  # noqa: S608
+
+    def feedback(self, id: str, product: str | None) -> None:
+        """What the client says of a decision: it was this product (its id), or ``None`` for "not in the catalog".
+
+        Raises:
+            NoInput: there is no such decision.
+            UsageError: that is no id of a product.
+        """
+        self._answer([id], product)
+
+    def settle(self, ids: Sequence[str], product: str) -> None:
+        """Say of decisions that they were this product and need no more attention, as after enrolling them.
+
+        Raises:
+            NoInput: there is no such decision; then none is settled.
+        """
+        self._answer(ids, product)
+
+    def noted(self, days: int = KEEP_DAYS) -> tuple[Noted, ...]:
+        """The decisions of the last days, the oldest first."""
+        return self._select("at >= ? order by at, number", time.time() - days * DAY)
+
+    def unknowns(self, products: Collection[str] | None = None) -> tuple[Noted, ...]:
+        """What nobody has settled, the oldest first: judged unknown, or "not in the catalog" as the client says.
+
+        Args:
+            products: ids of the products that there are; with them, what was settled as a product that has gone since
+                is open again.
+        """
+        found = self._select(f"{OPEN} order by at, number", BAD_PHOTO)
+        if products is None:
+            return found
+        again = [note for note in self.told() if note.verdict == "unknown" and note.product not in products]
+        return tuple(sorted((*found, *again), key=lambda note: note.at))
+
+    def told(self) -> tuple[Noted, ...]:
+        """The decisions of which the client has said which product it was."""
+        return self._select("told is not null and product is not null order by at, number")
+
+    def embedding(self, ids: Sequence[str]) -> Float[np.ndarray, "N D"]:
+        """The features that decisions were made from; see :meth:`comparable` where a model was fitted again.
+
+        Raises:
+            NoInput: there is no such decision.
+            UsageError: they are of encoders with different numbers of features.
+        """
+        with self._file.reading() as file:
+            found = [file.execute("select embedding, wide from decision where id = ?", (id,)).fetchone() for id in ids]
+        missing = [id for id, row in zip(ids, found, strict=True) if row is None]
+        if missing:
+            raise _no_decision(missing[0])
+        rows = [_unpacked(*row) for row in found]
+        if len({len(row) for row in rows}) > 1:
+            raise UsageError("These decisions were made with different encoders. Ask for those of one encoder.")
+        return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
+
+    def comparable(self, model: Model) -> frozenset[str]:
+        """Ids of the decisions whose features are of a model's encoder, which alone it can judge anew.
+
+        Where it is not known which encoder made a decision's features, their number decides.
+        """
+        own = fingerprint(model.identity)
+        text = (
+            "select id from decision left join encoder on bundle = substr(model, 1, instr(model || 'r', 'r') - 1) "
+            "where coalesce(fingerprint, ?) = ? and length(embedding) = ? * (case wide when 1 then 4 else 2 end)"
+        )
+        with self._file.reading() as file:
+            return frozenset(row[0] for row in file.execute(text, (own, own, model.dimension)))
+
+    def picture(self, id: str) -> bytes | None:
+        """The thumbnail of a decision, if photos are kept.
+
+        Raises:
+            NoInput: there is no such decision.
+        """
+        with self._file.reading() as file:
+            row = file.execute("select photo from decision where id = ?", (id,)).fetchone()
+        if row is None:
+            raise _no_decision(id)
+        return row[0]
+
+    def _answer(self, ids: Sequence[str], product: str | None) -> None:
+        _require_product(product)
+        now = time.time()
+        settled = None if product is None else now
+        text = "update decision set told = ?, product = ?, settled = ? where id = ?"
+        with self._file.writing() as file:
+            for id in ids:
+                if file.execute(text, (now, product, settled, id)).rowcount == 0:
+                    raise _no_decision(id)
+
+    def _select(self, where: str, *values: Any) -> tuple[Noted, ...]:
+        with self._file.reading() as file:
+            rows = file.execute(f"select {COLUMNS} from decision where {where}", values).fetchall()  # noqa: S608
+        return tuple(_noted(*row) for row in rows)
+
+
+def when(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC.
+
+    >>> when(0.0)
+    '1970-01-01T00:00:00+00:00'
+    """
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _noted(*columns: Any) -> Noted:
+    id, at, verdict, reason, label, probability, typicality, told, product, photo = columns
+    answered = told is not None
+    return Noted(id, when(at), verdict, reason, label, probability, typicality, answered, product, bool(photo))
+
+
+def _packed(row: Float[np.ndarray, " D"]) -> tuple[bytes, int]:
+    """A row as float16 where that loses nothing that matters, else as float32; and which of the two."""
+    row = np.asarray(row, np.float32)
+    with np.errstate(over="ignore"):
+        narrow = row.astype("<f2")
+    error = np.abs(narrow.astype(np.float32) - row).max(initial=0.0)
+    wide = not error <= NARROW * np.abs(row).max(initial=0.0)
+    return (row.astype("<f4").tobytes(), 1) if wide else (narrow.tobytes(), 0)
+
+
+def _unpacked(data: bytes, wide: int) -> Float[np.ndarray, " D"]:
+    return np.frombuffer(data, "<f4" if wide else "<f2").astype(np.float32)
+
+
+def _kept(photo: bytes | None) -> bytes | None:
+    return photo if photo is not None and len(photo) <= PHOTO_BYTES else None
+
+
+def _require_product(product: str | None) -> None:
+    if product is not None and not PRODUCT.fullmatch(product):
+        raise UsageError(f"{product!r} is no id of a product. Give the id that mixtura products shows.")
+
+
+def _no_decision(id: str) -> NoInput:
+    return NoInput(
+        f"The journal has no decision {id!r}. Give the decision_id of an answer; they are kept for {KEEP_DAYS} days."
+    )

@@ -1,0 +1,75 @@
+"""The journal's table in ``catalog.sqlite``, and connections to it: one a thread."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mixtura.catalog.database import ENCODER, FILE, connect, explained
+
+__all__ = ["FILE", "File"]
+
+TABLE = """
+CREATE TABLE IF NOT EXISTS decision (
+    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, at REAL NOT NULL, verdict TEXT NOT NULL, reason TEXT,
+    label TEXT NOT NULL, probability REAL NOT NULL, typicality REAL NOT NULL, model TEXT NOT NULL,
+    embedding BLOB NOT NULL, wide INTEGER NOT NULL, photo BLOB, told REAL, product TEXT, settled REAL
+);
+CREATE INDEX IF NOT EXISTS decision_at ON decision (at);
+"""
+"""``at``, ``told`` and ``settled`` are seconds since 1970; ``wide`` is 1 for float32 embeddings, 0 for float16."""
+
+
+class File:
+    """The journal's part of one catalog file; any thread may use it.
+
+    Raises:
+        CannotWrite, OutOfSpace, BundleError: the file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open: dict[int, sqlite3.Connection] = {}
+        self._guard = threading.Lock()
+        with explained(path):
+            self._connection().executescript(TABLE + ENCODER)
+
+    def close(self) -> None:
+        """Close the connections of all threads; the next use opens new ones."""
+        with self._guard:
+            for connection in self._open.values():
+                connection.close()
+            self._open.clear()
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection for queries."""
+        with explained(self.path):
+            yield self._connection()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A connection inside one transaction: all of it is kept, or nothing."""
+        with explained(self.path):
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _connection(self) -> sqlite3.Connection:
+        """The connection of this thread; a thread that takes the number of a dead one takes its connection over."""
+        own = threading.get_ident()
+        with self._guard:
+            if own not in self._open:
+                connection = connect(self.path)
+                # In WAL mode safe against a kill at any moment; only a power cut may lose the last decisions, and
+                # waiting for the disk after each photo would slow every answer.
+                connection.execute("PRAGMA synchronous = NORMAL")
+                self._open[own] = connection
+            return self._open[own]

@@ -1,0 +1,126 @@
+"""From the rows of a catalog's tables to the values that its model is made of."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mixtura.catalog.create import embeddings
+from mixtura.catalog.database import Tables
+from mixtura.catalog.newcomers import Gauge
+from mixtura.catalog.rebuild import Part, State
+from mixtura.catalog.statistics import Base, Items
+from mixtura.core.moments import Moments
+from mixtura.errors import LabelError
+from mixtura.features.records import Features
+from mixtura.fitting.gradient import validation_mask
+from mixtura.fitting.selection import Rows
+from mixtura.model.model import Model
+from mixtura.recipe import Recipe
+from mixtura.records.catalog import Product, StoredItem
+
+HERE = (
+    "FROM item JOIN part ON part.id = item.part JOIN product ON product.id = part.product WHERE product.gone = 0 AND "
+)
+"""Items of the catalog as it is; further conditions follow."""
+
+ALL = (
+    "FROM item LEFT JOIN part ON part.id = item.part LEFT JOIN product ON product.id = part.product "
+    "WHERE item.split != 'test' AND "
+)
+"""Items that were ever learned from; further conditions follow."""
+
+HOME = "(CASE product.gone WHEN 0 THEN part.base END)"
+"""The model's class in whose components an item is now."""
+
+
+def items_of(found: Tables, where: str, values: Sequence[Any]) -> tuple[StoredItem, ...]:
+    """Items of the catalog as it is."""
+    columns = "item.id, part.product, source, sha256, added, split"
+    return tuple(StoredItem(*row) for row in found.rows(f"SELECT {columns} {HERE} {where} ORDER BY item.id", values))
+
+
+def products_of(found: Tables) -> tuple[Product, ...]:
+    """All products in the order in which they came, with the number of items that they are learned from."""
+    text = (
+        "SELECT product.id, name, count(item.id), status, created FROM product "
+        "JOIN part ON part.product = product.id LEFT JOIN item ON item.part = part.id AND item.split != 'test' "
+        "WHERE gone = 0 GROUP BY product.id ORDER BY min(part.id)"
+    )
+    return tuple(Product(*row) for row in found.rows(text))
+
+
+def classes_of(found: Tables, products: Sequence[Product]) -> Int[Tensor, " P"]:
+    """The model's class behind each product, the first where there are several; -1 behind newcomers."""
+    rows = found.rows("SELECT product, min(base) AS base FROM part WHERE base IS NOT NULL GROUP BY product")
+    base = {row["product"]: row["base"] for row in rows}
+    return torch.tensor([base.get(product.id, -1) for product in products])
+
+
+def known_of(found: Tables, model: Model) -> Features:
+    """What the products are learned from, as features of the model's encoder."""
+    text = f"SELECT item.id, source, name, sha256, weight, embedding {HERE} item.split != 'test' ORDER BY item.id"
+    rows = found.rows(text)
+    none: list[str | None] = [None] * len(rows)
+    return Features(
+        embedding=embeddings([row["embedding"] for row in rows], model.dimension),
+        id=[str(row["id"]) for row in rows],
+        source=[row["source"] for row in rows],
+        label=[row["name"] for row in rows],
+        superlabel=none,
+        group=none,
+        split=none,
+        weight=np.array([row["weight"] for row in rows]),
+        sha256=[row["sha256"] for row in rows],
+        identity=model.identity,
+    )
+
+
+def state_of(found: Tables, base: Base, products: Sequence[Product]) -> State:
+    """The parts of the products, and the items of the model's classes that have come or gone."""
+    place = {product.id: i for i, product in enumerate(products)}
+    parts = [
+        Part(place[row["product"]], row["base"], None if row["base"] is not None else _rows_of(found, base, row["id"]))
+        for row in found.rows("SELECT id, product, base FROM part ORDER BY id")
+        if row["product"] in place
+    ]
+    return State(
+        tuple(product.name for product in products),
+        tuple(part for part in parts if part.rows is None or len(part.rows)),
+        _items(found, base, HOME, f"{HOME} IS NOT NULL AND {HOME} IS NOT item.base"),
+        _items(found, base, "item.base", f"item.base IS NOT NULL AND {HOME} IS NOT item.base"),
+    )
+
+
+def _rows_of(found: Tables, base: Base, part: int) -> Tensor:
+    rows = found.rows(f"SELECT embedding {HERE} item.split != 'test' AND item.part = ? ORDER BY item.id", (part,))
+    return base.model.project(embeddings([row[0] for row in rows], base.model.dimension)).double()
+
+
+def _items(found: Tables, base: Base, label: str, where: str) -> Items:
+    """Items that fit a condition, in the space of the mixture."""
+    rows = found.rows(f"SELECT embedding, {label} AS label, weight {ALL} {where} ORDER BY item.id")
+    return Items(
+        base.model.project(embeddings([row["embedding"] for row in rows], base.model.dimension)),
+        torch.tensor([row["label"] for row in rows], dtype=torch.int64),
+        torch.tensor([row["weight"] for row in rows], dtype=torch.float64),
+    )
+
+
+def gauge_of(found: Tables, base: Base, sums: Moments) -> Gauge | None:
+    """The items of the model's classes, some held out as in training by gradients; ``None`` if too few can be."""
+    where = f"{HOME} IS NOT NULL"
+    items = _items(found, base, HOME, where)
+    rows = found.rows(f"SELECT item.sha256, item.split, item.id {ALL} {where} ORDER BY item.id")
+    numbers: dict[str, int] = {}
+    groups = torch.tensor([numbers.setdefault(row["sha256"] or str(row["id"]), len(numbers)) for row in rows])
+    given = torch.tensor([row["split"] == "val" for row in rows])
+    try:
+        rows = Rows(items.x, items.labels, groups, given, items.weight, len(base.model.classes))
+        judge = validation_mask(rows, Recipe())
+    except LabelError:
+        return None
+    return Gauge(base, sums, items, judge) if bool(judge.any()) else None

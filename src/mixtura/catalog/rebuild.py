@@ -1,0 +1,144 @@
+"""The model of a catalog: a function of the bundle and of the items with their products, and of nothing else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.catalog.newcomers import Gauge, stand_in
+from mixtura.catalog.statistics import Base, Items, sums_of
+from mixtura.core import shots
+from mixtura.core.mixture import Mixture, join
+from mixtura.core.moments import Moments
+from mixtura.core.shots import Newcomers
+from mixtura.model.model import Model
+from mixtura.scores.typicality import Typicality
+
+
+@dataclass(frozen=True)
+class Part:
+    """Components of one product: those of the model's class ``base``, or one made of ``rows``."""
+
+    product: int
+    base: int | None
+    rows: Float[Tensor, "N D"] | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """What a catalog holds beyond its bundle.
+
+    Args:
+        names: of the products, in their order.
+        parts: of all products.
+        added: items of the model's classes that were not among those that it was made of.
+        removed: items that it was made of and that are no longer of their class.
+    """
+
+    names: tuple[str, ...]
+    parts: tuple[Part, ...]
+    added: Items
+    removed: Items
+
+
+def model_of(
+    base: Base, state: State, gauge: Callable[[Moments], Gauge | None], calibration: tuple[Typicality, float] | None
+) -> Model:
+    """The model of a state.
+
+    Args:
+        base: the model as it was fitted.
+        state: the items with their products.
+        gauge: held-out items, from the sums of the model's classes; asked for only where there are newcomers, ``None``
+            where too few can be held out.
+        calibration: typicality and temperature in place of those of the fit.
+    """
+    fitted = [part for part in state.parts if part.base is not None]
+    new = [part for part in state.parts if part.base is None]
+    typicality, temperature = calibration or (base.model.typicality, base.model.temperature)
+    product = torch.full((len(base.model.classes),), -1)
+    for part in fitted:
+        product[part.base] = part.product
+    predicted = typicality.predicted
+    moved = torch.where(predicted < 0, -1, product[predicted.clamp_min(0)])  # -1: of what is gone, counts for all
+    typicality = replace(typicality, predicted=moved)
+    total = _sums(base, state)
+    kept, sums = _fitted(base, total, product)
+    mixture, lift = replace(kept, component_class=product[_owner(kept)]), None
+    if new:
+        handfuls = [part.rows for part in new if part.rows is not None]
+        made = shots.newcomers(kept, sums, handfuls, base.floor, base.prior)
+        lifts, residuals = _measured(made, handfuls, gauge(total), typicality)
+        weight = torch.tensor([float(len(fitted)), float(len(new))], dtype=torch.float64)
+        mixture = _joined(mixture, made.mixture, weight, [part.product for part in new])
+        lift = torch.zeros(len(state.names), dtype=torch.float64)
+        alone = {part.product for part in new} - {part.product for part in fitted}
+        lift[list(alone)] = -torch.inf
+        for part, own, scores in zip(new, lifts.tolist(), residuals, strict=True):
+            if part.product in alone:
+                lift[part.product] = max(float(lift[part.product]), own)
+                typicality = _with(typicality, scores, part.product)
+    order = torch.argsort(_owner(mixture), stable=True)
+    mixture = replace(mixture.select(order), n_classes=len(state.names))
+    return replace(
+        base.model,
+        classes=state.names,
+        mixture=mixture.to(torch.float32),
+        temperature=temperature,
+        typicality=typicality,
+        lift=None if lift is None else lift.float(),
+        fitted=kept if new else None,
+    )
+
+
+def _sums(base: Base, state: State) -> Moments:
+    """The sums over the items of the model's classes as they are now."""
+    if not len(state.added.x) and not len(state.removed.x):
+        return base.sums
+    mixture = base.model.mixture
+    sums = base.sums + sums_of(mixture, state.added) - sums_of(mixture, state.removed)
+    return replace(sums, weight=torch.where(sums.weight < 1e-9, 0.0, sums.weight))
+
+
+def _fitted(base: Base, sums: Moments, product: Int[Tensor, " C"]) -> tuple[Mixture, Moments]:
+    """The components that the model was fitted with, as far as they are still there, and their sums."""
+    component_class = _owner(base.model.mixture)
+    index = (product[component_class] >= 0).nonzero()[:, 0]
+    if sums is base.sums or not base.exact:
+        kept = base.mixture if len(index) == len(component_class) else base.mixture.select(index)
+    else:
+        kept = base.rebuilt(sums, index)
+    return kept, sums.select(index)
+
+
+def _measured(
+    made: Newcomers, handfuls: list[Tensor], gauge: Gauge | None, typicality: Typicality
+) -> tuple[Float[Tensor, " P"], list[Tensor]]:
+    """The lift of each newcomer, and the scores that stand for its own held-out items."""
+    if gauge is None:
+        return made.lift.clamp_max(0), [torch.zeros(0, dtype=torch.float64)] * len(handfuls)
+    counts = {len(rows) for rows in handfuls}
+    residuals = {count: stand_in(gauge.residuals(count, typicality)) for count in counts}
+    return gauge.lifts(handfuls), [residuals[len(rows)] for rows in handfuls]
+
+
+def _joined(fitted: Mixture, made: Mixture, weight: Float[Tensor, " 2"], products: list[int]) -> Mixture:
+    """Both, each newcomer with the weight of an average fitted part."""
+    component_class = torch.cat([_owner(fitted), torch.tensor(products)])
+    return replace(join([fitted, made], weight), component_class=component_class)
+
+
+def _with(typicality: Typicality, scores: Float[Tensor, " Q"], product: int) -> Typicality:
+    """The typicality with scores that stand for held-out items of a product."""
+    return replace(
+        typicality,
+        stand_in=torch.cat([typicality.stand_in, scores]),
+        stand_for=torch.cat([typicality.stand_for, torch.full((len(scores),), product)]),
+    )
+
+
+def _owner(mixture: Mixture) -> Tensor:
+    assert mixture.component_class is not None
+    return mixture.component_class

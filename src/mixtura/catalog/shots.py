@@ -1,0 +1,40 @@
+"""From photos or sounds to shots: features, hash and a small picture."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from mixtura.datasets.decode import read_bytes
+from mixtura.datasets.items import Problem
+from mixtura.datasets.paths import readable
+from mixtura.errors import BadItem
+from mixtura.pipeline.factory import Encoder
+from mixtura.pipeline.queries import embed, prepare
+from mixtura.records.catalog import Shot
+
+
+def shots(encoder: Encoder, paths: Sequence[Path]) -> tuple[list[Shot], list[Problem]]:
+    """Files as shots; those that cannot be read are problems."""
+    made: list[Shot] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            made.append(shot_of(encoder, read_bytes(path), readable(str(path))))
+        except BadItem as error:
+            problems.append(Problem(str(path), error.reason, str(error)))
+    return made, problems
+
+
+def shot_of(encoder: Encoder, data: bytes, source: str) -> Shot:
+    """The bytes of a file as a shot.
+
+    Args:
+        encoder: of the model.
+        data: a photo, or a sound where the encoder takes sounds.
+        source: what people are shown.
+
+    Raises:
+        BadItem: the bytes are not what the encoder takes.
+    """
+    prepared = prepare(encoder, data, source, picture=True)
+    return Shot(embed(encoder, [prepared])[0], hashlib.sha256(data).hexdigest(), source, prepared.picture)

@@ -1,0 +1,149 @@
+"""What the model's classes were made of, as sums that items are added to and subtracted from."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mixtura.core import classes, ownership
+from mixtura.core.covariance import Diagonal, Floor, Prior
+from mixtura.core.mixture import Mixture
+from mixtura.core.moments import Moments, feature_variance, hard, labeled, soft
+from mixtura.errors import UsageError
+from mixtura.model.model import Model
+from mixtura.sections import GRADIENT
+
+ROWS = 4096
+AVERAGE = "average"  # the rule for floors of models of layout 1
+SHRINKAGE = 0.1  # of newcomers, where the model's own was not chosen
+
+
+@dataclass(frozen=True)
+class Items:
+    """Items to sum: rows in the space of the mixture, the number of the model's class of each, and weights."""
+
+    x: Float[Tensor, "N D"]
+    labels: Int[Tensor, " N"]
+    weight: Float[Tensor, " N"]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model and the sums over the items that it was made of; nothing of it changes with the catalog.
+
+    ``floor`` is the variance added to the dimensions, in squared units of x. ``exact`` says that the mixture is a
+    function of the sums, so that an item can be taken out of it as if it had never been there.
+    """
+
+    model: Model
+    sums: Moments
+    floor: Floor
+    prior: Prior
+    exact: bool
+
+    @cached_property
+    def mixture(self) -> Mixture:
+        """The mixture of the model in float64."""
+        return self.model.mixture.to(torch.float64)
+
+    def rebuilt(self, sums: Moments, index: Int[Tensor, " J"]) -> Mixture:
+        """The mixture of some components from other sums; float64."""
+        assert self.model.mixture.component_class is not None
+        kept = sums.select(index)
+        component_class = self.model.mixture.component_class[index]
+        return Mixture.from_moments(kept, self.floor, self.prior, component_class, len(self.model.classes))
+
+
+def check(model: Model) -> None:
+    """See that products can be added to a model.
+
+    Raises:
+        UsageError: its head has a fixed set of classes.
+    """
+    if model.head is not None:
+        raise UsageError(
+            f"The head {model.head.name!r} has a fixed set of classes, so nothing can be enrolled. "
+            "Fit a mixture of Gaussians: mixtura fit without --head."
+        )
+
+
+def exact(model: Model) -> bool:
+    """Whether the mixture of a model is a function of sums over its items: no step along a gradient came after them."""
+    return bool(model.facts.get("from_sums", model.facts.get("solver") != GRADIENT))
+
+
+def base_of(model: Model, sums: Moments, floor: Floor) -> Base:
+    """A model with the sums over its items.
+
+    Args:
+        model: as it was fitted.
+        sums: of the items that it was made of.
+        floor: least variance, in squared units of x.
+    """
+    strength = float(model.facts.get("prior_strength", 0.0))
+    identity = float(model.facts.get("shrinkage", SHRINKAGE))
+    scale = model.mixture.feature_scale
+    prior = Prior(strength, identity, None if scale is None else scale.double())
+    return Base(model, sums, floor, prior, exact(model))
+
+
+def floor_of(model: Model, items: Items, share: float) -> Floor:
+    """The least variances, in squared units of x, as the model was fitted with them.
+
+    They are a share of each feature's variance within classes; of the data's average variance in older models.
+    """
+    if model.facts.get("floor") == AVERAGE:
+        return share * classes.average_variance(items.x, items.weight)
+    (sums,) = labeled(Diagonal, items.x.double(), items.labels, len(model.classes), items.weight.double())
+    return share * feature_variance(sums)
+
+
+def sums_of(mixture: Mixture, items: Items) -> Moments:
+    """Float64 sums of items by component of a mixture: all of an item for its class's only component, or by
+    responsibility among those of its class.
+    """
+    mixture = mixture.to(torch.float64)
+    parts = zip(items.x.split(ROWS), items.labels.split(ROWS), items.weight.split(ROWS), strict=True)
+    sums = [_sums(mixture, rows.double(), labels, weight.double()) for rows, labels, weight in parts]
+    total = sums[0] if sums else _sums(mixture, items.x.double(), items.labels, items.weight.double())
+    for part in sums[1:]:
+        total = total + part
+    return total
+
+
+def _sums(mixture: Mixture, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], weight: Float[Tensor, " N"]) -> Moments:
+    assert mixture.component_class is not None
+    kind, factors = type(mixture.covariance), mixture.covariance.factor_posterior()
+    if torch.equal(mixture.component_class, torch.arange(mixture.n_components)):
+        return hard(kind, x, labels, mixture.mean, weight, factors)
+    resp = (
+        ownership.mask_others(mixture.component_log_prob(x), mixture.component_class, labels).softmax(1)
+        * weight[:, None]
+    )
+    return soft(kind, x, resp, mixture.mean, factors)
+
+
+def floor_to_value(floor: Floor) -> float | bytes:
+    """A floor as a table holds it: one number for all dimensions, or safetensors with one for each."""
+    return save({"floor": floor.contiguous()}) if isinstance(floor, Tensor) else floor
+
+
+def floor_from_value(value: float | bytes) -> Floor:
+    """The inverse of :func:`floor_to_value`."""
+    return load(value)["floor"] if isinstance(value, bytes) else float(value)
+
+
+def to_bytes(sums: Moments) -> bytes:
+    """Sums as safetensors; the factors come from the mixture."""
+    names = ("ref", "weight", "first", "second")
+    return save({name: getattr(sums, name).contiguous() for name in names})
+
+
+def from_bytes(data: bytes, mixture: Mixture) -> Moments:
+    """The inverse of :func:`to_bytes`."""
+    return Moments(
+        type(mixture.covariance), **load(data), factors=mixture.to(torch.float64).covariance.factor_posterior()
+    )

@@ -1,0 +1,296 @@
+"""What "auto" means: family, feature scale, shrinkage and component counts by cross-fitting, never by fitted rows.
+
+A row of weight two counts as that row twice, and the order of the rows does not matter.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.core import classes, linalg, temperature
+from mixtura.core.classes import Plan
+from mixtura.core.covariance import FAMILIES, Diagonal, Prior
+from mixtura.core.cross_fitting import Folds, OutOfFold, content_folds
+from mixtura.core.mixture import Mixture
+from mixtura.core.moments import feature_variance, labeled
+from mixtura.core.shrinkage import ledoit_wolf, oas
+
+HELD_OUT, OAS = "held-out", "oas"
+Rule = float | str | Prior
+"""How much the covariances are shrunk: by a share of the identity in [0, 1], by the share that serves held-out rows
+best (``HELD_OUT``), or by one that follows from the sums (``OAS``). With a share goes a pull of covariances towards
+the pooled one, with a prior only what it says."""
+
+SHARES = (0.0, 0.01, 0.1, 0.3)  # of the identity; Ledoit and Wolf's own is tried beside them
+LARGER = (0.6, 0.9)  # tried as long as the largest so far is the best: few rows in many dimensions
+SCALES = ("none", "unit", "half")  # in the order in which they are tried
+SCREEN = 0.1  # the share at which feature scales are compared
+STRENGTHS = (0.1, 1.0, 10.0)  # pseudo-observations of the pooled covariance, in average class sizes
+MOST_BYTES = 1 << 30  # for the sums of the full family over the folds
+MOST_COMPONENTS = 4
+FEW = 10  # rows a class; below, only the tied family is tried
+FEWEST_HELD = 4.0  # rows; with fewer held out, nothing is judged
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan with its held-out rows: ``accuracy`` is a share, ``loss`` the NLL (nats) at the best temperature."""
+
+    plan: Plan
+    held: OutOfFold
+    accuracy: float
+    loss: float
+
+    def beats(self, other: "Trial") -> bool:
+        """Whether the gain over ``other`` on the same rows exceeds its own standard error."""
+        gain, weight = self.held.correct - other.held.correct, self.held.weight
+        total = float(weight.sum())
+        mean = float(weight @ gain) / total
+        variance = float(weight @ (gain - mean).square()) / max(total - 1, 1.0)
+        return mean > (variance / total) ** 0.5
+
+
+def attempt(folds: Folds, plan: Plan) -> Trial:
+    """Cross-fit a plan."""
+    held = folds.cross_val_predict(plan)
+    if not float(held.weight.sum()) > 0:
+        return Trial(plan, held, 0.0, float("inf"))
+    scores = (held.class_log_prob, held.label)
+    best = temperature.best(*scores, held.weight)
+    return Trial(plan, held, held.accuracy, temperature.nll(*scores, best, held.weight))
+
+
+def most_accurate(trials: list[Trial]) -> Trial:
+    """The lowest loss, or the first, of the trials whose accuracy is within half a standard error of the best."""
+    top = max(trial.accuracy for trial in trials)
+    error = (top * (1 - top) / max(1.0, float(trials[0].held.weight.sum()))) ** 0.5
+    return min((trial for trial in trials if trial.accuracy >= top - 0.5 * error), key=lambda trial: trial.loss)
+
+
+def choose(
+    folds: Folds,
+    plan: Plan,
+    family: str = "auto",
+    shrinkage: Rule = HELD_OUT,
+    components: int | str | tuple[int, ...] = 1,
+    feature_scale: str = "auto",
+    tried: Sequence[Trial] = (),
+) -> Trial:
+    """The plan with all that was left open filled in, and its held-out rows.
+
+    Args:
+        folds: the rows, with their folds.
+        plan: floor, rank, steps and seed are taken from it.
+        family: a name in ``FAMILIES``, or ``"auto"``.
+        shrinkage: a share of the identity in [0, 1], ``"held-out"``, ``"oas"``, or the whole prior.
+        components: a number for all classes, one a class, or ``"auto"`` (held-out likelihood).
+        feature_scale: a name in ``FEATURE_SCALES``, or ``"auto"``.
+        tried: what is known of these folds already.
+
+    Where fewer than ``FEWEST_HELD`` rows can be held out, ``"auto"`` means the tied family, one component, scales of
+    one, and shrinkage from the sums.
+    """
+    plan = replace(plan, components=1)
+    if float(folds.judged.sum()) < FEWEST_HELD:
+        plan = replace(plan, family="tied" if family == "auto" else family)
+        search = Search(folds, OAS if shrinkage == HELD_OUT else shrinkage, _first(feature_scale))
+        trial, components = search.best(plan), 1 if isinstance(components, str) else components
+    else:
+        search = Search(folds, shrinkage, feature_scale, {trial.plan: trial for trial in tried})
+        trial = search.best_family(plan) if family == "auto" else search.best(replace(plan, family=family))
+    if components == 1:
+        return trial
+    counts = components if not isinstance(components, str) else _auto_counts(folds, trial.plan)
+    if counts == 1:
+        return trial
+    richer = attempt(folds, replace(trial.plan, components=counts))
+    # Asked for by number, the components are kept; chosen by likelihood, they must not cost accuracy.
+    return richer if not isinstance(components, str) or not trial.beats(richer) else trial
+
+
+def temperature_of(x: Float[Tensor, "N D"], held: OutOfFold) -> float:
+    """The temperature of held-out rows; which half of them a row is in follows from the row."""
+    held = held.counted
+    half = content_folds(x[held.row], held.label, 2, 0) == 0
+    return temperature.fit(held.class_log_prob, held.label, held.weight, half)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is asked for, and what has been tried."""
+
+    folds: Folds
+    shrinkage: Rule = HELD_OUT
+    feature_scale: str = "auto"
+    tried: dict[Plan, Trial] = field(default_factory=dict[Plan, Trial])
+
+    def attempt(self, plan: Plan) -> Trial:
+        """Cross-fit a plan, once."""
+        if plan not in self.tried:
+            self.tried[plan] = attempt(self.folds, plan)
+        return self.tried[plan]
+
+    def best(self, plan: Plan) -> Trial:
+        """A plan of a given family with its best feature scale, then its best share of the identity."""
+        plan = self.with_prior(plan, SCREEN)
+        if FAMILIES[plan.family].round:  # a sphere is its own identity, and has one unit for all features
+            return self.attempt(self.with_prior(replace(plan, feature_scale="none"), 0.0))
+        plan = self.best_scale(plan).plan
+        if self.shrinkage != HELD_OUT:
+            return self.attempt(plan)
+        trials = [self.attempt(self.with_prior(plan, share)) for share in self.shares(plan)]
+        for share in LARGER:
+            if most_accurate(trials) is not trials[-1]:
+                break
+            trials.append(self.attempt(self.with_prior(plan, share)))
+        return most_accurate(trials)
+
+    def best_scale(self, plan: Plan) -> Trial:
+        """The units in which one share of the identity serves held-out rows best; features as they are in a tie.
+
+        Half way is tried only where standard deviations do better than features as they are.
+        """
+        names = [name for name in SCALES if self.feature_scale in ("auto", name)]
+        plans = [self.with_prior(replace(plan, feature_scale=name), SCREEN) for name in names]
+        if len(plans) == 1 or plans[0].prior.identity == 0:
+            return self.attempt(plans[0])
+        plain, unit, half = plans
+        if (best := most_accurate([self.attempt(plain), self.attempt(unit)])).plan == plain:
+            return best
+        return most_accurate([best, self.attempt(half)])
+
+    def with_prior(self, plan: Plan, share: float, strength: float | None = None) -> Plan:
+        """The plan with the prior that the rule says, or a share of the identity where held-out rows are to say it.
+
+        A covariance for each class is also pulled towards the pooled one: by a tenth of a class, or ``strength``.
+        """
+        if isinstance(self.shrinkage, Prior):
+            return replace(plan, prior=self.shrinkage)
+        if self.shrinkage == OAS:
+            return replace(plan, prior=automatic_prior(self.folds, plan))
+        if strength is None:
+            tenth = max(1.0, 0.1 * float(self.folds.counts.sum()) / self.folds.n_classes)
+            strength = 0.0 if FAMILIES[plan.family].shared else tenth
+        return replace(plan, prior=Prior(strength, share if self.shrinkage == HELD_OUT else float(self.shrinkage)))
+
+    def shares(self, plan: Plan) -> tuple[float, ...]:
+        """The shares of the identity to try; none at all is tried only where the pooled covariance has full rank."""
+        folds = self.folds
+        least = 0.0 if float(folds.counts.sum()) > 3 * folds.x.shape[1] else 0.01
+        scale = plan.resolved(folds.feature_variance(plan.family))[1].scale
+        automatic = ledoit_wolf(folds.x, folds.labels, folds.n_classes, folds.weight, scale)
+        return tuple(sorted({share for share in (*SHARES, round(automatic, 4)) if share >= least}))
+
+    def best_family(self, plan: Plan) -> Trial:
+        """Tied, unless another family is more accurate by more than a standard error."""
+        incumbent = self.best(replace(plan, family="tied"))
+        trials = [self.attempt(rival) for rival in dict.fromkeys(self.rivals(incumbent.plan))]
+        if trials and (rival := most_accurate(trials)).beats(incumbent):
+            return rival
+        return incumbent
+
+    def rivals(self, plan: Plan) -> list[Plan]:
+        """The other families that the data can carry, each with a few strengths of its prior."""
+        folds = self.folds
+        size, dimension = float(folds.class_weight.mean()), folds.x.shape[1]
+        if float(folds.class_weight.median()) < FEW:
+            return []
+        found = [("diagonal", 0.1, 0.0)]
+        if size >= 16 * plan.rank and dimension > 4 * plan.rank:
+            found.append(("lowrank", 0.1, 0.0))
+        held = 8 * folds.n_classes * dimension**2 * (len(folds.used) + 2)
+        if held <= MOST_BYTES and size >= dimension / 8:
+            rounds = sorted({plan.prior.identity, SCREEN})
+            found += [("full", strength, share) for strength in STRENGTHS for share in rounds]
+        return [self.with_prior(replace(plan, family=f), share, strength * size) for f, strength, share in found]
+
+
+def automatic_prior(folds: Folds, plan: Plan) -> Prior:
+    """Shrinkage from the sums; the low-rank family, whose sums hold no matrix, has as many observations as factors."""
+    if FAMILIES[plan.family].sums_depend_on_parameters:
+        return Prior(strength=float(plan.rank))
+    return oas(folds.total(plan.family), plan.resolved(folds.feature_variance(plan.family))[1].scale)
+
+
+def _first(feature_scale: str) -> str:
+    return "unit" if feature_scale == "auto" else feature_scale
+
+
+def _auto_counts(folds: Folds, plan: Plan) -> int | tuple[int, ...]:
+    counts = choose_counts(plan, folds.x, folds.labels, folds.n_classes, folds.weight)
+    return 1 if set(counts) == {1} else counts
+
+
+def choose_counts(
+    plan: Plan,
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    n_classes: int,
+    weight: Float[Tensor, " N"] | None = None,
+) -> tuple[int, ...]:
+    """For each class the number of components that gives its held-out rows the highest density.
+
+    Half the rows of a class judge the other half, and the reverse. For a shared matrix the rows are turned onto its
+    axes, and components are diagonal there: its scale along them is partly the spread between components.
+    """
+    if weight is not None:
+        some = weight > 0
+        x, labels, weight = x[some], labels[some], weight[some]
+    side = content_folds(x, labels, 2, plan.seed) == 0
+    if FAMILIES[plan.family].shared:
+        x = _turned(classes.fit(replace(plan, components=1), x, labels, n_classes, weight), x)
+        plan = replace(plan, family="diagonal", feature_scale="none")
+    variance = feature_variance(labeled(Diagonal, x, labels, n_classes, weight)[0])
+    counts = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
+    found: list[int] = []
+    for c in range(n_classes):
+        halves = [Half(x[own], counts[own]) for own in ((labels == c) & half for half in (side, ~side))]
+        found.append(_count(plan, halves, variance))
+    return tuple(found)
+
+
+def _turned(mixture: Mixture, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """Rows along the axes of a shared matrix, in units of the feature scales."""
+    matrix = mixture.covariance.dense(1, x.shape[1])[0]
+    scale = torch.ones_like(matrix[0]) if mixture.feature_scale is None else mixture.feature_scale.to(matrix)
+    axes = linalg.eigh(matrix / (scale[:, None] * scale))[1]
+    return (x - mixture.mean.mean(0).to(x.dtype)) @ (axes / scale[:, None]).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Half:
+    """Half the rows of a class, and how often each counts."""
+
+    x: Float[Tensor, "N D"]
+    weight: Float[Tensor, " N"]
+
+
+def _count(plan: Plan, halves: list[Half], variance: Float[Tensor, " D"]) -> int:
+    """1, 2, ... as long as one more component raises the held-out likelihood."""
+    best, likelihood = 1, -torch.inf
+    sizes = [float(half.weight.sum()) for half in halves]
+    for count in range(1, MOST_COMPONENTS + 1):
+        if sum(sizes) < 2 * FEW * count or not min(sizes) > 0:
+            break
+        richer = replace(plan, components=count)
+        gained = sum(_density(richer, learn, judge, variance) for learn, judge in (halves, halves[::-1]))
+        if gained <= likelihood:
+            break
+        best, likelihood = count, gained
+    return best
+
+
+def _density(plan: Plan, learn: Half, judge: Half, variance: Float[Tensor, " D"]) -> float:
+    """Mean log-density (nats) of some rows under a mixture of others."""
+    zeros = torch.zeros(len(learn.x), dtype=torch.int64, device=learn.x.device)
+    density = classes.fit(plan, learn.x, zeros, 1, learn.weight, variance).log_prob(judge.x).double()
+    return float(judge.weight @ density / judge.weight.sum())
+
+
+def bic(mixture: Mixture, x: Float[Tensor, "N D"]) -> float:
+    r"""Bayesian information criterion, :math:`p \log N - 2 \log L`; lower is better."""
+    n = len(x)
+    return mixture.n_parameters * float(torch.tensor(float(n)).log()) - 2 * float(mixture.log_prob(x).double().sum())

@@ -1,0 +1,92 @@
+"""The one flow of fitting: labeled features in, a calibrated model out, whatever the solver."""
+
+import numpy as np
+import torch
+
+from mixtura import names
+from mixtura.core import FAMILIES
+from mixtura.encoders import ENCODERS
+from mixtura.encoders.protocol import split_name
+from mixtura.errors import LabelError
+from mixtura.features.records import Features
+from mixtura.fitting import gradient, heads
+from mixtura.fitting.fitted import Fitted, assemble
+from mixtura.fitting.selection import Rows, choose, closed
+from mixtura.model.model import Model
+from mixtura.pipeline import factory, training_set
+from mixtura.recipe import Recipe
+
+
+def check_names(recipe: Recipe) -> None:
+    """Look names up before any photo is read.
+
+    Raises:
+        UnknownName: a name stands in no table; the nearest is named.
+        UsageError: a device that is not there, or a head that cannot be fitted so.
+    """
+    names.find(ENCODERS, split_name(recipe.encoder.name)[0])
+    if recipe.data.kind != factory.FEATURES:
+        factory.check_place(recipe.data)
+    factory.steps_of(recipe.projection)
+    factory.device_of(recipe.encoder.device)
+    spec = heads.spec_of(recipe.head.name, recipe.fit.solver, recipe.head.n_components, recipe.head, 0)
+    heads.check_fit(spec, recipe.fit, [recipe.fit.objective])
+    if recipe.head.family != "auto" and recipe.head.family not in FAMILIES:
+        names.find({name: FAMILIES[name] for name in FAMILIES} | {"auto": ""}, recipe.head.family)
+
+
+def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
+    """The model of the rows that are not for testing.
+
+    Raises:
+        LabelError: fewer than two classes, nothing to test with, or a class without an item that counts.
+    """
+    features = gathered.features
+    learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
+    classes = training_set.catalog(learned.classes, tuple(set(recipe.data.unknown) & set(learned.classes)))
+    if not (features.select_split("test").label_index(classes) >= 0).any():
+        raise LabelError(
+            f"No photo is left to test with: all {len(learned)} are needed to learn from. "
+            "Give each class three photos or more (where photos have groups, in three groups), or a test folder."
+        )
+    train = training_set.train_part(features, classes)
+    rows = _rows(train, classes)
+    _check_weights(rows, classes)
+    return assemble(recipe, gathered, classes, rows.x, solve(recipe, rows))
+
+
+def _check_weights(rows: Rows, classes: tuple[str, ...]) -> None:
+    """See that every class has an item that counts: one without any would never be answered."""
+    if rows.weight is None:
+        return
+    total = torch.bincount(rows.labels, rows.weight, minlength=len(classes))
+    if not bool((total > 0).all()):
+        name = classes[int(total.argmin())]
+        raise LabelError(
+            f"All items of class {name!r} that could be learned from have weight 0. Give one of them a weight, or "
+            "leave the class out (data.unknown)."
+        )
+
+
+def solve(recipe: Recipe, rows: Rows) -> Fitted:
+    """Fit by the solver of a recipe; the projection and the plan are chosen first, whatever the solver.
+
+    Raises:
+        LabelError: too few rows can be held out.
+        UsageError: a head, solver or option that does not fit.
+    """
+    recipe = gradient.resolve_variant(recipe)
+    choice = choose(gradient.density(recipe), rows)
+    fitted = closed(choice, rows, recipe.seed)
+    return gradient.fit(recipe, rows, choice, fitted) if gradient.needed(recipe) else fitted
+
+
+def _rows(train: Features, classes: tuple[str, ...]) -> Rows:
+    return Rows(
+        torch.from_numpy(train.embedding),
+        torch.from_numpy(train.label_index(classes)),
+        torch.from_numpy(training_set.groups_of(train)),
+        torch.tensor([split == "val" for split in train.split]),
+        training_set.weight_of(train),
+        len(classes),
+    )

@@ -1,0 +1,69 @@
+"""What every solver returns, and the model that is made of it."""
+
+from dataclasses import dataclass
+from importlib import metadata
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixtura.core.cross_fitting import OutOfFold
+from mixtura.core.mixture import Mixture
+from mixtura.core.selection import temperature_of
+from mixtura.features.projection import Chain
+from mixtura.heads.protocol import Head
+from mixtura.model.model import Model
+from mixtura.pipeline import training_set
+from mixtura.recipe import Recipe
+from mixtura.scores.typicality import Typicality
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A projection and a density, with the rows that were scored without having been seen.
+
+    ``head`` gives the class scores where the mixture does not. ``facts`` say how the solver came to it: for every
+    solver the family, the number of components, the prior and the feature scale.
+    """
+
+    projection: Chain
+    mixture: Mixture
+    head: Head | None
+    out_of_fold: OutOfFold
+    facts: dict[str, object]
+
+
+def assemble(
+    recipe: Recipe, gathered: training_set.Gathered, classes: tuple[str, ...], x: Float[Tensor, "N D"], fitted: Fitted
+) -> Model:
+    """The model: what was fitted to the rows ``x``, with a temperature and a typicality from those out of fold."""
+    held = fitted.out_of_fold.counted
+    return Model(
+        classes=classes,
+        encoder=gathered.encoder,
+        identity=gathered.features.identity,
+        dimension=gathered.features.dimension,
+        projection=fitted.projection,
+        mixture=fitted.mixture.to(torch.float32),
+        temperature=temperature_of(x, held),
+        typicality=Typicality.fit(held.log_prob, held.background, held.predicted),
+        decision=recipe.decision,
+        facts=_common_facts(gathered, fitted) | fitted.facts,
+        head=fitted.head,
+    )
+
+
+def _common_facts(gathered: training_set.Gathered, fitted: Fitted) -> dict[str, object]:
+    """What does not depend on the solver."""
+    held = fitted.out_of_fold
+    return {
+        "mixtura": metadata.version("mixtura"),
+        "torch": torch.__version__,
+        "encoder": gathered.encoder.name,
+        "fingerprint": gathered.features.fingerprint,
+        "projection": " > ".join(step.name for step in fitted.projection.steps) or "none",
+        "left_out": len(gathered.problems),
+        "data": training_set.digest_of(gathered.features),
+        "held_out_items": len(held.row),
+        "held_out_accuracy": held.accuracy,
+    }

@@ -1,0 +1,392 @@
+"""From the name of a head to the head at its start, and to what its training lowers."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mixtura.core import selection as choosing
+from mixtura.core import temperature
+from mixtura.core.classes import Plan
+from mixtura.core.cross_fitting import Folds
+from mixtura.core.mixture import Mixture
+from mixtura.errors import UsageError
+from mixtura.heads import HEADS, VARIANTS
+from mixtura.heads.gaussian import GaussianHead, input_matrix
+from mixtura.heads.gaussian import Start as InputStart
+from mixtura.heads.options import check_options
+from mixtura.heads.protocol import DenseHead, Head, in_tiles, no_slopes
+from mixtura.names import find
+from mixtura.objectives import HEAD_OBJECTIVES, OBJECTIVES
+from mixtura.sections import GRADIENT, FitSection, HeadSection
+from mixtura.training.head_stack import Objective, train
+from mixtura.training.records import Rows, Schedule, Trained
+
+OBJECTIVE_KEYS = ("label_smoothing", "class_weight", "logit_adjustment", "generative_weight", "margin")
+"""Keys of the section ``fit`` that are options of one objective or another."""
+
+MOST_BYTES = 8 << 30
+"""Of parameters, gradients and the optimizer's two moments: a head beyond this is refused before it is built."""
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """A head with its options: its key in ``HEADS``, what it is built with, how it is fitted."""
+
+    kind: str
+    options: dict[str, Any]
+    solver: str
+    components: int | str = 1
+    shrinkage: float | None = None
+    seed: int = 0
+    rank: int = 16
+    floor: float = 1e-6
+    feature_scale: str = "auto"
+
+    @property
+    def family(self) -> str:
+        """The covariance family of a Gaussian head; ``auto`` where it is left open."""
+        return self.options.get("family", "auto")
+
+    @property
+    def closed(self) -> bool:
+        """Whether sums of the rows are all that a fit needs, so that they can be taken once for every width."""
+        named = self.gaussian and self.family != "auto" and set(self.options) == {"family"}
+        return named and self.solver != GRADIENT and self.components == 1
+
+    @property
+    def width(self) -> int | None:
+        """The width after the input projection of a Gaussian head; ``None`` without one."""
+        return self.options.get("width")
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether it is a mixture of the core."""
+        return self.kind == "gaussian"
+
+
+def resolve(name: str) -> tuple[str, dict[str, Any]]:
+    """The key into ``HEADS`` and the options that a name means.
+
+    Raises:
+        UnknownName: it stands in no table.
+    """
+    if name in VARIANTS:
+        return VARIANTS[name]
+    find(HEADS | {variant: HEADS[kind] for variant, (kind, _) in VARIANTS.items()}, name)
+    return name, {}
+
+
+def spec_of(name: str, solver: str, components: int | str, section: HeadSection, seed: int) -> HeadSpec:
+    """A head of a recipe; components that are ``auto`` are counted where the head is a mixture of Gaussians.
+
+    Raises:
+        UnknownName: no such head.
+        UsageError: a family or automatic components for a head that has none, a family or an option other than the
+            name's, or an option that the head does not take.
+    """
+    kind, options = resolve(name)
+    check_options(name, find(HEADS, kind), section.options)
+    if kind == "gaussian" and "family" not in options:
+        options = {"family": section.family}
+    elif section.family not in ("auto", options.get("family")):
+        raise UsageError(
+            f"The head {name!r} is not of family {section.family!r}. Leave out --family, or take gaussian."
+        )
+    if kind != "gaussian" and components == "auto":
+        raise UsageError(f"The head {name!r} cannot count its components itself. Give a number with --n-components.")
+    shrinkage = None if section.shrinkage == "auto" else section.shrinkage
+    clash = next((key for key, value in section.options.items() if options.get(key, value) != value), None)
+    if clash is not None:
+        raise UsageError(
+            f"The head {name!r} has {clash} {options[clash]!r}. Leave head.options.{clash} out, or take {kind}."
+        )
+    options = options | section.options
+    rank, floor = section.rank, section.variance_floor
+    return HeadSpec(kind, options, solver, components, shrinkage, seed, rank, floor, section.feature_scale)
+
+
+def objective_of(
+    spec: HeadSpec,
+    section: FitSection,
+    labels: Int[Tensor, " N"],
+    n_classes: int,
+    weight: Float[Tensor, " N"] | None = None,
+) -> Objective:
+    """What training lowers, of the class named in ``fit.objective`` with those options that it takes.
+
+    Args:
+        spec: the head to be trained.
+        section: the objective and its options.
+        labels: of the training rows, for balanced class weights and log-priors.
+        n_classes: C.
+        weight: how often each of these rows counts.
+
+    Raises:
+        UnknownName: no such objective.
+        UsageError: one that reads other rows than heads do or that the head cannot be trained by, an ``l2`` for a head
+            without slopes, or an option that does not fit.
+    """
+    head, kind = find(HEADS, spec.kind), objective_named(section.objective)
+    if spec.solver == GRADIENT and section.l2 and head.slopes is Head.slopes:
+        raise no_slopes(spec.kind)
+    if spec.solver == GRADIENT and kind.needs_density and not issubclass(head, DenseHead):
+        raise UsageError(
+            f"The head {spec.kind!r} has no density, which the objective {section.objective!r} lowers. "
+            "Use the objective 'conditional', or a Gaussian head."
+        )
+    given = {name: value for name in OBJECTIVE_KEYS if (value := getattr(section, name)) is not None}
+    counts = torch.bincount(labels, weight, minlength=n_classes).double()
+    given["class_weight"] = _class_weight(section, counts)
+    given["log_prior"] = tuple((counts / counts.sum()).log().tolist())
+    taken = inspect.signature(kind.from_options).parameters
+    return kind.from_options(**{name: value for name, value in given.items() if name in taken})
+
+
+def objective_named(name: str) -> Any:
+    """The class of an objective that a head can be trained by.
+
+    Raises:
+        UnknownName: no such objective.
+        UsageError: it is none, or reads other rows than heads do.
+    """
+    kind = find(OBJECTIVES if name in OBJECTIVES else HEAD_OBJECTIVES, name)
+    reads = getattr(kind, "reads", None)
+    if reads != "head":
+        known = ", ".join(HEAD_OBJECTIVES)
+        what = f"reads {reads}" if reads else "is no objective: it does not say what it reads"
+        raise UsageError(f"{name!r} {what}, so no head can be trained by it. Use one of: {known}.")
+    return kind
+
+
+def _class_weight(section: FitSection, counts: Float[Tensor, " C"]) -> tuple[float, ...] | None:
+    r"""How much a row of each class counts; balanced: :math:`N / (C N_c)`, as scikit-learn has it."""
+    if section.class_weight == "none":
+        return None
+    if section.class_weight == "balanced":
+        return tuple((counts.sum() / (len(counts) * counts)).tolist())
+    if len(section.class_weight) != len(counts):
+        raise UsageError(
+            f"fit.class_weight has {len(section.class_weight)} numbers for {len(counts)} classes. Give one for each."
+        )
+    return tuple(map(float, section.class_weight))
+
+
+def check_fit(spec: HeadSpec, section: FitSection, objectives: Sequence[str]) -> None:
+    """See that a head can be fitted as a recipe says, before there are rows.
+
+    Args:
+        spec: the head.
+        section: how it is fitted.
+        objectives: all that are to be tried; an option must be one of some of them.
+
+    Raises:
+        UnknownName, UsageError: see :func:`objective_of`; an objective, or an option of one, without an effect.
+    """
+    if spec.solver != GRADIENT:
+        wrong = [name for name in objectives if name != FitSection().objective]
+        if wrong:
+            raise UsageError(f"Only the solver 'gradient' lowers the objective {wrong[0]!r}. Add --solver gradient.")
+        return
+    weights = section.class_weight
+    classes = len(weights) if isinstance(weights, tuple) else 2
+    for name in objectives:
+        objective_of(spec, section.model_copy(update={"objective": name}), torch.arange(classes), classes)
+    default = FitSection()
+    taken = {
+        option for name in objectives for option in inspect.signature(objective_named(name).from_options).parameters
+    }
+    for key in OBJECTIVE_KEYS:
+        if key not in taken and getattr(section, key) != getattr(default, key):
+            raise UsageError(f"The objective {', '.join(map(repr, objectives))} takes no fit.{key}. Leave it out.")
+
+
+def schedule_of(section: FitSection, solver: str) -> Schedule:
+    """How long and how fast; no epochs for a solver without gradients."""
+    epochs = section.epochs if solver == GRADIENT else 0
+    return Schedule(
+        epochs,
+        section.batch_size,
+        section.learning_rate,
+        section.patience,
+        section.kl_weight,
+        section.l2,
+        section.optimizer,
+    )
+
+
+def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:
+    """Refuse a Gaussian head that would not fit into memory, before it is built.
+
+    Raises:
+        UsageError: it would take more than ``MOST_BYTES``; the message names the bytes.
+    """
+    if not spec.gaussian or not isinstance(spec.components, int) or spec.family == "auto":
+        return  # what is chosen automatically is chosen within limits of its own
+    with torch.device("meta"):
+        head = GaussianHead(spec.width or dimension, n_classes, spec.components, spec.family, spec.rank)
+    copies = 4 if spec.solver == GRADIENT else 2  # in float32 and its gradient and moments, or once more in float64
+    needed = 4 * copies * sum(parameter.numel() for parameter in head.parameters())
+    if needed > MOST_BYTES:
+        raise UsageError(
+            f"A {spec.family} head with {spec.components * n_classes} components in {dimension} dimensions takes about "
+            f"{needed:,} bytes, more than {MOST_BYTES:,}. Keep less of the variance, or use tied or diagonal."
+        )
+
+
+def check_components(components: int | str, folds: Folds) -> None:
+    """Refuse more components than the smallest class can carry: two rows each.
+
+    Raises:
+        UsageError: a class has fewer rows.
+    """
+    if components == 1 or isinstance(components, str):
+        return
+    counts = torch.bincount(folds.labels[folds.fold != 0], minlength=folds.n_classes)
+    if int(counts.min()) < 2 * components:
+        raise UsageError(
+            f"{components} components a class need {2 * components} training rows in each, and class number "
+            f"{int(counts.argmin())} has {int(counts.min())}. Use at most {max(1, int(counts.min()) // 2)}."
+        )
+
+
+@dataclass(frozen=True)
+class Start:
+    """A head before any gradient: ``plan`` is that of its mixture, where it has one of its own.
+
+    It is made of the rows outside fold 0, which has settled ``degrees``, the temperature.
+    """
+
+    head: Head
+    plan: Plan | None
+    degrees: float
+
+
+def start(spec: HeadSpec, folds: Folds, plan: Plan | None = None) -> Start:
+    """The head without gradients, from the rows outside fold 0.
+
+    Args:
+        spec: which head.
+        folds: the rows; fold 0 settles the temperature, and the plan where it is not given.
+        plan: of the mixture of a Gaussian head.
+
+    Raises:
+        UsageError: the head is too large.
+        DataError: the rows do not do for it.
+    """
+    judge = folds.fold == 0
+    check_size(spec, folds.x.shape[1], folds.n_classes)
+    head, plan = _begun(spec, folds, plan, judge)
+    with torch.no_grad():
+        scores = in_tiles(head.class_scores, folds.x[judge])
+        degrees = temperature.best(scores, folds.labels[judge], folds.counts[judge])
+        head.temper(degrees)
+    return Start(head, plan, degrees)
+
+
+def restart(spec: HeadSpec, folds: Folds, first: Start) -> Head:
+    """The same head from all rows."""
+    head, _ = _begun(spec, folds, first.plan, torch.zeros_like(folds.fold, dtype=torch.bool))
+    with torch.no_grad():
+        head.temper(first.degrees)
+    return head
+
+
+def _begun(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, " N"]) -> tuple[Head, Plan | None]:
+    """The head from the rows that do not judge, and the plan of its mixture."""
+    if spec.gaussian:
+        return _gaussian(spec, folds, plan, judge)
+    kind: type[Head] = find(HEADS, spec.kind)
+    learned = ~judge & (folds.counts > 0)
+    if (spec.solver != GRADIENT or not kind.stacks) and len(folds.counts[learned].unique()) > 1:
+        raise UsageError(
+            f"The head {spec.kind!r} heeds no weights of items "
+            + ("without training. Add --solver gradient, take" if kind.stacks else "at all. Take")
+            + " the head gaussian, or give all items one weight."
+        )
+    given = {"components": spec.components, "seed": spec.seed, **spec.options}
+    given |= {"shrinkage": spec.shrinkage} if kind.shrinks else {}
+    return kind.from_rows(folds.x[learned], folds.labels[learned], folds.n_classes, **given).eval(), None
+
+
+def _gaussian(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, " N"]) -> tuple[Head, Plan]:
+    """A Gaussian head behind its input projection, which learns from the rows that do not judge like the rest."""
+    begin = InputStart(projection=spec.options.get("projection", "identity"), width=spec.width)
+    project = input_matrix(begin, folds.x[~judge & (folds.counts > 0)], spec.seed)
+    if project is not None:
+        folds = replace(folds, x=folds.x @ project)
+    plan = plan_of(spec, folds) if plan is None else plan
+    mixture = folds.mixture(plan, without=0 if bool(judge.any()) else None)
+    return from_mixture(mixture, spec.rank, tuple(spec.options.get("freeze", ())), project).eval(), plan
+
+
+def plan_of(spec: HeadSpec, folds: Folds) -> Plan:
+    """How the mixture of a Gaussian head is fitted, with the shrinkage that serves fold 0."""
+    steps = 0 if spec.solver == "closed" else 30
+    plan = Plan(spec.family, floor=spec.floor, rank=spec.rank, steps=steps, seed=spec.seed)
+    shrinkage = choosing.HELD_OUT if spec.shrinkage is None else spec.shrinkage
+    if isinstance(spec.components, str):
+        return choosing.choose(folds, plan, spec.family, shrinkage, spec.components, spec.feature_scale).plan
+    chosen = choosing.choose(folds, plan, spec.family, shrinkage, feature_scale=spec.feature_scale)
+    return replace(chosen.plan, components=spec.components)
+
+
+def from_mixture(
+    mixture: Mixture, rank: int, freeze: tuple[str, ...] = (), project: Float[Tensor, "D W"] | None = None
+) -> GaussianHead:
+    """A Gaussian head with the density of a mixture; of rows times ``project``, where there is such a matrix."""
+    assert mixture.component_class is not None
+    counts = torch.bincount(mixture.component_class, minlength=mixture.n_classes).tolist()
+    dimension, width = (mixture.dimension, None) if project is None else project.shape
+    head = GaussianHead(dimension, mixture.n_classes, counts, type(mixture.covariance).name, rank, width, freeze)
+    head.to(mixture.mean.device)
+    head.project = None if project is None else project.to(head.mean)
+    head.assign(mixture.to(torch.float32))
+    return head
+
+
+def fit_all(specs: list[HeadSpec], folds: list[Folds], section: FitSection) -> list[Trained]:
+    """Start and train heads of one kind, each on its own rows: fold 0 judges, the others are learned from."""
+    with torch.random.fork_rng():  # a head is random before it has its start
+        torch.manual_seed(specs[0].seed)
+        heads = [start(spec, own).head for spec, own in zip(specs, folds, strict=True)]
+        return train_from(heads, specs, folds, section)
+
+
+def train_from(heads: list[Head], specs: list[HeadSpec], folds: list[Folds], section: FitSection) -> list[Trained]:
+    """Train heads of one kind from their starts.
+
+    Heads whose objectives are equal are trained as one batch; balanced class weights and log-priors may differ.
+    """
+    rows = [split(own, spec.seed) for spec, own in zip(specs, folds, strict=True)]
+    alike: dict[Objective, list[int]] = {}
+    for i, (spec, own) in enumerate(zip(specs, rows, strict=True)):
+        alike.setdefault(objective_of(spec, section, own.labels, folds[i].n_classes, own.weight), []).append(i)
+    schedule, done = schedule_of(section, specs[0].solver), dict[int, Trained]()
+    for objective, group in alike.items():
+        trained = train([heads[i] for i in group], [rows[i] for i in group], objective, schedule)
+        done |= dict(zip(group, trained, strict=True))
+    return [done[i] for i in range(len(specs))]
+
+
+def split(folds: Folds, seed: int) -> Rows:
+    """Fold 0 as the rows that judge, the others as those that learn; rows of weight zero do neither."""
+    counts, given = folds.counts > 0, folds.weight
+    learn, judge = counts & (folds.fold != 0), counts & (folds.fold == 0)
+    weight, val_weight = (None, None) if given is None else (given[learn], given[judge])
+    return Rows(folds.x[learn], folds.labels[learn], folds.x[judge], folds.labels[judge], seed, weight, val_weight)
+
+
+def folds_of(
+    x: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    judge: Bool[Tensor, " N"],
+    n_classes: int,
+    weight: Float[Tensor, " N"] | None = None,
+) -> Folds:
+    """Rows with one fold to judge by: number 0; all others are number 1."""
+    return Folds(x, labels, n_classes, torch.where(judge, 0, 1), 1, weight)

@@ -1,0 +1,120 @@
+"""Which projection and which mixture: what the recipe leaves open is settled by held-out rows."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.core.classes import Plan
+from mixtura.core.cross_fitting import FOLDS, Folds, OutOfFold, content_folds
+from mixtura.core.selection import HELD_OUT
+from mixtura.errors import LabelError
+from mixtura.features.projected_folds import Steps, cross_fit_projection
+from mixtura.features.selection import Selected, candidates, select
+from mixtura.fitting.fitted import Fitted
+from mixtura.pipeline import factory
+from mixtura.recipe import Recipe
+from mixtura.scores.typicality import LEAST
+
+FINE = {500: 20, 2000: 10}  # folds to calibrate with, up to so many rows: a model of most rows is as good as the final
+ENOUGH_TO_JUDGE = 100  # given validation rows; with fewer, training rows judge too
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features of the classes of a catalog: ``given`` marks the rows of a validation split that came with the data."""
+
+    x: Float[Tensor, "N D"]
+    labels: Int[Tensor, " N"]
+    groups: Int[Tensor, " N"]
+    given: Tensor
+    weight: Float[Tensor, " N"] | None
+    n_classes: int
+
+
+def choose(recipe: Recipe, rows: Rows) -> Selected:
+    """Try what the recipe leaves open; nothing here sees a test row.
+
+    Raises:
+        LabelError: too few rows can be held out.
+    """
+    head = recipe.head
+    steps = 0 if recipe.fit.solver == "closed" else 30
+    plan = Plan(head.family, floor=head.variance_floor, rank=head.rank, steps=steps, seed=recipe.seed)
+    return select(
+        folds_of(rows, recipe.seed),
+        plan,
+        options_of(recipe, rows),
+        random_features=head.family == "auto" and not recipe.projection,
+        family=head.family,
+        shrinkage=HELD_OUT if head.shrinkage == "auto" else head.shrinkage,
+        components=head.n_components,
+        feature_scale=head.feature_scale,
+    )
+
+
+def closed(choice: Selected, rows: Rows, seed: int) -> Fitted:
+    """The chosen mixture over all rows, in closed form or by EM, with rows scored without them."""
+    plan = choice.trial.plan
+    facts: dict[str, object] = {
+        "family": plan.family,
+        "n_components": plan.components if isinstance(plan.components, int) else list(plan.components),
+        "prior_strength": plan.prior.strength,
+        "shrinkage": plan.prior.identity,
+        "feature_scale": plan.feature_scale,
+        "from_sums": True,
+        "training_items": len(choice.folds.labels),
+    }
+    mixture = choice.folds.mixture(plan).to(torch.float32)
+    return Fitted(choice.projection, mixture, None, calibration(choice, rows, seed), facts)
+
+
+def calibration(choice: Selected, rows: Rows, seed: int) -> OutOfFold:
+    """The rows that thresholds come from, judged as new rows will be: by a mixture that has not seen them.
+
+    Where rows are few, a mixture without a fifth of them would judge more harshly than the final one does.
+    """
+    folds = choice.folds
+    finer = next((count for most, count in FINE.items() if len(rows.x) <= most), FOLDS)
+    if finer > FOLDS and int(rows.given.sum()) < ENOUGH_TO_JUDGE:
+        _, folds = cross_fit_projection(choice.steps, rows.x, folds_of(rows, seed, finer))
+    return folds.cross_val_predict(choice.trial.plan, background=True)
+
+
+def folds_of(rows: Rows, seed: int, n_folds: int = FOLDS) -> Folds:
+    """The rows as they are, with the folds that are held out in turn.
+
+    A validation split that came with the data says what later items look like: where it has enough rows, only they
+    are held out (and in turn, so that the model may learn from them as well).
+
+    Raises:
+        LabelError: too few rows can be held out.
+    """
+    if int(rows.given.sum()) < ENOUGH_TO_JUDGE:
+        fold = content_folds(rows.x, rows.labels, n_folds, seed, rows.groups)
+    else:
+        fold = torch.full_like(rows.labels, n_folds)
+        given = (rows.x[rows.given], rows.labels[rows.given])
+        fold[rows.given] = content_folds(*given, n_folds, seed, rows.groups[rows.given])
+    _check(fold, rows, n_folds)
+    return Folds(rows.x, rows.labels, rows.n_classes, fold, n_folds, rows.weight)
+
+
+def _check(fold: Int[Tensor, " N"], rows: Rows, n_folds: int) -> None:
+    """See that there are rows to judge by: those whose class has rows in another fold as well."""
+    filled = torch.zeros(rows.n_classes, n_folds + 1, dtype=torch.bool)
+    filled[rows.labels, fold] = True
+    count = int(((filled.sum(1) > 1)[rows.labels] & (fold < n_folds)).sum())
+    if count < LEAST:
+        raise LabelError(
+            f"Only {count} of {len(fold)} items to learn from can be held out to tell known from unknown. "
+            "Give at least one class two photos that are not copies of each other."
+        )
+
+
+def options_of(recipe: Recipe, rows: Rows) -> list[Steps]:
+    """The projections to try: those of the recipe, or what ``auto`` tries."""
+    if recipe.projection:
+        return [factory.steps_of(recipe.projection)]
+    return candidates(rows.x)

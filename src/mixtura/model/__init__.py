@@ -1,0 +1,6 @@
+"""The model, from a feature vector to a decision, and its folder.
+
+``model``: the value itself; ``decide``: decisions with reasons and neighbors; ``wording``: their sentences;
+``bundle``: saving and loading; ``layout_1``: bundles of earlier versions; ``card``: the model card;
+``embedding_map``: the mixture in two dimensions.
+"""

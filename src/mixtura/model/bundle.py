@@ -1,0 +1,239 @@
+"""The model on disk: config.json, model.safetensors, metrics.json, README.md; nothing pickled or imported by name."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mixtura import files, names
+from mixtura.core import FAMILIES
+from mixtura.core.mixture import Mixture
+from mixtura.errors import BundleError, NoInput, RecipeError
+from mixtura.features.projection import Chain
+from mixtura.heads import SAVED
+from mixtura.heads.protocol import Head
+from mixtura.model import layout_1
+from mixtura.model.model import Model
+from mixtura.recipe import Recipe, load_stored_recipe
+from mixtura.scores.typicality import Typicality
+from mixtura.sections import DecisionSection, EncoderSection
+
+LAYOUT = 2
+CONFIG, TENSORS, METRICS, CARD, RECIPE = "config.json", "model.safetensors", "metrics.json", "README.md", "recipe.yaml"
+
+
+class Config(BaseModel):
+    """What config.json holds; nothing more, nothing less, and no value of another kind."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    layout: Literal[2]
+    classes: Annotated[list[str], Field(min_length=2)]
+    encoder: EncoderSection
+    identity: dict[str, str]
+    dimension: Annotated[int, Field(ge=1, strict=True)]
+    projection: dict[str, Any]
+    family: str
+    temperature: Annotated[float, Field(gt=0, strict=True)]
+    decision: DecisionSection
+    facts: dict[str, Any]
+    head: dict[str, Any] | None = None
+    sha256: str
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: list[str]) -> list[str]:
+        if len(set(classes)) < len(classes):
+            raise ValueError("two classes have the same name")
+        return classes
+
+
+def recipe_of(folder: Path) -> Recipe:
+    """The resolved recipe that made the model in a folder.
+
+    Raises:
+        BundleError: it is damaged.
+    """
+    try:
+        return load_stored_recipe(folder / RECIPE).model_copy(update={"output": folder})
+    except RecipeError as error:
+        raise _altered(folder, f"{RECIPE} is damaged ({error})") from error
+
+
+def fingerprint(folder: Path) -> str:
+    """The first 12 hexadecimal digits of the hash of a model's configuration, which holds that of its tensors."""
+    return hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest()[:12]
+
+
+def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | None = None) -> None:
+    """Write the tensors and the configuration with their hash; an earlier model is intact until all is on the disk.
+
+    Args:
+        model: what to save.
+        folder: where; made if it is not there.
+        others: further files of the model by name, written at the same time.
+
+    Raises:
+        CannotWrite, OutOfSpace: the folder cannot be written.
+    """
+    files.make_folder(folder)
+    data = save(_tensors(model))
+    config = Config(
+        layout=LAYOUT,
+        classes=list(model.classes),
+        encoder=model.encoder,
+        identity=model.identity,
+        dimension=model.dimension,
+        projection=model.projection.config(),
+        family=type(model.mixture.covariance).name,
+        temperature=model.temperature,
+        decision=model.decision,
+        facts=model.facts,
+        head=None if model.head is None else {"name": model.head.name} | model.head.config(),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    contents = {TENSORS: data, CONFIG: to_json(config.model_dump(mode="json"))} | dict(others or {})
+    files.write_all({folder / name: content for name, content in contents.items()})
+
+
+def to_json(value: Any) -> bytes:
+    """JSON that people can read."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def from_pretrained(folder: Path) -> Model:
+    """The model in a folder, checked strictly.
+
+    Raises:
+        NoInput: there is no model.
+        BundleError: it is incomplete, altered, or of another version.
+    """
+    config, layout = _config(folder)
+    state = _state(folder, config.sha256)
+    parts: dict[str, dict[str, Tensor]] = {"mixture": {}, "projection": {}, "typicality": {}, "head": {}}
+    try:
+        state = layout_1.migrated_tensors(state) if layout == 1 else state
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise _altered(folder, f"{TENSORS} of layout 1 cannot be converted ({error})") from error
+    for key, tensor in state.items():
+        part, _, name = key.partition(".")
+        if part not in parts:
+            raise _altered(folder, f"tensor {key!r} is not known")
+        parts[part][name] = tensor
+    try:
+        model = Model(
+            tuple(config.classes),
+            config.encoder,
+            config.identity,
+            config.dimension,
+            Chain.from_state(config.projection, parts["projection"]),
+            Mixture.from_state(config.family, parts["mixture"], len(config.classes)),
+            config.temperature,
+            Typicality(**parts["typicality"]),
+            config.decision,
+            config.facts,
+            _head(config.head, parts["head"]),
+        )
+        _try(model, set(state))
+        return model
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, BundleError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise _altered(folder, f"{CONFIG} and {TENSORS} do not fit together ({said})") from error
+
+
+def _head(config: dict[str, Any] | None, state: dict[str, Tensor]) -> Head | None:
+    """The head of a model that has one; only heads of mixtura are built, and only from plain values."""
+    if config is None:
+        return None
+    options = {key: value for key, value in config.items() if key != "name"}
+    head: Head = names.find(SAVED, SAVED[config["name"]])(**options)
+    head.load_state_dict(state, strict=True)
+    return head.eval()
+
+
+def _try(model: Model, names: set[str]) -> None:
+    """See that every tensor has its place, every class its components, and that the whole answers.
+
+    A head has looked at its own tensors; older ones had fewer.
+    """
+    component_class = model.mixture.component_class
+    ours, theirs = ({n for n in part if not n.startswith("head.")} for part in (_tensors(model), names))
+    if (
+        ours != theirs
+        or component_class is None
+        or component_class.unique().tolist() != list(range(len(model.classes)))
+    ):
+        raise ValueError("tensors or classes are missing or left over")
+    model.answers(np.zeros((1, model.dimension), dtype=np.float32))
+
+
+def _tensors(model: Model) -> dict[str, Tensor]:
+    parts = {
+        "mixture": model.mixture.state(),
+        "projection": model.projection.state(),
+        "typicality": model.typicality.state(),
+        "head": {} if model.head is None else model.head.state_dict(),
+    }
+    return {f"{part}.{name}": t.contiguous() for part, state in parts.items() for name, t in state.items()}
+
+
+def config_of(folder: Path) -> Config:
+    """The configuration of the model in a folder, checked strictly; its tensors are not read.
+
+    Raises:
+        NoInput: there is no model.
+        BundleError: it is altered or of another version.
+    """
+    return _config(folder)[0]
+
+
+def _config(folder: Path) -> tuple[Config, int]:
+    """The configuration, and the layout that the folder has."""
+    path = folder / CONFIG
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NoInput(
+            f"{folder} is no model: {CONFIG} is missing. Give a folder that mixtura fit has written."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _altered(folder, f"{CONFIG} cannot be read ({error})") from error
+    layout = raw.get("layout", LAYOUT) if isinstance(raw, dict) else LAYOUT
+    if layout not in (1, LAYOUT):
+        raise BundleError(f"{folder} has layout {layout!r}, this mixtura reads 1 and {LAYOUT}. Fit again.")
+    try:
+        config = Config.model_validate(layout_1.migrated_config(raw) if layout == 1 else raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise _altered(folder, f"{CONFIG} is wrong at {place} ({first['msg']})") from error
+    if config.family not in FAMILIES:
+        raise _altered(folder, f"family {config.family!r} is not known")
+    return config, layout
+
+
+def _state(folder: Path, digest: str) -> dict[str, Tensor]:
+    try:
+        data = (folder / TENSORS).read_bytes()
+    except OSError as error:
+        raise _altered(folder, f"{TENSORS} cannot be read ({error.strerror})") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise _altered(folder, f"{TENSORS} is not the file that {CONFIG} was written with")
+    try:
+        state = load(data)
+    except SafetensorError as error:
+        raise _altered(folder, f"{TENSORS} is damaged ({error})") from error
+    if not all(tensor.isfinite().all() for key, tensor in state.items() if key != "mixture.log_weight"):
+        raise _altered(folder, f"{TENSORS} holds NaN or infinity")
+    return state
+
+
+def _altered(folder: Path, what: str) -> BundleError:
+    return BundleError(f"{folder}: {what}. Run mixtura fit again; the features are kept.")

@@ -1,0 +1,82 @@
+"""The model card and the metrics file."""
+
+from dataclasses import asdict
+from typing import Any
+
+from mixtura.model.model import Model
+from mixtura.model.wording import percent
+from mixtura.records.decision import Evaluation
+from mixtura.sections import GRADIENT
+
+ROWS = (
+    ("top1", "right class"),
+    ("balanced", "balanced accuracy"),
+    ("ece", "calibration error"),
+    ("auroc_unknown", "known against unknown, AUROC"),
+    ("stated_false_reject", "false-reject rate, stated"),
+    ("false_reject", "false-reject rate, measured"),
+)
+
+
+def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
+    """Figures of an evaluation as JSON-ready values; shares in [0, 1]."""
+    return {
+        "items": len(evaluation.ids),
+        "metrics": evaluation.metrics,
+        "intervals": {name: asdict(value) for name, value in evaluation.intervals.items()},
+        "recall": {name: asdict(value) for name, value in evaluation.recall.items() if value.count},
+    }
+
+
+def model_card(model: Model, evaluation: Evaluation) -> str:
+    """What the model is, how it was measured and what it must not be used for, in Markdown."""
+    facts = model.facts
+    rows = [
+        f"| {words} | {100 * evaluation.metrics[name]:.1f} % |" for name, words in ROWS if name in evaluation.metrics
+    ]
+    limit = percent(model.decision.false_reject_rate)
+    lines = [
+        "---",
+        "library_name: mixtura",
+        "pipeline_tag: image-classification",
+        "---",
+        "",
+        f"# A catalog of {len(model.classes)} classes",
+        "",
+        f"{_what(model)} on features of the frozen encoder `{model.encoder.name}` "
+        f"(fingerprint `{str(facts.get('fingerprint'))[:12]}`), fitted to {facts.get('training_items')} items.",
+        "",
+        "## Measured",
+        "",
+        f"On {len(evaluation.ids)} items that took no part in making the model.",
+        "",
+        "| what | value |",
+        "|---|---|",
+        *rows,
+        "",
+        "## When it says unknown",
+        "",
+        f"An item is unknown if fewer than {limit} of genuine items look as unusual as it does. The threshold comes "
+        f"from {facts.get('held_out_items')} genuine items, each judged by a model that had not learned from it"
+        f"{' (they also picked its epoch and its temperature)' if facts.get('solver') == GRADIENT else ''}; no example "
+        "of anything unknown was needed. The rate holds for items like those; under other light, with another "
+        "camera or another background it can be higher, so measure again with `mixtura evaluate`.",
+        "",
+        "## Use",
+        "",
+        "```",
+        "mixtura predict FOLDER photo.jpg",
+        "```",
+        "",
+        "Classes: " + ", ".join(model.classes),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _what(model: Model) -> str:
+    """What gives the classes and what the typicality."""
+    mixture = f"{'A' if model.head is None else 'a'} {model.facts.get('family')} mixture of Gaussians"
+    if model.head is None:
+        return mixture
+    return f"A head of kind `{model.head.name}` for the class, and beside it {mixture} for the typicality,"

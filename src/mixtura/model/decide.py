@@ -1,0 +1,101 @@
+"""From answers in columns to one decision an item, with its nearest known items."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from mixtura.datasets.quality import Flaw
+from mixtura.features.neighbors import Exact
+from mixtura.features.records import Features
+from mixtura.model.model import Answers, Model
+from mixtura.model.wording import advice, sentence
+from mixtura.records.decision import Candidate, Decision, Neighbour
+
+CANDIDATES = 5
+
+
+@dataclass(frozen=True)
+class Known:
+    """Items to name as the most similar ones; their features are prepared for the search once."""
+
+    items: Features
+
+    @cached_property
+    def _index(self) -> Exact:
+        return Exact.build(torch.from_numpy(self.items.embedding))
+
+    def nearest(self, embedding: Float[np.ndarray, "N D"], count: int) -> list[tuple[Neighbour, ...]]:
+        """The ``count`` most similar items of each row, by cosine."""
+        if count == 0 or len(self.items) == 0 or len(embedding) == 0:
+            return [()] * len(embedding)
+        items = self.items
+        similarity, index = (part.tolist() for part in self._index.search(torch.from_numpy(embedding), count))
+        return [
+            tuple(Neighbour(items.id[i], items.label[i] or "", items.source[i], s) for s, i in zip(*pair, strict=True))
+            for pair in zip(similarity, index, strict=True)
+        ]
+
+
+def decide(
+    model: Model,
+    ids: list[str],
+    embedding: Float[np.ndarray, "N D"],
+    known: Known | None = None,
+    neighbours: int = 3,
+    answers: Answers | None = None,
+) -> list[Decision]:
+    """One decision a row.
+
+    Args:
+        model: what decides.
+        ids: names of the rows.
+        embedding: features of the model's encoder.
+        known: items to name as the most similar ones; ``None`` for none.
+        neighbours: how many of them.
+        answers: the model's answers, if they are at hand.
+    """
+    answers = answers or model.answers(embedding)
+    near = [()] * len(ids) if known is None else known.nearest(embedding, neighbours)
+    return [_decision(model, id, answers, row, near[row]) for row, id in enumerate(ids)]
+
+
+def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Neighbour, ...]) -> Decision:
+    posterior = answers.posterior[row]
+    others = np.arange(len(posterior)) != answers.predicted[row]  # of equal probabilities, the predicted class leads
+    order = np.lexsort((others, -posterior))[:CANDIDATES].tolist()
+    candidates = [Candidate(model.classes[c], float(posterior[c])) for c in order]
+    pair = candidates[0], candidates[min(1, len(candidates) - 1)]
+    verdict, reason = str(answers.verdict[row]), str(answers.reason[row])
+    typicality = float(answers.typicality[row])
+    said = sentence(
+        verdict,
+        reason,
+        (pair[0].label, pair[1].label),
+        (pair[0].probability, pair[1].probability),
+        typicality,
+        model.decision.false_reject_rate,
+    )
+    return Decision(
+        id,
+        candidates[0].label,
+        candidates[0].probability,
+        typicality,
+        verdict,
+        reason or None,
+        said,
+        int(answers.subclass[row]),
+        tuple(candidates),
+        near,
+        model.decision.false_reject_rate,
+        advice(verdict, reason, (pair[0].label, pair[1].label)),
+    )
+
+
+def with_flaw(decision: Decision, flaw: Flaw | None) -> Decision:
+    """The decision, with a plain flaw of the photo as the reason where it was not accepted."""
+    if flaw is None or decision.verdict == "match":
+        return decision
+    return replace(decision, reason="bad_photo", sentence=f"{flaw.sentence} {decision.sentence}", advice=flaw.advice)

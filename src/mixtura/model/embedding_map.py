@@ -1,0 +1,37 @@
+"""The mixture seen in two dimensions."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.core.mixture import Mixture
+from mixtura.model.model import Model
+from mixtura.records.decision import EmbeddingMap
+
+POINTS = 3000  # items that are drawn
+DRAWN = 400  # samples that outline a component
+
+
+def embedding_map(model: Model, embedding: Float[np.ndarray, "N D"], true: Int[np.ndarray, " N"]) -> EmbeddingMap:
+    """Items and components along the two directions that separate the components most.
+
+    The directions come from the mixture alone, so the picture shows what the model holds to be so.
+    """
+    keep = np.random.default_rng(0).permutation(len(true))[:POINTS]
+    mixture = model.mixture
+    assert mixture.component_class is not None
+    axes = mixture.axes(2)
+    center = model.background.mean
+    mean, xy = (mixture.mean - center) @ axes, (model.project(embedding[keep]) - center) @ axes
+    return EmbeddingMap(xy.numpy(), true[keep], mean.numpy(), _spread(mixture, axes), mixture.component_class.numpy())
+
+
+def _spread(mixture: Mixture, axes: Float[Tensor, "D 2"]) -> Float[np.ndarray, "K 2 2"]:
+    """Covariances in the plane, from samples of each component."""
+    generator = torch.Generator().manual_seed(0)
+    spreads = []
+    for k in range(mixture.n_components):
+        noise = mixture.covariance.sample(torch.full((DRAWN,), k), mixture.dimension, generator)
+        spreads.append(np.cov((noise @ axes).numpy().T))
+    return np.stack(spreads)

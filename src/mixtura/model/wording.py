@@ -1,0 +1,62 @@
+"""Decisions in plain sentences, with the numbers."""
+
+from mixtura.model.model import BETWEEN, FAR
+
+
+def percent(share: float) -> str:
+    """A share as people read it.
+
+    >>> percent(0.003), percent(0.05), percent(0.43), percent(0.99999)
+    ('0.3 %', '5 %', '43 %', 'over 99.9 %')
+    """
+    value = 100 * share
+    if value > 99.9:
+        return "over 99.9 %"
+    if value >= 10 or value == round(value):
+        return f"{value:.0f} %"
+    return f"{value:.1f} %" if value >= 0.1 else "under 0.1 %"
+
+
+def advice(verdict: str, reason: str, labels: tuple[str, str]) -> str | None:
+    """What would make it accepted; ``None`` for a match."""
+    first, second = labels
+    if verdict == "match":
+        return None
+    if reason == FAR:
+        return "If it is new, enroll it as a product of its own; if it is not, take a photo with less around it."
+    if reason == BETWEEN:
+        return f"Take a photo that shows what sets {first} apart from {second}, or add this one to the right one."
+    return f"If it is {first}, add this photo to it; if it is something else, enroll it as a product of its own."
+
+
+def sentence(
+    verdict: str,
+    reason: str,
+    labels: tuple[str, str],
+    probabilities: tuple[float, float],
+    typicality: float,
+    limit: float,
+) -> str:
+    """What was decided and why.
+
+    Args:
+        verdict: match, unsure or unknown.
+        reason: empty for a match.
+        labels: the best class and the runner-up.
+        probabilities: theirs, as shares.
+        typicality: the share of genuine items that look at least this unusual.
+        limit: the share below which an item is unknown.
+    """
+    first, second = labels
+    one, two = map(percent, probabilities)
+    few = percent(typicality).replace("under", "fewer than") if typicality < 0.001 else f"only {percent(typicality)}"
+    rare = f"{few} of genuine items look this unusual; the limit is {percent(limit)}"
+    if verdict == "match":
+        return f"Matches {first} ({one}); {percent(typicality)} of genuine items look at least this unusual."
+    if verdict == "unsure":
+        return f"In the catalog, but it could be {first} ({one}) or {second} ({two})."
+    if reason == FAR:
+        return f"Like nothing in the catalog: {rare}. The nearest class is {first}."
+    if reason == BETWEEN:
+        return f"Between {first} ({one}) and {second} ({two}), and {rare}."
+    return f"Nearest to {first}, but unusual for it: {rare}."

@@ -1,0 +1,179 @@
+"""The arithmetic of a model as graphs that other programs run: encoder and head as modules, and their ONNX bytes."""
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mixtura.core.mixture import Mixture
+from mixtura.errors import MissingExtra, UsageError
+from mixtura.features.nonlinear import Power
+from mixtura.heads.protocol import Groups
+from mixtura.model.model import Model
+from mixtura.scores.typicality import POOL, Typicality
+
+OUTPUTS = ("posterior", "evidence", "background", "score", "typicality", "pooled", "far", "subclass")
+"""What the graph of a head gives, row by row."""
+
+LARGEST = 2**31 - 2**20  # bytes; one ONNX file holds no more
+ROWS = 3  # of the example that a graph is traced with; the graph takes any number
+
+
+class Scores(nn.Module):
+    """A mixture as a module: rows to the log-density with each component, N x D to N x K, in nats."""
+
+    def __init__(self, mixture: Mixture, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.score = type(mixture.covariance).score
+        operands = mixture.operands(dtype)  # in float64 where float32 would lose digits
+        self.names = [f"operand{place}" for place in range(len(operands))]
+        for name, operand in zip(self.names, operands, strict=True):
+            self.register_buffer(name, operand.contiguous())
+
+    def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
+        """The joint of each row, in its precision."""
+        center, *operands = (self.get_buffer(name) for name in self.names)
+        return self.score(tuple(operands), x.to(center.dtype) - center).to(x.dtype)
+
+
+def _bend(power: Power, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """As ``Power``, without the copy of a sign bit, which ONNX does not know."""
+    return x.sign() * (x.abs().sqrt() if power.power == 0.5 else x.abs().pow(power.power))
+
+
+class Rank(nn.Module):
+    """Typicality as a module: comparisons with the held-out items, which give the same counts as a sorted search."""
+
+    def __init__(self, typicality: Typicality) -> None:
+        super().__init__()
+        self.parts = typicality.parts
+        self.register_buffer("scores", typicality.scores)
+        self.register_buffer("own", torch.cat([typicality.scores, typicality.stand_in]))
+        self.register_buffer("of", torch.cat([typicality.predicted, typicality.stand_for]))
+        self.register_buffer("blended", typicality._blended)
+
+    def forward(
+        self, evidence: Float[Tensor, " N"], background: Float[Tensor, " N"], predicted: Int[Tensor, " N"]
+    ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"], Float[Tensor, " N"], Bool[Tensor, " N"]]:
+        """Score, typicality, the rank among all held-out items, and whether the row is far from everything."""
+        near, lifted = self.parts(evidence, background)
+        lesser = torch.where(lifted < near, lifted, near)
+        score = torch.where(near.isnan() | lifted.isnan(), -torch.inf, lesser)
+        below = self.get_buffer("own") <= score[:, None]
+        own = self.get_buffer("of") == predicted[:, None]
+        pooled = _rank(self.get_buffer("scores") <= score[:, None])
+        blended = ((below & own).sum(1).double() + POOL * pooled) / (own.sum(1).double() + POOL)
+        typicality = _rank(self.get_buffer("blended") <= blended[:, None])
+        return score, typicality, pooled, (lifted < near) | (score == -torch.inf)
+
+
+def _rank(below: Bool[Tensor, "N M"]) -> Float[Tensor, " N"]:
+    return (1 + below.sum(1).double()) / (1 + below.shape[1])
+
+
+class HeadGraph(nn.Module):
+    """Features to everything that a decision needs: what ``Model.answers`` computes, named in :data:`OUTPUTS`."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        component_class = model.mixture.component_class
+        assert component_class is not None
+        self.steps = model.projection.steps
+        dtype = model.projection(torch.zeros(1, model.dimension)).dtype
+        self.mixture, self.background = Scores(model.mixture, dtype), Scores(model.background, dtype)
+        self.head = model.head
+        self.groups = Groups(component_class.tolist(), len(model.classes))
+        self.rank = Rank(model.typicality)
+        self.temperature, self.uniform = model.temperature, 1 / len(model.classes)
+        self.register_buffer("lift", torch.zeros(len(model.classes)) if model.lift is None else model.lift)
+        self.register_buffer("component_class", component_class)
+        self.register_buffer("first", torch.searchsorted(component_class, torch.arange(len(model.classes))))
+
+    def forward(self, features: Float[Tensor, "N D"]) -> tuple[Tensor, ...]:
+        """The outputs, in their order."""
+        x = features
+        for step in self.steps:
+            x = _bend(step, x) if isinstance(step, Power) else step(x)
+        joint = self.mixture(x)
+        class_log_prob = self.groups(joint) + self.get_buffer("lift")
+        scores = class_log_prob if self.head is None else self.head.class_scores(x)
+        posterior = (scores.double() / self.temperature).softmax(1)
+        posterior = torch.where(posterior.isnan(), self.uniform, posterior)  # too far away for any density
+        predicted = posterior.argmax(1)
+        evidence, background = class_log_prob.logsumexp(1), self.background(x)[:, 0]
+        score, typicality, pooled, far = self.rank(evidence, background, predicted)
+        own = joint.masked_fill(self.get_buffer("component_class") != predicted[:, None], -torch.inf).argmax(1)
+        subclass = own - self.get_buffer("first")[predicted]
+        return posterior, evidence, background, score, typicality, pooled, far, subclass
+
+
+def head_bytes(model: Model) -> bytes:
+    """The ONNX file of a head: ``features`` (N D float32) to :data:`OUTPUTS`.
+
+    Raises:
+        UsageError: it would be above 2 GB.
+    """
+    return to_onnx(HeadGraph(model), torch.zeros(ROWS, model.dimension), "features", OUTPUTS)
+
+
+def to_onnx(module: nn.Module, example: Tensor, name: str, outputs: tuple[str, ...]) -> bytes:
+    """The ONNX file of a module of one input, for any number of rows, with its weights inside.
+
+    Args:
+        module: what to trace.
+        example: three rows of the input; their values do not matter.
+        name: of the input.
+        outputs: names of the outputs.
+
+    Raises:
+        UsageError: the module cannot be traced, or one file cannot hold it.
+    """
+    size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    if size > LARGEST:
+        raise UsageError(f"The graph would hold {size / 2**30:.1f} GiB and ONNX files end at 2. Project to fewer axes.")
+    with _quiet():
+        try:
+            program: Any = torch.onnx.export(
+                module.eval(),
+                (example,),
+                dynamo=True,
+                verbose=False,
+                input_names=[name],
+                output_names=list(outputs),
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0][:200]
+            raise UsageError(f"This network cannot be written as ONNX: {reason}. Choose another encoder.") from error
+    return program.model_proto.SerializeToString()
+
+
+def need_onnx() -> None:
+    """See that the exporter and the runtime are installed.
+
+    Raises:
+        MissingExtra: one is not.
+    """
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtra(f"Writing ONNX needs {', '.join(missing)}. Run: pip install 'mixtura[onnx]'")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of its own future and logs each step; neither concerns the user."""
+    logger = logging.getLogger("onnxscript")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

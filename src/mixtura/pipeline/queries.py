@@ -1,0 +1,48 @@
+"""Photos and sounds that are asked about, in two steps: each is prepared alone, and all are encoded together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from mixtura.datasets import quality, sound
+from mixtura.datasets.decode import decode
+from mixtura.encoders.sounds import SoundEncoder
+from mixtura.features.inputs import encoded, stacked
+from mixtura.pipeline.factory import Encoder
+from mixtura.pipeline.thumbnails import shrink
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An item as its encoder takes it; of a photo, what is plainly wrong with it, and a small JPEG where wanted."""
+
+    tensor: Num[Tensor, "..."]
+    flaw: quality.Flaw | None = None
+    picture: bytes | None = None
+
+
+def prepare(encoder: Encoder, payload: Path | bytes, name: str | None = None, picture: bool = False) -> Prepared:
+    """An item from its file or its bytes.
+
+    Args:
+        encoder: of the model.
+        payload: a file, or the bytes of one.
+        name: what messages call it; the path by default.
+        picture: make a small JPEG of a photo too.
+
+    Raises:
+        BadItem: it is not the photo or sound that the encoder takes, or cannot be decoded safely.
+    """
+    if isinstance(encoder, SoundEncoder):
+        return Prepared(encoder.prepare(sound.decode(payload, encoder.sample_rate, name=name)))
+    image = decode(payload, draft=encoder.draft, name=name)
+    return Prepared(encoder.prepare(image), quality.flaw(image), shrink(image) if picture else None)
+
+
+def embed(encoder: Encoder, items: Sequence[Prepared]) -> Float[np.ndarray, "N D"]:
+    """The features of prepared items."""
+    return np.ascontiguousarray(encoded(encoder, stacked([item.tensor for item in items])))

@@ -1,0 +1,173 @@
+"""Labeled features with a split, from photos or from a feature store."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixtura import names
+from mixtura.datasets.items import Dataset, Item, Problem
+from mixtura.datasets.split import read_split, settle_split
+from mixtura.errors import LabelError, NoInput
+from mixtura.features.records import Features, Unreadable
+from mixtura.features.store import FeatureStore
+from mixtura.pipeline import factory
+from mixtura.pipeline.extraction import ProgressCallback, fill
+from mixtura.recipe import Recipe
+from mixtura.sections import EncoderSection
+
+SPLIT = "split.csv"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Features whose ``split`` is settled, and what was left out on the way."""
+
+    features: Features
+    encoder: EncoderSection
+    problems: tuple[Problem | Unreadable, ...]
+    unlabeled: int = 0
+
+
+def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
+    """Read or extract the features of a recipe and settle which rows train and which test.
+
+    Raises:
+        NoInput: there are no data, or no photo could be read.
+        DataError: what is there cannot be used.
+    """
+    if recipe.data.kind == factory.FEATURES:
+        assert recipe.data.root is not None
+        features = FeatureStore.open(recipe.data.root).read()
+        catalog(features.classes, recipe.data.unknown)
+        dataset, problems = _as_dataset(features), ()
+        encoder = factory.section_of(features.identity, recipe.encoder)
+    else:
+        encoder, photos = recipe.encoder, factory.dataset_of(recipe.data)
+        catalog(photos.classes, recipe.data.unknown)  # before hours of extraction
+        features, dataset, problems = read(recipe, photos, progress)
+    split = settle_split(_split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
+    known = labeled(features.with_split(split))
+    return Gathered(known, encoder, problems, len(features) - len(known))
+
+
+def catalog(labels: Sequence[str], unknown: tuple[str, ...]) -> tuple[str, ...]:
+    """The classes of the catalog: all labels but those that stand for the unknown.
+
+    Raises:
+        LabelError: fewer than two classes are left, or a class to leave out does not occur.
+    """
+    absent = sorted(set(unknown) - set(labels))
+    if absent:
+        raise LabelError(f"No item has the label {absent[0]!r}. {names.nearest(absent[0], labels)}")
+    classes = tuple(label for label in labels if label not in unknown)
+    if len(classes) < 2:
+        found = f"only one class, {classes[0]!r}," if classes else "no class"
+        raise LabelError(
+            f"Found {found} to learn; two or more are needed. Put the photos of each class into a folder of its own."
+        )
+    return classes
+
+
+def stored(recipe: Recipe) -> Features:
+    """The features that a model was made of and tested on, from where fit has kept them; no photo is read.
+
+    Raises:
+        NoInput: they are no longer there.
+        DataError: they are damaged.
+    """
+    place = recipe.data.root if recipe.data.kind == factory.FEATURES else factory.store_path(recipe)
+    assert place is not None
+    features, split = FeatureStore.open(place).read(), read_split(_split_path(recipe))
+    kept = np.array([id in split for id in features.id], dtype=bool)
+    return labeled(features.select(kept).with_split(split))
+
+
+def train_part(features: Features, classes: tuple[str, ...]) -> Features:
+    """The rows of the catalog that the model may see: all but the test part."""
+    known = set(classes)
+    kept = [s != "test" and label in known for s, label in zip(features.split, features.label, strict=True)]
+    return features.select(np.array(kept, dtype=bool))
+
+
+def read(
+    recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None
+) -> tuple[Features, Dataset, tuple[Problem | Unreadable, ...]]:
+    """Features of the photos of a recipe, extracted where they are missing, with the items that could be read.
+
+    Raises:
+        NoInput: no photo could be read.
+    """
+    report = fill(recipe, dataset, factory.encoder_of(recipe.encoder), progress)
+    features = FeatureStore.open(factory.store_path(recipe)).read()
+    problems = (*dataset.problems, *report.problems)
+    readable = _readable(dataset, features, problems)
+    return features.select_ids([item.id for item in readable.items]), readable, problems
+
+
+def _readable(dataset: Dataset, features: Features, problems: Sequence[Problem | Unreadable]) -> Dataset:
+    """The items that have features: those that could be read."""
+    have = set(features.id)
+    kept = [i for i, item in enumerate(dataset.items) if item.id in have]
+    if not kept:
+        why = f" {problems[0].message}" if problems else ""
+        raise NoInput(f"None of the {len(dataset)} files could be read.{why}")
+    return dataset.subset(kept)
+
+
+def _as_dataset(features: Features) -> Dataset:
+    """Rows as items without photos: equal photos count as one group."""
+    columns = zip(
+        features.id, features.source, features.label, features.group, features.split, features.sha256, strict=True
+    )
+    items = [
+        Item(id, source, b"", label, group=group or digest or id, split=split)
+        for id, source, label, group, split, digest in columns
+    ]
+    return Dataset("features", tuple(items))
+
+
+def _split_path(recipe: Recipe) -> Path:
+    if recipe.split.file is not None:
+        return recipe.split.file
+    assert recipe.output is not None
+    return recipe.output / SPLIT
+
+
+def labeled(features: Features) -> Features:
+    """The rows that have a label.
+
+    Raises:
+        LabelError: no row has one.
+    """
+    labeled = np.array([label is not None for label in features.label], dtype=bool)
+    if not labeled.any():
+        raise LabelError(
+            f"None of the {len(features)} items has a label. Put the photos into one folder a class, or give a list."
+        )
+    return features.select(labeled)
+
+
+def groups_of(features: Features) -> np.ndarray:
+    """A number for each row, the same for rows of one group or of equal photos."""
+    keys: Sequence[str] = [
+        group or digest or id for group, digest, id in zip(features.group, features.sha256, features.id, strict=True)
+    ]
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def weight_of(features: Features) -> Float[Tensor, " N"] | None:
+    """How often each row counts; ``None`` where all count once."""
+    return None if (features.weight == 1).all() else torch.from_numpy(features.weight)
+
+
+def digest_of(features: Features) -> str:
+    """A hash of ids and labels: which data a model was made of."""
+    text = "\n".join(f"{id}\t{label}" for id, label in sorted(zip(features.id, map(str, features.label), strict=True)))
+    return hashlib.sha256(text.encode()).hexdigest()

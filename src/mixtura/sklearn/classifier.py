@@ -1,0 +1,302 @@
+"""Classification by class-conditional mixtures: a density for each class, Bayes' rule, and log p(x) besides."""
+
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from mixtura.core import selection
+from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, Plan, closed_form
+from mixtura.core.covariance import FAMILIES, Prior
+from mixtura.core.mixture import Mixture
+from mixtura.core.moments import feature_variance, labeled
+from mixtura.core.shrinkage import oas
+from mixtura.errors import LabelError
+from mixtura.features.projection import Chain
+from mixtura.features.selection import candidates, select
+from mixtura.sklearn.gaussian import FLOATS, generator_of, weights_of
+from mixtura.sklearn.layouts import Array, check_spread, to_tensor
+from mixtura.sklearn.projection import as_value_errors, steps_of
+from mixtura.sklearn.weighted_rows import distinct, with_folds
+
+AUTO = "auto"
+
+
+def _adds_up(model: Any) -> bool:
+    """Whether the fit is a sum over rows, so that batches can be added."""
+    return model.n_components in (1, AUTO) and model.family != "lowrank"
+
+
+class MixtureClassifier(ClassifierMixin, BaseEstimator):
+    """Each class is a mixture of Gaussians; the class posterior follows by Bayes' rule.
+
+    One component a class is a closed form: "tied" is linear discriminant analysis, "full" quadratic,
+    "diagonal" Gaussian naive Bayes, "spherical" nearest mean with spreads.
+
+    What is "auto" is chosen as ``mixtura fit`` chooses it: by rows that are held out of the fit in five folds. The
+    fold of a row follows from its values, so a row of weight two is that row twice, and neither the order of the rows
+    nor, where features are scaled to unit variance, the unit of a feature matters.
+
+    Args:
+        family: "auto", "spherical", "diagonal", "lowrank", "tied" or "full".
+        n_components: components a class, or "auto".
+        shrinkage: share of the scaled identity in every covariance, 0 to 1; "auto" by held-out rows, or "oas" from the
+            sums of the rows alone.
+        rank: directions a component, for "lowrank".
+        variance_floor: variance added to each feature, as a share of its variance within classes.
+        priors: class probabilities in the order of ``classes_``; default: the classes' shares of the rows.
+        random_state: seed of the starts, of the folds, and of ``sample``.
+        feature_scale: the units in which covariances are shrunk: "none" (features as they are), "unit" (standard
+            deviations within classes), "half" (their roots), or "auto".
+        temperature: what log-densities are divided by before they become probabilities; "auto" by held-out rows, 1 for
+            densities as they are.
+        projection: ``None``, "auto" (features as they are, their square roots, or random features on top of many
+            rows), or a list of steps, each a name or a dict with options, such as ``["power", {"name": "pca",
+            "explained_variance": 0.9}]``. Steps that learn from the rows count each distinct row once.
+
+    Attributes:
+        classes_: the labels.
+        mixture_: the fitted ``mixtura.core.mixture.Mixture``, in the space of the projection.
+        projection_: the fitted projection; a chain without steps for ``None``.
+        temperature_: the temperature in use.
+        plan_: family, components, shrinkage and feature scale in use.
+
+    >>> import numpy as np
+    >>> X = np.array([[-2.0, 0.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, 0.0], [2.0, 1.0], [2.0, -1.0]])
+    >>> model = MixtureClassifier(family="tied").fit(X, ["left", "left", "left", "right", "right", "right"])
+    >>> model.predict([[-1.5, 0.0], [3.0, 0.5]]).tolist()
+    ['left', 'right']
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "family": [StrOptions({AUTO, *FAMILIES})],
+        "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({AUTO})],
+        "shrinkage": [Interval(Real, 0.0, 1.0, closed="both"), StrOptions({AUTO, selection.OAS})],
+        "rank": [Interval(Integral, 1, None, closed="left")],
+        "variance_floor": [Interval(Real, 0.0, None, closed="left")],
+        "priors": ["array-like", None],
+        "random_state": ["random_state"],
+        "feature_scale": [StrOptions({AUTO, *FEATURE_SCALES})],
+        "temperature": [Interval(Real, 0.0, None, closed="neither"), StrOptions({AUTO})],
+        "projection": [StrOptions({AUTO}), list, tuple, None],
+    }
+
+    def __init__(
+        self,
+        family: Any = AUTO,
+        n_components: Any = 1,
+        shrinkage: Any = AUTO,
+        rank: Any = 16,
+        variance_floor: Any = FLOOR_SHARE,
+        priors: Any = None,
+        random_state: Any = None,
+        feature_scale: Any = AUTO,
+        temperature: Any = AUTO,
+        projection: Any = None,
+    ) -> None:
+        self.family = family
+        self.n_components = n_components
+        self.shrinkage = shrinkage
+        self.rank = rank
+        self.variance_floor = variance_floor
+        self.priors = priors
+        self.random_state = random_state
+        self.feature_scale = feature_scale
+        self.temperature = temperature
+        self.projection = projection
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MixtureClassifier":
+        """Fit one mixture a class.
+
+        Args:
+            X: rows.
+            y: a label a row.
+            sample_weight: how often each row counts. Weights that sum to one count as one row in all, which is too few
+                to choose anything by: multiply them by the number of rows.
+
+        Raises:
+            LabelError: one class only (a ValueError as well).
+            ValueError: input or parameters that cannot be used.
+        """
+        self._validate_params()
+        X, y = validate_data(self, X, y, dtype=FLOATS)
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        self._check_classes()
+        x, weight = to_tensor(X), weights_of(X, sample_weight)
+        plan, self._dtype = self._plan(), X.dtype
+        rows = distinct(x, torch.from_numpy(labels), weight, len(self.classes_), plan.seed)
+        if self._open():
+            rows = with_folds(rows, plan.seed)
+        with as_value_errors():
+            found = select(
+                rows,
+                plan,
+                candidates(rows.x) if self.projection == AUTO else [steps_of(self.projection or ())],
+                random_features=self.projection == AUTO,
+                family=self.family,
+                shrinkage=self._rule(),
+                components=self.n_components if isinstance(self.n_components, str) else int(self.n_components),
+                feature_scale=self.feature_scale,
+            )
+        self.projection_, self.plan_ = found.projection, found.trial.plan
+        tempered = self.temperature == AUTO
+        self.temperature_ = (
+            selection.temperature_of(found.folds.x, found.trial.held) if tempered else float(self.temperature)
+        )
+        additive = self.plan_.components == 1 and not FAMILIES[self.plan_.family].sums_depend_on_parameters
+        self._sums = found.folds.total(self.plan_.family) if additive else None
+        self._from_sums = self.shrinkage == selection.OAS
+        return self._keep(found.folds.mixture(self.plan_))
+
+    @available_if(_adds_up)
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> "MixtureClassifier":
+        """Add the sums of one more batch: batches give exactly what all rows at once would.
+
+        After ``fit``, what that chose stays as it is: family, shrinkage, feature scale, temperature and projection.
+        Without it nothing can be held out, so what is "auto" is taken from the sums: the tied family, shrinkage "oas",
+        feature scale "unit", temperature 1 and no projection.
+
+        Args:
+            X: rows.
+            y: a label a row.
+            classes: all labels that may ever come; needed by the first call.
+            sample_weight: how often each row counts.
+
+        Raises:
+            LabelError: a label that is not in ``classes`` (a ValueError as well).
+            ValueError: input or parameters that cannot be used.
+
+        There is no ``partial_fit`` for several components a class or the low-rank family: their fits are not sums.
+        """
+        self._validate_params()
+        first = _check_partial_fit_first_call(self, classes)
+        X, y = validate_data(self, X, y, dtype=FLOATS, reset=first)
+        self._check_classes()
+        index = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
+        if (self.classes_[index] != y).any():
+            raise LabelError(f"Label {y[self.classes_[index] != y][0]} is not in classes. Name all labels at first.")
+        if first:
+            self._begin(X)
+        elif self._sums is None:
+            raise ValueError(
+                f"The fit chose {self.plan_.family!r}, which partial_fit cannot add to. Name another family."
+            )
+        x, kind = self.projection_(to_tensor(X)), FAMILIES[self.plan_.family]
+        sums = labeled(kind, x, torch.from_numpy(index), len(self.classes_), weights_of(X, sample_weight))[0]
+        self._sums = sums if self._sums is None else self._sums + sums
+        variance = feature_variance(self._sums)
+        if self._from_sums:
+            self.plan_ = replace(self.plan_, prior=oas(self._sums, self.plan_.resolved(variance)[1].scale))
+        return self._keep(closed_form(self.plan_, self._sums, variance))
+
+    def _begin(self, X: Array) -> None:
+        """What batches are added to: nothing yet, under a plan that needs no held-out rows."""
+        if self.projection not in (None, AUTO):
+            raise ValueError("partial_fit cannot fit a projection to batches. Call fit first, or project X before.")
+        plan, rule = self._plan(), self._rule()
+        plan = replace(plan, feature_scale="unit" if self.feature_scale == AUTO else self.feature_scale)
+        self._from_sums = not isinstance(rule, Prior)
+        self.plan_ = replace(plan, prior=rule) if isinstance(rule, Prior) else plan
+        self.temperature_ = 1.0 if self.temperature == AUTO else float(self.temperature)
+        self.projection_, self._sums, self._dtype = Chain(), None, X.dtype
+
+    def _open(self) -> bool:
+        """Whether anything is left to held-out rows."""
+        given = (self.family, self.n_components, self.shrinkage, self.temperature, self.projection)
+        scaled = self.feature_scale == AUTO and self.shrinkage != 0
+        return scaled or any(isinstance(value, str) and value == AUTO for value in given)
+
+    def _plan(self) -> Plan:
+        """What the arguments say; where they leave it open, the tied family and one component."""
+        given = self.random_state
+        drawn = given if isinstance(given, Integral) else check_random_state(given).randint(np.iinfo(np.int32).max)
+        return Plan(
+            "tied" if self.family == AUTO else self.family,
+            floor=float(self.variance_floor),
+            rank=int(self.rank),
+            seed=int(drawn),
+        )
+
+    def _rule(self) -> selection.Rule:
+        """How much to shrink; a number is the share of the identity and nothing else, as in scikit-learn."""
+        if isinstance(self.shrinkage, str):
+            return selection.HELD_OUT if self.shrinkage == AUTO else selection.OAS
+        return Prior(identity=float(self.shrinkage))
+
+    def _keep(self, mixture: Mixture) -> "MixtureClassifier":
+        """Take a fitted mixture, with the class priors that were asked for."""
+        check_spread(mixture.covariance)
+        self._fitted, self._log_odds = mixture, torch.zeros(len(self.classes_), dtype=torch.float64)
+        if self.priors is not None:
+            prior = np.asarray(self.priors, dtype=np.float64)
+            if prior.shape != self.classes_.shape or not (prior >= 0).all() or not abs(prior.sum() - 1) <= 1e-6:
+                raise ValueError(f"priors must be {len(self.classes_)} probabilities that sum to 1, got {prior}.")
+            mixture = mixture.with_prior(torch.from_numpy(prior).log())
+            shares = self._shares()
+            self._log_odds = torch.where(shares > 0, torch.from_numpy(prior).log() - shares.log(), 0.0)
+        self.mixture_ = mixture
+        return self
+
+    def _shares(self) -> Tensor:
+        """The classes' shares of the training rows."""
+        mixture = self._fitted
+        assert mixture.component_class is not None
+        shares = torch.zeros(len(self.classes_), dtype=torch.float64)
+        return shares.index_add_(0, mixture.component_class, mixture.log_weight.exp().double())
+
+    def _check_classes(self) -> None:
+        if len(self.classes_) < 2:
+            raise LabelError(f"A classifier needs two classes at least, got 1 class: {self.classes_[0]}.")
+
+    def _projected(self, X: Any) -> Tensor:
+        check_is_fitted(self, "mixture_")
+        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        return self.projection_(to_tensor(X))
+
+    def _scores(self, X: Any) -> Tensor:
+        """Log-probability of each class for each row, up to a constant of the row, in nats.
+
+        The temperature is that of the classes' shares of the training rows; other priors come on top of it whole.
+        """
+        x = self._projected(X)
+        joint = self._fitted.class_log_prob(x)
+        return joint / self.temperature_ + self._log_odds.to(joint.dtype)
+
+    def predict(self, X: Any) -> Array:
+        """The most probable label of each row."""
+        chosen = self._scores(X).argmax(1).numpy()
+        return self.classes_[chosen]
+
+    def predict_proba(self, X: Any) -> Array:
+        """Probability of each class for each row, if the row is of one of the classes."""
+        return self._scores(X).softmax(1).numpy()
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Log-probability of each class for each row, in nats."""
+        return self._scores(X).log_softmax(1).numpy()
+
+    def score_samples(self, X: Any) -> Array:
+        """Log-density of each row under all classes together, in nats: how well known a row is.
+
+        It is the density itself, whatever the temperature, in the space of the projection.
+        """
+        return self.mixture_.log_prob(self._projected(X)).numpy()
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
+        """Random rows, in the space of the projection, and their labels."""
+        check_is_fitted(self, "mixture_")
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be 1 or more, got {n_samples}.")
+        x, component = self.mixture_.sample(n_samples, generator_of(self.random_state))
+        assert self.mixture_.component_class is not None
+        return x.numpy().astype(self._dtype), self.classes_[self.mixture_.component_class[component].numpy()]

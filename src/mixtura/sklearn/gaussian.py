@@ -1,0 +1,339 @@
+"""Clustering and density estimation: scikit-learn's GaussianMixture over mixtura's EM."""
+
+import sys
+import warnings
+from dataclasses import dataclass, replace
+from itertools import islice
+from numbers import Integral, Real
+from time import perf_counter
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor
+
+from mixtura.core import em
+from mixtura.core.mixture import Mixture
+from mixtura.core.moments import Moments
+from mixtura.sklearn.init import STARTS, Start, full_sums, incremental_sums, maximize
+from mixtura.sklearn.layouts import LAYOUTS, Array, Layout, check_spread, to_tensor
+
+FLOATS = [np.float64, np.float32]
+
+
+class GaussianMixture(DensityMixin, BaseEstimator):
+    """A mixture of Gaussians fitted by expectation maximization; arguments and attributes are scikit-learn's.
+
+    Beyond scikit-learn's: ``sample_weight``, ``partial_fit``, ``covariance_type="lowrank"`` (a few directions and a
+    diagonal per component), and memory that does not grow with the number of rows.
+
+    Args:
+        n_components: number of components.
+        covariance_type: "full", "tied", "diag", "spherical" or "lowrank".
+        tol: EM stops when the mean log-likelihood rises by less, in nats a point.
+        reg_covar: variance added to every dimension, in squared units of X.
+        max_iter: most EM steps.
+        n_init: number of starts; the best is kept.
+        init_params: "kmeans", "k-means++", "random" or "random_from_data".
+        weights_init: weights to start from.
+        means_init: means to start from.
+        precisions_init: precisions to start from, in the layout of ``precisions_``; not for "lowrank".
+        random_state: seed of the starts and of ``sample``.
+        warm_start: start from the last solution.
+        verbose: 1 prints steps, 2 also gains and seconds.
+        verbose_interval: print each so many steps.
+        rank: directions a component, for "lowrank".
+
+    Attributes:
+        weights_, means_, covariances_, precisions_, precisions_cholesky_: as in scikit-learn; low-rank matrices are
+            written out on access.
+        converged_, n_iter_, lower_bound_, lower_bounds_: of the best start.
+        mixture_: the fitted ``mixtura.core.mixture.Mixture``.
+
+    >>> import numpy as np
+    >>> X = np.array([[1, 2], [1, 4], [1, 0], [10, 2], [10, 4], [10, 0]])
+    >>> gm = GaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> gm.means_.round(6)
+    array([[10.,  2.],
+           [ 1.,  2.]])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions(set(LAYOUTS))],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions({"kmeans", "random", "random_from_data", "k-means++"})],
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "precisions_init": ["array-like", None],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "rank": [Interval(Integral, 1, None, closed="left")],
+    }
+
+    def __init__(
+        self,
+        n_components: Any = 1,
+        *,
+        covariance_type: Any = "full",
+        tol: Any = 1e-3,
+        reg_covar: Any = 1e-6,
+        max_iter: Any = 100,
+        n_init: Any = 1,
+        init_params: Any = "kmeans",
+        weights_init: Any = None,
+        means_init: Any = None,
+        precisions_init: Any = None,
+        random_state: Any = None,
+        warm_start: Any = False,
+        verbose: Any = 0,
+        verbose_interval: Any = 10,
+        rank: Any = 16,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.rank = rank
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "GaussianMixture":
+        """Fit by EM from ``n_init`` starts and keep the best.
+
+        Args:
+            X: rows.
+            y: ignored.
+            sample_weight: how often each row counts.
+
+        Raises:
+            ValueError: input or parameters that cannot be used.
+            CollapsedComponent: a component without spread (a ValueError as well).
+        """
+        x, weight = self._training_rows(X, sample_weight)
+        random_state = check_random_state(self.random_state)
+        warm = self.warm_start and hasattr(self, "mixture_")
+        runs = []
+        for number in range(1 if warm else self.n_init):
+            self._say(f"Initialization {number}")
+            begin = self.mixture_ if warm else self._start(x, weight, random_state)
+            runs.append(self._climb(begin, x, weight, self.lower_bound_ if warm else -np.inf))
+        best = max(runs, key=lambda run: run.bound)
+        if not best.converged and self.max_iter > 0:
+            warnings.warn(
+                "The best start did not converge. Try other starts, more max_iter or a larger tol, or check the data.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self.mixture_, self._sums, self._dtype = best.mixture, best.sums, x.numpy().dtype
+        self.converged_, self.n_iter_ = best.converged, len(best.bounds)
+        self.lower_bound_, self.lower_bounds_ = best.bound, best.bounds
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
+        """Fit, and the most probable component of each row."""
+        return self.fit(X, sample_weight=sample_weight).predict(X)
+
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "GaussianMixture":
+        """Learn from one more batch: what it says about each component is added to all that came before.
+
+        The first batch is fitted as by ``fit``. Each row counts once, whenever it came, with its responsibilities
+        under the mixture of that time. Memory does not grow; for "lowrank" it is a full matrix a component.
+
+        Source: Neal and Hinton, A View of the EM Algorithm that Justifies Incremental and Other Variants (1998).
+        """
+        if not hasattr(self, "mixture_"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                return self.fit(X, sample_weight=sample_weight)
+        x, weight = self._rows(X, sample_weight)
+        sums = incremental_sums(self.mixture_, x, weight)
+        self._sums = sums if self._sums is None else full_sums(self._sums, self.mixture_) + sums
+        self.mixture_ = maximize(self.mixture_, self._sums, float(self.reg_covar))
+        self.lower_bound_ = self.score(X)
+        return self
+
+    def _start(self, x: Tensor, weight: Tensor | None, random_state: np.random.RandomState) -> Mixture:
+        """The mixture before the first step: from ``init_params``, then whatever is given in its place."""
+        layout, dimension = LAYOUTS[self.covariance_type], x.shape[1]
+        given = self._given(layout, dimension)
+        if None not in given.values():
+            return Mixture(given["log_weight"], given["mean"], given["covariance"])
+        begin = Start(layout.family, self.n_components, float(self.reg_covar), self.rank, x, weight)
+        mixture = STARTS[self.init_params](begin, random_state)
+        return replace(mixture, **{name: value for name, value in given.items() if value is not None})
+
+    def _given(self, layout: Layout, dimension: int) -> dict[str, Any]:
+        """The starting values that the user gave, checked; ``None`` for the others."""
+        k = self.n_components
+        weight = _given_array(self.weights_init, (k,), "weights")
+        mean = _given_array(self.means_init, (k, dimension), "means")
+        precision = _given_array(self.precisions_init, layout.shape(k, dimension), "precisions")
+        if weight is not None and (bool((weight < 0).any()) or abs(float(weight.sum()) - 1) > 1e-6):
+            raise ValueError(f"weights_init must be non-negative and sum to 1, got a sum of {float(weight.sum())}.")
+        if precision is not None and layout.read is None:
+            raise ValueError(f"There is no precisions_init for covariance_type={self.covariance_type!r}. Leave it out.")
+        return {
+            "log_weight": None if weight is None else weight.log(),
+            "mean": mean,
+            "covariance": None if precision is None or layout.read is None else layout.read(precision),
+        }
+
+    def _climb(self, mixture: Mixture, x: Tensor, weight: Tensor | None, bound: float) -> "Run":
+        """EM from one start."""
+        bounds: list[float] = []
+        sums = None
+        began = perf_counter()
+        steps = em.iterate(mixture, em.Chunks(x, None, weight), float(self.reg_covar))
+        for number, (mixture, sums, likelihood) in enumerate(islice(steps, self.max_iter), 1):
+            check_spread(mixture.covariance)
+            gain, bound = likelihood - bound, likelihood
+            bounds.append(bound)
+            if number % self.verbose_interval == 0:
+                self._say(f"  Iteration {number}", f"\t gain {gain:.5f}\t {perf_counter() - began:.5f} s")
+            if abs(gain) < self.tol:
+                return Run(mixture, sums, bound, bounds, True)
+        return Run(mixture, sums, bound if bounds else -np.inf, bounds, False)
+
+    def _say(self, line: str, detail: str = "") -> None:
+        """Print progress as ``verbose`` asks."""
+        if self.verbose:
+            sys.stdout.write(line + (detail if self.verbose > 1 else "") + "\n")
+
+    def _training_rows(self, X: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
+        """Rows to fit on, with parameters validated."""
+        self._validate_params()
+        X = validate_data(self, X, dtype=FLOATS, ensure_min_samples=2)
+        if len(X) < self.n_components:
+            raise ValueError(
+                f"Expected n_samples >= n_components but got n_components = {self.n_components}, n_samples = {len(X)}"
+            )
+        return to_tensor(X), weights_of(X, sample_weight)
+
+    def _rows(self, X: Any, sample_weight: Any = None) -> tuple[Tensor, Tensor | None]:
+        """Rows for a fitted mixture."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        return to_tensor(X), weights_of(X, sample_weight)
+
+    # Questions
+
+    def predict(self, X: Any) -> Array:
+        """The most probable component of each row."""
+        x, _ = self._rows(X)
+        return torch.cat([self.mixture_.component_log_prob(rows).argmax(1) for rows in x.split(em.ROWS)]).numpy()
+
+    def predict_proba(self, X: Any) -> Array:
+        """Posterior probability of each component for each row."""
+        x, _ = self._rows(X)
+        return torch.cat([self.mixture_.responsibility(rows) for rows in x.split(em.ROWS)]).numpy()
+
+    def score_samples(self, X: Any) -> Array:
+        """Log-density of each row, in nats."""
+        x, _ = self._rows(X)
+        return self.mixture_.log_prob(x).numpy()
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Mean log-density of the rows, in nats a point."""
+        return float(self.score_samples(X).mean(dtype=np.float64))
+
+    def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
+        """Random rows and the component of each, ordered by component."""
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be 1 or more, got {n_samples}.")
+        x, component = self.mixture_.sample(n_samples, generator_of(self.random_state))
+        component, order = component.sort(stable=True)
+        return x[order].numpy().astype(self._dtype), component.numpy()
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion on X, in nats; lower is better."""
+        n = len(X)
+        return -2 * self.score(X) * n + self.mixture_.n_parameters * float(np.log(n))
+
+    def aic(self, X: Any) -> float:
+        """Akaike information criterion on X, in nats; lower is better."""
+        return -2 * self.score(X) * len(X) + 2 * self.mixture_.n_parameters
+
+    # Attributes in scikit-learn's layout, in the precision of the training rows
+
+    @property
+    def weights_(self) -> Array:
+        """Weight of each component."""
+        return self._array(self.mixture_.log_weight.exp())
+
+    @property
+    def means_(self) -> Array:
+        """Mean of each component."""
+        return self._array(self.mixture_.mean)
+
+    @property
+    def covariances_(self) -> Array:
+        """Covariances; the axes depend on ``covariance_type``."""
+        return self._array(LAYOUTS[self.covariance_type].covariances(self.mixture_.covariance, self.n_components))
+
+    @property
+    def precisions_cholesky_(self) -> Array:
+        """Upper triangular factors U of the precisions, U U'."""
+        return self._array(self._roots())
+
+    @property
+    def precisions_(self) -> Array:
+        """Inverse covariances."""
+        return self._array(LAYOUTS[self.covariance_type].square(self._roots()))
+
+    def _roots(self) -> Tensor:
+        return LAYOUTS[self.covariance_type].precisions_cholesky(self.mixture_.covariance, self.n_components)
+
+    def _array(self, values: Tensor) -> Array:
+        return values.numpy().astype(self._dtype)
+
+
+@dataclass(frozen=True)
+class Run:
+    """EM from one start: where it ended, the sums of its last step, and the bound before each step."""
+
+    mixture: Mixture
+    sums: Moments | None
+    bound: float
+    bounds: list[float]
+    converged: bool
+
+
+def generator_of(random_state: Any) -> torch.Generator:
+    """A torch generator that follows scikit-learn's rules for seeds."""
+    return torch.Generator().manual_seed(int(check_random_state(random_state).randint(np.iinfo(np.int32).max)))
+
+
+def weights_of(X: Array, sample_weight: Any) -> Tensor | None:
+    """The sample weights as a checked float64 tensor; ``None`` where all samples count once."""
+    if sample_weight is None:
+        return None
+    return to_tensor(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))
+
+
+def _given_array(value: Any, shape: tuple[int, ...], name: str) -> Tensor | None:
+    if value is None:
+        return None
+    array = np.asarray(check_array(value, ensure_2d=False, allow_nd=True), dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"The parameter {name!r} should have the shape of {shape}, but got {array.shape}")
+    return to_tensor(array)

@@ -1,0 +1,118 @@
+"""Where EM starts, as scikit-learn starts it, and how it goes on batch by batch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans, kmeans_plusplus
+from torch import Tensor
+
+from mixtura.core import em, init
+from mixtura.core.covariance import FAMILIES, Full, LowRank
+from mixtura.core.mixture import Mixture
+from mixtura.core.moments import Moments, soft
+from mixtura.sklearn.layouts import Array
+
+
+@dataclass(frozen=True)
+class Start:
+    """What every start needs: the model's options, the rows and their weights."""
+
+    family: str
+    n_components: int
+    floor: float
+    rank: int
+    x: Tensor
+    weight: Tensor | None
+
+    def from_labels(self, x: Tensor, labels: Tensor, weight: Tensor | None) -> Mixture:
+        """The mixture of rows whose components are known."""
+        return init.from_labels(self.family, x, labels, self.n_components, self.floor, weight=weight, rank=self.rank)
+
+    def from_rows(self, index: Array) -> Mixture:
+        """Components of one row each; low-rank must see directions, so there every row goes to the nearest."""
+        seeds = self.x[torch.from_numpy(np.asarray(index, dtype=np.int64))]
+        if FAMILIES[self.family].sums_depend_on_parameters:
+            return self.from_labels(self.x, init.nearest(self.x, seeds), self.weight)
+        return self.from_labels(seeds, torch.arange(self.n_components), None)
+
+
+def by_kmeans(begin: Start, random_state: np.random.RandomState) -> Mixture:
+    """Clusters of k-means."""
+    options: dict[str, Any] = {"n_clusters": begin.n_components, "n_init": 1, "random_state": random_state}
+    labels = KMeans(**options).fit_predict(begin.x.numpy(), sample_weight=_array(begin.weight))
+    return begin.from_labels(begin.x, torch.from_numpy(np.asarray(labels, dtype=np.int64)), begin.weight)
+
+
+def by_seeds(begin: Start, random_state: np.random.RandomState) -> Mixture:
+    """Rows that k-means++ picks."""
+    mass = _array(begin.weight)
+    _, index = kmeans_plusplus(begin.x.numpy(), begin.n_components, sample_weight=mass, random_state=random_state)
+    return begin.from_rows(index)
+
+
+def by_rows(begin: Start, random_state: np.random.RandomState) -> Mixture:
+    """Rows drawn at random."""
+    odds = None if begin.weight is None else (begin.weight / begin.weight.sum()).numpy()
+    return begin.from_rows(random_state.choice(len(begin.x), size=begin.n_components, replace=False, p=odds))
+
+
+def by_chance(begin: Start, random_state: np.random.RandomState) -> Mixture:
+    """Responsibilities drawn at random."""
+    x, weight, family = begin.x, begin.weight, FAMILIES[begin.family]
+    resp = torch.from_numpy(random_state.uniform(size=(len(x), begin.n_components))).to(x.dtype)
+    resp /= resp.sum(1, keepdim=True)
+    if family.sums_depend_on_parameters:
+        return begin.from_labels(x, resp.argmax(1), weight)
+    resp = resp if weight is None else resp * weight.to(x.dtype)[:, None]
+    sums = soft(family, x, resp, x.double().mean(0).expand(begin.n_components, -1))
+    return Mixture.from_moments(sums, begin.floor)
+
+
+def _array(weight: Tensor | None) -> Array | None:
+    return None if weight is None else weight.numpy()
+
+
+STARTS: dict[str, Callable[[Start, np.random.RandomState], Mixture]] = {
+    "kmeans": by_kmeans,
+    "k-means++": by_seeds,
+    "random_from_data": by_rows,
+    "random": by_chance,
+}
+"""scikit-learn's ``init_params``; the draws are scikit-learn's own, so that the same seed starts at the same place."""
+
+
+def incremental_sums(mixture: Mixture, x: Tensor, weight: Tensor | None) -> Moments:
+    """Sums of some rows, in a form that sums taken under other mixtures can be added to.
+
+    Low-rank sums depend on the mixture they were taken under, so full scatters stand in for them.
+    """
+    family = Full if mixture.covariance.sums_depend_on_parameters else type(mixture.covariance)
+    parts = []
+    for batch in em.Chunks(x, None, weight):
+        resp = mixture.responsibility(batch.x)
+        resp = resp if batch.weight is None else resp * batch.weight.to(resp.dtype)[:, None]
+        parts.append(soft(family, batch.x, resp, mixture.mean))
+    return sum(parts[1:], parts[0])
+
+
+def full_sums(sums: Moments, mixture: Mixture) -> Moments:
+    """The sums of ``fit``, in a form that others can be added to: low-rank ones are written out from the mixture."""
+    if sums.factors is None:
+        return sums
+    dense = mixture.covariance.dense(mixture.n_components, mixture.dimension)
+    return Moments(Full, mixture.mean, sums.weight, torch.zeros_like(mixture.mean), sums.weight[:, None, None] * dense)
+
+
+def maximize(mixture: Mixture, sums: Moments, floor: float) -> Mixture:
+    """The M-step of incremental EM; a few rounds of factor analysis where the mixture is low-rank."""
+    if not mixture.covariance.sums_depend_on_parameters:
+        return mixture.update(sums, floor)
+    centered = sums.centered()
+    for _ in range(init.FACTOR_STEPS):
+        factors = mixture.covariance.factor_posterior()
+        assert factors is not None
+        mixture = mixture.update(LowRank.projected(centered, factors), floor)
+    return mixture

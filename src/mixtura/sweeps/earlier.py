@@ -1,0 +1,74 @@
+"""Sweeps and searches that a mixtura before the renaming of keys has left in a folder, read as if written today."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mixtura import files
+from mixtura.recipe import Recipe, dump_dict
+from mixtura.renames import COLUMNS, KEYS, PARAMETERS, renamed
+from mixtura.sections import GRADIENT, FitSection, HeadSection
+
+OBJECTIVES = {"conditional": "sgd", "hybrid": "hybrid"}
+"""What the fits by gradients were called."""
+
+NEW = ("options", "feature_scale", "optimizer", "class_weight", "logit_adjustment", "margin")
+"""Keys that there were not; a recipe that sets one could not be written then."""
+
+
+def earlier_parts(recipe: Recipe) -> dict[str, Any] | None:
+    """What the fingerprint of a sweep was made of, in the keys of then; ``None`` where they could not say it."""
+    plain = dump_dict(recipe)
+    given, default = plain["head"] | plain["fit"], dump_dict(HeadSection()) | dump_dict(FitSection())
+    if any(given[name] != default[name] for name in NEW) or recipe.fit.objective not in OBJECTIVES:
+        return None
+    old = {entry[0][0]: name.partition(".")[2] for name, entry in KEYS.items()}
+    head = {old.get(f"head.{name}", name): value for name, value in plain["head"].items() if name not in NEW}
+    train = {old[f"fit.{name}"]: value for name, value in plain["fit"].items() if f"fit.{name}" in old}
+    train = {"hybrid": 0.1} | train
+    if recipe.fit.solver == GRADIENT:
+        train["fit"] = OBJECTIVES[recipe.fit.objective]
+    return {"head": head, "train": train, "seed": recipe.seed, "projection": plain["projection"]}
+
+
+def run_of(plain: dict[str, Any]) -> dict[str, Any]:
+    """The columns of a stored run under the names of today."""
+    return {"objective": ""} | renamed(COLUMNS, plain)
+
+
+def update_journal(path: Path, about: dict[str, str]) -> None:
+    """Rewrite the journal of a search in the names of today, whole or not at all; any other stays as it is.
+
+    Args:
+        path: the journal, if there is one.
+        about: what the search was said to be about, and what is said today.
+    """
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    if any(line.get("user_attr", {}).get("about") in about for line in lines):
+        files.write(path, "".join(f"{json.dumps(_entry(line, about))}\n" for line in lines).encode())
+
+
+def _entry(line: dict[str, Any], about: dict[str, str]) -> dict[str, Any]:
+    """One entry of optuna's journal: a setting with what it may be, or what the study is about."""
+    if "param_name" in line:
+        distribution = json.loads(line["distribution"])
+        choices = {line["param_name"]: distribution["attributes"].get("choices")}
+        name, values = next(iter(renamed(PARAMETERS, choices).items()))
+        if values is not None:
+            distribution["attributes"]["choices"] = values
+        return line | {"param_name": name, "distribution": json.dumps(distribution)}
+    attributes = dict(line.get("user_attr", {}))
+    if "about" in attributes:
+        attributes["about"] = about.get(attributes["about"], attributes["about"])
+    if "space" in attributes:
+        attributes["space"] = {name: str(value) for name, value in renamed(PARAMETERS, _space(attributes)).items()}
+    return line | ({"user_attr": attributes} if attributes else {})
+
+
+def _space(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The space with its choices of numbers read from their text, as the journal keeps it."""
+    return {name: _choices(text) if name == "share" else text for name, text in attributes["space"].items()}
+
+
+def _choices(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.strip("()").split(",") if part.strip())

@@ -1,0 +1,345 @@
+"""The grid of heads, explained variances and component counts over several draws of the rows, resumable."""
+
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from importlib import metadata
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mixtura import files
+from mixtura.core.cross_fitting import validation_rows
+from mixtura.errors import DataError, LabelError, UsageError
+from mixtura.features.projected_folds import FIXED
+from mixtura.features.projection import PCA, Chain
+from mixtura.features.records import Features
+from mixtura.fitting import heads
+from mixtura.heads import HEADS
+from mixtura.model import bundle
+from mixtura.names import find
+from mixtura.pipeline import factory, training_set
+from mixtura.pipeline.extraction import ProgressCallback
+from mixtura.recipe import Recipe, dump_dict
+from mixtura.records.sweep import FAILED, Cell, Run, Sweep
+from mixtura.sections import GRADIENT
+from mixtura.sweeps import jobs as worker_jobs
+from mixtura.sweeps.jobs import TEST, TRAIN, UNUSED, VAL, Draw, Job, Table, Worker
+from mixtura.sweeps.results import RUNS, append, earlier, write
+
+ROWS = ".rows-"
+"""What the folder of rows shared by processes begins with; then comes the number of the process."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a sweep is: runs ``done`` of ``total`` after ``seconds``; ``rate`` a second, ``remaining`` in seconds."""
+
+    done: int
+    total: int
+    seconds: float
+    rate: float
+    remaining: float
+
+
+def run(recipe: Recipe, progress: ProgressCallback = None, watch: Callable[[Done], None] | None = None) -> Sweep:
+    """Fit every head of the grid on every draw, and keep one row a run in the output folder.
+
+    Rows that are there from an earlier run of the same recipe on the same data are not computed again.
+
+    Args:
+        recipe: data, grid and training.
+        progress: called while photos are read.
+        watch: called after each job.
+
+    Raises:
+        UsageError: a head that does not exist, or no output folder.
+        DataError: data that cannot be split, or an output folder that holds another sweep.
+        CannotWrite: another process is at work in the output folder.
+    """
+    output = check(recipe)
+    files.make_folder(output)
+    with files.only_writer(output):
+        return _run(recipe, output, progress, watch)
+
+
+def _run(recipe: Recipe, output: Path, progress: ProgressCallback, watch: Callable[[Done], None] | None) -> Sweep:
+    began = time.perf_counter()
+    features, classes = gathered(recipe, progress)
+    draws = draws_of(features, recipe)
+    kept = earlier(recipe, features)
+    grid = jobs_of(recipe, len(draws))
+    if not grid:
+        raise UsageError("There is nothing to run: these heads have one component a class. Ask for --n-components 1.")
+    jobs = [job for job in grid if not _all_kept(job, draws, kept)]
+    total = len(kept) + sum(len(job.explained) * len(job.draws) for job in jobs)
+    if jobs:
+        made = _made(recipe, features, classes, draws, jobs)
+        for runs in _new(made, kept):
+            append(output / RUNS, runs)
+            kept |= {run.key: run for run in runs}
+            if watch:
+                watch(_progress(len(kept), total, time.perf_counter() - began))
+    order = {key: place for place, key in enumerate(_keys(recipe, draws))}
+    runs = tuple(sorted((run for key, run in kept.items() if key in order), key=lambda run: order[run.key]))
+    result = Sweep(_facts(recipe, features, classes, draws, time.perf_counter() - began), runs)
+    write(result, recipe)
+    if all(one.status == FAILED for one in runs):
+        raise DataError(f"None of the {len(runs)} runs could be fitted. The first says: {runs[0].note}")
+    return result
+
+
+def check(recipe: Recipe) -> Path:
+    """Look at names and numbers before any photo is read; the output folder.
+
+    Raises:
+        UsageError: a head, objective or device that does not fit, or no output folder of its own.
+    """
+    output = factory.output_of(recipe, "the results", "sweep")
+    if (output / bundle.CONFIG).is_file():
+        raise UsageError(f"{output} holds a model, whose recipe a sweep would replace. Name another folder with -o.")
+    factory.device_of(recipe.encoder.device)
+    grid = recipe.sweep
+    for name in grid.heads:
+        for solver, own in _methods(recipe).items():
+            lost = () if GRADIENT in grid.solvers else grid.objectives
+            heads.check_fit(heads.spec_of(name, solver, 1, recipe.head, 0), recipe.fit, own or lost)
+    return output
+
+
+def _methods(recipe: Recipe) -> dict[str, list[str]]:
+    """The objectives of each solver of the grid: one cell each, or one cell where a solver has none."""
+    grid = recipe.sweep
+    return {name: list(dict.fromkeys(grid.objectives)) if name == GRADIENT else [] for name in grid.solvers}
+
+
+def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
+    """The grid as jobs, the widest first; closed forms of one Gaussian a class take every explained variance at once.
+
+    A head that has one component a class is not asked for more.
+    """
+    grid, places, jobs = recipe.sweep, tuple(range(draws)), list[Job]()
+    explained = tuple(sorted(set(grid.explained_variance), reverse=True))
+    for name in dict.fromkeys(grid.heads):
+        many = find(HEADS, heads.resolve(name)[0]).many
+        for solver, objectives in _methods(recipe).items():
+            for count in sorted(set(grid.n_components)):
+                if count > 1 and not many:
+                    continue
+                closed = heads.spec_of(name, solver, count, recipe.head, 0).closed
+                parts = [explained] if closed else [(one,) for one in explained]
+                jobs += [Job(name, solver, own, count, part, places) for own in objectives or [""] for part in parts]
+    return sorted(jobs, key=lambda job: -max(job.explained))
+
+
+def draws_of(features: Features, recipe: Recipe) -> tuple[Draw, ...]:
+    """Which rows learn, judge and test, for every seed and fold; all heads see the same draws.
+
+    The rows that judge are the validation part that came with the data; or, with folds, one of the other folds, which
+    one by the seed; or a share of the training rows, drawn by the seed, classes evenly and groups whole.
+
+    Raises:
+        DataError: fewer than three folds.
+        LabelError: a class without rows to learn from or without any to test with.
+    """
+    seeds = range(recipe.seed, recipe.seed + recipe.sweep.n_seeds)
+    if recipe.sweep.folds:
+        names = sorted({group for group in features.group if group is not None})
+        if len(names) < 3 or None in features.group:
+            without = sum(group is None for group in features.group)
+            raise DataError(
+                f"Folds are the groups of the data: there are {len(names)}, and {without} of {len(features)} items "
+                "have none. Three or more are needed, with a group for every item; leave out folds to use the split."
+            )
+        if len(names) > 20:
+            raise DataError(
+                f"The data has {len(names)} groups; as folds that is {len(names)} runs a cell. Use the split."
+            )
+        return tuple(_fold(features, names, i, seed) for seed in seeds for i in range(len(names)))
+    return tuple(_seeded(features, recipe, seed) for seed in seeds)
+
+
+def _fold(features: Features, names: list[str], place: int, seed: int) -> Draw:
+    role = np.full(len(features), TRAIN)
+    group = np.array(features.group, dtype=object)
+    role[group == names[place]] = TEST
+    role[group == names[(place + 1 + seed % (len(names) - 1)) % len(names)]] = VAL
+    return Draw(seed, names[place], _checked(role, features))
+
+
+def _seeded(features: Features, recipe: Recipe, seed: int) -> Draw:
+    split = np.array(features.split, dtype=object)
+    role = np.where(split == "test", TEST, np.where(split == "val", VAL, TRAIN))
+    if not (role == VAL).any():
+        learn = np.flatnonzero(role == TRAIN)
+        labels = torch.from_numpy(features.label_index(features.classes)[learn])
+        groups = torch.from_numpy(training_set.groups_of(features)[learn])
+        role[learn[validation_rows(labels, groups, recipe.fit.val_fraction, seed).numpy()]] = VAL
+    return Draw(seed, "", _checked(role, features))
+
+
+def _checked(role: np.ndarray, features: Features) -> np.ndarray:
+    """Every class learns; a class whose rows all judge learns from them instead."""
+    labels = features.label_index(features.classes)
+    for c in range(len(features.classes)):
+        own = labels == c
+        if not (own & (role == TRAIN)).any():
+            role[own & (role == VAL)] = TRAIN
+        if not (own & (role == TRAIN)).any():
+            name = features.classes[c]
+            raise LabelError(f"Class {name!r} has no item to learn from. Add items, or leave it out (data.unknown).")
+    if not (role == VAL).any() or not (role == TEST).any():
+        what = "judge" if (role == TEST).any() else "test"
+        raise LabelError(
+            f"Of {len(role)} items none is left to {what} by. Give each class five items or more (where items "
+            "have groups, in five groups or more)."
+        )
+    return role
+
+
+def gathered(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Features, tuple[str, ...]]:
+    """The rows of a recipe whose label is a class of it, and the classes.
+
+    Raises:
+        NoInput, DataError: there are no data, or they cannot be used.
+    """
+    features = training_set.gather(recipe, progress).features
+    classes = training_set.catalog(features.classes, recipe.data.unknown)
+    return features.select(features.label_index(classes) >= 0), classes
+
+
+def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[Draw, ...]) -> Table:
+    """The rows, after the projections of the recipe, with the PCA of each draw.
+
+    Raises:
+        UsageError: a projection that learns from rows, which the test rows of one draw or another would be among.
+    """
+    steps = factory.steps_of(recipe.projection)
+    learning = [kind.name for kind, _ in steps if not issubclass(kind, FIXED)]
+    if learning:
+        raise UsageError(
+            f"The projection {learning[0]!r} learns from rows; a sweep has draws, and a PCA, of its own. "
+            "Give only projections that learn nothing, such as power or l2."
+        )
+    raw = torch.from_numpy(np.ascontiguousarray(features.embedding, dtype=np.float32))
+    x = Chain.fit(raw, None, steps)(raw)
+    counts = features.weight > 0
+    axes = tuple(PCA.fit(x[torch.from_numpy((draw.role == TRAIN) & counts)], explained_variance=1.0) for draw in draws)
+    labels = torch.from_numpy(features.label_index(classes))
+    device = factory.device_of(recipe.encoder.device)
+    weight = training_set.weight_of(features)
+    return Table(x, labels, len(classes), draws, axes, recipe.sweep.whiten_power, device, weight)
+
+
+def _made(
+    recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[Draw, ...], jobs: list[Job]
+) -> Iterator[list[Run]]:
+    """The runs of each job as it ends."""
+    whole = table_of(recipe, features, classes, draws)
+    count = min(len(jobs), recipe.sweep.jobs or (1 if whole.device != "cpu" else os.cpu_count() or 1))
+    if count == 1:
+        worker = Worker(whole, recipe.head, recipe.fit)
+        yield from map(worker.do, jobs)
+        return
+    assert recipe.output is not None
+    _sweep_up(recipe.output)
+    with tempfile.TemporaryDirectory(dir=recipe.output, prefix=f"{ROWS}{os.getpid()}-") as folder:
+        worker_jobs.save(Path(folder), whole)
+        yield from _shared_out(recipe, Path(folder), draws, len(classes), jobs, count)
+
+
+def _sweep_up(folder: Path) -> None:
+    """Remove the rows that a killed sweep has left behind."""
+    for left in folder.glob(f"{ROWS}*"):
+        owner = left.name.removeprefix(ROWS).partition("-")[0]
+        if owner.isdecimal() and Path("/proc/self").exists() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _shared_out(
+    recipe: Recipe, folder: Path, draws: tuple[Draw, ...], n_classes: int, jobs: list[Job], count: int
+) -> Iterator[list[Run]]:
+    """The same over several processes.
+
+    Raises:
+        DataError: a process was killed, as the kernel does when memory runs out.
+    """
+    options = {
+        "head": dump_dict(recipe.head),
+        "fit": dump_dict(recipe.fit),
+        "whiten_power": recipe.sweep.whiten_power,
+        "jobs": count,
+    }
+    given = (folder, [(draw.seed, draw.fold) for draw in draws], n_classes, options)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, worker_jobs.begin, given) as pool:
+        waiting: set[Future[list[Run]]] = {pool.submit(worker_jobs.do, job) for job in jobs}
+        try:
+            while waiting:
+                ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in ended)
+        except BrokenProcessPool as error:
+            raise DataError(
+                "A process of the sweep was killed, most likely for want of memory. The finished runs are kept: run "
+                "the same command again with fewer jobs (--jobs 1) or less explained variance."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _new(made: Iterable[list[Run]], kept: dict[Any, Run]) -> Iterator[list[Run]]:
+    """The runs that were not there before."""
+    for runs in made:
+        yield [run for run in runs if run.key not in kept]
+
+
+def _all_kept(job: Job, draws: Sequence[Draw], kept: dict[Any, Run]) -> bool:
+    cells = [job.cell(explained) for explained in job.explained]
+    return all((cell, draws[d].seed, draws[d].fold) in kept for cell in cells for d in job.draws)
+
+
+def _keys(recipe: Recipe, draws: Sequence[Draw]) -> Iterator[Any]:
+    """The key of every run in the order of the grid."""
+    grid = recipe.sweep
+    methods = [(solver, own) for solver, objectives in _methods(recipe).items() for own in objectives or [""]]
+    for name, (solver, objective), count in product(grid.heads, methods, grid.n_components):
+        for explained, draw in product(sorted(set(grid.explained_variance)), draws):
+            yield Cell(name, solver, objective, explained, count), draw.seed, draw.fold
+
+
+def _progress(done: int, total: int, seconds: float) -> Done:
+    rate = done / seconds if seconds > 0 else 0.0
+    return Done(done, total, seconds, rate, (total - done) / rate if rate else float("inf"))
+
+
+def _facts(
+    recipe: Recipe, features: Features, classes: tuple[str, ...], draws: Sequence[Draw], seconds: float
+) -> dict[str, Any]:
+    role = draws[0].role
+    return {
+        "data": str(recipe.data.root or recipe.data.kind),
+        "encoder": features.identity.get("name", recipe.encoder.name),
+        "classes": len(classes),
+        "dimension": features.dimension,
+        "rows_learned": int((role == TRAIN).sum()),
+        "rows_judged": int((role == VAL).sum()),
+        "rows_tested": int((role == TEST).sum()),
+        "rows_unused": int((role == UNUSED).sum()),
+        "draws": len(draws),
+        **{name: getattr(recipe.fit, name) for name in ("optimizer", "learning_rate", "epochs", "batch_size", "l2")},
+        "whiten_power": recipe.sweep.whiten_power,
+        "patience": recipe.fit.patience or "none",
+        "seed": recipe.seed,
+        "seconds": seconds,
+        "mixtura": metadata.version("mixtura"),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,231 @@
+"""Ways to find clusters: our own mixture, and scikit-learn's methods; each takes points and returns a partition."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from sklearn.cluster import HDBSCAN, Birch, KMeans, MiniBatchKMeans
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from mixtura.core import classes
+from mixtura.core.classes import Plan
+from mixtura.core.covariance import Prior
+from mixtura.core.cross_fitting import assign_folds
+from mixtura.core.mixture import Mixture
+from mixtura.errors import UsageError
+from mixtura.features.projection import PCA
+from mixtura.metrics.clustering import silhouette
+
+AXES = 16
+ROWS_AN_AXIS = 10
+FOLDS = 5
+MOST = 200  # clusters that are tried
+GROWTH = 1.4  # from 5 on, each count that is tried is so much larger than the one before
+PATIENCE = 2  # counts without a better score before the search ends
+SAMPLE = 3000  # rows that choose the count
+STARTS = 4
+STARTED: dict[str, Any] = {"n_init": 5}  # scikit-learn's own hints allow only its defaults
+COPIED: dict[str, Any] = {"copy": True}
+PLAN = Plan("full", prior=Prior(10.0, 0.01), steps=30)
+"""A spread of its own for each cluster, steadied by ten rows' worth of the pooled one. Held-out rows prefer it to one
+spread for all, which needs several clusters to follow one that is not round: of 3,000 digits it made 113, not 30."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Rows to cluster: ``x`` in the space in which distances are taken, ``unit`` before it was made smaller.
+
+    ``group`` is equal for rows that must not judge each other, such as copies of one photo.
+    """
+
+    x: Float[Tensor, "N R"]
+    unit: Float[Tensor, "N D"]
+    group: Int[Tensor, " N"]
+
+    def select(self, rows: Int[Tensor, " M"]) -> "Points":
+        """Some of the rows, in the same space."""
+        return Points(self.x[rows], self.unit[rows], self.group[rows])
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A number of clusters and how it did: ``score`` higher is better, ``error`` of its gap to the best."""
+
+    count: int
+    score: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A cluster number for each row, -1 for noise, and the probability of it; NaN where a method states none.
+
+    ``how`` says in a sentence where the number of clusters comes from.
+    """
+
+    label: Int[np.ndarray, " N"]
+    probability: Float[np.ndarray, " N"]
+    how: str
+    tried: tuple[Tried, ...] = ()
+
+
+Method = Callable[[Points, int | None, int], Partition]
+"""Points, the number of clusters or ``None``, and a seed."""
+
+
+def points_of(unit: Float[Tensor, "N D"], group: Int[Tensor, " N"]) -> tuple[Points, float]:
+    """Rows along the principal axes that their number can carry, and the share of the variance that these hold.
+
+    In 1,280 dimensions all distances are alike and a covariance has more entries than there are photos; most of it is
+    noise. Kept are as many axes as a tenth of the rows, at least 2 and at most 16.
+    """
+    axes = PCA.fit(unit, explained_variance=1.0)
+    width = axes_for(len(unit))
+    share = float(axes.variance[:width].sum() / axes.variance.sum().clamp_min(torch.finfo(torch.float32).tiny))
+    return Points(axes(unit)[:, :width].contiguous(), unit, group), share
+
+
+def axes_for(rows: int) -> int:
+    """How many axes so many rows carry."""
+    return min(AXES, max(2, rows // ROWS_AN_AXIS))
+
+
+def mixture(points: Points, clusters: int | None, seed: int) -> Partition:
+    """A mixture of Gaussians, each with its covariance; the number of clusters is the one that held-out rows prefer."""
+    tried, how = (), "as asked for"
+    if clusters is None:
+        tried = held_out(points, seed)
+        best = max(tried, key=lambda one: one.score)
+        clusters = smallest_as_good(tried)
+        how = (
+            f"{clusters} is the smallest count whose held-out log-likelihood lies within one standard error of the "
+            f"best ({best.count}), by {FOLDS}-fold cross-validation"
+        )
+    chosen = best_of(points.x, clusters, seed)
+    resp = chosen.responsibility(points.x)
+    top = resp.max(1)
+    return Partition(top.indices.numpy(), top.values.double().clamp(max=1).numpy(), how, tried)
+
+
+def best_of(x: Float[Tensor, "N R"], clusters: int, seed: int) -> Mixture:
+    """The likeliest of a few fits from different starts."""
+    fits = [_fit(x, clusters, seed * STARTS + start) for start in range(STARTS if clusters > 1 else 1)]
+    return max(fits, key=lambda one: float(one.log_prob(x).double().mean()))
+
+
+def _fit(x: Float[Tensor, "N R"], clusters: int, seed: int) -> Mixture:
+    plan = Plan(PLAN.family, clusters, PLAN.prior, PLAN.floor, PLAN.rank, PLAN.steps, seed)
+    return classes.fit(plan, x, torch.zeros(len(x), dtype=torch.int64), 1)
+
+
+def held_out(points: Points, seed: int) -> tuple[Tried, ...]:
+    """The mean log-density (nats) of held-out rows for growing counts, until two in a row bring nothing.
+
+    Axes and mixture are those of the other folds; groups stay together. Of more than 3,000 rows, so many are drawn.
+    """
+    order = torch.randperm(len(points.x), generator=torch.Generator().manual_seed(seed))[:SAMPLE]
+    points = points.select(order)
+    folds = min(FOLDS, len(order))
+    fold = assign_folds(torch.zeros(len(order), dtype=torch.int64), points.group, folds, seed)
+    spaces = [_space(points.unit, fold, i) for i in fold.unique().tolist()]
+    scores: dict[int, Float[np.ndarray, " N"]] = {}
+    for count in counts_for(min(len(learn) for learn, _ in spaces)):
+        parts = [_fit(learn, count, seed).log_prob(judge) for learn, judge in spaces]
+        scores[count] = torch.cat(parts).double().numpy()
+        best = max(scores, key=lambda one: scores[one].mean())
+        if sum(one > best for one in scores) >= PATIENCE:
+            break
+    best = max(scores, key=lambda one: scores[one].mean())
+    gaps = {count: scores[best] - score for count, score in scores.items()}
+    return tuple(
+        Tried(count, float(score.mean()), float(gaps[count].std() / len(score) ** 0.5))
+        for count, score in scores.items()
+    )
+
+
+def _space(unit: Float[Tensor, "N D"], fold: Int[Tensor, " N"], held: int) -> tuple[Tensor, Tensor]:
+    """The rows to learn from and those to judge by, on the axes of the former."""
+    learn, judge = unit[fold != held], unit[fold == held]
+    axes = PCA.fit(learn, explained_variance=1.0)
+    width = axes_for(len(unit))
+    return axes(learn)[:, :width].contiguous(), axes(judge)[:, :width].contiguous()
+
+
+def smallest_as_good(tried: Sequence[Tried]) -> int:
+    """The smallest count whose gap to the best is at most the standard error of that gap.
+
+    Source: the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984.
+    """
+    best = max(one.score for one in tried)
+    return min(one.count for one in tried if best - one.score <= one.error)
+
+
+def counts_for(rows: int, first: int = 1) -> list[int]:
+    """The counts that are tried for so many rows: each up to 5, then two fifths more; two rows a cluster."""
+    most, counts = min(MOST, rows // 2), []
+    count = first
+    while count <= most:
+        counts.append(count)
+        count = max(count + 1, int(count * GROWTH))
+    return counts or [1]
+
+
+def kmeans(points: Points, clusters: int | None, seed: int) -> Partition:
+    """scikit-learn's KMeans, the best of five starts."""
+    return _hard(points, clusters, lambda k: KMeans(k, random_state=seed, **STARTED))
+
+
+def minibatch_kmeans(points: Points, clusters: int | None, seed: int) -> Partition:
+    """scikit-learn's MiniBatchKMeans, for very many rows."""
+    return _hard(points, clusters, lambda k: MiniBatchKMeans(k, random_state=seed, **STARTED))
+
+
+def birch(points: Points, clusters: int | None, seed: int) -> Partition:
+    """scikit-learn's Birch on the rows themselves; its threshold is half the median distance to the center."""
+    radius = float((points.x - points.x.mean(0)).norm(dim=1).median()) / 2
+    return _hard(points, clusters, lambda k: Birch(threshold=max(radius, 1e-6), n_clusters=k))
+
+
+def hdbscan(points: Points, clusters: int | None, seed: int) -> Partition:
+    """scikit-learn's HDBSCAN: it finds the number of clusters itself and calls items between them noise.
+
+    Raises:
+        UsageError: a number of clusters was asked for.
+    """
+    if clusters is not None:
+        raise UsageError(f"hdbscan finds the number of clusters itself. Leave out --clusters {clusters}.")
+    least = max(5, round(len(points.x) ** 0.5 / 4))
+    found = HDBSCAN(min_cluster_size=least, **COPIED).fit(points.x.numpy())
+    how = f"found by density: a cluster is at least {least} items, what lies between clusters is noise"
+    return Partition(found.labels_.astype(np.int64), found.probabilities_.astype(np.float64), how)
+
+
+def _hard(points: Points, clusters: int | None, make: Callable[[int], Any]) -> Partition:
+    """A method that gives each row a cluster and no probability; without a count, that of the highest silhouette."""
+    x, tried, how = points.x.numpy(), (), "as asked for"
+    if not np.ptp(x, axis=0).any():  # Birch fails on rows that are all the same
+        return Partition(np.zeros(len(x), np.int64), np.full(len(x), np.nan), "1, since all items are the same")
+    if clusters is None:
+        tried = _by_silhouette(x, make)
+        clusters = max(tried, key=lambda one: one.score).count
+        how = f"{clusters} has the highest silhouette of the counts that were tried"
+    label = _predicted(make(clusters), x)
+    return Partition(label, np.full(len(x), np.nan), how, tried)
+
+
+def _predicted(method: Any, x: Float[np.ndarray, "N R"]) -> Int[np.ndarray, " N"]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters than asked for: the result says so itself
+        return method.fit_predict(x).astype(np.int64)
+
+
+def _by_silhouette(x: Float[np.ndarray, "N R"], make: Callable[[int], Any]) -> tuple[Tried, ...]:
+    """The silhouette of each count from 2 on."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(x))[:SAMPLE])
+    scores = {k: silhouette(x[rows], _predicted(make(k), x[rows])) for k in counts_for(len(rows), first=2)}
+    return tuple(Tried(count, score, 0.0) for count, score in scores.items() if score == score) or (Tried(1, 0.0, 0.0),)

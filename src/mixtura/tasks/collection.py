@@ -1,0 +1,132 @@
+"""Where stored items are: a model, the catalog in it, or a feature store; for tasks that only read them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mixtura.catalog import Catalog, create
+from mixtura.datasets.items import Problem
+from mixtura.errors import FingerprintMismatch, NoInput, UsageError
+from mixtura.features.records import Features, Unreadable
+from mixtura.features.store import HEADER, FeatureStore
+from mixtura.identity import differences
+from mixtura.model import bundle
+from mixtura.names import nearest
+from mixtura.pipeline import factory, training_set
+from mixtura.pipeline.extraction import ProgressCallback
+from mixtura.pipeline.thumbnails import thumbnails
+from mixtura.recipe import Recipe
+from mixtura.sections import EncoderSection
+
+COLUMNS = ("label", "superlabel", "group", "split")
+"""The columns by which items can be narrowed down."""
+
+Pictures = Callable[[str], bytes | None]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Stored items with the encoder that has made their features, and their pictures by id."""
+
+    path: Path
+    features: Features
+    encoder: EncoderSection
+    picture: Pictures
+
+    def build_encoder(self) -> factory.Encoder:
+        """The encoder of the items, checked to be the very same.
+
+        Raises:
+            UsageError: the features were imported, so that nothing here can encode a new file.
+            FingerprintMismatch: its weights or its preprocessing have changed.
+        """
+        encoder = factory.encoder_of(self.encoder)
+        how = differences(self.features.identity, encoder.identity)
+        if how:
+            raise FingerprintMismatch(
+                f"The encoder {self.encoder.name!r} is not the one that made the features of {self.path}: {how}. "
+                "Install the version that made them, or extract again."
+            )
+        return encoder
+
+
+def open_place(path: Path) -> Place:
+    """The items of a feature store, of the current catalog of a model, or of a model that has no catalog yet.
+
+    Raises:
+        NoInput: there is neither, or the features are gone.
+        DataError: what is there is damaged.
+    """
+    if (path / HEADER).is_file():
+        features = FeatureStore.open(path).read()
+        return Place(path, features, factory.section_of(features.identity, EncoderSection()), _no_picture)
+    if not (path / bundle.CONFIG).is_file():
+        raise NoInput(
+            f"{path} is neither a model nor a feature store. Give a folder that mixtura fit or mixtura extract has "
+            "written."
+        )
+    if create.in_use(path):
+        return _current(path, Catalog.open(path))
+    model = bundle.from_pretrained(path)
+    return Place(path, training_set.stored(bundle.recipe_of(path)), model.encoder, thumbnails(path))
+
+
+def _current(path: Path, catalog: Catalog) -> Place:
+    """The items of the catalog as it is now."""
+    return Place(path, catalog.known(), catalog.model.encoder, lambda id: catalog.thumbnail(int(id)))
+
+
+def items_of(path: Path, product: str) -> Place:
+    """The items of one product of a catalog, by its id or name; a model without a catalog gets one.
+
+    Raises:
+        NoInput: there is no model, or no such product; the nearest is named.
+    """
+    catalog = Catalog.open(path)
+    place = _current(path, catalog)
+    return replace(place, features=narrowed(place.features, [("label", catalog.product(product).name)]))
+
+
+def photos_of(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Place, tuple[Problem | Unreadable, ...]]:
+    """The items of photos or sounds that no model knows yet, encoded, and the files that could not be used.
+
+    Raises:
+        NoInput: no file could be read.
+        UsageError: the encoder takes photos and the files are sounds, or the other way round.
+    """
+    features, _, problems = training_set.read(recipe, factory.dataset_of(recipe.data), progress)
+    assert recipe.output is not None
+    return Place(recipe.output, features, recipe.encoder, thumbnails(recipe.output, recipe.data)), problems
+
+
+def list_folder(recipe: Recipe) -> Path | None:
+    """The folder in which a list with labels of these files must lie to be read; ``None`` where they are no files."""
+    root = recipe.data.root
+    if root is None:
+        return None
+    return {"folder": root, "audio": root, "csv": root.parent}.get(recipe.data.kind)
+
+
+def _no_picture(id: str) -> bytes | None:
+    """A store of features keeps no photos."""
+    return None
+
+
+def narrowed(features: Features, where: Sequence[tuple[str, str]]) -> Features:
+    """The rows that have every given value in its column.
+
+    Raises:
+        UsageError: there is no such column.
+        NoInput: no row is left; the nearest value is named.
+    """
+    for column, value in where:
+        if column not in COLUMNS:
+            raise UsageError(f"Items have no column {column!r} to choose by. {nearest(column, COLUMNS)}")
+        own = getattr(features, column)
+        kept = [row for row, found in enumerate(own) if found == value]
+        if not kept:
+            known = {found for found in own if found is not None}
+            hint = nearest(value, known) if known else "This column is empty."
+            raise NoInput(f"No item has the {column} {value!r}. {hint}")
+        features = features.select(kept)
+    return features

@@ -1,0 +1,136 @@
+"""From results to contact sheets: which pictures stand where, under which words."""
+
+from pathlib import Path
+
+from mixtura.datasets.decode import decode
+from mixtura.errors import BadItem
+from mixtura.features.records import Features
+from mixtura.pipeline.thumbnails import SIDE, shrink
+from mixtura.records.contact_sheet import Group, Picture, Sheet, Strip
+from mixtura.records.inspection import Duplicates, Twins
+from mixtura.tasks.cluster import NOISE, Cluster, Clusters
+from mixtura.tasks.collection import Pictures
+from mixtura.tasks.search import Found, Lookup
+
+TYPICAL, BORDERLINE, EXAMPLES, MEMBERS = 18, 9, 18, 27
+HARDLY = 0.3  # the margin above which an item is plainly in its cluster
+QUERY = "query:"
+
+
+def of_clusters(found: Clusters, title: str) -> Sheet:
+    """A group a cluster: the most typical pictures, then those that lie nearest to another cluster."""
+    lead = (
+        "Each cluster shows its most typical items first, then the borderline ones: those hardly nearer to the middle "
+        "of this cluster than to that of another."
+    )
+    return Sheet(title, lead, tuple(_cluster(found, one) for one in found.clusters), facts(found))
+
+
+def facts(found: Clusters) -> tuple[tuple[str, str], ...]:
+    """How a clustering was made and how good it is, in words."""
+    real = [one for one in found.clusters if one.number != NOISE]
+    scored = [
+        ("Items", f"{len(found.number):,} in {len(real)} clusters, {found.noise:,} in none"),
+        ("Method", f"{found.method}, number of clusters {found.how}"),
+        (
+            "Features",
+            f"scaled to length one, then the {found.axes} principal axes that hold {found.variance:.0%} of the "
+            "variance: in all dimensions distances are mostly noise",
+        ),
+        ("Silhouette", f"{found.silhouette:.3f} (1 is best, 0 is touching clusters)"),
+        ("Stability", f"{found.stability:.3f} (mean adjusted Rand index between re-runs; 1 is always the same)"),
+    ]
+    if found.rand is not None and found.information is not None:
+        scored.append(
+            (
+                f"Against the labels of {found.labeled:,} items",
+                f"adjusted Rand index {found.rand:.3f}, normalized mutual information {found.information:.3f}",
+            )
+        )
+    tried = [f"{one.count}: {one.score:.3f}" for one in found.tried]
+    return (*scored, *([("Counts that were tried, with their score", ", ".join(tried))] if tried else []))
+
+
+def _cluster(found: Clusters, one: Cluster) -> Group:
+    features = found.features
+    size = f"{one.size:,} items" if one.size != 1 else "1 item"
+    mostly = f", {one.share:.0%} {one.label}" if one.label is not None else ""
+    if one.number == NOISE:
+        shown = tuple(_picture(features, row) for row in one.typical[:EXAMPLES])
+        return Group("In no cluster", f"{size}{mostly}", (Strip("Examples", shown),))
+    typical = one.typical[:TYPICAL]
+    rest = [row for row in one.borderline[:BORDERLINE] if row not in typical and found.margin[row] < HARDLY]
+    strips = (
+        Strip("Typical", tuple(_picture(features, row) for row in typical)),
+        Strip("Borderline", tuple(_picture(features, row, f"margin {found.margin[row]:.2f}") for row in rest)),
+    )
+    return Group(f"Cluster {one.number}", f"{size}{mostly}", strips)
+
+
+def _picture(features: Features, row: int, note: str = "") -> Picture:
+    source = features.source[row]
+    return Picture(features.id[row], source.rsplit("/", 1)[-1], note or (features.label[row] or ""))
+
+
+def of_lookup(found: Lookup, title: str) -> Sheet:
+    """A group a query: the query, then what was found."""
+    lead = f"What looks most like each query among {found.items:,} items, nearest first, with the cosine similarity."
+    groups = [_answer(one) for one in found.results if isinstance(one, Found)]
+    return Sheet(title, lead, tuple(groups), (("Search", _how(found)),))
+
+
+def _how(found: Lookup) -> str:
+    if found.recall is None:
+        return "exact: every item was compared"
+    return f"index {found.index}, which finds {found.recall:.1%} of the true neighbors"
+
+
+def _answer(one: Found) -> Group:
+    pictures = tuple(
+        Picture(near.id, near.label or near.source.rsplit("/", 1)[-1], f"{near.similarity:.3f}")
+        for near in one.neighbours
+    )
+    asked = Picture(f"{QUERY}{one.query}", one.query.rsplit("/", 1)[-1])
+    return Group(one.query, "", (Strip("Query", (asked,)), Strip("Most similar", pictures)))
+
+
+def of_duplicates(found: Duplicates, title: str) -> Sheet:
+    """A group for each set of near-duplicates, contradictions said first."""
+    lead = f"Near-duplicates among {found.items:,} items: pairs with a cosine of {found.limit:.4f} or more. {found.why}"
+    return Sheet(title, lead, tuple(_twins(number, one) for number, one in enumerate(found.groups, 1)))
+
+
+def trouble(one: Twins) -> str:
+    """What is wrong with a group of near-duplicates, beyond that it is one."""
+    said = []
+    if len(one.labels) > 1:
+        said.append(f"different labels: {', '.join(one.labels)}")
+    if "test" in one.splits and len(one.splits) > 1:
+        said.append("on both sides of the split")
+    return "; ".join(said)
+
+
+def _twins(number: int, one: Twins) -> Group:
+    pictures = tuple(
+        Picture(near.id, near.source.rsplit("/", 1)[-1], f"{near.similarity:.4f} {near.label}".strip())
+        for near in one.items[:MEMBERS]
+    )
+    note = f"{len(one.items)} items" + (f"; {said}" if (said := trouble(one)) else "")
+    return Group(f"Group {number}", note, (Strip("", pictures),))
+
+
+def pictures_with_queries(stored: Pictures) -> Pictures:
+    """Pictures of stored items, and of queries from their files."""
+
+    def picture(id: str) -> bytes | None:
+        if not id.startswith(QUERY):
+            return stored(id)
+        path = Path(id.removeprefix(QUERY))
+        if not path.exists():
+            return stored(str(path))
+        try:
+            return shrink(decode(path, draft=SIDE))
+        except BadItem:
+            return None
+
+    return picture

@@ -1,0 +1,84 @@
+"""Near-duplicates among stored items: the same photo twice, saved again, or one of a burst."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from mixtura.errors import NoInput
+from mixtura.features.neighbors import groups_of_pairs, others, pairs_above
+from mixtura.features.records import Features
+from mixtura.records.decision import Neighbour
+from mixtura.records.inspection import Duplicates, Twins
+
+SPREADS = 3.5  # robust standard deviations from the median at which Iglewicz and Hoaglin call a value an outlier
+NORMAL = 1.4826  # median absolute deviations in a standard deviation of a normal distribution
+EQUAL = 1 - 1e-5  # cosine above which rounding alone may lie between two vectors
+FEWEST = 20  # items below which a distribution says nothing
+
+
+def run(items: Features, limit: float | None = None) -> Duplicates:
+    """Find near-duplicates: pairs whose cosine reaches the limit, joined into groups; every pair is compared.
+
+    Args:
+        items: the stored items.
+        limit: a cosine in (-1, 1]; ``None`` takes it from the items themselves, see :func:`limit_of`.
+
+    Raises:
+        NoInput: there are fewer than two items.
+        UsageError: the limit is no cosine, or so low that millions of pairs reach it.
+    """
+    if len(items) < 2:
+        raise NoInput(f"There are {len(items)} items. Near-duplicates need two.")
+    x = torch.from_numpy(items.embedding)
+    why = f"{limit} was given."
+    if limit is None:
+        limit, why = limit_of(others(x, 1)[0][:, 0].double().numpy())
+    pairs, cosine = pairs_above(x, limit)
+    groups = groups_of_pairs(pairs, len(items))
+    member = {row: number for number, rows in enumerate(groups) for row in rows}
+    joined: list[list[float]] = [[] for _ in groups]
+    for first, value in zip(pairs[:, 0].tolist(), cosine.tolist(), strict=True):
+        joined[member[first]].append(value)
+    found = tuple(_twins(items, rows, values) for rows, values in zip(groups, joined, strict=True))
+    return Duplicates(len(items), limit, why, len(pairs), found)
+
+
+def limit_of(similarity: Float[np.ndarray, " N"]) -> tuple[float, str]:
+    r"""A limit for near-duplicates from each item's similarity to its nearest other item, and why, in a sentence.
+
+    With :math:`u = \log(1 - c)` of each item, the limit is where u falls more than 3.5 robust standard deviations
+    below its median: much closer to another item than items of this collection are. The deviation is that of the
+    lower half, from the median, since a few far items must not widen it.
+
+    Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993 (the modified z-score).
+    """
+    if len(similarity) < FEWEST:
+        return EQUAL, f"{len(similarity)} items are too few to see what is usual, so only equal features count."
+    distance = np.log(np.maximum(1 - similarity, 1 - EQUAL))
+    middle = float(np.median(distance))
+    below = middle - distance[distance <= middle]
+    spread = NORMAL * float(np.median(below))
+    limit = min(float(1 - np.exp(middle - SPREADS * spread)), EQUAL)
+    usual = 1 - float(np.exp(middle))
+    why = (
+        f"Half of the items have their nearest other item at a cosine of {usual:.3f} or more; "
+        f"{limit:.4f} is so much closer ({SPREADS} robust standard deviations of the log-distance) that it is no "
+        "longer what is usual here."
+    )
+    return limit, why
+
+
+def _twins(items: Features, rows: list[int], cosine: list[float]) -> Twins:
+    """A group by name; the similarity of an item is the highest that it has to another one of the group."""
+    part = torch.from_numpy(items.embedding[rows])
+    nearest = others(part, 1)[0][:, 0].tolist()
+    return Twins(
+        tuple(
+            Neighbour(items.id[row], items.label[row] or "", items.source[row], s)
+            for row, s in zip(rows, nearest, strict=True)
+        ),
+        min(cosine),
+        max(cosine),
+        tuple(sorted({items.label[row] or "" for row in rows} - {""})),
+        tuple(sorted({items.split[row] or "" for row in rows} - {""})),
+    )

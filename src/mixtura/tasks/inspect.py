@@ -1,0 +1,200 @@
+"""Data care: labels that look wrong, photos that are there twice, and photos that look like no other.
+
+Every item is judged by a mixture that has not seen it, in two rounds: items whose label is not the most probable class
+are disputed, and teach nothing in the second. Labels are then judged by confident learning: an item belongs confidently
+to the classes whose probability reaches what is usual for undisputed items of that label; where the most probable of
+them is another class than the label, the label is suspected.
+
+Source: Northcutt, Jiang, Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021 (the
+off-diagonal of the confident joint, ranked by normalized margin).
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mixtura.core import temperature
+from mixtura.core.cross_fitting import OutOfFold
+from mixtura.features.records import Features
+from mixtura.features.store import HEADER
+from mixtura.fitting.selection import Rows, calibration, choose
+from mixtura.model import bundle
+from mixtura.pipeline import training_set
+from mixtura.recipe import Recipe
+from mixtura.records.inspection import Care, Outlier, Suspect
+from mixtura.scores.typicality import Typicality
+from mixtura.sections import StepSection
+from mixtura.tasks import duplicates
+from mixtura.tasks.collection import Place, open_place
+
+FAR = -6.0  # spreads below the median from which an item is an outlier
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Rows with what a model that has not seen them says: ``posterior`` of every class, ``label`` its index.
+
+    ``trusted`` rows are those whose label was not disputed in the first round; ``sharp`` are the probabilities at the
+    temperature that suits them alone, by which labels are judged.
+    """
+
+    row: Int[np.ndarray, " M"]
+    label: Int[np.ndarray, " M"]
+    trusted: Bool[np.ndarray, " M"]
+    posterior: Float[np.ndarray, "M C"]
+    sharp: Float[np.ndarray, "M C"]
+    typicality: Float[np.ndarray, " M"]
+    score: Float[np.ndarray, " M"]
+    family: str
+
+
+def run(path: Path) -> tuple[Care, Place]:
+    """Inspect the items of a model, of a catalog as it is now, or of a feature store with labels.
+
+    Raises:
+        NoInput: there is nothing to inspect.
+        LabelError: there are no labels, or too few items to hold any out.
+    """
+    place = open_place(path)
+    recipe = Recipe() if (path / HEADER).is_file() else _as_fitted(path)
+    features = training_set.labeled(place.features)
+    strangers = set(recipe.data.unknown)  # left out of the catalog on purpose
+    known = [row for row, label in enumerate(features.label) if label not in strangers]
+    return inspect(features.select(known), recipe, str(path)), place
+
+
+def _as_fitted(path: Path) -> Recipe:
+    """The recipe of a model, with what ``fit`` had chosen, so that it need not be chosen again."""
+    recipe, model = bundle.recipe_of(path), bundle.from_pretrained(path)
+    chosen = {"family": str(model.facts.get("family", recipe.head.family))}
+    if isinstance(model.facts.get("shrinkage"), float):
+        chosen["shrinkage"] = model.facts["shrinkage"]
+    power = tuple(StepSection(name=step.name) for step in model.projection.steps if step.name == "power")
+    head = recipe.head.model_copy(update=chosen)
+    return recipe.model_copy(update={"head": head, "projection": recipe.projection or power})
+
+
+def inspect(features: Features, recipe: Recipe, name: str = "") -> Care:
+    """Inspect labeled items.
+
+    Args:
+        features: what is inspected; every row has a label.
+        recipe: how a model would be made of them.
+        name: what to call the place.
+
+    Raises:
+        LabelError: fewer than two classes, or too few items to hold any out.
+    """
+    classes = training_set.catalog(features.classes, ())
+    judged = judge(features, classes, recipe)
+    found = duplicates.run(features)
+    return Care(
+        place=name,
+        items=len(features),
+        classes=len(classes),
+        judged=len(judged.row),
+        accuracy=float((judged.posterior.argmax(1) == judged.label).mean()),
+        family=judged.family,
+        suspects=_suspects(features, classes, judged),
+        clashes=tuple(group for group in found.groups if len(group.labels) > 1),
+        copies=tuple(group for group in found.groups if len(group.labels) == 1),
+        limit=found.limit,
+        why=found.why,
+        outliers=_outliers(features, judged),
+    )
+
+
+def judge(features: Features, classes: tuple[str, ...], recipe: Recipe) -> Judged:
+    """Every item judged by a mixture that has not seen it; family and shrinkage as ``fit`` would choose them.
+
+    Items that are alone in their class, or in one fold with all others of it, cannot be judged.
+    """
+    label = torch.from_numpy(features.label_index(classes))
+    groups = torch.from_numpy(training_set.groups_of(features))
+    given = torch.zeros(len(label), dtype=torch.bool)
+    rows = Rows(torch.from_numpy(features.embedding), label, groups, given, None, len(classes))
+    choice = choose(recipe, rows)
+    weight = _weight(calibration(choice, rows, recipe.seed), label, len(classes))
+    without = replace(choice, folds=choice.folds.with_weight(weight))
+    held = calibration(without, replace(rows, weight=weight), recipe.seed)
+    return _judged(held, weight[held.row] > 0, choice.trial.plan.family)
+
+
+def _weight(held: OutOfFold, label: Int[Tensor, " N"], count: int) -> Float[Tensor, " N"]:
+    """0 for disputed rows, else 1; all 1 in classes that would lose half of their rows or more."""
+    disputed = torch.zeros(len(label), dtype=torch.bool)
+    disputed[held.row] = held.predicted != held.label
+    lost = torch.bincount(label[disputed], minlength=count) / torch.bincount(label, minlength=count).clamp_min(1)
+    return 1.0 - (disputed & (lost < 0.5)[label]).double()
+
+
+def _judged(held: OutOfFold, trusted: Bool[Tensor, " M"], family: str) -> Judged:
+    typicality = Typicality.fit(held.log_prob, held.background, held.predicted)
+    score = typicality.score(held.log_prob, held.background)
+    return Judged(
+        row=held.row.numpy(),
+        label=held.label.numpy(),
+        trusted=trusted.numpy(),
+        posterior=_posterior(held, torch.ones_like(trusted)),
+        sharp=_posterior(held, trusted),
+        typicality=typicality(score, held.predicted).numpy(),
+        score=score.numpy(),
+        family=family,
+    )
+
+
+def _posterior(held: OutOfFold, settle: Bool[Tensor, " M"]) -> Float[np.ndarray, "M C"]:
+    """Probabilities at the temperature that suits some of the rows."""
+    posterior = (
+        held.class_log_prob.double() / temperature.fit(held.class_log_prob[settle], held.label[settle])
+    ).softmax(1)
+    return torch.where(posterior.isnan(), 1 / posterior.shape[1], posterior).numpy()
+
+
+def suspected(
+    posterior: Float[np.ndarray, "M C"], label: Int[np.ndarray, " M"], trusted: Bool[np.ndarray, " M"]
+) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " S"]]:
+    r"""The rows whose label looks wrong, and the class that each seems to be.
+
+    With :math:`t_j` the mean of :math:`p_j(x)` over the trusted rows of label j and one row of doubt (0), a row is
+    counted to the most probable of the classes with :math:`p_j(x) \ge t_j`; if that is not its label, it is suspected.
+    Without the doubt, where all probabilities are nearly 1, half of the rows would lie below the mean by nothing.
+    """
+    count = posterior.shape[1]
+    own = posterior[np.arange(len(label)), label]
+    total = np.bincount(label, weights=own * trusted, minlength=count)
+    rows = np.bincount(label, weights=trusted, minlength=count)
+    usual = np.where(rows > 0, total / (rows + 1), np.inf)
+    confident = np.where(posterior >= usual, posterior, -1.0)
+    best = confident.argmax(1)
+    found = np.flatnonzero((confident.max(1) >= 0) & (best != label))
+    return found, best[found]
+
+
+def _suspects(features: Features, classes: tuple[str, ...], judged: Judged) -> tuple[Suspect, ...]:
+    """Suspected labels, the greatest difference of the probabilities first."""
+    found = []
+    for row, best in zip(
+        *(part.tolist() for part in suspected(judged.sharp, judged.label, judged.trusted)), strict=True
+    ):
+        item, given = int(judged.row[row]), int(judged.label[row])
+        pair = float(judged.posterior[row, given]), float(judged.posterior[row, best])
+        found.append(Suspect(features.id[item], features.source[item], classes[given], classes[best], *pair))
+    return tuple(sorted(found, key=lambda one: one.given_probability - one.suggested_probability))
+
+
+def _outliers(features: Features, judged: Judged) -> tuple[Outlier, ...]:
+    """Items whose score lies far below that of the others, the farthest first."""
+    far = np.flatnonzero(judged.score < FAR)
+    far = far[np.argsort(judged.score[far], kind="stable")]
+    return tuple(
+        Outlier(
+            features.id[item], features.source[item], str(features.label[item]),
+            float(judged.typicality[row]), float(judged.score[row]),
+        )
+        for row, item in zip(far.tolist(), judged.row[far].tolist(), strict=True)
+    )  # fmt: skip

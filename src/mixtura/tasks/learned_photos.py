@@ -1,0 +1,109 @@
+"""Which photos a catalog has learned from already: such photos look too typical to set its limits, or to test it.
+
+Three signs, from certain to likely: the file has the bytes of an item; the features are those of an item, as far as
+the rounding of stored features can tell; the photo is far closer to an item than items of that product are to each
+other, as a resized or newly saved copy is. Of 300 photos of Grocery (128 px; 1,600 items; encoder lite0 at 96 px), 90 %
+are found when saved again at JPEG quality 50, all at double size or 10 % brighter, 28 % at half size; of 600 new photos
+0.3 % are taken for copies.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mixtura.features.neighbors import unit_rows
+from mixtura.features.records import Features
+from mixtura.tasks.duplicates import FEWEST, NORMAL, SPREADS
+
+NOISE = 5e-5  # relative difference of features of one photo from one batch to another: 1.2e-5 with lite0
+HALF = 2.0**-11  # the same from rounding to float16
+LOOKED_AT = 2000  # items, evenly chosen, that show how far apart items of a product are
+CLOSER = float(np.log(1.5))  # an item is farther than a copy of it from every other item, by this factor at least
+CANDIDATES = 4  # neighbors by a product in float32, of which the nearest is found by differences
+SMALLEST = 1e-6  # distance of rows of length one that float32 still tells from none
+BLOCK = 256  # rows compared with all items at once
+
+
+def learned(known: Features, embedding: Float[np.ndarray, "N D"], sha256: Sequence[str] = ()) -> Bool[np.ndarray, " N"]:
+    """Which photos a catalog has learned from.
+
+    Args:
+        known: the items that it is learned from.
+        embedding: features of the photos, of the same encoder.
+        sha256: hashes (hex) of their bytes where they are known; "" where one is not.
+    """
+    same = np.zeros(len(embedding), dtype=bool)
+    if not len(known) or not len(embedding):
+        return same
+    if sha256:
+        digests = set(known.sha256) - {""}
+        same |= np.array([digest in digests for digest in sha256], dtype=bool)
+    query, base = torch.from_numpy(embedding), torch.from_numpy(known.embedding)
+    center = base.mean(0)
+    same |= equal(embedding, known.embedding[_nearest(query - center, base - center)[1]])
+    query, base = unit_rows(query), unit_rows(base)  # a copy may be brighter
+    distance, nearest = _nearest(query, base)
+    usual = _nearest(base[torch.from_numpy(nearest)], base, own=torch.from_numpy(nearest))[0]
+    return same | (distance < np.minimum(_limits(base, known)[nearest], usual - CLOSER))
+
+
+def equal(first: Float[np.ndarray, "N D"], second: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " N"]:
+    """Whether rows are the same features, each rounded to float16 or not, in every number.
+
+    Rows that float16 holds exactly are taken to have been rounded to it, as stores and the journal do.
+    """
+    size = np.maximum(np.abs(first), np.abs(second))
+    length = np.sqrt(np.square(size).mean(1, keepdims=True))
+    rounding = _rounding(first) + _rounding(second)
+    return (np.abs(first - second) <= rounding[:, None] * size + NOISE * length).all(1)
+
+
+def _rounding(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " N"]:
+    """The relative error of each row: that of float16 where it would lose nothing more."""
+    with np.errstate(over="ignore"):
+        narrow = x.astype(np.float16).astype(np.float32)
+    return np.where((narrow == x).all(1), HALF, 0.0)
+
+
+def _limits(base: Float[Tensor, "M D"], known: Features) -> Float[np.ndarray, " M"]:
+    """The log-distance to each item below which a photo is a copy of it.
+
+    It is 3.5 robust standard deviations within products below the median of the item's product, or of all where a
+    product has few items, of the log-distances from items to their nearest other item: as
+    :func:`mixtura.tasks.duplicates.limit_of` does for a whole collection. Of too few items, nothing is a copy.
+    """
+    if len(known) < FEWEST:
+        return np.full(len(known), -np.inf)
+    rows = np.unique(np.linspace(0, len(known) - 1, LOOKED_AT).round().astype(np.int64))
+    distance = _nearest(base[torch.from_numpy(rows)], base, own=torch.from_numpy(rows))[0]
+    product = known.label_index(known.classes)
+    middle = np.full(len(known.classes), np.median(distance))
+    for c in np.flatnonzero(np.bincount(product[rows], minlength=len(middle)) >= FEWEST):
+        middle[c] = np.median(distance[product[rows] == c])
+    off = middle[product[rows]] - distance
+    spread = NORMAL * float(np.median(off[off >= 0]))
+    return (middle - SPREADS * spread)[product]
+
+
+def _nearest(
+    query: Float[Tensor, "N D"], base: Float[Tensor, "M D"], own: Int[Tensor, " N"] | None = None
+) -> tuple[Float[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+    """The log-distance of each row to the nearest item, and which one; ``own`` are items that do not count."""
+    half = base.square().sum(1) / 2
+    distances, places = [], []
+    for start in range(0, len(query), BLOCK):
+        rows = query[start : start + BLOCK]
+        off = torch.addmm(half, rows, base.T, alpha=-1)  # half the squared distance, less a number of each row
+        if own is not None:
+            off[torch.arange(len(rows)), own[start : start + BLOCK]] = torch.inf
+        found = off.topk(min(CANDIDATES, len(base)), largest=False).indices
+        apart = (rows[:, None] - base[found]).double().norm(dim=2)
+        if own is not None:
+            apart[found == own[start : start + BLOCK, None]] = torch.inf
+        least = apart.min(1)
+        distances.append(least.values.clamp_min(SMALLEST).log())
+        places.append(found.gather(1, least.indices[:, None])[:, 0])
+    return torch.cat(distances).numpy(), torch.cat(places).numpy()

@@ -1,0 +1,363 @@
+"""Training by gradients: several heads of one shape as one batch, each kept at its best epoch, the start included."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, stack_module_state, vmap
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from mixtura.errors import NonFinite, UsageError
+from mixtura.heads.protocol import ROWS, Head, in_tiles
+from mixtura.names import nearest
+from mixtura.training.records import Epoch, Rows, Schedule, Trained
+
+Objective = Callable[..., Tensor]
+"""``objective(head, x, labels, weight) -> loss``: the weighted mean over the rows, in nats; no weights is ``None``."""
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
+"""What takes the steps, built as ``OPTIMIZERS[name](parameters, lr=..., fused=True)``."""
+
+NOISE = 0  # seed of what heads draw in training
+
+
+class _Loss(nn.Module):
+    """A head and its objective as one module, so that all of the head's methods see the parameters of the call."""
+
+    def __init__(self, head: Head, objective: Objective, l2: float) -> None:
+        super().__init__()
+        self.head, self.objective, self.l2 = head, objective, l2
+
+    def forward(self, x: Tensor, labels: Tensor, penalty: Tensor, weight: Tensor | None = None) -> Tensor:
+        loss = self.objective(self.head, x, labels, weight)
+        if weight is not None:  # one on average over all rows: a batch of light rows takes a smaller step
+            loss = loss * weight.mean()
+        if self.l2:
+            loss = loss + 0.5 * self.l2 * self.head.slopes().square().sum()
+        return loss if type(self.head).penalty is Head.penalty else loss + penalty * self.head.penalty()
+
+
+class _Judge(nn.Module):
+    """The head's log-posteriors, under the same names of parameters as :class:`_Loss`."""
+
+    def __init__(self, head: Head) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x)
+
+
+def train(heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> list[Trained]:
+    """Train each head on its rows; those of one shape share every step.
+
+    The start counts as epoch 0, so no head ends with a higher validation loss than it began with, unless
+    ``Schedule.stop`` says which epoch to keep. Of a head that prunes, the sparsest epoch within a standard error of the
+    lowest loss is kept. A loss that is not finite ends the training of its head alone; the head keeps its best epoch so
+    far.
+
+    Args:
+        heads: at their starts; they are not changed.
+        rows: the rows of each.
+        objective: what is lowered.
+        schedule: how long and how fast.
+
+    Raises:
+        UsageError: rows of another width or with other classes than their head, none to learn from or to judge by, or
+            batches of no row.
+        NonFinite: NaN or infinity in rows that judge; no epoch could be told from another.
+    """
+    for head, own in zip(heads, rows, strict=True):
+        _check(head, own, schedule)
+    done: list[Trained | None] = [None] * len(heads)
+    for group in _alike(heads, rows):
+        run = _Run([heads[i] for i in group], [rows[i] for i in group], objective, schedule)
+        for i, trained in zip(group, run.all(), strict=True):
+            done[i] = trained
+    return [trained for trained in done if trained is not None]
+
+
+def _check(head: Head, rows: Rows, schedule: Schedule) -> None:
+    if not len(rows.x) or not len(rows.val_x):
+        raise UsageError(
+            f"A head cannot be trained on {len(rows.x)} rows that {len(rows.val_x)} rows judge. Give one or more of "
+            "each, with a weight above zero."
+        )
+    labels = torch.cat([rows.labels, rows.val_labels])
+    widths = {rows.x.shape[1], rows.val_x.shape[1]}
+    if widths != {head.dimension} or int(labels.min()) < 0 or int(labels.max()) >= head.n_classes:
+        raise UsageError(
+            f"Rows of width {', '.join(map(str, sorted(widths)))} with labels {int(labels.min())} to "
+            f"{int(labels.max())} do not fit a head for {head.dimension} features and {head.n_classes} classes. "
+            "Give it rows of its own width, and labels from 0."
+        )
+    if schedule.optimizer not in OPTIMIZERS:
+        raise UsageError(f"There is no optimizer {schedule.optimizer!r}. {nearest(schedule.optimizer, OPTIMIZERS)}")
+    if schedule.batch_size < 1:
+        raise UsageError(f"A batch of {schedule.batch_size} rows teaches nothing. Give a batch size of 1 or more.")
+    bad = int((~rows.val_x.isfinite().all(1)).sum())
+    if bad:
+        raise NonFinite(f"{bad} of {len(rows.val_x)} rows that judge hold NaN or infinity. Remove them.")
+
+
+def _alike(heads: Sequence[Head], rows: Sequence[Rows]) -> list[list[int]]:
+    """Heads by kind and shape; one whose buffers learn goes alone."""
+    groups: dict[Any, list[int]] = {}
+    for i, (head, own) in enumerate(zip(heads, rows, strict=True)):
+        shapes = tuple((name, tensor.dtype, tensor.shape) for name, tensor in head.state_dict().items())
+        free = tuple(parameter.requires_grad for parameter in head.parameters())
+        sizes = (own.x.shape, own.val_x.shape, own.weight is None, own.total)
+        key = (type(head), str(head.config()), shapes, free, sizes) if head.stacks else i
+        groups.setdefault(key, []).append(i)
+    return list(groups.values())
+
+
+@dataclass
+class _Best:
+    """The best epoch of one head so far, and its state."""
+
+    epoch: Epoch
+    state: dict[str, Tensor]
+
+    def loses_to(self, new: Epoch, epochs: Sequence[Epoch]) -> bool:
+        """Whether a later epoch is to be kept instead; ``epochs`` are all so far, the new one among them."""
+        lowest = min(epochs, key=lambda epoch: epoch.val_nll)
+        limit = min(lowest.val_nll + lowest.error, epochs[0].val_nll)
+        if not new.val_nll <= limit:
+            return False
+        old = self.epoch
+        return old.val_nll > limit or (-new.sparsity, new.val_nll) < (-old.sparsity, old.val_nll)
+
+
+class _Run:
+    """One stack of heads in training."""
+
+    def __init__(self, heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> None:
+        self.schedule, self.rows, self.size = schedule, rows, len(heads)
+        self.module = _Loss(copy.deepcopy(heads[0]), objective, schedule.l2 / rows[0].total)
+        self.module.head.inside = True
+        self.judge = _Judge(self.module.head)
+        self.frozen = {f"head.{name}" for name, p in heads[0].named_parameters() if not p.requires_grad}
+        self.single = self.size == 1
+        if self.single:
+            self.parameters: dict[str, Tensor] = dict(self.module.named_parameters())
+            self.buffers: dict[str, Tensor] = dict(self.module.named_buffers())
+        else:
+            stacked = stack_module_state([_Judge(head) for head in heads])  # pyright: ignore[reportArgumentType]
+            self.parameters = {
+                name: p.detach().requires_grad_(name not in self.frozen) for name, p in stacked[0].items()
+            }
+            self.buffers = stacked[1]
+        # views: what the optimizer does to the parameters is done to these
+        self.free = {name: p.detach() for name, p in self.parameters.items() if name not in self.frozen}
+        self.fixed = {name: p for name, p in self.parameters.items() if name in self.frozen} | self.buffers
+        self.x = self._inner(heads, [own.x for own in rows])
+        self.labels = torch.stack([own.labels for own in rows])
+        weights = [_one_on_average(own.weight) for own in rows if own.weight is not None]
+        self.weight = torch.stack(weights).to(self.x) if weights else None
+        self.val_x = self._inner(heads, [own.val_x for own in rows])
+        self.val_labels = torch.stack([own.val_labels for own in rows])
+        self.prunes = schedule.kl_weight > 0 and type(heads[0]).sparsity is not Head.sparsity
+        self.steps: dict[int, GraphModule] = {}
+        self.best: list[_Best] = []
+        self.epochs: list[list[Epoch]] = [[] for _ in heads]
+        self.stopped: list[str | None] = [None] * self.size
+
+    @staticmethod
+    @torch.no_grad()
+    def _inner(heads: Sequence[Head], rows: Sequence[Tensor]) -> Float[Tensor, "S N W"]:
+        return torch.stack([head.inner(own) for head, own in zip(heads, rows, strict=True)])
+
+    def all(self) -> list[Trained]:
+        """Every epoch, then each head at its best.
+
+        A head's noise is the same in whatever company it is trained, and so is what comes of it.
+        """
+        with torch.random.fork_rng(), torch.enable_grad():
+            torch.manual_seed(NOISE)
+            return self._all()
+
+    def _all(self) -> list[Trained]:
+        self._judged(0, torch.full((self.size,), math.nan))
+        free = [self.parameters[name] for name in self.free]
+        schedule, count = self.schedule, self.x.shape[1]
+        per_epoch = -(-count // schedule.batch_size)
+        if schedule.epochs and (free or not self.module.head.stacks):
+            # a head without parameters learns by absorbing alone; an optimizer wants one to hold
+            held = free or [torch.zeros(1, requires_grad=True)]
+            optimizer = OPTIMIZERS[schedule.optimizer](held, lr=schedule.learning_rate, fused=True)
+            cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.epochs * per_epoch)
+            generators = [torch.Generator().manual_seed(own.seed) for own in self.rows]
+            for number in range(1, 1 + (schedule.epochs if schedule.stop is None else schedule.stop)):
+                order = torch.stack([torch.randperm(count, generator=generator) for generator in generators])
+                self._judged(number, self._epoch(number, order, optimizer, cosine))
+                if all(map(self._over, range(self.size))):
+                    break
+        return [self._trained(i) for i in range(self.size)]
+
+    def _epoch(self, number: int, order: Int[Tensor, "S N"], optimizer: Any, cosine: Any) -> Float[Tensor, " S"]:
+        """All batches once; the mean loss of each head."""
+        self.module.train()
+        batches = order.split(self.schedule.batch_size, dim=1)
+        total = torch.zeros(self.size)
+        penalty = self._penalty(number)
+        for place, index in enumerate(batches):
+            x, labels = self._rows(index), self.labels.gather(1, index.to(self.labels.device))
+            weight = None if self.weight is None else self.weight.gather(1, index.to(self.weight.device))
+            optimizer.zero_grad(set_to_none=True)
+            loss = self._differentiated(x, labels, penalty, weight)
+            finite = loss.isfinite()
+            if not bool(finite.all()):
+                self._note(finite, number, place + 1, len(batches))
+                if all(said is not None for said in self.stopped):
+                    break
+            optimizer.step()
+            cosine.step()
+            total += loss.cpu() * index.shape[1]
+            if self.single:
+                self.module.head.absorb(x[0], labels[0])
+        return total / order.shape[1]
+
+    def _rows(self, index: Int[Tensor, "S B"]) -> Float[Tensor, "S B D"]:
+        """Some rows of each head's own, in one copy."""
+        size, count, dimension = self.x.shape
+        flat = (index + count * torch.arange(size)[:, None]).reshape(-1).to(self.x.device)
+        return self.x.view(size * count, dimension).index_select(0, flat).view(size, -1, dimension)
+
+    def _differentiated(
+        self,
+        x: Float[Tensor, "S B D"],
+        labels: Int[Tensor, "S B"],
+        penalty: Float[Tensor, ""],
+        weight: Float[Tensor, "S B"] | None,
+    ) -> Float[Tensor, " S"]:
+        """The loss of each head; its gradients lie where the optimizer looks for them."""
+        if self.single:
+            loss = self.module(x[0], labels[0], penalty, None if weight is None else weight[0])
+            if loss.requires_grad:
+                loss.backward()
+            return loss.detach()[None]
+        given = (self.free, self.fixed, x, labels, penalty) + (() if weight is None else (weight,))
+        count = x.shape[1]
+        if count not in self.steps:
+            self.steps[count] = self._traced(given)
+        gradients, loss = self.steps[count](*given)
+        for name, gradient in gradients.items():
+            self.parameters[name].grad = gradient
+        return loss
+
+    def _traced(self, given: tuple[Any, ...]) -> GraphModule:
+        """The step of a stack as a list of operations: gradients and losses, for rows of one number.
+
+        What autograd and vmap say about a step in Python takes longer than the arithmetic of a small head.
+        """
+
+        def loss_of(free: Any, fixed: Any, *batch: Tensor) -> Tensor:
+            return functional_call(self.module, (free, fixed), batch)
+
+        dims = (0, 0, 0, 0, None, 0)[: len(given)]
+        step = vmap(grad_and_value(loss_of), in_dims=dims, randomness="same")
+        with torch.random.fork_rng():  # tracing computes the step once, and draws for it
+            return make_fx(step)(*given)
+
+    def _penalty(self, number: int) -> Float[Tensor, ""]:
+        rise = min(1.0, 2 * number / self.schedule.epochs)
+        return torch.tensor(self.schedule.kl_weight * rise / self.rows[0].total, device=self.x.device)
+
+    def _note(self, finite: Tensor, epoch: int, batch: int, batches: int) -> None:
+        for i in (~finite).nonzero()[:, 0].tolist():
+            if self.stopped[i] is None:
+                self.stopped[i] = (
+                    f"The loss was not finite in batch {batch} of {batches} of epoch {epoch}: training stopped, "
+                    f"and the state of epoch {self.best[i].epoch.number} was kept. Use a lower learning rate, or look "
+                    "at these features."
+                )
+
+    @torch.no_grad()
+    def _judged(self, number: int, loss: Float[Tensor, " S"]) -> None:
+        """Look at the validation rows and keep what is better than before."""
+        self.module.eval()
+        for i, log_posterior in enumerate(self._log_posteriors()):
+            if self._over(i):
+                continue
+            epoch = self._epoch_of(i, number, float(loss[i]), log_posterior)
+            self.epochs[i].append(epoch)
+            if number == 0:
+                self.best.append(_Best(epoch, self._state(i)))
+            elif self.schedule.stop is not None or self.best[i].loses_to(epoch, self.epochs[i]):
+                self.best[i] = _Best(epoch, self._state(i))
+
+    def _epoch_of(self, i: int, number: int, loss: float, log_posterior: Float[Tensor, "M C"]) -> Epoch:
+        labels, predicted, n_classes = self.val_labels[i], log_posterior.argmax(1), log_posterior.shape[1]
+        losses = -log_posterior.gather(1, labels[:, None])[:, 0].double()
+        given = self.rows[i].val_weight
+        weight = torch.ones_like(losses) if given is None else _one_on_average(given.to(losses))
+        present = torch.bincount(labels, minlength=n_classes) > 0
+        answered = torch.bincount(predicted, minlength=n_classes) > 0
+        return Epoch(
+            number,
+            loss,
+            float((weight * losses).mean()),
+            float((weight * (predicted == labels)).mean()),
+            int((present & ~answered).sum()),
+            _standard_error(losses, weight) if self.prunes and len(losses) > 1 else 0.0,
+            self._head(self._state(i)).sparsity if self.prunes else 0.0,
+        )
+
+    def _log_posteriors(self) -> list[Float[Tensor, "M C"]]:
+        if self.single:
+            return [in_tiles(self.judge, self.val_x[0])]
+
+        def one(parameters: Any, buffers: Any, x: Tensor) -> Tensor:
+            return functional_call(self.judge, (parameters, buffers), (x,))
+
+        parts = self.val_x.split(ROWS, dim=1)
+        return list(torch.cat([vmap(one)(self.parameters, self.buffers, part) for part in parts], dim=1))
+
+    def _state(self, i: int) -> dict[str, Tensor]:
+        both = {**self.parameters, **self.buffers}
+        own = both if self.single else {name: tensor[i] for name, tensor in both.items()}
+        return {name.removeprefix("head."): tensor.detach().clone() for name, tensor in own.items()}
+
+    def _over(self, i: int) -> bool:
+        """True when head i has stopped: by a loss that is not finite, or for want of progress."""
+        if self.stopped[i] is not None:
+            return True
+        patience = self.schedule.patience
+        if self.schedule.stop is not None or patience is None or not self.epochs[i]:
+            return False
+        lowest = min(self.epochs[i], key=lambda epoch: epoch.val_nll)
+        return self.epochs[i][-1].number - lowest.number >= patience
+
+    def _trained(self, i: int) -> Trained:
+        best = self.best[i]
+        return Trained(self._head(best.state), tuple(self.epochs[i]), best.epoch.number, self.stopped[i])
+
+    def _head(self, state: dict[str, Tensor]) -> Head:
+        """A head of its own with a state, ready to answer."""
+        head = copy.deepcopy(self.module.head)
+        head.inside = False
+        head.load_state_dict({name: state[name] for name in head.state_dict()})
+        return head.eval()
+
+
+def _one_on_average(weight: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+    return weight * (len(weight) / weight.sum())
+
+
+def _standard_error(values: Float[Tensor, " M"], weight: Float[Tensor, " M"]) -> float:
+    """Of the weighted mean of values, with weights that are one on average."""
+    count = len(values)
+    off = weight * (values - (weight * values).mean())
+    return float((off.square().sum() / (count * (count - 1))).sqrt())
