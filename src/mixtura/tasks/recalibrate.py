@@ -11,13 +11,15 @@ most of what is genuine, so they are left out.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.stats import beta
 
+from mixtura.catalog import Catalog
+from mixtura.catalog.journal import Journal
 from mixtura.core import temperature
 from mixtura.datasets.items import Problem
 from mixtura.errors import LabelError, NoInput
@@ -32,10 +34,6 @@ from mixtura.records.journal import left_out_of
 from mixtura.scores.typicality import Typicality
 from mixtura.tasks.evaluate import SMALLEST, share
 from mixtura.tasks.learned_photos import learned
-
-if TYPE_CHECKING:
-    from mixtura.catalog import Catalog
-    from mixtura.catalog.journal import Journal
 
 LEAST, ENOUGH = 20, 50  # confirmed photos: refused below the first, warned below the second
 FOLDS = 10
@@ -106,7 +104,7 @@ class Recalibration:
         return record
 
 
-def recalibrate(catalog: "Catalog", confirmed: Confirmed) -> Recalibration:
+def recalibrate(catalog: Catalog, confirmed: Confirmed) -> Recalibration:
     """New limits from confirmed photos; the catalog is not changed.
 
     Photos that the catalog has learned from do not count (:mod:`mixtura.tasks.learned_photos`); test items do.
@@ -147,7 +145,7 @@ def _learned_note(count: int, new: int) -> tuple[str, ...]:
     return (f"{count - new} of {count} confirmed photos were learned from and do not count.",)
 
 
-def write(catalog: "Catalog", made: Recalibration) -> Effect:
+def write(catalog: Catalog, made: Recalibration) -> Effect:
     """Put the new limits into the catalog, as one edit that can be undone.
 
     Raises:
@@ -156,7 +154,7 @@ def write(catalog: "Catalog", made: Recalibration) -> Effect:
     return catalog.calibrate(made.typicality, made.temperature, made.classes)
 
 
-def from_folder(catalog: "Catalog", folder: Path) -> Confirmed:
+def from_folder(catalog: Catalog, folder: Path) -> Confirmed:
     """Confirmed photos from a folder with one sub-folder a product, or from a feature store with labels.
 
     Raises:
@@ -197,7 +195,7 @@ def from_folder(catalog: "Catalog", folder: Path) -> Confirmed:
     return Confirmed(_stacked(rows, catalog.model), tuple(label), tuple(problems), tuple(digests))
 
 
-def from_journal(journal: "Journal", catalog: "Catalog") -> Confirmed:
+def from_journal(journal: Journal, catalog: Catalog) -> Confirmed:
     """The photos of which the client has said which product they show.
 
     Those of products that are gone do not count, nor do features of another encoder than the catalog's.
