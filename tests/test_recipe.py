@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixtura.datasets.split import SHARES
+from mixtura.datasets.split import DEFAULT_FRACTIONS
 from mixtura.errors import MixturaError, NoInput, RecipeError
 from mixtura.features import PROJECTIONS
 from mixtura.names import find
@@ -214,7 +214,7 @@ def test_every_projection_takes_exactly_the_options_that_recipes_know():
 
 
 def test_the_default_split_is_that_of_the_datasets():
-    assert Recipe().split.fractions == SHARES
+    assert Recipe().split.fractions == DEFAULT_FRACTIONS
 
 
 def test_every_key_has_a_description():

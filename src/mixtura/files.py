@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mixtura.errors import CannotWrite, OutOfSpace
 
-TEMPORARY = ".tmp-"
+TEMPORARY_PREFIX = ".tmp-"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
@@ -86,7 +86,7 @@ def _acquire(path: Path) -> int:
 
 def temporary_beside(path: Path) -> Path:
     """A name in the same folder that nobody else uses; :func:`collect` deletes such files."""
-    return path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+    return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def write(path: Path, data: bytes) -> None:
@@ -142,5 +142,5 @@ def _sync_folder(folder: Path) -> None:
 
 def collect(folder: Path) -> None:
     """Delete the temporary files that a killed writer has left in ``folder``; only its one writer may call this."""
-    for leftover in folder.glob(f"{TEMPORARY}*"):
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ from mixtura.sections import (
 )
 from mixtura.strict_yaml import Place
 
-STORED, BESIDE = "recipe.yaml", ("config.json", "runs.jsonl")
+STORED_NAME, STORED_BESIDE = "recipe.yaml", ("config.json", "runs.jsonl")
 """The name of a recipe that a model or a sweep keeps, and what lies beside it."""
 
 
@@ -73,7 +73,7 @@ def load_stored_recipe(path: Path) -> Recipe:
 
 def is_stored(path: Path) -> bool:
     """Whether mixtura wrote a recipe itself: it lies beside a model or the runs of a sweep."""
-    return path.name == STORED and any((path.parent / name).exists() for name in BESIDE)
+    return path.name == STORED_NAME and any((path.parent / name).exists() for name in STORED_BESIDE)
 
 
 def resolve(flags: Mapping[str, Any], file: Path | None = None, default: Recipe | None = None) -> Recipe:

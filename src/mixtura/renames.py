@@ -10,7 +10,7 @@ from typing import Any
 Path = tuple[str | int, ...]
 """Where a value stands: ``("projection", 0, "share")``."""
 
-UNSAID = object()
+UNSET = object()
 """What a converter returns where the old value says nothing of the new key."""
 
 
@@ -30,7 +30,7 @@ def _solver(value: Any) -> Any:
 
 
 def _objective(value: Any) -> Any:
-    return {"sgd": "conditional", "hybrid": "hybrid"}.get(value, UNSAID) if isinstance(value, str) else UNSAID
+    return {"sgd": "conditional", "hybrid": "hybrid"}.get(value, UNSET) if isinstance(value, str) else UNSET
 
 
 def _solvers(value: Any) -> Any:
@@ -39,12 +39,12 @@ def _solvers(value: Any) -> Any:
 
 def _objectives(value: Any) -> Any:
     said = [_objective(one) for one in (value if isinstance(value, list | tuple) else [value])]
-    return [one for one in said if one is not UNSAID] or UNSAID
+    return [one for one in said if one is not UNSET] or UNSET
 
 
 Convert = Callable[[Any], Any]
 
-KEYS: dict[str, tuple[tuple[str, Convert], ...]] = {
+RENAMED_KEYS: dict[str, tuple[tuple[str, Convert], ...]] = {
     "train.fit": (("fit.solver", _solver), ("fit.objective", _objective)),
     "train.epochs": (("fit.epochs", _same),),
     "train.batch_size": (("fit.batch_size", _same),),
@@ -67,30 +67,30 @@ KEYS: dict[str, tuple[tuple[str, Convert], ...]] = {
 }
 """Old key -> the new keys that it has become, each with what its value becomes. The steps of a list share one entry."""
 
-STEPS: dict[str, tuple[tuple[str, Convert], ...]] = {"share": (("explained_variance", _fraction),)}
+RENAMED_STEP_KEYS: dict[str, tuple[tuple[str, Convert], ...]] = {"share": (("explained_variance", _fraction),)}
 """The same for the steps of a stored projection."""
 
-FACTS: dict[str, tuple[tuple[str, Convert], ...]] = {
+RENAMED_FACTS: dict[str, tuple[tuple[str, Convert], ...]] = {
     "fit": (("solver", _solver), ("objective", _objective)),
     "components": (("n_components", _same),),
 }
 """The same for the facts of a stored model."""
 
-COLUMNS: dict[str, tuple[tuple[str, Convert], ...]] = {
+RENAMED_COLUMNS: dict[str, tuple[tuple[str, Convert], ...]] = {
     "fit": (("solver", _solver), ("objective", _objective)),
     "share": (("explained_variance", _fraction),),
     "components": (("n_components", _same),),
 }
 """The same for the rows of a stored sweep."""
 
-PARAMETERS: dict[str, tuple[tuple[str, Convert], ...]] = {
+RENAMED_PARAMETERS: dict[str, tuple[tuple[str, Convert], ...]] = {
     "share": (("explained_variance", _fraction),),
     "components": (("n_components", _same),),
     "rate": (("learning_rate", _same),),
 }
 """The same for the settings of a stored search, each with its choices."""
 
-OPTIONS: dict[tuple[str, str], str] = {
+RENAMED_OPTIONS: dict[tuple[str, str], str] = {
     ("fit", "--fit"): "train.fit",
     ("fit", "--rate"): "train.rate",
     ("fit", "--components"): "head.components",
@@ -110,7 +110,7 @@ def old_keys(data: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
     [(('train', 'fit'), {'fit.solver': 'gradient', 'fit.objective': 'conditional'})]
     """
     for place, value in _leaves(data, ()):
-        entry = KEYS.get(".".join(part for part in place if isinstance(part, str)))
+        entry = RENAMED_KEYS.get(".".join(part for part in place if isinstance(part, str)))
         if entry is not None:
             yield place, _converted(entry, value)
 
@@ -140,13 +140,13 @@ def section_of(section: str) -> str | None:
     >>> section_of("train")
     'fit'
     """
-    entry = next((entry for old, entry in KEYS.items() if old.startswith(f"{section}.")), None)
+    entry = next((entry for old, entry in RENAMED_KEYS.items() if old.startswith(f"{section}.")), None)
     return entry[0][0].partition(".")[0] if entry else None
 
 
 def convert(old: str, value: Any) -> dict[str, Any]:
     """The new keys, with their values, of an old key and its value."""
-    return _converted(KEYS[old], value)
+    return _converted(RENAMED_KEYS[old], value)
 
 
 def _leaves(data: Any, place: Path) -> Iterator[tuple[Path, Any]]:
@@ -162,7 +162,7 @@ def _leaves(data: Any, place: Path) -> Iterator[tuple[Path, Any]]:
 
 def _converted(entry: tuple[tuple[str, Convert], ...], value: Any) -> dict[str, Any]:
     made = {new: convert(value) for new, convert in entry}
-    return {new: value for new, value in made.items() if value is not UNSAID}
+    return {new: value for new, value in made.items() if value is not UNSET}
 
 
 def renamed(table: Mapping[str, tuple[tuple[str, Convert], ...]], plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _step_by_step(key: str, value: Any) -> Any:
         return value
     within = {
         old.removeprefix(f"{key}."): tuple((new.removeprefix(f"{key}."), convert) for new, convert in entry)
-        for old, entry in KEYS.items()
+        for old, entry in RENAMED_KEYS.items()
         if old.startswith(f"{key}.")
     }
     return [renamed(within, one) if isinstance(one, dict) else one for one in value]

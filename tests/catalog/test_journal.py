@@ -11,8 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from mixtura.catalog.journal import DAY, PHOTO_BYTES, PRODUCT, Journal
-from mixtura.catalog.journal_database import FILE
+from mixtura.catalog.database import CATALOG_FILE
+from mixtura.catalog.journal import MAX_PHOTO_BYTES, PRODUCT_ID, SECONDS_A_DAY, Journal
 from mixtura.errors import CannotWrite, NoInput, UsageError
 from mixtura.records.decision import Decision
 
@@ -23,8 +23,8 @@ def decision(verdict="match", label="cup", reason=None, typicality=0.4, probabil
 
 @pytest.fixture
 def journal(tmp_path):
-    sqlite3.connect(tmp_path / FILE).close()
-    (tmp_path / FILE).touch()
+    sqlite3.connect(tmp_path / CATALOG_FILE).close()
+    (tmp_path / CATALOG_FILE).touch()
     opened = Journal.open(tmp_path)
     yield opened
     opened.close()
@@ -37,7 +37,7 @@ def rows(n, d=5, seed=0):
 def test_a_decision_comes_back_as_it_was_noted(journal):
     given = [decision(), decision("unknown", "pot", "far_from_all", 0.01, 0.5)]
     ids = journal.note(given, rows(2), at=86_400.0 * 20_000)
-    assert len(set(ids)) == 2 and all(PRODUCT.fullmatch(id) for id in ids)
+    assert len(set(ids)) == 2 and all(PRODUCT_ID.fullmatch(id) for id in ids)
     found = journal.noted(days=10**5)
     assert [note.id for note in found] == ids
     for note, one in zip(found, given, strict=True):
@@ -69,7 +69,7 @@ def test_no_photo_is_kept_unless_asked(tmp_path, journal):
     [plain] = journal.note([decision()], rows(1), [photo])
     assert journal.picture(plain) is None
     keeping = Journal.open(tmp_path, keep_photos=True)
-    kept = keeping.note([decision()] * 3, rows(3), [photo, None, b"x" * (PHOTO_BYTES + 1)])
+    kept = keeping.note([decision()] * 3, rows(3), [photo, None, b"x" * (MAX_PHOTO_BYTES + 1)])
     assert [keeping.picture(id) for id in kept] == [photo, None, None]
     assert [note.photo for note in keeping.noted()] == [False, True, False, False]
     keeping.close()
@@ -122,7 +122,7 @@ def test_a_folder_without_a_catalog_is_refused(tmp_path):
 def test_old_and_superfluous_decisions_go(journal):
     now = time.time()
     for age in (100, 89, 1, 0):
-        journal.note([decision()] * 2, rows(2), at=now - age * DAY)
+        journal.note([decision()] * 2, rows(2), at=now - age * SECONDS_A_DAY)
     assert journal.prune() == 2
     assert len(journal.noted(1000)) == 6
     assert journal.prune(count=3) == 3
@@ -147,7 +147,7 @@ def test_threads_write_at_once_and_nothing_is_lost(journal):
 
 
 def test_another_writer_is_waited_for_and_then_named(journal, tmp_path, monkeypatch):
-    other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    other = sqlite3.connect(tmp_path / CATALOG_FILE, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with journal._file.reading() as connection:
         connection.execute("PRAGMA busy_timeout = 50")

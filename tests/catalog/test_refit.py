@@ -131,11 +131,11 @@ def test_standing_edits_refuse_a_refit_and_undone_ones_do_not(made, shop):
     catalog = Catalog.open(shop)
     catalog.enroll("kettle", [Shot(x, f"{i + 1000:064x}", f"k{i}") for i, x in enumerate(rows(7, 3, 2))])
     catalog.rename("cup", "Cup")
-    before, config = written(shop), (shop / bundle.CONFIG).read_bytes()
+    before, config = written(shop), (shop / bundle.CONFIG_FILE).read_bytes()
     for count in (2, 1):
         with pytest.raises(CannotWrite, match=f"holds {count} edit"):
             fitted(made / "store", shop)
-        assert written(shop) == before and (shop / bundle.CONFIG).read_bytes() == config
+        assert written(shop) == before and (shop / bundle.CONFIG_FILE).read_bytes() == config
         catalog.undo()
     catalog.close()
     fitted(made / "store", shop, head__family="full")
@@ -359,4 +359,4 @@ def test_a_folder_without_a_catalog_gets_none(made, tmp_path):
     fitted(made / "store", tmp_path / "new")
     fitted(made / "store", tmp_path / "new")
     assert not (tmp_path / "new" / FILE).exists() and not Path(tmp_path / "new" / f"{FILE}-wal").exists()
-    assert os.access(tmp_path / "new" / bundle.CONFIG, os.R_OK)
+    assert os.access(tmp_path / "new" / bundle.CONFIG_FILE, os.R_OK)

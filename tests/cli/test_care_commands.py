@@ -49,10 +49,10 @@ def shop(fitted, tmp_path):
 
 def ask(shop, x, days_ago=0):
     from mixtura.catalog import Catalog
-    from mixtura.catalog.journal import DAY, Journal
+    from mixtura.catalog.journal import SECONDS_A_DAY, Journal
 
     catalog, journal = Catalog.open(shop), Journal.open(shop)
-    ids = journal.note(catalog.decide([str(i) for i in range(len(x))], x), x, at=time.time() - days_ago * DAY)
+    ids = journal.note(catalog.decide([str(i) for i in range(len(x))], x), x, at=time.time() - days_ago * SECONDS_A_DAY)
     return catalog, journal, ids
 
 

@@ -239,13 +239,13 @@ def test_every_option_sets_a_key_that_exists_and_names_its_default():
 
 
 def test_one_word_of_data_is_understood(tmp_path, monkeypatch):
-    from mixtura.features.store import HEADER
+    from mixtura.features.store import HEADER_FILE
 
     monkeypatch.chdir(tmp_path)
     assert data_keys("digits")["data.kind"] == "digits"
     Path("digits").mkdir()
     assert data_keys("digits") == {"data.kind": "folder", "data.root": Path("digits")}
-    (Path("digits") / HEADER).touch()
+    (Path("digits") / HEADER_FILE).touch()
     assert data_keys("digits")["data.kind"] == "features"
     assert data_keys("list.CSV")["data.kind"] == "csv"
     assert data_keys("pack.npz")["data.kind"] == "npz"

@@ -250,7 +250,7 @@ def test_imagenet_with_val_in_class_folders_and_no_devkit(layout):
 
 
 def test_what_imagenet_lacks_is_told(layout, tmp_path):
-    truth = layout / imagenet.DEVKIT / imagenet.TRUTH
+    truth = layout / imagenet.DEVKIT / imagenet.TRUTH_FILE
     for text, error, said in (("1\n", DataError, "holds no label for val/"), ("a b", DataError, "no list of numbers")):
         truth.write_text(text)
         with pytest.raises(error, match=said):
@@ -258,7 +258,7 @@ def test_what_imagenet_lacks_is_told(layout, tmp_path):
     truth.unlink()
     with pytest.raises(NoInput, match=r"Unpack ILSVRC2012_devkit_t12\.tar\.gz"):
         imagenet.load(layout)
-    (layout / imagenet.DEVKIT / imagenet.META).write_bytes(b"junk")
+    (layout / imagenet.DEVKIT / imagenet.META_FILE).write_bytes(b"junk")
     with pytest.raises(DataError, match=r"meta\.mat: cannot be read"):
         imagenet.load(layout)
     with pytest.raises(NoInput, match="neither train nor val"):

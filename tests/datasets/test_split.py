@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 from mixtura.datasets import split as module
 from mixtura.datasets.duplicates import find_groups, fingerprint, near_pairs
 from mixtura.datasets.items import SPLITS, Dataset, Item
-from mixtura.datasets.split import SHARES, make_split, read_split, settle_split, write_split
+from mixtura.datasets.split import DEFAULT_FRACTIONS, make_split, read_split, settle_split, write_split
 from mixtura.datasets.synthetic import stripes
 from mixtura.errors import CannotWrite, DataError, NoInput, OutOfSpace, UsageError
 
@@ -47,7 +47,7 @@ def jpeg(image: Image.Image, quality: int = 50) -> bytes:
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=5),
-    st.sampled_from([SHARES, (0.8, 0.0, 0.2), (0.5, 0.25, 0.25), (1.0, 0.0, 0.0)]),
+    st.sampled_from([DEFAULT_FRACTIONS, (0.8, 0.0, 0.2), (0.5, 0.25, 0.25), (1.0, 0.0, 0.0)]),
     st.integers(0, 100),
 )
 def test_each_label_gets_its_shares_to_within_one(sizes, shares, seed):

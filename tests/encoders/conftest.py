@@ -47,7 +47,7 @@ def soundnet_tensors():
 def soundnet_weights(tmp_path, monkeypatch, soundnet_tensors):
     """A file of them, which the encoder is made to take for the published one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("mixtura.encoders.soundnet_weights.TENSORS", hash_tensors(soundnet_tensors))
+    monkeypatch.setattr("mixtura.encoders.soundnet_weights.TENSORS_SHA256", hash_tensors(soundnet_tensors))
     path = tmp_path / "sound8.safetensors"
     save_file(soundnet_tensors, path)
     return path

@@ -60,7 +60,7 @@ def as_published(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, np.nda
 def pack(npy: bytes) -> bytes:
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w:gz") as archive:
-        info = tarfile.TarInfo(module.MEMBER)
+        info = tarfile.TarInfo(module.MEMBER_PATH)
         info.size = len(npy)
         archive.addfile(info, io.BytesIO(npy))
     return target.getvalue()
@@ -125,7 +125,7 @@ def test_one_other_byte_is_another_file(published, tmp_path, name):
 
 
 def test_other_numbers_are_not_the_published_weights(soundnet_weights, monkeypatch):
-    monkeypatch.setattr(module, "TENSORS", "0" * 64)
+    monkeypatch.setattr(module, "TENSORS_SHA256", "0" * 64)
     with pytest.raises(DataError, match="does not hold the published weights"):
         read_weights(soundnet_weights)
 

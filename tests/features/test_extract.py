@@ -208,7 +208,7 @@ def test_a_signal_commits_what_is_done(photos, means, store, number, code):
     assert seconds < 5
     done = len(store.read())
     assert done == max(int(line) for line in ["100", *output] if line.isdigit())
-    assert not list(store.path.glob(f"{files.TEMPORARY}*"))
+    assert not list(store.path.glob(f"{files.TEMPORARY_PREFIX}*"))
     assert_resumes(photos(4000), means(), store, done)
 
 

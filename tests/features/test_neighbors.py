@@ -106,7 +106,7 @@ def test_pairs_equal_the_double_loop(monkeypatch, chunk, limit):
 
 
 def test_pairs_that_cannot_be_listed(monkeypatch):
-    monkeypatch.setattr(neighbors, "MOST_PAIRS", 5)
+    monkeypatch.setattr(neighbors, "MAX_PAIRS", 5)
     with pytest.raises(UsageError, match=r"More than 5 pairs.*Raise the limit"):
         pairs_above(torch.ones(4, 2), 0.5)
     for limit in (-1.0, 1.01, float("nan")):

@@ -250,7 +250,7 @@ def test_another_process_holds_the_lock_until_it_is_killed(store, make_rows):
 
 
 def test_leftovers_of_a_killed_writer_are_collected(store, make_rows):
-    leftover = store.path / f"{files.TEMPORARY}1-dead"
+    leftover = store.path / f"{files.TEMPORARY_PREFIX}1-dead"
     leftover.write_bytes(b"half a part")
     store.append(make_rows("ab"))
     assert not leftover.exists()

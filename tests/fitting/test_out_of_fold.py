@@ -12,7 +12,7 @@ from mixtura.core.cross_fitting import Folds
 from mixtura.errors import LabelError
 from mixtura.features.projected_folds import CrossFittedFolds, cross_fit_projection
 from mixtura.features.projection import LDA, PCA, Whiten
-from mixtura.fitting.selection import ENOUGH_TO_JUDGE, FOLDS, Rows, folds_of
+from mixtura.fitting.selection import FOLDS, MIN_VALIDATION, Rows, folds_of
 from mixtura.tasks.evaluate import evaluate
 
 STEPS = {
@@ -96,11 +96,11 @@ def test_copies_are_held_out_together():
         assert len(fold[rows.groups == group].unique()) == 1
 
 
-@pytest.mark.parametrize("given", [ENOUGH_TO_JUDGE - 1, ENOUGH_TO_JUDGE])
+@pytest.mark.parametrize("given", [MIN_VALIDATION - 1, MIN_VALIDATION])
 def test_a_given_validation_part_judges_alone_where_it_is_large_enough(given):
     marks = torch.arange(300) < given
     fold = folds_of(problem(300, given=marks), 0).fold
-    assert torch.equal(fold < FOLDS, marks) == (given >= ENOUGH_TO_JUDGE)
+    assert torch.equal(fold < FOLDS, marks) == (given >= MIN_VALIDATION)
 
 
 def test_a_given_validation_part_sets_the_threshold(cloud, learn):

@@ -10,7 +10,7 @@ from torch import nn
 from mixtura.core.classes import Plan
 from mixtura.core.classes import fit as fit_classes
 from mixtura.core.covariance import FAMILIES, Prior
-from mixtura.core.random_matrix import MATRICES
+from mixtura.core.random_matrix import RANDOM_MATRICES
 from mixtura.errors import DataError, NonFinite, UsageError
 from mixtura.features.projection import PCA
 from mixtura.heads.gaussian import GaussianHead
@@ -261,7 +261,7 @@ def test_unequal_counts_are_normal():
     np.testing.assert_allclose(head.class_scores(x).detach().numpy(), dense_class_joint(head, x), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["pca", *MATRICES])
+@pytest.mark.parametrize("name", ["pca", *RANDOM_MATRICES])
 def test_an_input_projection_is_seeded_saved_and_keeps_lengths(name):
     x, labels = rows(n=900, d=24)
     made = [GaussianHead.from_rows(x, labels, N_CLASSES, projection=name, width=8, seed=5) for _ in range(2)]
@@ -271,7 +271,7 @@ def test_an_input_projection_is_seeded_saved_and_keeps_lengths(name):
     assert torch.equal(restored(x), made[0](x))
     if name != "pca":
         seeded = (torch.Generator().manual_seed(seed) for seed in range(200))
-        draws = torch.stack([MATRICES[name](24, 8, generator).square().mean() for generator in seeded])
+        draws = torch.stack([RANDOM_MATRICES[name](24, 8, generator).square().mean() for generator in seeded])
         assert float(draws.mean()) == pytest.approx(1, rel=0.05)
         lengths = made[0].project.square().sum()
         assert float(lengths) == pytest.approx(24, rel=0.4)  # E |xP|^2 = |x|^2

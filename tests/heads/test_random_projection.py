@@ -5,13 +5,13 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch.testing import assert_close
 
-from mixtura.core.random_matrix import MATRICES
+from mixtura.core.random_matrix import RANDOM_MATRICES
 from mixtura.errors import NoDensity, UsageError
 from mixtura.heads.linear import LinearHead
 from mixtura.heads.random_projection import RandomProjectionHead
 
 
-@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("matrix", RANDOM_MATRICES)
 def test_start_is_discriminant_analysis_among_the_features(blobs, untempered, matrix):
     x, labels = blobs(apart=1.0, dtype=torch.float64)
     head = RandomProjectionHead.from_rows(x, labels, 4, width=12, matrix=matrix, shrinkage=0.1)
@@ -46,7 +46,7 @@ def test_same_seed_same_head_and_scale_does_not_matter(blobs):
 
 @pytest.mark.parametrize(("dimension", "width"), [(8, 3), (3, 8)])
 def test_orthogonal_matrix_is_orthogonal(dimension, width):
-    matrix = MATRICES["orthogonal"](dimension, width, torch.Generator().manual_seed(0))
+    matrix = RANDOM_MATRICES["orthogonal"](dimension, width, torch.Generator().manual_seed(0))
     gram = matrix.T @ matrix if width <= dimension else matrix @ matrix.T
     assert_close(gram, max(dimension, width) * torch.eye(min(dimension, width)), rtol=0, atol=1e-5)
     assert_close(matrix.square().mean().item(), 1.0, rtol=1e-5, atol=0)

@@ -186,7 +186,7 @@ def test_size_is_told_in_bytes_before_anything_is_allocated(blobs):
 
 
 def test_the_count_of_features_is_the_maps():
-    for name, pairs in sdgm.QUADRATICS.items():
+    for name, pairs in sdgm.QUADRATIC_TERMS.items():
         assert sdgm.size(name, 7) == 7 + len(pairs(7)[0])
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import metrics as oracle
 
 from mixtura.errors import DataError, NonFinite
 from mixtura.metrics.calibration import brier, ece, nll, reliability
+from sklearn import metrics as oracle
 
 
 def naive_ece(probability, correct, bins):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn import metrics as oracle
 
 from mixtura.errors import DataError, NonFinite
 from mixtura.metrics.classification import accuracy, balanced_accuracy, confusion, recall, top_k
+from sklearn import metrics as oracle
 
 
 def draw(seed, n=300, c=7):

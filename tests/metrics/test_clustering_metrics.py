@@ -31,7 +31,7 @@ def test_silhouette_leaves_noise_out_and_samples(monkeypatch):
     cluster = np.repeat([0, 1, -1], [60, 60, 20])
     expected = silhouette_samples(x[:120], cluster[:120])
     assert silhouette(x, cluster) == pytest.approx(expected.mean(), abs=1e-12)
-    monkeypatch.setattr(clustering, "ROWS", 50)
+    monkeypatch.setattr(clustering, "MAX_SILHOUETTE_SAMPLES", 50)
     assert silhouette(x, cluster) == pytest.approx(expected.mean(), abs=0.1)
 
 

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
-from sklearn import metrics as oracle
 
 from mixtura.errors import DataError, NonFinite
 from mixtura.metrics.detection import aupr, auroc, fpr_at_tpr
+from sklearn import metrics as oracle
 
 
 @st.composite

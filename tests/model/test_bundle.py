@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from mixtura import files
 from mixtura.core import FAMILIES
 from mixtura.errors import BundleError, CannotWrite, NoInput, OutOfSpace
-from mixtura.model.bundle import CONFIG, TENSORS, Config, from_pretrained, save_pretrained
+from mixtura.model.bundle import CONFIG_FILE, TENSORS_FILE, Config, from_pretrained, save_pretrained
 
 STEPS = (
     ["lda"],
@@ -62,7 +62,7 @@ def test_a_model_comes_back_with_the_same_bits(cloud, learn, tmp_path, points, f
     assert (again.classes, again.encoder, again.identity) == (model.classes, model.encoder, model.identity)
     assert again.facts == json.loads(json.dumps(model.facts))
     save_pretrained(again, tmp_path / "n")
-    for name in (CONFIG, TENSORS):
+    for name in (CONFIG_FILE, TENSORS_FILE):
         assert (tmp_path / "m" / name).read_bytes() == (tmp_path / "n" / name).read_bytes()
 
 
@@ -92,12 +92,12 @@ def test_a_write_that_fails_leaves_the_earlier_model_whole(other, saved, monkeyp
 
 def test_a_folder_that_cannot_be_made_is_named(saved):
     with pytest.raises(CannotWrite, match=r"model\.safetensors/deeper"):
-        save_pretrained(from_pretrained(saved), saved / TENSORS / "deeper")
+        save_pretrained(from_pretrained(saved), saved / TENSORS_FILE / "deeper")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "missing", "folder"])
 def test_damaged_tensors_are_refused(saved, damage):
-    path = saved / TENSORS
+    path = saved / TENSORS_FILE
     data = path.read_bytes()
     path.unlink()
     if damage == "folder":
@@ -112,7 +112,7 @@ def test_damaged_tensors_are_refused(saved, damage):
 
 @pytest.mark.parametrize("change", ["missing", "extra", "nan", "unknown part", "not safetensors"])
 def test_tensors_that_do_not_belong_are_refused_though_the_hash_is_right(saved, change):
-    state = load((saved / TENSORS).read_bytes())
+    state = load((saved / TENSORS_FILE).read_bytes())
     if change == "missing":
         del state["typicality.scores"]
     elif change == "nan":
@@ -120,20 +120,20 @@ def test_tensors_that_do_not_belong_are_refused_though_the_hash_is_right(saved, 
     else:
         state["mixture.more" if change == "extra" else "code.main"] = state["mixture.mean"].clone()
     data = b"\x80\x04pickle" if change == "not safetensors" else save(state)
-    (saved / TENSORS).write_bytes(data)
+    (saved / TENSORS_FILE).write_bytes(data)
     edit(saved, sha256=hashlib.sha256(data).hexdigest())
     with pytest.raises(BundleError, match="Run mixtura fit again"):
         from_pretrained(saved)
 
 
 def edit(folder, **changes):
-    config = json.loads((folder / CONFIG).read_text())
-    (folder / CONFIG).write_text(json.dumps(config | changes))
+    config = json.loads((folder / CONFIG_FILE).read_text())
+    (folder / CONFIG_FILE).write_text(json.dumps(config | changes))
 
 
 def test_no_configuration_is_no_model(saved):
-    (saved / CONFIG).unlink()
-    for path in (saved, saved / "nowhere", saved / TENSORS):
+    (saved / CONFIG_FILE).unlink()
+    for path in (saved, saved / "nowhere", saved / TENSORS_FILE):
         with pytest.raises(NoInput, match=r"is no model: config\.json is missing\. Give a folder"):
             from_pretrained(path)
 
@@ -146,7 +146,7 @@ def test_another_layout_is_named(saved):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff", '{"layout": 1}', '{"layout": 1, "more": 2}'])
 def test_a_configuration_that_is_none_is_refused(saved, text):
-    (saved / CONFIG).write_bytes(text.encode("latin-1"))
+    (saved / CONFIG_FILE).write_bytes(text.encode("latin-1"))
     with pytest.raises(BundleError, match=r"config\.json"):
         from_pretrained(saved)
 

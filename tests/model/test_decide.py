@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mixtura.errors import NonFinite, WrongDimension
-from mixtura.model.decide import CANDIDATES, Known, decide
-from mixtura.model.model import BETWEEN, FAR, UNUSUAL
+from mixtura.model.decide import MAX_CANDIDATES, Known, decide
+from mixtura.model.model import BETWEEN_CLASSES, FAR_FROM_ALL, UNUSUAL_FOR_CLASS
 from mixtura.model.wording import percent
 from mixtura.records.decision import REASONS, VERDICTS
 from mixtura.sections import DecisionSection
@@ -44,7 +44,7 @@ def test_a_genuine_item_matches_with_its_numbers(made):
 def test_far_from_all(made):
     for point in ((500, 500), (-60, -60), (0, -1000)):
         decision = at(made[0], point)[0]
-        assert (decision.verdict, decision.reason) == ("unknown", FAR)
+        assert (decision.verdict, decision.reason) == ("unknown", FAR_FROM_ALL)
         assert decision.typicality < 0.01
         assert decision.sentence == (
             f"Like nothing in the catalog: only {percent(decision.typicality)} of genuine items look this unusual; "
@@ -54,7 +54,7 @@ def test_far_from_all(made):
 
 def test_between_classes(made):
     decision = at(made[0], (0.0, 0.0))[0]
-    assert (decision.verdict, decision.reason) == ("unknown", BETWEEN)
+    assert (decision.verdict, decision.reason) == ("unknown", BETWEEN_CLASSES)
     first, second = decision.candidates[:2]
     assert {first.label, second.label} == {"left", "right"}
     for candidate in (first, second):
@@ -68,7 +68,7 @@ def test_between_classes(made):
 def test_unusual_for_its_class(made):
     """As far off as many items of the wide classes are, and as no item of the narrow one is."""
     decision = at(made[0], (0.0, 41.2))[0]
-    assert (decision.verdict, decision.reason, decision.label) == ("unknown", UNUSUAL, "narrow")
+    assert (decision.verdict, decision.reason, decision.label) == ("unknown", UNUSUAL_FOR_CLASS, "narrow")
     assert decision.sentence.startswith(f"Nearest to narrow, but unusual for it: only {percent(decision.typicality)}")
     same_distance = at(made[0], (-10.0, 1.2))[0]
     assert same_distance.verdict == "match"
@@ -80,7 +80,7 @@ def test_unsure_when_the_classes_compete_for_a_genuine_item(features, learn):
     corners = np.array([[0, 1], [1, -0.6], [-1, -0.6]])
     known = features(corners[label] + rng.standard_normal((900, 2)), [f"c{c}" for c in label])
     decision = at(learn(known), (0.0, 0.0))[0]
-    assert (decision.verdict, decision.reason) == ("unsure", BETWEEN)
+    assert (decision.verdict, decision.reason) == ("unsure", BETWEEN_CLASSES)
     assert decision.probability < 0.5
     first, second = decision.candidates[:2]
     expected = f"{first.label} ({percent(first.probability)}) or {second.label} ({percent(second.probability)})"
@@ -112,7 +112,7 @@ def test_verdict_and_reason_follow_the_table(cloud, learn, seed):
         assert 0 < decision.typicality <= 1
         probabilities = [candidate.probability for candidate in decision.candidates]
         assert probabilities == sorted(probabilities, reverse=True)
-        assert len(probabilities) == min(4, CANDIDATES)
+        assert len(probabilities) == min(4, MAX_CANDIDATES)
         assert (decision.label, decision.probability) == (decision.candidates[0].label, probabilities[0])
         assert 0 <= decision.subclass < 2
         assert decision.sentence.endswith(".")
@@ -188,7 +188,9 @@ def test_what_lies_beyond_any_density_is_unknown_and_far(of_family, size):
     x = np.full((2, 6), size, np.float32) * np.array([[1], [-1]], np.float32)
     answers = model.answers(x)
     assert answers.verdict.tolist() == ["unknown"] * 2
-    assert size < 1e20 or answers.reason.tolist() == [FAR] * 2  # before, which class is nearest is lost in rounding
+    assert (
+        size < 1e20 or answers.reason.tolist() == [FAR_FROM_ALL] * 2
+    )  # before, which class is nearest is lost in rounding
     assert np.isfinite(answers.posterior).all()
     assert np.isfinite(answers.typicality).all()
     np.testing.assert_allclose(answers.posterior.sum(1), 1)

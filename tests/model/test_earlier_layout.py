@@ -95,7 +95,7 @@ def test_a_sweep_of_before_goes_on_where_it_stopped(tmp_path, monkeypatch):
         sweep__objectives=["conditional", "hybrid"], sweep__explained_variance=[0.5, 0.9], fit__l2=3,
     )  # fmt: skip
     first = sweep_grid.run(grid)
-    path = tmp_path / "s" / results.RUNS
+    path = tmp_path / "s" / results.RUNS_FILE
     lines = path.read_text().splitlines()
     rows = [json.dumps(old_line(line)) for line in lines[1:]]
     path.write_text("\n".join([json.dumps({"sweep": old_mark(grid)}), *rows, ""]))
@@ -157,7 +157,7 @@ def journal(about):
 
 def test_a_search_of_before_goes_on_where_it_stopped(tmp_path):
     recipe = resolve({"data.kind": "digits", "encoder.name": "pixels", "output": tmp_path, "sweep.n_seeds": 1})
-    path = tmp_path / "search-linear" / tuning.JOURNAL
+    path = tmp_path / "search-linear" / tuning.JOURNAL_FILE
     path.parent.mkdir()
     text = "".join(f"{json.dumps(line)}\n" for line in journal(f"linear (sgd, 1 draws) on {old_mark(recipe)[:12]}"))
     path.write_text(text)

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from mixtura.pipeline.thumbnails import RECIPE, SIDE, thumbnails
+from mixtura.pipeline.thumbnails import MAX_SIDE, RECIPE, thumbnails
 from mixtura.recipe import dump, resolve
 from mixtura.sections import DataSection
 
@@ -30,7 +30,7 @@ def model(tmp_path, photos):
 def test_an_id_gives_a_small_jpeg_of_its_photo(model):
     image = Image.open(io.BytesIO(thumbnails(model)("red/1.png")))
     assert image.format == "JPEG"
-    assert image.size == (SIDE, SIDE // 2)
+    assert image.size == (MAX_SIDE, MAX_SIDE // 2)
     red, green, blue = image.getpixel((10, 10))
     assert red > 150
     assert max(green, blue) < 60

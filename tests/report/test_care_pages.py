@@ -8,7 +8,7 @@ import pytest
 from mixtura.records.decision import Interval, Neighbour
 from mixtura.records.inspection import Care, Outlier, Suspect, Twins
 from mixtura.records.journal import Alarm, Day, Drift, Part
-from mixtura.report.care import MOST, care_page, write_care
+from mixtura.report.care import MAX_ROWS, care_page, write_care
 from mixtura.report.drift import drift_page, write_drift
 
 EVIL = "<script>alert('no')</script>"
@@ -83,9 +83,9 @@ def test_without_photos_there_is_a_table_and_no_blank_square():
 
 def test_a_long_list_is_cut_and_says_so():
     asked = []
-    page = care_page(care(suspects=MOST + 7), lambda id: asked.append(id))
+    page = care_page(care(suspects=MAX_ROWS + 7), lambda id: asked.append(id))
     parsed(page)
-    assert len(asked) == MOST and "7 more of them are not shown here" in page and "<details>" in page
+    assert len(asked) == MAX_ROWS and "7 more of them are not shown here" in page and "<details>" in page
 
 
 def days(count):

@@ -62,14 +62,14 @@ def test_pairs_are_sorted_and_hold_no_right_answers():
 
 
 def test_the_ellipse_holds_nine_tenths():
-    assert pytest.approx(chi2(2).ppf(0.9) ** 0.5, abs=1e-4) == atlas.RADIUS
+    assert pytest.approx(chi2(2).ppf(0.9) ** 0.5, abs=1e-4) == atlas.ELLIPSE_RADIUS
 
 
 def test_the_map_keeps_angles_and_all_but_the_outermost():
     xy = np.random.default_rng(0).normal(size=(3000, 2)) * [8.0, 2.0]
     sheet = atlas._sheet(xy)
     placed = sheet.place(xy)
-    inside = (placed >= 0).all(1) & (placed[:, 0] <= svg.WIDTH) & (placed[:, 1] <= sheet.height)
+    inside = (placed >= 0).all(1) & (placed[:, 0] <= svg.DRAWING_WIDTH) & (placed[:, 1] <= sheet.height)
     assert inside.mean() > 0.98
     step = sheet.place(np.array([[0.0, 0], [1, 0], [0, 1]]))
     assert np.linalg.norm(step[1] - step[0]) == pytest.approx(np.linalg.norm(step[2] - step[0]))

@@ -64,7 +64,7 @@ def test_names_of_files_are_no_markup():
 
 
 def test_what_is_left_out_is_counted(monkeypatch):
-    monkeypatch.setattr(sheets, "MOST", 3)
+    monkeypatch.setattr(sheets, "MAX_PICTURES", 3)
     text = sheet_page(sheet_of(groups=5), pictures)
     assert "2 more groups are not shown" in text and "Cluster 2" in text and "Cluster 3" not in text
 

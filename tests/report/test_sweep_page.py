@@ -14,7 +14,7 @@ import pytest
 from mixtura.metrics.replicates import best_rows
 from mixtura.records.sweep import Run, Sweep, table
 from mixtura.report.sweep import sweep_page, write_sweep
-from mixtura.report.sweep_plots import COLORS, MARKS, accuracy_scale, looks
+from mixtura.report.sweep_plots import MARK_PATHS, N_COLORS, accuracy_scale, looks
 
 HEADS = ("gaussian", "sdgm", "linear")
 VARIANCES = (0.2, 0.6, 0.95, 1.0)
@@ -223,8 +223,8 @@ def test_the_sweep_is_written_whole(tmp_path):
 
 
 def test_heads_look_different_from_one_another():
-    runs = [Run(str(i), "closed", "", 0.01, 1, 0, "", "done") for i in range(COLORS * len(MARKS))]
-    assert len({(look.color, look.mark) for look in looks(runs).values()}) == COLORS * len(MARKS)
+    runs = [Run(str(i), "closed", "", 0.01, 1, 0, "", "done") for i in range(N_COLORS * len(MARK_PATHS))]
+    assert len({(look.color, look.mark) for look in looks(runs).values()}) == N_COLORS * len(MARK_PATHS)
 
 
 def test_the_axis_of_accuracy_rises_and_has_lines_inside():
@@ -252,7 +252,7 @@ def test_marks_of_a_sweep_can_be_seen():
         paper = re.search(r"--paper: #([0-9a-f]+)", page)[1]
         ground = luminance(paper if len(paper) == 6 else "".join(2 * c for c in paper))
         colors = re.findall(r"--s[a-g]: #([0-9a-f]{6})", palette)
-        assert len(colors) == COLORS
+        assert len(colors) == N_COLORS
         for color in colors:
             low, high = sorted([luminance(color), ground])
             assert (high + 0.05) / (low + 0.05) >= 3, color

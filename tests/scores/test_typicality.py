@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mixtura.errors import LabelError
-from mixtura.scores.typicality import FAR, LEAST, Typicality
+from mixtura.scores.typicality import FAR_SPREADS, MIN_HELD_OUT, Typicality
 
 ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
@@ -164,7 +164,7 @@ def test_what_lies_far_from_everything_is_told_by_the_plain_evidence():
     assert float(of(typicality, log_density - 1000, background - 1000, predicted).max()) < 0.01
     here, there = typicality.parts(log_density, background)
     assert float((there < here).double().mean()) < 0.2
-    assert FAR > 0
+    assert FAR_SPREADS > 0
 
 
 def test_a_density_that_is_no_number_any_more_is_the_least_typical():
@@ -174,7 +174,7 @@ def test_a_density_that_is_no_number_any_more_is_the_least_typical():
     assert max(values.tolist()) <= 2 / 51
 
 
-@pytest.mark.parametrize("count", range(LEAST))
+@pytest.mark.parametrize("count", range(MIN_HELD_OUT))
 def test_too_few_held_out_items_are_refused(count):
     rows = torch.zeros(count, dtype=torch.float64)
     with pytest.raises(LabelError, match=f"Only {count} items can be held out"):

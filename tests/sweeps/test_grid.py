@@ -70,12 +70,12 @@ def test_gradients_never_end_above_their_start_on_validation_rows(made):
 
 def test_the_files_hold_the_same_runs(made):
     grid, result = made
-    table = pq.read_table(grid.output / results.PARQUET).to_pydict()
+    table = pq.read_table(grid.output / results.PARQUET_FILE).to_pydict()
     assert table["accuracy"] == [one.accuracy for one in result.runs]
-    with (grid.output / results.CSV).open() as file:
+    with (grid.output / results.CSV_FILE).open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["nll"]) for row in rows] == pytest.approx([one.nll for one in result.runs])
-    assert resolve({}, grid.output / results.RECIPE).sweep == grid.sweep
+    assert resolve({}, grid.output / results.RECIPE_FILE).sweep == grid.sweep
 
 
 def test_a_second_run_computes_nothing_again_and_a_wider_grid_only_what_is_new(made, monkeypatch):
@@ -93,7 +93,7 @@ def test_a_second_run_computes_nothing_again_and_a_wider_grid_only_what_is_new(m
 
 def test_a_line_that_was_cut_off_is_computed_again(made):
     grid, result = made
-    path = grid.output / results.RUNS
+    path = grid.output / results.RUNS_FILE
     whole = path.read_bytes()
     path.write_bytes(whole[:-40])
     again = run(grid)
@@ -110,7 +110,7 @@ def test_another_recipe_does_not_mix_into_a_folder(made):
 @pytest.mark.parametrize("damage", [b"5\n", b'{"head": "linear"}\n', b"\xff\xfe\n", b"null\n"])
 def test_damaged_lines_are_computed_again(made, damage):
     grid, result = made
-    path = grid.output / results.RUNS
+    path = grid.output / results.RUNS_FILE
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:3], damage, *lines[4:]]))
     again = run(grid)
@@ -252,7 +252,7 @@ def test_one_component_heads_are_not_asked_for_more(tmp_path):
 
 
 def test_what_cannot_be_fitted_is_a_run_with_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(heads, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(heads, "MAX_BYTES", 20_000)
     result = run(recipe(tmp_path, sweep__heads=["full", "tied"], sweep__n_components=[1, 200]))
     notes = {
         (one.head, one.explained_variance, one.n_components): one.note for one in result.runs if one.status == FAILED
@@ -306,7 +306,7 @@ def test_a_whitened_grid_has_unit_axes(tmp_path):
 
 def test_json_lines_are_plain(made):
     grid, _ = made
-    lines = (grid.output / results.RUNS).read_text().splitlines()
+    lines = (grid.output / results.RUNS_FILE).read_text().splitlines()
     assert set(json.loads(lines[0])) == {"sweep"} and all(json.loads(line)["status"] == DONE for line in lines[1:])
     assert Job("a", "closed", "", 1, (0.05,), (0,)) == Job("a", "closed", "", 1, (0.05,), (0,))
 
@@ -342,9 +342,9 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_read(tmp_path)
 def test_runs_of_other_groups_are_other_runs_and_a_file_without_runs_holds_none(tmp_path):
     grid = recipe(tmp_path)
     features = sweep_grid.training_set.gather(grid).features
-    (tmp_path / results.RUNS).write_text('{"sweep": "of something that never ran"}\n')
+    (tmp_path / results.RUNS_FILE).write_text('{"sweep": "of something that never ran"}\n')
     assert results.earlier(grid, features) == {}
-    results.append(tmp_path / results.RUNS, [Run("a", "closed", "", 0.5, 1, 0, "", FAILED)])
+    results.append(tmp_path / results.RUNS_FILE, [Run("a", "closed", "", 0.5, 1, 0, "", FAILED)])
     assert len(results.earlier(grid, features)) == 1
     other = replace(features, group=[str(i % 5) for i in range(len(features))])
     with pytest.raises(DataError, match="holds a sweep of other data"):

@@ -12,7 +12,7 @@ from mixtura.features.projection import PCA
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.recipe import Recipe, resolve
 from mixtura.sweeps.jobs import TEST, TRAIN, VAL, Draw, Table
-from mixtura.sweeps.tuning import JOURNAL, SPACE, Options, Range, judge_of, run, search
+from mixtura.sweeps.tuning import JOURNAL_FILE, SEARCH_SPACE, Options, Range, judge_of, run, search
 from mixtura.training.head_stack import train
 from mixtura.training.records import Rows, Schedule
 
@@ -43,10 +43,10 @@ def test_the_same_seed_tries_the_same_settings():
 
 
 def test_settings_keep_to_their_space():
-    trials = search(lambda params, report: params["learning_rate"], SPACE, Options("nll", 30)).trials
+    trials = search(lambda params, report: params["learning_rate"], SEARCH_SPACE, Options("nll", 30)).trials
     for trial in trials:
-        assert set(trial.params) == set(SPACE)
-        assert trial.params["explained_variance"] in SPACE["explained_variance"]
+        assert set(trial.params) == set(SEARCH_SPACE)
+        assert trial.params["explained_variance"] in SEARCH_SPACE["explained_variance"]
         assert type(trial.params["n_components"]) is int and 1 <= trial.params["n_components"] <= 8
         assert 1e-4 <= trial.params["learning_rate"] <= 3e-2
 
@@ -79,7 +79,7 @@ def test_an_interrupted_trial_is_not_counted(tmp_path):
 
 def test_the_journal_is_plain_text(tmp_path):
     search(parabola, LINE, Options("nll", 2, folder=tmp_path))
-    lines = (tmp_path / JOURNAL).read_text().splitlines()
+    lines = (tmp_path / JOURNAL_FILE).read_text().splitlines()
     assert all(isinstance(json.loads(line), dict) for line in lines)
 
 

@@ -115,7 +115,7 @@ def test_the_table_is_read_as_it_was_written_or_edited(uneven, tmp_path):
     found = run(uneven, "hdbscan")
     path = cluster_files.write_table(found, tmp_path / "out")
     rows = rows_of(path)
-    assert list(rows[0]) == list(cluster_files.COLUMNS) and [row["id"] for row in rows] == uneven.id
+    assert list(rows[0]) == list(cluster_files.TABLE_COLUMNS) and [row["id"] for row in rows] == uneven.id
     assert {row["cluster"] for row in rows} <= {"1", "2", "3", "noise"}
     assert all(0 <= float(row["probability"]) <= 1 for row in rows)
     assert cluster_files.read_table(tmp_path / "out") == {row["id"]: row["cluster"] for row in rows}
@@ -130,7 +130,7 @@ def test_tables_that_are_no_tables(tmp_path):
     with pytest.raises(NoInput, match="Cluster first"):
         cluster_files.read_table(tmp_path)
     for text in ("", "id,source\na,b\n", "id,cluster\n"):
-        (tmp_path / cluster_files.TABLE).write_text(text)
+        (tmp_path / cluster_files.TABLE_FILE).write_text(text)
         with pytest.raises(DataError, match="no column"):
             cluster_files.read_table(tmp_path)
 

@@ -80,7 +80,7 @@ def test_the_error_is_that_of_the_paired_gap(monkeypatch):
     tried = cluster_methods.held_out(points(x), 0)
     best = max(tried, key=lambda one: one.score)
     assert best.error == 0.0 and all(one.error > 0 for one in tried if one is not best)
-    monkeypatch.setattr(cluster_methods, "SAMPLE", 50)
+    monkeypatch.setattr(cluster_methods, "COUNT_SAMPLES", 50)
     assert max(one.count for one in cluster_methods.held_out(points(x), 0)) <= 20
 
 

@@ -166,10 +166,10 @@ def test_figures_after_are_of_photos_that_did_not_set_the_limit(shop):
     catalog, _ = shop
     photos = client_photos(60, seed=3)
     made = recalibrate.recalibrate(catalog, photos)
-    fold = np.random.default_rng(0).permutation(60) % recalibrate.FOLDS
+    fold = np.random.default_rng(0).permutation(60) % recalibrate.N_FOLDS
     label = np.array([int(name[1:]) for name in photos.label])
     rejected = 0
-    for i in range(recalibrate.FOLDS):
+    for i in range(recalibrate.N_FOLDS):
         inside = recalibrate._fitted(catalog.model, photos.embedding[fold != i], label[fold != i])
         rejected += int((inside.answers(photos.embedding[fold == i]).verdict == "unknown").sum())
     assert made.after.false_reject.value == rejected / 60

@@ -48,7 +48,7 @@ def test_a_folder_that_cannot_be_written_to_is_broken(tmp_path):
 
 
 def test_little_space_is_a_warning(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "MIN_FREE", 2**62)
+    monkeypatch.setattr(doctor, "MIN_FREE_BYTES", 2**62)
     assert examine("disk", lambda: doctor.disk(tmp_path), "advice").status == WARNING
 
 

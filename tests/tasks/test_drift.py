@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from mixtura.catalog.journal import DAY, Journal
-from mixtura.catalog.journal_database import FILE
+from mixtura.catalog.database import CATALOG_FILE
+from mixtura.catalog.journal import SECONDS_A_DAY, Journal
 from mixtura.errors import UsageError
 from mixtura.features.records import Features
 from mixtura.metrics.intervals import wilson
@@ -16,10 +16,10 @@ from mixtura.model.decide import decide
 from mixtura.model.model import Model
 from mixtura.records.decision import Decision
 from mixtura.tasks import drift
-from mixtura.tasks.drift import FALSE_ALARMS, LIMIT, LOOKS, TESTS, WINDOW, Sample
+from mixtura.tasks.drift import FALSE_ALARM_RATE, N_LOOKS, N_TESTS, P_VALUE_LIMIT, WINDOW_PHOTOS, Sample
 
 CLASSES = 4
-ONE_LOOK = FALSE_ALARMS / TESTS
+ONE_LOOK = FALSE_ALARM_RATE / N_TESTS
 
 
 @dataclass
@@ -62,7 +62,7 @@ def test_false_alarms_of_one_look_stay_at_the_stated_rate(cloud, learn):
         shop, mean = world(cloud, learn, seed=seed)
         rng = np.random.default_rng(100 + seed)
         for _ in range(20):
-            now = drift.sample(shop.model, photos(rng, mean, WINDOW))
+            now = drift.sample(shop.model, photos(rng, mean, WINDOW_PHOTOS))
             before = drift.sample(shop.model, photos(rng, mean, 600))
             raised += any(alarm.raised for alarm in alarms(shop.model, now, before, ONE_LOOK))
     assert raised <= 4
@@ -95,7 +95,7 @@ def test_strangers_raise_the_alarm_of_unknown_photos_and_no_other(cloud, learn):
     rng = np.random.default_rng(1)
     before = drift.sample(shop.model, photos(rng, mean, 600))
     mixed = np.concatenate([photos(rng, mean, 160), 30 + rng.standard_normal((40, 8)).astype(np.float32)])
-    found = alarms(shop.model, drift.sample(shop.model, mixed), before, LIMIT)
+    found = alarms(shop.model, drift.sample(shop.model, mixed), before, P_VALUE_LIMIT)
     assert [alarm.kind for alarm in found if alarm.raised] == ["unknown"]
     assert found[0].statistic == pytest.approx(0.2, abs=0.06)
 
@@ -104,8 +104,8 @@ def test_photos_taken_in_another_way_raise_typicality(cloud, learn):
     """Twice the spread in two of the dimensions: most are not unknown, but they look less typical."""
     shop, mean = world(cloud, learn)
     rng = np.random.default_rng(2)
-    label = rng.integers(0, CLASSES, WINDOW)
-    x = mean[label] + rng.standard_normal((WINDOW, 8)) * np.array([1.6] * 4 + [1.0] * 4)
+    label = rng.integers(0, CLASSES, WINDOW_PHOTOS)
+    x = mean[label] + rng.standard_normal((WINDOW_PHOTOS, 8)) * np.array([1.6] * 4 + [1.0] * 4)
     now = drift.sample(shop.model, x.astype(np.float32))
     unknown, typicality = drift.against_calibration(now, len(shop.model.typicality.scores), 0.05)
     assert unknown.raised and typicality.raised
@@ -140,14 +140,14 @@ def test_the_test_of_unknown_photos_is_exact_for_a_finite_calibration():
 def test_few_photos_are_not_tested(cloud, learn):
     shop, mean = world(cloud, learn)
     few = drift.sample(shop.model, photos(np.random.default_rng(0), mean, 30))
-    for alarm in alarms(shop.model, few, few, LIMIT):
+    for alarm in alarms(shop.model, few, few, P_VALUE_LIMIT):
         assert not alarm.raised and np.isnan(alarm.p) and alarm.sentence.startswith("Not tested: ")
 
 
 @pytest.fixture
 def journal(tmp_path):
-    sqlite3.connect(tmp_path / FILE).close()
-    (tmp_path / FILE).touch()
+    sqlite3.connect(tmp_path / CATALOG_FILE).close()
+    (tmp_path / CATALOG_FILE).touch()
     opened = Journal.open(tmp_path)
     yield opened
     opened.close()
@@ -156,13 +156,13 @@ def journal(tmp_path):
 def test_days_count_what_was_told(cloud, learn, journal):
     shop, mean = world(cloud, learn)
     rng = np.random.default_rng(0)
-    noon = (time.time() // DAY - 3) * DAY + DAY / 2
+    noon = (time.time() // SECONDS_A_DAY - 3) * SECONDS_A_DAY + SECONDS_A_DAY / 2
     told = {}
     for day in range(3):
         x = photos(rng, mean, 100)
         decisions = decide(shop.model, [str(i) for i in range(100)], x)
         told[day] = decisions
-        journal.note(decisions, x, at=noon + day * DAY)
+        journal.note(decisions, x, at=noon + day * SECONDS_A_DAY)
     blurred = Decision("b", "c0", 0.5, 0.0, "unknown", "bad_photo", "Blurred.", 0)
     journal.note([blurred] * 5, x[:5], at=noon)
     found = drift.run(journal, shop, days=30)
@@ -174,8 +174,8 @@ def test_days_count_what_was_told(cloud, learn, journal):
         assert (day.unknown.low, day.unknown.high) == wilson(unknown, 100)
         assert day.typicality == pytest.approx(np.mean([one.typicality for one in decisions]))
         assert sum(day.mix.values()) == 100 - unknown
-    assert len(found.alarms) == TESTS and not found.raised
-    assert all(alarm.limit == FALSE_ALARMS / (TESTS * LOOKS) for alarm in found.alarms)
+    assert len(found.alarms) == N_TESTS and not found.raised
+    assert all(alarm.limit == FALSE_ALARM_RATE / (N_TESTS * N_LOOKS) for alarm in found.alarms)
     assert sum(part.now for part in found.mix) == pytest.approx(1)
     assert sum(part.catalog for part in found.mix) == pytest.approx(1)
     assert len(drift.run(journal, shop, days=1).days) <= 1

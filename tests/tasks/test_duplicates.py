@@ -68,8 +68,8 @@ def test_the_limit_lets_few_usual_items_through():
 
 def test_few_or_equal_items():
     limit, why = duplicates.limit_of(np.full(5, 0.9))
-    assert limit == duplicates.EQUAL and "too few" in why
-    assert duplicates.limit_of(np.ones(50))[0] == duplicates.EQUAL
+    assert limit == duplicates.EQUAL_COSINE and "too few" in why
+    assert duplicates.limit_of(np.ones(50))[0] == duplicates.EQUAL_COSINE
 
 
 def test_one_item_has_no_twin(features):

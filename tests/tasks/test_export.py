@@ -36,7 +36,7 @@ from mixtura.onnx import graph as onnx_graph
 from mixtura.onnx import runner
 from mixtura.pipeline.factory import encoder_of, steps_of
 from mixtura.recipe import resolve
-from mixtura.scores.typicality import FAR, Typicality
+from mixtura.scores.typicality import FAR_SPREADS, Typicality
 from mixtura.sections import DecisionSection, EncoderSection
 from mixtura.tasks import export
 
@@ -68,7 +68,7 @@ def run_isolated(folder, *arguments):
 
 def outputs(graph, features):
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    names = list(onnx_graph.OUTPUTS)
+    names = list(onnx_graph.OUTPUT_NAMES)
     assert [output.name for output in session.get_outputs()] == names
     return dict(zip(names, session.run(names, {"features": features}), strict=True))
 
@@ -162,7 +162,7 @@ def test_head_graph_counts_ties_as_the_model_does(cloud, learn):
     model = learn(cloud(n=200, classes=3), head__family="diagonal")
     rank = onnx_graph.Rank(model.typicality)
     score = model.typicality.scores
-    evidence = (score - FAR) * model.typicality.spread[1] + model.typicality.center[1]
+    evidence = (score - FAR_SPREADS) * model.typicality.spread[1] + model.typicality.center[1]
     background = evidence - 1e6  # far more than any class: the plain evidence decides
     predicted = model.typicality.predicted
     found = rank(evidence, background, predicted)
@@ -242,7 +242,7 @@ def test_an_export_holds_the_edits_of_the_catalog(shop, tmp_path):
 
 def test_the_folder_holds_what_it_says_and_no_weights_beside(shop):
     folder = shop / "shop" / "onnx"
-    assert {path.name for path in folder.iterdir()} == set(export.NAMES)
+    assert {path.name for path in folder.iterdir()} == set(export.EXPORT_FILES)
     config = json.loads((folder / "config.json").read_text())
     assert config["classes"] == sorted(KINDS) and config["encoder"]["input"] == [3, 32, 32]
     assert (folder / "run.py").read_text() == Path(runner.__file__).read_text()
@@ -282,7 +282,7 @@ def test_a_model_of_features_takes_arrays_of_vectors(tmp_path, cloud, learn):
     model = replace(learn(data), encoder=EncoderSection(name="imported:clip"))
     bundle.save_pretrained(model, tmp_path / "m")
     made = export.run(tmp_path / "m", tmp_path / "out")
-    assert set(made.sizes) == export.NAMES - {"encoder.onnx"} and made.difference <= CLOSE
+    assert set(made.sizes) == export.EXPORT_FILES - {"encoder.onnx"} and made.difference <= CLOSE
     np.save(tmp_path / "x.npy", data.embedding[:5])
     done = run_isolated(tmp_path / "out", tmp_path / "x.npy", "--json")
     answers = json.loads(done.stdout)

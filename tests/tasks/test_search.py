@@ -49,7 +49,7 @@ def naive(features):
 
 @pytest.mark.parametrize("rows", [1, 7, 256])
 def test_precision_and_map_equal_the_walk_down_each_ranking(cloud, monkeypatch, rows):
-    monkeypatch.setattr(search, "_ROWS", rows)
+    monkeypatch.setattr(search, "_BLOCK_QUERIES", rows)
     features = cloud(n=60, classes=5, separation=0.7)
     labels = [None if i % 11 == 0 else "alone" if i == 5 else own for i, own in enumerate(features.label)]
     features = to_features(features.__class__(**(vars(features) | {"label": labels})), features.identity)
@@ -71,7 +71,7 @@ def test_other_items_may_be_asked_for(cloud):
 
 
 def test_many_items_are_asked_for_by_a_sample(cloud, monkeypatch):
-    monkeypatch.setattr(search, "MOST_QUERIES", 20)
+    monkeypatch.setattr(search, "MAX_QUERIES", 20)
     assert search.measure(cloud(n=90)).queries == 20
 
 

@@ -14,7 +14,16 @@ from mixtura.catalog import edits
 from mixtura.catalog.create import opened
 from mixtura.catalog.database import Draft
 from mixtura.catalog.newcomers import Gauge
-from mixtura.catalog.queries import ALL, HOME, classes_of, gauge_of, items_of, known_of, products_of, state_of
+from mixtura.catalog.queries import (
+    ALL_ITEMS,
+    HOME_CLASS,
+    classes_of,
+    gauge_of,
+    items_of,
+    known_of,
+    products_of,
+    state_of,
+)
 from mixtura.catalog.rebuild import model_of
 from mixtura.core.moments import Moments
 from mixtura.errors import BundleError, NoInput, UsageError
@@ -27,7 +36,7 @@ from mixtura.records.catalog import Edit, Effect, Product, Shot, StoredItem
 from mixtura.records.decision import Decision
 from mixtura.scores.typicality import Typicality
 
-CALIBRATION = "calibration"
+CALIBRATION_SETTING = "calibration"
 """The setting with typicality and temperature in place of the fit's, as safetensors."""
 
 
@@ -231,7 +240,7 @@ class Catalog:
             predicted = classes_of(self._tables, self.products())[typicality.predicted]
             kept = replace(typicality, predicted=predicted)
             data = save(kept.state() | {"temperature": torch.tensor(temperature, dtype=torch.float64)})
-            draft.set("setting", CALIBRATION, "value", data)
+            draft.set("setting", CALIBRATION_SETTING, "value", data)
             draft.said = f"Calibrated anew on {len(typicality.scores)} items."
 
         return self._edit("calibrate", change)
@@ -289,7 +298,7 @@ class Catalog:
     def _viewed(self, revision: int) -> View:
         products = products_of(self._tables)
         state = state_of(self._tables, self._base, products)
-        stored = self._tables.rows("SELECT value FROM setting WHERE key = ?", (CALIBRATION,))
+        stored = self._tables.rows("SELECT value FROM setting WHERE key = ?", (CALIBRATION_SETTING,))
         calibration = None
         if stored and stored[0][0] is not None:
             parts = load(stored[0][0])
@@ -299,7 +308,7 @@ class Catalog:
 
     def _gauge(self, sums: Moments) -> Gauge | None:
         """Held-out items of the fitted classes as they are now; kept until one of these items comes or goes."""
-        moved = self._tables.rows(f"SELECT item.id {ALL} item.base IS NOT {HOME}")
+        moved = self._tables.rows(f"SELECT item.id {ALL_ITEMS} item.base IS NOT {HOME_CLASS}")
         key = tuple(row[0] for row in moved)
         if key not in self._gauges:
             self._gauges = {key: gauge_of(self._tables, self._base, sums)}

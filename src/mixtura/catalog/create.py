@@ -22,7 +22,7 @@ from mixtura.model import bundle
 from mixtura.model.model import Model
 from mixtura.pipeline import training_set
 
-SUMS, FLOOR = "sums", "floor"
+SUMS_SETTING, FLOOR_SETTING = "sums", "floor"
 """Settings that are there from the beginning: the sums of the model's classes, taken once, and its least variance."""
 
 
@@ -39,18 +39,18 @@ def opened(folder: Path) -> tuple[Tables, Base]:
     model = bundle.from_pretrained(folder)
     statistics.check(model)
     digest = bundle.fingerprint(folder)
-    path = folder / database.FILE
+    path = folder / database.CATALOG_FILE
     if not path.exists():
         database.create(path, digest, filling(folder, model))
     elif renewal.bundle_in(path) != digest:
         _finish(path, folder, model, digest)
     opened = Tables(path, digest)
     opened.remember(fingerprint(model.identity))
-    rows = opened.rows("SELECT key, value FROM setting WHERE key IN (?, ?)", (SUMS, FLOOR))
+    rows = opened.rows("SELECT key, value FROM setting WHERE key IN (?, ?)", (SUMS_SETTING, FLOOR_SETTING))
     stored = {row["key"]: row["value"] for row in rows}
     try:
-        floor = statistics.floor_from_value(stored[FLOOR])
-        return opened, statistics.base_of(model, statistics.from_bytes(stored[SUMS], model.mixture), floor)
+        floor = statistics.floor_from_value(stored[FLOOR_SETTING])
+        return opened, statistics.base_of(model, statistics.from_bytes(stored[SUMS_SETTING], model.mixture), floor)
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise BundleError(
             f"{path} is damaged: its sums are missing or altered. Restore it, or move it away."
@@ -59,7 +59,7 @@ def opened(folder: Path) -> tuple[Tables, Base]:
 
 def in_use(folder: Path) -> bool:
     """Whether a folder has a catalog that answers: a file, and a model that products can be added to."""
-    return (folder / database.FILE).exists() and bundle.config_of(folder).head is None
+    return (folder / database.CATALOG_FILE).exists() and bundle.config_of(folder).head is None
 
 
 def check_renewable(folder: Path) -> None:
@@ -69,7 +69,7 @@ def check_renewable(folder: Path) -> None:
         CannotWrite: edits stand.
         BundleError: the file is no catalog, damaged, or of another layout.
     """
-    path = folder / database.FILE
+    path = folder / database.CATALOG_FILE
     if not path.exists():
         return
     with renewal.reading(path) as connection:
@@ -93,7 +93,7 @@ def renewing(folder: Path) -> Iterator[None]:
         CannotWrite: edits stand.
         NoInput, DataError: the features of the new model cannot be read.
     """
-    path = folder / database.FILE
+    path = folder / database.CATALOG_FILE
     if not path.exists():
         yield
         return
@@ -132,8 +132,8 @@ def filling(
     learned_sums = statistics.sums_of(model.mixture, items)
     at, ids = database.now(), _ids(model.classes, kept or {}, taken)
     settings = [
-        (SUMS, statistics.to_bytes(learned_sums)),
-        (FLOOR, statistics.floor_to_value(statistics.floor_of(model, items, floor))),
+        (SUMS_SETTING, statistics.to_bytes(learned_sums)),
+        (FLOOR_SETTING, statistics.floor_to_value(statistics.floor_of(model, items, floor))),
     ]
     return {
         "INSERT INTO setting VALUES (?, ?)": iter(settings),

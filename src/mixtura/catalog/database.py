@@ -22,8 +22,8 @@ from mixtura.files import explained as explained_files
 from mixtura.files import temporary_beside
 from mixtura.records.catalog import Edit
 
-FILE, LAYOUT = "catalog.sqlite", "1"
-BUSY = 10.0  # seconds that a writer waits for another one
+CATALOG_FILE, CATALOG_LAYOUT = "catalog.sqlite", "1"
+BUSY_SECONDS = 10.0  # seconds that a writer waits for another one
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -50,14 +50,14 @@ CREATE TABLE edit (
 components a part is, and in whose sums an item was when the model was made. ``item.origin`` is its id among the
 features of the model."""
 
-ENCODER = """
+ENCODER_TABLE = """
 CREATE TABLE IF NOT EXISTS encoder (bundle TEXT PRIMARY KEY, fingerprint TEXT NOT NULL) WITHOUT ROWID;
 """
 """Which encoder each model that was ever here is for: decisions of the journal outlive the model that made them."""
 
-STANDS = "undone = 0 AND undoes IS NULL"  # of an edit
+EDIT_STANDS = "undone = 0 AND undoes IS NULL"  # of an edit
 
-VALUES = {
+VALUE_READERS = {
     ("product", "name"),
     ("product", "status"),
     ("product", "gone"),
@@ -101,7 +101,7 @@ class Draft:
 
     def apply(self, change: Change) -> None:
         """Write the value after."""
-        assert (change.table, change.column) in VALUES
+        assert (change.table, change.column) in VALUE_READERS
         if change.table == "setting":
             self.connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (change.key, change.after))
         else:
@@ -200,9 +200,10 @@ def bundle_of(path: Path, connection: sqlite3.Connection) -> str:
     """
     with explained(path):
         meta = dict(connection.execute("SELECT key, value FROM meta"))
-    if meta.get("layout") != LAYOUT:
+    if meta.get("layout") != CATALOG_LAYOUT:
         raise BundleError(
-            f"{path} has layout {meta.get('layout')!r}, this mixtura reads {LAYOUT!r}. Move it away to begin anew."
+            f"{path} has layout {meta.get('layout')!r}, this mixtura reads {CATALOG_LAYOUT!r}. "
+            "Move it away to begin anew."
         )
     return meta.get("bundle", "")
 
@@ -219,13 +220,13 @@ def remember(path: Path, connection: sqlite3.Connection, bundle: str, fingerprin
         if has(connection, "encoder") and connection.execute(known, (bundle,)).fetchone()[0]:
             return
         if os.access(path.parent, os.W_OK):  # elsewhere nothing is noted and nothing fitted
-            connection.executescript(ENCODER)
+            connection.executescript(ENCODER_TABLE)
             connection.execute("INSERT OR IGNORE INTO encoder VALUES (?, ?)", (bundle, fingerprint))
 
 
 def fill_in(connection: sqlite3.Connection, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]]) -> None:
     """Write the first rows of a model, inside a transaction."""
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", [("layout", LAYOUT), ("bundle", bundle)])
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", [("layout", CATALOG_LAYOUT), ("bundle", bundle)])
     for text, rows in fill.items():
         connection.executemany(text, rows)
 
@@ -235,13 +236,13 @@ def fold(connection: sqlite3.Connection) -> None:
     with contextlib.suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA busy_timeout = 100")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY)}")
+    connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_SECONDS)}")
 
 
 def undo(draft: Draft) -> str | None:
     """Take back the last edit that stands; ``None`` if there is none, else what it had said."""
     found = draft.connection.execute(
-        f"SELECT number, said, changes FROM edit WHERE {STANDS} ORDER BY number DESC LIMIT 1"  # noqa: S608
+        f"SELECT number, said, changes FROM edit WHERE {EDIT_STANDS} ORDER BY number DESC LIMIT 1"  # noqa: S608
     ).fetchone()
     if found is None:
         return None
@@ -301,7 +302,11 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
         mode = "ro&immutable=1"
     with explained(path):
         connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode={mode}", BUSY, uri=True, isolation_level=None, check_same_thread=False
+            f"{path.resolve().as_uri()}?mode={mode}",
+            BUSY_SECONDS,
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
         )
         connection.row_factory = sqlite3.Row
         if mode == "rw":

@@ -7,24 +7,26 @@ import numpy as np
 from mixtura.catalog.create import blob, embeddings, slugs
 from mixtura.catalog.database import Draft, Tables, now
 from mixtura.catalog.database import undo as take_back
-from mixtura.catalog.queries import HERE
+from mixtura.catalog.queries import CURRENT_ITEMS
 from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.model.model import Model
 from mixtura.records.catalog import Product, Shot, StoredItem
 
-JOINERS: dict[int, None] = dict.fromkeys((0x200C, 0x200D))  # that words and signs are made of, and no mark of their own
-LONGEST = 200  # characters of a name
-MOST = 1000  # shots at once
-TESTED = 2000  # test items that accuracies are counted on, at most
-FEW = 3  # shots; with fewer, the note says so
-FEWEST = 5  # fitted products; with fewer, too
+NAME_JOINERS: dict[int, None] = dict.fromkeys(
+    (0x200C, 0x200D)
+)  # that words and signs are made of, and no mark of their own
+MAX_NAME_LENGTH = 200  # characters of a name
+MAX_SHOTS = 1000  # shots at once
+MAX_TEST_ITEMS = 2000  # test items that accuracies are counted on, at most
+MIN_SHOTS = 3  # shots; with fewer, the note says so
+MIN_FITTED_PRODUCTS = 5  # fitted products; with fewer, too
 
 
 def enroll(draft: Draft, model: Model, name: str, shots: Sequence[Shot], exact: bool) -> str:
     """Items for a product of this name, which is made if there is none."""
     name = checked(name)
-    if not 1 <= len(shots) <= MOST:
-        raise UsageError(f"{len(shots)} photos cannot be enrolled at once. Give 1 to {MOST}.")
+    if not 1 <= len(shots) <= MAX_SHOTS:
+        raise UsageError(f"{len(shots)} photos cannot be enrolled at once. Give 1 to {MAX_SHOTS}.")
     embedding = np.stack([shot.embedding for shot in shots])
     model.project(embedding)
     _check_new(draft, shots)
@@ -94,7 +96,7 @@ def split(draft: Draft, product: Product, items: Sequence[int], name: str, exact
     name = checked(name)
     _check_free(draft, name)
     wanted = sorted(set(items))
-    text = f"SELECT item.id, item.split {HERE} part.product = ?"
+    text = f"SELECT item.id, item.split {CURRENT_ITEMS} part.product = ?"
     own = {row["id"]: row["split"] for row in draft.connection.execute(text, (product.id,))}
     other = [item for item in wanted if item not in own]
     if other or not wanted:
@@ -140,16 +142,16 @@ def checked(name: str) -> str:
         UsageError: it is empty, too long, or holds control characters.
     """
     name = " ".join(name.split())
-    plain = name.translate(JOINERS)
-    if not 1 <= len(name) <= LONGEST or not plain or not plain.isprintable():
-        raise UsageError(f"The name {name[:40]!r} does not do. Give 1 to {LONGEST} printable characters.")
+    plain = name.translate(NAME_JOINERS)
+    if not 1 <= len(name) <= MAX_NAME_LENGTH or not plain or not plain.isprintable():
+        raise UsageError(f"The name {name[:40]!r} does not do. Give 1 to {MAX_NAME_LENGTH} printable characters.")
     return name
 
 
 def tested_items(found: Tables) -> dict[int, str]:
     """The product of each test item, of some evenly chosen ones where there are many."""
-    rows = found.rows(f"SELECT item.id, part.product {HERE} item.split = 'test' ORDER BY item.id")
-    step = -(-len(rows) // TESTED) or 1
+    rows = found.rows(f"SELECT item.id, part.product {CURRENT_ITEMS} item.split = 'test' ORDER BY item.id")
+    step = -(-len(rows) // MAX_TEST_ITEMS) or 1
     return {row[0]: row[1] for row in rows[::step]}
 
 
@@ -177,7 +179,7 @@ def notes(product: Product | None, model: Model, shots: Sequence[Shot]) -> tuple
     said: list[str] = []
     if product is not None and product.status == "provisional":
         items = "1 item says" if product.items == 1 else f"{product.items} items say"
-        few = f" {items} little: add some more." if product.items < FEW else ""
+        few = f" {items} little: add some more." if product.items < MIN_SHOTS else ""
         said.append(f"{product.name} is provisional until it is confirmed.{few}")
     if product is not None and shots:
         named = np.array(model.classes)[model.predicted(np.stack([shot.embedding for shot in shots]))]
@@ -190,8 +192,8 @@ def notes(product: Product | None, model: Model, shots: Sequence[Shot]) -> tuple
                 "Merge the two, or give photos that show what sets them apart."
             )
     component_class = None if model.fitted is None else model.fitted.component_class
-    fitted = FEWEST if component_class is None else len(set(component_class.tolist()))
-    if fitted < FEWEST:
+    fitted = MIN_FITTED_PRODUCTS if component_class is None else len(set(component_class.tolist()))
+    if fitted < MIN_FITTED_PRODUCTS:
         said.append(
             f"Only {fitted} products of the fit are left, and what was enrolled is measured by them. "
             "Fit again with the photos of all products."
@@ -219,7 +221,7 @@ def _check_new(draft: Draft, shots: Sequence[Shot]) -> None:
     if twice is not None:
         raise DataError(f"{twice.source} was given twice. Give each photo once.")
     for shot in shots:
-        text = f"SELECT item.id, product.name {HERE} item.sha256 = ? AND item.sha256 != ''"
+        text = f"SELECT item.id, product.name {CURRENT_ITEMS} item.sha256 = ? AND item.sha256 != ''"
         found = draft.connection.execute(text, (shot.sha256,)).fetchone()
         if found:
             raise DataError(f"{shot.source} is in the catalog already, as item {found[0]} of {found[1]}. Leave it out.")

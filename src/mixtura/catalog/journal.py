@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from mixtura.catalog.journal_database import FILE, File
+from mixtura.catalog.database import CATALOG_FILE
+from mixtura.catalog.journal_database import File
 from mixtura.errors import NoInput, UsageError
 from mixtura.identity import fingerprint
 from mixtura.model.model import Model
@@ -28,13 +29,13 @@ KEEP_DAYS, KEEP_COUNT = 90, 50_000
 """How long, and how many: 50,000 decisions of 1,280 numbers take about 140 MB."""
 
 PRUNE_EVERY = 500  # decisions from one look for what is too old to the next
-PHOTO_BYTES = 65_536  # the largest thumbnail that is kept
-NARROW = 1e-3  # the rounding error of float16, as a share of a row's largest number, that is put up with
-DAY = 86_400.0
+MAX_PHOTO_BYTES = 65_536  # the largest thumbnail that is kept
+FLOAT16_TOLERANCE = 1e-3  # the rounding error of float16, as a share of a row's largest number, that is put up with
+SECONDS_A_DAY = 86_400.0
 BAD_PHOTO = "bad_photo"
-PRODUCT = re.compile(r"[a-z0-9-]{1,64}")
-COLUMNS = "id, at, verdict, reason, label, probability, typicality, told, product, photo is not null"
-OPEN = (
+PRODUCT_ID = re.compile(r"[a-z0-9-]{1,64}")
+DECISION_COLUMNS = "id, at, verdict, reason, label, probability, typicality, told, product, photo is not null"
+IS_UNSETTLED = (
     "settled is null and (reason is null or reason <> ?) and "
     "((verdict = 'unknown' and told is null) or (told is not null and product is null))"
 )
@@ -46,7 +47,7 @@ class Journal:
 
     def __init__(self, folder: Path, keep_photos: bool = False) -> None:
         self.folder, self.keep_photos = folder, keep_photos
-        self._file = File(folder / FILE)
+        self._file = File(folder / CATALOG_FILE)
         self._since_pruned = 0
 
     @classmethod
@@ -61,9 +62,9 @@ class Journal:
             NoInput: the folder holds no catalog.
             CannotWrite, OutOfSpace, BundleError: the file cannot be used.
         """
-        if not (folder / FILE).is_file():
+        if not (folder / CATALOG_FILE).is_file():
             raise NoInput(
-                f"{folder} is no catalog yet: {FILE} is missing. Open it once, as with: mixtura products {folder}"
+                f"{folder} is no catalog yet: {CATALOG_FILE} is missing. Open it once, as with: mixtura products {folder}"
             )
         journal = cls(folder, keep_photos)
         journal.prune()
@@ -119,7 +120,7 @@ class Journal:
         """Delete what is older than ``days`` or beyond the latest ``count`` decisions; returns how many went."""
         self._since_pruned = 0
         with self._file.writing() as file:
-            gone = file.execute("delete from decision where at < ?", (time.time() - days * DAY,)).rowcount
+            gone = file.execute("delete from decision where at < ?", (time.time() - days * SECONDS_A_DAY,)).rowcount
             last = "select number from decision order by number desc limit 1 offset ?"
             return gone + file.execute(f"delete from decision where number <= ({last})", (count,)).rowcount  # noqa: S608
 
@@ -142,7 +143,7 @@ class Journal:
 
     def noted(self, days: int = KEEP_DAYS) -> tuple[Noted, ...]:
         """The decisions of the last days, the oldest first."""
-        return self._select("at >= ? order by at, number", time.time() - days * DAY)
+        return self._select("at >= ? order by at, number", time.time() - days * SECONDS_A_DAY)
 
     def unknowns(self, products: Collection[str] | None = None) -> tuple[Noted, ...]:
         """What nobody has settled, the oldest first: judged unknown, or "not in the catalog" as the client says.
@@ -151,7 +152,7 @@ class Journal:
             products: ids of the products that there are; with them, what was settled as a product that has gone since
                 is open again.
         """
-        found = self._select(f"{OPEN} order by at, number", BAD_PHOTO)
+        found = self._select(f"{IS_UNSETTLED} order by at, number", BAD_PHOTO)
         if products is None:
             return found
         again = [note for note in self.told() if note.verdict == "unknown" and note.product not in products]
@@ -215,7 +216,7 @@ class Journal:
 
     def _select(self, where: str, *values: Any) -> tuple[Noted, ...]:
         with self._file.reading() as file:
-            rows = file.execute(f"select {COLUMNS} from decision where {where}", values).fetchall()  # noqa: S608
+            rows = file.execute(f"select {DECISION_COLUMNS} from decision where {where}", values).fetchall()  # noqa: S608
         return tuple(_noted(*row) for row in rows)
 
 
@@ -240,7 +241,7 @@ def _packed(row: Float[np.ndarray, " D"]) -> tuple[bytes, int]:
     with np.errstate(over="ignore"):
         narrow = row.astype("<f2")
     error = np.abs(narrow.astype(np.float32) - row).max(initial=0.0)
-    wide = not error <= NARROW * np.abs(row).max(initial=0.0)
+    wide = not error <= FLOAT16_TOLERANCE * np.abs(row).max(initial=0.0)
     return (row.astype("<f4").tobytes(), 1) if wide else (narrow.tobytes(), 0)
 
 
@@ -249,11 +250,11 @@ def _unpacked(data: bytes, wide: int) -> Float[np.ndarray, " D"]:
 
 
 def _kept(photo: bytes | None) -> bytes | None:
-    return photo if photo is not None and len(photo) <= PHOTO_BYTES else None
+    return photo if photo is not None and len(photo) <= MAX_PHOTO_BYTES else None
 
 
 def _require_product(product: str | None) -> None:
-    if product is not None and not PRODUCT.fullmatch(product):
+    if product is not None and not PRODUCT_ID.fullmatch(product):
         raise UsageError(f"{product!r} is no id of a product. Give the id that mixtura products shows.")
 
 

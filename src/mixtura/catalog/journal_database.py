@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mixtura.catalog.database import ENCODER, FILE, connect, explained
+from mixtura.catalog.database import ENCODER_TABLE, connect, explained
 
-__all__ = ["FILE", "File"]
-
-TABLE = """
+JOURNAL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS decision (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, at REAL NOT NULL, verdict TEXT NOT NULL, reason TEXT,
     label TEXT NOT NULL, probability REAL NOT NULL, typicality REAL NOT NULL, model TEXT NOT NULL,
@@ -33,7 +31,7 @@ class File:
         self._open: dict[int, sqlite3.Connection] = {}
         self._guard = threading.Lock()
         with explained(path):
-            self._connection().executescript(TABLE + ENCODER)
+            self._connection().executescript(JOURNAL_SCHEMA + ENCODER_TABLE)
 
     def close(self) -> None:
         """Close the connections of all threads; the next use opens new ones."""

@@ -14,11 +14,14 @@ from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, present
 from mixtura.scores.typicality import Typicality
 
-TAKEN = 1 / 2000  # of held-out items may turn from right to wrong by one newcomer: ten cost half a point
+MAX_LOST_SHARE = 1 / 2000  # of held-out items may turn from right to wrong by one newcomer: ten cost half a point
 AT_MOST = 1 / 200  # of held-out items, whatever the newcomer
-CLASSES, SPARE = 50, 4  # fitted classes that play newcomers, and items that each must have beyond the shots
-ROWS = 20  # scores that stand for a newcomer's own held-out items
-SEED = 0
+HELD_OUT_CLASSES, MIN_SPARE_ITEMS = (
+    50,
+    4,
+)  # fitted classes that play newcomers, and items that each must have beyond the shots
+CALIBRATION_SCORES = 20  # scores that stand for a newcomer's own held-out items
+SIMULATION_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class Gauge:
             leads.append(lead[labels != c].masked_fill(~right, torch.inf))  # what was wrong cannot be taken
             rest.append((others[labels == c].logsumexp(1), lead[labels == c]))
         pooled = torch.cat(leads)
-        most = pooled.kthvalue(int(TAKEN * len(pooled)) + 1).values if len(pooled) else torch.zeros(())
+        most = pooled.kthvalue(int(MAX_LOST_SHARE * len(pooled)) + 1).values if len(pooled) else torch.zeros(())
         lift = min(float(made.lift[0]), float(most))
         found: list[tuple[Tensor, Tensor]] = []
         for place, (c, (others, lead)) in enumerate(zip(players, rest, strict=True)):
@@ -121,11 +124,11 @@ class Gauge:
 
     def _players(self, count: int) -> dict[int, Float[Tensor, "_ D"]]:
         """Items of some fitted classes, drawn by a fixed seed."""
-        generator = torch.Generator().manual_seed(SEED)
+        generator = torch.Generator().manual_seed(SIMULATION_SEED)
         players: dict[int, Tensor] = {}
         for c in present(self.items.labels):
             own = ((self.items.labels == c) & ~self.judge).nonzero()[:, 0]
-            if len(own) >= count + SPARE and len(players) < CLASSES:
+            if len(own) >= count + MIN_SPARE_ITEMS and len(players) < HELD_OUT_CLASSES:
                 players[c] = self.items.x[own[torch.randperm(len(own), generator=generator)[:count]]]
         return players
 
@@ -140,6 +143,6 @@ class Played:
 
 def stand_in(residuals: Float[Tensor, " R"]) -> Float[Tensor, " Q"]:
     """A few scores that are spread as many are."""
-    if len(residuals) <= ROWS:
+    if len(residuals) <= CALIBRATION_SCORES:
         return residuals
-    return torch.quantile(residuals, (torch.arange(ROWS, dtype=torch.float64) + 0.5) / ROWS)
+    return torch.quantile(residuals, (torch.arange(CALIBRATION_SCORES, dtype=torch.float64) + 0.5) / CALIBRATION_SCORES)

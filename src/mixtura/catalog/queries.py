@@ -22,25 +22,27 @@ from mixtura.model.model import Model
 from mixtura.recipe import Recipe
 from mixtura.records.catalog import Product, StoredItem
 
-HERE = (
+CURRENT_ITEMS = (
     "FROM item JOIN part ON part.id = item.part JOIN product ON product.id = part.product WHERE product.gone = 0 AND "
 )
 """Items of the catalog as it is; further conditions follow."""
 
-ALL = (
+ALL_ITEMS = (
     "FROM item LEFT JOIN part ON part.id = item.part LEFT JOIN product ON product.id = part.product "
     "WHERE item.split != 'test' AND "
 )
 """Items that were ever learned from; further conditions follow."""
 
-HOME = "(CASE product.gone WHEN 0 THEN part.base END)"
+HOME_CLASS = "(CASE product.gone WHEN 0 THEN part.base END)"
 """The model's class in whose components an item is now."""
 
 
 def items_of(found: Tables, where: str, values: Sequence[Any]) -> tuple[StoredItem, ...]:
     """Items of the catalog as it is."""
     columns = "item.id, part.product, source, sha256, added, split"
-    return tuple(StoredItem(*row) for row in found.rows(f"SELECT {columns} {HERE} {where} ORDER BY item.id", values))
+    return tuple(
+        StoredItem(*row) for row in found.rows(f"SELECT {columns} {CURRENT_ITEMS} {where} ORDER BY item.id", values)
+    )
 
 
 def products_of(found: Tables) -> tuple[Product, ...]:
@@ -62,7 +64,9 @@ def classes_of(found: Tables, products: Sequence[Product]) -> Int[Tensor, " P"]:
 
 def known_of(found: Tables, model: Model) -> Features:
     """What the products are learned from, as features of the model's encoder."""
-    text = f"SELECT item.id, source, name, sha256, weight, embedding {HERE} item.split != 'test' ORDER BY item.id"
+    text = (
+        f"SELECT item.id, source, name, sha256, weight, embedding {CURRENT_ITEMS} item.split != 'test' ORDER BY item.id"
+    )
     rows = found.rows(text)
     none: list[str | None] = [None] * len(rows)
     return Features(
@@ -90,19 +94,21 @@ def state_of(found: Tables, base: Base, products: Sequence[Product]) -> State:
     return State(
         tuple(product.name for product in products),
         tuple(part for part in parts if part.rows is None or len(part.rows)),
-        _items(found, base, HOME, f"{HOME} IS NOT NULL AND {HOME} IS NOT item.base"),
-        _items(found, base, "item.base", f"item.base IS NOT NULL AND {HOME} IS NOT item.base"),
+        _items(found, base, HOME_CLASS, f"{HOME_CLASS} IS NOT NULL AND {HOME_CLASS} IS NOT item.base"),
+        _items(found, base, "item.base", f"item.base IS NOT NULL AND {HOME_CLASS} IS NOT item.base"),
     )
 
 
 def _rows_of(found: Tables, base: Base, part: int) -> Tensor:
-    rows = found.rows(f"SELECT embedding {HERE} item.split != 'test' AND item.part = ? ORDER BY item.id", (part,))
+    rows = found.rows(
+        f"SELECT embedding {CURRENT_ITEMS} item.split != 'test' AND item.part = ? ORDER BY item.id", (part,)
+    )
     return base.model.project(embeddings([row[0] for row in rows], base.model.dimension)).double()
 
 
 def _items(found: Tables, base: Base, label: str, where: str) -> Items:
     """Items that fit a condition, in the space of the mixture."""
-    rows = found.rows(f"SELECT embedding, {label} AS label, weight {ALL} {where} ORDER BY item.id")
+    rows = found.rows(f"SELECT embedding, {label} AS label, weight {ALL_ITEMS} {where} ORDER BY item.id")
     return Items(
         base.model.project(embeddings([row["embedding"] for row in rows], base.model.dimension)),
         torch.tensor([row["label"] for row in rows], dtype=torch.int64),
@@ -112,9 +118,9 @@ def _items(found: Tables, base: Base, label: str, where: str) -> Items:
 
 def gauge_of(found: Tables, base: Base, sums: Moments) -> Gauge | None:
     """The items of the model's classes, some held out as in training by gradients; ``None`` if too few can be."""
-    where = f"{HOME} IS NOT NULL"
-    items = _items(found, base, HOME, where)
-    rows = found.rows(f"SELECT item.sha256, item.split, item.id {ALL} {where} ORDER BY item.id")
+    where = f"{HOME_CLASS} IS NOT NULL"
+    items = _items(found, base, HOME_CLASS, where)
+    rows = found.rows(f"SELECT item.sha256, item.split, item.id {ALL_ITEMS} {where} ORDER BY item.id")
     numbers: dict[str, int] = {}
     groups = torch.tensor([numbers.setdefault(row["sha256"] or str(row["id"]), len(numbers)) for row in rows])
     given = torch.tensor([row["split"] == "val" for row in rows])

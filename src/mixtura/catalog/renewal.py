@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mixtura.catalog.database import STANDS, bundle_of, connect, explained, fill_in, fold, has
+from mixtura.catalog.database import EDIT_STANDS, bundle_of, connect, explained, fill_in, fold, has
 from mixtura.errors import CannotWrite
 
 OF_ONE_MODEL = ("edit", "item", "part", "product", "setting", "meta")
@@ -90,4 +90,4 @@ def ids_in(connection: sqlite3.Connection) -> tuple[dict[str, str], set[str]]:
 
 def edits_in(connection: sqlite3.Connection) -> int:
     """How many edits stand, whatever model they are of."""
-    return connection.execute(f"SELECT count(*) FROM edit WHERE {STANDS}").fetchone()[0]  # noqa: S608
+    return connection.execute(f"SELECT count(*) FROM edit WHERE {EDIT_STANDS}").fetchone()[0]  # noqa: S608

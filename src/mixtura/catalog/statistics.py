@@ -16,9 +16,9 @@ from mixtura.errors import UsageError
 from mixtura.model.model import Model
 from mixtura.sections import GRADIENT
 
-ROWS = 4096
-AVERAGE = "average"  # the rule for floors of models of layout 1
-SHRINKAGE = 0.1  # of newcomers, where the model's own was not chosen
+TILE_ROWS = 4096
+AVERAGE_FLOOR = "average"  # the rule for floors of models of layout 1
+DEFAULT_SHRINKAGE = 0.1  # of newcomers, where the model's own was not chosen
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def base_of(model: Model, sums: Moments, floor: Floor) -> Base:
         floor: least variance, in squared units of x.
     """
     strength = float(model.facts.get("prior_strength", 0.0))
-    identity = float(model.facts.get("shrinkage", SHRINKAGE))
+    identity = float(model.facts.get("shrinkage", DEFAULT_SHRINKAGE))
     scale = model.mixture.feature_scale
     prior = Prior(strength, identity, None if scale is None else scale.double())
     return Base(model, sums, floor, prior, exact(model))
@@ -95,7 +95,7 @@ def floor_of(model: Model, items: Items, share: float) -> Floor:
 
     They are a share of each feature's variance within classes; of the data's average variance in older models.
     """
-    if model.facts.get("floor") == AVERAGE:
+    if model.facts.get("floor") == AVERAGE_FLOOR:
         return share * classes.average_variance(items.x, items.weight)
     (sums,) = labeled(Diagonal, items.x.double(), items.labels, len(model.classes), items.weight.double())
     return share * feature_variance(sums)
@@ -106,7 +106,7 @@ def sums_of(mixture: Mixture, items: Items) -> Moments:
     responsibility among those of its class.
     """
     mixture = mixture.to(torch.float64)
-    parts = zip(items.x.split(ROWS), items.labels.split(ROWS), items.weight.split(ROWS), strict=True)
+    parts = zip(items.x.split(TILE_ROWS), items.labels.split(TILE_ROWS), items.weight.split(TILE_ROWS), strict=True)
     sums = [_sums(mixture, rows.double(), labels, weight.double()) for rows, labels, weight in parts]
     total = sums[0] if sums else _sums(mixture, items.x.double(), items.labels, items.weight.double())
     for part in sums[1:]:

@@ -17,10 +17,10 @@ from mixtura.records.inspection import Care
 from mixtura.records.journal import Drift, Group
 from mixtura.tasks.recalibrate import Recalibration
 
-ROWS = 15
+MAX_TABLE_ROWS = 15
 """Rows of a table, before the rest is only counted."""
 
-RAISED = {True: ("alarm", "red"), False: ("quiet", "green")}
+ALARM_STYLES = {True: ("alarm", "red"), False: ("quiet", "green")}
 
 
 def care_record(care: Care, page: Path | None) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def drift_record(drift: Drift, page: Path | None) -> dict[str, Any]:
 
 def drift_lines(drift: Drift) -> list[str]:
     """One alarm a line: kind, alarm or quiet, p-value and limit."""
-    return [f"{one.kind}\t{RAISED[one.raised][0]}\t{one.p:.3g}\t{one.limit:.3g}" for one in drift.alarms]
+    return [f"{one.kind}\t{ALARM_STYLES[one.raised][0]}\t{one.p:.3g}\t{one.limit:.3g}" for one in drift.alarms]
 
 
 def drift_view(drift: Drift, page: Path | None) -> list[RenderableType]:
@@ -79,7 +79,7 @@ def drift_view(drift: Drift, page: Path | None) -> list[RenderableType]:
         table.add_row(day.date, str(day.count), *unknown, percent(day.unsure.value), percent(day.typicality))
     tests = plain_table(("", "Latest photos", "p", "Limit", "What it says"))
     for one in drift.alarms:
-        word, style = RAISED[one.raised] if not math.isnan(one.p) else ("not tested", "dim")
+        word, style = ALARM_STYLES[one.raised] if not math.isnan(one.p) else ("not tested", "dim")
         numbers = ("-" if math.isnan(one.p) else f"{one.p:.2g}"), f"{one.limit:.2g}"
         tests.add_row(Text(word, style), one.kind, *numbers, Text(one_line(one.sentence)))
     said = (
@@ -183,8 +183,12 @@ def _table(one: str, many: str, rows: Sequence[Sequence[str]], names: Sequence[s
     title = Text(f"{len(rows) or 'No'} {one if len(rows) < 2 else many}", "bold" if rows else "dim")
     if not rows:
         return [title]
-    table = plain_table(names, [[shown(cell) for cell in row] for row in rows[:ROWS]])
-    rest = [Text(f"and {len(rows) - ROWS} more (all of them with --json or --html)", "dim")] if len(rows) > ROWS else []
+    table = plain_table(names, [[shown(cell) for cell in row] for row in rows[:MAX_TABLE_ROWS]])
+    rest = (
+        [Text(f"and {len(rows) - MAX_TABLE_ROWS} more (all of them with --json or --html)", "dim")]
+        if len(rows) > MAX_TABLE_ROWS
+        else []
+    )
     return [title, table, *rest]
 
 

@@ -11,7 +11,7 @@ from mixtura.errors import NoInput, UsageError
 
 Place = Annotated[Path, typer.Argument(metavar="CATALOG", help="Model folder, as mixtura fit has written it.")]
 Product = Annotated[str, typer.Argument(metavar="PRODUCT", help="Id or name; mixtura products lists them.")]
-MOST = 2**62  # SQLite counts no further than 2**63 - 1
+MAX_EDIT_NUMBER = 2**62  # SQLite counts no further than 2**63 - 1
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the product.")]
 
 
@@ -48,7 +48,7 @@ def remove(
     catalog: Place,
     product: Annotated[str | None, typer.Option(metavar="PRODUCT", help="Id or name of the product to remove.")] = None,
     item: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=MOST, help="Number of the item to forget.")
+        int | None, typer.Option(metavar="N", min=1, max=MAX_EDIT_NUMBER, help="Number of the item to forget.")
     ] = None,
 ) -> None:
     """Take a product or one item out of a catalog; the model is then the one without it.
@@ -98,7 +98,9 @@ def split(
     catalog: Place,
     product: Product,
     name: Name,
-    items: Annotated[list[int], typer.Argument(metavar="ITEM", max=MOST, help="Numbers of the items that leave.")],
+    items: Annotated[
+        list[int], typer.Argument(metavar="ITEM", max=MAX_EDIT_NUMBER, help="Numbers of the items that leave.")
+    ],
 ) -> None:
     """Make some items of a product a product of their own; mixtura products CATALOG PRODUCT lists them.
 

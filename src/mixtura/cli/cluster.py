@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MODEL_FILE = "config.json"
 """The file by which a model folder is known."""
 
-CLUSTERS, ACCEPT = "Clusters", "Accept clusters as classes"
+CLUSTERS_PANEL, ACCEPT_PANEL = "Clusters", "Accept clusters as classes"
 
 Photos = Annotated[
     str,
@@ -32,20 +32,22 @@ Method = Annotated[
     typer.Option(
         metavar="NAME",
         help="mixture, kmeans, minibatch-kmeans, birch, hdbscan (knows noise).",
-        rich_help_panel=CLUSTERS,
+        rich_help_panel=CLUSTERS_PANEL,
     ),
 ]
 Count = Annotated[
-    str, typer.Option("--clusters", metavar="N|auto", help="How many clusters.", rich_help_panel=CLUSTERS)
+    str, typer.Option("--clusters", metavar="N|auto", help="How many clusters.", rich_help_panel=CLUSTERS_PANEL)
 ]
 Product = Annotated[
     str | None,
-    typer.Option(metavar="ID", help="Cluster the items of one product of a catalog.", rich_help_panel=CLUSTERS),
+    typer.Option(metavar="ID", help="Cluster the items of one product of a catalog.", rich_help_panel=CLUSTERS_PANEL),
 ]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same result.", rich_help_panel=CLUSTERS)]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same result.", rich_help_panel=CLUSTERS_PANEL)]
 Accept = Annotated[
     bool,
-    typer.Option("--accept", help="Make classes of the clusters found before, to be learned.", rich_help_panel=ACCEPT),
+    typer.Option(
+        "--accept", help="Make classes of the clusters found before, to be learned.", rich_help_panel=ACCEPT_PANEL
+    ),
 ]
 Names = Annotated[
     list[str] | None,
@@ -53,7 +55,7 @@ Names = Annotated[
         "--name",
         metavar="N=NAME",
         help="What cluster N is called; two of one name become one class, '3=' leaves 3 out. Repeatable.",
-        rich_help_panel=ACCEPT,
+        rich_help_panel=ACCEPT_PANEL,
     ),
 ]
 

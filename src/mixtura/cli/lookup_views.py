@@ -15,13 +15,13 @@ from rich.text import Text
 from mixtura.cli.output import duration, one_line, shown
 from mixtura.cli.views import percent, problem_record, problems_view
 from mixtura.records.inspection import Duplicates
-from mixtura.tasks.cluster import NOISE, Clusters
+from mixtura.tasks.cluster import NOISE_CLUSTER, Clusters
 from mixtura.tasks.cluster_files import Accepted
 from mixtura.tasks.contact_sheets import trouble
 from mixtura.tasks.search import Found, Lookup, Retrieval
 
-WEAKEST = 3
-GROUPS, MEMBERS = 20, 6
+WEAKEST_SHOWN = 3
+GROUPS_SHOWN, MEMBERS_SHOWN = 20, 6
 """Groups of near-duplicates, and items of one, that fit on a screen; --json and --sheet show all."""
 
 
@@ -94,7 +94,7 @@ def retrieval_view(found: Retrieval) -> list[RenderableType]:
         words = "First result of the own class" if k == 1 else f"Of the first {k} results"
         table.add_row(f"{words} (precision@{k})", percent(value), percent(found.ceiling[k]))
     table.add_row("Over the whole ranking (mAP)", percent(found.mean_average_precision), percent(1.0))
-    for place, (value, name) in enumerate(sorted((v, n) for n, v in found.by_class.items())[:WEAKEST]):
+    for place, (value, name) in enumerate(sorted((v, n) for n, v in found.by_class.items())[:WEAKEST_SHOWN]):
         table.add_row(Text(f"{'Weakest classes' if place == 0 else '':17}{shown(name)}"), percent(value), "")
     said = "Each item was left out of its own results"
     if found.alone:
@@ -126,12 +126,12 @@ def duplicates_view(found: Duplicates) -> list[RenderableType]:
     table.add_column("Similar", justify="right", no_wrap=True)
     table.add_column("Items", overflow="fold")
     table.add_column("Note", overflow="fold", style="yellow")
-    for number, group in enumerate(found.groups[:GROUPS], 1):
-        names = [shown(near.source) for near in group.items[:MEMBERS]]
+    for number, group in enumerate(found.groups[:GROUPS_SHOWN], 1):
+        names = [shown(near.source) for near in group.items[:MEMBERS_SHOWN]]
         rest = len(group.items) - len(names)
         listed = ", ".join(names) + (f" and {rest} more" if rest else "")
         table.add_row(str(number), f"{group.lowest:.4f}", Text(listed), Text(trouble(group)))
-    more = len(found.groups) - GROUPS
+    more = len(found.groups) - GROUPS_SHOWN
     rest = [Text(f"and {more} more groups (all of them with --json or --sheet)", style="dim")] if more > 0 else []
     return [table, *rest, Text(one_line(said))]
 
@@ -146,11 +146,11 @@ def clusters_record(found: Clusters, table: Path, page: Path) -> dict[str, Any]:
     }  # fmt: skip
     clusters = [
         {
-            "cluster": "noise" if one.number == NOISE else one.number,
+            "cluster": "noise" if one.number == NOISE_CLUSTER else one.number,
             "size": one.size,
             "label": one.label,
             "share": one.share,
-            "typical": [found.features.id[row] for row in one.typical[:WEAKEST]],
+            "typical": [found.features.id[row] for row in one.typical[:WEAKEST_SHOWN]],
             "items": [found.features.id[row] for row in one.typical],
         }
         for one in found.clusters
@@ -161,13 +161,17 @@ def clusters_record(found: Clusters, table: Path, page: Path) -> dict[str, Any]:
 def items_by_cluster(found: Clusters) -> list[str]:
     """The ids of the items of each cluster, as words of a command line; noise is none."""
     ids = found.features.id
-    return [" ".join(quote(ids[row]) for row in sorted(one.typical)) for one in found.clusters if one.number != NOISE]
+    return [
+        " ".join(quote(ids[row]) for row in sorted(one.typical))
+        for one in found.clusters
+        if one.number != NOISE_CLUSTER
+    ]
 
 
 def clusters_lines(found: Clusters) -> list[str]:
     """Cluster, size and most frequent label, with tabs between."""
     return [
-        f"{'noise' if one.number == NOISE else one.number}\t{one.size}\t{shown(one.label or '')}"
+        f"{'noise' if one.number == NOISE_CLUSTER else one.number}\t{one.size}\t{shown(one.label or '')}"
         for one in found.clusters
     ]
 
@@ -181,10 +185,10 @@ def clusters_view(found: Clusters, problems: Any, further: str) -> list[Renderab
         table.add_column("Mostly", overflow="fold")
     table.add_column("Most typical", overflow="fold")
     for one in found.clusters:
-        typical = ", ".join(shown(found.features.source[row]) for row in one.typical[:WEAKEST])
+        typical = ", ".join(shown(found.features.source[row]) for row in one.typical[:WEAKEST_SHOWN])
         mostly = [] if one.label is None else [Text(f"{shown(one.label)} ({percent(one.share)})")]
         mostly = mostly or ([Text("-")] if found.labeled else [])
-        name = "noise" if one.number == NOISE else str(one.number)
+        name = "noise" if one.number == NOISE_CLUSTER else str(one.number)
         table.add_row(name, f"{one.size:,}", *mostly, Text(typical))
     return [table, *problems_view(problems), Text(_figures(found)), Text.assemble(("\nNext    ", "dim"), further)]
 

@@ -19,7 +19,7 @@ def renamed(command: str, flag: str, text: str | None) -> str | None:
     >>> renamed("sweep", "--share", "90,95")
     'Write --explained-variance 0.9,0.95.'
     """
-    old = renames.OPTIONS.get((command, flag))
+    old = renames.RENAMED_OPTIONS.get((command, flag))
     if old is None:
         return None
     value = None if text is None else [_plain(part) for part in text.split(",")]

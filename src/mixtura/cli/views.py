@@ -18,7 +18,7 @@ from mixtura.records.decision import Decision, Evaluation, Interval
 from mixtura.records.sweep import DONE, Sweep
 from mixtura.sweeps.tuning import Search
 
-STYLES = {
+VERDICT_STYLES = {
     "match": "green",
     "unsure": "yellow",
     "unknown": "magenta",
@@ -28,7 +28,7 @@ STYLES = {
 }
 """Color only underlines what the word says."""
 
-SUMMARY = (
+SUMMARY_METRICS = (
     ("top1", "Right class (top-1)"),
     ("balanced", "Balanced accuracy"),
     ("ece", "Calibration error (ECE)"),
@@ -38,9 +38,9 @@ SUMMARY = (
 )
 """The one table: which metrics, in which words."""
 
-WEAKEST = 3
+WEAKEST_SHOWN = 3
 PROBLEMS_SHOWN = 5
-WIDE = 110
+WIDE_COLUMNS = 110
 """Columns from which a table has room for whole sentences."""
 
 
@@ -55,7 +55,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f} %" if 0 < abs(share) < 0.01 else f"{100 * share:.1f} %"
 
 
-def weakest(evaluation: Evaluation, count: int = WEAKEST) -> list[tuple[str, Interval]]:
+def weakest(evaluation: Evaluation, count: int = WEAKEST_SHOWN) -> list[tuple[str, Interval]]:
     """The classes that are recognized least often, the worst first; those without test items are left out."""
     tested = [(name, interval) for name, interval in evaluation.recall.items() if interval.count]
     return sorted(tested, key=lambda pair: (pair[1].value, pair[0]))[:count]
@@ -68,7 +68,7 @@ def evaluation_view(evaluation: Evaluation, title: str = "") -> Table:
     table.add_column("Measured", justify="right")
     table.add_column("95 % interval", justify="right")
     measured = {"stated_false_reject": evaluation.alpha} | evaluation.metrics
-    for name, words in SUMMARY:
+    for name, words in SUMMARY_METRICS:
         if name in measured:
             table.add_row(words, percent(measured[name]), _between(evaluation.intervals.get(name)))
     for place, (label, recall) in enumerate(weakest(evaluation)):
@@ -191,7 +191,7 @@ class AnswersTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
         """The table for the width at hand."""
-        wide = options.max_width >= WIDE
+        wide = options.max_width >= WIDE_COLUMNS
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("File", overflow="fold")
         table.add_column("Verdict", no_wrap=True)
@@ -253,7 +253,7 @@ def _answer_sentence(answer: Any) -> Text:
 
 
 def _word(word: str) -> Text:
-    return Text(word, STYLES.get(word, ""))
+    return Text(word, VERDICT_STYLES.get(word, ""))
 
 
 def _between(interval: Interval | None) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixtura.errors import DataError, UsageError
 
-LOOK = 10  # iterations between two looks at the marginals, which wait for the device
+CHECK_EVERY = 10  # iterations between two looks at the marginals, which wait for the device
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def sinkhorn(
     for step in range(1, steps + 1):
         v = _potential(column, (score + u[..., :, None]).logsumexp(-2)) if step > 1 else v
         u = _potential(row, (score + v[..., None, :]).logsumexp(-1))
-        if step % LOOK and step < steps:
+        if step % CHECK_EVERY and step < steps:
             continue
         plan = (score + u[..., :, None] + v[..., None, :]).exp()
         error = (plan.sum(-2) - column).abs().amax(-1) / row.sum(-1).clamp_min(torch.finfo(row.dtype).tiny)

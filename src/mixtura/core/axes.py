@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mixtura.core import linalg
 
-CHUNK = 4096
+TILE_ROWS = 4096
 """Rows summed at a time; fixed, so that results do not depend on how the caller holds the data."""
 
 
@@ -14,7 +14,7 @@ def mean_of(x: Shaped[Tensor, "N D"]) -> Float[Tensor, " D"]:
     """Column means in float64, summed chunk by chunk about the first row, so that large offsets cost no digits."""
     ref = x[0].double()
     total = torch.zeros_like(ref)
-    for part in torch.split(x, CHUNK):
+    for part in torch.split(x, TILE_ROWS):
         total += (part.double() - ref).sum(0)
     return ref + total / len(x)
 
@@ -22,7 +22,7 @@ def mean_of(x: Shaped[Tensor, "N D"]) -> Float[Tensor, " D"]:
 def scatter_of(x: Shaped[Tensor, "N D"], mean: Float[Tensor, "M D"], index: Int[Tensor, " N"]) -> Float[Tensor, "D D"]:
     """Sum of outer products of the rows about ``mean[index]``, in float64."""
     total = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
-    for part, own in zip(torch.split(x, CHUNK), torch.split(index, CHUNK), strict=True):
+    for part, own in zip(torch.split(x, TILE_ROWS), torch.split(index, TILE_ROWS), strict=True):
         centered = part.double() - mean[own]
         total += centered.T @ centered
     return total

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-ROWS = 512  # hashed at once: a tile stays in cache
-LEVELS = 251.3  # steps between the least and the largest value of a feature
-OFFSET = 0.3819  # keeps round shares of the range off the edges of the steps
-EXACT = 53 - 8  # bits of a float64 that are left beside a step's
+TILE_ROWS = 512  # hashed at once: a tile stays in cache
+HASH_LEVELS = 251.3  # steps between the least and the largest value of a feature
+HASH_OFFSET = 0.3819  # keeps round shares of the range off the edges of the steps
+HASH_BITS = 53 - 8  # bits of a float64 that are left beside a step's
 
 
 def content_order(x: Float[Tensor, "N D"], seed: int) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"]]:
@@ -35,11 +35,11 @@ def numbered(keys: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
 
 def _hash_of_steps(x: Float[Tensor, "N D"], seed: int) -> Int[Tensor, " N"]:
     """A weighted sum of the steps that a row's values lie in, small enough to be exact in float64 in any order."""
-    bits = EXACT - math.ceil(math.log2(x.shape[1] + 1))
+    bits = HASH_BITS - math.ceil(math.log2(x.shape[1] + 1))
     factor = _random(x, 2**bits, x.shape[1], seed).double()
     low, high = x.aminmax(dim=0) if len(x) else (x.sum(0), x.sum(0))
-    scale = LEVELS / torch.where(high > low, high - low, 1.0)
-    steps = ((rows - low).mul_(scale).add_(OFFSET).floor_() for rows in torch.split(x, ROWS))
+    scale = HASH_LEVELS / torch.where(high > low, high - low, 1.0)
+    steps = ((rows - low).mul_(scale).add_(HASH_OFFSET).floor_() for rows in torch.split(x, TILE_ROWS))
     return torch.cat([tile.double() @ factor for tile in steps]).long()
 
 
@@ -47,7 +47,7 @@ def _hash_of_bits(x: Float[Tensor, "N D"], seed: int) -> Int[Tensor, " N"]:
     """A weighted sum of a row's bits, by words of 32, modulo 2 ** 64; both zeros are one."""
     words = (x + 0.0).reshape(-1).view(torch.int32).reshape(len(x), x.shape[1] * x.element_size() // 4)
     factor = 2 * _random(x, 2**62, words.shape[1], seed) + 1
-    return torch.cat([(rows.long() * factor).sum(1) for rows in torch.split(words, ROWS)])
+    return torch.cat([(rows.long() * factor).sum(1) for rows in torch.split(words, TILE_ROWS)])
 
 
 def _random(x: Tensor, limit: int, count: int, seed: int) -> Int[Tensor, " W"]:

@@ -22,10 +22,10 @@ from mixtura.core.covariance import FAMILIES
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, feature_variance, labeled
 
-FOLDS = 5
+DEFAULT_FOLDS = 5
 MAX_PARTS = 20  # that rows are dealt into so that some of them are a fraction
-REMEMBERED = 1 << 28  # bytes of sums without a fold, over all folds
-ENOUGH = 10_000  # held-out rows: the threshold of a 5 % rule then has a standard error of 0.2 points
+MAX_CACHE_BYTES = 1 << 28  # bytes of sums without a fold, over all folds
+ENOUGH_HELD_OUT = 10_000  # held-out rows: the threshold of a 5 % rule then has a standard error of 0.2 points
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Folds:
 
     @property
     def used(self) -> list[int]:
-        """As many folds as it takes to hold out ``ENOUGH`` rows."""
+        """As many folds as it takes to hold out ``ENOUGH_HELD_OUT`` rows."""
         sizes = torch.bincount(self.fold, self.counts, minlength=self.n_folds)[: self.n_folds]
-        needed = int((sizes.cumsum(0) < ENOUGH).sum()) + 1
+        needed = int((sizes.cumsum(0) < ENOUGH_HELD_OUT).sum()) + 1
         return list(range(min(needed, self.n_folds)))
 
     @property
@@ -151,7 +151,7 @@ class Folds:
         if key in self._kept:
             return self._kept[key]
         sums = (self.total(family) - self.sums(family)[without]).centered()
-        if sums.second.nbytes * len(self.used) <= REMEMBERED:
+        if sums.second.nbytes * len(self.used) <= MAX_CACHE_BYTES:
             self._kept[key] = sums
         return sums
 

@@ -15,7 +15,7 @@ from mixtura.core.covariance import NO_PRIOR, Floor, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
 
-ROWS = 4096
+TILE_ROWS = 4096
 LOG2_E = math.log2(math.e)  # exp2 stays fast where results underflow; exp takes a path 30 times slower there
 Reduce = Callable[[Tensor], Tensor]
 
@@ -35,7 +35,7 @@ class Chunks:
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"] | None = None
     weight: Float[Tensor, " N"] | None = None
-    size: int = ROWS
+    size: int = TILE_ROWS
 
     def __iter__(self) -> Iterator[Batch]:
         """Walk the rows in order."""

@@ -13,8 +13,8 @@ from mixtura.core.moments import class_means, hard, labeled
 
 FACTOR_STEPS = 10  # rounds of factor analysis under fixed labels; hard data may lie 0.3 nats below the optimum still
 LLOYD_STEPS = 20
-STARTS = 3  # of k-means; one alone may end far from the best
-ROWS = 4096
+KMEANS_RUNS = 3  # of k-means; one alone may end far from the best
+TILE_ROWS = 4096
 
 
 def from_labels(
@@ -69,7 +69,9 @@ def kmeans_plus_plus(
     order, _ = content_order(x, 0)
     shifted = (x - x.mean(0))[order]
     weight = None if weight is None else weight[order]
-    runs = [_lloyd(shifted, n_components, generator, weight, steps) for _ in range(STARTS if n_components > 1 else 1)]
+    runs = [
+        _lloyd(shifted, n_components, generator, weight, steps) for _ in range(KMEANS_RUNS if n_components > 1 else 1)
+    ]
     labels, _ = min(runs, key=lambda run: run[1])
     return torch.empty_like(labels).scatter_(0, order, labels)
 
@@ -103,7 +105,7 @@ def random_rows(x: Float[Tensor, "N D"], n_components: int, generator: torch.Gen
 def nearest(x: Float[Tensor, "N D"], centers: Float[Tensor, "K D"]) -> Int[Tensor, " N"]:
     """Number of the closest center for each row, in chunks."""
     half = 0.5 * centers.square().sum(1)
-    return torch.cat([torch.addmm(half, rows, centers.T, alpha=-1).argmin(1) for rows in torch.split(x, ROWS)])
+    return torch.cat([torch.addmm(half, rows, centers.T, alpha=-1).argmin(1) for rows in torch.split(x, TILE_ROWS)])
 
 
 def _seed(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixtura.errors import CollapsedComponent
 
-BLOCK = 128  # rows of a triangle that is not halved any more
+BLOCK_ROWS = 128  # rows of a triangle that is not halved any more
 AT_ONCE = 1 << 22  # numbers of triangles that are inverted together
 
 
@@ -34,7 +34,7 @@ def inverse_tril(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
     """Inverse of a lower triangular matrix, in float64; by halves, since a solver would not spare the zeros."""
     tril = tril.double()
     size = tril.shape[-1]
-    if size <= BLOCK:
+    if size <= BLOCK_ROWS:
         eye = torch.eye(size, dtype=tril.dtype, device=tril.device).expand_as(tril)
         return torch.linalg.solve_triangular(tril, eye, upper=False)
     half = size // 2
@@ -46,7 +46,7 @@ def inverse_tril(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
 def gram_tril(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
     """``L L'`` of a lower triangular matrix, in its own precision; by halves, which spares the zeros."""
     size = tril.shape[-1]
-    if size <= BLOCK:
+    if size <= BLOCK_ROWS:
         return tril @ tril.mT
     half = size // 2
     top, low, last = tril[..., :half, :half], tril[..., half:, :half], tril[..., half:, half:]
@@ -57,7 +57,7 @@ def gram_tril(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
 def matmul_tril(left: Float[Tensor, "*B D D"], right: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
     """The product of two lower triangular matrices; by halves, which spares the zeros."""
     size = left.shape[-1]
-    if size <= BLOCK:
+    if size <= BLOCK_ROWS:
         return left @ right
     half = size // 2
     (a, _, b, c), (d, _, e, f) = (_quarters(matrix, half) for matrix in (left, right))

@@ -14,7 +14,7 @@ from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, Floor, Prior
 from mixtura.core.moments import Moments
 from mixtura.core.ownership import ClassLogSumExp
 
-ROWS = 4096  # rows scored at once where only a summary of N x K is wanted
+TILE_ROWS = 4096  # rows scored at once where only a summary of N x K is wanted
 MAX_OFFSET = 1e4  # squared distance that a score adds and takes off again, beyond which it needs float64
 MAX_EXACT = 1 << 24  # numbers of a covariance whose operands are prepared in float64
 
@@ -157,7 +157,7 @@ class Mixture:
 
         Source: Bishop, Pattern Recognition and Machine Learning (2006), section 9.2.
         """
-        return torch.cat([self.component_log_prob(rows).logsumexp(1) for rows in torch.split(x, ROWS)])
+        return torch.cat([self.component_log_prob(rows).logsumexp(1) for rows in torch.split(x, TILE_ROWS)])
 
     def responsibility(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """Posterior probability of each component."""
@@ -172,7 +172,7 @@ class Mixture:
 
     def class_log_prob(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Log-density of each point together with each class, in nats; without classes every component is one."""
-        return torch.cat([self.over_classes(self.component_log_prob(rows)) for rows in torch.split(x, ROWS)])
+        return torch.cat([self.over_classes(self.component_log_prob(rows)) for rows in torch.split(x, TILE_ROWS)])
 
     def posterior(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         """Posterior probability of each class."""

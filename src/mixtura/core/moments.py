@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-VANISHING = 1e-12  # of a feature's variance: what is left within components is rounding
-LEFT = 0.05  # of sums about one point, after they are centered: what rounds them up then stays below 0.4 % of them
+MIN_WITHIN_SHARE = 1e-12  # of a feature's variance: what is left within components is rounding
+MIN_CENTERED_SHARE = (
+    0.05  # of sums about one point, after they are centered: what rounds them up then stays below 0.4 % of them
+)
 TILE, TILE_PER_LABEL = 8192, 8  # rows that one float32 sum may run over: few digits are lost, and little time
-CONSTANT = 1e-18  # of a feature's square: float32 sums of one number vary by that much
+CONSTANT_TOLERANCE = 1e-18  # of a feature's square: float32 sums of one number vary by that much
 
 
 @dataclass(frozen=True)
@@ -259,7 +261,9 @@ def labeled(
     ref = family.reference(x, labels, n_components, weight)
     sums = [_labeled(family.labeled, x, labels, ref, weight, mask) for mask in masks]
     total = functools.reduce(Moments.__add__, sums)
-    if x.dtype != torch.float64 and loses_precision(family.variances(total.second), total.centered_variances(), LEFT):
+    if x.dtype != torch.float64 and loses_precision(
+        family.variances(total.second), total.centered_variances(), MIN_CENTERED_SHARE
+    ):
         means = class_means(x, labels, n_components, weight)
         return [_labeled(functools.partial(hard_some, family), x, labels, means, weight, mask) for mask in masks]
     return sums
@@ -304,8 +308,8 @@ def feature_variance(moments: Moments) -> Float[Tensor, " D"]:
     apart = mean - mean[:1]
     between = (share * (apart - (share * apart).sum(0)).square()).sum(0)
     overall = within + between
-    variance = torch.where(within > VANISHING * overall, within, overall)
-    varies = variance > CONSTANT * mean[0].square()
+    variance = torch.where(within > MIN_WITHIN_SHARE * overall, within, overall)
+    varies = variance > CONSTANT_TOLERANCE * mean[0].square()
     average = variance[varies].mean() if bool(varies.any()) else torch.ones_like(variance[:1])[0]
     return torch.where(varies, variance, average)
 

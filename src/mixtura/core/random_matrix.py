@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixtura.core import linalg
 
-SPARSITY = 3.0  # one in three entries of an Achlioptas matrix is not zero
+DEFAULT_SPARSITY = 3.0  # one in three entries of an Achlioptas matrix is not zero
 
 
 def gaussian(dimension: int, width: int, generator: torch.Generator | None = None) -> Float[Tensor, "D W"]:
@@ -28,18 +28,18 @@ def achlioptas(dimension: int, width: int, generator: torch.Generator | None = N
 
     Source: Achlioptas, Database-friendly Random Projections, JCSS 2003.
     """
-    return signs(dimension, width, generator).float() * SPARSITY**0.5
+    return signs(dimension, width, generator).float() * DEFAULT_SPARSITY**0.5
 
 
 def signs(
-    dimension: int, width: int, generator: torch.Generator | None = None, sparsity: float = SPARSITY
+    dimension: int, width: int, generator: torch.Generator | None = None, sparsity: float = DEFAULT_SPARSITY
 ) -> Int[Tensor, "D W"]:
     """+1, 0 and -1 with probabilities 1 / 2s, 1 - 1 / s and 1 / 2s, where s is the ``sparsity``, 1 or more."""
     draw = torch.rand(dimension, width, generator=generator, dtype=torch.float64)
     return (draw < 0.5 / sparsity).to(torch.int8) - (draw >= 1 - 0.5 / sparsity).to(torch.int8)
 
 
-MATRICES: dict[str, Callable[[int, int, torch.Generator | None], Tensor]] = {
+RANDOM_MATRICES: dict[str, Callable[[int, int, torch.Generator | None], Tensor]] = {
     "gaussian": gaussian,
     "orthogonal": orthogonal,
     "achlioptas": achlioptas,

@@ -24,15 +24,15 @@ Rule = float | str | Prior
 best (``HELD_OUT``), or by one that follows from the sums (``OAS``). With a share goes a pull of covariances towards
 the pooled one, with a prior only what it says."""
 
-SHARES = (0.0, 0.01, 0.1, 0.3)  # of the identity; Ledoit and Wolf's own is tried beside them
-LARGER = (0.6, 0.9)  # tried as long as the largest so far is the best: few rows in many dimensions
-SCALES = ("none", "unit", "half")  # in the order in which they are tried
-SCREEN = 0.1  # the share at which feature scales are compared
-STRENGTHS = (0.1, 1.0, 10.0)  # pseudo-observations of the pooled covariance, in average class sizes
-MOST_BYTES = 1 << 30  # for the sums of the full family over the folds
-MOST_COMPONENTS = 4
-FEW = 10  # rows a class; below, only the tied family is tried
-FEWEST_HELD = 4.0  # rows; with fewer held out, nothing is judged
+SHRINKAGES = (0.0, 0.01, 0.1, 0.3)  # of the identity; Ledoit and Wolf's own is tried beside them
+LARGER_SHRINKAGES = (0.6, 0.9)  # tried as long as the largest so far is the best: few rows in many dimensions
+FEATURE_SCALES_TRIED = ("none", "unit", "half")  # in the order in which they are tried
+SCREEN_SHRINKAGE = 0.1  # the share at which feature scales are compared
+PRIOR_STRENGTHS = (0.1, 1.0, 10.0)  # pseudo-observations of the pooled covariance, in average class sizes
+MAX_BYTES = 1 << 30  # for the sums of the full family over the folds
+MAX_COMPONENTS = 4
+MIN_SAMPLES_A_CLASS = 10  # rows a class; below, only the tied family is tried
+MIN_HELD_OUT = 4.0  # rows; with fewer held out, nothing is judged
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ def choose(
         feature_scale: a name in ``FEATURE_SCALES``, or ``"auto"``.
         tried: what is known of these folds already.
 
-    Where fewer than ``FEWEST_HELD`` rows can be held out, ``"auto"`` means the tied family, one component, scales of
+    Where fewer than ``MIN_HELD_OUT`` rows can be held out, ``"auto"`` means the tied family, one component, scales of
     one, and shrinkage from the sums.
     """
     plan = replace(plan, components=1)
-    if float(folds.judged.sum()) < FEWEST_HELD:
+    if float(folds.judged.sum()) < MIN_HELD_OUT:
         plan = replace(plan, family="tied" if family == "auto" else family)
         search = Search(folds, OAS if shrinkage == HELD_OUT else shrinkage, _first(feature_scale))
         trial, components = search.best(plan), 1 if isinstance(components, str) else components
@@ -135,14 +135,14 @@ class Search:
 
     def best(self, plan: Plan) -> Trial:
         """A plan of a given family with its best feature scale, then its best share of the identity."""
-        plan = self.with_prior(plan, SCREEN)
+        plan = self.with_prior(plan, SCREEN_SHRINKAGE)
         if FAMILIES[plan.family].round:  # a sphere is its own identity, and has one unit for all features
             return self.attempt(self.with_prior(replace(plan, feature_scale="none"), 0.0))
         plan = self.best_scale(plan).plan
         if self.shrinkage != HELD_OUT:
             return self.attempt(plan)
         trials = [self.attempt(self.with_prior(plan, share)) for share in self.shares(plan)]
-        for share in LARGER:
+        for share in LARGER_SHRINKAGES:
             if most_accurate(trials) is not trials[-1]:
                 break
             trials.append(self.attempt(self.with_prior(plan, share)))
@@ -153,8 +153,8 @@ class Search:
 
         Half way is tried only where standard deviations do better than features as they are.
         """
-        names = [name for name in SCALES if self.feature_scale in ("auto", name)]
-        plans = [self.with_prior(replace(plan, feature_scale=name), SCREEN) for name in names]
+        names = [name for name in FEATURE_SCALES_TRIED if self.feature_scale in ("auto", name)]
+        plans = [self.with_prior(replace(plan, feature_scale=name), SCREEN_SHRINKAGE) for name in names]
         if len(plans) == 1 or plans[0].prior.identity == 0:
             return self.attempt(plans[0])
         plain, unit, half = plans
@@ -182,7 +182,7 @@ class Search:
         least = 0.0 if float(folds.counts.sum()) > 3 * folds.x.shape[1] else 0.01
         scale = plan.resolved(folds.feature_variance(plan.family))[1].scale
         automatic = ledoit_wolf(folds.x, folds.labels, folds.n_classes, folds.weight, scale)
-        return tuple(sorted({share for share in (*SHARES, round(automatic, 4)) if share >= least}))
+        return tuple(sorted({share for share in (*SHRINKAGES, round(automatic, 4)) if share >= least}))
 
     def best_family(self, plan: Plan) -> Trial:
         """Tied, unless another family is more accurate by more than a standard error."""
@@ -196,15 +196,15 @@ class Search:
         """The other families that the data can carry, each with a few strengths of its prior."""
         folds = self.folds
         size, dimension = float(folds.class_weight.mean()), folds.x.shape[1]
-        if float(folds.class_weight.median()) < FEW:
+        if float(folds.class_weight.median()) < MIN_SAMPLES_A_CLASS:
             return []
         found = [("diagonal", 0.1, 0.0)]
         if size >= 16 * plan.rank and dimension > 4 * plan.rank:
             found.append(("lowrank", 0.1, 0.0))
         held = 8 * folds.n_classes * dimension**2 * (len(folds.used) + 2)
-        if held <= MOST_BYTES and size >= dimension / 8:
-            rounds = sorted({plan.prior.identity, SCREEN})
-            found += [("full", strength, share) for strength in STRENGTHS for share in rounds]
+        if held <= MAX_BYTES and size >= dimension / 8:
+            rounds = sorted({plan.prior.identity, SCREEN_SHRINKAGE})
+            found += [("full", strength, share) for strength in PRIOR_STRENGTHS for share in rounds]
         return [self.with_prior(replace(plan, family=f), share, strength * size) for f, strength, share in found]
 
 
@@ -272,8 +272,8 @@ def _count(plan: Plan, halves: list[Half], variance: Float[Tensor, " D"]) -> int
     """1, 2, ... as long as one more component raises the held-out likelihood."""
     best, likelihood = 1, -torch.inf
     sizes = [float(half.weight.sum()) for half in halves]
-    for count in range(1, MOST_COMPONENTS + 1):
-        if sum(sizes) < 2 * FEW * count or not min(sizes) > 0:
+    for count in range(1, MAX_COMPONENTS + 1):
+        if sum(sizes) < 2 * MIN_SAMPLES_A_CLASS * count or not min(sizes) > 0:
             break
         richer = replace(plan, components=count)
         gained = sum(_density(richer, learn, judge, variance) for learn, judge in (halves, halves[::-1]))

@@ -25,9 +25,9 @@ from mixtura.core.covariance import Floor, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
 
-NEAR = 5  # components whose covariances a new one borrows
-STRENGTH = 20.0  # rows that the borrowed covariance counts for
-SMALLEST = 1e-3  # of the variance between means, in units of the covariance: classes that all lie together
+NEIGHBOR_COMPONENTS = 5  # components whose covariances a new one borrows
+PRIOR_STRENGTH = 20.0  # rows that the borrowed covariance counts for
+MIN_BETWEEN_RATIO = 1e-3  # of the variance between means, in units of the covariance: classes that all lie together
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def apart(mixture: Mixture, weight: Float[Tensor, " K"]) -> float:
     known = weight > 0
     squared = 2 * (own - far) / mixture.dimension
     spread = float(squared[known].mean()) * len(own) / max(1, len(own) - 1)  # about their own mean
-    return max(SMALLEST, spread - float((1 / weight[known]).mean()))
+    return max(MIN_BETWEEN_RATIO, spread - float((1 / weight[known]).mean()))
 
 
 def newcomers(
@@ -80,10 +80,10 @@ def newcomers(
     raw = torch.stack([rows.double().mean(0) for rows in shots])
     mean = center + (ratio / (ratio + 1 / count))[:, None] * (raw - center)
     order = torch.cdist(raw, mixture.mean.double()).argsort(1)
-    near = torch.stack([row[moments.weight[row] > 0][:NEAR] for row in order])
+    near = torch.stack([row[moments.weight[row] > 0][:NEIGHBOR_COMPONENTS] for row in order])
     labels = torch.repeat_interleave(torch.arange(len(shots)), count.long())
     own = (torch.cat(shots).double(), labels, raw)
-    covariance = mixture.covariance.borrowed(moments, near, own, floor, prior, STRENGTH)
+    covariance = mixture.covariance.borrowed(moments, near, own, floor, prior, PRIOR_STRENGTH)
     even = torch.full((len(shots),), 1 / len(shots), dtype=torch.float64).log()
     uncertain = ratio / (count * ratio + 1)
     made = Mixture(even, mean, covariance, torch.arange(len(shots)), len(shots))

@@ -7,7 +7,7 @@ from torch import Tensor
 from mixtura.core.covariance.protocol import Prior
 from mixtura.core.moments import Moments, class_means
 
-ROWS = 8192
+TILE_ROWS = 8192
 
 
 def ledoit_wolf(
@@ -38,7 +38,7 @@ def ledoit_wolf(
     n, dimension = float(counts.sum()), x.shape[1]
     scatter = torch.zeros(dimension, dimension, dtype=torch.float64, device=x.device)
     fourth = 0.0
-    for rows, own, count in zip(*(torch.split(t, ROWS) for t in (x, labels, counts)), strict=True):
+    for rows, own, count in zip(*(torch.split(t, TILE_ROWS) for t in (x, labels, counts)), strict=True):
         z = rows - means[own]
         z = z if scale is None else z / scale.to(z.dtype)
         fourth += float(count @ z.square().sum(1, dtype=torch.float64).square())

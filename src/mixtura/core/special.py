@@ -10,7 +10,7 @@ from torch import Tensor
 from mixtura.errors import UsageError
 
 LEAST_ORDER = 12.0  # from here on the series below is exact to rounding; smaller orders step down from it
-TERMS = 14
+DEBYE_TERMS = 14
 
 
 def _debye(terms: int) -> list[list[float]]:
@@ -30,7 +30,7 @@ def _debye(terms: int) -> list[list[float]]:
     return [[float(value) for value in polynomial] + [0.0] * (longest - len(polynomial)) for polynomial in polynomials]
 
 
-DEBYE = torch.tensor(_debye(TERMS), dtype=torch.float64)
+DEBYE_COEFFICIENTS = torch.tensor(_debye(DEBYE_TERMS), dtype=torch.float64)
 
 
 def scaled_log_bessel(order: float, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
@@ -106,7 +106,7 @@ def _check(dimension: int) -> None:
 def _uniform(order: float, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
     r"""Debye's expansion of :math:`h_\nu`, with :math:`s = \sqrt{\nu^2 + \kappa^2}` and :math:`p = \nu / s`."""
     root = (order**2 + kappa.square()).sqrt()
-    debye = DEBYE.to(root.device)
+    debye = DEBYE_COEFFICIENTS.to(root.device)
     orders, powers = (torch.arange(n, dtype=root.dtype, device=root.device) for n in debye.shape)
     series = (order / root)[..., None].pow(powers) @ (torch.pow(1 / order, orders) @ debye)
     excess = order**2 / (root + kappa)  # s - kappa without its cancellation

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-LOWEST, HIGHEST = -4.0, 10.0  # of the log-temperature: e^-4 to e^10
-STEPS = 34  # golden sections: the bracket shrinks to 1e-6
+MIN_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE = -4.0, 10.0  # of the log-temperature: e^-4 to e^10
+GOLDEN_STEPS = 34  # golden sections: the bracket shrinks to 1e-6
 
 
 def nll(
@@ -70,10 +70,10 @@ def best(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], weight: Float[T
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
     golden, doubt = (5**0.5 - 1) / 2, _doubted(joint, labels, weight)
-    low, high = LOWEST, HIGHEST
+    low, high = MIN_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE
     inner = [high - golden * (high - low), low + golden * (high - low)]
     loss = [doubt(math.exp(t)) for t in inner]
-    for _ in range(STEPS):
+    for _ in range(GOLDEN_STEPS):
         if loss[0] <= loss[1]:
             high, inner[1], loss[1] = inner[1], inner[0], loss[0]
             inner[0] = high - golden * (high - low)

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from mixtura.datasets.folder import Files, load_files
 from mixtura.datasets.items import Dataset
-from mixtura.datasets.paths import SOUNDS
+from mixtura.datasets.paths import SOUND_SUFFIXES
 
 # Sounds to their owner, but not read: told apart from files that merely lie around.
-REFUSED = frozenset({".m4a", ".aac", ".mp4", ".wma", ".aif", ".aiff", ".amr", ".mid", ".midi", ".au", ".caf", ".w64"})
-FILES = Files("audio", "sounds", SOUNDS, REFUSED, "Save it as WAV or FLAC")
+REFUSED_SUFFIXES = frozenset(
+    {".m4a", ".aac", ".mp4", ".wma", ".aif", ".aiff", ".amr", ".mid", ".midi", ".au", ".caf", ".w64"}
+)
+SOUND_FILES = Files("audio", "sounds", SOUND_SUFFIXES, REFUSED_SUFFIXES, "Save it as WAV or FLAC")
 
 
 def load(root: Path, *, label: str = "fine") -> Dataset:
@@ -30,4 +32,4 @@ def load(root: Path, *, label: str = "fine") -> Dataset:
         NoInput: there is no such folder, or no sound in it.
         DataError: ``metadata.csv`` is wrong; the message gives the line.
     """
-    return load_files(root, FILES, label)
+    return load_files(root, SOUND_FILES, label)

@@ -27,8 +27,8 @@ from mixtura.datasets.items import Dataset, Item
 from mixtura.datasets.paths import readable, to_label
 from mixtura.errors import DataError, NoInput
 
-PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
-PIXELS = 3 * 32 * 32
+CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+PIXEL_BYTES = 3 * 32 * 32
 MAX_FILE = 256 * 2**20  # bytes; the largest of the official files has 154 million
 MAX_MEMBERS = 100
 
@@ -123,7 +123,7 @@ def find(source: Source, root: Path | None) -> Path:
         DataError: there is the Python version instead.
     """
     start = root if root is not None else cache_folder(source.name)
-    fetch = f"Download {source.archive} ({PAGE}) and give its path."
+    fetch = f"Download {source.archive} ({CIFAR_PAGE}) and give its path."
     if start.is_file():
         if start.name in source.python:
             raise _pickled(source, start)
@@ -146,7 +146,7 @@ def find(source: Source, root: Path | None) -> Path:
 def _pickled(source: Source, path: Path) -> DataError:
     return DataError(
         f"{readable(str(path))}: is the Python version of {source.title}, made of pickles, which can run any program "
-        f"when they are read. Download {source.archive} ({PAGE}) instead; it holds the same pictures."
+        f"when they are read. Download {source.archive} ({CIFAR_PAGE}) instead; it holds the same pictures."
     )
 
 
@@ -186,7 +186,7 @@ def _unpack(source: Source, path: Path) -> dict[str, bytes]:
         raise NoInput(f"{shown}: cannot be read ({error.strerror}). Check its permissions.") from error
     missing = [name for name in source.needed if name not in found]
     if missing:
-        raise DataError(f"{shown}: holds no {missing[0]}, so it is not {source.archive}. Download that ({PAGE}).")
+        raise DataError(f"{shown}: holds no {missing[0]}, so it is not {source.archive}. Download that ({CIFAR_PAGE}).")
     return found
 
 
@@ -213,7 +213,7 @@ def _records(
     Raises:
         DataError: it does not end with a record, or a label has no name.
     """
-    width = len(names) + PIXELS
+    width = len(names) + PIXEL_BYTES
     if not data or len(data) % width:
         raise DataError(f"{shown}: has {len(data):,} bytes, which are not whole records of {width:,}. Unpack it again.")
     table = np.frombuffer(data, np.uint8).reshape(-1, width)

@@ -51,9 +51,9 @@ _READERS: dict[str, tuple[re.Pattern[bytes], type[ImageFile]]] = {
     "BMP": (re.compile(rb"BM"), BmpImageFile),
     "PNM": (re.compile(rb"P[456]\s"), PpmImageFile),
 }
-FORMATS = tuple(_READERS)
+PHOTO_FORMATS = tuple(_READERS)
 
-_REFUSED: dict[str, re.Pattern[bytes]] = {
+_REFUSED_FORMATS: dict[str, re.Pattern[bytes]] = {
     "TIFF": re.compile(rb"II[*+]\x00|MM\x00[*+]"),
     "HEIC or AVIF": re.compile(rb"....ftyp(hei|hev|mif|msf|avi)", re.DOTALL),
     "JPEG 2000": re.compile(rb"\x00\x00\x00\x0cjP|\xff\x4f\xff\x51"),
@@ -68,8 +68,8 @@ _REFUSED: dict[str, re.Pattern[bytes]] = {
 
 _NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG})
 
-_ORIENTATION = 0x0112
-_TURNS = {
+_EXIF_ORIENTATION = 0x0112
+_EXIF_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -160,11 +160,13 @@ def _sniff(data: bytes, shown: str) -> str:
     for kind, (magic, _) in _READERS.items():
         if magic.match(data):
             return kind
-    for kind, magic in _REFUSED.items():
+    for kind, magic in _REFUSED_FORMATS.items():
         if magic.match(data[:1024]):
             message = f"{shown}: is a {kind} file, which is not read. Save it as JPEG or PNG."
             raise BadImage(message, "format_not_allowed")
-    raise BadImage(f"{shown}: is not an image, whatever its name says. Known: {', '.join(FORMATS)}.", "not_an_image")
+    raise BadImage(
+        f"{shown}: is not an image, whatever its name says. Known: {', '.join(PHOTO_FORMATS)}.", "not_an_image"
+    )
 
 
 def _check_before_open(kind: str, data: bytes, shown: str) -> None:
@@ -215,7 +217,7 @@ def _finish(image: ImageFile, draft: int | None) -> Image.Image:
     if draft is not None:
         image.draft(None, (draft, draft))
     image.load()
-    turn = _TURNS.get(_orientation(image))
+    turn = _EXIF_TURNS.get(_orientation(image))
     rgb = _to_rgb(image)
     upright = rgb if turn is None else rgb.transpose(turn)
     upright.info.clear()  # nobody may apply the orientation again
@@ -224,7 +226,7 @@ def _finish(image: ImageFile, draft: int | None) -> Image.Image:
 
 def _orientation(image: Image.Image) -> Any:
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
         return value if isinstance(value, int) else 1
     except Exception:  # a photo with broken EXIF is still a photo
         return 1

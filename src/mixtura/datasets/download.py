@@ -15,8 +15,8 @@ from mixtura.datasets.idx import SOURCES, IdxFile
 from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
 from mixtura.names import nearest
 
-TIMEOUT = 30.0  # seconds without a byte
-_SLACK = 1 << 20
+TIMEOUT_SECONDS = 30.0  # seconds without a byte
+_SLACK_BYTES = 1 << 20
 
 
 def download(
@@ -60,8 +60,8 @@ def download(
 
 def _fetch(url: str, file: IdxFile, path: Path) -> None:
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  the scheme is checked above
-            packed: bytes = answer.read(file.size + _SLACK)  # packed is at most a little larger than unpacked
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310  the scheme is checked above
+            packed: bytes = answer.read(file.size + _SLACK_BYTES)  # packed is at most a little larger than unpacked
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise NoInput(f"{url}: cannot be fetched ({getattr(error, 'reason', error)}). Try again later.") from error
     _require_published(packed, file, url)

@@ -26,9 +26,9 @@ from mixtura.errors import BadImage, BadItem
 
 MAX_BITS = 6
 MIN_CORRELATION = 0.995
-_SIDE = 16
-_BLOCK = 32  # rows compared at once; their 32 x N hashes stay near the cache
-_DRAFT = 64  # pixels; enough for the thumbnails, and large JPEGs decode several times faster
+_HASH_SIDE = 16
+_BLOCK_ROWS = 32  # rows compared at once; their 32 x N hashes stay near the cache
+_DRAFT_SIDE = 64  # pixels; enough for the thumbnails, and large JPEGs decode several times faster
 
 Pairs = Int[np.ndarray, "P 2"]
 
@@ -47,7 +47,7 @@ def fingerprint(image: Image.Image, digest: str) -> Fingerprint:
     grey = image.convert("L")
     cells = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))
     bits = int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")
-    small = np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BOX), np.float32).ravel()
+    small = np.asarray(grey.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX), np.float32).ravel()
     centered = small - small.mean()
     length = float(np.linalg.norm(centered))
     return Fingerprint(digest, bits, centered / length if length > 0 else centered)
@@ -56,8 +56,8 @@ def fingerprint(image: Image.Image, digest: str) -> Fingerprint:
 def near_pairs(bits: UInt64[np.ndarray, " N"], thumbnail: Float32[np.ndarray, "N T"]) -> Pairs:
     """All pairs of near-duplicates, as rows of two positions. Time grows with N squared: 70,000 take 15 to 50 s."""
     pairs = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(bits), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, len(bits), _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
         left, right = np.nonzero(np.bitwise_count(bits[block, None] ^ bits[None, start:]) <= MAX_BITS)
         left, right = left[left < right] + start, right[left < right] + start
         close = np.einsum("pt,pt->p", thumbnail[left], thumbnail[right]) >= MIN_CORRELATION
@@ -93,7 +93,7 @@ def given_groups(dataset: Dataset) -> Int[np.ndarray, " N"]:
 
 def _try_fingerprint(dataset: Dataset, index: int) -> Fingerprint | None:
     try:
-        return fingerprint(dataset.image(index, draft=_DRAFT), dataset.digest(index))
+        return fingerprint(dataset.image(index, draft=_DRAFT_SIDE), dataset.digest(index))
     except BadImage:
         return None
 

@@ -18,8 +18,8 @@ from mixtura.datasets.items import Dataset, Item, Problem
 from mixtura.datasets.paths import readable, to_id, to_label
 from mixtura.errors import DataError, NoInput
 
-LIST, SOUNDS = Path("meta", "esc50.csv"), "audio"
-COLUMNS = ("filename", "fold", "target", "category", "esc10")
+LIST_FILE, SOUND_FOLDER = Path("meta", "esc50.csv"), "audio"
+LIST_COLUMNS = ("filename", "fold", "target", "category", "esc10")
 SUPERCLASSES = ("animals", "nature and water", "people", "indoors", "outdoors")  # ten targets each, in this order
 
 Row = dict[str, str]
@@ -44,27 +44,29 @@ def load_esc10(root: Path | None, *, label: str = "fine") -> Dataset:
 
 
 def _load(name: str, root: Path | None, wanted: Callable[[Row], bool]) -> Dataset:
-    if root is None or not (root / LIST).is_file():
+    if root is None or not (root / LIST_FILE).is_file():
         place = readable(str(root)) if root is not None else name
         raise NoInput(
-            f"{place}: holds no {LIST.as_posix()}. Unpack the official archive ESC-50-master.zip "
+            f"{place}: holds no {LIST_FILE.as_posix()}. Unpack the official archive ESC-50-master.zip "
             "(github.com/karolpiczak/ESC-50) and give its folder."
         )
     items: list[Item] = []
     problems: list[Problem] = []
-    base = (root / SOUNDS).resolve()
-    for line, row in _rows(root / LIST):
+    base = (root / SOUND_FOLDER).resolve()
+    for line, row in _rows(root / LIST_FILE):
         if not wanted(row):
             continue
         path = base / row["filename"]
         if _is_plain(row["filename"]) and path.is_file() and path.resolve().parent == base:
-            items.append(_item(root / LIST, line, row, path))
+            items.append(_item(root / LIST_FILE, line, row, path))
         else:
-            source = readable(f"{SOUNDS}/{row['filename']}")
-            message = f"{source}: is listed, but there is no such file (line {line} of {LIST.name})."
+            source = readable(f"{SOUND_FOLDER}/{row['filename']}")
+            message = f"{source}: is listed, but there is no such file (line {line} of {LIST_FILE.name})."
             problems.append(Problem(source, "not_a_file", message))
     if not items:
-        raise NoInput(f"{readable(str(root))}: none of the listed sounds is in its folder {SOUNDS!r}. Unpack it again.")
+        raise NoInput(
+            f"{readable(str(root))}: none of the listed sounds is in its folder {SOUND_FOLDER!r}. Unpack it again."
+        )
     return Dataset(name, tuple(items), problems, "audio")
 
 
@@ -78,10 +80,10 @@ def _rows(path: Path) -> list[tuple[int, Row]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
-            missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+            missing = [column for column in LIST_COLUMNS if column not in (reader.fieldnames or ())]
             if missing:
                 raise DataError(f"{readable(str(path))}: has no column {missing[0]!r} in its first line.")
-            return [(reader.line_num, {name: row[name] or "" for name in COLUMNS}) for row in reader]
+            return [(reader.line_num, {name: row[name] or "" for name in LIST_COLUMNS}) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{readable(str(path))}: is not a CSV file ({error}). Unpack the archive again.") from error
     except OSError as error:
@@ -97,7 +99,7 @@ def _item(path: Path, line: int, row: Row, sound: Path) -> Item:
         )
     return Item(
         id=to_id(row["filename"]),
-        source=readable(f"{SOUNDS}/{row['filename']}"),
+        source=readable(f"{SOUND_FOLDER}/{row['filename']}"),
         payload=sound,
         label=to_label(row["category"]),
         superlabel=SUPERCLASSES[int(target) // 10],

@@ -19,13 +19,13 @@ from mixtura.datasets.listing import read_list
 from mixtura.datasets.paths import readable, to_id, to_label
 from mixtura.errors import NoInput
 
-LIST = "metadata.csv"
+LIST_FILE = "metadata.csv"
 MAX_DEPTH = 64
-SUFFIXES = frozenset(
+PHOTO_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 # Photos to their owner, but not read: told apart from files that merely lie around.
-REFUSED = frozenset(
+REFUSED_SUFFIXES = frozenset(
     {".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw"}
 )
 
@@ -41,7 +41,7 @@ class Files:
     advice: str
 
 
-PHOTOS = Files("image", "photos", SUFFIXES, REFUSED, "Save it as JPEG or PNG")
+PHOTO_FILES = Files("image", "photos", PHOTO_SUFFIXES, REFUSED_SUFFIXES, "Save it as JPEG or PNG")
 
 
 def load(root: Path, *, label: str = "fine") -> Dataset:
@@ -55,7 +55,7 @@ def load(root: Path, *, label: str = "fine") -> Dataset:
         NoInput: there is no such folder, or no photo in it.
         DataError: ``metadata.csv`` is wrong; the message gives the line.
     """
-    return load_files(root, PHOTOS, label)
+    return load_files(root, PHOTO_FILES, label)
 
 
 def load_files(root: Path, files: Files, label: str) -> Dataset:
@@ -80,7 +80,7 @@ def load_files(root: Path, files: Files, label: str) -> Dataset:
 
 def _split_folders(root: Path) -> dict[Path, str | None]:
     """The folders that hold classes, each with its split: the root itself, unless all folders in it are splits."""
-    if (root / LIST).is_file():
+    if (root / LIST_FILE).is_file():
         return {root: None}
     folders = [entry for entry in _entries(root) if _is_dir(entry)]
     parts = {Path(entry.path): to_split(entry.name) for entry in folders}
@@ -107,9 +107,9 @@ class Scan:
         """Reads a folder of classes, or its list."""
         if not self._inside(str(folder)):
             return
-        if (folder / LIST).is_file() and self._inside(str(folder / LIST)):
+        if (folder / LIST_FILE).is_file() and self._inside(str(folder / LIST_FILE)):
             prefix = f"{folder.name}/" if folder != self.root else ""
-            items, problems = read_list(folder / LIST, folder, prefix=prefix, split=split)
+            items, problems = read_list(folder / LIST_FILE, folder, prefix=prefix, split=split)
             self.items += items
             self.problems += problems
             return

@@ -18,14 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mixtura.datasets.folder import PHOTOS, Scan
+from mixtura.datasets.folder import PHOTO_FILES, Scan
 from mixtura.datasets.items import Dataset, Item, Problem
 from mixtura.datasets.paths import readable, to_label
 from mixtura.errors import DataError, NoInput
 
 DEVKIT = "ILSVRC2012_devkit_t12"
-META, TRUTH = Path("data", "meta.mat"), Path("data", "ILSVRC2012_validation_ground_truth.txt")
-SPLITS = {"train": "train", "val": "test"}
+META_FILE, TRUTH_FILE = Path("data", "meta.mat"), Path("data", "ILSVRC2012_validation_ground_truth.txt")
+SPLIT_FOLDERS = {"train": "train", "val": "test"}
 _SYNSET = re.compile(r"n\d{8}")
 _FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
 
@@ -41,13 +41,13 @@ def load(root: Path | None, *, label: str = "fine") -> Dataset:
         NoInput: a folder is missing, or the devkit that labels a flat ``val``.
         DataError: the devkit is damaged.
     """
-    if root is None or not any((root / name).is_dir() for name in SPLITS):
+    if root is None or not any((root / name).is_dir() for name in SPLIT_FOLDERS):
         raise NoInput(
             f"{readable(str(root)) if root is not None else 'imagenet'}: holds neither train nor val. Give the folder "
             "of ILSVRC 2012 with train/n01440764/*.JPEG and val/ (image-net.org)."
         )
-    scan = Scan(root.resolve(), PHOTOS)
-    for name, split in SPLITS.items():
+    scan = Scan(root.resolve(), PHOTO_FILES)
+    for name, split in SPLIT_FOLDERS.items():
         if (root / name).is_dir():
             scan.part(scan.root / name, split)
     kit = _Devkit(root / DEVKIT)
@@ -67,7 +67,7 @@ class _Devkit:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.synsets, self.words = _meta(folder / META) if (folder / META).is_file() else ({}, {})
+        self.synsets, self.words = _meta(folder / META_FILE) if (folder / META_FILE).is_file() else ({}, {})
         self._truth: list[int] | None = None
 
     def title(self, synset: str) -> str:
@@ -88,11 +88,13 @@ class _Devkit:
             self._truth = self._read_truth()
         number = int(name[1])
         if not 1 <= number <= len(self._truth) or self._truth[number - 1] not in self.synsets:
-            raise DataError(f"{readable(str(self.folder / TRUTH))}: holds no label for {item.source}. Unpack it again.")
+            raise DataError(
+                f"{readable(str(self.folder / TRUTH_FILE))}: holds no label for {item.source}. Unpack it again."
+            )
         return self.synsets[self._truth[number - 1]]
 
     def _read_truth(self) -> list[int]:
-        path = self.folder / TRUTH
+        path = self.folder / TRUTH_FILE
         if not path.is_file() or not self.synsets:
             raise NoInput(
                 f"{readable(str(self.folder.parent))}: val/ holds photos without class folders, whose labels are in "

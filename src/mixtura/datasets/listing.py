@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from mixtura.datasets.items import SPLITS, Dataset, Item, Problem, to_split
-from mixtura.datasets.paths import SOUNDS, readable, to_id, to_label
+from mixtura.datasets.paths import SOUND_SUFFIXES, readable, to_id, to_label
 from mixtura.errors import DataError, NoInput
 from mixtura.names import nearest
 
-LIGHTEST, HEAVIEST = 1e-6, 1e6  # weights of items; sums of others have no digits left for the rest
-COLUMNS = ("file_name", "label", "superclass", "group", "split", "weight")
+MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6  # weights of items; sums of others have no digits left for the rest
+LIST_COLUMNS = ("file_name", "label", "superclass", "group", "split", "weight")
 
 
 def load(root: Path, *, photos: Path | None = None, label: str = "fine") -> Dataset:
@@ -36,7 +36,7 @@ def load(root: Path, *, photos: Path | None = None, label: str = "fine") -> Data
     items, problems = read_list(root, folder)
     if not items:
         raise NoInput(f"{readable(str(root))}: none of its files is in {readable(str(folder))}. Check 'file_name'.")
-    modality = "audio" if PurePosixPath(items[0].source).suffix.lower() in SOUNDS else "image"
+    modality = "audio" if PurePosixPath(items[0].source).suffix.lower() in SOUND_SUFFIXES else "image"
     return Dataset(to_label(root.stem), tuple(items), problems, modality).at_level(label)
 
 
@@ -159,8 +159,8 @@ def _weight(row: _Row) -> float:
         weight = float(given)
     except ValueError:
         weight = math.nan
-    if not (weight == 0 or LIGHTEST <= weight <= HEAVIEST):
+    if not (weight == 0 or MIN_WEIGHT <= weight <= MAX_WEIGHT):
         raise row.wrong(
-            f"weight {readable(given)!r} is not 0 or a number from {LIGHTEST:g} to {HEAVIEST:,.0f}. Correct it."
+            f"weight {readable(given)!r} is not 0 or a number from {MIN_WEIGHT:g} to {MAX_WEIGHT:,.0f}. Correct it."
         )
     return weight

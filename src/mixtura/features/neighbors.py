@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from mixtura.errors import UsageError, WrongDimension
 
 _QUERIES, _BASES = 1024, 16_384  # one block of similarities: 64 MB in float32
-MOST_PAIRS = 5_000_000  # 120 MB
+MAX_PAIRS = 5_000_000  # 120 MB
 
 
 @runtime_checkable
@@ -96,7 +96,7 @@ def pairs_above(x: Float[Tensor, "N D"], limit: float) -> tuple[Int[Tensor, "P 2
         limit: a cosine in (-1, 1].
 
     Raises:
-        UsageError: the limit lies outside, or more than ``MOST_PAIRS`` pairs reach it.
+        UsageError: the limit lies outside, or more than ``MAX_PAIRS`` pairs reach it.
     """
     if not -1 < limit <= 1:
         raise UsageError(f"The limit {limit} is no cosine above -1. Give a number such as 0.98.")
@@ -108,8 +108,8 @@ def pairs_above(x: Float[Tensor, "N D"], limit: float) -> tuple[Int[Tensor, "P 2
             ahead = left + row < right + column
             left, right = left[ahead], right[ahead]
             count += len(left)
-            if count > MOST_PAIRS:
-                raise UsageError(f"More than {MOST_PAIRS:,} pairs are this similar ({limit:.4f}). Raise the limit.")
+            if count > MAX_PAIRS:
+                raise UsageError(f"More than {MAX_PAIRS:,} pairs are this similar ({limit:.4f}). Raise the limit.")
             pairs.append(torch.stack([left + row, right + column], dim=1))
             cosines.append(cosine[left, right])
     if not pairs:

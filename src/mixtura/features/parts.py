@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from mixtura.errors import NonFinite, StoreError
-from mixtura.features.records import COLUMNS, Rows
+from mixtura.features.records import RECORD_COLUMNS, Rows
 
-_TEXT = tuple(name for name in COLUMNS if name != "weight")
+_TEXT = tuple(name for name in RECORD_COLUMNS if name != "weight")
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ def decode(data: bytes, path: Path, dimension: int, embedding: bool) -> Part:
         StoreError: the bytes are no part of such a store; names ``path``.
     """
     try:
-        table = pq.read_table(pa.BufferReader(data), columns=None if embedding else list(COLUMNS))
+        table = pq.read_table(pa.BufferReader(data), columns=None if embedding else list(RECORD_COLUMNS))
         if not embedding:
-            return Part(table.select(COLUMNS), np.zeros((len(table), 0), dtype=np.float32))
+            return Part(table.select(RECORD_COLUMNS), np.zeros((len(table), 0), dtype=np.float32))
         width = table.schema.field("embedding").type.list_size
         numbers = table["embedding"].combine_chunks()
         matrix = numbers.flatten().to_numpy(zero_copy_only=False).reshape(len(table), width)
-        part = Part(table.select(COLUMNS), matrix)
+        part = Part(table.select(RECORD_COLUMNS), matrix)
     except (pa.ArrowException, KeyError, AttributeError, ValueError, OSError) as error:
         raise StoreError(f"{path} is no part of a feature store: {error}. Delete it and extract again.") from error
     if width != dimension:
@@ -96,6 +96,6 @@ def decode(data: bytes, path: Path, dimension: int, embedding: bool) -> Part:
 def concatenate(parts: list[Part], dimension: int, dtype: str) -> Part:
     """Parts one after another; none give an empty part of ``dimension`` columns."""
     if not parts:
-        empty = schema(max(dimension, 1), dtype).remove(len(COLUMNS)).empty_table()
-        return Part(empty.select(COLUMNS), np.zeros((0, dimension), dtype=np.float32))
+        empty = schema(max(dimension, 1), dtype).remove(len(RECORD_COLUMNS)).empty_table()
+        return Part(empty.select(RECORD_COLUMNS), np.zeros((0, dimension), dtype=np.float32))
     return Part(pa.concat_tables([part.table for part in parts]), np.concatenate([part.embedding for part in parts]))

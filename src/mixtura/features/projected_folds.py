@@ -13,7 +13,7 @@ from mixtura.features.nonlinear import Power, RandomFeatures
 from mixtura.features.projection import L2, Chain, Identity, Projection, Random
 
 Steps = Sequence[tuple[type[Projection], Mapping[str, Any]]]
-FIXED = (Identity, L2, Power, Random, RandomFeatures)
+DATA_FREE_PROJECTIONS = (Identity, L2, Power, Random, RandomFeatures)
 """Projections that treat a row alike whether or not it was among the rows that they were fitted to."""
 
 
@@ -52,7 +52,7 @@ def cross_fit_projection(steps: Steps, x: Float[Tensor, "N D"], folds: Folds) ->
     counts = folds.counts > 0
     projection = Chain.fit(x[counts], folds.labels[counts], steps)
     shown = _moved(folds, projection(x), folds.fold, folds.n_folds)
-    if all(issubclass(kind, FIXED) for kind, _ in steps):
+    if all(issubclass(kind, DATA_FREE_PROJECTIONS) for kind, _ in steps):
         return projection, shown
     without = tuple(without_fold(steps, x, folds, i) for i in shown.used)
     return projection, CrossFittedFolds(

@@ -29,7 +29,7 @@ from mixtura.features.spectrum import (
     work_dtype,
 )
 from mixtura.names import find
-from mixtura.renames import STEPS, renamed
+from mixtura.renames import RENAMED_STEP_KEYS, renamed
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class PCA(Projection):
         Raises:
             BundleError: a field is missing or not known.
         """
-        return super().from_state(renamed(STEPS, config), state)
+        return super().from_state(renamed(RENAMED_STEP_KEYS, config), state)
 
     def truncate(self, explained_variance: float) -> "PCA":
         """The first axes of this same fit that explain a fraction of the total variance.

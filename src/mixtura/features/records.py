@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from mixtura.errors import NonFinite, StoreError, WrongDimension
 from mixtura.identity import fingerprint
 
-COLUMNS = ("id", "source", "label", "superlabel", "group", "split", "weight", "sha256")
+RECORD_COLUMNS = ("id", "source", "label", "superlabel", "group", "split", "weight", "sha256")
 
 R = TypeVar("R", bound="Rows")
 
@@ -37,7 +37,7 @@ class Rows:
     sha256: list[str]
 
     def __post_init__(self) -> None:
-        for name in COLUMNS:
+        for name in RECORD_COLUMNS:
             if len(getattr(self, name)) != len(self.embedding):
                 raise StoreError(
                     f"Column {name!r} has {len(getattr(self, name))} rows and the embedding {len(self.embedding)}. "
@@ -73,7 +73,7 @@ class Rows:
         """The rows of a mask, or of indices in their order."""
         chosen = np.asarray(rows)
         index = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
-        lists = {name: [getattr(self, name)[i] for i in index.tolist()] for name in COLUMNS if name != "weight"}
+        lists = {name: [getattr(self, name)[i] for i in index.tolist()] for name in RECORD_COLUMNS if name != "weight"}
         return replace(self, embedding=self.embedding[index], weight=self.weight[index], **lists)
 
     def select_split(self: R, split: str) -> R:

@@ -11,14 +11,14 @@ from mixtura.core import selection as choosing
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
 from mixtura.core.cross_fitting import Folds
-from mixtura.core.selection import SCREEN, Trial
+from mixtura.core.selection import SCREEN_SHRINKAGE, Trial
 from mixtura.features.nonlinear import Power, RandomFeatures
 from mixtura.features.projected_folds import Steps, cross_fit_projection
 from mixtura.features.projection import Chain
 
-MANY = 20_000  # rows from which random features are tried
-WIDTH = 5000  # random features
-MOST_BYTES = 1 << 31  # for the random features of all rows
+MIN_SAMPLES_FOR_RANDOM = 20_000  # rows from which random features are tried
+RANDOM_FEATURES = 5000  # random features
+MAX_BYTES = 1 << 31  # for the random features of all rows
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,21 @@ def select(folds: Folds, plan: Plan, options: Sequence[Steps], random_features: 
     spaces = [cross_fit_projection(steps, folds.x, folds) for steps in options]
     best, known = 0, ()
     if len(spaces) > 1:
-        quick = replace(plan, family="tied", prior=Prior(0.0, SCREEN))
+        quick = replace(plan, family="tied", prior=Prior(0.0, SCREEN_SHRINKAGE))
         trials = [choosing.attempt(space, quick) for _, space in spaces]
         winner = choosing.most_accurate(trials)
         best, known = next(i for i, trial in enumerate(trials) if trial is winner), (winner,)
     projection, space = spaces[best]
     trial = choosing.choose(space, plan, **asked, tried=known)
     selected = Selected(options[best], projection, space, trial)
-    enough = len(folds.x) >= MANY and 4 * len(folds.x) * WIDTH <= MOST_BYTES
+    enough = len(folds.x) >= MIN_SAMPLES_FOR_RANDOM and 4 * len(folds.x) * RANDOM_FEATURES <= MAX_BYTES
     return _with_random_features(selected, folds, plan, asked) if random_features and enough else selected
 
 
 def _with_random_features(selected: Selected, folds: Folds, plan: Plan, asked: dict[str, Any]) -> Selected:
     """Random features on top, where they gain more than a standard error."""
     selected.folds.clear_cache()
-    further = [*selected.steps, (RandomFeatures, {"dimension": WIDTH, "seed": plan.seed})]
+    further = [*selected.steps, (RandomFeatures, {"dimension": RANDOM_FEATURES, "seed": plan.seed})]
     projection, space = cross_fit_projection(further, folds.x, folds)
     trial = choosing.choose(space, plan, **(asked | {"family": "tied", "components": 1}))
     return Selected(further, projection, space, trial) if trial.beats(selected.trial) else selected

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.core.axes import CHUNK, fix_signs, mean_of
+from mixtura.core.axes import TILE_ROWS, fix_signs, mean_of
 from mixtura.errors import LabelError, NonFinite, UsageError, WrongDimension
 
 
@@ -82,7 +82,7 @@ def class_centers(
         raise LabelError("LDA needs two classes at least, got one. Use pca or whiten.")
     ref = mean_of(x)
     center = torch.zeros(len(count), x.shape[1], dtype=torch.float64, device=x.device)
-    for part, own in zip(x.split(CHUNK), index.split(CHUNK), strict=True):
+    for part, own in zip(x.split(TILE_ROWS), index.split(TILE_ROWS), strict=True):
         center.index_add_(0, own, part.double() - ref)
     return index, ref + center / count[:, None], count.double() / len(x)
 

@@ -27,8 +27,8 @@ from mixtura.features import parts
 from mixtura.features.records import Features, Rows, to_features
 from mixtura.identity import differences, fingerprint
 
-HEADER = "store.json"
-LAYOUT = 1
+HEADER_FILE = "store.json"
+STORE_LAYOUT = 1
 DTYPES = ("float16", "float32")
 _PART = re.compile(r"part-(\d{6})-([0-9a-f]{16})\.parquet")
 
@@ -69,16 +69,16 @@ class FeatureStore:
                 f"A store of {dimension} x {dtype} cannot be made. Use float16 or float32, and at least 1 number."
             )
         files.make_folder(path)
-        if (path / HEADER).exists():
+        if (path / HEADER_FILE).exists():
             raise CannotWrite(f"{path} already holds features. Open it, or choose another folder.")
         header = {
-            "layout": LAYOUT,
+            "layout": STORE_LAYOUT,
             "identity": dict(identity),
             "versions": dict(versions or {}),
             "dimension": dimension,
             "dtype": dtype,
         }
-        files.write(path / HEADER, json.dumps(header, indent=2, sort_keys=True).encode())
+        files.write(path / HEADER_FILE, json.dumps(header, indent=2, sort_keys=True).encode())
         return cls(path, header)
 
     @classmethod
@@ -90,14 +90,14 @@ class FeatureStore:
             StoreError: its header is damaged or of another layout.
         """
         try:
-            text = (path / HEADER).read_text(encoding="utf-8")
+            text = (path / HEADER_FILE).read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise NoInput(f"{path} is no feature store: {HEADER} is missing. Run the extraction first.") from error
+            raise NoInput(f"{path} is no feature store: {HEADER_FILE} is missing. Run the extraction first.") from error
         except (OSError, UnicodeDecodeError) as error:
             raise StoreError(
-                f"Cannot read {path / HEADER}: {error}. Restore it, or extract into a new folder."
+                f"Cannot read {path / HEADER_FILE}: {error}. Restore it, or extract into a new folder."
             ) from error
-        return cls(path, _checked_header(text, path / HEADER))
+        return cls(path, _checked_header(text, path / HEADER_FILE))
 
     @classmethod
     def open_or_create(
@@ -113,7 +113,7 @@ class FeatureStore:
         Raises:
             FingerprintMismatch: there is a store of another encoder.
         """
-        if not (path / HEADER).exists():
+        if not (path / HEADER_FILE).exists():
             return cls.create(path, identity, dimension, dtype, versions)
         store = cls.open(path)
         store.check(identity)
@@ -239,10 +239,12 @@ def _checked_header(text: str, path: Path) -> dict[str, Any]:
     """The header, once it is known to be one."""
     try:
         header = json.loads(text)
-        known = header["layout"] == LAYOUT and header["dtype"] in DTYPES and int(header["dimension"]) > 0
+        known = header["layout"] == STORE_LAYOUT and header["dtype"] in DTYPES and int(header["dimension"]) > 0
         whole = {str(v) for v in [*header["identity"].values(), *header["versions"].values()]}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{path} is damaged: {error!r}. Restore it, or extract into a new folder.") from error
     if not known or not whole:
-        raise StoreError(f"{path} is of another layout than {LAYOUT}. Update mixtura, or extract into a new folder.")
+        raise StoreError(
+            f"{path} is of another layout than {STORE_LAYOUT}. Update mixtura, or extract into a new folder."
+        )
     return header

@@ -25,7 +25,7 @@ def check_names(recipe: Recipe) -> None:
         UsageError: a device that is not there, or a head that cannot be fitted so.
     """
     names.find(ENCODERS, split_name(recipe.encoder.name)[0])
-    if recipe.data.kind != factory.FEATURES:
+    if recipe.data.kind != factory.FEATURES_KIND:
         factory.check_place(recipe.data)
     factory.steps_of(recipe.projection)
     factory.device_of(recipe.encoder.device)

@@ -12,7 +12,7 @@ from mixtura.features.selection import Selected
 from mixtura.fitting import heads
 from mixtura.fitting.fitted import Fitted
 from mixtura.fitting.heads import HeadSpec, Start
-from mixtura.fitting.selection import ENOUGH_TO_JUDGE, Rows
+from mixtura.fitting.selection import MIN_VALIDATION, Rows
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.protocol import Head, in_tiles
 from mixtura.heads.sdgm import SDGMHead
@@ -21,7 +21,7 @@ from mixtura.sections import GRADIENT
 from mixtura.training.head_stack import train
 from mixtura.training.records import Trained
 
-MIN_ROWS = 2000  # below, a fifth of the rows or more is for validation
+MIN_SAMPLES_FOR_FRACTION = 2000  # below, a fifth of the rows or more is for validation
 
 
 def resolve_variant(recipe: Recipe) -> Recipe:
@@ -156,8 +156,10 @@ def validation_mask(rows: Rows, recipe: Recipe) -> Tensor:
     """
     counts = torch.ones_like(rows.given) if rows.weight is None else rows.weight > 0
     val = rows.given & counts
-    if int(val.sum()) < ENOUGH_TO_JUDGE:
-        fraction = recipe.fit.val_fraction if len(rows.x) >= MIN_ROWS else max(0.2, recipe.fit.val_fraction)
+    if int(val.sum()) < MIN_VALIDATION:
+        fraction = (
+            recipe.fit.val_fraction if len(rows.x) >= MIN_SAMPLES_FOR_FRACTION else max(0.2, recipe.fit.val_fraction)
+        )
         val = torch.zeros_like(counts)
         val[counts] = validation_rows(rows.labels[counts], rows.groups[counts], fraction, recipe.seed)
     learned = torch.bincount(rows.labels[counts & ~val], minlength=rows.n_classes)

@@ -29,7 +29,7 @@ from mixtura.training.records import Rows, Schedule, Trained
 OBJECTIVE_KEYS = ("label_smoothing", "class_weight", "logit_adjustment", "generative_weight", "margin")
 """Keys of the section ``fit`` that are options of one objective or another."""
 
-MOST_BYTES = 8 << 30
+MAX_BYTES = 8 << 30
 """Of parameters, gradients and the optimizer's two moments: a head beyond this is refused before it is built."""
 
 
@@ -223,7 +223,7 @@ def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:
     """Refuse a Gaussian head that would not fit into memory, before it is built.
 
     Raises:
-        UsageError: it would take more than ``MOST_BYTES``; the message names the bytes.
+        UsageError: it would take more than ``MAX_BYTES``; the message names the bytes.
     """
     if not spec.gaussian or not isinstance(spec.components, int) or spec.family == "auto":
         return  # what is chosen automatically is chosen within limits of its own
@@ -231,10 +231,10 @@ def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:
         head = GaussianHead(spec.width or dimension, n_classes, spec.components, spec.family, spec.rank)
     copies = 4 if spec.solver == GRADIENT else 2  # in float32 and its gradient and moments, or once more in float64
     needed = 4 * copies * sum(parameter.numel() for parameter in head.parameters())
-    if needed > MOST_BYTES:
+    if needed > MAX_BYTES:
         raise UsageError(
             f"A {spec.family} head with {spec.components * n_classes} components in {dimension} dimensions takes about "
-            f"{needed:,} bytes, more than {MOST_BYTES:,}. Keep less of the variance, or use tied or diagonal."
+            f"{needed:,} bytes, more than {MAX_BYTES:,}. Keep less of the variance, or use tied or diagonal."
         )
 
 

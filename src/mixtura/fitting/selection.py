@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.classes import Plan
-from mixtura.core.cross_fitting import FOLDS, Folds, OutOfFold, content_folds
+from mixtura.core.cross_fitting import DEFAULT_FOLDS, Folds, OutOfFold, content_folds
 from mixtura.core.selection import HELD_OUT
 from mixtura.errors import LabelError
 from mixtura.features.projected_folds import Steps, cross_fit_projection
@@ -15,10 +15,13 @@ from mixtura.features.selection import Selected, candidates, select
 from mixtura.fitting.fitted import Fitted
 from mixtura.pipeline import factory
 from mixtura.recipe import Recipe
-from mixtura.scores.typicality import LEAST
+from mixtura.scores.typicality import MIN_HELD_OUT
 
-FINE = {500: 20, 2000: 10}  # folds to calibrate with, up to so many rows: a model of most rows is as good as the final
-ENOUGH_TO_JUDGE = 100  # given validation rows; with fewer, training rows judge too
+CALIBRATION_FOLDS = {
+    500: 20,
+    2000: 10,
+}  # folds to calibrate with, up to so many rows: a model of most rows is as good as the final
+MIN_VALIDATION = 100  # given validation rows; with fewer, training rows judge too
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,13 @@ def calibration(choice: Selected, rows: Rows, seed: int) -> OutOfFold:
     Where rows are few, a mixture without a fifth of them would judge more harshly than the final one does.
     """
     folds = choice.folds
-    finer = next((count for most, count in FINE.items() if len(rows.x) <= most), FOLDS)
-    if finer > FOLDS and int(rows.given.sum()) < ENOUGH_TO_JUDGE:
+    finer = next((count for most, count in CALIBRATION_FOLDS.items() if len(rows.x) <= most), DEFAULT_FOLDS)
+    if finer > DEFAULT_FOLDS and int(rows.given.sum()) < MIN_VALIDATION:
         _, folds = cross_fit_projection(choice.steps, rows.x, folds_of(rows, seed, finer))
     return folds.cross_val_predict(choice.trial.plan, background=True)
 
 
-def folds_of(rows: Rows, seed: int, n_folds: int = FOLDS) -> Folds:
+def folds_of(rows: Rows, seed: int, n_folds: int = DEFAULT_FOLDS) -> Folds:
     """The rows as they are, with the folds that are held out in turn.
 
     A validation split that came with the data says what later items look like: where it has enough rows, only they
@@ -91,7 +94,7 @@ def folds_of(rows: Rows, seed: int, n_folds: int = FOLDS) -> Folds:
     Raises:
         LabelError: too few rows can be held out.
     """
-    if int(rows.given.sum()) < ENOUGH_TO_JUDGE:
+    if int(rows.given.sum()) < MIN_VALIDATION:
         fold = content_folds(rows.x, rows.labels, n_folds, seed, rows.groups)
     else:
         fold = torch.full_like(rows.labels, n_folds)
@@ -106,7 +109,7 @@ def _check(fold: Int[Tensor, " N"], rows: Rows, n_folds: int) -> None:
     filled = torch.zeros(rows.n_classes, n_folds + 1, dtype=torch.bool)
     filled[rows.labels, fold] = True
     count = int(((filled.sum(1) > 1)[rows.labels] & (fold < n_folds)).sum())
-    if count < LEAST:
+    if count < MIN_HELD_OUT:
         raise LabelError(
             f"Only {count} of {len(fold)} items to learn from can be held out to tell known from unknown. "
             "Give at least one class two photos that are not copies of each other."

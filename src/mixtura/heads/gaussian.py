@@ -13,16 +13,16 @@ from mixtura.core.axes import axes_of
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, Prior
 from mixtura.core.mixture import Mixture
-from mixtura.core.random_matrix import MATRICES, orthogonal
+from mixtura.core.random_matrix import RANDOM_MATRICES, orthogonal
 from mixtura.errors import UsageError
 from mixtura.heads import init
 from mixtura.heads.protocol import DenseHead, Groups, as_rows, wide
 from mixtura.names import nearest
 
-FREEZABLE = ("mean", "spread", "weight", "prior", "temperature")
-PROJECTIONS = ("identity", "pca", *MATRICES)
+FREEZABLE_PARTS = ("mean", "spread", "weight", "prior", "temperature")
+INPUT_PROJECTIONS = ("identity", "pca", *RANDOM_MATRICES)
 """What a head may do to its input first: a fixed matrix, computed or drawn once, and saved with the head."""
-EMPTY = 1e-3  # how far directions shrink that a mixture does not have; of zeros, they would have no gradient
+MIN_DIRECTION = 1e-3  # how far directions shrink that a mixture does not have; of zeros, they would have no gradient
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Start:
         rank: directions a component, for the low-rank family.
         prior: shrinkage of the covariances.
         steps: most steps of EM; 0 stops at the clusters of k-means.
-        projection: of the input, a name in :data:`PROJECTIONS`. Drawn by the seed, kept with the head.
+        projection: of the input, a name in :data:`INPUT_PROJECTIONS`. Drawn by the seed, kept with the head.
         width: columns of the projection; the rows stay as they are where it is D or ``None``.
         freeze: what later training leaves alone.
     """
@@ -46,11 +46,13 @@ class Start:
     freeze: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.projection not in PROJECTIONS:
-            hint = nearest(self.projection, PROJECTIONS)
+        if self.projection not in INPUT_PROJECTIONS:
+            hint = nearest(self.projection, INPUT_PROJECTIONS)
             raise UsageError(f"A Gaussian head has no input projection {self.projection!r}. {hint}")
         if (self.projection == "identity") != (self.width is None):
-            raise UsageError(f"An input projection needs a width, and a width one of: {', '.join(PROJECTIONS[1:])}.")
+            raise UsageError(
+                f"An input projection needs a width, and a width one of: {', '.join(INPUT_PROJECTIONS[1:])}."
+            )
         if self.width is not None and self.width < 1:
             raise UsageError(f"A Gaussian head cannot project to {self.width} features. Give a width of 1 or more.")
 
@@ -75,7 +77,7 @@ class GaussianHead(DenseHead):
         rank: directions a component, for the low-rank family.
         width: the width after the input projection, a random orthogonal matrix until another is loaded; ``None`` for
             no projection.
-        freeze: what training leaves alone, any of :data:`FREEZABLE`.
+        freeze: what training leaves alone, any of :data:`FREEZABLE_PARTS`.
 
     Raises:
         UsageError: a family, a count, a width or a name to freeze that does not exist.
@@ -198,7 +200,7 @@ class GaussianHead(DenseHead):
             if any(given > kept for given, kept in zip(size, own.shape, strict=True)):
                 shapes = f"{tuple(size)} in the mixture and {tuple(own.shape)} in the head"
                 raise UsageError(f"The shape of {name!r} is {shapes}. Build the head with a higher rank.")
-            own.mul_(EMPTY)[tuple(map(slice, size))] = value
+            own.mul_(MIN_DIRECTION)[tuple(map(slice, size))] = value
         smallest = -50.0  # of a component without weight: it has a gradient still
         log_weight = mixture.log_weight.clamp_min(smallest)
         self.prior_logit.copy_(self.groups(log_weight))
@@ -296,8 +298,8 @@ def _check(family: str, freeze: Sequence[str]) -> None:
     if family not in FAMILIES:
         raise UsageError(f"A Gaussian head has no family {family!r}. {nearest(family, FAMILIES)}")
     for name in freeze:
-        if name not in FREEZABLE:
-            raise UsageError(f"A Gaussian head cannot freeze {name!r}. {nearest(name, FREEZABLE)}")
+        if name not in FREEZABLE_PARTS:
+            raise UsageError(f"A Gaussian head cannot freeze {name!r}. {nearest(name, FREEZABLE_PARTS)}")
 
 
 def input_matrix(start: Start, rows: Float[Tensor, "N D"], seed: int) -> Float[Tensor, "D W"] | None:
@@ -314,7 +316,7 @@ def input_matrix(start: Start, rows: Float[Tensor, "N D"], seed: int) -> Float[T
         _, axes, _ = axes_of(rows)
         matrix = nn.functional.pad(axes[:, :width], (0, width - min(width, axes.shape[1])))
     else:
-        matrix = _drawn(MATRICES[name], dimension, width, torch.Generator().manual_seed(seed))
+        matrix = _drawn(RANDOM_MATRICES[name], dimension, width, torch.Generator().manual_seed(seed))
     return matrix.to(rows).contiguous()
 
 

@@ -17,8 +17,8 @@ from mixtura.errors import DataError, NonFinite, UsageError
 Counts = int | Sequence[int]
 Rows = Shaped[Tensor, "N D"] | Shaped[np.ndarray, "N D"]
 Labels = Shaped[Tensor, " N"] | Shaped[np.ndarray, " N"]
-STEPS = 10  # of EM after k-means++: enough for a start
-TEMPERED = 4096  # rows that the temperature of a start is read from
+EM_STEPS = 10  # of EM after k-means++: enough for a start
+TEMPERATURE_SAMPLES = 4096  # rows that the temperature of a start is read from
 
 
 def checked(x: Rows, labels: Labels, n_classes: int) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
@@ -74,7 +74,7 @@ def clusters(
     A class never gets more components than half its rows.
     """
     asked = tuple(spread_out(components, n_classes))
-    mixture = classes.fit(Plan("spherical", asked, steps=STEPS, seed=seed), x, labels, n_classes)
+    mixture = classes.fit(Plan("spherical", asked, steps=EM_STEPS, seed=seed), x, labels, n_classes)
     assert mixture.component_class is not None
     return mixture, torch.bincount(mixture.component_class, minlength=n_classes).tolist()
 
@@ -117,5 +117,5 @@ def tied_linear(
 @torch.no_grad()
 def best_temperature(scores: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
     """The temperature that makes labels most likely under some scores of the rows, read from a part of many rows."""
-    step = max(1, len(x) // TEMPERED)
+    step = max(1, len(x) // TEMPERATURE_SAMPLES)
     return temperature.best(scores(x[::step]), labels[::step])

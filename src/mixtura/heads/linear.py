@@ -10,7 +10,7 @@ from mixtura.errors import UsageError
 from mixtura.heads import init
 from mixtura.heads.protocol import Head, wide
 
-STARTS = ("closed", "zeros")
+INITIALIZATIONS = ("closed", "zeros")
 
 
 @final
@@ -68,8 +68,8 @@ class LinearHead(Head):
         rows, labels = init.checked(x, labels, n_classes)
         if set(init.spread_out(components, n_classes)) != {1}:
             raise UsageError(f"A linear head has one component a class, not {components}. Use gaussian or prototype.")
-        if start not in STARTS:
-            raise UsageError(f"A linear head cannot start at {start!r}. Known: {', '.join(STARTS)}.")
+        if start not in INITIALIZATIONS:
+            raise UsageError(f"A linear head cannot start at {start!r}. Known: {', '.join(INITIALIZATIONS)}.")
         head = cls(rows.shape[1], n_classes).to(rows.device, rows.dtype)
         center, unit = init.units(rows)
         with torch.no_grad():

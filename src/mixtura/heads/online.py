@@ -14,9 +14,9 @@ from mixtura.errors import UsageError
 from mixtura.heads import init
 from mixtura.heads.protocol import DenseHead, Groups, as_rows, wide
 
-REGULARIZATION = 0.05  # nats a dimension: sharp, and balanced within the steps below
-STEPS = 50  # of Sinkhorn
-ROWS = 1024  # remembered at once
+SINKHORN_REGULARIZATION = 0.05  # nats a dimension: sharp, and balanced within the steps below
+SINKHORN_STEPS = 50  # of Sinkhorn
+BATCH_ROWS = 1024  # remembered at once
 
 
 @final
@@ -111,7 +111,7 @@ class OnlineGaussianHead(DenseHead):
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
         with torch.no_grad():
             head.log_prior.copy_((share / share.sum()).log())
-            for part in order.split(ROWS):
+            for part in order.split(BATCH_ROWS):
                 head._remember(embedded[part], labels[part])
             resp = nn.functional.one_hot(own, sum(counts)).to(rows.dtype)
             head._settle(embedded, resp)
@@ -203,7 +203,7 @@ class OnlineGaussianHead(DenseHead):
         score = torch.where(there[:, None, :], score, -torch.inf)
         row = (torch.arange(memory.shape[1], device=memory.device) < self.filled[present, None]).to(score.dtype)
         row, column = (mass / mass.sum(1, keepdim=True) for mass in (row, there.to(score.dtype)))
-        return sinkhorn(score, row, column, REGULARIZATION * self.dimension, STEPS).plan.argmax(2)
+        return sinkhorn(score, row, column, SINKHORN_REGULARIZATION * self.dimension, SINKHORN_STEPS).plan.argmax(2)
 
     def _remember(self, z: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
         """Put rows over the oldest of their class."""

@@ -11,7 +11,7 @@ from mixtura.errors import UsageError
 from mixtura.heads.protocol import Head
 from mixtura.names import nearest
 
-ELSEWHERE = frozenset(
+SECTION_OPTIONS = frozenset(
     {"dimension", "x", "labels", "n_classes", "components", "seed", "family", "rank", "shrinkage", "prior", "steps"}
 )
 """What a head is given by its rows, by the solver, or by keys of a recipe of their own."""
@@ -28,7 +28,7 @@ def options_of(kind: type[Head]) -> dict[str, Any]:
     if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in taken.values()):
         taken |= inspect.signature(_further(kind)).parameters
     named = {name: one for name, one in taken.items() if one.kind is not inspect.Parameter.VAR_KEYWORD}
-    return {name: one.annotation for name, one in named.items() if name not in ELSEWHERE}
+    return {name: one.annotation for name, one in named.items() if name not in SECTION_OPTIONS}
 
 
 def _further(kind: type[Head]) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mixtura.core.ownership import ClassLogSumExp, class_log_sum_exp
 from mixtura.errors import NoDensity, UsageError
 
-ROWS = 4096  # that a head answers at once
+TILE_ROWS = 4096  # that a head answers at once
 
 
 class Head(nn.Module):
@@ -249,4 +249,4 @@ def as_rows(
 
 def in_tiles(answer: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
     """What a head answers, a few thousand rows at a time."""
-    return torch.cat([answer(part) for part in x.split(ROWS)])
+    return torch.cat([answer(part) for part in x.split(TILE_ROWS)])

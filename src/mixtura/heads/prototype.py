@@ -35,11 +35,11 @@ def best(groups: Groups, scores: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]
     return nn.functional.pad(scores, (0, 1), value=-torch.inf)[..., groups.members].amax(-1)
 
 
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "euclidean": euclidean}
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "euclidean": euclidean}
 """How near a row is to a prototype; more is nearer."""
-POOLS: dict[str, Callable[[Groups, Tensor], Tensor]] = {"soft": soft, "best": best}
+POOLINGS: dict[str, Callable[[Groups, Tensor], Tensor]] = {"soft": soft, "best": best}
 """What a class makes of its prototypes."""
-CENTERED = {"cosine": False, "euclidean": True}
+METRIC_CENTERS = {"cosine": False, "euclidean": True}
 """Whether a metric takes rows about their center; angles are about the origin of the features."""
 
 
@@ -53,8 +53,8 @@ class PrototypeHead(Head):
         dimension: D.
         n_classes: C.
         components: prototypes a class, one number for all or one a class.
-        metric: a name in :data:`METRICS`.
-        pool: a name in :data:`POOLS`.
+        metric: a name in :data:`DISTANCES`.
+        pool: a name in :data:`POOLINGS`.
 
     Raises:
         UsageError: a metric or a pool that does not exist.
@@ -76,7 +76,7 @@ class PrototypeHead(Head):
         pool: str = "soft",
     ) -> None:
         super().__init__()
-        for kind, name, table in (("metric", metric, METRICS), ("pool", pool, POOLS)):
+        for kind, name, table in (("metric", metric, DISTANCES), ("pool", pool, POOLINGS)):
             if name not in table:
                 raise UsageError(f"A prototype head has no {kind} {name!r}. {nearest(name, table)}")
         self.dimension, self.n_classes, self.metric, self.pool = dimension, n_classes, metric, pool
@@ -107,18 +107,18 @@ class PrototypeHead(Head):
             n_classes: C.
             components: prototypes a class; a class never gets more than half its rows.
             seed: of k-means++.
-            metric: a name in :data:`METRICS`.
-            pool: a name in :data:`POOLS`.
+            metric: a name in :data:`DISTANCES`.
+            pool: a name in :data:`POOLINGS`.
         """
         cls(1, n_classes, components, metric, pool)  # bad options are told before any work
         rows, labels = init.checked(x, labels, n_classes)
         center, unit = init.units(rows)
-        placed = rows - center.to(rows.dtype) if CENTERED[metric] else nn.functional.normalize(rows)
+        placed = rows - center.to(rows.dtype) if METRIC_CENTERS[metric] else nn.functional.normalize(rows)
         mixture, counts = init.clusters(placed, labels, n_classes, components, seed)
         head = cls(rows.shape[1], n_classes, counts, metric, pool).to(rows.device, rows.dtype)
         means = mixture.mean
         with torch.no_grad():
-            if CENTERED[metric]:
+            if METRIC_CENTERS[metric]:
                 head.center.copy_(center)
                 head.unit.copy_(unit)
                 head.prototype.copy_(means / unit)
@@ -129,7 +129,7 @@ class PrototypeHead(Head):
 
     def best_log_scale(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
         """The log of the scale under which the labels of some rows are most likely."""
-        near = self.nearness(x[: init.TEMPERED])
+        near = self.nearness(x[: init.TEMPERATURE_SAMPLES])
         spread = max(float(near.std(1).mean()), torch.finfo(near.dtype).tiny ** 0.5) if near.shape[1] > 1 else 1.0
         degrees = init.best_temperature(lambda rows: best(self.groups, self.nearness(rows) / spread), x, labels)
         return -math.log(degrees * spread)
@@ -152,8 +152,8 @@ class PrototypeHead(Head):
     def nearness(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """How near each row is to each prototype, before any scale."""
         rows = (x.to(wide(self.prototype).dtype) - wide(self.center)) / wide(self.unit)
-        return METRICS[self.metric](rows, wide(self.prototype))
+        return DISTANCES[self.metric](rows, wide(self.prototype))
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Logits."""
-        return POOLS[self.pool](self.groups, wide(self.log_scale).exp() * self.nearness(x))
+        return POOLINGS[self.pool](self.groups, wide(self.log_scale).exp() * self.nearness(x))

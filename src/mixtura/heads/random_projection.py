@@ -7,21 +7,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.core.random_matrix import MATRICES, gaussian
+from mixtura.core.random_matrix import RANDOM_MATRICES, gaussian
 from mixtura.errors import UsageError
 from mixtura.heads import init
 from mixtura.heads.linear import LinearHead
 from mixtura.heads.protocol import Head, wide
 from mixtura.names import nearest
 
-WIDEST = 5000  # random features without being asked: the closed form takes the cube of it
-OLDER = {"weight": "weight", "bias": "bias", "middle": "center", "unit": "unit"}
+MAX_DEFAULT_WIDTH = 5000  # random features without being asked: the closed form takes the cube of it
+OLD_TENSOR_NAMES = {"weight": "weight", "bias": "bias", "middle": "center", "unit": "unit"}
 """Where older states had the numbers of what is a linear head now."""
 
 
 def _options(matrix: str = "gaussian", shrinkage: float | None = None) -> tuple[str, float | None]:
-    if matrix not in MATRICES:
-        raise UsageError(f"There is no random matrix {matrix!r}. {nearest(matrix, MATRICES)}")
+    if matrix not in RANDOM_MATRICES:
+        raise UsageError(f"There is no random matrix {matrix!r}. {nearest(matrix, RANDOM_MATRICES)}")
     return matrix, shrinkage
 
 
@@ -81,7 +81,7 @@ class RandomProjectionHead(Head):
             components: one a class.
             seed: of the random matrix and offsets.
             width: M, random features; ``None`` for as many as rows, between 2 D and 5000.
-            options: ``matrix``, a name in ``MATRICES``; ``shrinkage``, the share of the scaled identity in the
+            options: ``matrix``, a name in ``RANDOM_MATRICES``; ``shrinkage``, the share of the scaled identity in the
                 covariance, in [0, 1], Ledoit and Wolf's where it is not given.
 
         Raises:
@@ -91,7 +91,7 @@ class RandomProjectionHead(Head):
         rows, labels = init.checked(x, labels, n_classes)
         if set(init.spread_out(components, n_classes)) != {1}:
             raise UsageError(f"A random-projection head has one component a class, not {components}.")
-        chosen = min(WIDEST, max(2 * rows.shape[1], len(rows))) if width is None else width
+        chosen = min(MAX_DEFAULT_WIDTH, max(2 * rows.shape[1], len(rows))) if width is None else width
         head = cls(rows.shape[1], n_classes, chosen).to(rows.device, rows.dtype)
         head.draw(rows, matrix, seed)
         head.linear = LinearHead.from_rows(head.features(rows), labels, n_classes, shrinkage=shrinkage)
@@ -103,7 +103,7 @@ class RandomProjectionHead(Head):
         generator = torch.Generator().manual_seed(seed)
         center, unit = init.units(x)
         self.center.copy_(center)
-        self.matrix.copy_(MATRICES[matrix](self.dimension, self.width, generator))
+        self.matrix.copy_(RANDOM_MATRICES[matrix](self.dimension, self.width, generator))
         self.matrix.div_(unit * self.dimension**0.5)
         self.offset.copy_(torch.randn(self.width, generator=generator))
 
@@ -130,7 +130,7 @@ class RandomProjectionHead(Head):
         return self.linear.n_parameters
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for old, new in OLDER.items():
+        for old, new in OLD_TENSOR_NAMES.items():
             if prefix + old in state_dict:
                 state_dict[f"{prefix}linear.{new}"] = state_dict.pop(prefix + old)
         super()._load_from_state_dict(state_dict, prefix, *args)

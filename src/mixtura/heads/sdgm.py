@@ -13,13 +13,13 @@ from mixtura.heads import init
 from mixtura.heads.protocol import Groups, Head, wide
 from mixtura.names import nearest
 
-PRUNED = 3.0  # log of noise variance over squared weight; a dropout rate of 0.95
-FRESH = -8.0  # the same at the start: next to no noise, nothing pruned, and no way off
-SMALLEST = 0.01  # size of the smallest weight of a start, whose features have size one
-TINY = 1e-16
-STEEP, TURN, SLOPE = 0.63576, 1.8732, 1.48695  # of the approximation to the divergence
-MOST_BYTES = float(4 << 30)
-BATCH, ROWS = 256, 1024
+PRUNING_THRESHOLD = 3.0  # log of noise variance over squared weight; a dropout rate of 0.95
+INITIAL_LOG_ALPHA = -8.0  # the same at the start: next to no noise, nothing pruned, and no way off
+MIN_INITIAL_WEIGHT = 0.01  # size of the smallest weight of a start, whose features have size one
+WEIGHT_EPSILON = 1e-16
+KL_SCALE, KL_OFFSET, KL_SLOPE = 0.63576, 1.8732, 1.48695  # of the approximation to the divergence
+MAX_BYTES = float(4 << 30)
+BATCH_SIZE, TILE_ROWS = 256, 1024
 
 
 def squares(dimension: int) -> tuple[Int[Tensor, " Q"], Int[Tensor, " Q"]]:
@@ -33,7 +33,7 @@ def products(dimension: int) -> tuple[Int[Tensor, " Q"], Int[Tensor, " Q"]]:
     return first, second
 
 
-QUADRATICS: dict[str, Callable[[int], tuple[Tensor, Tensor]]] = {"diagonal": squares, "full": products}
+QUADRATIC_TERMS: dict[str, Callable[[int], tuple[Tensor, Tensor]]] = {"diagonal": squares, "full": products}
 """Which products of two features a component may weigh."""
 
 
@@ -46,12 +46,12 @@ def training_bytes(quadratic: str, dimension: int, n_components: int) -> int:
     """Memory that training takes: float32 weights and variances, gradients, Adam's two moments, a batch of features.
 
     Args:
-        quadratic: a name in :data:`QUADRATICS`.
+        quadratic: a name in :data:`QUADRATIC_TERMS`.
         dimension: D.
         n_components: K over all classes.
     """
     wide = size(quadratic, dimension)
-    return 4 * wide * (5 * n_components + 3 * BATCH)
+    return 4 * wide * (5 * n_components + 3 * BATCH_SIZE)
 
 
 class QuadraticMap(nn.Module):
@@ -128,7 +128,7 @@ class SDGMHead(Head):
         dimension: D.
         n_classes: C.
         components: components a class, one number for all or one a class.
-        quadratic: a name in :data:`QUADRATICS`; ``diagonal`` for squares, ``full`` for all products.
+        quadratic: a name in :data:`QUADRATIC_TERMS`; ``diagonal`` for squares, ``full`` for all products.
         most_bytes: memory that training may take.
 
     Raises:
@@ -146,7 +146,7 @@ class SDGMHead(Head):
         n_classes: int,
         components: init.Counts = 1,
         quadratic: str = "diagonal",
-        most_bytes: float = MOST_BYTES,
+        most_bytes: float = MAX_BYTES,
     ) -> None:
         super().__init__()
         self.counts = init.spread_out(components, n_classes)
@@ -154,15 +154,17 @@ class SDGMHead(Head):
         self.dimension, self.n_classes = dimension, n_classes
         self.quadratic, self.most_bytes = quadratic, most_bytes
         self.groups = Groups(init.owner_of(self.counts), n_classes)
-        first, second = QUADRATICS[quadratic](dimension)
+        first, second = QUADRATIC_TERMS[quadratic](dimension)
         n_features = dimension + len(first)
         self.map = QuadraticMap(dimension, n_features)
         self.map.first = torch.cat([torch.arange(dimension), first])
         self.map.second = torch.cat([torch.full((dimension,), dimension), second])
         free = sum(self.counts) - 1
         sign = torch.randint(0, 2, (free, n_features)) * 2.0 - 1
-        self.weight = nn.Parameter(SMALLEST * sign)
-        self.log_variance = nn.Parameter(torch.full((free, n_features), 2 * math.log(SMALLEST) + FRESH))
+        self.weight = nn.Parameter(MIN_INITIAL_WEIGHT * sign)
+        self.log_variance = nn.Parameter(
+            torch.full((free, n_features), 2 * math.log(MIN_INITIAL_WEIGHT) + INITIAL_LOG_ALPHA)
+        )
         self.bias = nn.Parameter(torch.zeros(free))
 
     @classmethod
@@ -175,7 +177,7 @@ class SDGMHead(Head):
         components: init.Counts = 1,
         seed: int = 0,
         quadratic: str = "diagonal",
-        most_bytes: float = MOST_BYTES,
+        most_bytes: float = MAX_BYTES,
     ) -> "SDGMHead":
         """The head at linear discriminant analysis between the clusters of the classes, its products next to nothing.
 
@@ -201,11 +203,11 @@ class SDGMHead(Head):
         weight, bias = init.tied_linear(standard, own, sum(counts))
         draw = torch.randint(0, 2, head.weight.shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
         with torch.no_grad():
-            start = SMALLEST * draw.to(head.weight)
+            start = MIN_INITIAL_WEIGHT * draw.to(head.weight)
             linear = (weight[:-1] - weight[-1]).to(start)
-            start[:, :width] = torch.where(linear.abs() > SMALLEST, linear, start[:, :width])
+            start[:, :width] = torch.where(linear.abs() > MIN_INITIAL_WEIGHT, linear, start[:, :width])
             head.weight.copy_(start)
-            head.log_variance.copy_(2 * start.abs().log() + FRESH)
+            head.log_variance.copy_(2 * start.abs().log() + INITIAL_LOG_ALPHA)
             head.bias.copy_(bias[:-1] - bias[-1])
         head.eval().temper(init.best_temperature(head.class_scores, rows, labels))
         return head.train()
@@ -229,11 +231,11 @@ class SDGMHead(Head):
 
     def log_alpha(self) -> Float[Tensor, "J H"]:
         r"""Noise of each weight, :math:`\log\alpha = \log\sigma^2 - \log w^2`: above 3 it is pruned."""
-        return wide(self.log_variance) - (wide(self.weight).square() + TINY).log()
+        return wide(self.log_variance) - (wide(self.weight).square() + WEIGHT_EPSILON).log()
 
     def kept(self) -> Tensor:
         """Which weights are left."""
-        return self.log_alpha() < PRUNED
+        return self.log_alpha() < PRUNING_THRESHOLD
 
     def component_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Logits of the components; in training with the noise of the weights."""
@@ -241,7 +243,9 @@ class SDGMHead(Head):
         if self.training:
             mean = nn.functional.linear(phi, weight, bias)
             variance = nn.functional.linear(phi.square(), wide(self.log_variance).exp())
-            scores = mean + (variance + TINY).sqrt() * torch.randn(mean.shape, dtype=mean.dtype, device=mean.device)
+            scores = mean + (variance + WEIGHT_EPSILON).sqrt() * torch.randn(
+                mean.shape, dtype=mean.dtype, device=mean.device
+            )
         else:
             scores = nn.functional.linear(phi, torch.where(self.kept(), weight, 0.0), bias)
         return nn.functional.pad(scores, (0, 1))
@@ -258,7 +262,7 @@ class SDGMHead(Head):
         Source: Molchanov, Ashukha and Vetrov, ICML 2017, equation 14.
         """
         log_alpha = self.log_alpha()
-        certain = STEEP * (1 - (TURN + SLOPE * log_alpha).sigmoid())
+        certain = KL_SCALE * (1 - (KL_OFFSET + KL_SLOPE * log_alpha).sigmoid())
         return (certain + 0.5 * nn.functional.softplus(-log_alpha)).sum()
 
     @property
@@ -301,7 +305,7 @@ class SDGMHead(Head):
     def _used(self, x: Float[Tensor, "N D"], least: float) -> Tensor:
         was = self.training
         self.eval()
-        share = torch.cat([self.component_scores(part).softmax(1) for part in x.split(ROWS)]).mean(0)
+        share = torch.cat([self.component_scores(part).softmax(1) for part in x.split(TILE_ROWS)]).mean(0)
         self.train(was)
         best = nn.functional.pad(share, (0, 1), value=-1.0)[self.groups.members].argmax(1)
         used = share >= least
@@ -361,8 +365,8 @@ class CompactSDGMHead(Head):
 
 
 def _check(quadratic: str, dimension: int, n_components: int, most_bytes: float) -> None:
-    if quadratic not in QUADRATICS:
-        raise UsageError(f"An SDGM head has no quadratic map {quadratic!r}. {nearest(quadratic, QUADRATICS)}")
+    if quadratic not in QUADRATIC_TERMS:
+        raise UsageError(f"An SDGM head has no quadratic map {quadratic!r}. {nearest(quadratic, QUADRATIC_TERMS)}")
     wanted = training_bytes(quadratic, dimension, n_components)
     if wanted > most_bytes:
         raise UsageError(
@@ -378,11 +382,11 @@ def _moments(
     """Mean and variance of features of rows, in float64; never the features of all rows at once."""
     anchor = features(x[:1])[0]
     first = torch.zeros_like(anchor, dtype=torch.float64)
-    for part in x.split(ROWS):
+    for part in x.split(TILE_ROWS):
         first += (features(part) - anchor).sum(0, dtype=torch.float64)
     mean = anchor.double() + first / len(x)
     second = torch.zeros_like(mean)
-    for part in x.split(ROWS):
+    for part in x.split(TILE_ROWS):
         second += (features(part) - mean.to(x.dtype)).square().sum(0, dtype=torch.float64)
     return mean, second / len(x)
 

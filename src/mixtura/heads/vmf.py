@@ -10,10 +10,10 @@ from mixtura.core import ownership, special
 from mixtura.heads import init
 from mixtura.heads.protocol import DenseHead, Groups, wide
 
-LEAST, MOST = 1e-3, 1e6  # of a concentration that a start may have
-NEWTON = 8
-STEPS = 20  # of EM
-LEAST_LENGTH = 1e-4  # of a mean direction; below, the rows point everywhere
+MIN_CONCENTRATION, MAX_CONCENTRATION = 1e-3, 1e6  # of a concentration that a start may have
+NEWTON_STEPS = 8
+EM_STEPS = 20  # of EM
+MIN_LENGTH = 1e-4  # of a mean direction; below, the rows point everywhere
 
 
 def concentration(length: Float[Tensor, "*K"], dimension: int) -> Float[Tensor, "*K"]:
@@ -29,13 +29,13 @@ def concentration(length: Float[Tensor, "*K"], dimension: int) -> Float[Tensor, 
     Source: Banerjee et al., Clustering on the Unit Hypersphere using von Mises-Fisher Distributions, JMLR 2005;
     Sra, A short note on parameter approximation for von Mises-Fisher distributions, 2012.
     """
-    wanted = length.double().clamp(LEAST_LENGTH, 1 - 1e-12)
-    kappa = (wanted * (dimension - wanted.square()) / (1 - wanted.square())).clamp(LEAST, MOST)
-    for _ in range(NEWTON):
+    wanted = length.double().clamp(MIN_LENGTH, 1 - 1e-12)
+    kappa = (wanted * (dimension - wanted.square()) / (1 - wanted.square())).clamp(MIN_CONCENTRATION, MAX_CONCENTRATION)
+    for _ in range(NEWTON_STEPS):
         reached = special.mean_length(dimension, kappa)
         slope = 1 - reached.square() - (dimension - 1) / kappa * reached
         step = (reached - wanted) / slope.clamp_min(torch.finfo(slope.dtype).tiny)
-        kappa = torch.where(step.isfinite(), kappa - step, kappa).clamp(LEAST, MOST)
+        kappa = torch.where(step.isfinite(), kappa - step, kappa).clamp(MIN_CONCENTRATION, MAX_CONCENTRATION)
     return kappa
 
 
@@ -102,7 +102,7 @@ class VonMisesFisherHead(DenseHead):
         with torch.no_grad():
             head.prior_logit.copy_((share / share.sum()).log())
             head.maximize(rows, resp)
-            for _ in range(STEPS if max(counts) > 1 else 0):
+            for _ in range(EM_STEPS if max(counts) > 1 else 0):
                 masked = ownership.mask_others(head.component_log_prob(rows), head.groups.component_class, labels)
                 head.maximize(rows, masked.softmax(1))
         head.temper(init.best_temperature(head.class_scores, rows, labels))

@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, s
 from mixtura.errors import DataError
 from mixtura.metrics.check import require_items
 
-ROWS = 2000  # the silhouette compares all pairs
+MAX_SILHOUETTE_SAMPLES = 2000  # the silhouette compares all pairs
 
 
 def adjusted_rand(first: Int[np.ndarray, " N"], second: Int[np.ndarray, " N"]) -> float:
@@ -46,7 +46,7 @@ def silhouette(x: Float[np.ndarray, "N D"], cluster: Int[np.ndarray, " N"], seed
     """
     require_items("silhouette", x, cluster)
     rows = np.flatnonzero(cluster >= 0)
-    rows = np.random.default_rng(seed).permutation(rows)[:ROWS]
+    rows = np.random.default_rng(seed).permutation(rows)[:MAX_SILHOUETTE_SAMPLES]
     count = len(np.unique(cluster[rows]))
     if not 2 <= count < len(rows):
         return float("nan")

@@ -8,10 +8,10 @@ from typing import Any
 from mixtura.metrics.intervals import t_interval
 from mixtura.records.sweep import DONE, Cell, Run, Summary, Sweep
 
-METRICS = ("accuracy", "nll", "ece", "brier", "dimension", "parameters", "sparsity", "seconds", "memory")
+AVERAGED_METRICS = ("accuracy", "nll", "ece", "brier", "dimension", "parameters", "sparsity", "seconds", "memory")
 """The columns that are averaged over the runs of a cell."""
 
-BETTER = {"accuracy": "higher", "nll": "lower", "ece": "lower", "brier": "lower"}
+METRIC_DIRECTIONS = {"accuracy": "higher", "nll": "lower", "ece": "lower", "brier": "lower"}
 """Which way is better."""
 
 
@@ -46,7 +46,7 @@ def _of_all(runs: list[Run], metric: str) -> float:
 
 
 def _summary(cell: Cell, runs: list[Run]) -> Summary:
-    pairs = {name: t_interval(replicates(runs, name)) for name in METRICS}
+    pairs = {name: t_interval(replicates(runs, name)) for name in AVERAGED_METRICS}
     mean = {name: pair[0] for name, pair in pairs.items()}
     return Summary(cell, len(runs), mean, {name: pair[1] for name, pair in pairs.items()})
 

@@ -25,8 +25,14 @@ from mixtura.recipe import Recipe, load_stored_recipe
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
 
-LAYOUT = 2
-CONFIG, TENSORS, METRICS, CARD, RECIPE = "config.json", "model.safetensors", "metrics.json", "README.md", "recipe.yaml"
+BUNDLE_LAYOUT = 2
+CONFIG_FILE, TENSORS_FILE, METRICS_FILE, CARD_FILE, RECIPE_FILE = (
+    "config.json",
+    "model.safetensors",
+    "metrics.json",
+    "README.md",
+    "recipe.yaml",
+)
 
 
 class Config(BaseModel):
@@ -62,14 +68,14 @@ def recipe_of(folder: Path) -> Recipe:
         BundleError: it is damaged.
     """
     try:
-        return load_stored_recipe(folder / RECIPE).model_copy(update={"output": folder})
+        return load_stored_recipe(folder / RECIPE_FILE).model_copy(update={"output": folder})
     except RecipeError as error:
-        raise _altered(folder, f"{RECIPE} is damaged ({error})") from error
+        raise _altered(folder, f"{RECIPE_FILE} is damaged ({error})") from error
 
 
 def fingerprint(folder: Path) -> str:
     """The first 12 hexadecimal digits of the hash of a model's configuration, which holds that of its tensors."""
-    return hashlib.sha256((folder / CONFIG).read_bytes()).hexdigest()[:12]
+    return hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()[:12]
 
 
 def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | None = None) -> None:
@@ -86,7 +92,7 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
     files.make_folder(folder)
     data = save(_tensors(model))
     config = Config(
-        layout=LAYOUT,
+        layout=BUNDLE_LAYOUT,
         classes=list(model.classes),
         encoder=model.encoder,
         identity=model.identity,
@@ -99,7 +105,7 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
         head=None if model.head is None else {"name": model.head.name} | model.head.config(),
         sha256=hashlib.sha256(data).hexdigest(),
     )
-    contents = {TENSORS: data, CONFIG: to_json(config.model_dump(mode="json"))} | dict(others or {})
+    contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(config.model_dump(mode="json"))} | dict(others or {})
     files.write_all({folder / name: content for name, content in contents.items()})
 
 
@@ -121,7 +127,7 @@ def from_pretrained(folder: Path) -> Model:
     try:
         state = layout_1.migrated_tensors(state) if layout == 1 else state
     except (ValueError, IndexError, RuntimeError) as error:
-        raise _altered(folder, f"{TENSORS} of layout 1 cannot be converted ({error})") from error
+        raise _altered(folder, f"{TENSORS_FILE} of layout 1 cannot be converted ({error})") from error
     for key, tensor in state.items():
         part, _, name = key.partition(".")
         if part not in parts:
@@ -145,7 +151,7 @@ def from_pretrained(folder: Path) -> Model:
         return model
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, BundleError) as error:
         said = " ".join(str(error).split())[:200]
-        raise _altered(folder, f"{CONFIG} and {TENSORS} do not fit together ({said})") from error
+        raise _altered(folder, f"{CONFIG_FILE} and {TENSORS_FILE} do not fit together ({said})") from error
 
 
 def _head(config: dict[str, Any] | None, state: dict[str, Tensor]) -> Head | None:
@@ -196,24 +202,24 @@ def config_of(folder: Path) -> Config:
 
 def _config(folder: Path) -> tuple[Config, int]:
     """The configuration, and the layout that the folder has."""
-    path = folder / CONFIG
+    path = folder / CONFIG_FILE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoInput(
-            f"{folder} is no model: {CONFIG} is missing. Give a folder that mixtura fit has written."
+            f"{folder} is no model: {CONFIG_FILE} is missing. Give a folder that mixtura fit has written."
         ) from error
     except (OSError, ValueError) as error:
-        raise _altered(folder, f"{CONFIG} cannot be read ({error})") from error
-    layout = raw.get("layout", LAYOUT) if isinstance(raw, dict) else LAYOUT
-    if layout not in (1, LAYOUT):
-        raise BundleError(f"{folder} has layout {layout!r}, this mixtura reads 1 and {LAYOUT}. Fit again.")
+        raise _altered(folder, f"{CONFIG_FILE} cannot be read ({error})") from error
+    layout = raw.get("layout", BUNDLE_LAYOUT) if isinstance(raw, dict) else BUNDLE_LAYOUT
+    if layout not in (1, BUNDLE_LAYOUT):
+        raise BundleError(f"{folder} has layout {layout!r}, this mixtura reads 1 and {BUNDLE_LAYOUT}. Fit again.")
     try:
         config = Config.model_validate(layout_1.migrated_config(raw) if layout == 1 else raw)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
-        raise _altered(folder, f"{CONFIG} is wrong at {place} ({first['msg']})") from error
+        raise _altered(folder, f"{CONFIG_FILE} is wrong at {place} ({first['msg']})") from error
     if config.family not in FAMILIES:
         raise _altered(folder, f"family {config.family!r} is not known")
     return config, layout
@@ -221,17 +227,17 @@ def _config(folder: Path) -> tuple[Config, int]:
 
 def _state(folder: Path, digest: str) -> dict[str, Tensor]:
     try:
-        data = (folder / TENSORS).read_bytes()
+        data = (folder / TENSORS_FILE).read_bytes()
     except OSError as error:
-        raise _altered(folder, f"{TENSORS} cannot be read ({error.strerror})") from error
+        raise _altered(folder, f"{TENSORS_FILE} cannot be read ({error.strerror})") from error
     if hashlib.sha256(data).hexdigest() != digest:
-        raise _altered(folder, f"{TENSORS} is not the file that {CONFIG} was written with")
+        raise _altered(folder, f"{TENSORS_FILE} is not the file that {CONFIG_FILE} was written with")
     try:
         state = load(data)
     except SafetensorError as error:
-        raise _altered(folder, f"{TENSORS} is damaged ({error})") from error
+        raise _altered(folder, f"{TENSORS_FILE} is damaged ({error})") from error
     if not all(tensor.isfinite().all() for key, tensor in state.items() if key != "mixture.log_weight"):
-        raise _altered(folder, f"{TENSORS} holds NaN or infinity")
+        raise _altered(folder, f"{TENSORS_FILE} holds NaN or infinity")
     return state
 
 

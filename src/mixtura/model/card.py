@@ -8,7 +8,7 @@ from mixtura.model.wording import percent
 from mixtura.records.decision import Evaluation
 from mixtura.sections import GRADIENT
 
-ROWS = (
+CARD_METRICS = (
     ("top1", "right class"),
     ("balanced", "balanced accuracy"),
     ("ece", "calibration error"),
@@ -32,7 +32,9 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
     """What the model is, how it was measured and what it must not be used for, in Markdown."""
     facts = model.facts
     rows = [
-        f"| {words} | {100 * evaluation.metrics[name]:.1f} % |" for name, words in ROWS if name in evaluation.metrics
+        f"| {words} | {100 * evaluation.metrics[name]:.1f} % |"
+        for name, words in CARD_METRICS
+        if name in evaluation.metrics
     ]
     limit = percent(model.decision.false_reject_rate)
     lines = [

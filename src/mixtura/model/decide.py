@@ -14,7 +14,7 @@ from mixtura.model.model import Answers, Model
 from mixtura.model.wording import advice, sentence
 from mixtura.records.decision import Candidate, Decision, Neighbour
 
-CANDIDATES = 5
+MAX_CANDIDATES = 5
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def decide(
 def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Neighbour, ...]) -> Decision:
     posterior = answers.posterior[row]
     others = np.arange(len(posterior)) != answers.predicted[row]  # of equal probabilities, the predicted class leads
-    order = np.lexsort((others, -posterior))[:CANDIDATES].tolist()
+    order = np.lexsort((others, -posterior))[:MAX_CANDIDATES].tolist()
     candidates = [Candidate(model.classes[c], float(posterior[c])) for c in order]
     pair = candidates[0], candidates[min(1, len(candidates) - 1)]
     verdict, reason = str(answers.verdict[row]), str(answers.reason[row])

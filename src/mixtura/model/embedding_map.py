@@ -9,8 +9,8 @@ from mixtura.core.mixture import Mixture
 from mixtura.model.model import Model
 from mixtura.records.decision import EmbeddingMap
 
-POINTS = 3000  # items that are drawn
-DRAWN = 400  # samples that outline a component
+MAX_POINTS = 3000  # items that are drawn
+ELLIPSE_SAMPLES = 400  # samples that outline a component
 
 
 def embedding_map(model: Model, embedding: Float[np.ndarray, "N D"], true: Int[np.ndarray, " N"]) -> EmbeddingMap:
@@ -18,7 +18,7 @@ def embedding_map(model: Model, embedding: Float[np.ndarray, "N D"], true: Int[n
 
     The directions come from the mixture alone, so the picture shows what the model holds to be so.
     """
-    keep = np.random.default_rng(0).permutation(len(true))[:POINTS]
+    keep = np.random.default_rng(0).permutation(len(true))[:MAX_POINTS]
     mixture = model.mixture
     assert mixture.component_class is not None
     axes = mixture.axes(2)
@@ -32,6 +32,6 @@ def _spread(mixture: Mixture, axes: Float[Tensor, "D 2"]) -> Float[np.ndarray, "
     generator = torch.Generator().manual_seed(0)
     spreads = []
     for k in range(mixture.n_components):
-        noise = mixture.covariance.sample(torch.full((DRAWN,), k), mixture.dimension, generator)
+        noise = mixture.covariance.sample(torch.full((ELLIPSE_SAMPLES,), k), mixture.dimension, generator)
         spreads.append(np.cov((noise @ axes).numpy().T))
     return np.stack(spreads)

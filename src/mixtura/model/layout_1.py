@@ -6,14 +6,14 @@ from typing import Any
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.renames import FACTS, renamed
+from mixtura.renames import RENAMED_FACTS, renamed
 
 
 def migrated_config(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration as layout 2 would have it; floors were a share of the data's average variance."""
     facts = config.get("facts")
     if isinstance(facts, dict):  # else it is refused as it is
-        facts = {"floor": "average"} | renamed(FACTS, facts)
+        facts = {"floor": "average"} | renamed(RENAMED_FACTS, facts)
     return config | {"layout": 2, "facts": facts}
 
 
@@ -21,7 +21,7 @@ def migrated_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors as layout 2 would have them."""
     moved: dict[str, Tensor] = {}
     for name, tensor in state.items():
-        new, convert = CHANGED.get(name, (name, _same))
+        new, convert = CHANGED_TENSORS.get(name, (name, _same))
         moved[new] = convert(tensor)
     return moved
 
@@ -34,7 +34,7 @@ def _inverse(tensor: Tensor) -> Tensor:
     return linalg.inverse_tril(tensor).to(tensor.dtype)
 
 
-CHANGED: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
+CHANGED_TENSORS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "mixture.owner": ("mixture.component_class", _same),
     "mixture.covariance.scale_tril": ("mixture.covariance.precision_tril", _inverse),
 }

@@ -15,8 +15,8 @@ from mixtura.heads.protocol import Head
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
 
-FAR, BETWEEN, UNUSUAL = "far_from_all", "between_classes", "unusual_for_class"
-RIVAL = 0.5  # a runner-up with at least this share of the winner's probability competes with it
+FAR_FROM_ALL, BETWEEN_CLASSES, UNUSUAL_FOR_CLASS = "far_from_all", "between_classes", "unusual_for_class"
+RIVAL_SHARE = 0.5  # a runner-up with at least this share of the winner's probability competes with it
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,10 @@ class Model:
         unknown = (typicality < limit).numpy()
         unsure = ~unknown & (probability < self.decision.min_probability).numpy()
         verdict = np.where(unknown, "unknown", np.where(unsure, "unsure", "match"))
-        torn = (rival >= RIVAL * probability).numpy() & (len(self.classes) > 1)
-        own = np.where((pooled >= limit).numpy(), UNUSUAL, FAR)
-        reason = np.where(far.numpy(), FAR, np.where(torn, BETWEEN, own))
-        return verdict, np.where(unknown, reason, np.where(unsure, BETWEEN, ""))
+        torn = (rival >= RIVAL_SHARE * probability).numpy() & (len(self.classes) > 1)
+        own = np.where((pooled >= limit).numpy(), UNUSUAL_FOR_CLASS, FAR_FROM_ALL)
+        reason = np.where(far.numpy(), FAR_FROM_ALL, np.where(torn, BETWEEN_CLASSES, own))
+        return verdict, np.where(unknown, reason, np.where(unsure, BETWEEN_CLASSES, ""))
 
     def _subclass(self, joint: Float[Tensor, "N K"], predicted: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
         """Which component of its class explains a row best, counted within the class from 0."""

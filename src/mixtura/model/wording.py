@@ -1,6 +1,6 @@
 """Decisions in plain sentences, with the numbers."""
 
-from mixtura.model.model import BETWEEN, FAR
+from mixtura.model.model import BETWEEN_CLASSES, FAR_FROM_ALL
 
 
 def percent(share: float) -> str:
@@ -22,9 +22,9 @@ def advice(verdict: str, reason: str, labels: tuple[str, str]) -> str | None:
     first, second = labels
     if verdict == "match":
         return None
-    if reason == FAR:
+    if reason == FAR_FROM_ALL:
         return "If it is new, enroll it as a product of its own; if it is not, take a photo with less around it."
-    if reason == BETWEEN:
+    if reason == BETWEEN_CLASSES:
         return f"Take a photo that shows what sets {first} apart from {second}, or add this one to the right one."
     return f"If it is {first}, add this photo to it; if it is something else, enroll it as a product of its own."
 
@@ -55,8 +55,8 @@ def sentence(
         return f"Matches {first} ({one}); {percent(typicality)} of genuine items look at least this unusual."
     if verdict == "unsure":
         return f"In the catalog, but it could be {first} ({one}) or {second} ({two})."
-    if reason == FAR:
+    if reason == FAR_FROM_ALL:
         return f"Like nothing in the catalog: {rare}. The nearest class is {first}."
-    if reason == BETWEEN:
+    if reason == BETWEEN_CLASSES:
         return f"Between {first} ({one}) and {second} ({two}), and {rare}."
     return f"Nearest to {first}, but unusual for it: {rare}."

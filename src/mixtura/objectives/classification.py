@@ -123,7 +123,7 @@ class Conditional:
         weight: Weights = None,
     ) -> Float[Tensor, ""]:
         """The loss."""
-        if self == PLAIN and weight is None:  # half the time of a step of a small head
+        if self == PLAIN_CONDITIONAL and weight is None:  # half the time of a step of a small head
             return -head(x).gather(1, labels[:, None]).mean()
         return self.of_log_posterior(head(x), labels, weight)
 
@@ -143,7 +143,7 @@ class Conditional:
         return (count * loss).sum() / total.sum()
 
 
-PLAIN = Conditional()
+PLAIN_CONDITIONAL = Conditional()
 """Cross-entropy and nothing else."""
 
 

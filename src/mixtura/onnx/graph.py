@@ -16,13 +16,13 @@ from mixtura.errors import MissingExtra, UsageError
 from mixtura.features.nonlinear import Power
 from mixtura.heads.protocol import Groups
 from mixtura.model.model import Model
-from mixtura.scores.typicality import POOL, Typicality
+from mixtura.scores.typicality import POOLED_ITEMS, Typicality
 
-OUTPUTS = ("posterior", "evidence", "background", "score", "typicality", "pooled", "far", "subclass")
+OUTPUT_NAMES = ("posterior", "evidence", "background", "score", "typicality", "pooled", "far", "subclass")
 """What the graph of a head gives, row by row."""
 
-LARGEST = 2**31 - 2**20  # bytes; one ONNX file holds no more
-ROWS = 3  # of the example that a graph is traced with; the graph takes any number
+MAX_FILE_BYTES = 2**31 - 2**20  # bytes; one ONNX file holds no more
+EXAMPLE_ROWS = 3  # of the example that a graph is traced with; the graph takes any number
 
 
 class Scores(nn.Module):
@@ -68,7 +68,7 @@ class Rank(nn.Module):
         below = self.get_buffer("own") <= score[:, None]
         own = self.get_buffer("of") == predicted[:, None]
         pooled = _rank(self.get_buffer("scores") <= score[:, None])
-        blended = ((below & own).sum(1).double() + POOL * pooled) / (own.sum(1).double() + POOL)
+        blended = ((below & own).sum(1).double() + POOLED_ITEMS * pooled) / (own.sum(1).double() + POOLED_ITEMS)
         typicality = _rank(self.get_buffer("blended") <= blended[:, None])
         return score, typicality, pooled, (lifted < near) | (score == -torch.inf)
 
@@ -78,7 +78,7 @@ def _rank(below: Bool[Tensor, "N M"]) -> Float[Tensor, " N"]:
 
 
 class HeadGraph(nn.Module):
-    """Features to everything that a decision needs: what ``Model.answers`` computes, named in :data:`OUTPUTS`."""
+    """Features to everything that a decision needs: what ``Model.answers`` computes, named in :data:`OUTPUT_NAMES`."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -114,12 +114,12 @@ class HeadGraph(nn.Module):
 
 
 def head_bytes(model: Model) -> bytes:
-    """The ONNX file of a head: ``features`` (N D float32) to :data:`OUTPUTS`.
+    """The ONNX file of a head: ``features`` (N D float32) to :data:`OUTPUT_NAMES`.
 
     Raises:
         UsageError: it would be above 2 GB.
     """
-    return to_onnx(HeadGraph(model), torch.zeros(ROWS, model.dimension), "features", OUTPUTS)
+    return to_onnx(HeadGraph(model), torch.zeros(EXAMPLE_ROWS, model.dimension), "features", OUTPUT_NAMES)
 
 
 def to_onnx(module: nn.Module, example: Tensor, name: str, outputs: tuple[str, ...]) -> bytes:
@@ -135,7 +135,7 @@ def to_onnx(module: nn.Module, example: Tensor, name: str, outputs: tuple[str, .
         UsageError: the module cannot be traced, or one file cannot hold it.
     """
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
-    if size > LARGEST:
+    if size > MAX_FILE_BYTES:
         raise UsageError(f"The graph would hold {size / 2**30:.1f} GiB and ONNX files end at 2. Project to fewer axes.")
     with _quiet():
         try:

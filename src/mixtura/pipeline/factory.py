@@ -20,12 +20,12 @@ from mixtura.names import find, nearest
 from mixtura.recipe import Recipe
 from mixtura.sections import ClipsSection, DataSection, EncoderSection, StepSection
 
-IMPORTED = "imported:"
+IMPORTED_PREFIX = "imported:"
 """What the name of an encoder begins with whose features came from elsewhere."""
 
 Encoder = PhotoEncoder | SoundEncoder
 
-FEATURES = "features"
+FEATURES_KIND = "features"
 """The kind of data that has been through an encoder already, and the folder of features inside a model."""
 
 
@@ -86,10 +86,10 @@ def encoder_of(section: EncoderSection) -> Encoder:
         UsageError: weights are named twice, or the features were imported.
         UnknownName, NoInput: there is no such encoder, or no such weight file.
     """
-    if section.name.startswith(IMPORTED):
+    if section.name.startswith(IMPORTED_PREFIX):
         raise UsageError(
-            f"The features of {section.name.removeprefix(IMPORTED)!r} were imported, and mixtura does not know the "
-            "program that made them. Predict on such features with mixtura evaluate, or fit on photos."
+            f"The features of {section.name.removeprefix(IMPORTED_PREFIX)!r} were imported, and mixtura does not know "
+            "the program that made them. Predict on such features with mixtura evaluate, or fit on photos."
         )
     name, further = split_name(section.name)
     given: dict[str, Any] = {"size": section.size, "weights": section.weights, "device": device_of(section.device)}
@@ -179,4 +179,4 @@ def store_path(recipe: Recipe) -> Path:
         return recipe.extract.store
     if recipe.output is None:
         raise UsageError("There is no place for the features. Give an output folder, for example -o shop.")
-    return recipe.output / FEATURES
+    return recipe.output / FEATURES_KIND

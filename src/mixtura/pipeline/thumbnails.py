@@ -17,7 +17,7 @@ from mixtura.sections import DataSection
 RECIPE = "recipe.yaml"
 """Where a model folder keeps the resolved recipe that made it."""
 
-SIDE, QUALITY = 112, 80
+MAX_SIDE, JPEG_QUALITY = 112, 80
 """Longest side in pixels, and JPEG quality in percent."""
 
 
@@ -41,7 +41,7 @@ def thumbnails(model: Path, data: DataSection | None = None) -> Callable[[str], 
             return None
         dataset, index = places()[id]
         try:
-            return shrink(dataset.image(index, draft=SIDE))
+            return shrink(dataset.image(index, draft=MAX_SIDE))
         except BadImage:
             return None
 
@@ -49,11 +49,11 @@ def thumbnails(model: Path, data: DataSection | None = None) -> Callable[[str], 
 
 
 def shrink(image: Image.Image) -> bytes:
-    """The picture as a JPEG of at most :data:`SIDE` pixels a side."""
+    """The picture as a JPEG of at most :data:`MAX_SIDE` pixels a side."""
     small = image.convert("RGB")
-    small.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
+    small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BICUBIC)
     target = io.BytesIO()
-    small.save(target, "JPEG", quality=QUALITY)
+    small.save(target, "JPEG", quality=JPEG_QUALITY)
     return target.getvalue()
 
 

@@ -21,7 +21,7 @@ from mixtura.pipeline.extraction import ProgressCallback, fill
 from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
 
-SPLIT = "split.csv"
+SPLIT_FILE = "split.csv"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         NoInput: there are no data, or no photo could be read.
         DataError: what is there cannot be used.
     """
-    if recipe.data.kind == factory.FEATURES:
+    if recipe.data.kind == factory.FEATURES_KIND:
         assert recipe.data.root is not None
         features = FeatureStore.open(recipe.data.root).read()
         catalog(features.classes, recipe.data.unknown)
@@ -81,7 +81,7 @@ def stored(recipe: Recipe) -> Features:
         NoInput: they are no longer there.
         DataError: they are damaged.
     """
-    place = recipe.data.root if recipe.data.kind == factory.FEATURES else factory.store_path(recipe)
+    place = recipe.data.root if recipe.data.kind == factory.FEATURES_KIND else factory.store_path(recipe)
     assert place is not None
     features, split = FeatureStore.open(place).read(), read_split(_split_path(recipe))
     kept = np.array([id in split for id in features.id], dtype=bool)
@@ -136,7 +136,7 @@ def _split_path(recipe: Recipe) -> Path:
     if recipe.split.file is not None:
         return recipe.split.file
     assert recipe.output is not None
-    return recipe.output / SPLIT
+    return recipe.output / SPLIT_FILE
 
 
 def labeled(features: Features) -> Features:

@@ -11,8 +11,8 @@ from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, Thumbnails, render
 from mixtura.report.words import count, listing, percent
 
-SHOWN, MOST = 12, 60
-BESIDE = 3  # photos of a group beside the first one
+MAX_CARDS, MAX_ROWS = 12, 60
+PICTURES_BESIDE = 3  # photos of a group beside the first one
 
 T = TypeVar("T")
 
@@ -104,10 +104,10 @@ def _section(title: str, lead: str, found: Sequence[T], card: Callable[[T], Find
     """A section with cards, or with rows where there is no photo at all; nothing where nothing was found."""
     if not found:
         return None
-    findings = [card(one) for one in found[:MOST]]
+    findings = [card(one) for one in found[:MAX_ROWS]]
     pictured = any(one.address for one in findings)
     left = len(found) - len(findings)
-    body = render("care.html", shown=findings[:SHOWN], rest=findings[SHOWN:], pictured=pictured, left=left)
+    body = render("care.html", shown=findings[:MAX_CARDS], rest=findings[MAX_CARDS:], pictured=pictured, left=left)
     return Section(title, lead, body)
 
 
@@ -121,7 +121,7 @@ def _suspect(one: Suspect, thumbnails: Thumbnails) -> Finding:
 
 def _twins(one: Twins, thumbnails: Thumbnails) -> Finding:
     first, *others = one.items
-    more = tuple(Beside(address(thumbnails(item.id)), item.label) for item in others[:BESIDE])
+    more = tuple(Beside(address(thumbnails(item.id)), item.label) for item in others[:PICTURES_BESIDE])
     word, other = (
         ("and", listing([label for label in one.labels if label != first.label])) if len(one.labels) > 1 else ("", "")
     )

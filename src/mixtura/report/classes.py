@@ -9,8 +9,8 @@ from mixtura.records.decision import Interval
 from mixtura.report.parts import Material, Section, render
 from mixtura.report.words import count, interval, listing, percent
 
-SHOWN = 25
-FEW = 20
+MAX_ROWS = 25
+MIN_ITEMS = 20
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def classes(material: Material) -> Section | None:
         return None
     known = material.known
     mean = float(np.mean([row.recall.value for row in rows]))
-    shown = rows if len(rows) <= SHOWN + 5 else rows[:SHOWN]
+    shown = rows if len(rows) <= MAX_ROWS + 5 else rows[:MAX_ROWS]
     body = render("classes.html", shown=shown, rest=rows[len(shown) :], mean=mean, any_known=bool(known.any()))
     return Section("Class by class", _lead(rows, mean), body)
 
@@ -43,10 +43,10 @@ def _lead(rows: list[ClassRow], mean: float) -> str:
     if weak:
         shown = [*weak[:4], f"{len(weak) - 4} more"] if len(weak) > 5 else weak
         text += f"Clearly below the mean of {percent(mean)}: {listing(shown)}. "
-    few = sum(row.recall.count < FEW for row in rows)
+    few = sum(row.recall.count < MIN_ITEMS for row in rows)
     if few:
         who = "All classes have" if few == len(rows) else f"{count(few, 'class has', 'classes have')}"
-        text += f"{who} fewer than {FEW} test photos: read those rows with care."
+        text += f"{who} fewer than {MIN_ITEMS} test photos: read those rows with care."
     return text.strip()
 
 

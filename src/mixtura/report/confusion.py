@@ -14,10 +14,10 @@ from mixtura.report.words import count, percent
 
 WITH_NUMBERS = 12  # classes whose cells hold a figure
 WITH_NAMES = 40  # classes whose rows hold a name
-BLOCKS = 100  # squares along a side of the compact map
-PAIRS = 10
+MAX_BLOCKS = 100  # squares along a side of the compact map
+MAX_PAIRS = 10
 FULL_SHADE = 0.4  # share of a class at which an error has the darkest shade
-LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4)
+SHADE_LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ def _lead(table: np.ndarray) -> str:
         return f"All {count(int(table.sum()), 'catalog photo')} were given the right class."
     errors = table.copy()
     np.fill_diagonal(errors, 0)
-    largest = int(np.sort(errors, axis=None)[-PAIRS:].sum())
+    largest = int(np.sort(errors, axis=None)[-MAX_PAIRS:].sum())
     text = f"Of {count(int(table.sum()), 'catalog photo')}, {count(wrong)} were given another class than their own. "
-    if np.count_nonzero(errors) > PAIRS:
-        text += f"The {PAIRS} most confused pairs make up {percent(largest / wrong, 0)} of that. "
+    if np.count_nonzero(errors) > MAX_PAIRS:
+        text += f"The {MAX_PAIRS} most confused pairs make up {percent(largest / wrong, 0)} of that. "
     return text + "Classes that are often confused stand beside each other."
 
 
@@ -91,7 +91,7 @@ def most_confused(table: np.ndarray, names: tuple[str, ...]) -> list[Pair]:
     errors = table.copy()
     np.fill_diagonal(errors, 0)
     floor = min(2, int(errors.max()))  # a single photo is no pattern, unless there is nothing else
-    flat = np.argsort(-errors, axis=None, kind="stable")[:PAIRS]
+    flat = np.argsort(-errors, axis=None, kind="stable")[:MAX_PAIRS]
     rows, columns = np.unravel_index(flat, errors.shape)
     totals = table.sum(axis=1)
     return [
@@ -119,21 +119,21 @@ def _cell(number: int, total: int, names: tuple[str, str], right: bool) -> Cell:
 
 
 def _compact(table: np.ndarray) -> Markup:
-    """Squares in five shades; neighboring classes share a square when there are more than ``BLOCKS``."""
-    pooled = -(-len(table) // BLOCKS)
+    """Squares in five shades; neighboring classes share a square when there are more than ``MAX_BLOCKS``."""
+    pooled = -(-len(table) // MAX_BLOCKS)
     starts = np.arange(0, len(table), pooled)
     table = np.add.reduceat(np.add.reduceat(table, starts, axis=0), starts, axis=1)
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    side = svg.WIDTH / len(table)
-    squares = [svg.tag("rect", x=0, y=0, width=svg.WIDTH, height=svg.WIDTH, class_="ground")]
+    side = svg.DRAWING_WIDTH / len(table)
+    squares = [svg.tag("rect", x=0, y=0, width=svg.DRAWING_WIDTH, height=svg.DRAWING_WIDTH, class_="ground")]
     for kind, mask in (("right", np.eye(len(table), dtype=bool)), ("wrong", ~np.eye(len(table), dtype=bool))):
-        level = np.digitize(share, LEVELS, right=True)
-        for step in range(1, len(LEVELS) + 1):
+        level = np.digitize(share, SHADE_LEVELS, right=True)
+        for step in range(1, len(SHADE_LEVELS) + 1):
             cells = np.argwhere(mask & (level == step))
             if len(cells):
                 squares.append(_squares(cells, side, f"{kind} shade{step}"))
     label = f"Map of {len(share)} by {len(share)} squares: rows are true classes, columns the classes given."
-    return svg.drawing(label, svg.WIDTH, svg.WIDTH, *squares)
+    return svg.drawing(label, svg.DRAWING_WIDTH, svg.DRAWING_WIDTH, *squares)
 
 
 def _squares(cells: np.ndarray, side: float, kind: str) -> Markup:

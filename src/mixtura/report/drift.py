@@ -14,8 +14,8 @@ from mixtura.report.page import assemble, save
 from mixtura.report.parts import Figure, Section, render
 from mixtura.report.words import count, listing, percent
 
-SHOWN = 15
-NAMES = {
+MAX_ROWS = 15
+ALARM_NAMES = {
     "unknown": "Share of unknown photos",
     "typicality": "Typicality of the others",
     "mix": "Mix of classes",
@@ -58,7 +58,7 @@ def _summary(drift: Drift) -> Section:
     elif not tested:
         say = f"{count(drift.count, 'photo')} in {count(drift.period, 'day')} are too few to tell."
     elif drift.raised:
-        names = [NAMES[alarm.kind].lower() for alarm in drift.raised]
+        names = [ALARM_NAMES[alarm.kind].lower() for alarm in drift.raised]
         say = f"Something has changed: {listing(names)}."
     else:
         say = "Nothing has changed that the tests can see."
@@ -73,7 +73,7 @@ def _summary(drift: Drift) -> Section:
 def _row(alarm: Alarm) -> Row:
     word = "not tested" if math.isnan(alarm.p) else "alarm" if alarm.raised else "quiet"
     p = "–" if math.isnan(alarm.p) else f"{alarm.p:.2g}"
-    return Row(NAMES[alarm.kind], word, alarm.raised, p, f"{alarm.limit:.2g}", alarm.sentence)
+    return Row(ALARM_NAMES[alarm.kind], word, alarm.raised, p, f"{alarm.limit:.2g}", alarm.sentence)
 
 
 def _days(drift: Drift) -> Section | None:
@@ -121,7 +121,7 @@ def _shares(days: Sequence[Day], values: Sequence[tuple[float, float, float]], u
     parts.append(svg.line((area.left, area.y(usual)), (area.right, area.y(usual)), "cut"))
     last = values[-1][0]
     spoken = f"{title} by day. On {days[-1].date}: {percent(last)}; usual is {percent(usual)}."
-    return svg.drawing(spoken, svg.WIDTH, 272, *parts, _dates(area, days, numbers))
+    return svg.drawing(spoken, svg.DRAWING_WIDTH, 272, *parts, _dates(area, days, numbers))
 
 
 def _counts(days: Sequence[Day]) -> Markup:
@@ -133,7 +133,7 @@ def _counts(days: Sequence[Day]) -> Markup:
     parts = [area.y_axis(ticks, lambda v: f"{v:,.0f}", "Photos")]
     parts += [area.bar(n - 0.4, n + 0.4, day.count, "bar known") for n, day in zip(numbers, days, strict=True)]
     spoken = f"Photos by day, at most {most}. On {days[-1].date}: {days[-1].count}."
-    return svg.drawing(spoken, svg.WIDTH, 272, *parts, _dates(area, days, numbers))
+    return svg.drawing(spoken, svg.DRAWING_WIDTH, 272, *parts, _dates(area, days, numbers))
 
 
 def _dates(area: svg.Plot, days: Sequence[Day], numbers: Sequence[int]) -> Markup:
@@ -153,4 +153,6 @@ def _mix(drift: Drift) -> Section | None:
         "the photos in the catalog. Clients ask for some products more than for others, so only now and before are "
         "compared by a test."
     )
-    return Section("Which classes", lead, render("drift_mix.html", shown=drift.mix[:SHOWN], rest=drift.mix[SHOWN:]))
+    return Section(
+        "Which classes", lead, render("drift_mix.html", shown=drift.mix[:MAX_ROWS], rest=drift.mix[MAX_ROWS:])
+    )

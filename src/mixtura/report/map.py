@@ -11,11 +11,11 @@ from mixtura.report import svg
 from mixtura.report.parts import Material, Section, render
 from mixtura.report.words import count, shorten
 
-LABELED = 12  # classes named on the large map
-ENCIRCLED = 24  # components with an ellipse on the large map; rings at their centers beyond that
-PANELS = 12  # small maps
-POINTS = 2000  # dots drawn at most
-RADIUS = 2.1460  # square root of the 90 % quantile of chi-square with 2 degrees of freedom
+MAX_LABELED = 12  # classes named on the large map
+MAX_ELLIPSES = 24  # components with an ellipse on the large map; rings at their centers beyond that
+MAX_PANELS = 12  # small maps
+MAX_POINTS = 2000  # dots drawn at most
+ELLIPSE_RADIUS = 2.1460  # square root of the 90 % quantile of chi-square with 2 degrees of freedom
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def embedding_map(material: Material) -> Section | None:
     sheet, chosen = _sheet(view.xy), _sample(len(view.xy))
     label = f"Map of {count(len(chosen), 'photo')} of {count(len(names), 'class', 'classes')}, most similar together."
     ground = svg.tag("g", svg.dots(sheet.place(view.xy[chosen]).tolist(), "cloud"), id="map-cloud")
-    overview = svg.drawing(label, svg.WIDTH, sheet.height, ground, *_overview(view, sheet, names, chosen))
+    overview = svg.drawing(label, svg.DRAWING_WIDTH, sheet.height, ground, *_overview(view, sheet, names, chosen))
     panels = _panels(material, view, sheet)
     foreign = bool((view.label < 0).any())
     body = render(
@@ -58,7 +58,7 @@ def embedding_map(material: Material) -> Section | None:
         shown=len(panels) - foreign,
         total=len(names),
         foreign=foreign,
-        rings=len(view.mean) > ENCIRCLED,
+        rings=len(view.mean) > MAX_ELLIPSES,
     )
     return Section("Where the classes lie", _lead(len(chosen), len(view.xy)), body)
 
@@ -72,27 +72,27 @@ def _lead(drawn: int, total: int) -> str:
 
 
 def _sample(total: int) -> np.ndarray:
-    return np.arange(total) if total <= POINTS else np.random.default_rng(0).permutation(total)[:POINTS]
+    return np.arange(total) if total <= MAX_POINTS else np.random.default_rng(0).permutation(total)[:MAX_POINTS]
 
 
 def _sheet(xy: np.ndarray) -> Sheet:
     low, high = np.quantile(xy, [0.004, 0.996], axis=0)
     span = np.maximum(high - low, 1e-9 * max(float(np.abs(xy).max()), 1.0))
     low, span = low - 0.06 * span, 1.12 * span
-    scale = float(min(svg.WIDTH / span[0], svg.WIDTH / span[1]))
-    height = float(np.clip(span[1] * scale, 240, svg.WIDTH))
-    shift = (np.array([svg.WIDTH, height]) / scale - span) / 2
+    scale = float(min(svg.DRAWING_WIDTH / span[0], svg.DRAWING_WIDTH / span[1]))
+    height = float(np.clip(span[1] * scale, 240, svg.DRAWING_WIDTH))
+    shift = (np.array([svg.DRAWING_WIDTH, height]) / scale - span) / 2
     return Sheet(low - shift, scale, height)
 
 
 def _overview(view: EmbeddingMap, sheet: Sheet, names: tuple[str, ...], chosen: np.ndarray) -> list[Markup]:
     foreign = chosen[view.label[chosen] < 0]
     parts = [svg.dots(sheet.place(view.xy[foreign]).tolist(), "cloud unknown")]
-    if len(view.mean) <= ENCIRCLED:
+    if len(view.mean) <= MAX_ELLIPSES:
         parts += [_ellipse(view, sheet, k, "ellipse") for k in range(len(view.mean))]
     else:
         parts += [svg.tag("circle", cx=x, cy=y, r=3.5, class_="ring") for x, y in sheet.place(view.mean).tolist()]
-    if len(names) <= LABELED:
+    if len(names) <= MAX_LABELED:
         parts += _labels(view, sheet, names)
     return parts
 
@@ -100,7 +100,7 @@ def _overview(view: EmbeddingMap, sheet: Sheet, names: tuple[str, ...], chosen: 
 def _ellipse(view: EmbeddingMap, sheet: Sheet, k: int, kind: str) -> Markup:
     value, vector = np.linalg.eigh(view.covariance[k].astype(np.float64))
     angle = np.linspace(0, 2 * np.pi, 49)
-    circle = np.stack([np.cos(angle), np.sin(angle)]) * np.sqrt(np.maximum(value, 0))[:, None] * RADIUS
+    circle = np.stack([np.cos(angle), np.sin(angle)]) * np.sqrt(np.maximum(value, 0))[:, None] * ELLIPSE_RADIUS
     return svg.path(sheet.place(view.mean[k] + (vector @ circle).T).tolist(), kind)
 
 
@@ -113,7 +113,7 @@ def _labels(view: EmbeddingMap, sheet: Sheet, names: tuple[str, ...]) -> list[Ma
             x, y = sheet.place(view.mean[mine].mean(axis=0))
             written = shorten(name, 16)
             half = 3.6 * len(written) + 3
-            spots.append([float(np.clip(x, half, svg.WIDTH - half)), float(y) + 4, half, written])
+            spots.append([float(np.clip(x, half, svg.DRAWING_WIDTH - half)), float(y) + 4, half, written])
     spots.sort(key=lambda spot: spot[1])
     for _ in range(6):
         for above, below in combinations(spots, 2):
@@ -127,7 +127,7 @@ def _panels(material: Material, view: EmbeddingMap, sheet: Sheet) -> list[Panel]
     names, recall = material.evaluation.classes, material.evaluation.recall
     weakest = sorted(range(len(names)), key=lambda i: recall[names[i]].value if names[i] in recall else 2.0)
     foreign = bool((view.label < 0).any())
-    panels = [_panel(view, sheet, index, names[index]) for index in weakest[: PANELS - foreign]]
+    panels = [_panel(view, sheet, index, names[index]) for index in weakest[: MAX_PANELS - foreign]]
     if foreign:
         panels.append(_panel(view, sheet, -1, "Not in the catalog"))
     return panels
@@ -143,4 +143,6 @@ def _panel(view: EmbeddingMap, sheet: Sheet, index: int, name: str) -> Panel:
         if index >= 0
         else []
     )
-    return Panel(name, svg.drawing(f"Map of {name}: {count(len(mine), 'photo')}", svg.WIDTH, sheet.height, *parts))
+    return Panel(
+        name, svg.drawing(f"Map of {name}: {count(len(mine), 'photo')}", svg.DRAWING_WIDTH, sheet.height, *parts)
+    )

@@ -7,9 +7,9 @@ from mixtura.records.decision import Mistake
 from mixtura.report.parts import Material, Section, Thumbnails, render
 from mixtura.report.words import count, percent
 
-SHOWN = 12
-MOST = 36
-JPEG = b"\xff\xd8\xff"
+MAX_CARDS = 12
+MAX_MISTAKES = 36
+JPEG_MAGIC = b"\xff\xd8\xff"
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Card:
 
 
 def mistakes(material: Material) -> Section | None:
-    """Up to ``MOST`` cards in the order of the evaluation; nothing when it brings no mistakes."""
+    """Up to ``MAX_MISTAKES`` cards in the order of the evaluation; nothing when it brings no mistakes."""
     found = material.evaluation.mistakes
     if not found:
         return None
-    cards = [_card(mistake, material.thumbnails) for mistake in found[:MOST]]
-    body = render("mistakes.html", shown=cards[:SHOWN], rest=cards[SHOWN:])
+    cards = [_card(mistake, material.thumbnails) for mistake in found[:MAX_MISTAKES]]
+    body = render("mistakes.html", shown=cards[:MAX_CARDS], rest=cards[MAX_CARDS:])
     lead = (
         f"{count(len(cards), 'mistake')}, the worst first. Below each stand the stored photos that look most like it, "
         "with their cosine similarity: a wrong label or an odd photo among them is often the cause."
@@ -68,6 +68,6 @@ def _card(mistake: Mistake, thumbnails: Thumbnails) -> Card:
 
 def address(jpeg: bytes | None) -> str:
     """A JPEG as a data address; an empty string for anything else."""
-    if not jpeg or not jpeg.startswith(JPEG):
+    if not jpeg or not jpeg.startswith(JPEG_MAGIC):
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

@@ -10,8 +10,8 @@ from mixtura.report import svg
 from mixtura.report.parts import Figure, Material, Section, render
 from mixtura.report.words import percent
 
-FEW = 10  # photos; a bin with fewer has a hollow dot
-QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+MIN_BIN_COUNT = 10  # photos; a bin with fewer has a hollow dot
+AXIS_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def probability(material: Material) -> Section | None:
@@ -41,18 +41,18 @@ def _reliability(stated: np.ndarray, correct: np.ndarray) -> Figure:
     bins = reliability(stated, correct)
     area, strip = svg.Plot(44, 36, 384, 236), svg.Plot(44, 252, 384, 292, y_range=(0, max(int(bins.count.max()), 1)))
     parts = [
-        area.y_axis(QUARTERS, _percent, "Share that is right"),
+        area.y_axis(AXIS_TICKS, _percent, "Share that is right"),
         svg.line((area.x(0), area.y(0)), (area.x(1), area.y(1)), "ideal"),
         svg.text(area.x(0.1), area.y(0.03), "as stated", "note"),
         *[_bin(area, bins, i) for i in np.flatnonzero(bins.count).tolist()],
         *[strip.bar(low, high, n, "bar known") for low, high, n in zip(bins.low, bins.high, bins.count, strict=True)],
-        strip.x_axis(QUARTERS, _percent, "Stated probability"),
+        strip.x_axis(AXIS_TICKS, _percent, "Stated probability"),
         svg.text(strip.left + 4, strip.top + 8, "photos", "note"),
     ]
-    drawing = svg.drawing(_describe(bins), svg.WIDTH, 332, *parts)
+    drawing = svg.drawing(_describe(bins), svg.DRAWING_WIDTH, 332, *parts)
     caption = (
         "Dots on the dashed line: what is stated is what happens. Below it the model is too sure. "
-        f"Lines are 95% intervals; a hollow dot stands for fewer than {FEW} photos; the bars count them all."
+        f"Lines are 95% intervals; a hollow dot stands for fewer than {MIN_BIN_COUNT} photos; the bars count them all."
     )
     return Figure(drawing, caption)
 
@@ -60,7 +60,7 @@ def _reliability(stated: np.ndarray, correct: np.ndarray) -> Figure:
 def _bin(area: svg.Plot, bins: Bins, index: int) -> Markup:
     low, high = wilson(int(bins.right[index]), int(bins.count[index]))
     x = area.x(bins.stated[index])
-    kind = "dot few" if bins.count[index] < FEW else "dot"
+    kind = "dot few" if bins.count[index] < MIN_BIN_COUNT else "dot"
     dot = svg.tag("circle", cx=x, cy=area.y(bins.measured[index]), r=4, class_=kind)
     return svg.line((x, area.y(low)), (x, area.y(high)), "range known") + dot
 
@@ -83,14 +83,14 @@ def _risk_coverage(stated: np.ndarray, correct: np.ndarray) -> Figure:
         svg.path(area.points(coverage[keep], np.minimum(best[keep], top)), "ideal"),
         svg.path(curve, "curve known"),
         svg.tag("circle", cx=area.x(1), cy=area.y(min(risk[-1], top)), r=4, class_="dot"),
-        area.x_axis(QUARTERS, _percent, "Share of photos answered, surest first"),
+        area.x_axis(AXIS_TICKS, _percent, "Share of photos answered, surest first"),
     ]
     at = {share: float(risk[max(round(share * len(risk)), 1) - 1]) for share in (0.5, 0.8, 1.0)}
     said = (
         f"Answering all, {percent(at[1.0])} are wrong; only the surest 80%, {percent(at[0.8])}; "
         f"only the surest half, {percent(at[0.5])}."
     )
-    drawing = svg.drawing(f"Risk-coverage curve. {said}", svg.WIDTH, 332, *parts)
+    drawing = svg.drawing(f"Risk-coverage curve. {said}", svg.DRAWING_WIDTH, 332, *parts)
     return Figure(drawing, f"{said} The dashed line is the best that any order of the answers could do.")
 
 

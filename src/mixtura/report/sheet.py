@@ -10,7 +10,7 @@ from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, Thumbnails, render
 from mixtura.report.words import count
 
-MOST = 200
+MAX_PICTURES = 200
 """Groups that are drawn; a page of more would be too heavy to open, and says how many it leaves out."""
 
 
@@ -39,7 +39,7 @@ def write_sheet(sheet: Sheet, path: Path, thumbnails: Thumbnails) -> Path:
 
 def sheet_page(sheet: Sheet, thumbnails: Thumbnails) -> str:
     """The page as text."""
-    shown = [_group(group, thumbnails) for group in sheet.groups[:MOST]]
+    shown = [_group(group, thumbnails) for group in sheet.groups[:MAX_PICTURES]]
     rest = len(sheet.groups) - len(shown)
     lead = sheet.lead + (f" {count(rest, 'more group')} are not shown." if rest else "")
     sections = {

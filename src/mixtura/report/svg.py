@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
-WIDTH = 400.0
+DRAWING_WIDTH = 400.0
 Number = float | int | np.floating | np.integer
 Point = Sequence[Number]  # x and y
 

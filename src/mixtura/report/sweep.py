@@ -10,7 +10,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from mixtura.metrics.replicates import BETTER, best_rows, summarize
+from mixtura.metrics.replicates import METRIC_DIRECTIONS, best_rows, summarize
 from mixtura.records.sweep import DONE, Cell, Run, Summary, Sweep
 from mixtura.report.facts import grouped
 from mixtura.report.page import assemble, save
@@ -18,7 +18,7 @@ from mixtura.report.parts import Section, render
 from mixtura.report.sweep_plots import Look, by_variance, looks, sizes
 from mixtura.report.words import count, listing
 
-SHOWN = 30  # notes before the rest is folded away
+MAX_NOTES = 30  # notes before the rest is folded away
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,17 @@ def _fixed(digits: int, factor: float = 1.0) -> Callable[[float], str]:
     return lambda value: f"{factor * value:,.{digits}f}"
 
 
-COLUMNS = (
-    Column("accuracy", "Accuracy, %", BETTER["accuracy"], _fixed(2, 100.0)),
-    Column("nll", "NLL, nats", BETTER["nll"], _fixed(4)),
-    Column("ece", "ECE, %", BETTER["ece"], _fixed(2, 100.0)),
-    Column("brier", "Brier", BETTER["brier"], _fixed(4)),
+TABLE_COLUMNS = (
+    Column("accuracy", "Accuracy, %", METRIC_DIRECTIONS["accuracy"], _fixed(2, 100.0)),
+    Column("nll", "NLL, nats", METRIC_DIRECTIONS["nll"], _fixed(4)),
+    Column("ece", "ECE, %", METRIC_DIRECTIONS["ece"], _fixed(2, 100.0)),
+    Column("brier", "Brier", METRIC_DIRECTIONS["brier"], _fixed(4)),
     Column("parameters", "Parameters", "lower", _fixed(0)),
     Column("sparsity", "Sparsity, %", "higher", _fixed(1, 100.0)),
     Column("seconds", "Seconds", "lower", lambda value: f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"),
     Column("memory", "Memory, MiB", "lower", _fixed(1)),
 )
-TABLES = COLUMNS[:4]
+SHORT_TABLE_COLUMNS = TABLE_COLUMNS[:4]
 """The metrics that have a table of components by explained variance."""
 
 
@@ -113,12 +113,12 @@ def sweep_page(sweep: Sweep, title: str) -> str:
 
 def _summary(sweep: Sweep, look: dict[str, Look]) -> Section:
     best = best_rows(sweep)
-    columns = [_entries(column, best) for column in COLUMNS]
+    columns = [_entries(column, best) for column in TABLE_COLUMNS]
     rows = [
         Row(look[one.cell.head], one, tuple(entries))
         for one, entries in zip(best, zip(*columns, strict=True), strict=True)
     ]
-    body = render("sweep_best.html", rows=rows, columns=COLUMNS, explained=explained_text, margin=_margin(best))
+    body = render("sweep_best.html", rows=rows, columns=TABLE_COLUMNS, explained=explained_text, margin=_margin(best))
     return Section("In short", _lead(sweep, best), body if rows else Markup(""))
 
 
@@ -130,7 +130,7 @@ def _lead(sweep: Sweep, best: list[Summary]) -> str:
     if not best:
         return f"None of {made} finished, so there is nothing to compare."
     top = max(best, key=lambda one: one.mean["accuracy"])
-    entry = _entry(COLUMNS[0], top)
+    entry = _entry(TABLE_COLUMNS[0], top)
     among = f"Of {count(len(best), 'head')}, " if len(best) > 1 else ""
     text = f"{among}{top.cell.head} is right most often: {entry.text}%{f' {entry.margin}' if entry.margin else ''}. "
     text += f"The validation rows chose each head's cell among {made}{lost}; the test rows only measured it."
@@ -152,7 +152,7 @@ def _entries(column: Column, summaries: list[Summary]) -> list[Entry]:
 def _entry(column: Column, summary: Summary, best: bool = False) -> Entry:
     value, half = summary.mean[column.metric], summary.half_width[column.metric]
     text = column.write(value) if math.isfinite(value) else "n/a"
-    counted = column in TABLES or (math.isfinite(half) and column.write(half) != column.write(0.0))
+    counted = column in SHORT_TABLE_COLUMNS or (math.isfinite(half) and column.write(half) != column.write(0.0))
     margin = f"± {column.write(half)}" if math.isfinite(half) and counted else ""
     return Entry(repr(value), text, margin, best)
 
@@ -192,7 +192,7 @@ def _sizes(sweep: Sweep, summaries: list[Summary], look: dict[str, Look]) -> Sec
 def _cells(summaries: list[Summary], look: dict[str, Look]) -> Section | None:
     if not summaries:
         return None
-    tables = [(column, _grids(column, summaries, look)) for column in TABLES]
+    tables = [(column, _grids(column, summaries, look)) for column in SHORT_TABLE_COLUMNS]
     lead = (
         f"The mean over the runs of each cell, on the test rows{_margin(summaries)}. "
         "The best of each table is bold with a dot."
@@ -226,7 +226,9 @@ def _notes(runs: tuple[Run, ...]) -> Section | None:
     parts = [f"{count(failed, 'run')} failed and count nowhere on this page."] if failed else []
     if len(told) > failed:
         parts.append(f"{count(len(told) - failed, 'finished run has', 'finished runs have')} something to say.")
-    body = render("sweep_notes.html", shown=told[:SHOWN], rest=told[SHOWN:], explained=explained_text, done=DONE)
+    body = render(
+        "sweep_notes.html", shown=told[:MAX_NOTES], rest=told[MAX_NOTES:], explained=explained_text, done=DONE
+    )
     return Section("Failures and notes", " ".join(parts), body)
 
 

@@ -16,10 +16,10 @@ from mixtura.report.parts import render
 from mixtura.report.svg import Number
 from mixtura.report.words import percent
 
-PANEL = 340.0  # width of a small drawing
-COLORS = 7  # of the style sheet
-DASHES = 4  # of the style sheet
-MARKS = (
+PANEL_WIDTH = 340.0  # width of a small drawing
+N_COLORS = 7  # of the style sheet
+N_DASHES = 4  # of the style sheet
+MARK_PATHS = (
     "M-1 0A1 1 0 1 1 1 0A1 1 0 1 1 -1 0z",
     "M-.9 -.9H.9V.9H-.9z",
     "M0 -1.15L1.1 .85H-1.1z",
@@ -30,7 +30,7 @@ MARKS = (
 )
 """Marks in units of their radius: circle, square, triangle, diamond, triangles downwards and to the left, cross."""
 
-LEVELS = (0.0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998)
+ACCURACY_TICKS = (0.0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998)
 """Accuracies at which an axis of errors may have a line."""
 
 
@@ -91,7 +91,8 @@ def looks(runs: Iterable[Run]) -> dict[str, Look]:
     """A color and a mark for each head, in the order of the runs."""
     names = dict.fromkeys(run.head for run in runs)
     return {
-        name: Look(name, f"color{i % COLORS}", MARKS[(i + i // COLORS) % len(MARKS)]) for i, name in enumerate(names)
+        name: Look(name, f"color{i % N_COLORS}", MARK_PATHS[(i + i // N_COLORS) % len(MARK_PATHS)])
+        for i, name in enumerate(names)
     }
 
 
@@ -107,7 +108,7 @@ def accuracy_scale(values: Sequence[float]) -> Scale:
         low, high = max(low - pad, 0.0), min(high + pad, 1.0)
         return Scale(low, high, tuple(svg.ticks(low, high, 4)), float)
     low, high = 1 - min((1 - low) * 1.1, 1.0), 1 - least / 1.15
-    inside = [tick for tick in LEVELS if low <= tick <= high]
+    inside = [tick for tick in ACCURACY_TICKS if low <= tick <= high]
     if len(inside) > 7:
         inside = inside[-1::-2][::-1]
     return Scale(low, high, tuple(inside), lambda value: -math.log10(max(1 - value, 1e-5)))
@@ -152,13 +153,13 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _area(scale: Scale, span: tuple[float, float]) -> svg.Plot:
-    return scale.area(44, 30, PANEL - 18, 216, span)
+    return scale.area(44, 30, PANEL_WIDTH - 18, 216, span)
 
 
 def _panel(name: str, scale: Scale, span: tuple[float, float], drawn: list[Markup], own: list[Line]) -> Markup:
     area = _area(scale, span)
     axes = [scale.y_axis(area), area.x_axis(svg.ticks(*span), _text, "Variance kept")]
-    return svg.drawing(_spoken(name, own), PANEL, 256, *axes, *drawn)
+    return svg.drawing(_spoken(name, own), PANEL_WIDTH, 256, *axes, *drawn)
 
 
 def _percent(one: Summary) -> float:
@@ -207,7 +208,7 @@ def _line(line: Line, scale: Scale, span: tuple[float, float], look: Look, style
     band = [*_places(wide, area, scale, 1.0), *reversed(_places(wide, area, scale, -1.0))]
     drawn = [svg.path(band, f"band {look.color}")] if len(wide) > 1 else []
     if len(line.points) > 1:
-        drawn.append(svg.path(_places(line.points, area, scale), f"trace {look.color} dash{dash % DASHES}"))
+        drawn.append(svg.path(_places(line.points, area, scale), f"trace {look.color} dash{dash % N_DASHES}"))
     radius = 3.2 if len(line.points) <= 10 else 2.2
     for one, place in zip(line.points, _places(line.points, area, scale), strict=True):
         drawn.append(look.draw(place, radius, told(one), methods.index(line.method) % 2 == 1))
@@ -225,7 +226,7 @@ def told(one: Summary) -> str:
 
 
 def _dash(index: int) -> Markup:
-    line = svg.line((0, 5), (34, 5), f"trace plain dash{index % DASHES}")
+    line = svg.line((0, 5), (34, 5), f"trace plain dash{index % N_DASHES}")
     return Markup('<svg class="dash" viewBox="0 0 34 10" aria-hidden="true">{}</svg>').format(line)
 
 
@@ -236,7 +237,9 @@ def _dimensions(summaries: list[Summary], span: tuple[float, float]) -> Markup:
         found.setdefault(_percent(one), []).append(one.mean["dimension"])
     points = sorted((kept, math.log10(max(sum(own) / len(own), 1.0))) for kept, own in found.items())
     low, high = min(y for _, y in points), max(y for _, y in points)
-    area = svg.Plot(44, 30, PANEL - 18, 216, span, (low - 0.05, high + 0.1) if high > low else (low - 0.5, high + 0.5))
+    area = svg.Plot(
+        44, 30, PANEL_WIDTH - 18, 216, span, (low - 0.05, high + 0.1) if high > low else (low - 0.5, high + 0.5)
+    )
     places = area.points(*zip(*points, strict=True))
     parts = [
         area.y_axis(_decades(*area.y_range), lambda place: f"{10**place:,.0f}", "Dimensions"),
@@ -248,7 +251,7 @@ def _dimensions(summaries: list[Summary], span: tuple[float, float]) -> Markup:
         ],
     ]
     spoken = "; ".join(_dimension(kept, y) for kept, y in points)
-    return svg.drawing(f"Dimensions by kept variance: {spoken}.", PANEL, 256, *parts)
+    return svg.drawing(f"Dimensions by kept variance: {spoken}.", PANEL_WIDTH, 256, *parts)
 
 
 def _dimension(kept: float, place: float) -> str:
@@ -277,7 +280,7 @@ def sizes(summaries: list[Summary], best: list[Summary], look: dict[str, Look]) 
     axes = [scale.y_axis(area), area.x_axis(_decades(*area.x_range), _tens, "Parameters")]
     spoken = "; ".join(told(one) for one in best)
     drawing = svg.drawing(
-        f"Accuracy by parameters, best of each head: {spoken}.", svg.WIDTH, 332, *axes, *small, *large
+        f"Accuracy by parameters, best of each head: {spoken}.", svg.DRAWING_WIDTH, 332, *axes, *small, *large
     )
     rows = [(look[one.cell.head], one) for one in best]
     several = any(math.isfinite(one.half_width["accuracy"]) for one in best)

@@ -10,7 +10,7 @@ from mixtura.report import svg
 from mixtura.report.parts import Figure, Material, Section, render
 from mixtura.report.words import count, interval, percent
 
-BINS = 20
+HISTOGRAM_BINS = 20
 SCORE_BINS = 32
 
 
@@ -66,7 +66,7 @@ def _compare(measured: Interval, stated: float) -> str:
 
 def _typicality(material: Material) -> Figure:
     alpha, values = material.evaluation.alpha, np.clip(material.evaluation.typicality, 0, 1)
-    edges = np.linspace(0, 1, BINS + 1)
+    edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     threshold = Threshold(alpha, f"unknown below {percent(alpha, 0 if alpha >= 0.01 else 1)}")
     drawing = _panels(material, values, edges, threshold, "Typicality")
     caption = (
@@ -115,7 +115,7 @@ def _panels(material: Material, values: np.ndarray, edges: np.ndarray, cut: Thre
     parts.append(svg.line((x, 30), (x, lower), "cut"))
     write = (lambda v: f"{100 * v:.0f}%") if span == (0.0, 1.0) else (lambda v: f"{v:,.6g}".replace("-", "−"))
     parts.append(area.x_axis(svg.ticks(*span, 4), write, title))
-    return svg.drawing(f"{title}. {'; '.join(spoken)}.", svg.WIDTH, area.bottom + 40, *parts)
+    return svg.drawing(f"{title}. {'; '.join(spoken)}.", svg.DRAWING_WIDTH, area.bottom + 40, *parts)
 
 
 def _panel(area: svg.Plot, share: np.ndarray, edges: np.ndarray, kind: str) -> Markup:

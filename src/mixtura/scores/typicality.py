@@ -10,9 +10,9 @@ from torch import Tensor
 from mixtura.errors import LabelError
 from mixtura.scores.density import evidence, relative
 
-FAR = 2.0  # spreads by which the plain evidence must be more extreme than the relative score to decide alone
-POOL = 20.0  # held-out items of a class at which its own ranks count as much as those of all classes
-LEAST = 2  # held-out items; with fewer there is nothing to rank against
+FAR_SPREADS = 2.0  # spreads by which the plain evidence must be more extreme than the relative score to decide alone
+POOLED_ITEMS = 20.0  # held-out items of a class at which its own ranks count as much as those of all classes
+MIN_HELD_OUT = 2  # held-out items; with fewer there is nothing to rank against
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Typicality:
         Raises:
             LabelError: fewer than two held-out items.
         """
-        if len(predicted) < LEAST:
+        if len(predicted) < MIN_HELD_OUT:
             raise LabelError(
                 f"Only {len(predicted)} items can be held out to tell known from unknown. "
                 "Give at least two classes two photos each."
@@ -78,9 +78,9 @@ class Typicality:
     def parts(
         self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-        """The two scores, in spreads; the second is already lifted by ``FAR``."""
+        """The two scores, in spreads; the second is already lifted by ``FAR_SPREADS``."""
         standard = (_raw(log_density, background) - self.center[:, None]) / self.spread[:, None]
-        return standard[0], standard[1] + FAR
+        return standard[0], standard[1] + FAR_SPREADS
 
     def score(self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """The default score of being known, in spreads; higher = more known.
@@ -148,4 +148,4 @@ def _rank(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, 
 
 def _blend(below: Float[Tensor, " N"], pooled: Float[Tensor, " N"], count: int) -> Float[Tensor, " N"]:
     """The share of ``count`` items of the class that lie below, shrunk towards the share of all."""
-    return (below + POOL * pooled) / (count + POOL)
+    return (below + POOLED_ITEMS * pooled) / (count + POOLED_ITEMS)

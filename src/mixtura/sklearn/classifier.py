@@ -23,17 +23,17 @@ from mixtura.core.shrinkage import oas
 from mixtura.errors import LabelError
 from mixtura.features.projection import Chain
 from mixtura.features.selection import candidates, select
-from mixtura.sklearn.gaussian import FLOATS, generator_of, weights_of
+from mixtura.sklearn.gaussian import FLOAT_TYPES, generator_of, weights_of
 from mixtura.sklearn.layouts import Array, check_spread, to_tensor
 from mixtura.sklearn.projection import as_value_errors, steps_of
 from mixtura.sklearn.weighted_rows import distinct, with_folds
 
-AUTO = "auto"
+AUTO_NAME = "auto"
 
 
 def _adds_up(model: Any) -> bool:
     """Whether the fit is a sum over rows, so that batches can be added."""
-    return model.n_components in (1, AUTO) and model.family != "lowrank"
+    return model.n_components in (1, AUTO_NAME) and model.family != "lowrank"
 
 
 class MixtureClassifier(ClassifierMixin, BaseEstimator):
@@ -78,29 +78,29 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "family": [StrOptions({AUTO, *FAMILIES})],
-        "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({AUTO})],
-        "shrinkage": [Interval(Real, 0.0, 1.0, closed="both"), StrOptions({AUTO, selection.OAS})],
+        "family": [StrOptions({AUTO_NAME, *FAMILIES})],
+        "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({AUTO_NAME})],
+        "shrinkage": [Interval(Real, 0.0, 1.0, closed="both"), StrOptions({AUTO_NAME, selection.OAS})],
         "rank": [Interval(Integral, 1, None, closed="left")],
         "variance_floor": [Interval(Real, 0.0, None, closed="left")],
         "priors": ["array-like", None],
         "random_state": ["random_state"],
-        "feature_scale": [StrOptions({AUTO, *FEATURE_SCALES})],
-        "temperature": [Interval(Real, 0.0, None, closed="neither"), StrOptions({AUTO})],
-        "projection": [StrOptions({AUTO}), list, tuple, None],
+        "feature_scale": [StrOptions({AUTO_NAME, *FEATURE_SCALES})],
+        "temperature": [Interval(Real, 0.0, None, closed="neither"), StrOptions({AUTO_NAME})],
+        "projection": [StrOptions({AUTO_NAME}), list, tuple, None],
     }
 
     def __init__(
         self,
-        family: Any = AUTO,
+        family: Any = AUTO_NAME,
         n_components: Any = 1,
-        shrinkage: Any = AUTO,
+        shrinkage: Any = AUTO_NAME,
         rank: Any = 16,
         variance_floor: Any = FLOOR_SHARE,
         priors: Any = None,
         random_state: Any = None,
-        feature_scale: Any = AUTO,
-        temperature: Any = AUTO,
+        feature_scale: Any = AUTO_NAME,
+        temperature: Any = AUTO_NAME,
         projection: Any = None,
     ) -> None:
         self.family = family
@@ -128,7 +128,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             ValueError: input or parameters that cannot be used.
         """
         self._validate_params()
-        X, y = validate_data(self, X, y, dtype=FLOATS)
+        X, y = validate_data(self, X, y, dtype=FLOAT_TYPES)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._check_classes()
@@ -141,15 +141,15 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             found = select(
                 rows,
                 plan,
-                candidates(rows.x) if self.projection == AUTO else [steps_of(self.projection or ())],
-                random_features=self.projection == AUTO,
+                candidates(rows.x) if self.projection == AUTO_NAME else [steps_of(self.projection or ())],
+                random_features=self.projection == AUTO_NAME,
                 family=self.family,
                 shrinkage=self._rule(),
                 components=self.n_components if isinstance(self.n_components, str) else int(self.n_components),
                 feature_scale=self.feature_scale,
             )
         self.projection_, self.plan_ = found.projection, found.trial.plan
-        tempered = self.temperature == AUTO
+        tempered = self.temperature == AUTO_NAME
         self.temperature_ = (
             selection.temperature_of(found.folds.x, found.trial.held) if tempered else float(self.temperature)
         )
@@ -180,7 +180,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         """
         self._validate_params()
         first = _check_partial_fit_first_call(self, classes)
-        X, y = validate_data(self, X, y, dtype=FLOATS, reset=first)
+        X, y = validate_data(self, X, y, dtype=FLOAT_TYPES, reset=first)
         self._check_classes()
         index = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         if (self.classes_[index] != y).any():
@@ -201,27 +201,27 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
     def _begin(self, X: Array) -> None:
         """What batches are added to: nothing yet, under a plan that needs no held-out rows."""
-        if self.projection not in (None, AUTO):
+        if self.projection not in (None, AUTO_NAME):
             raise ValueError("partial_fit cannot fit a projection to batches. Call fit first, or project X before.")
         plan, rule = self._plan(), self._rule()
-        plan = replace(plan, feature_scale="unit" if self.feature_scale == AUTO else self.feature_scale)
+        plan = replace(plan, feature_scale="unit" if self.feature_scale == AUTO_NAME else self.feature_scale)
         self._from_sums = not isinstance(rule, Prior)
         self.plan_ = replace(plan, prior=rule) if isinstance(rule, Prior) else plan
-        self.temperature_ = 1.0 if self.temperature == AUTO else float(self.temperature)
+        self.temperature_ = 1.0 if self.temperature == AUTO_NAME else float(self.temperature)
         self.projection_, self._sums, self._dtype = Chain(), None, X.dtype
 
     def _open(self) -> bool:
         """Whether anything is left to held-out rows."""
         given = (self.family, self.n_components, self.shrinkage, self.temperature, self.projection)
-        scaled = self.feature_scale == AUTO and self.shrinkage != 0
-        return scaled or any(isinstance(value, str) and value == AUTO for value in given)
+        scaled = self.feature_scale == AUTO_NAME and self.shrinkage != 0
+        return scaled or any(isinstance(value, str) and value == AUTO_NAME for value in given)
 
     def _plan(self) -> Plan:
         """What the arguments say; where they leave it open, the tied family and one component."""
         given = self.random_state
         drawn = given if isinstance(given, Integral) else check_random_state(given).randint(np.iinfo(np.int32).max)
         return Plan(
-            "tied" if self.family == AUTO else self.family,
+            "tied" if self.family == AUTO_NAME else self.family,
             floor=float(self.variance_floor),
             rank=int(self.rank),
             seed=int(drawn),
@@ -230,7 +230,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
     def _rule(self) -> selection.Rule:
         """How much to shrink; a number is the share of the identity and nothing else, as in scikit-learn."""
         if isinstance(self.shrinkage, str):
-            return selection.HELD_OUT if self.shrinkage == AUTO else selection.OAS
+            return selection.HELD_OUT if self.shrinkage == AUTO_NAME else selection.OAS
         return Prior(identity=float(self.shrinkage))
 
     def _keep(self, mixture: Mixture) -> "MixtureClassifier":
@@ -260,7 +260,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
     def _projected(self, X: Any) -> Tensor:
         check_is_fitted(self, "mixture_")
-        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        X = validate_data(self, X, dtype=FLOAT_TYPES, reset=False)
         return self.projection_(to_tensor(X))
 
     def _scores(self, X: Any) -> Tensor:

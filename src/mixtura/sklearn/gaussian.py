@@ -20,10 +20,10 @@ from torch import Tensor
 from mixtura.core import em
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
-from mixtura.sklearn.init import STARTS, Start, full_sums, incremental_sums, maximize
+from mixtura.sklearn.init import INIT_PARAMS, Start, full_sums, incremental_sums, maximize
 from mixtura.sklearn.layouts import LAYOUTS, Array, Layout, check_spread, to_tensor
 
-FLOATS = [np.float64, np.float32]
+FLOAT_TYPES = [np.float64, np.float32]
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
@@ -178,7 +178,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         if None not in given.values():
             return Mixture(given["log_weight"], given["mean"], given["covariance"])
         begin = Start(layout.family, self.n_components, float(self.reg_covar), self.rank, x, weight)
-        mixture = STARTS[self.init_params](begin, random_state)
+        mixture = INIT_PARAMS[self.init_params](begin, random_state)
         return replace(mixture, **{name: value for name, value in given.items() if value is not None})
 
     def _given(self, layout: Layout, dimension: int) -> dict[str, Any]:
@@ -221,7 +221,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _training_rows(self, X: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
         """Rows to fit on, with parameters validated."""
         self._validate_params()
-        X = validate_data(self, X, dtype=FLOATS, ensure_min_samples=2)
+        X = validate_data(self, X, dtype=FLOAT_TYPES, ensure_min_samples=2)
         if len(X) < self.n_components:
             raise ValueError(
                 f"Expected n_samples >= n_components but got n_components = {self.n_components}, n_samples = {len(X)}"
@@ -231,7 +231,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _rows(self, X: Any, sample_weight: Any = None) -> tuple[Tensor, Tensor | None]:
         """Rows for a fitted mixture."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=FLOATS, reset=False)
+        X = validate_data(self, X, dtype=FLOAT_TYPES, reset=False)
         return to_tensor(X), weights_of(X, sample_weight)
 
     # Questions
@@ -239,12 +239,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def predict(self, X: Any) -> Array:
         """The most probable component of each row."""
         x, _ = self._rows(X)
-        return torch.cat([self.mixture_.component_log_prob(rows).argmax(1) for rows in x.split(em.ROWS)]).numpy()
+        return torch.cat([self.mixture_.component_log_prob(rows).argmax(1) for rows in x.split(em.TILE_ROWS)]).numpy()
 
     def predict_proba(self, X: Any) -> Array:
         """Posterior probability of each component for each row."""
         x, _ = self._rows(X)
-        return torch.cat([self.mixture_.responsibility(rows) for rows in x.split(em.ROWS)]).numpy()
+        return torch.cat([self.mixture_.responsibility(rows) for rows in x.split(em.TILE_ROWS)]).numpy()
 
     def score_samples(self, X: Any) -> Array:
         """Log-density of each row, in nats."""

@@ -75,7 +75,7 @@ def _array(weight: Tensor | None) -> Array | None:
     return None if weight is None else weight.numpy()
 
 
-STARTS: dict[str, Callable[[Start, np.random.RandomState], Mixture]] = {
+INIT_PARAMS: dict[str, Callable[[Start, np.random.RandomState], Mixture]] = {
     "kmeans": by_kmeans,
     "k-means++": by_seeds,
     "random_from_data": by_rows,

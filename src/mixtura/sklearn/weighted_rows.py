@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mixtura.core.content import content_order
-from mixtura.core.cross_fitting import FOLDS, Folds, content_folds
+from mixtura.core.cross_fitting import DEFAULT_FOLDS, Folds, content_folds
 
 
 def distinct(x: Tensor, labels: Tensor, weight: Tensor | None, n_classes: int, seed: int) -> Folds:
@@ -28,7 +28,7 @@ def distinct(x: Tensor, labels: Tensor, weight: Tensor | None, n_classes: int, s
     return Folds(x[rows], labels[rows], n_classes, torch.zeros_like(rows), 0, weight)
 
 
-def with_folds(rows: Folds, seed: int, n_folds: int = FOLDS) -> Folds:
+def with_folds(rows: Folds, seed: int, n_folds: int = DEFAULT_FOLDS) -> Folds:
     """The same rows, dealt into folds by their content."""
     fold = content_folds(rows.x, rows.labels, n_folds, seed)
     return Folds(rows.x, rows.labels, rows.n_classes, fold, n_folds, rows.weight)

@@ -6,13 +6,13 @@ from typing import Any
 
 from mixtura import files
 from mixtura.recipe import Recipe, dump_dict
-from mixtura.renames import COLUMNS, KEYS, PARAMETERS, renamed
+from mixtura.renames import RENAMED_COLUMNS, RENAMED_KEYS, RENAMED_PARAMETERS, renamed
 from mixtura.sections import GRADIENT, FitSection, HeadSection
 
-OBJECTIVES = {"conditional": "sgd", "hybrid": "hybrid"}
+OLD_FITS = {"conditional": "sgd", "hybrid": "hybrid"}
 """What the fits by gradients were called."""
 
-NEW = ("options", "feature_scale", "optimizer", "class_weight", "logit_adjustment", "margin")
+NEW_KEYS = ("options", "feature_scale", "optimizer", "class_weight", "logit_adjustment", "margin")
 """Keys that there were not; a recipe that sets one could not be written then."""
 
 
@@ -20,20 +20,20 @@ def earlier_parts(recipe: Recipe) -> dict[str, Any] | None:
     """What the fingerprint of a sweep was made of, in the keys of then; ``None`` where they could not say it."""
     plain = dump_dict(recipe)
     given, default = plain["head"] | plain["fit"], dump_dict(HeadSection()) | dump_dict(FitSection())
-    if any(given[name] != default[name] for name in NEW) or recipe.fit.objective not in OBJECTIVES:
+    if any(given[name] != default[name] for name in NEW_KEYS) or recipe.fit.objective not in OLD_FITS:
         return None
-    old = {entry[0][0]: name.partition(".")[2] for name, entry in KEYS.items()}
-    head = {old.get(f"head.{name}", name): value for name, value in plain["head"].items() if name not in NEW}
+    old = {entry[0][0]: name.partition(".")[2] for name, entry in RENAMED_KEYS.items()}
+    head = {old.get(f"head.{name}", name): value for name, value in plain["head"].items() if name not in NEW_KEYS}
     train = {old[f"fit.{name}"]: value for name, value in plain["fit"].items() if f"fit.{name}" in old}
     train = {"hybrid": 0.1} | train
     if recipe.fit.solver == GRADIENT:
-        train["fit"] = OBJECTIVES[recipe.fit.objective]
+        train["fit"] = OLD_FITS[recipe.fit.objective]
     return {"head": head, "train": train, "seed": recipe.seed, "projection": plain["projection"]}
 
 
 def run_of(plain: dict[str, Any]) -> dict[str, Any]:
     """The columns of a stored run under the names of today."""
-    return {"objective": ""} | renamed(COLUMNS, plain)
+    return {"objective": ""} | renamed(RENAMED_COLUMNS, plain)
 
 
 def update_journal(path: Path, about: dict[str, str]) -> None:
@@ -53,7 +53,7 @@ def _entry(line: dict[str, Any], about: dict[str, str]) -> dict[str, Any]:
     if "param_name" in line:
         distribution = json.loads(line["distribution"])
         choices = {line["param_name"]: distribution["attributes"].get("choices")}
-        name, values = next(iter(renamed(PARAMETERS, choices).items()))
+        name, values = next(iter(renamed(RENAMED_PARAMETERS, choices).items()))
         if values is not None:
             distribution["attributes"]["choices"] = values
         return line | {"param_name": name, "distribution": json.dumps(distribution)}
@@ -61,7 +61,9 @@ def _entry(line: dict[str, Any], about: dict[str, str]) -> dict[str, Any]:
     if "about" in attributes:
         attributes["about"] = about.get(attributes["about"], attributes["about"])
     if "space" in attributes:
-        attributes["space"] = {name: str(value) for name, value in renamed(PARAMETERS, _space(attributes)).items()}
+        attributes["space"] = {
+            name: str(value) for name, value in renamed(RENAMED_PARAMETERS, _space(attributes)).items()
+        }
     return line | ({"user_attr": attributes} if attributes else {})
 
 

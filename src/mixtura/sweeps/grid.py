@@ -20,7 +20,7 @@ import torch
 from mixtura import files
 from mixtura.core.cross_fitting import validation_rows
 from mixtura.errors import DataError, LabelError, UsageError
-from mixtura.features.projected_folds import FIXED
+from mixtura.features.projected_folds import DATA_FREE_PROJECTIONS
 from mixtura.features.projection import PCA, Chain
 from mixtura.features.records import Features
 from mixtura.fitting import heads
@@ -34,9 +34,9 @@ from mixtura.records.sweep import FAILED, Cell, Run, Sweep
 from mixtura.sections import GRADIENT
 from mixtura.sweeps import jobs as worker_jobs
 from mixtura.sweeps.jobs import TEST, TRAIN, UNUSED, VAL, Draw, Job, Table, Worker
-from mixtura.sweeps.results import RUNS, append, earlier, write
+from mixtura.sweeps.results import RUNS_FILE, append, earlier, write
 
-ROWS = ".rows-"
+TABLE_PREFIX = ".rows-"
 """What the folder of rows shared by processes begins with; then comes the number of the process."""
 
 
@@ -85,7 +85,7 @@ def _run(recipe: Recipe, output: Path, progress: ProgressCallback, watch: Callab
     if jobs:
         made = _made(recipe, features, classes, draws, jobs)
         for runs in _new(made, kept):
-            append(output / RUNS, runs)
+            append(output / RUNS_FILE, runs)
             kept |= {run.key: run for run in runs}
             if watch:
                 watch(_progress(len(kept), total, time.perf_counter() - began))
@@ -105,7 +105,7 @@ def check(recipe: Recipe) -> Path:
         UsageError: a head, objective or device that does not fit, or no output folder of its own.
     """
     output = factory.output_of(recipe, "the results", "sweep")
-    if (output / bundle.CONFIG).is_file():
+    if (output / bundle.CONFIG_FILE).is_file():
         raise UsageError(f"{output} holds a model, whose recipe a sweep would replace. Name another folder with -o.")
     factory.device_of(recipe.encoder.device)
     grid = recipe.sweep
@@ -224,7 +224,7 @@ def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws
         UsageError: a projection that learns from rows, which the test rows of one draw or another would be among.
     """
     steps = factory.steps_of(recipe.projection)
-    learning = [kind.name for kind, _ in steps if not issubclass(kind, FIXED)]
+    learning = [kind.name for kind, _ in steps if not issubclass(kind, DATA_FREE_PROJECTIONS)]
     if learning:
         raise UsageError(
             f"The projection {learning[0]!r} learns from rows; a sweep has draws, and a PCA, of its own. "
@@ -252,15 +252,15 @@ def _made(
         return
     assert recipe.output is not None
     _sweep_up(recipe.output)
-    with tempfile.TemporaryDirectory(dir=recipe.output, prefix=f"{ROWS}{os.getpid()}-") as folder:
+    with tempfile.TemporaryDirectory(dir=recipe.output, prefix=f"{TABLE_PREFIX}{os.getpid()}-") as folder:
         worker_jobs.save(Path(folder), whole)
         yield from _shared_out(recipe, Path(folder), draws, len(classes), jobs, count)
 
 
 def _sweep_up(folder: Path) -> None:
     """Remove the rows that a killed sweep has left behind."""
-    for left in folder.glob(f"{ROWS}*"):
-        owner = left.name.removeprefix(ROWS).partition("-")[0]
+    for left in folder.glob(f"{TABLE_PREFIX}*"):
+        owner = left.name.removeprefix(TABLE_PREFIX).partition("-")[0]
         if owner.isdecimal() and Path("/proc/self").exists() and not Path(f"/proc/{owner}").exists():
             shutil.rmtree(left, ignore_errors=True)
 

@@ -28,7 +28,7 @@ from mixtura.records.sweep import DONE, FAILED, Cell, Run
 from mixtura.sections import FitSection, HeadSection
 from mixtura.training.records import Trained
 
-ROWS = 4096
+TILE_ROWS = 4096
 VAL, TRAIN, TEST, UNUSED = 0, 1, 2, 3
 """What a row does in a draw."""
 
@@ -82,7 +82,7 @@ class Table:
         axes = self.axes[draw]
         variance = axes.variance[:width] + 1e-6 * axes.variance.mean()
         basis = axes.basis[:, :width] * variance.pow(-0.5 * self.whiten_power)
-        parts = [(part - axes.mean) @ basis for part in self.x[rows].split(ROWS)]
+        parts = [(part - axes.mean) @ basis for part in self.x[rows].split(TILE_ROWS)]
         return torch.cat(parts).to(self.device), self.labels[rows].to(self.device), (role[rows] == VAL).to(self.device)
 
     def folds(self, draw: int, width: int) -> Folds:

@@ -22,7 +22,7 @@ from mixtura.recipe import Recipe, dump, dump_dict
 from mixtura.records.sweep import Run, Sweep, table
 from mixtura.sweeps.earlier import earlier_parts, run_of
 
-RUNS, PARQUET, CSV, RECIPE = "runs.jsonl", "runs.parquet", "runs.csv", "recipe.yaml"
+RUNS_FILE, PARQUET_FILE, CSV_FILE, RECIPE_FILE = "runs.jsonl", "runs.parquet", "runs.csv", "recipe.yaml"
 
 
 def fingerprint(recipe: Recipe, features: Features) -> str:
@@ -52,7 +52,7 @@ def earlier(recipe: Recipe, features: Features) -> dict[Any, Run]:
         DataError: they are of other data or another recipe.
     """
     assert recipe.output is not None
-    path, mark = recipe.output / RUNS, {"sweep": fingerprint(recipe, features)}
+    path, mark = recipe.output / RUNS_FILE, {"sweep": fingerprint(recipe, features)}
     try:
         whole = path.read_bytes() if path.exists() else b""
     except OSError as error:
@@ -107,5 +107,5 @@ def write(sweep: Sweep, recipe: Recipe) -> None:
     parquet, csv = io.BytesIO(), io.BytesIO()
     pq.write_table(rows, parquet)
     pacsv.write_csv(rows.drop_columns(["gaps"]), csv)
-    contents = {PARQUET: parquet.getvalue(), CSV: csv.getvalue(), RECIPE: dump(recipe).encode()}
+    contents = {PARQUET_FILE: parquet.getvalue(), CSV_FILE: csv.getvalue(), RECIPE_FILE: dump(recipe).encode()}
     files.write_all({recipe.output / name: content for name, content in contents.items()})

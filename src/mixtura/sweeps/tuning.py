@@ -11,22 +11,22 @@ from mixtura import files
 from mixtura.errors import CannotWrite, DataError, MissingExtra, MixturaError, UsageError
 from mixtura.fitting.heads import resolve
 from mixtura.heads import HEADS
-from mixtura.metrics.replicates import BETTER
+from mixtura.metrics.replicates import METRIC_DIRECTIONS
 from mixtura.names import find
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe
 from mixtura.records.sweep import DONE
 from mixtura.sections import GRADIENT
 from mixtura.sweeps import grid
-from mixtura.sweeps.earlier import OBJECTIVES, update_journal
+from mixtura.sweeps.earlier import OLD_FITS, update_journal
 from mixtura.sweeps.jobs import Job, Table, Worker
 from mixtura.sweeps.results import earlier_fingerprint, fingerprint
 
-JOURNAL = "search.journal"
-JUDGED = {"accuracy": "val_accuracy", "nll": "val_nll"}
+JOURNAL_FILE = "search.journal"
+TUNED_METRICS = {"accuracy": "val_accuracy", "nll": "val_nll"}
 """Where a run of a sweep holds what its validation rows say."""
 
-STARTUP = 5  # trials that are never pruned: a median of fewer says little
+STARTUP_TRIALS = 5  # trials that are never pruned: a median of fewer says little
 
 Report = Callable[[int, float], bool]
 """``report(step, value)``: how good a trial is so far; true when it should end and give its last value."""
@@ -47,7 +47,7 @@ class Range:
 Space = Mapping[str, Range | tuple[Any, ...]]
 """What each setting may be: a range of numbers, or a choice of plain values."""
 
-SPACE: Space = {
+SEARCH_SPACE: Space = {
     "explained_variance": (0.5, 0.8, 0.9, 0.95, 0.99, 1.0),
     "n_components": Range(1, 8),
     "shrinkage": Range(1e-4, 1.0, log=True),
@@ -90,7 +90,7 @@ class Options:
     """How to search.
 
     Args:
-        metric: a name in ``BETTER``.
+        metric: a name in ``METRIC_DIRECTIONS``.
         trials: how many there are to be in the end, those of earlier runs counted.
         seed: of the sampler. A search with a pause draws other settings than one without.
         prune: end trials that report less than the median of the others at the same step.
@@ -121,8 +121,8 @@ def run(recipe: Recipe, head: str, metric: str, trials: int, progress: ProgressC
         NoInput, DataError: the data cannot be used.
         CannotWrite: another process is at work in the output folder.
     """
-    if metric not in JUDGED:
-        raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(JUDGED)}.")
+    if metric not in TUNED_METRICS:
+        raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(TUNED_METRICS)}.")
     output = grid.check(recipe)
     files.make_folder(output)
     with files.only_writer(output):
@@ -136,9 +136,9 @@ def _run(recipe: Recipe, output: Path, head: str, metric: str, trials: int, prog
     folder, objective = output / f"search-{head}", _objective_of(recipe)
     about = f"{head} ({objective}, {len(draws)} draws) on {fingerprint(recipe, features)[:12]}"
     before = earlier_fingerprint(recipe, features)
-    if before is not None and objective in OBJECTIVES:
-        said = f"{head} ({OBJECTIVES[objective]}, {len(draws)} draws) on {before[:12]}"
-        update_journal(folder / JOURNAL, {said: about})
+    if before is not None and objective in OLD_FITS:
+        said = f"{head} ({OLD_FITS[objective]}, {len(draws)} draws) on {before[:12]}"
+        update_journal(folder / JOURNAL_FILE, {said: about})
     options = Options(metric, trials, recipe.seed, folder=folder, about=about)
     return search(judge_of(table, head, metric, recipe), _space_of(head), options)
 
@@ -146,7 +146,7 @@ def _run(recipe: Recipe, output: Path, head: str, metric: str, trials: int, prog
 def _space_of(head: str) -> Space:
     """What a head has to choose."""
     kind = find(HEADS, resolve(head)[0])
-    space = dict(SPACE)
+    space = dict(SEARCH_SPACE)
     if not kind.many:
         space["n_components"] = (1,)
     if not kind.shrinks and resolve(head)[0] != "gaussian":
@@ -171,7 +171,7 @@ def _objective_of(recipe: Recipe) -> str:
     return objectives.pop()
 
 
-def search(judge: Judge, space: Space = SPACE, options: Options | None = None) -> Search:
+def search(judge: Judge, space: Space = SEARCH_SPACE, options: Options | None = None) -> Search:
     """Look for the best settings by trying them, each choice informed by those before (TPE).
 
     A trial whose judge raises an error of mixtura, or gives a value that is not finite, failed; the search goes on.
@@ -190,8 +190,8 @@ def search(judge: Judge, space: Space = SPACE, options: Options | None = None) -
     """
     options = options or Options()
     optuna = _optuna()
-    if options.metric not in BETTER:
-        raise UsageError(f"Metric {options.metric!r} has no better side here. Known: {', '.join(BETTER)}.")
+    if options.metric not in METRIC_DIRECTIONS:
+        raise UsageError(f"Metric {options.metric!r} has no better side here. Known: {', '.join(METRIC_DIRECTIONS)}.")
     if not space:
         raise UsageError("There is no setting to search. Give one or more ranges or choices.")
     study = _study(optuna, space, options)
@@ -203,14 +203,14 @@ def search(judge: Judge, space: Space = SPACE, options: Options | None = None) -
         objective = partial(_objective, optuna, judge, space)
         study.optimize(objective, n_trials=options.trials - over, catch=(MixturaError,))
     trials = tuple(_trial(one) for one in study.get_trials(deepcopy=False) if one.state.is_finished())
-    return Search(options.metric, BETTER[options.metric], trials)
+    return Search(options.metric, METRIC_DIRECTIONS[options.metric], trials)
 
 
 def judge_of(table: Table, head: str, metric: str, recipe: Recipe) -> Judge:
     """The judge of a head of a sweep: fitted by gradients from its start, and measured on the rows that judge.
 
-    It takes the settings of :data:`SPACE`, all or some, the others from a recipe, and reports after each draw the mean
-    so far.
+    It takes the settings of :data:`SEARCH_SPACE`, all or some, the others from a recipe, and reports after each draw
+    the mean so far.
 
     Args:
         table: rows and draws, as a sweep has them.
@@ -221,8 +221,8 @@ def judge_of(table: Table, head: str, metric: str, recipe: Recipe) -> Judge:
     Raises:
         UsageError: another metric, several objectives, or a solver without gradients.
     """
-    if metric not in JUDGED:
-        raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(JUDGED)}.")
+    if metric not in TUNED_METRICS:
+        raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(TUNED_METRICS)}.")
     objective = _objective_of(recipe)
 
     def judge(params: dict[str, Any], report: Report) -> float:
@@ -235,7 +235,7 @@ def judge_of(table: Table, head: str, metric: str, recipe: Recipe) -> Judge:
             run = worker.do(Job(head, GRADIENT, objective, n_components, (explained,), (draw,)))[0]
             if run.status != DONE:
                 raise DataError(run.note)
-            values.append(getattr(run, JUDGED[metric]))
+            values.append(getattr(run, TUNED_METRICS[metric]))
             if report(draw, math.fsum(values) / len(values)):
                 break
         return math.fsum(values) / len(values)
@@ -254,8 +254,10 @@ def _optuna() -> Any:
 
 def _study(optuna: Any, space: Space, options: Options) -> Any:
     """The study of the folder, or a new one."""
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=STARTUP) if options.prune else optuna.pruners.NopPruner()
-    direction = "maximize" if BETTER[options.metric] == "higher" else "minimize"
+    pruner = (
+        optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS) if options.prune else optuna.pruners.NopPruner()
+    )
+    direction = "maximize" if METRIC_DIRECTIONS[options.metric] == "higher" else "minimize"
     wanted = {"metric": options.metric, "about": options.about, "space": {k: str(v) for k, v in sorted(space.items())}}
     try:
         storage = _storage(optuna, options.folder)
@@ -276,7 +278,7 @@ def _storage(optuna: Any, folder: Path | None) -> Any:
     if folder is None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
-    backend = optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
+    backend = optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL_FILE))
     return optuna.storages.JournalStorage(backend)
 
 

@@ -25,10 +25,10 @@ METHODS = {
 }
 """What finds clusters; a name of one's own is ``package.module:function``, a ``Method`` of ``partition``."""
 
-FEWEST = 4
-RERUNS = 4
+MIN_ITEMS = 4
+STABILITY_RUNS = 4
 RERUN_ROWS = 3000
-NOISE = 0
+NOISE_CLUSTER = 0
 """The number of what is in no cluster; clusters are numbered from 1, the largest first."""
 
 
@@ -78,7 +78,7 @@ class Clusters:
     @property
     def noise(self) -> int:
         """How many items are in no cluster."""
-        return int((self.number == NOISE).sum())
+        return int((self.number == NOISE_CLUSTER).sum())
 
 
 def run(features: Features, method: str = "mixture", clusters: int | None = None, seed: int = 0) -> Clusters:
@@ -97,8 +97,8 @@ def run(features: Features, method: str = "mixture", clusters: int | None = None
     """
     began = time.perf_counter()
     make: Method = find(METHODS, method)
-    if len(features) < FEWEST:
-        raise NoInput(f"There are {len(features)} items to cluster. Give {FEWEST} or more.")
+    if len(features) < MIN_ITEMS:
+        raise NoInput(f"There are {len(features)} items to cluster. Give {MIN_ITEMS} or more.")
     if clusters is not None and not 1 <= clusters <= len(features) // 2:
         raise UsageError(
             f"{clusters} clusters cannot be made of {len(features)} items. Ask for 1 to {len(features) // 2}, or auto."
@@ -188,7 +188,7 @@ def _stability(make: Method, points: Points, found: Partition, clusters: int | N
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(points.x), generator=generator)[:RERUN_ROWS]
     runs = []
-    for again in range(1, RERUNS + 1):
+    for again in range(1, STABILITY_RUNS + 1):
         order = torch.randperm(len(rows), generator=generator)
         label = make(points.select(rows[order]), count, seed + again).label
         runs.append(label[order.argsort().numpy()])

@@ -14,10 +14,10 @@ from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
 from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
 from mixtura.names import nearest
-from mixtura.tasks.cluster import NOISE, Clusters
+from mixtura.tasks.cluster import NOISE_CLUSTER, Clusters
 
-TABLE, LIST, STORE = "clusters.csv", "labels.csv", "accepted"
-COLUMNS = ("id", "source", "cluster", "probability", "margin")
+TABLE_FILE, LIST_FILE, STORE_FOLDER = "clusters.csv", "labels.csv", "accepted"
+TABLE_COLUMNS = ("id", "source", "cluster", "probability", "margin")
 NOISE_WORD = "noise"
 """What stands in the table for items in no cluster."""
 
@@ -39,17 +39,17 @@ def write_table(found: Clusters, folder: Path) -> Path:
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
+    table.writerow(TABLE_COLUMNS)
     columns = zip(
         found.features.id, found.features.source, found.number.tolist(), found.probability.tolist(),
         found.margin.tolist(), strict=True,
     )  # fmt: skip
     for id, source, number, probability, margin in columns:
         sure = "" if math.isnan(probability) else f"{probability:.4f}"
-        table.writerow([id, source, NOISE_WORD if number == NOISE else number, sure, f"{margin:.4f}"])
+        table.writerow([id, source, NOISE_WORD if number == NOISE_CLUSTER else number, sure, f"{margin:.4f}"])
     files.make_folder(folder)
-    files.write(folder / TABLE, text.getvalue().encode())
-    return folder / TABLE
+    files.write(folder / TABLE_FILE, text.getvalue().encode())
+    return folder / TABLE_FILE
 
 
 def read_table(folder: Path) -> dict[str, str]:
@@ -59,7 +59,7 @@ def read_table(folder: Path) -> dict[str, str]:
         NoInput: there is no table.
         DataError: it has lost a column.
     """
-    path = folder / TABLE
+    path = folder / TABLE_FILE
     try:
         rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -99,7 +99,7 @@ def as_list(label: Mapping[str, str], folder: Path, left_out: int) -> Accepted:
         CannotWrite: there is such a list already, or the folder cannot be written.
         DataError: the clusters are those of other photos.
     """
-    path = folder / LIST
+    path = folder / LIST_FILE
     if path.exists():
         raise CannotWrite(f"{path} is there already. Edit the labels in it, or remove it and accept again.")
     rows = [(name, label[id]) for id in label if (folder / (name := from_id(id))).exists()]
@@ -121,6 +121,8 @@ def as_store(label: Mapping[str, str], features: Features, folder: Path) -> Acce
     """
     rows = features.select_ids(list(label))
     relabeled = replace(rows, label=[label[id] for id in rows.id], superlabel=list(rows.label))
-    store = FeatureStore.create(folder / STORE, features.identity, features.dimension, "float32", features.versions)
+    store = FeatureStore.create(
+        folder / STORE_FOLDER, features.identity, features.dimension, "float32", features.versions
+    )
     store.append(relabeled)
-    return Accepted(folder / STORE, dict(Counter(label.values()).most_common()), len(features) - len(rows))
+    return Accepted(folder / STORE_FOLDER, dict(Counter(label.values()).most_common()), len(features) - len(rows))

@@ -21,17 +21,17 @@ from mixtura.errors import UsageError
 from mixtura.features.projection import PCA
 from mixtura.metrics.clustering import silhouette
 
-AXES = 16
-ROWS_AN_AXIS = 10
-FOLDS = 5
-MOST = 200  # clusters that are tried
-GROWTH = 1.4  # from 5 on, each count that is tried is so much larger than the one before
-PATIENCE = 2  # counts without a better score before the search ends
-SAMPLE = 3000  # rows that choose the count
-STARTS = 4
-STARTED: dict[str, Any] = {"n_init": 5}  # scikit-learn's own hints allow only its defaults
-COPIED: dict[str, Any] = {"copy": True}
-PLAN = Plan("full", prior=Prior(10.0, 0.01), steps=30)
+MAX_AXES = 16
+SAMPLES_AN_AXIS = 10
+N_FOLDS = 5
+MAX_CLUSTERS = 200  # clusters that are tried
+COUNT_GROWTH = 1.4  # from 5 on, each count that is tried is so much larger than the one before
+COUNT_PATIENCE = 2  # counts without a better score before the search ends
+COUNT_SAMPLES = 3000  # rows that choose the count
+N_INIT = 4
+N_INIT_OPTION: dict[str, Any] = {"n_init": 5}  # scikit-learn's own hints allow only its defaults
+COPY_OPTION: dict[str, Any] = {"copy": True}
+CLUSTER_PLAN = Plan("full", prior=Prior(10.0, 0.01), steps=30)
 """A spread of its own for each cluster, steadied by ten rows' worth of the pooled one. Held-out rows prefer it to one
 spread for all, which needs several clusters to follow one that is not round: of 3,000 digits it made 113, not 30."""
 
@@ -92,7 +92,7 @@ def points_of(unit: Float[Tensor, "N D"], group: Int[Tensor, " N"]) -> tuple[Poi
 
 def axes_for(rows: int) -> int:
     """How many axes so many rows carry."""
-    return min(AXES, max(2, rows // ROWS_AN_AXIS))
+    return min(MAX_AXES, max(2, rows // SAMPLES_AN_AXIS))
 
 
 def mixture(points: Points, clusters: int | None, seed: int) -> Partition:
@@ -104,7 +104,7 @@ def mixture(points: Points, clusters: int | None, seed: int) -> Partition:
         clusters = smallest_as_good(tried)
         how = (
             f"{clusters} is the smallest count whose held-out log-likelihood lies within one standard error of the "
-            f"best ({best.count}), by {FOLDS}-fold cross-validation"
+            f"best ({best.count}), by {N_FOLDS}-fold cross-validation"
         )
     chosen = best_of(points.x, clusters, seed)
     resp = chosen.responsibility(points.x)
@@ -114,12 +114,20 @@ def mixture(points: Points, clusters: int | None, seed: int) -> Partition:
 
 def best_of(x: Float[Tensor, "N R"], clusters: int, seed: int) -> Mixture:
     """The likeliest of a few fits from different starts."""
-    fits = [_fit(x, clusters, seed * STARTS + start) for start in range(STARTS if clusters > 1 else 1)]
+    fits = [_fit(x, clusters, seed * N_INIT + start) for start in range(N_INIT if clusters > 1 else 1)]
     return max(fits, key=lambda one: float(one.log_prob(x).double().mean()))
 
 
 def _fit(x: Float[Tensor, "N R"], clusters: int, seed: int) -> Mixture:
-    plan = Plan(PLAN.family, clusters, PLAN.prior, PLAN.floor, PLAN.rank, PLAN.steps, seed)
+    plan = Plan(
+        CLUSTER_PLAN.family,
+        clusters,
+        CLUSTER_PLAN.prior,
+        CLUSTER_PLAN.floor,
+        CLUSTER_PLAN.rank,
+        CLUSTER_PLAN.steps,
+        seed,
+    )
     return classes.fit(plan, x, torch.zeros(len(x), dtype=torch.int64), 1)
 
 
@@ -128,9 +136,9 @@ def held_out(points: Points, seed: int) -> tuple[Tried, ...]:
 
     Axes and mixture are those of the other folds; groups stay together. Of more than 3,000 rows, so many are drawn.
     """
-    order = torch.randperm(len(points.x), generator=torch.Generator().manual_seed(seed))[:SAMPLE]
+    order = torch.randperm(len(points.x), generator=torch.Generator().manual_seed(seed))[:COUNT_SAMPLES]
     points = points.select(order)
-    folds = min(FOLDS, len(order))
+    folds = min(N_FOLDS, len(order))
     fold = assign_folds(torch.zeros(len(order), dtype=torch.int64), points.group, folds, seed)
     spaces = [_space(points.unit, fold, i) for i in fold.unique().tolist()]
     scores: dict[int, Float[np.ndarray, " N"]] = {}
@@ -138,7 +146,7 @@ def held_out(points: Points, seed: int) -> tuple[Tried, ...]:
         parts = [_fit(learn, count, seed).log_prob(judge) for learn, judge in spaces]
         scores[count] = torch.cat(parts).double().numpy()
         best = max(scores, key=lambda one: scores[one].mean())
-        if sum(one > best for one in scores) >= PATIENCE:
+        if sum(one > best for one in scores) >= COUNT_PATIENCE:
             break
     best = max(scores, key=lambda one: scores[one].mean())
     gaps = {count: scores[best] - score for count, score in scores.items()}
@@ -167,22 +175,22 @@ def smallest_as_good(tried: Sequence[Tried]) -> int:
 
 def counts_for(rows: int, first: int = 1) -> list[int]:
     """The counts that are tried for so many rows: each up to 5, then two fifths more; two rows a cluster."""
-    most, counts = min(MOST, rows // 2), []
+    most, counts = min(MAX_CLUSTERS, rows // 2), []
     count = first
     while count <= most:
         counts.append(count)
-        count = max(count + 1, int(count * GROWTH))
+        count = max(count + 1, int(count * COUNT_GROWTH))
     return counts or [1]
 
 
 def kmeans(points: Points, clusters: int | None, seed: int) -> Partition:
     """scikit-learn's KMeans, the best of five starts."""
-    return _hard(points, clusters, lambda k: KMeans(k, random_state=seed, **STARTED))
+    return _hard(points, clusters, lambda k: KMeans(k, random_state=seed, **N_INIT_OPTION))
 
 
 def minibatch_kmeans(points: Points, clusters: int | None, seed: int) -> Partition:
     """scikit-learn's MiniBatchKMeans, for very many rows."""
-    return _hard(points, clusters, lambda k: MiniBatchKMeans(k, random_state=seed, **STARTED))
+    return _hard(points, clusters, lambda k: MiniBatchKMeans(k, random_state=seed, **N_INIT_OPTION))
 
 
 def birch(points: Points, clusters: int | None, seed: int) -> Partition:
@@ -200,7 +208,7 @@ def hdbscan(points: Points, clusters: int | None, seed: int) -> Partition:
     if clusters is not None:
         raise UsageError(f"hdbscan finds the number of clusters itself. Leave out --clusters {clusters}.")
     least = max(5, round(len(points.x) ** 0.5 / 4))
-    found = HDBSCAN(min_cluster_size=least, **COPIED).fit(points.x.numpy())
+    found = HDBSCAN(min_cluster_size=least, **COPY_OPTION).fit(points.x.numpy())
     how = f"found by density: a cluster is at least {least} items, what lies between clusters is noise"
     return Partition(found.labels_.astype(np.int64), found.probabilities_.astype(np.float64), how)
 
@@ -226,6 +234,6 @@ def _predicted(method: Any, x: Float[np.ndarray, "N R"]) -> Int[np.ndarray, " N"
 
 def _by_silhouette(x: Float[np.ndarray, "N R"], make: Callable[[int], Any]) -> tuple[Tried, ...]:
     """The silhouette of each count from 2 on."""
-    rows = np.sort(np.random.default_rng(0).permutation(len(x))[:SAMPLE])
+    rows = np.sort(np.random.default_rng(0).permutation(len(x))[:COUNT_SAMPLES])
     scores = {k: silhouette(x[rows], _predicted(make(k), x[rows])) for k in counts_for(len(rows), first=2)}
     return tuple(Tried(count, score, 0.0) for count, score in scores.items() if score == score) or (Tried(1, 0.0, 0.0),)

@@ -8,7 +8,7 @@ from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
 from mixtura.errors import FingerprintMismatch, NoInput, UsageError
 from mixtura.features.records import Features, Unreadable
-from mixtura.features.store import HEADER, FeatureStore
+from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.identity import differences
 from mixtura.model import bundle
 from mixtura.names import nearest
@@ -18,7 +18,7 @@ from mixtura.pipeline.thumbnails import thumbnails
 from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
 
-COLUMNS = ("label", "superlabel", "group", "split")
+FILTER_COLUMNS = ("label", "superlabel", "group", "split")
 """The columns by which items can be narrowed down."""
 
 Pictures = Callable[[str], bytes | None]
@@ -57,10 +57,10 @@ def open_place(path: Path) -> Place:
         NoInput: there is neither, or the features are gone.
         DataError: what is there is damaged.
     """
-    if (path / HEADER).is_file():
+    if (path / HEADER_FILE).is_file():
         features = FeatureStore.open(path).read()
         return Place(path, features, factory.section_of(features.identity, EncoderSection()), _no_picture)
-    if not (path / bundle.CONFIG).is_file():
+    if not (path / bundle.CONFIG_FILE).is_file():
         raise NoInput(
             f"{path} is neither a model nor a feature store. Give a folder that mixtura fit or mixtura extract has "
             "written."
@@ -120,8 +120,8 @@ def narrowed(features: Features, where: Sequence[tuple[str, str]]) -> Features:
         NoInput: no row is left; the nearest value is named.
     """
     for column, value in where:
-        if column not in COLUMNS:
-            raise UsageError(f"Items have no column {column!r} to choose by. {nearest(column, COLUMNS)}")
+        if column not in FILTER_COLUMNS:
+            raise UsageError(f"Items have no column {column!r} to choose by. {nearest(column, FILTER_COLUMNS)}")
         own = getattr(features, column)
         kept = [row for row, found in enumerate(own) if found == value]
         if not kept:

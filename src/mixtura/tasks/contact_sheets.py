@@ -5,16 +5,16 @@ from pathlib import Path
 from mixtura.datasets.decode import decode
 from mixtura.errors import BadItem
 from mixtura.features.records import Features
-from mixtura.pipeline.thumbnails import SIDE, shrink
+from mixtura.pipeline.thumbnails import MAX_SIDE, shrink
 from mixtura.records.contact_sheet import Group, Picture, Sheet, Strip
 from mixtura.records.inspection import Duplicates, Twins
-from mixtura.tasks.cluster import NOISE, Cluster, Clusters
+from mixtura.tasks.cluster import NOISE_CLUSTER, Cluster, Clusters
 from mixtura.tasks.collection import Pictures
 from mixtura.tasks.search import Found, Lookup
 
-TYPICAL, BORDERLINE, EXAMPLES, MEMBERS = 18, 9, 18, 27
-HARDLY = 0.3  # the margin above which an item is plainly in its cluster
-QUERY = "query:"
+TYPICAL_SHOWN, BORDERLINE_SHOWN, EXAMPLES_SHOWN, MEMBERS_SHOWN = 18, 9, 18, 27
+MAX_BORDERLINE_MARGIN = 0.3  # the margin above which an item is plainly in its cluster
+QUERY_PREFIX = "query:"
 
 
 def of_clusters(found: Clusters, title: str) -> Sheet:
@@ -28,7 +28,7 @@ def of_clusters(found: Clusters, title: str) -> Sheet:
 
 def facts(found: Clusters) -> tuple[tuple[str, str], ...]:
     """How a clustering was made and how good it is, in words."""
-    real = [one for one in found.clusters if one.number != NOISE]
+    real = [one for one in found.clusters if one.number != NOISE_CLUSTER]
     scored = [
         ("Items", f"{len(found.number):,} in {len(real)} clusters, {found.noise:,} in none"),
         ("Method", f"{found.method}, number of clusters {found.how}"),
@@ -55,11 +55,15 @@ def _cluster(found: Clusters, one: Cluster) -> Group:
     features = found.features
     size = f"{one.size:,} items" if one.size != 1 else "1 item"
     mostly = f", {one.share:.0%} {one.label}" if one.label is not None else ""
-    if one.number == NOISE:
-        shown = tuple(_picture(features, row) for row in one.typical[:EXAMPLES])
+    if one.number == NOISE_CLUSTER:
+        shown = tuple(_picture(features, row) for row in one.typical[:EXAMPLES_SHOWN])
         return Group("In no cluster", f"{size}{mostly}", (Strip("Examples", shown),))
-    typical = one.typical[:TYPICAL]
-    rest = [row for row in one.borderline[:BORDERLINE] if row not in typical and found.margin[row] < HARDLY]
+    typical = one.typical[:TYPICAL_SHOWN]
+    rest = [
+        row
+        for row in one.borderline[:BORDERLINE_SHOWN]
+        if row not in typical and found.margin[row] < MAX_BORDERLINE_MARGIN
+    ]
     strips = (
         Strip("Typical", tuple(_picture(features, row) for row in typical)),
         Strip("Borderline", tuple(_picture(features, row, f"margin {found.margin[row]:.2f}") for row in rest)),
@@ -90,7 +94,7 @@ def _answer(one: Found) -> Group:
         Picture(near.id, near.label or near.source.rsplit("/", 1)[-1], f"{near.similarity:.3f}")
         for near in one.neighbours
     )
-    asked = Picture(f"{QUERY}{one.query}", one.query.rsplit("/", 1)[-1])
+    asked = Picture(f"{QUERY_PREFIX}{one.query}", one.query.rsplit("/", 1)[-1])
     return Group(one.query, "", (Strip("Query", (asked,)), Strip("Most similar", pictures)))
 
 
@@ -113,7 +117,7 @@ def trouble(one: Twins) -> str:
 def _twins(number: int, one: Twins) -> Group:
     pictures = tuple(
         Picture(near.id, near.source.rsplit("/", 1)[-1], f"{near.similarity:.4f} {near.label}".strip())
-        for near in one.items[:MEMBERS]
+        for near in one.items[:MEMBERS_SHOWN]
     )
     note = f"{len(one.items)} items" + (f"; {said}" if (said := trouble(one)) else "")
     return Group(f"Group {number}", note, (Strip("", pictures),))
@@ -123,13 +127,13 @@ def pictures_with_queries(stored: Pictures) -> Pictures:
     """Pictures of stored items, and of queries from their files."""
 
     def picture(id: str) -> bytes | None:
-        if not id.startswith(QUERY):
+        if not id.startswith(QUERY_PREFIX):
             return stored(id)
-        path = Path(id.removeprefix(QUERY))
+        path = Path(id.removeprefix(QUERY_PREFIX))
         if not path.exists():
             return stored(str(path))
         try:
-            return shrink(decode(path, draft=SIDE))
+            return shrink(decode(path, draft=MAX_SIDE))
         except BadItem:
             return None
 

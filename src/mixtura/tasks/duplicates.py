@@ -10,10 +10,12 @@ from mixtura.features.records import Features
 from mixtura.records.decision import Neighbour
 from mixtura.records.inspection import Duplicates, Twins
 
-SPREADS = 3.5  # robust standard deviations from the median at which Iglewicz and Hoaglin call a value an outlier
-NORMAL = 1.4826  # median absolute deviations in a standard deviation of a normal distribution
-EQUAL = 1 - 1e-5  # cosine above which rounding alone may lie between two vectors
-FEWEST = 20  # items below which a distribution says nothing
+OUTLIER_SPREADS = (
+    3.5  # robust standard deviations from the median at which Iglewicz and Hoaglin call a value an outlier
+)
+MAD_TO_DEVIATION = 1.4826  # median absolute deviations in a standard deviation of a normal distribution
+EQUAL_COSINE = 1 - 1e-5  # cosine above which rounding alone may lie between two vectors
+MIN_ITEMS = 20  # items below which a distribution says nothing
 
 
 def run(items: Features, limit: float | None = None) -> Duplicates:
@@ -52,18 +54,18 @@ def limit_of(similarity: Float[np.ndarray, " N"]) -> tuple[float, str]:
 
     Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993 (the modified z-score).
     """
-    if len(similarity) < FEWEST:
-        return EQUAL, f"{len(similarity)} items are too few to see what is usual, so only equal features count."
-    distance = np.log(np.maximum(1 - similarity, 1 - EQUAL))
+    if len(similarity) < MIN_ITEMS:
+        return EQUAL_COSINE, f"{len(similarity)} items are too few to see what is usual, so only equal features count."
+    distance = np.log(np.maximum(1 - similarity, 1 - EQUAL_COSINE))
     middle = float(np.median(distance))
     below = middle - distance[distance <= middle]
-    spread = NORMAL * float(np.median(below))
-    limit = min(float(1 - np.exp(middle - SPREADS * spread)), EQUAL)
+    spread = MAD_TO_DEVIATION * float(np.median(below))
+    limit = min(float(1 - np.exp(middle - OUTLIER_SPREADS * spread)), EQUAL_COSINE)
     usual = 1 - float(np.exp(middle))
     why = (
         f"Half of the items have their nearest other item at a cosine of {usual:.3f} or more; "
-        f"{limit:.4f} is so much closer ({SPREADS} robust standard deviations of the log-distance) that it is no "
-        "longer what is usual here."
+        f"{limit:.4f} is so much closer ({OUTLIER_SPREADS} robust standard deviations of the log-distance) that it is "
+        "no longer what is usual here."
     )
     return limit, why
 

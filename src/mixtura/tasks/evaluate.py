@@ -24,8 +24,8 @@ from mixtura.records.decision import Evaluation, Interval, Mistake
 from mixtura.sections import DataSection
 from mixtura.tasks.predict import known_items
 
-WORST = 24  # mistakes that are shown
-SMALLEST = 1e-300  # keeps the log of a probability finite
+MISTAKES_KEPT = 24  # mistakes that are shown
+MIN_PROBABILITY = 1e-300  # keeps the log of a probability finite
 
 
 def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
@@ -49,7 +49,7 @@ def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
 
 def _other(model: Model, recipe: Recipe, data: DataSection, model_path: Path) -> Features:
     """Features of other data, kept beside the model so that a second evaluation is quick."""
-    if data.kind == training_set.factory.FEATURES:
+    if data.kind == training_set.factory.FEATURES_KIND:
         assert data.root is not None
         return training_set.labeled(FeatureStore.open(data.root).read())
     stored = recipe.extract.model_copy(update={"store": model_path / "features-other"})
@@ -116,7 +116,7 @@ def _figures(
         "top5": top_k(own, posterior, min(5, len(model.classes))),
         "balanced": balanced_accuracy(own, predicted, len(model.classes)),
         "ece": ece(answers.probability[inside], right),
-        "nll": nll(own, np.log(posterior.clip(SMALLEST))),
+        "nll": nll(own, np.log(posterior.clip(MIN_PROBABILITY))),
         "brier": brier(own, posterior),
         "aurc": aurc(answers.probability[inside], right),
         "stated_false_reject": model.decision.false_reject_rate,
@@ -160,7 +160,7 @@ def _mistakes(
     wrong = np.flatnonzero((answers.predicted != true) & ~((true < 0) & (answers.verdict == "unknown")))
     # An unknown item is wrong by how typical it looks, a known one by how probable the other class is.
     surety = np.where(true < 0, answers.typicality, answers.probability)
-    worst = wrong[np.argsort(-surety[wrong], kind="stable")][:WORST]
+    worst = wrong[np.argsort(-surety[wrong], kind="stable")][:MISTAKES_KEPT]
     rows = test.select(worst)
     picked = model.answers(rows.embedding) if len(rows) else answers
     decisions = decide(model, rows.id, rows.embedding, None if known is None else Known(known), answers=picked)

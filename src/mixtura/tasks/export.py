@@ -14,19 +14,25 @@ from mixtura import files
 from mixtura.encoders.protocol import Exportable
 from mixtura.errors import CannotWrite, DataError, UsageError
 from mixtura.model import bundle
-from mixtura.model.model import RIVAL, Model
-from mixtura.onnx.graph import OUTPUTS, ROWS, head_bytes, need_onnx, to_onnx
-from mixtura.pipeline.factory import IMPORTED
+from mixtura.model.model import RIVAL_SHARE, Model
+from mixtura.onnx.graph import EXAMPLE_ROWS, OUTPUT_NAMES, head_bytes, need_onnx, to_onnx
+from mixtura.pipeline.factory import IMPORTED_PREFIX
 from mixtura.tasks.predict import current, encoder_for, known_items
 
-LAYOUT = 1
-FOLDER = "onnx"
+EXPORT_LAYOUT = 1
+EXPORT_FOLDER = "onnx"
 """Where the graphs go inside a model's folder unless another place is named."""
 
-HEAD, ENCODER, CONFIG, RUNNER, README = "head.onnx", "encoder.onnx", "config.json", "run.py", "README.md"
-NAMES = frozenset({HEAD, ENCODER, CONFIG, RUNNER, README})
-CHECKED = 16  # rows that the graphs are compared with PyTorch on
-CLOSE = 1e-4  # largest difference that is written; it is near 1e-6, which is what float32 keeps
+HEAD_FILE, ENCODER_FILE, CONFIG_FILE, RUNNER_FILE, README_FILE = (
+    "head.onnx",
+    "encoder.onnx",
+    "config.json",
+    "run.py",
+    "README.md",
+)
+EXPORT_FILES = frozenset({HEAD_FILE, ENCODER_FILE, CONFIG_FILE, RUNNER_FILE, README_FILE})
+CHECKED_ROWS = 16  # rows that the graphs are compared with PyTorch on
+MAX_DIFFERENCE = 1e-4  # largest difference that is written; it is near 1e-6, which is what float32 keeps
 
 
 @dataclass(frozen=True)
@@ -58,37 +64,39 @@ def run(model_path: Path, folder: Path | None = None) -> ExportReport:
     """
     need_onnx()
     model = current(model_path)
-    target = folder if folder is not None else model_path / FOLDER
+    target = folder if folder is not None else model_path / EXPORT_FOLDER
     _require_own(target)
     model = replace(model, encoder=model.encoder.model_copy(update={"device": "cpu"}))
     encoder = _exportable(model)
-    graphs = {HEAD: head_bytes(model)}
-    difference = _head_difference(model, graphs[HEAD], _rows(model_path, model))
+    graphs = {HEAD_FILE: head_bytes(model)}
+    difference = _head_difference(model, graphs[HEAD_FILE], _rows(model_path, model))
     if encoder is not None:
-        graphs[ENCODER], apart = _encoder_bytes(encoder)
+        graphs[ENCODER_FILE], apart = _encoder_bytes(encoder)
         difference = max(difference, apart)
-    if not difference <= CLOSE:
+    if not difference <= MAX_DIFFERENCE:
         raise DataError(
-            f"The graphs differ from the model by {difference:.1e}, more than {CLOSE}; nothing was written. "
+            f"The graphs differ from the model by {difference:.1e}, more than {MAX_DIFFERENCE}; nothing was written. "
             "Fit with another family or encoder."
         )
     contents = graphs | {
-        CONFIG: bundle.to_json(_config(model, encoder, graphs)),
-        RUNNER: resources.files("mixtura.tasks").joinpath("onnx_runner.py").read_bytes(),
-        README: _readme(model, encoder).encode(),
+        CONFIG_FILE: bundle.to_json(_config(model, encoder, graphs)),
+        RUNNER_FILE: resources.files("mixtura.tasks").joinpath("onnx_runner.py").read_bytes(),
+        README_FILE: _readme(model, encoder).encode(),
     }
     files.make_folder(target)
     files.write_all({target / name: content for name, content in contents.items()})
     if encoder is None:
-        (target / ENCODER).unlink(missing_ok=True)  # of an earlier export of another model
+        (target / ENCODER_FILE).unlink(missing_ok=True)  # of an earlier export of another model
     return ExportReport(target, {name: len(content) for name, content in contents.items()}, difference)
 
 
 def _require_own(folder: Path) -> None:
     """See that nothing is there but an earlier export."""
     with files.explained(folder):
-        others = sorted(path.name for path in folder.iterdir() if path.name not in NAMES) if folder.exists() else []
-    others = [name for name in others if not name.startswith(files.TEMPORARY)]
+        others = (
+            sorted(path.name for path in folder.iterdir() if path.name not in EXPORT_FILES) if folder.exists() else []
+        )
+    others = [name for name in others if not name.startswith(files.TEMPORARY_PREFIX)]
     if others:
         raise CannotWrite(
             f"{folder} holds {others[0]!r}, which mixtura export has not written. Give an empty or a new folder."
@@ -101,7 +109,7 @@ def _exportable(model: Model) -> Exportable | None:
     Raises:
         UsageError: it cannot be exported.
     """
-    if model.encoder.name.startswith(IMPORTED):
+    if model.encoder.name.startswith(IMPORTED_PREFIX):
         return None
     encoder = encoder_for(model)
     if not isinstance(encoder, Exportable):
@@ -117,8 +125,8 @@ def _rows(model_path: Path, model: Model) -> np.ndarray:
     """Features to compare on: of the model's own items if they are there, else noise."""
     known = known_items(model_path, model)
     if known is not None and len(known):
-        return known.embedding[:CHECKED].astype(np.float32)
-    return np.random.default_rng(0).standard_normal((CHECKED, model.dimension)).astype(np.float32)
+        return known.embedding[:CHECKED_ROWS].astype(np.float32)
+    return np.random.default_rng(0).standard_normal((CHECKED_ROWS, model.dimension)).astype(np.float32)
 
 
 def _session(graph: bytes) -> Any:
@@ -129,7 +137,7 @@ def _session(graph: bytes) -> Any:
 
 def _head_difference(model: Model, graph: bytes, rows: np.ndarray) -> float:
     """The largest difference of a probability, and of a log-density relative to what it is a sum of."""
-    found = dict(zip(OUTPUTS, _session(graph).run(list(OUTPUTS), {"features": rows}), strict=True))
+    found = dict(zip(OUTPUT_NAMES, _session(graph).run(list(OUTPUT_NAMES), {"features": rows}), strict=True))
     evidence = model.class_log_prob(model.mixture.component_log_prob(model.project(rows))).logsumexp(1).numpy()
     apart = np.abs(found["evidence"] - evidence) / np.maximum(np.abs(evidence), model.mixture.dimension)
     return float(max(np.abs(found["posterior"] - model.answers(rows).posterior).max(), apart.max()))
@@ -137,9 +145,9 @@ def _head_difference(model: Model, graph: bytes, rows: np.ndarray) -> float:
 
 def _encoder_bytes(encoder: Exportable) -> tuple[bytes, float]:
     """The graph of an encoder, and its largest difference from PyTorch relative to the size of a feature."""
-    noise = np.random.default_rng(0).integers(0, 256, (2 * ROWS, 64, 64, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (2 * EXAMPLE_ROWS, 64, 64, 3), dtype=np.uint8)
     photos = torch.stack([encoder.prepare(Image.fromarray(pixels)) for pixels in noise]).contiguous()
-    graph = to_onnx(encoder.graph(), photos[:ROWS], "photos", ("features",))
+    graph = to_onnx(encoder.graph(), photos[:EXAMPLE_ROWS], "photos", ("features",))
     expected = encoder.encode(photos).numpy()
     found = _session(graph).run(["features"], {"photos": photos.numpy()})[0]
     return graph, float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
@@ -148,15 +156,15 @@ def _encoder_bytes(encoder: Exportable) -> tuple[bytes, float]:
 def _config(model: Model, encoder: Exportable | None, graphs: dict[str, bytes]) -> dict[str, Any]:
     """Everything that the runner needs beside the graphs."""
     return {
-        "layout": LAYOUT,
+        "layout": EXPORT_LAYOUT,
         "mixtura": metadata.version("mixtura"),
         "classes": list(model.classes),
         "dimension": model.dimension,
         "temperature": model.temperature,
         "false_reject_rate": model.decision.false_reject_rate,
         "min_probability": model.decision.min_probability,
-        "rival": RIVAL,
-        "outputs": list(OUTPUTS),
+        "rival": RIVAL_SHARE,
+        "outputs": list(OUTPUT_NAMES),
         "encoder": {"identity": model.identity} | _input(encoder),
         "sha256": {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()},
     }
@@ -174,22 +182,22 @@ def _input(encoder: Exportable | None) -> dict[str, Any]:
 def _readme(model: Model, encoder: Exportable | None) -> str:
     """What the files are, and how to run them."""
     given = "photo.jpg" if encoder is not None else "features.npy"
-    made = f"- `{ENCODER}`: prepared photos (N 3 H W) to features (N x {model.dimension}).\n" if encoder else ""
-    outputs = ", ".join(f"`{name}`" for name in OUTPUTS)
+    made = f"- `{ENCODER_FILE}`: prepared photos (N 3 H W) to features (N x {model.dimension}).\n" if encoder else ""
+    outputs = ", ".join(f"`{name}`" for name in OUTPUT_NAMES)
     return f"""# A model of {len(model.classes)} classes, as ONNX
 
 Python 3.10 or later with three packages runs it:
 
 ```bash
 pip install numpy onnxruntime pillow
-python {RUNNER} {given}
-python {RUNNER} {given} --json
+python {RUNNER_FILE} {given}
+python {RUNNER_FILE} {given} --json
 ```
 
-{made}- `{HEAD}`: features (N x {model.dimension}) to {outputs}, one row an item. Probabilities have the temperature
-  applied; log-densities are in nats.
-- `{CONFIG}`: class names, thresholds, how photos are prepared, and the SHA-256 of the graphs.
-- `{RUNNER}`: prepares photos, runs the graphs and judges: match, unsure or unknown.
+{made}- `{HEAD_FILE}`: features (N x {model.dimension}) to {outputs}, one row an item. Probabilities have the
+  temperature applied; log-densities are in nats.
+- `{CONFIG_FILE}`: class names, thresholds, how photos are prepared, and the SHA-256 of the graphs.
+- `{RUNNER_FILE}`: prepares photos, runs the graphs and judges: match, unsure or unknown.
 
 A share of {model.decision.false_reject_rate:g} of genuine items may be called unknown. Written by mixtura
 {metadata.version("mixtura")} for features of {model.identity.get("name", "elsewhere")}.

@@ -52,9 +52,9 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
     test = gathered.features.select_split("test")
     evaluation = evaluate(model, test, known=training_set.train_part(gathered.features, model.classes))
     others = {
-        bundle.RECIPE: dump(recipe).encode(),
-        bundle.METRICS: bundle.to_json(card.metrics_record(evaluation)),
-        bundle.CARD: card.model_card(model, evaluation).encode(),
+        bundle.RECIPE_FILE: dump(recipe).encode(),
+        bundle.METRICS_FILE: bundle.to_json(card.metrics_record(evaluation)),
+        bundle.CARD_FILE: card.model_card(model, evaluation).encode(),
     }
     with create.renewing(output):
         bundle.save_pretrained(model, output, others)

@@ -12,7 +12,7 @@ LAYOUTS = {"npy": ".npy", "npz": ".npz", "parquet": ".parquet"}
 """Layouts by the ending of a file; the layout of DGMMC is a folder and must be named."""
 
 PER_FILE = "dgmmc"
-PARTS = ("train", "val", "test")
+SPLIT_NAMES = ("train", "val", "test")
 
 
 def run(
@@ -38,8 +38,8 @@ def run(
         NoInput, DataError: the source cannot be used.
         CannotWrite, OutOfSpace: the store cannot be written.
     """
-    if split is not None and split not in PARTS:
-        raise UsageError(f"Part {split!r} is not known. {nearest(split, PARTS)}")
+    if split is not None and split not in SPLIT_NAMES:
+        raise UsageError(f"Part {split!r} is not known. {nearest(split, SPLIT_NAMES)}")
     return imports.save(_read(source, layout or _layout(source), labels, encoder, split), output)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from mixtura.core import temperature
 from mixtura.core.cross_fitting import OutOfFold
 from mixtura.features.records import Features
-from mixtura.features.store import HEADER
+from mixtura.features.store import HEADER_FILE
 from mixtura.fitting.selection import Rows, calibration, choose
 from mixtura.model import bundle
 from mixtura.pipeline import training_set
@@ -31,7 +31,7 @@ from mixtura.sections import StepSection
 from mixtura.tasks import duplicates
 from mixtura.tasks.collection import Place, open_place
 
-FAR = -6.0  # spreads below the median from which an item is an outlier
+OUTLIER_SPREADS = -6.0  # spreads below the median from which an item is an outlier
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def run(path: Path) -> tuple[Care, Place]:
         LabelError: there are no labels, or too few items to hold any out.
     """
     place = open_place(path)
-    recipe = Recipe() if (path / HEADER).is_file() else _as_fitted(path)
+    recipe = Recipe() if (path / HEADER_FILE).is_file() else _as_fitted(path)
     features = training_set.labeled(place.features)
     strangers = set(recipe.data.unknown)  # left out of the catalog on purpose
     known = [row for row, label in enumerate(features.label) if label not in strangers]
@@ -189,7 +189,7 @@ def _suspects(features: Features, classes: tuple[str, ...], judged: Judged) -> t
 
 def _outliers(features: Features, judged: Judged) -> tuple[Outlier, ...]:
     """Items whose score lies far below that of the others, the farthest first."""
-    far = np.flatnonzero(judged.score < FAR)
+    far = np.flatnonzero(judged.score < OUTLIER_SPREADS)
     far = far[np.argsort(judged.score[far], kind="stable")]
     return tuple(
         Outlier(

@@ -16,15 +16,17 @@ from torch import Tensor
 
 from mixtura.features.neighbors import unit_rows
 from mixtura.features.records import Features
-from mixtura.tasks.duplicates import FEWEST, NORMAL, SPREADS
+from mixtura.tasks.duplicates import MAD_TO_DEVIATION, MIN_ITEMS, OUTLIER_SPREADS
 
-NOISE = 5e-5  # relative difference of features of one photo from one batch to another: 1.2e-5 with lite0
-HALF = 2.0**-11  # the same from rounding to float16
-LOOKED_AT = 2000  # items, evenly chosen, that show how far apart items of a product are
-CLOSER = float(np.log(1.5))  # an item is farther than a copy of it from every other item, by this factor at least
-CANDIDATES = 4  # neighbors by a product in float32, of which the nearest is found by differences
-SMALLEST = 1e-6  # distance of rows of length one that float32 still tells from none
-BLOCK = 256  # rows compared with all items at once
+BATCH_NOISE = 5e-5  # relative difference of features of one photo from one batch to another: 1.2e-5 with lite0
+FLOAT16_ROUNDING = 2.0**-11  # the same from rounding to float16
+MAX_SAMPLED_ITEMS = 2000  # items, evenly chosen, that show how far apart items of a product are
+MIN_LOG_FACTOR = float(
+    np.log(1.5)
+)  # an item is farther than a copy of it from every other item, by this factor at least
+N_CANDIDATES = 4  # neighbors by a product in float32, of which the nearest is found by differences
+MIN_DISTANCE = 1e-6  # distance of rows of length one that float32 still tells from none
+BLOCK_ROWS = 256  # rows compared with all items at once
 
 
 def learned(known: Features, embedding: Float[np.ndarray, "N D"], sha256: Sequence[str] = ()) -> Bool[np.ndarray, " N"]:
@@ -47,7 +49,7 @@ def learned(known: Features, embedding: Float[np.ndarray, "N D"], sha256: Sequen
     query, base = unit_rows(query), unit_rows(base)  # a copy may be brighter
     distance, nearest = _nearest(query, base)
     usual = _nearest(base[torch.from_numpy(nearest)], base, own=torch.from_numpy(nearest))[0]
-    return same | (distance < np.minimum(_limits(base, known)[nearest], usual - CLOSER))
+    return same | (distance < np.minimum(_limits(base, known)[nearest], usual - MIN_LOG_FACTOR))
 
 
 def equal(first: Float[np.ndarray, "N D"], second: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " N"]:
@@ -58,14 +60,14 @@ def equal(first: Float[np.ndarray, "N D"], second: Float[np.ndarray, "N D"]) -> 
     size = np.maximum(np.abs(first), np.abs(second))
     length = np.sqrt(np.square(size).mean(1, keepdims=True))
     rounding = _rounding(first) + _rounding(second)
-    return (np.abs(first - second) <= rounding[:, None] * size + NOISE * length).all(1)
+    return (np.abs(first - second) <= rounding[:, None] * size + BATCH_NOISE * length).all(1)
 
 
 def _rounding(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " N"]:
     """The relative error of each row: that of float16 where it would lose nothing more."""
     with np.errstate(over="ignore"):
         narrow = x.astype(np.float16).astype(np.float32)
-    return np.where((narrow == x).all(1), HALF, 0.0)
+    return np.where((narrow == x).all(1), FLOAT16_ROUNDING, 0.0)
 
 
 def _limits(base: Float[Tensor, "M D"], known: Features) -> Float[np.ndarray, " M"]:
@@ -75,17 +77,17 @@ def _limits(base: Float[Tensor, "M D"], known: Features) -> Float[np.ndarray, " 
     product has few items, of the log-distances from items to their nearest other item: as
     :func:`mixtura.tasks.duplicates.limit_of` does for a whole collection. Of too few items, nothing is a copy.
     """
-    if len(known) < FEWEST:
+    if len(known) < MIN_ITEMS:
         return np.full(len(known), -np.inf)
-    rows = np.unique(np.linspace(0, len(known) - 1, LOOKED_AT).round().astype(np.int64))
+    rows = np.unique(np.linspace(0, len(known) - 1, MAX_SAMPLED_ITEMS).round().astype(np.int64))
     distance = _nearest(base[torch.from_numpy(rows)], base, own=torch.from_numpy(rows))[0]
     product = known.label_index(known.classes)
     middle = np.full(len(known.classes), np.median(distance))
-    for c in np.flatnonzero(np.bincount(product[rows], minlength=len(middle)) >= FEWEST):
+    for c in np.flatnonzero(np.bincount(product[rows], minlength=len(middle)) >= MIN_ITEMS):
         middle[c] = np.median(distance[product[rows] == c])
     off = middle[product[rows]] - distance
-    spread = NORMAL * float(np.median(off[off >= 0]))
-    return (middle - SPREADS * spread)[product]
+    spread = MAD_TO_DEVIATION * float(np.median(off[off >= 0]))
+    return (middle - OUTLIER_SPREADS * spread)[product]
 
 
 def _nearest(
@@ -94,16 +96,16 @@ def _nearest(
     """The log-distance of each row to the nearest item, and which one; ``own`` are items that do not count."""
     half = base.square().sum(1) / 2
     distances, places = [], []
-    for start in range(0, len(query), BLOCK):
-        rows = query[start : start + BLOCK]
+    for start in range(0, len(query), BLOCK_ROWS):
+        rows = query[start : start + BLOCK_ROWS]
         off = torch.addmm(half, rows, base.T, alpha=-1)  # half the squared distance, less a number of each row
         if own is not None:
-            off[torch.arange(len(rows)), own[start : start + BLOCK]] = torch.inf
-        found = off.topk(min(CANDIDATES, len(base)), largest=False).indices
+            off[torch.arange(len(rows)), own[start : start + BLOCK_ROWS]] = torch.inf
+        found = off.topk(min(N_CANDIDATES, len(base)), largest=False).indices
         apart = (rows[:, None] - base[found]).double().norm(dim=2)
         if own is not None:
-            apart[found == own[start : start + BLOCK, None]] = torch.inf
+            apart[found == own[start : start + BLOCK_ROWS, None]] = torch.inf
         least = apart.min(1)
-        distances.append(least.values.clamp_min(SMALLEST).log())
+        distances.append(least.values.clamp_min(MIN_DISTANCE).log())
         places.append(found.gather(1, least.indices[:, None])[:, 0])
     return torch.cat(distances).numpy(), torch.cat(places).numpy()

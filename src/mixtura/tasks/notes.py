@@ -6,7 +6,7 @@ from mixtura.model.model import Model
 from mixtura.model.wording import percent
 from mixtura.pipeline.training_set import Gathered, train_part
 
-NAMED = 5  # classes in a sentence
+MAX_NAMED_CLASSES = 5  # classes in a sentence
 
 
 def notes(gathered: Gathered, model: Model) -> tuple[str, ...]:
@@ -28,7 +28,9 @@ def notes(gathered: Gathered, model: Model) -> tuple[str, ...]:
 
 
 def _of(one: str, several: str, labels: set[str], advice: str) -> str:
-    named = ", ".join(map(repr, sorted(labels)[:NAMED])) + (", ..." if len(labels) > NAMED else "")
+    named = ", ".join(map(repr, sorted(labels)[:MAX_NAMED_CLASSES])) + (
+        ", ..." if len(labels) > MAX_NAMED_CLASSES else ""
+    )
     if not labels:
         return ""
     return (

@@ -18,7 +18,7 @@ from mixtura.pipeline import factory, training_set
 from mixtura.pipeline.queries import Prepared, embed, prepare
 from mixtura.records.decision import Decision
 
-BATCH = 32
+BATCH_SIZE = 32
 Decider = Callable[[list[str], np.ndarray], list[Decision]]
 
 
@@ -34,8 +34,8 @@ def run(model_path: Path, paths: Sequence[Path], neighbours: int = 3) -> list[De
     model, decider = _decider(model_path, neighbours)
     encoder = encoder_for(model)
     answers: list[Decision | Problem] = []
-    for start in range(0, len(paths), BATCH):
-        answers += _batch(encoder, decider, paths[start : start + BATCH])
+    for start in range(0, len(paths), BATCH_SIZE):
+        answers += _batch(encoder, decider, paths[start : start + BATCH_SIZE])
     return answers
 
 

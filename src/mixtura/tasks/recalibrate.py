@@ -23,7 +23,7 @@ from mixtura.catalog.journal import Journal
 from mixtura.core import temperature
 from mixtura.datasets.items import Problem
 from mixtura.errors import LabelError, NoInput
-from mixtura.features.store import HEADER, FeatureStore
+from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.metrics.calibration import nll
 from mixtura.model.model import Model
 from mixtura.model.wording import percent
@@ -32,11 +32,11 @@ from mixtura.records.catalog import Effect
 from mixtura.records.decision import Interval
 from mixtura.records.journal import left_out_of
 from mixtura.scores.typicality import Typicality
-from mixtura.tasks.evaluate import SMALLEST, share
+from mixtura.tasks.evaluate import MIN_PROBABILITY, share
 from mixtura.tasks.learned_photos import learned
 
-LEAST, ENOUGH = 20, 50  # confirmed photos: refused below the first, warned below the second
-FOLDS = 10
+MIN_PHOTOS, ENOUGH_PHOTOS = 20, 50  # confirmed photos: refused below the first, warned below the second
+N_FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,17 @@ def recalibrate(catalog: Catalog, confirmed: Confirmed) -> Recalibration:
 
 
 def _check_enough(count: int, new: int) -> None:
-    if new >= LEAST:
+    if new >= MIN_PHOTOS:
         return
     if new == count:
         raise LabelError(
-            f"{count} confirmed photos are too few to set a limit by. Confirm at least {LEAST}, better {ENOUGH}."
+            f"{count} confirmed photos are too few to set a limit. "
+            f"Confirm at least {MIN_PHOTOS}, better {ENOUGH_PHOTOS}."
         )
     raise LabelError(
         f"{count - new} of {count} confirmed photos were learned from and do not count, and the {new} others are too "
-        f"few to set a limit by. Confirm at least {LEAST} new photos, better {ENOUGH}: none of the fit, none enrolled."
+        f"few to set a limit by. Confirm at least {MIN_PHOTOS} new photos, better {ENOUGH_PHOTOS}: "
+        "none of the fit, none enrolled."
     )
 
 
@@ -162,7 +164,7 @@ def from_folder(catalog: Catalog, folder: Path) -> Confirmed:
         LabelError: a sub-folder has the name of no product.
         FingerprintMismatch: the features are of another encoder than the catalog's.
     """
-    if (folder / HEADER).is_file():
+    if (folder / HEADER_FILE).is_file():
         store = FeatureStore.open(folder)
         store.check(catalog.model.identity)
         features = store.read()
@@ -215,8 +217,8 @@ def _stacked(rows: Sequence[Float[np.ndarray, " D"]], model: Model) -> Float[np.
 
 def _recalibrated(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> Recalibration:
     count, stated = len(label), model.decision.false_reject_rate
-    fold = np.random.default_rng(0).permutation(count) % FOLDS
-    parts = [fold == i for i in range(FOLDS)]
+    fold = np.random.default_rng(0).permutation(count) % N_FOLDS
+    parts = [fold == i for i in range(N_FOLDS)]
     judged = [_fitted(model, embedding[~part], label[~part]) for part in parts]
     after = _figures([(new, embedding[part], label[part]) for new, part in zip(judged, parts, strict=True)])
     before = _figures([(model, embedding, label)])
@@ -263,14 +265,14 @@ def _figures(judged: Sequence[tuple[Model, np.ndarray, np.ndarray]]) -> Figures:
     rejected = np.concatenate([one.verdict == "unknown" for one in answers])
     right = np.concatenate([one.predicted for one in answers]) == label
     posterior = np.concatenate([one.posterior for one in answers])
-    log_posterior = np.log(posterior.clip(SMALLEST))
+    log_posterior = np.log(posterior.clip(MIN_PROBABILITY))
     return Figures(share(rejected), share(right), share(right & ~rejected), float(nll(label, log_posterior)))
 
 
 def _notes(model: Model, label: Int[np.ndarray, " N"], before: Figures, lowest: int) -> tuple[str, ...]:
     said, count, stated = [], len(label), model.decision.false_reject_rate
-    if count < ENOUGH:
-        said.append(f"{count} photos give a rough limit; confirm {ENOUGH} or more.")
+    if count < ENOUGH_PHOTOS:
+        said.append(f"{count} photos give a rough limit; confirm {ENOUGH_PHOTOS} or more.")
     if lowest < 1:
         said.append(
             f"With {count} photos nothing can be called unknown at {percent(stated)}: at least {round(1 / stated)} are "

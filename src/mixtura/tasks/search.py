@@ -17,14 +17,14 @@ from mixtura.names import find
 from mixtura.pipeline.queries import Prepared, embed, prepare
 from mixtura.records.decision import Neighbour
 from mixtura.tasks.collection import Place, narrowed
-from mixtura.tasks.predict import BATCH
+from mixtura.tasks.predict import BATCH_SIZE
 
 INDEXES = {"exact": "mixtura.features.neighbors:Exact", "ivf": "mixtura.features.ann:Inverted"}
 """What finds neighbors; a name of one's own is ``package.module:Class``, an ``Index`` of ``features.neighbours``."""
 
-AT = (1, 5, 10)
-MOST_QUERIES = 10_000  # asked of a larger store: the standard error of a share is then at most half a point
-_ROWS = 256  # queries ranked at once
+PRECISION_AT = (1, 5, 10)
+MAX_QUERIES = 10_000  # asked of a larger store: the standard error of a share is then at most half a point
+_BLOCK_QUERIES = 256  # queries ranked at once
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,9 @@ def _vectors(place: Place, queries: Sequence[Path]) -> tuple[dict[int, Float[np.
     if not files:
         return vectors, problems
     encoder = place.build_encoder()
-    for start in range(0, len(files), BATCH):
+    for start in range(0, len(files), BATCH_SIZE):
         prepared: dict[int, Prepared] = {}
-        for i in files[start : start + BATCH]:
+        for i in files[start : start + BATCH_SIZE]:
             try:
                 prepared[i] = prepare(encoder, queries[i])
             except BadItem as error:
@@ -164,7 +164,7 @@ def measure(items: Features, queries: Features | None = None, index: str = "exac
     rows = np.flatnonzero((label >= 0) & (others > 0))
     if not len(rows):
         raise LabelError(f"No label occurs twice among {len(items)} items, so no search can be right. Label the items.")
-    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MOST_QUERIES])
+    rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MAX_QUERIES])
     base, wanted = torch.from_numpy(items.embedding), torch.from_numpy(asked.embedding[rows])
     built: Index = find(INDEXES, index).build(base)
     self_rows = None if queries is not None else torch.from_numpy(rows)
@@ -176,12 +176,12 @@ def measure(items: Features, queries: Features | None = None, index: str = "exac
         items=len(items),
         queries=len(rows),
         alone=int(((label >= 0) & (others == 0)).sum()),
-        precision={k: precision_at(relevant, k) for k in AT},
-        ceiling={k: precision_ceiling(others[rows], k) for k in AT},
+        precision={k: precision_at(relevant, k) for k in PRECISION_AT},
+        ceiling={k: precision_ceiling(others[rows], k) for k in PRECISION_AT},
         mean_average_precision=float(average.mean()),
         by_class={name: float(total[c] / asked_of[c]) for c, name in enumerate(items.classes) if asked_of[c]},
         index=index,
-        recall=_recall(index, built, base, max(AT)),
+        recall=_recall(index, built, base, max(PRECISION_AT)),
     )
 
 
@@ -193,8 +193,8 @@ def _relevant(
     label: Int[np.ndarray, " N"],
 ) -> Bool[np.ndarray, "N K"]:
     """Whether each of the first ten results is of the query's class."""
-    near = built.search(wanted, max(AT) + (self_rows is not None))
-    place = near[1] if self_rows is None else without_self(*near, self_rows, max(AT))[1]
+    near = built.search(wanted, max(PRECISION_AT) + (self_rows is not None))
+    place = near[1] if self_rows is None else without_self(*near, self_rows, max(PRECISION_AT))[1]
     found = place.numpy()
     return (found >= 0) & (own[found] == label[:, None])
 
@@ -209,8 +209,8 @@ def _average(
     """Average precision of each query over all items."""
     base, wanted = unit_rows(base), unit_rows(wanted)
     parts = []
-    for start in range(0, len(wanted), _ROWS):
-        block = slice(start, start + _ROWS)
+    for start in range(0, len(wanted), _BLOCK_QUERIES):
+        block = slice(start, start + _BLOCK_QUERIES)
         cosine = (wanted[block] @ base.T).double().numpy()
         relevant = own[None] == label[block, None]
         if self_rows is not None:

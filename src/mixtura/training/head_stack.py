@@ -15,7 +15,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mixtura.errors import NonFinite, UsageError
-from mixtura.heads.protocol import ROWS, Head, in_tiles
+from mixtura.heads.protocol import TILE_ROWS, Head, in_tiles
 from mixtura.names import nearest
 from mixtura.training.records import Epoch, Rows, Schedule, Trained
 
@@ -29,7 +29,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 """What takes the steps, built as ``OPTIMIZERS[name](parameters, lr=..., fused=True)``."""
 
-NOISE = 0  # seed of what heads draw in training
+NOISE_SEED = 0  # seed of what heads draw in training
 
 
 class _Loss(nn.Module):
@@ -185,7 +185,7 @@ class _Run:
         A head's noise is the same in whatever company it is trained, and so is what comes of it.
         """
         with torch.random.fork_rng(), torch.enable_grad():
-            torch.manual_seed(NOISE)
+            torch.manual_seed(NOISE_SEED)
             return self._all()
 
     def _all(self) -> list[Trained]:
@@ -322,7 +322,7 @@ class _Run:
         def one(parameters: Any, buffers: Any, x: Tensor) -> Tensor:
             return functional_call(self.judge, (parameters, buffers), (x,))
 
-        parts = self.val_x.split(ROWS, dim=1)
+        parts = self.val_x.split(TILE_ROWS, dim=1)
         return list(torch.cat([vmap(one)(self.parameters, self.buffers, part) for part in parts], dim=1))
 
     def _state(self, i: int) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, Te
 from mixtura.core.covariance.tied import scatter, with_floor
 from mixtura.core.moments import FactorPosterior, Moments, present
 
-ROWS = 2048  # rows scored at once: a tile of rows and one D x D matrix stay in cache
+TILE_ROWS = 2048  # rows scored at once: a tile of rows and one D x D matrix stay in cache
 
 
 @final
@@ -56,7 +56,7 @@ class Full(TensorRecord):
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """One product a component, in tiles of rows; no tensor is larger than a tile."""
         constant, whiten, shift = operands
-        tiles = [_tile(rows, whiten, shift) for rows in torch.split(x, ROWS)]
+        tiles = [_tile(rows, whiten, shift) for rows in torch.split(x, TILE_ROWS)]
         return torch.cat(tiles).mul_(-0.5).add_(constant)
 
     @staticmethod

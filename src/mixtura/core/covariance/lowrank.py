@@ -13,7 +13,10 @@ from mixtura.core.covariance.protocol import Floor, Operands, Prior, TensorRecor
 from mixtura.core.covariance.tied import Tied
 from mixtura.core.moments import FactorPosterior, Moments, present
 
-ROWS, WIDTH = 2048, 4096  # rows and directions met at once: few enough for cache, enough to keep all cores busy
+TILE_ROWS, TILE_DIRECTIONS = (
+    2048,
+    4096,
+)  # rows and directions met at once: few enough for cache, enough to keep all cores busy
 
 
 @final
@@ -74,10 +77,10 @@ class LowRank(TensorRecord):
         """The same, in tiles of rows and components."""
         constant, linear, precision, directions, shift = operands
         rank = len(shift) // len(constant)
-        count = max(1, WIDTH // rank)
+        count = max(1, TILE_DIRECTIONS // rank)
         blocks = list(zip(torch.split(directions, count * rank, dim=1), torch.split(shift, count * rank), strict=True))
         out = x.new_empty(len(x), len(constant))
-        for rows, total in zip(torch.split(x, ROWS), torch.split(out, ROWS), strict=True):
+        for rows, total in zip(torch.split(x, TILE_ROWS), torch.split(out, TILE_ROWS), strict=True):
             diagonal_scores_(rows, constant, linear, precision, total)
             for part, block in zip(torch.split(total, count, dim=1), blocks, strict=True):
                 _add_along(part, rows, *block)

@@ -13,10 +13,10 @@ from mixtura.core import linalg
 from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, normal
 from mixtura.core.moments import FactorPosterior, Moments
 
-ROWS = 512  # summed in the precision of the rows, before float64 takes over
-ROUNDING = 32  # times eps (8 + sqrt D): above what such sums lose on rows along one line, at D = 4 to 1280
+TILE_ROWS = 512  # summed in the precision of the rows, before float64 takes over
+ROUNDING_FACTOR = 32  # times eps (8 + sqrt D): above what such sums lose on rows along one line, at D = 4 to 1280
 LABELED_ROWS = 2048  # a tile of rows stays in cache between its three uses
-PANELS = 4  # of the triangle; more would make the products too narrow to be fast
+TRIANGLE_PANELS = 4  # of the triangle; more would make the products too narrow to be fast
 
 
 @final
@@ -244,14 +244,14 @@ def _tiles(
 def scatter(scaled: Float[Tensor, "N D"], shifted: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
     """``scaled.T @ shifted``: products in the precision of the rows, summed in float64 over tiles."""
     total = torch.zeros(shifted.shape[1], shifted.shape[1], dtype=torch.float64, device=shifted.device)
-    for left, right in zip(torch.split(scaled, ROWS), torch.split(shifted, ROWS), strict=True):
+    for left, right in zip(torch.split(scaled, TILE_ROWS), torch.split(shifted, TILE_ROWS), strict=True):
         total += (left.T @ right).double()
     return rounded_up(total, shifted.dtype)
 
 
 def upper_products(rows: Float[Tensor, "N D"], out: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
     """``rows.T @ rows`` on and above the diagonal, in panels: three fifths of the work of the whole."""
-    width = -(-rows.shape[1] // PANELS)
+    width = -(-rows.shape[1] // TRIANGLE_PANELS)
     for start in range(0, rows.shape[1], width):
         panel = slice(start, start + width)
         out[panel, start:].addmm_(rows[:, panel].T, rows[:, start:])
@@ -265,7 +265,7 @@ def rounded_up(scatter: Float[Tensor, "D D"], dtype: torch.dtype) -> Float[Tenso
     variances a share of 4e-5 (D = 8) to 1.7e-4 (D = 1280).
     """
     if dtype != torch.float64:
-        scatter.diagonal().mul_(1 + ROUNDING * torch.finfo(dtype).eps * (8 + len(scatter) ** 0.5))
+        scatter.diagonal().mul_(1 + ROUNDING_FACTOR * torch.finfo(dtype).eps * (8 + len(scatter) ** 0.5))
     return scatter
 
 
