@@ -64,7 +64,8 @@ class Journal:
         """
         if not (folder / CATALOG_FILE).is_file():
             raise NoInput(
-                f"{folder} is no catalog yet: {CATALOG_FILE} is missing. Open it once, as with: mixtura products {folder}"
+                f"{folder} is no catalog yet: {CATALOG_FILE} is missing. "
+                f"Open it once, as with: mixtura products {folder}"
             )
         journal = cls(folder, keep_photos)
         journal.prune()
