@@ -93,7 +93,7 @@ def rivals(recipe: Recipe) -> list[Run]:
     value on every draw would take hours), the temperature by those of each draw.
     """
     features = training_set.gather(recipe).features
-    draws = grid.draws_of(features, recipe)
+    draws = grid.split_assignments(features, recipe)
     labels = features.label_index(features.classes)
     settled: dict = {}
     spaces = {"as they are": features.embedding}

@@ -35,7 +35,7 @@ def note_for_ever(shop, seed):
     journal = Journal.open(shop.folder)
     while True:
         rows = rng.standard_normal((3, 4)).astype(np.float32)
-        journal.note(shop.decide(["a", "b", "c"], rows), rows)
+        journal.log(shop.decide(["a", "b", "c"], rows), rows)
 
 
 def edit_for_ever(folder, seed):

@@ -36,9 +36,9 @@ def rows(n, d=5, seed=0):
 
 def test_a_decision_comes_back_as_it_was_noted(journal):
     given = [decision(), decision("unknown", "pot", "far_from_all", 0.01, 0.5)]
-    ids = journal.note(given, rows(2), at=86_400.0 * 20_000)
+    ids = journal.log(given, rows(2), at=86_400.0 * 20_000)
     assert len(set(ids)) == 2 and all(PRODUCT_ID.fullmatch(id) for id in ids)
-    found = journal.noted(days=10**5)
+    found = journal.logged(days=10**5)
     assert [note.id for note in found] == ids
     for note, one in zip(found, given, strict=True):
         for name in ("verdict", "reason", "label", "probability", "typicality"):
@@ -50,7 +50,7 @@ def test_a_decision_comes_back_as_it_was_noted(journal):
 @pytest.mark.parametrize("scale", [1.0, 1e-7, 1e6, 0.0])
 def test_embeddings_keep_three_digits_at_any_scale(journal, scale):
     x = scale * rows(3)
-    ids = journal.note([decision()] * 3, x)
+    ids = journal.log([decision()] * 3, x)
     back = journal.embedding([ids[2], ids[0]])
     assert back.dtype == np.float32
     np.testing.assert_allclose(back, x[[2, 0]], atol=1e-3 * np.abs(x).max(), rtol=0)
@@ -58,15 +58,15 @@ def test_embeddings_keep_three_digits_at_any_scale(journal, scale):
 
 def test_numbers_of_rows_must_agree(journal):
     with pytest.raises(UsageError, match="1 decisions, 2 rows"):
-        journal.note([decision()], rows(2))
+        journal.log([decision()], rows(2))
     with pytest.raises(UsageError, match="1 pictures"):
-        journal.note([decision()] * 2, rows(2), [b"x"])
-    assert journal.noted() == () and journal.note([], rows(0)) == []
+        journal.log([decision()] * 2, rows(2), [b"x"])
+    assert journal.logged() == () and journal.log([], rows(0)) == []
 
 
 def test_no_photo_is_kept_unless_asked(tmp_path, journal):
     photo = b"\xff\xd8\xff" + b"secret of the shop" * 9
-    [plain] = journal.note([decision()], rows(1), [photo])
+    [plain] = journal.log([decision()], rows(1), [photo])
     assert journal.picture(plain) is None
     keeping = Journal.open(tmp_path, keep_photos=True)
     kept = keeping.note([decision()] * 3, rows(3), [photo, None, b"x" * (MAX_PHOTO_BYTES + 1)])
@@ -76,13 +76,13 @@ def test_no_photo_is_kept_unless_asked(tmp_path, journal):
 
 
 def test_bytes_of_a_photo_never_reach_the_disk_unless_asked(tmp_path, journal):
-    journal.note([decision()], rows(1), [b"\xff\xd8\xffsecret of the shop"])
+    journal.log([decision()], rows(1), [b"\xff\xd8\xffsecret of the shop"])
     journal.close()
     assert all(b"secret of the shop" not in path.read_bytes() for path in tmp_path.iterdir())
 
 
 def test_feedback_settles_or_confirms_an_unknown(journal):
-    ids = journal.note(
+    ids = journal.log(
         [decision("unknown", reason="far_from_all"), decision("unknown", reason="far_from_all"), decision(),
          decision("unknown", reason="bad_photo"), decision("unsure", reason="between_classes")],
         rows(5),
@@ -91,20 +91,20 @@ def test_feedback_settles_or_confirms_an_unknown(journal):
     journal.feedback(ids[0], "red-kettle")
     journal.feedback(ids[2], None)  # a match that the client says is nothing of ours
     assert [note.id for note in journal.unknowns()] == [ids[1], ids[2]]
-    assert [(note.id, note.product) for note in journal.told()] == [(ids[0], "red-kettle")]
+    assert [(note.id, note.product) for note in journal.answered()] == [(ids[0], "red-kettle")]
     journal.feedback(ids[0], None)  # changed their mind
     assert [note.id for note in journal.unknowns()] == ids[:3]
-    journal.settle(ids[:2], "kettle")
+    journal.resolve(ids[:2], "kettle")
     assert [note.id for note in journal.unknowns()] == [ids[2]]
 
 
 def test_what_is_not_there_is_named(journal):
-    [id] = journal.note([decision("unknown", reason="far_from_all")], rows(1))
+    [id] = journal.log([decision("unknown", reason="far_from_all")], rows(1))
     for call in (
         lambda: journal.feedback("nope", None),
         lambda: journal.embedding(["nope"]),
         lambda: journal.picture("nope"),
-        lambda: journal.settle([id, "nope"], "cup"),
+        lambda: journal.resolve([id, "nope"], "cup"),
     ):
         with pytest.raises(NoInput, match="'nope'"):
             call()
@@ -122,18 +122,18 @@ def test_a_folder_without_a_catalog_is_refused(tmp_path):
 def test_old_and_superfluous_decisions_go(journal):
     now = time.time()
     for age in (100, 89, 1, 0):
-        journal.note([decision()] * 2, rows(2), at=now - age * SECONDS_A_DAY)
+        journal.log([decision()] * 2, rows(2), at=now - age * SECONDS_A_DAY)
     assert journal.prune() == 2
-    assert len(journal.noted(1000)) == 6
+    assert len(journal.logged(1000)) == 6
     assert journal.prune(count=3) == 3
-    assert len(journal.noted(1000)) == 3
+    assert len(journal.logged(1000)) == 3
     assert journal.prune(count=3) == 0
 
 
 def test_threads_write_at_once_and_nothing_is_lost(journal):
     def write(seed):
         for i in range(20):
-            [id] = journal.note([decision()], rows(1, seed=seed))
+            [id] = journal.log([decision()], rows(1, seed=seed))
             if i % 3 == 0:
                 journal.feedback(id, None)
             journal.unknowns()
@@ -143,7 +143,7 @@ def test_threads_write_at_once_and_nothing_is_lost(journal):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(journal.noted()) == 120 and len(journal.unknowns()) == 42
+    assert len(journal.logged()) == 120 and len(journal.unknowns()) == 42
 
 
 def test_another_writer_is_waited_for_and_then_named(journal, tmp_path, monkeypatch):
@@ -152,10 +152,10 @@ def test_another_writer_is_waited_for_and_then_named(journal, tmp_path, monkeypa
     with journal._file.reading() as connection:
         connection.execute("PRAGMA busy_timeout = 50")
     with pytest.raises(CannotWrite, match="locked"):
-        journal.note([decision()], rows(1))
+        journal.log([decision()], rows(1))
     other.execute("ROLLBACK")
     other.close()
-    assert len(journal.note([decision()], rows(1))) == 1
+    assert len(journal.log([decision()], rows(1))) == 1
 
 
 WRITER = """
@@ -168,20 +168,20 @@ journal = Journal.open(Path(sys.argv[1]))
 one = Decision("a", "cup", 0.9, 0.4, "match", None, "Said.", 0)
 print("ready", flush=True)
 while True:
-    journal.note([one] * 7, np.ones((7, 300), np.float32))
+    journal.log([one] * 7, np.ones((7, 300), np.float32))
 """
 
 
 def test_a_kill_in_the_middle_leaves_whole_notes(journal, tmp_path):
     process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    before = len(journal.noted())
-    while len(journal.noted()) < before + 70:
+    before = len(journal.logged())
+    while len(journal.logged()) < before + 70:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    found = journal.noted()
+    found = journal.logged()
     assert len(found) >= 70 and len(found) % 7 == 0
     with journal._file.reading() as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"

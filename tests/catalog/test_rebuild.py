@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mixtura.catalog import statistics
-from mixtura.catalog.rebuild import Part, State, model_of
-from mixtura.catalog.statistics import Items
+from mixtura.catalog.rebuild import CatalogState, ComponentGroup, model_of
+from mixtura.catalog.statistics import LabeledItems
 from mixtura.core import classes
 from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, Plan
 from mixtura.core.covariance import FAMILIES
@@ -35,17 +35,19 @@ def base_of(cloud, learn):
 
 def items_of(model, features):
     labels = torch.from_numpy(features.label_index(model.classes))
-    return Items(model.project(features.embedding).double(), labels, torch.ones(len(labels), dtype=torch.float64))
+    return LabeledItems(
+        model.project(features.embedding).double(), labels, torch.ones(len(labels), dtype=torch.float64)
+    )
 
 
 def pick(items, index):
-    return Items(items.x[index], items.labels[index], items.weight[index])
+    return LabeledItems(items.x[index], items.labels[index], items.weight[index])
 
 
 def state_of(base, added, removed, gone=()):
     names = [name for c, name in enumerate(base.model.classes) if c not in gone]
-    parts = [Part(names.index(name), c) for c, name in enumerate(base.model.classes) if c not in gone]
-    return State(tuple(names), tuple(parts), added, removed)
+    parts = [ComponentGroup(names.index(name), c) for c, name in enumerate(base.model.classes) if c not in gone]
+    return CatalogState(tuple(names), tuple(parts), added, removed)
 
 
 def refit(base, x, labels):
@@ -139,8 +141,8 @@ def test_newcomers_do_not_move_what_was_fitted(base_of, family):
     base, items = base_of(family)
     none = pick(items, slice(0, 0))
     state = state_of(base, none, none)
-    new = Part(4, None, items.x[:3] + 40.0)
-    made = model_of(base, State((*state.names, "new"), (*state.parts, new), none, none), lambda _: None, None)
+    new = ComponentGroup(4, None, items.x[:3] + 40.0)
+    made = model_of(base, CatalogState((*state.names, "new"), (*state.parts, new), none, none), lambda _: None, None)
     torch.testing.assert_close(made.mixture.mean[:4], base.model.mixture.mean, rtol=1e-5, atol=1e-5)
     shares = made.mixture.log_weight.exp()
     torch.testing.assert_close(shares[:4], 0.8 * base.model.mixture.log_weight.exp(), rtol=1e-5, atol=1e-6)

@@ -60,7 +60,7 @@ def with_journal(folder):
     """Forty decisions, thirty of them confirmed, one with a thumbnail, eight of them strangers."""
     catalog, journal = Catalog.open(folder), Journal.open(folder, keep_photos=True)
     x = np.concatenate([rows(c, 10, 1) for c in range(3)] + [rows(7, 10, 1) * 2])
-    ids = journal.note(catalog.decide([str(i) for i in range(40)], x), x, [b"\xff\xd8\xffsmall"] + [None] * 39)
+    ids = journal.log(catalog.decide([str(i) for i in range(40)], x), x, [b"\xff\xd8\xffsmall"] + [None] * 39)
     for place, id in enumerate(ids[:30]):
         journal.feedback(id, ("cup", "pot", "jug")[place // 10])
     journal.close()
@@ -216,7 +216,7 @@ def test_decisions_of_another_encoder_are_left_out(made, shop, tmp_path):
         with pytest.raises(MixturaError, match="another encoder"):
             discover.enroll(journal, catalog, [id], "kettle")
         x = rows(0, 3, 5, dimension)
-        ids = journal.note(catalog.decide(["a", "b", "c"], x), x)
+        ids = journal.log(catalog.decide(["a", "b", "c"], x), x)
         for one in ids:
             journal.feedback(one, "cup")
         assert len(recalibrate.from_journal(journal, catalog)) == 3 and drift.run(journal, catalog).window == 3
@@ -290,7 +290,7 @@ from pathlib import Path
 from mixtura.catalog.journal import Journal
 from mixtura.records.decision import Decision
 journal = Journal.open(Path(sys.argv[1]))
-journal.note([Decision("a", "cup", 0.9, 0.4, "match", None, "Said.", 0)] * 7, np.ones((7, 8), np.float32))
+journal.log([Decision("a", "cup", 0.9, 0.4, "match", None, "Said.", 0)] * 7, np.ones((7, 8), np.float32))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -320,7 +320,7 @@ def test_an_open_catalog_follows_the_refit(made, shop, tmp_path):
     fitted(store(tmp_path / "b", ("cup", "pot", "jug", "urn")), shop, head__family="full")
     assert catalog.refresh() and not catalog.refresh()
     assert len(catalog.products()) == 4 and catalog.model.facts["family"] == "full"
-    journal.note(catalog.decide(["a", "b"], x), x)
+    journal.log(catalog.decide(["a", "b"], x), x)
     assert catalog.items("urn") and catalog.known().label.count("urn") == 24
     catalog.enroll("kettle", [Shot(rows(7, 1, 2)[0], "", "k")])
     assert len(catalog.products()) == 5 and len(written(shop)) == 42

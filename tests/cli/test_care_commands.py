@@ -52,7 +52,7 @@ def ask(shop, x, days_ago=0):
     from mixtura.catalog.journal import SECONDS_A_DAY, Journal
 
     catalog, journal = Catalog.open(shop), Journal.open(shop)
-    ids = journal.note(catalog.decide([str(i) for i in range(len(x))], x), x, at=time.time() - days_ago * SECONDS_A_DAY)
+    ids = journal.log(catalog.decide([str(i) for i in range(len(x))], x), x, at=time.time() - days_ago * SECONDS_A_DAY)
     return catalog, journal, ids
 
 

@@ -20,8 +20,8 @@ def test_no_temperature_on_a_fine_grid_is_better():
     joint, labels = rows(300, 3.0)
     found = temperature.best(joint, labels)
     grid = torch.logspace(-1.5, 4, 3000, base=torch.e, dtype=torch.float64)
-    losses = torch.tensor([temperature.doubted(joint, labels, float(t)) for t in grid], dtype=torch.float64)
-    assert temperature.doubted(joint, labels, found) <= float(losses.min()) + 1e-12
+    losses = torch.tensor([temperature.smoothed_nll(joint, labels, float(t)) for t in grid], dtype=torch.float64)
+    assert temperature.smoothed_nll(joint, labels, found) <= float(losses.min()) + 1e-12
     assert found == pytest.approx(float(grid[losses.argmin()]), rel=0.005)
 
 
@@ -60,7 +60,7 @@ def test_a_class_or_a_row_far_from_all_others_has_no_say():
 
 def test_the_doubt_fades_with_rows():
     joint, labels = rows(20_000, 2.0)
-    assert temperature.doubted(joint, labels, 2.0) == pytest.approx(temperature.nll(joint, labels, 2.0), abs=1e-3)
+    assert temperature.smoothed_nll(joint, labels, 2.0) == pytest.approx(temperature.nll(joint, labels, 2.0), abs=1e-3)
 
 
 def test_a_weight_is_a_number_of_rows():
@@ -70,8 +70,8 @@ def test_a_weight_is_a_number_of_rows():
     weight, half = times.double(), torch.arange(300) % 3 == 0
     assert temperature.nll(joint, labels, 1.7, weight) == pytest.approx(temperature.nll(*repeated, 1.7), rel=1e-12)
     for t in (0.4, 2.0, 30.0):
-        expected = temperature.doubted(*repeated, t)
-        assert temperature.doubted(joint, labels, t, weight) == pytest.approx(expected, rel=1e-12)
+        expected = temperature.smoothed_nll(*repeated, t)
+        assert temperature.smoothed_nll(joint, labels, t, weight) == pytest.approx(expected, rel=1e-12)
     assert temperature.best(joint, labels, weight) == pytest.approx(temperature.best(*repeated), rel=1e-5)
     fitted = temperature.fit(*repeated, half=half.repeat_interleave(times))
     assert temperature.fit(joint, labels, weight, half) == pytest.approx(fitted, rel=1e-5)

@@ -11,7 +11,7 @@ from mixtura.errors import LabelError, UsageError
 from mixtura.features.projected_folds import without_fold
 from mixtura.fitting import fit as fitting
 from mixtura.fitting import gradient, heads
-from mixtura.fitting.selection import Rows, choose
+from mixtura.fitting.selection import TrainingSamples, choose
 from mixtura.recipe import resolve
 
 CHOSEN = {"family", "n_components", "prior_strength", "shrinkage", "feature_scale", "training_items"}
@@ -103,7 +103,7 @@ def _rows(features):
     learned = features.select(np.array([split != "test" for split in features.split]))
     x, labels = torch.from_numpy(learned.embedding), torch.from_numpy(learned.label_index(classes))
     none = torch.zeros(len(x), dtype=torch.bool)
-    return Rows(x, labels, torch.arange(len(x)), none, None, len(classes))
+    return TrainingSamples(x, labels, torch.arange(len(x)), none, None, len(classes))
 
 
 def _solved(features, recipe):

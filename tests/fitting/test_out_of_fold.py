@@ -12,7 +12,7 @@ from mixtura.core.cross_fitting import Folds
 from mixtura.errors import LabelError
 from mixtura.features.projected_folds import CrossFittedFolds, cross_fit_projection
 from mixtura.features.projection import LDA, PCA, Whiten
-from mixtura.fitting.selection import FOLDS, MIN_VALIDATION, Rows, folds_of
+from mixtura.fitting.selection import FOLDS, MIN_VALIDATION, TrainingSamples, folds_of
 from mixtura.tasks.evaluate import evaluate
 
 STEPS = {
@@ -54,7 +54,7 @@ def problem(n=60, classes=3, **more):
         "weight": None,
         "n_classes": classes,
     }
-    return Rows(**(values | more))
+    return TrainingSamples(**(values | more))
 
 
 def test_a_fold_is_projected_by_what_the_other_folds_teach():

@@ -10,7 +10,7 @@ from mixtura.metrics.calibration import ece
 from mixtura.metrics.classification import balanced_accuracy, recall
 from mixtura.metrics.detection import auroc, fpr_at_tpr
 from mixtura.metrics.intervals import wilson
-from mixtura.records.decision import Candidate, Decision, EmbeddingMap, Evaluation, Interval, Mistake, Neighbour
+from mixtura.records.decision import Candidate, Decision, EmbeddingMap, Evaluation, Interval, Mistake, Neighbor
 
 NAMES = ("Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot", "T-shirt/top")
 ALPHA = 0.05
@@ -109,7 +109,7 @@ def make_evaluation(classes=10, per_class=100, foreign=300, seed=0, dimension=8)
 def make_mistake(i, names, true, predicted, probability, typicality, sources):
     said, own = names[predicted[i]], names[true[i]]
     neighbours = tuple(
-        Neighbour(f"near{i}-{j}", said if j < 2 else own, f"train/{said}/{j}.jpg", 0.93 - 0.02 * j) for j in range(3)
+        Neighbor(f"near{i}-{j}", said if j < 2 else own, f"train/{said}/{j}.jpg", 0.93 - 0.02 * j) for j in range(3)
     )
     sure, usual = f"{100 * probability[i]:.1f}%", f"{100 * typicality[i]:.0f}%"
     sentence = f"Looks like {said} ({sure}); {usual} of genuine ones look at least this unusual."

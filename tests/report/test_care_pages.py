@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mixtura.records.decision import Interval, Neighbour
-from mixtura.records.inspection import Care, Outlier, Suspect, Twins
-from mixtura.records.journal import Alarm, Day, Drift, Part
+from mixtura.records.decision import Interval, Neighbor
+from mixtura.records.inspection import Inspection, NearDuplicates, Outlier, Suspect
+from mixtura.records.journal import Alarm, ClassShare, Day, Drift
 from mixtura.report.care import MAX_ROWS, care_page, write_care
 from mixtura.report.drift import drift_page, write_drift
 
@@ -41,15 +41,15 @@ def parsed(text):
 
 
 def twins(*labels):
-    items = tuple(Neighbour(f"t{i}", label, f"{i}.jpg", 0.99) for i, label in enumerate(labels))
-    return Twins(items, 0.98, 0.99, tuple(sorted(set(labels))), ("test", "train"))
+    items = tuple(Neighbor(f"t{i}", label, f"{i}.jpg", 0.99) for i, label in enumerate(labels))
+    return NearDuplicates(items, 0.98, 0.99, tuple(sorted(set(labels))), ("test", "train"))
 
 
 def care(suspects=3, **more):
     found = tuple(Suspect(f"s{i}", f"{EVIL}{i}.jpg", EVIL, "cup", 0.01, 0.95) for i in range(suspects))
     values = {"suspects": found, "clashes": (), "copies": (), "outliers": ()}
     base = {"place": "shop", "items": 200, "classes": 4, "judged": 198, "accuracy": 0.91, "family": "tied"}
-    return Care(**base, **(values | more), limit=0.97, why="It is so.")
+    return Inspection(**base, **(values | more), limit=0.97, why="It is so.")
 
 
 def test_an_inspection_shows_every_kind_with_photos():
@@ -105,7 +105,7 @@ UNTESTED = Alarm("mix", math.nan, math.nan, 8e-5, False, "Not tested: 3 photos."
 
 @pytest.mark.parametrize("count", [1, 2, 28])
 def test_drift_draws_any_number_of_days(count):
-    mix = tuple(Part(f"{EVIL}{i}", 0.5, math.nan, 0.1) for i in range(17))
+    mix = tuple(ClassShare(f"{EVIL}{i}", 0.5, math.nan, 0.1) for i in range(17))
     page = drift_page(drift(count, (RAISED, QUIET, UNTESTED), mix), EVIL)
     reader = parsed(page)
     assert reader.tags.count("svg") == 3 and "2 more classes" in page

@@ -14,7 +14,7 @@ from mixtura.errors import CannotWrite, DataError, OutOfSpace
 from mixtura.names import find
 from mixtura.report import SECTIONS
 from mixtura.report.page import page, write_report
-from mixtura.report.parts import Material
+from mixtura.report.parts import PageContext
 
 VOID = {"meta", "link", "img", "wbr"}
 CASES = {
@@ -225,7 +225,7 @@ def test_long_names_cannot_widen_a_row():
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_every_section_is_found_and_made(name, evaluation_of, photo):
-    section = find(SECTIONS, name)(Material(evaluation_of(), photo))
+    section = find(SECTIONS, name)(PageContext(evaluation_of(), photo))
     assert section.title
     assert section.lead
     assert section.body

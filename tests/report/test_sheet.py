@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from mixtura.records.contact_sheet import Group, Picture, Sheet, Strip
+from mixtura.records.contact_sheet import ContactSheet, Picture, PictureRow, SheetGroup
 from mixtura.report import sheet as sheets
 from mixtura.report.sheet import sheet_page, write_sheet
 
@@ -21,9 +21,12 @@ def jpeg():
 
 
 def sheet_of(groups=2, name="Cluster", caption="a.jpg"):
-    strips = (Strip("Typical", (Picture("1", caption), Picture("gone", caption, "0.98"))), Strip("Borderline", ()))
-    shown = tuple(Group(f"{name} {n}", "9 items", strips) for n in range(groups))
-    return Sheet("A <shop>", "What is to be seen.", shown, (("Method", "kmeans"),))
+    strips = (
+        PictureRow("Typical", (Picture("1", caption), Picture("gone", caption, "0.98"))),
+        PictureRow("Borderline", ()),
+    )
+    shown = tuple(SheetGroup(f"{name} {n}", "9 items", strips) for n in range(groups))
+    return ContactSheet("A <shop>", "What is to be seen.", shown, (("Method", "kmeans"),))
 
 
 def pictures(id):

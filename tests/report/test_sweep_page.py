@@ -14,7 +14,7 @@ import pytest
 from mixtura.metrics.replicates import best_rows
 from mixtura.records.sweep import Run, Sweep, table
 from mixtura.report.sweep import sweep_page, write_sweep
-from mixtura.report.sweep_plots import MARK_PATHS, N_COLORS, accuracy_scale, looks
+from mixtura.report.sweep_plots import MARK_PATHS, N_COLORS, accuracy_scale, head_styles
 
 HEADS = ("gaussian", "sdgm", "linear")
 VARIANCES = (0.2, 0.6, 0.95, 1.0)
@@ -224,7 +224,7 @@ def test_the_sweep_is_written_whole(tmp_path):
 
 def test_heads_look_different_from_one_another():
     runs = [Run(str(i), "closed", "", 0.01, 1, 0, "", "done") for i in range(N_COLORS * len(MARK_PATHS))]
-    assert len({(look.color, look.mark) for look in looks(runs).values()}) == N_COLORS * len(MARK_PATHS)
+    assert len({(look.color, look.mark) for look in head_styles(runs).values()}) == N_COLORS * len(MARK_PATHS)
 
 
 def test_the_axis_of_accuracy_rises_and_has_lines_inside():

@@ -24,8 +24,8 @@ from mixtura.records.sweep import DONE, FAILED, Run
 from mixtura.sweeps import grid as sweep_grid
 from mixtura.sweeps import jobs as sweep_jobs
 from mixtura.sweeps import results
-from mixtura.sweeps.grid import draws_of, jobs_of, run
-from mixtura.sweeps.jobs import TEST, TRAIN, VAL, Draw, Job, Table, Worker
+from mixtura.sweeps.grid import jobs_of, run, split_assignments
+from mixtura.sweeps.jobs import TEST, TRAIN, VAL, Job, SplitAssignment, Table, Worker
 
 
 def recipe(folder, **flags):
@@ -174,7 +174,7 @@ def test_no_test_row_is_seen_before_the_end(tmp_path, monkeypatch):
 
 def test_draws_keep_groups_whole_and_classes_even(tmp_path):
     features = sweep_grid.training_set.gather(recipe(tmp_path)).features
-    one, two = draws_of(features, recipe(tmp_path))
+    one, two = split_assignments(features, recipe(tmp_path))
     labels = features.label_index(features.classes)
     share = [np.mean(one.role[labels == c] == VAL) for c in range(10)]
     assert max(abs(value - 0.08) for value in share) < 0.02  # a tenth of the four fifths that learn
@@ -184,7 +184,7 @@ def test_draws_keep_groups_whole_and_classes_even(tmp_path):
 def test_folds_are_groups_and_each_other_one_judges_under_one_seed_or_another(tmp_path):
     features = sweep_grid.training_set.gather(recipe(tmp_path)).features
     folded = replace(features, group=[f"fold {i % 5 + 1}" for i in range(len(features))])
-    everything = draws_of(folded, recipe(tmp_path, sweep__folds=True, sweep__n_seeds=4))
+    everything = split_assignments(folded, recipe(tmp_path, sweep__folds=True, sweep__n_seeds=4))
     draws = everything[:5]
     group = np.array(folded.group)
     assert [draw.fold for draw in draws] == [f"fold {i}" for i in range(1, 6)]
@@ -195,7 +195,7 @@ def test_folds_are_groups_and_each_other_one_judges_under_one_seed_or_another(tm
         judges = {group[one.role == VAL][0] for one in everything if one.fold == draw.fold}
         assert len(judges) == 4 and draw.fold not in judges
     with pytest.raises(DataError, match=r"there are 2, and 0 of 1797 items have none"):
-        draws_of(
+        split_assignments(
             replace(features, group=[str(i % 2) for i in range(len(features))]), recipe(tmp_path, sweep__folds=True)
         )
 
@@ -204,7 +204,7 @@ def test_few_groups_leave_some_to_judge_by_under_every_seed(tmp_path):
     features = sweep_grid.training_set.gather(recipe(tmp_path)).features
     group = [f"session {i % 4}" for i in range(len(features))]
     grouped = replace(features, group=group, split=["test" if one == "session 0" else "train" for one in group])
-    for draw in draws_of(grouped, recipe(tmp_path, sweep__n_seeds=8)):
+    for draw in split_assignments(grouped, recipe(tmp_path, sweep__n_seeds=8)):
         judges = {one for one, role in zip(group, draw.role, strict=True) if role == VAL}
         assert judges and judges < {"session 1", "session 2", "session 3"}
 
@@ -280,7 +280,7 @@ def test_a_class_without_rows_to_learn_from_is_named(tmp_path):
     features = sweep_grid.training_set.gather(recipe(tmp_path)).features
     split = ["test" if label == "3" else own for label, own in zip(features.label, features.split, strict=True)]
     with pytest.raises(LabelError, match="Class '3' has no item to learn from"):
-        draws_of(replace(features, split=split), recipe(tmp_path))
+        split_assignments(replace(features, split=split), recipe(tmp_path))
 
 
 def test_lists_of_numbers_are_read_as_people_write_them():
@@ -294,7 +294,7 @@ def test_lists_of_numbers_are_read_as_people_write_them():
 def test_a_whitened_grid_has_unit_axes(tmp_path):
     grid = recipe(tmp_path, sweep__whiten_power=1)
     features = sweep_grid.training_set.gather(grid).features
-    draws = draws_of(features, grid)
+    draws = split_assignments(features, grid)
     x = torch.from_numpy(features.embedding.astype(np.float32))
     axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], explained_variance=1.0) for draw in draws)
     from mixtura.sweeps.jobs import Table
@@ -362,8 +362,8 @@ def test_an_item_of_weight_two_counts_in_a_sweep_as_two_items(name, solver, tmp_
     weight[torch.from_numpy(role == TEST)] = 1.0
     again = torch.arange(240).repeat_interleave(weight.long())
     axes = (PCA.fit(x, explained_variance=1.0),)
-    weighted = Table(x, labels, 3, (Draw(0, "", role),), axes, 0.0, weight=weight)
-    often = Table(x[again], labels[again], 3, (Draw(0, "", role[again.numpy()]),), axes, 0.0)
+    weighted = Table(x, labels, 3, (SplitAssignment(0, "", role),), axes, 0.0, weight=weight)
+    often = Table(x[again], labels[again], 3, (SplitAssignment(0, "", role[again.numpy()]),), axes, 0.0)
     sweep_jobs.save(tmp_path, weighted)
     read = sweep_jobs.load(tmp_path, [(0, "")], 3, 0.0)
     kept = resolve({"fit.epochs": 3, "fit.batch_size": 10_000, "head.shrinkage": 0.1, "head.feature_scale": "none"})
@@ -380,7 +380,7 @@ def test_an_item_of_weight_two_counts_in_a_sweep_as_two_items(name, solver, tmp_
 def test_a_head_that_cannot_heed_weights_says_so_in_a_sweep(tmp_path):
     x, labels = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
     role = np.array([TRAIN, TRAIN, VAL, TEST])[np.arange(60) // 3 % 4]
-    table = Table(x, labels, 3, (Draw(0, "", role),), (PCA.fit(x),), 0.0, weight=torch.arange(60).double())
+    table = Table(x, labels, 3, (SplitAssignment(0, "", role),), (PCA.fit(x),), 0.0, weight=torch.arange(60).double())
     one = Worker(table, resolve({}).head, resolve({}).fit).do(Job("vmf", "closed", "", 1, (0.9,), (0,)))[0]
     assert one.status == FAILED and "weights" in one.note and "--solver gradient" in one.note
 
@@ -390,7 +390,7 @@ def test_a_draw_that_cannot_be_fitted_leaves_the_others_alone():
     x, labels = torch.randn(90, 4, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 3
     role = np.array([TRAIN, TRAIN, VAL, TEST])[np.arange(90) // 3 % 4]
     few = np.where((labels.numpy() == 0) & (role == TRAIN) & (np.arange(90) > 20), TEST, role)
-    draws = (Draw(0, "", few), Draw(1, "", role))
+    draws = (SplitAssignment(0, "", few), SplitAssignment(1, "", role))
     axes = tuple(PCA.fit(x[torch.from_numpy(draw.role == TRAIN)], explained_variance=1.0) for draw in draws)
     table = Table(x, labels, 3, draws, axes, 0.0)
     job = Job("diagonal", "em", "", 4, (1.0,), (0, 1))

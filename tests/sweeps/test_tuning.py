@@ -11,10 +11,10 @@ from mixtura.errors import CannotWrite, DataError, MissingExtra, UsageError
 from mixtura.features.projection import PCA
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.recipe import Recipe, resolve
-from mixtura.sweeps.jobs import TEST, TRAIN, VAL, Draw, Table
-from mixtura.sweeps.tuning import JOURNAL_FILE, SEARCH_SPACE, Options, Range, judge_of, run, search
+from mixtura.sweeps.jobs import TEST, TRAIN, VAL, SplitAssignment, Table
+from mixtura.sweeps.tuning import JOURNAL_FILE, SEARCH_SPACE, Options, Range, objective_for, run, search
 from mixtura.training.head_stack import train
-from mixtura.training.records import Rows, Schedule
+from mixtura.training.records import Schedule, TrainingData
 
 LINE = {"x": Range(-4.0, 4.0)}
 
@@ -159,7 +159,7 @@ def crossed():
 
 def test_it_finds_that_two_clusters_a_class_want_two_gaussians():
     x, labels = crossed()
-    rows = Rows(x[:300], labels[:300], x[300:], labels[300:])
+    rows = TrainingData(x[:300], labels[:300], x[300:], labels[300:])
 
     def judge(params, report):
         prior = Prior(identity=params["shrinkage"])
@@ -187,21 +187,23 @@ def test_the_judge_of_a_sweep_is_blind_to_test_rows():
     space = {"n_components": Range(1, 3), "explained_variance": (0.5, 1.0), "epochs": (0, 1), "shrinkage": (0.0, 0.5)}
     found = []
     for own in (labels, other):
-        draws = (Draw(0, "", role), Draw(1, "", role))
+        draws = (SplitAssignment(0, "", role), SplitAssignment(1, "", role))
         table = Table(x, own, 2, draws, (PCA.fit(x[:250], explained_variance=1.0),) * 2, whiten_power=0.0)
-        judge = judge_of(table, "spherical", "accuracy", Recipe())
+        judge = objective_for(table, "spherical", "accuracy", Recipe())
         found.append(search(judge, space, Options("accuracy", 6, prune=True)))
     assert found[0].trials == found[1].trials
     assert found[0].best.params["n_components"] >= 2 and found[0].best.value > 0.9
     with pytest.raises(UsageError, match="'ece' is not measured"):
-        judge_of(table, "spherical", "ece", Recipe())
+        objective_for(table, "spherical", "ece", Recipe())
 
 
 def test_a_setting_that_cannot_be_fitted_is_a_failed_trial():
     x, labels = crossed()
     role = np.where(np.arange(400) < 8, TRAIN, np.where(np.arange(400) < 100, VAL, TEST))
-    table = Table(x, labels, 2, (Draw(0, "", role),), (PCA.fit(x[:8], explained_variance=1.0),), whiten_power=0.0)
-    found = search(judge_of(table, "diagonal", "nll", Recipe()), {"n_components": (50,)}, Options("nll", 1))
+    table = Table(
+        x, labels, 2, (SplitAssignment(0, "", role),), (PCA.fit(x[:8], explained_variance=1.0),), whiten_power=0.0
+    )
+    found = search(objective_for(table, "diagonal", "nll", Recipe()), {"n_components": (50,)}, Options("nll", 1))
     assert found.best is None and "50" in found.trials[0].note
 
 
@@ -216,11 +218,13 @@ def test_what_is_not_searched_comes_from_the_recipe(tmp_path):
     x = torch.randn(300, 4, generator=generator) * torch.tensor([1.0, 1.0, 4.0, 4.0])
     x[torch.arange(300), labels] += 2
     role = np.where(np.arange(300) < 150, TRAIN, np.where(np.arange(300) < 225, VAL, TEST))
-    table = Table(x, labels, 3, (Draw(0, "", role),), (PCA.fit(x[:150], explained_variance=1.0),), whiten_power=0.0)
+    table = Table(
+        x, labels, 3, (SplitAssignment(0, "", role),), (PCA.fit(x[:150], explained_variance=1.0),), whiten_power=0.0
+    )
 
     def loss(head="spherical", **flags):
         own = resolve({key.replace("__", "."): value for key, value in flags.items()})
-        return judge_of(table, head, "nll", own)({"epochs": 40, "learning_rate": 0.03}, lambda *_: False)
+        return objective_for(table, head, "nll", own)({"epochs": 40, "learning_rate": 0.03}, lambda *_: False)
 
     assert loss() < loss(fit__l2=1e6) - 0.01  # no step away from the start is worth its slopes
     assert loss() != loss(fit__batch_size=40)
@@ -228,7 +232,7 @@ def test_what_is_not_searched_comes_from_the_recipe(tmp_path):
     with pytest.raises(UsageError, match="by the solver gradient, not closed"):
         searched(tmp_path / "c", sweep__solvers=["closed"])
     with pytest.raises(UsageError, match="one objective, not conditional, hybrid"):
-        judge_of(table, "tied", "nll", resolve({"sweep.objectives": ["conditional", "hybrid"]}))
+        objective_for(table, "tied", "nll", resolve({"sweep.objectives": ["conditional", "hybrid"]}))
 
 
 def test_a_search_is_not_gone_on_with_other_draws(tmp_path):

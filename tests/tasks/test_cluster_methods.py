@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 from mixtura.errors import UsageError
 from mixtura.features.projection import L2
 from mixtura.tasks import cluster_methods
-from mixtura.tasks.cluster_methods import Points, Tried, axes_for, counts_for, points_of, smallest_as_good
+from mixtura.tasks.cluster_methods import Points, ScoredCount, axes_for, counts_for, points_of, smallest_as_good
 
 
 def blobs(each=40, clusters=4, dimension=20, seed=0):
@@ -70,7 +70,7 @@ def test_copies_of_one_row_do_not_judge_each_other():
 
 
 def test_the_smallest_within_one_standard_error():
-    tried = [Tried(1, 1.0, 0.5), Tried(2, 1.9, 0.2), Tried(3, 2.0, 0.0), Tried(4, 1.95, 0.3)]
+    tried = [ScoredCount(1, 1.0, 0.5), ScoredCount(2, 1.9, 0.2), ScoredCount(3, 2.0, 0.0), ScoredCount(4, 1.95, 0.3)]
     assert smallest_as_good(tried) == 2
     assert smallest_as_good(tried[:1]) == 1
 

@@ -12,9 +12,9 @@ from mixtura.features import imports
 from mixtura.features.store import FeatureStore
 from mixtura.metrics.intervals import wilson
 from mixtura.recipe import resolve
-from mixtura.records.journal import Noted
+from mixtura.records.journal import LoggedDecision
 from mixtura.tasks import discover, fit, recalibrate
-from mixtura.tasks.recalibrate import Confirmed
+from mixtura.tasks.recalibrate import ConfirmedPhotos
 
 D = 12
 
@@ -53,7 +53,7 @@ def shop(bundle, tmp_path):
 
 
 def ask(catalog, journal, x):
-    return journal.note(catalog.decide([str(i) for i in range(len(x))], x), x)
+    return journal.log(catalog.decide([str(i) for i in range(len(x))], x), x)
 
 
 def test_unknown_photos_of_two_products_are_two_groups(shop):
@@ -92,7 +92,7 @@ def test_an_accepted_group_is_enrolled_and_settled_and_recognized(shop):
     effect = discover.accept(journal, catalog, group.id, "red kettle")
     assert effect.product is not None and effect.product.name == "red kettle" and effect.product.items == 6
     assert discover.run(journal, catalog) == () and journal.unknowns() == ()
-    assert {note.product for note in journal.told()} == {effect.product.id}
+    assert {note.product for note in journal.answered()} == {effect.product.id}
     again = catalog.decide([str(i) for i in range(20)], near(strange[0], 20, seed=5))
     assert all(one.label == "red kettle" for one in again)
     assert sum(one.verdict != "unknown" for one in again) >= 15
@@ -143,7 +143,7 @@ def client_photos(n, seed, spread=1.25):
     """Photos of the four classes with more scatter than those of the catalog."""
     mean, label = centers(5), np.arange(n) % 4
     x = np.concatenate([near(mean[c], 1, seed=1000 * seed + i, spread=spread) for i, c in enumerate(label)])
-    return Confirmed(x, tuple(f"c{c}" for c in label))
+    return ConfirmedPhotos(x, tuple(f"c{c}" for c in label))
 
 
 def test_recalibration_brings_the_false_reject_rate_back(shop):
@@ -219,7 +219,7 @@ def test_answers_of_clients_are_confirmed_photos(shop):
     confirmed = recalibrate.from_journal(journal, catalog)
     assert confirmed.label == photos.label[:22]
     np.testing.assert_allclose(confirmed.embedding, photos.embedding[:22], atol=0.02)
-    assert all(isinstance(note, Noted) and note.told for note in journal.told())
+    assert all(isinstance(note, LoggedDecision) and note.told for note in journal.answered())
     assert len(recalibrate.from_journal(Journal.open(catalog.folder), catalog)) == 22
 
 

@@ -162,9 +162,9 @@ def test_days_count_what_was_told(cloud, learn, journal):
         x = photos(rng, mean, 100)
         decisions = decide(shop.model, [str(i) for i in range(100)], x)
         told[day] = decisions
-        journal.note(decisions, x, at=noon + day * SECONDS_A_DAY)
+        journal.log(decisions, x, at=noon + day * SECONDS_A_DAY)
     blurred = Decision("b", "c0", 0.5, 0.0, "unknown", "bad_photo", "Blurred.", 0)
-    journal.note([blurred] * 5, x[:5], at=noon)
+    journal.log([blurred] * 5, x[:5], at=noon)
     found = drift.run(journal, shop, days=30)
     assert [day.count for day in found.days] == [105, 100, 100] and found.count == 305
     assert (found.window, found.before, found.days[0].bad) == (200, 100, 5)

@@ -78,7 +78,7 @@ def assert_close(model, found, features):
     scale = np.maximum(np.abs(model.mixture.log_prob(x).numpy()), model.mixture.dimension)
     np.testing.assert_allclose(found["posterior"], answers.posterior, rtol=0, atol=CLOSE)
     np.testing.assert_allclose(found["typicality"], answers.typicality, rtol=0, atol=CLOSE)
-    assert (np.abs(found["evidence"] - model.mixture.log_prob(x).numpy()) <= CLOSE * scale).all()
+    assert (np.abs(found["log_prob"] - model.mixture.log_prob(x).numpy()) <= CLOSE * scale).all()
     assert (np.abs(found["background"] - model.background.log_prob(x).numpy()) <= CLOSE * scale).all()
     np.testing.assert_array_equal(found["subclass"], answers.subclass)
     np.testing.assert_allclose(found["pooled"], model.typicality.pooled(torch.from_numpy(answers.score)), atol=CLOSE)
@@ -139,7 +139,7 @@ def test_head_graph_of_a_mixture_that_needs_float64_is_the_model(family):
     x = model.project(embedding[-16:])
     np.testing.assert_allclose(found["posterior"], model.answers(embedding[-16:]).posterior, rtol=0, atol=CLOSE)
     exact = model.mixture.to(torch.float64).log_prob(x.double())
-    np.testing.assert_allclose(found["evidence"], exact, rtol=1e-5, atol=1e-3)
+    np.testing.assert_allclose(found["log_prob"], exact, rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(set(HEADS) - {"gaussian"}))

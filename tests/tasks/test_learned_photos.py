@@ -21,7 +21,7 @@ from mixtura.pipeline import training_set
 from mixtura.recipe import resolve
 from mixtura.tasks import fit, recalibrate
 from mixtura.tasks.learned_photos import equal, learned
-from mixtura.tasks.recalibrate import Confirmed
+from mixtura.tasks.recalibrate import ConfirmedPhotos
 
 D, CLASSES, EACH = 24, 4, 30
 
@@ -83,7 +83,7 @@ def test_photos_of_the_training_folder_alone_are_refused(shop, made):
     with pytest.raises(
         LabelError, match="96 of 96 confirmed photos were learned from and do not count, and the 0"
     ) as e:
-        recalibrate.recalibrate(shop, Confirmed(*split(shop, "train")))
+        recalibrate.recalibrate(shop, ConfirmedPhotos(*split(shop, "train")))
     assert "Confirm at least 20 new photos" in str(e.value) and "\n" not in str(e.value)
     made = recalibrate.recalibrate(shop, recalibrate.from_folder(shop, made / "store"))  # test items were not learned
     assert (made.count, made.learned) == (24, 96)
@@ -92,8 +92,8 @@ def test_photos_of_the_training_folder_alone_are_refused(shop, made):
 
 def test_learned_photos_change_nothing(shop):
     new = photos(80, seed=1)
-    alone = recalibrate.recalibrate(shop, Confirmed(*new))
-    mixed = recalibrate.recalibrate(shop, Confirmed(*joined(split(shop, "train"), new)))
+    alone = recalibrate.recalibrate(shop, ConfirmedPhotos(*new))
+    mixed = recalibrate.recalibrate(shop, ConfirmedPhotos(*joined(split(shop, "train"), new)))
     assert (alone.learned, mixed.learned) == (0, 96) and mixed.count == alone.count == 80
     assert mixed.typicality.state().keys() == alone.typicality.state().keys()
     for name, value in mixed.typicality.state().items():
@@ -111,7 +111,7 @@ def test_the_promised_rate_holds_for_new_photos(shop):
     """
     rates, made = [], None
     for seed in range(8):
-        confirmed = Confirmed(*joined(split(shop, "train"), photos(100, seed=10 + seed)))
+        confirmed = ConfirmedPhotos(*joined(split(shop, "train"), photos(100, seed=10 + seed)))
         made = recalibrate.recalibrate(shop, confirmed)
         recalibrate.write(shop, made)
         rates.append(rejected(shop, seed=100 + seed))
@@ -123,7 +123,7 @@ def test_the_promised_rate_holds_for_new_photos(shop):
 
 def test_items_to_test_with_were_not_learned(shop):
     test, new = split(shop, "test"), photos(20, seed=1)
-    made = recalibrate.recalibrate(shop, Confirmed(*joined(test, new)))
+    made = recalibrate.recalibrate(shop, ConfirmedPhotos(*joined(test, new)))
     assert (made.learned, made.count) == (0, 44)
 
 
@@ -150,7 +150,7 @@ def test_a_store_is_told_by_its_hashes(shop, tmp_path):
 def test_photos_that_were_enrolled_from_the_journal_do_not_count(shop):
     journal = Journal.open(shop.folder)
     x, labels = photos(60, seed=1)
-    ids = journal.note(shop.decide([str(i) for i in range(60)], x), x)
+    ids = journal.log(shop.decide([str(i) for i in range(60)], x), x)
     for id, label in zip(ids, labels, strict=True):
         journal.feedback(id, label)
     assert recalibrate.recalibrate(shop, recalibrate.from_journal(journal, shop)).learned == 0
@@ -166,7 +166,7 @@ def test_features_of_another_encoder_or_width_are_refused(shop, tmp_path):
     with pytest.raises(FingerprintMismatch):
         recalibrate.from_folder(shop, store(tmp_path / "a", *photos(30, seed=1), name="other"))
     with pytest.raises(WrongDimension, match="5 dimensions"):
-        recalibrate.recalibrate(shop, Confirmed(*photos(30, seed=1, dimension=5)))
+        recalibrate.recalibrate(shop, ConfirmedPhotos(*photos(30, seed=1, dimension=5)))
 
 
 def test_rounding_is_told_from_difference():

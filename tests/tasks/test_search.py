@@ -15,7 +15,7 @@ from mixtura.features.records import to_features
 from mixtura.features.store import FeatureStore
 from mixtura.sections import EncoderSection
 from mixtura.tasks import search
-from mixtura.tasks.collection import Place, narrowed, open_place
+from mixtura.tasks.collection import Collection, filtered, open_collection
 
 SECTION = EncoderSection(name="tiny")
 
@@ -23,7 +23,7 @@ SECTION = EncoderSection(name="tiny")
 def place_of(features, path="somewhere"):
     from pathlib import Path
 
-    return Place(Path(path), features, SECTION, lambda id: None)
+    return Collection(Path(path), features, SECTION, lambda id: None)
 
 
 def cosine_of(x):
@@ -126,12 +126,12 @@ def photo_store(tmp_path):
 def test_photos_are_encoded_by_the_encoder_of_the_store(photo_store, tmp_path):
     store, paths = photo_store
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    found = search.run(open_place(store), [paths[4], tmp_path / "broken.png", paths[0]], k=2)
+    found = search.run(open_collection(store), [paths[4], tmp_path / "broken.png", paths[0]], k=2)
     assert [near.id for near in (found.results[0].neighbours[0], found.results[2].neighbours[0])] == ["n4", "n0"]
     assert found.results[0].neighbours[0].similarity == pytest.approx(1.0, abs=1e-5)
     assert len(found.results[0].neighbours) == 2
     assert isinstance(found.results[1], Problem) and found.results[1].reason == "not_an_image"
-    only = search.run(open_place(store), [paths[4]], k=9, where=[("label", "b"), ("split", "train")])
+    only = search.run(open_collection(store), [paths[4]], k=9, where=[("label", "b"), ("split", "train")])
     assert {near.id for near in only.results[0].neighbours} == {"n2", "n3"}
 
 
@@ -142,7 +142,7 @@ def test_photos_of_every_kind_are_queries(photo_store, tmp_path, mode):
     store, paths = photo_store
     path = tmp_path / f"query.{'jpg' if mode == 'CMYK' else 'png'}"
     Image.open(paths[1]).convert(mode).save(path)
-    assert len(search.run(open_place(store), [path], k=3).results[0].neighbours) == 3
+    assert len(search.run(open_collection(store), [path], k=3).results[0].neighbours) == 3
 
 
 def test_the_items_are_never_encoded_again(photo_store, monkeypatch):
@@ -152,32 +152,32 @@ def test_the_items_are_never_encoded_again(photo_store, monkeypatch):
     store, paths = photo_store
     seen, encode = [], Tiny.encode
     monkeypatch.setattr(Tiny, "encode", lambda self, batch: seen.append(len(batch)) or encode(self, batch))
-    search.run(open_place(store), [paths[0]])
+    search.run(open_collection(store), [paths[0]])
     assert seen == [1]
 
 
 def test_another_encoder_is_refused(photo_store):
     store, paths = photo_store
-    place = open_place(store)
+    place = open_collection(store)
     other = to_features(place.features, place.features.identity | {"weights": "others"})
     with pytest.raises(FingerprintMismatch, match="weights"):
-        search.run(Place(store, other, place.encoder, place.picture), [paths[0]])
+        search.run(Collection(store, other, place.encoder, place.picture), [paths[0]])
 
 
 def test_items_are_narrowed_by_column(cloud):
     features = cloud(n=20)
-    assert set(narrowed(features, [("label", "c1"), ("split", "train")]).label) == {"c1"}
+    assert set(filtered(features, [("label", "c1"), ("split", "train")]).label) == {"c1"}
     with pytest.raises(NoInput, match="Did you mean 'c1'"):
-        narrowed(features, [("label", "c11")])
+        filtered(features, [("label", "c11")])
     with pytest.raises(NoInput, match="This column is empty"):
-        narrowed(features, [("group", "x")])
+        filtered(features, [("group", "x")])
     with pytest.raises(UsageError, match="Did you mean 'label'"):
-        narrowed(features, [("lable", "c1")])
+        filtered(features, [("lable", "c1")])
 
 
 def test_what_is_no_place(tmp_path):
     with pytest.raises(NoInput, match="neither a model nor a feature store"):
-        open_place(tmp_path)
+        open_collection(tmp_path)
 
 
 def test_an_index_of_ones_own_and_one_that_is_missing(cloud, monkeypatch):

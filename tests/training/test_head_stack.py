@@ -20,7 +20,7 @@ from mixtura.heads.vmf import VonMisesFisherHead
 from mixtura.objectives.classification import Conditional, Hybrid, LargeMargin
 from mixtura.sections import FitSection
 from mixtura.training.head_stack import OPTIMIZERS, train
-from mixtura.training.records import Rows, Schedule
+from mixtura.training.records import Schedule, TrainingData
 
 
 def classes(n_classes=10, d=16, each=40, distance=1.0, length=None, seed=0):
@@ -35,7 +35,7 @@ def classes(n_classes=10, d=16, each=40, distance=1.0, length=None, seed=0):
 def halves(x, labels):
     """The even half learns and the odd half judges; both have all classes, since labels run in turns."""
     order = torch.arange(len(x)) // int(labels.max() + 1) % 2 == 0
-    return Rows(x[order], labels[order], x[~order], labels[~order])
+    return TrainingData(x[order], labels[order], x[~order], labels[~order])
 
 
 SCENARIOS = {
@@ -106,7 +106,10 @@ def test_seeds_trained_together_end_as_they_would_alone(family):
     heads = [
         GaussianHead.from_rows(own.x, own.labels, 4, family=family, rank=2, prior=Prior(10.0)).double() for own in rows
     ]
-    rows = [Rows(own.x.double(), own.labels, own.val_x.double(), own.val_labels, 7 + i) for i, own in enumerate(rows)]
+    rows = [
+        TrainingData(own.x.double(), own.labels, own.val_x.double(), own.val_labels, 7 + i)
+        for i, own in enumerate(rows)
+    ]
     schedule = Schedule(epochs=3, batch_size=32)
     together = train(heads, rows, Conditional(), schedule)
     for i, (head, own) in enumerate(zip(heads, rows, strict=True)):
@@ -142,7 +145,10 @@ def test_chance_is_drawn_anew_in_every_step_and_is_the_same_in_any_company():
 def test_sdgm_ends_as_it_would_alone():
     rows = [halves(*classes(4, 6, seed=seed)) for seed in (0, 1, 2)]
     heads = [SDGMHead.from_rows(own.x, own.labels, 4).double() for own in rows]
-    rows = [Rows(own.x.double(), own.labels, own.val_x.double(), own.val_labels, 7 + i) for i, own in enumerate(rows)]
+    rows = [
+        TrainingData(own.x.double(), own.labels, own.val_x.double(), own.val_labels, 7 + i)
+        for i, own in enumerate(rows)
+    ]
     together = train(heads, rows, Conditional(), Schedule(epochs=3, batch_size=32))
     for head, own, one in zip(heads, rows, together, strict=True):
         alone = train([head], [own], Conditional(), Schedule(epochs=3, batch_size=32))[0]
@@ -257,7 +263,7 @@ def test_l2_is_that_of_logistic_regression(l2):
     head = LinearHead.from_rows(x.double(), labels, 4)
     z = head.standard(x.double()).numpy()
     model = LogisticRegression(C=1 / l2, tol=1e-10, max_iter=10_000).fit(z, labels.numpy())
-    rows = Rows(x.double(), labels, x.double(), labels)
+    rows = TrainingData(x.double(), labels, x.double(), labels)
     schedule = Schedule(epochs=1500, batch_size=len(x), learning_rate=0.03, l2=l2)
     made = train([head], [rows], Conditional(), schedule)[0]
     # the kept epoch is the best on the rows themselves, so what is compared is the loss that the last one ends at
@@ -325,14 +331,14 @@ def repeated(rows, times, val_times):
     again, val_again = torch.arange(len(rows.x)).repeat_interleave(times), torch.arange(len(rows.val_x))
     val_again = val_again.repeat_interleave(val_times)
     more = (rows.x[again], rows.labels[again], rows.val_x[val_again], rows.val_labels[val_again])
-    return Rows(*more, rows.seed), replace(rows, weight=times.double(), val_weight=val_times.double())
+    return TrainingData(*more, rows.seed), replace(rows, weight=times.double(), val_weight=val_times.double())
 
 
 @pytest.mark.parametrize("objective", [Conditional(), Conditional(label_smoothing=0.1), Hybrid(), LargeMargin()])
 @pytest.mark.parametrize("heads", [1, 3])
 def test_a_row_of_weight_two_teaches_and_judges_as_two_rows(objective, heads):
     given = [halves(*classes(4, 5, each=24, seed=seed)) for seed in range(heads)]
-    given = [Rows(rows.x.double(), rows.labels, rows.val_x.double(), rows.val_labels, seed=7) for rows in given]
+    given = [TrainingData(rows.x.double(), rows.labels, rows.val_x.double(), rows.val_labels, seed=7) for rows in given]
     generator = torch.Generator().manual_seed(0)
     times = torch.randint(1, 4, (len(given[0].x),), generator=generator)
     val_times = torch.randint(1, 4, (len(given[0].val_x),), generator=generator)

@@ -201,7 +201,7 @@ def test_feedback(serve, photo):
     asked = one(running, photo("apple"))["decision_id"]
     answer = tell(asked, ids(running)["apple"])
     assert answer.status_code == 204 and answer.content == b""
-    assert [(note.id, note.product) for note in running.journal.told()] == [(asked, ids(running)["apple"])]
+    assert [(note.id, note.product) for note in running.journal.answered()] == [(asked, ids(running)["apple"])]
     assert tell(asked, None).status_code == 204
     assert running.client.get("/v1/unknowns").json()["unsettled"] == 1
     assert tell("0" * 32, None).status_code == 404

@@ -96,7 +96,7 @@ def test_what_the_person_says_reaches_the_journal(visit, shop, photos):
     press(page, "That is it")
     expect(notice(page)).to_contain_text("it was plum")
     plum = shop.catalog.product("plum")
-    assert [noted.product for noted in shop.journal.told()] == [plum.id]
+    assert [noted.product for noted in shop.journal.answered()] == [plum.id]
 
     ask_about(page, photos / "mug0.jpg")
     press(page, "Not in the catalog")

@@ -48,7 +48,7 @@ def test_a_change_without_the_token_asks_for_it_and_goes_on(visit, shop, photos)
     dialog.get_by_label("Token", exact=True).fill(shop.token)
     dialog.get_by_role("button", name="Use this token").click()
     expect(page.locator("#notice")).to_contain_text("it was apple")
-    assert len(shop.journal.told()) == 1
+    assert len(shop.journal.answered()) == 1
 
 
 @pytest.mark.parametrize("settings", [{"public": True}], ids=["public"])
@@ -74,7 +74,7 @@ def test_escape_gives_up_and_the_reason_stays(visit, shop, photos):
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(alarm(page)).to_contain_text("token")
-    assert shop.journal.told() == ()
+    assert shop.journal.answered() == ()
 
 
 def test_what_is_no_photo_is_said_in_words(visit, shop, photos):

@@ -8,6 +8,6 @@ model after an edit; ``newcomers``: limits for classes of a few photos; ``shots`
 """
 
 from mixtura.catalog.catalog import Catalog
-from mixtura.records.catalog import STATUSES, Edit, Effect, Product, Shot, StoredItem
+from mixtura.records.catalog import STATUSES, Edit, EditResult, Product, Shot, StoredItem
 
-__all__ = ["STATUSES", "Catalog", "Edit", "Effect", "Product", "Shot", "StoredItem"]
+__all__ = ["STATUSES", "Catalog", "Edit", "EditResult", "Product", "Shot", "StoredItem"]

@@ -12,8 +12,8 @@ from safetensors.torch import load, save
 
 from mixtura.catalog import edits
 from mixtura.catalog.create import opened
-from mixtura.catalog.database import Draft
-from mixtura.catalog.newcomers import Gauge
+from mixtura.catalog.database import EditTransaction
+from mixtura.catalog.newcomers import NewcomerCalibration
 from mixtura.catalog.queries import (
     ALL_ITEMS,
     HOME_CLASS,
@@ -32,7 +32,7 @@ from mixtura.model.decide import Known, decide
 from mixtura.model.model import Model
 from mixtura.names import nearest
 from mixtura.pipeline.thumbnails import thumbnails
-from mixtura.records.catalog import Edit, Effect, Product, Shot, StoredItem
+from mixtura.records.catalog import Edit, EditResult, Product, Shot, StoredItem
 from mixtura.records.decision import Decision
 from mixtura.scores.typicality import Typicality
 
@@ -41,7 +41,7 @@ CALIBRATION_SETTING = "calibration"
 
 
 @dataclass(frozen=True)
-class View:
+class Snapshot:
     """A catalog at one revision, with the hash (hex) of its bundle."""
 
     bundle: str
@@ -72,7 +72,7 @@ class Catalog:
         self._lock, self._editing = threading.RLock(), threading.Lock()
         self._tables, self._base = opened(folder)
         self._thumbnails = thumbnails(folder)
-        self._gauges: dict[tuple[int, ...], Gauge | None] = {}
+        self._gauges: dict[tuple[int, ...], NewcomerCalibration | None] = {}
         self._known: tuple[int, Known] | None = None
         self._view = self._viewed(self._tables.revision())
 
@@ -97,7 +97,7 @@ class Catalog:
             self._view = self._viewed(revision)
             return True
 
-    def view(self) -> View:
+    def view(self) -> Snapshot:
         """Revision, model and products that belong together, up to date."""
         with self._lock:
             self.refresh()
@@ -184,7 +184,7 @@ class Catalog:
         """The last edits, newest first."""
         return self._tables.history(limit)
 
-    def enroll(self, name: str, shots: Sequence[Shot]) -> Effect:
+    def enroll(self, name: str, shots: Sequence[Shot]) -> EditResult:
         """Add items to a product, or a new product from a few items; nothing is retrained.
 
         Raises:
@@ -194,11 +194,11 @@ class Catalog:
         """
         return self._edit("enroll", lambda draft: edits.enroll(draft, self.model, name, shots, self._base.exact), shots)
 
-    def remove_product(self, id: str) -> Effect:
+    def remove_product(self, id: str) -> EditResult:
         """Take a product out of the catalog."""
         return self._edit("remove_product", lambda draft: edits.remove_product(draft, self.product(id)))
 
-    def remove_item(self, id: int) -> Effect:
+    def remove_item(self, id: int) -> EditResult:
         """Forget one item: the model is then the one without it.
 
         Raises:
@@ -206,23 +206,23 @@ class Catalog:
         """
         return self._edit("remove_item", lambda draft: edits.remove_item(draft, self.item(id), self._base.exact))
 
-    def rename(self, id: str, name: str) -> Effect:
+    def rename(self, id: str, name: str) -> EditResult:
         """Give a product another name; its id stays."""
         return self._edit("rename", lambda draft: edits.rename(draft, self.product(id), name))
 
-    def merge(self, source: str, into: str) -> Effect:
+    def merge(self, source: str, into: str) -> EditResult:
         """Make two products one, which keeps the components of both."""
         return self._edit("merge", lambda draft: edits.merge(draft, self.product(source), self.product(into)))
 
-    def split(self, id: str, items: Sequence[int], name: str) -> Effect:
+    def split(self, id: str, items: Sequence[int], name: str) -> EditResult:
         """Make some items of a product a product of their own."""
         return self._edit("split", lambda draft: edits.split(draft, self.product(id), items, name, self._base.exact))
 
-    def confirm(self, id: str) -> Effect:
+    def confirm(self, id: str) -> EditResult:
         """Say that a provisional product is right as it is."""
         return self._edit("confirm", lambda draft: edits.confirm(draft, self.product(id)))
 
-    def calibrate(self, typicality: Typicality, temperature: float, classes: Sequence[str]) -> Effect:
+    def calibrate(self, typicality: Typicality, temperature: float, classes: Sequence[str]) -> EditResult:
         """Put a typicality and a temperature in place of those of the fit.
 
         Args:
@@ -234,7 +234,7 @@ class Catalog:
             UsageError: products have come or gone, or changed their names, since then.
         """
 
-        def change(draft: Draft) -> None:
+        def change(draft: EditTransaction) -> None:
             if tuple(classes) != self.model.classes:
                 raise UsageError("The catalog has other products than when the limits were made. Make them again.")
             predicted = classes_of(self._tables, self.products())[typicality.predicted]
@@ -245,7 +245,7 @@ class Catalog:
 
         return self._edit("calibrate", change)
 
-    def undo(self) -> Effect:
+    def undo(self) -> EditResult:
         """Take back the last edit that stands.
 
         Raises:
@@ -272,7 +272,9 @@ class Catalog:
         self._known = None
         self._view = self._viewed(found.revision())
 
-    def _edit(self, kind: str, change: Callable[[Draft], str | None], shots: Sequence[Shot] = ()) -> Effect:
+    def _edit(
+        self, kind: str, change: Callable[[EditTransaction], str | None], shots: Sequence[Shot] = ()
+    ) -> EditResult:
         """One transaction; the model follows before it is committed, so an edit that breaks it is no edit.
 
         Whoever asks meanwhile is answered by the model before the edit.
@@ -293,9 +295,9 @@ class Catalog:
             accuracy = edits.accuracies(self._tables, *pair, was)
             product = next((product for product in after.products if product.id == id), None)
             said = edits.notes(product, after.model, shots)
-            return Effect(self.history(1)[0], product, *accuracy, notes=said)
+            return EditResult(self.history(1)[0], product, *accuracy, notes=said)
 
-    def _viewed(self, revision: int) -> View:
+    def _viewed(self, revision: int) -> Snapshot:
         products = products_of(self._tables)
         state = state_of(self._tables, self._base, products)
         stored = self._tables.rows("SELECT value FROM setting WHERE key = ?", (CALIBRATION_SETTING,))
@@ -304,9 +306,9 @@ class Catalog:
             parts = load(stored[0][0])
             temperature = float(parts.pop("temperature"))
             calibration = Typicality(**parts), temperature
-        return View(self._tables.bundle, revision, model_of(self._base, state, self._gauge, calibration), products)
+        return Snapshot(self._tables.bundle, revision, model_of(self._base, state, self._gauge, calibration), products)
 
-    def _gauge(self, sums: Moments) -> Gauge | None:
+    def _gauge(self, sums: Moments) -> NewcomerCalibration | None:
         """Held-out items of the fitted classes as they are now; kept until one of these items comes or goes."""
         moved = self._tables.rows(f"SELECT item.id {ALL_ITEMS} item.base IS NOT {HOME_CLASS}")
         key = tuple(row[0] for row in moved)

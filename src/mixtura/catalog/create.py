@@ -13,8 +13,8 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 
 from mixtura.catalog import database, renewal, statistics
-from mixtura.catalog.database import Tables
-from mixtura.catalog.statistics import Base, Items
+from mixtura.catalog.database import CatalogDatabase
+from mixtura.catalog.statistics import FittedStatistics, LabeledItems
 from mixtura.errors import BundleError, MixturaError
 from mixtura.features.records import Features
 from mixtura.identity import fingerprint
@@ -26,7 +26,7 @@ SUMS_SETTING, FLOOR_SETTING = "sums", "floor"
 """Settings that are there from the beginning: the sums of the model's classes, taken once, and its least variance."""
 
 
-def opened(folder: Path) -> tuple[Tables, Base]:
+def opened(folder: Path) -> tuple[CatalogDatabase, FittedStatistics]:
     """The tables of a catalog and the model with its sums; the file is made where there is none.
 
     Where the model is a new one and no edit stands, its tables are filled anew: a fit was killed before it could.
@@ -44,7 +44,7 @@ def opened(folder: Path) -> tuple[Tables, Base]:
         database.create(path, digest, filling(folder, model))
     elif renewal.bundle_in(path) != digest:
         _finish(path, folder, model, digest)
-    opened = Tables(path, digest)
+    opened = CatalogDatabase(path, digest)
     opened.remember(fingerprint(model.identity))
     rows = opened.rows("SELECT key, value FROM setting WHERE key IN (?, ?)", (SUMS_SETTING, FLOOR_SETTING))
     stored = {row["key"]: row["value"] for row in rows}
@@ -162,11 +162,11 @@ def _rows(features: Features, classes: tuple[str, ...], at: str) -> Iterator[tup
         yield label + 1, base, split or "train", source, id, digest or "", float(weight), at, data
 
 
-def items_of(model: Model, features: Features, classes: tuple[str, ...]) -> Items:
+def items_of(model: Model, features: Features, classes: tuple[str, ...]) -> LabeledItems:
     """Rows of features as items of the model's classes."""
     labels = torch.from_numpy(features.label_index(classes))
     weight = torch.from_numpy(features.weight.astype(np.float64))
-    return Items(model.project(features.embedding), labels, weight)
+    return LabeledItems(model.project(features.embedding), labels, weight)
 
 
 def blob(embedding: Float[np.ndarray, " D"]) -> bytes:

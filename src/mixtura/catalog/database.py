@@ -84,7 +84,7 @@ class Change:
 
 
 @dataclass
-class Draft:
+class EditTransaction:
     """An edit in the making, inside its transaction."""
 
     connection: sqlite3.Connection
@@ -122,7 +122,7 @@ class Draft:
         return number
 
 
-class Tables:
+class CatalogDatabase:
     """Connections to one catalog file, one a thread."""
 
     def __init__(self, path: Path, bundle: str) -> None:
@@ -159,7 +159,7 @@ class Tables:
 
     def rows(self, text: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """What a query finds."""
-        with explained(self.path):
+        with database_errors(self.path):
             return self.connection.execute(text, values).fetchall()
 
     def revision(self) -> int:
@@ -167,15 +167,15 @@ class Tables:
         return self.rows("SELECT coalesce(max(number), 0) FROM edit")[0][0]
 
     @contextmanager
-    def edit(self, kind: str) -> Iterator[Draft]:
+    def edit(self, kind: str) -> Iterator[EditTransaction]:
         """One edit as one transaction: all of it once it is committed, else nothing."""
         connection = self.connection
-        with explained(self.path):
+        with database_errors(self.path):
             connection.execute("BEGIN IMMEDIATE")
         try:
             self._check(connection)  # the model may have been fitted again this moment; from here on it stays
-            with explained(self.path):
-                yield Draft(connection, kind)
+            with database_errors(self.path):
+                yield EditTransaction(connection, kind)
         finally:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -198,7 +198,7 @@ def bundle_of(path: Path, connection: sqlite3.Connection) -> str:
     Raises:
         BundleError: it is no catalog, damaged, or of another layout.
     """
-    with explained(path):
+    with database_errors(path):
         meta = dict(connection.execute("SELECT key, value FROM meta"))
     if meta.get("layout") != CATALOG_LAYOUT:
         raise BundleError(
@@ -215,7 +215,7 @@ def has(connection: sqlite3.Connection, table: str) -> bool:
 
 def remember(path: Path, connection: sqlite3.Connection, bundle: str, fingerprint: str) -> None:
     """Keep which encoder (its fingerprint) a model (its hash) is for."""
-    with explained(path):
+    with database_errors(path):
         known = "SELECT count(*) FROM encoder WHERE bundle = ?"
         if has(connection, "encoder") and connection.execute(known, (bundle,)).fetchone()[0]:
             return
@@ -239,7 +239,7 @@ def fold(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_SECONDS)}")
 
 
-def undo(draft: Draft) -> str | None:
+def undo(draft: EditTransaction) -> str | None:
     """Take back the last edit that stands; ``None`` if there is none, else what it had said."""
     found = draft.connection.execute(
         f"SELECT number, said, changes FROM edit WHERE {EDIT_STANDS} ORDER BY number DESC LIMIT 1"  # noqa: S608
@@ -269,7 +269,7 @@ def create(path: Path, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]])
     temporary = temporary_beside(path)
     try:
         connection = connect(temporary, "rwc")
-        with explained(path):
+        with database_errors(path):
             connection.executescript(SCHEMA)
             connection.execute("BEGIN")
             fill_in(connection, bundle, fill)
@@ -300,7 +300,7 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
     """
     if mode == "rw" and not os.access(path.parent, os.W_OK):
         mode = "ro&immutable=1"
-    with explained(path):
+    with database_errors(path):
         connection = sqlite3.connect(
             f"{path.resolve().as_uri()}?mode={mode}",
             BUSY_SECONDS,
@@ -317,7 +317,7 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def database_errors(path: Path) -> Iterator[None]:
     """Turn an error of SQLite into a sentence.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mixtura.catalog.create import blob, embeddings, slugs
-from mixtura.catalog.database import Draft, Tables, now
+from mixtura.catalog.database import CatalogDatabase, EditTransaction, now
 from mixtura.catalog.database import undo as take_back
 from mixtura.catalog.queries import CURRENT_ITEMS
 from mixtura.errors import DataError, NoInput, UsageError
@@ -22,7 +22,7 @@ MIN_SHOTS = 3  # shots; with fewer, the note says so
 MIN_FITTED_PRODUCTS = 5  # fitted products; with fewer, too
 
 
-def enroll(draft: Draft, model: Model, name: str, shots: Sequence[Shot], exact: bool) -> str:
+def enroll(draft: EditTransaction, model: Model, name: str, shots: Sequence[Shot], exact: bool) -> str:
     """Items for a product of this name, which is made if there is none."""
     name = checked(name)
     if not 1 <= len(shots) <= MAX_SHOTS:
@@ -51,7 +51,7 @@ def enroll(draft: Draft, model: Model, name: str, shots: Sequence[Shot], exact: 
     return id
 
 
-def remove_product(draft: Draft, product: Product) -> str:
+def remove_product(draft: EditTransaction, product: Product) -> str:
     """The product is gone; its items wait for undo."""
     _check_left(draft, product)
     draft.set("product", product.id, "gone", 1)
@@ -59,7 +59,7 @@ def remove_product(draft: Draft, product: Product) -> str:
     return product.id
 
 
-def remove_item(draft: Draft, item: StoredItem, exact: bool) -> str:
+def remove_item(draft: EditTransaction, item: StoredItem, exact: bool) -> str:
     """The item belongs to nothing; it waits for undo."""
     _check_movable(draft, [item.id], exact)
     text = "SELECT count(*) FROM item JOIN part ON part.id = item.part WHERE part.product = ? AND item.split != 'test'"
@@ -70,7 +70,7 @@ def remove_item(draft: Draft, item: StoredItem, exact: bool) -> str:
     return item.product
 
 
-def rename(draft: Draft, product: Product, name: str) -> str:
+def rename(draft: EditTransaction, product: Product, name: str) -> str:
     """Another name; the id stays."""
     name = checked(name)
     _check_free(draft, name, product.id)
@@ -79,7 +79,7 @@ def rename(draft: Draft, product: Product, name: str) -> str:
     return product.id
 
 
-def merge(draft: Draft, source: Product, into: Product) -> str:
+def merge(draft: EditTransaction, source: Product, into: Product) -> str:
     """All parts of one product become parts of the other."""
     if source.id == into.id:
         raise UsageError(f"Product {source.id!r} cannot be merged into itself. Give another one.")
@@ -91,7 +91,7 @@ def merge(draft: Draft, source: Product, into: Product) -> str:
     return into.id
 
 
-def split(draft: Draft, product: Product, items: Sequence[int], name: str, exact: bool) -> str:
+def split(draft: EditTransaction, product: Product, items: Sequence[int], name: str, exact: bool) -> str:
     """Some items become a part of their own under a new product."""
     name = checked(name)
     _check_free(draft, name)
@@ -118,7 +118,7 @@ def split(draft: Draft, product: Product, items: Sequence[int], name: str, exact
     return id
 
 
-def confirm(draft: Draft, product: Product) -> str:
+def confirm(draft: EditTransaction, product: Product) -> str:
     """A provisional product is right."""
     if product.status != "provisional":
         raise UsageError(f"Product {product.id!r} is {product.status} already. Only provisional ones are confirmed.")
@@ -127,7 +127,7 @@ def confirm(draft: Draft, product: Product) -> str:
     return product.id
 
 
-def undo(draft: Draft) -> None:
+def undo(draft: EditTransaction) -> None:
     """Take back the last edit that stands."""
     said = take_back(draft)
     if said is None:
@@ -148,7 +148,7 @@ def checked(name: str) -> str:
     return name
 
 
-def tested_items(found: Tables) -> dict[int, str]:
+def tested_items(found: CatalogDatabase) -> dict[int, str]:
     """The product of each test item, of some evenly chosen ones where there are many."""
     rows = found.rows(f"SELECT item.id, part.product {CURRENT_ITEMS} item.split = 'test' ORDER BY item.id")
     step = -(-len(rows) // MAX_TEST_ITEMS) or 1
@@ -156,7 +156,10 @@ def tested_items(found: Tables) -> dict[int, str]:
 
 
 def accuracies(
-    found: Tables, before: tuple[Model, Sequence[Product]], after: tuple[Model, Sequence[Product]], was: dict[int, str]
+    found: CatalogDatabase,
+    before: tuple[Model, Sequence[Product]],
+    after: tuple[Model, Sequence[Product]],
+    was: dict[int, str],
 ) -> tuple[float | None, float | None, int]:
     """Share of right answers before and after, on test items whose product is the same in both; and their number."""
     now_of = tested_items(found)
@@ -201,7 +204,7 @@ def notes(product: Product | None, model: Model, shots: Sequence[Shot]) -> tuple
     return tuple(said)
 
 
-def _new_product(draft: Draft, name: str) -> str:
+def _new_product(draft: EditTransaction, name: str) -> str:
     """A product that is not there yet: the edit makes it visible at its end, and undo hides it again."""
     taken = [row[0] for row in draft.connection.execute("SELECT id FROM product")]
     [id] = slugs([name], taken)
@@ -209,13 +212,13 @@ def _new_product(draft: Draft, name: str) -> str:
     return id
 
 
-def _new_part(draft: Draft, product: str) -> int:
+def _new_part(draft: EditTransaction, product: str) -> int:
     number = draft.connection.execute("INSERT INTO part (product) VALUES (?)", (product,)).lastrowid
     assert number is not None
     return number
 
 
-def _check_new(draft: Draft, shots: Sequence[Shot]) -> None:
+def _check_new(draft: EditTransaction, shots: Sequence[Shot]) -> None:
     hashes = [shot.sha256 for shot in shots if shot.sha256]
     twice = next((shot for shot in shots if shot.sha256 and hashes.count(shot.sha256) > 1), None)
     if twice is not None:
@@ -227,13 +230,13 @@ def _check_new(draft: Draft, shots: Sequence[Shot]) -> None:
             raise DataError(f"{shot.source} is in the catalog already, as item {found[0]} of {found[1]}. Leave it out.")
 
 
-def _check_free(draft: Draft, name: str, but: str = "") -> None:
+def _check_free(draft: EditTransaction, name: str, but: str = "") -> None:
     found = draft.connection.execute("SELECT id FROM product WHERE name = ? AND gone = 0", (name,)).fetchone()
     if found and found[0] != but:
         raise UsageError(f"There is a product named {name!r} already. Choose another name, or merge the two.")
 
 
-def _check_left(draft: Draft, product: Product) -> None:
+def _check_left(draft: EditTransaction, product: Product) -> None:
     """See that two products of the fit are left: what newcomers are compared with."""
     text = (
         "SELECT count(DISTINCT product.id) FROM product JOIN part ON part.product = product.id "
@@ -243,7 +246,7 @@ def _check_left(draft: Draft, product: Product) -> None:
         raise UsageError(f"Without {product.name} too few products are left to tell apart. Add others before.")
 
 
-def _check_movable(draft: Draft, items: Sequence[int], exact: bool) -> None:
+def _check_movable(draft: EditTransaction, items: Sequence[int], exact: bool) -> None:
     """See that the model can do without items where they are."""
     marks = ",".join("?" * len(items))
     text = f"SELECT id FROM item WHERE id IN ({marks}) AND base IS NOT NULL"  # noqa: S608

@@ -18,12 +18,12 @@ import numpy as np
 from jaxtyping import Float
 
 from mixtura.catalog.database import CATALOG_FILE
-from mixtura.catalog.journal_database import File
+from mixtura.catalog.journal_database import JournalDatabase
 from mixtura.errors import NoInput, UsageError
 from mixtura.identity import fingerprint
 from mixtura.model.model import Model
 from mixtura.records.decision import Decision
-from mixtura.records.journal import Noted
+from mixtura.records.journal import LoggedDecision
 
 KEEP_DAYS, KEEP_COUNT = 90, 50_000
 """How long, and how many: 50,000 decisions of 1,280 numbers take about 140 MB."""
@@ -47,7 +47,7 @@ class Journal:
 
     def __init__(self, folder: Path, keep_photos: bool = False) -> None:
         self.folder, self.keep_photos = folder, keep_photos
-        self._file = File(folder / CATALOG_FILE)
+        self._file = JournalDatabase(folder / CATALOG_FILE)
         self._since_pruned = 0
 
     @classmethod
@@ -56,7 +56,7 @@ class Journal:
 
         Args:
             folder: a model folder.
-            keep_photos: also keep the thumbnails that :meth:`note` is given.
+            keep_photos: also keep the thumbnails that :meth:`log` is given.
 
         Raises:
             NoInput: the folder holds no catalog.
@@ -75,7 +75,7 @@ class Journal:
         """Close the file; the journal may be used again."""
         self._file.close()
 
-    def note(
+    def log(
         self,
         decisions: Sequence[Decision],
         embedding: Float[np.ndarray, "N D"],
@@ -134,7 +134,7 @@ class Journal:
         """
         self._answer([id], product)
 
-    def settle(self, ids: Sequence[str], product: str) -> None:
+    def resolve(self, ids: Sequence[str], product: str) -> None:
         """Say of decisions that they were this product and need no more attention, as after enrolling them.
 
         Raises:
@@ -142,11 +142,11 @@ class Journal:
         """
         self._answer(ids, product)
 
-    def noted(self, days: int = KEEP_DAYS) -> tuple[Noted, ...]:
+    def logged(self, days: int = KEEP_DAYS) -> tuple[LoggedDecision, ...]:
         """The decisions of the last days, the oldest first."""
         return self._select("at >= ? order by at, number", time.time() - days * SECONDS_A_DAY)
 
-    def unknowns(self, products: Collection[str] | None = None) -> tuple[Noted, ...]:
+    def unknowns(self, products: Collection[str] | None = None) -> tuple[LoggedDecision, ...]:
         """What nobody has settled, the oldest first: judged unknown, or "not in the catalog" as the client says.
 
         Args:
@@ -156,10 +156,10 @@ class Journal:
         found = self._select(f"{IS_UNSETTLED} order by at, number", BAD_PHOTO)
         if products is None:
             return found
-        again = [note for note in self.told() if note.verdict == "unknown" and note.product not in products]
+        again = [note for note in self.answered() if note.verdict == "unknown" and note.product not in products]
         return tuple(sorted((*found, *again), key=lambda note: note.at))
 
-    def told(self) -> tuple[Noted, ...]:
+    def answered(self) -> tuple[LoggedDecision, ...]:
         """The decisions of which the client has said which product it was."""
         return self._select("told is not null and product is not null order by at, number")
 
@@ -215,7 +215,7 @@ class Journal:
                 if file.execute(text, (now, product, settled, id)).rowcount == 0:
                     raise _no_decision(id)
 
-    def _select(self, where: str, *values: Any) -> tuple[Noted, ...]:
+    def _select(self, where: str, *values: Any) -> tuple[LoggedDecision, ...]:
         with self._file.reading() as file:
             rows = file.execute(f"select {DECISION_COLUMNS} from decision where {where}", values).fetchall()  # noqa: S608
         return tuple(_noted(*row) for row in rows)
@@ -230,10 +230,10 @@ def when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def _noted(*columns: Any) -> Noted:
+def _noted(*columns: Any) -> LoggedDecision:
     id, at, verdict, reason, label, probability, typicality, told, product, photo = columns
     answered = told is not None
-    return Noted(id, when(at), verdict, reason, label, probability, typicality, answered, product, bool(photo))
+    return LoggedDecision(id, when(at), verdict, reason, label, probability, typicality, answered, product, bool(photo))
 
 
 def _packed(row: Float[np.ndarray, " D"]) -> tuple[bytes, int]:

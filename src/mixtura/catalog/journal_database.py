@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mixtura.catalog.database import ENCODER_TABLE, connect, explained
+from mixtura.catalog.database import ENCODER_TABLE, connect, database_errors
 
 JOURNAL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS decision (
@@ -19,7 +19,7 @@ CREATE INDEX IF NOT EXISTS decision_at ON decision (at);
 """``at``, ``told`` and ``settled`` are seconds since 1970; ``wide`` is 1 for float32 embeddings, 0 for float16."""
 
 
-class File:
+class JournalDatabase:
     """The journal's part of one catalog file; any thread may use it.
 
     Raises:
@@ -30,7 +30,7 @@ class File:
         self.path = path
         self._open: dict[int, sqlite3.Connection] = {}
         self._guard = threading.Lock()
-        with explained(path):
+        with database_errors(path):
             self._connection().executescript(JOURNAL_SCHEMA + ENCODER_TABLE)
 
     def close(self) -> None:
@@ -43,13 +43,13 @@ class File:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection for queries."""
-        with explained(self.path):
+        with database_errors(self.path):
             yield self._connection()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A connection inside one transaction: all of it is kept, or nothing."""
-        with explained(self.path):
+        with database_errors(self.path):
             connection = self._connection()
             connection.execute("BEGIN IMMEDIATE")
             try:

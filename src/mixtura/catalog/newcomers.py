@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mixtura.catalog.statistics import Base, Items, sums_of
-from mixtura.core import shots
+from mixtura.catalog.statistics import FittedStatistics, LabeledItems, sums_of
+from mixtura.core import novel
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, present
 from mixtura.scores.typicality import Typicality
@@ -25,21 +25,21 @@ SIMULATION_SEED = 0
 
 
 @dataclass(frozen=True)
-class Gauge:
+class NewcomerCalibration:
     """Items of fitted classes, some of which (``judge``) are held out of the mixture that scores them.
 
     ``sums`` are over all of the items, by component of the model.
     """
 
-    base: Base
+    base: FittedStatistics
     sums: Moments
-    items: Items
+    items: LabeledItems
     judge: Bool[Tensor, " N"]
 
     @cached_property
     def _fitted(self) -> tuple[Mixture, Moments]:
         """The mixture of the items that do not judge, and its sums; the model's own where it is no function of sums."""
-        held = Items(self.items.x[self.judge], self.items.labels[self.judge], self.items.weight[self.judge])
+        held = LabeledItems(self.items.x[self.judge], self.items.labels[self.judge], self.items.weight[self.judge])
         sums = self.sums - sums_of(self.base.model.mixture, held)
         index = (sums.weight > 1e-9).nonzero()[:, 0]
         if not self.base.exact:
@@ -79,20 +79,20 @@ class Gauge:
         return torch.cat([torch.zeros(0, dtype=torch.float64), *parts]).sort().values
 
     @cached_property
-    def _games(self) -> dict[int, "Played"]:
+    def _games(self) -> dict[int, "SimulatedNewcomers"]:
         return {}
 
-    def _played(self, count: int) -> "Played":
+    def _played(self, count: int) -> "SimulatedNewcomers":
         """What the players show when enrolled from so many items; found out once."""
         if count not in self._games:
             self._games[count] = self._play(count)
         return self._games[count]
 
-    def _play(self, count: int) -> "Played":
+    def _play(self, count: int) -> "SimulatedNewcomers":
         """Each of some fitted classes plays a newcomer: its components are left out, and it is enrolled again."""
         players = self._players(count)
         if not players:
-            return Played(0.0, ())
+            return SimulatedNewcomers(0.0, ())
         made, density = self._newcomers(list(players.values()))
         _, labels, joint = self._held
         leads: list[Tensor] = []
@@ -113,12 +113,12 @@ class Gauge:
             won = lead < lift
             mine = density[labels == c, place][won] + lift
             found.append((torch.logaddexp(others[won], mine), self._background[labels == c][won]))
-        return Played(lift, tuple(found))
+        return SimulatedNewcomers(lift, tuple(found))
 
-    def _newcomers(self, handfuls: list[Float[Tensor, "_ D"]]) -> tuple[shots.Newcomers, Float[Tensor, "M P"]]:
+    def _newcomers(self, handfuls: list[Float[Tensor, "_ D"]]) -> tuple[novel.NovelComponents, Float[Tensor, "M P"]]:
         """Newcomers beside the mixture, and the log-density of the held-out rows with each at an average weight."""
         mixture, sums = self._fitted
-        made = shots.newcomers(mixture, sums, handfuls, self.base.floor, self.base.prior)
+        made = novel.novel_components(mixture, sums, handfuls, self.base.floor, self.base.prior)
         even = math.log(len(handfuls) / len(present(self.items.labels)))
         return made, made.mixture.component_log_prob(self._held[0]).double() + even
 
@@ -134,7 +134,7 @@ class Gauge:
 
 
 @dataclass(frozen=True)
-class Played:
+class SimulatedNewcomers:
     """What the players showed: their lift, and the evidence and background of their own held-out items."""
 
     lift: float

@@ -9,15 +9,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mixtura.catalog.create import embeddings
-from mixtura.catalog.database import Tables
-from mixtura.catalog.newcomers import Gauge
-from mixtura.catalog.rebuild import Part, State
-from mixtura.catalog.statistics import Base, Items
+from mixtura.catalog.database import CatalogDatabase
+from mixtura.catalog.newcomers import NewcomerCalibration
+from mixtura.catalog.rebuild import CatalogState, ComponentGroup
+from mixtura.catalog.statistics import FittedStatistics, LabeledItems
 from mixtura.core.moments import Moments
 from mixtura.errors import LabelError
 from mixtura.features.records import Features
 from mixtura.fitting.gradient import validation_mask
-from mixtura.fitting.selection import Rows
+from mixtura.fitting.selection import TrainingSamples
 from mixtura.model.model import Model
 from mixtura.recipe import Recipe
 from mixtura.records.catalog import Product, StoredItem
@@ -37,7 +37,7 @@ HOME_CLASS = "(CASE product.gone WHEN 0 THEN part.base END)"
 """The model's class in whose components an item is now."""
 
 
-def items_of(found: Tables, where: str, values: Sequence[Any]) -> tuple[StoredItem, ...]:
+def items_of(found: CatalogDatabase, where: str, values: Sequence[Any]) -> tuple[StoredItem, ...]:
     """Items of the catalog as it is."""
     columns = "item.id, part.product, source, sha256, added, split"
     return tuple(
@@ -45,7 +45,7 @@ def items_of(found: Tables, where: str, values: Sequence[Any]) -> tuple[StoredIt
     )
 
 
-def products_of(found: Tables) -> tuple[Product, ...]:
+def products_of(found: CatalogDatabase) -> tuple[Product, ...]:
     """All products in the order in which they came, with the number of items that they are learned from."""
     text = (
         "SELECT product.id, name, count(item.id), status, created FROM product "
@@ -55,14 +55,14 @@ def products_of(found: Tables) -> tuple[Product, ...]:
     return tuple(Product(*row) for row in found.rows(text))
 
 
-def classes_of(found: Tables, products: Sequence[Product]) -> Int[Tensor, " P"]:
+def classes_of(found: CatalogDatabase, products: Sequence[Product]) -> Int[Tensor, " P"]:
     """The model's class behind each product, the first where there are several; -1 behind newcomers."""
     rows = found.rows("SELECT product, min(base) AS base FROM part WHERE base IS NOT NULL GROUP BY product")
     base = {row["product"]: row["base"] for row in rows}
     return torch.tensor([base.get(product.id, -1) for product in products])
 
 
-def known_of(found: Tables, model: Model) -> Features:
+def known_of(found: CatalogDatabase, model: Model) -> Features:
     """What the products are learned from, as features of the model's encoder."""
     text = (
         f"SELECT item.id, source, name, sha256, weight, embedding {CURRENT_ITEMS} item.split != 'test' ORDER BY item.id"
@@ -83,15 +83,17 @@ def known_of(found: Tables, model: Model) -> Features:
     )
 
 
-def state_of(found: Tables, base: Base, products: Sequence[Product]) -> State:
+def state_of(found: CatalogDatabase, base: FittedStatistics, products: Sequence[Product]) -> CatalogState:
     """The parts of the products, and the items of the model's classes that have come or gone."""
     place = {product.id: i for i, product in enumerate(products)}
     parts = [
-        Part(place[row["product"]], row["base"], None if row["base"] is not None else _rows_of(found, base, row["id"]))
+        ComponentGroup(
+            place[row["product"]], row["base"], None if row["base"] is not None else _rows_of(found, base, row["id"])
+        )
         for row in found.rows("SELECT id, product, base FROM part ORDER BY id")
         if row["product"] in place
     ]
-    return State(
+    return CatalogState(
         tuple(product.name for product in products),
         tuple(part for part in parts if part.rows is None or len(part.rows)),
         _items(found, base, HOME_CLASS, f"{HOME_CLASS} IS NOT NULL AND {HOME_CLASS} IS NOT item.base"),
@@ -99,24 +101,24 @@ def state_of(found: Tables, base: Base, products: Sequence[Product]) -> State:
     )
 
 
-def _rows_of(found: Tables, base: Base, part: int) -> Tensor:
+def _rows_of(found: CatalogDatabase, base: FittedStatistics, part: int) -> Tensor:
     rows = found.rows(
         f"SELECT embedding {CURRENT_ITEMS} item.split != 'test' AND item.part = ? ORDER BY item.id", (part,)
     )
     return base.model.project(embeddings([row[0] for row in rows], base.model.dimension)).double()
 
 
-def _items(found: Tables, base: Base, label: str, where: str) -> Items:
+def _items(found: CatalogDatabase, base: FittedStatistics, label: str, where: str) -> LabeledItems:
     """Items that fit a condition, in the space of the mixture."""
     rows = found.rows(f"SELECT embedding, {label} AS label, weight {ALL_ITEMS} {where} ORDER BY item.id")
-    return Items(
+    return LabeledItems(
         base.model.project(embeddings([row["embedding"] for row in rows], base.model.dimension)),
         torch.tensor([row["label"] for row in rows], dtype=torch.int64),
         torch.tensor([row["weight"] for row in rows], dtype=torch.float64),
     )
 
 
-def gauge_of(found: Tables, base: Base, sums: Moments) -> Gauge | None:
+def gauge_of(found: CatalogDatabase, base: FittedStatistics, sums: Moments) -> NewcomerCalibration | None:
     """The items of the model's classes, some held out as in training by gradients; ``None`` if too few can be."""
     where = f"{HOME_CLASS} IS NOT NULL"
     items = _items(found, base, HOME_CLASS, where)
@@ -125,8 +127,8 @@ def gauge_of(found: Tables, base: Base, sums: Moments) -> Gauge | None:
     groups = torch.tensor([numbers.setdefault(row["sha256"] or str(row["id"]), len(numbers)) for row in rows])
     given = torch.tensor([row["split"] == "val" for row in rows])
     try:
-        rows = Rows(items.x, items.labels, groups, given, items.weight, len(base.model.classes))
+        rows = TrainingSamples(items.x, items.labels, groups, given, items.weight, len(base.model.classes))
         judge = validation_mask(rows, Recipe())
     except LabelError:
         return None
-    return Gauge(base, sums, items, judge) if bool(judge.any()) else None
+    return NewcomerCalibration(base, sums, items, judge) if bool(judge.any()) else None

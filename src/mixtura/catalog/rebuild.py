@@ -7,18 +7,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.catalog.newcomers import Gauge, stand_in
-from mixtura.catalog.statistics import Base, Items, sums_of
-from mixtura.core import shots
+from mixtura.catalog.newcomers import NewcomerCalibration, stand_in
+from mixtura.catalog.statistics import FittedStatistics, LabeledItems, sums_of
+from mixtura.core import novel
 from mixtura.core.mixture import Mixture, join
 from mixtura.core.moments import Moments
-from mixtura.core.shots import Newcomers
+from mixtura.core.novel import NovelComponents
 from mixtura.model.model import Model
 from mixtura.scores.typicality import Typicality
 
 
 @dataclass(frozen=True)
-class Part:
+class ComponentGroup:
     """Components of one product: those of the model's class ``base``, or one made of ``rows``."""
 
     product: int
@@ -27,7 +27,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class State:
+class CatalogState:
     """What a catalog holds beyond its bundle.
 
     Args:
@@ -38,13 +38,16 @@ class State:
     """
 
     names: tuple[str, ...]
-    parts: tuple[Part, ...]
-    added: Items
-    removed: Items
+    parts: tuple[ComponentGroup, ...]
+    added: LabeledItems
+    removed: LabeledItems
 
 
 def model_of(
-    base: Base, state: State, gauge: Callable[[Moments], Gauge | None], calibration: tuple[Typicality, float] | None
+    base: FittedStatistics,
+    state: CatalogState,
+    gauge: Callable[[Moments], NewcomerCalibration | None],
+    calibration: tuple[Typicality, float] | None,
 ) -> Model:
     """The model of a state.
 
@@ -69,7 +72,7 @@ def model_of(
     mixture, lift = replace(kept, component_class=product[_owner(kept)]), None
     if new:
         handfuls = [part.rows for part in new if part.rows is not None]
-        made = shots.newcomers(kept, sums, handfuls, base.floor, base.prior)
+        made = novel.novel_components(kept, sums, handfuls, base.floor, base.prior)
         lifts, residuals = _measured(made, handfuls, gauge(total), typicality)
         weight = torch.tensor([float(len(fitted)), float(len(new))], dtype=torch.float64)
         mixture = _joined(mixture, made.mixture, weight, [part.product for part in new])
@@ -93,7 +96,7 @@ def model_of(
     )
 
 
-def _sums(base: Base, state: State) -> Moments:
+def _sums(base: FittedStatistics, state: CatalogState) -> Moments:
     """The sums over the items of the model's classes as they are now."""
     if not len(state.added.x) and not len(state.removed.x):
         return base.sums
@@ -102,7 +105,7 @@ def _sums(base: Base, state: State) -> Moments:
     return replace(sums, weight=torch.where(sums.weight < 1e-9, 0.0, sums.weight))
 
 
-def _fitted(base: Base, sums: Moments, product: Int[Tensor, " C"]) -> tuple[Mixture, Moments]:
+def _fitted(base: FittedStatistics, sums: Moments, product: Int[Tensor, " C"]) -> tuple[Mixture, Moments]:
     """The components that the model was fitted with, as far as they are still there, and their sums."""
     component_class = _owner(base.model.mixture)
     index = (product[component_class] >= 0).nonzero()[:, 0]
@@ -114,7 +117,7 @@ def _fitted(base: Base, sums: Moments, product: Int[Tensor, " C"]) -> tuple[Mixt
 
 
 def _measured(
-    made: Newcomers, handfuls: list[Tensor], gauge: Gauge | None, typicality: Typicality
+    made: NovelComponents, handfuls: list[Tensor], gauge: NewcomerCalibration | None, typicality: Typicality
 ) -> tuple[Float[Tensor, " P"], list[Tensor]]:
     """The lift of each newcomer, and the scores that stand for its own held-out items."""
     if gauge is None:

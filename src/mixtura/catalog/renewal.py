@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mixtura.catalog.database import EDIT_STANDS, bundle_of, connect, explained, fill_in, fold, has
+from mixtura.catalog.database import EDIT_STANDS, bundle_of, connect, database_errors, fill_in, fold, has
 from mixtura.errors import CannotWrite
 
 OF_ONE_MODEL = ("edit", "item", "part", "product", "setting", "meta")
@@ -18,7 +18,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection of its own, closed in the end; what was not committed is rolled back."""
     connection = connect(path)
     try:
-        with explained(path):
+        with database_errors(path):
             yield connection
     finally:
         connection.close()

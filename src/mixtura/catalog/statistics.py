@@ -22,7 +22,7 @@ DEFAULT_SHRINKAGE = 0.1  # of newcomers, where the model's own was not chosen
 
 
 @dataclass(frozen=True)
-class Items:
+class LabeledItems:
     """Items to sum: rows in the space of the mixture, the number of the model's class of each, and weights."""
 
     x: Float[Tensor, "N D"]
@@ -31,7 +31,7 @@ class Items:
 
 
 @dataclass(frozen=True)
-class Base:
+class FittedStatistics:
     """A model and the sums over the items that it was made of; nothing of it changes with the catalog.
 
     ``floor`` is the variance added to the dimensions, in squared units of x. ``exact`` says that the mixture is a
@@ -75,7 +75,7 @@ def exact(model: Model) -> bool:
     return bool(model.facts.get("from_sums", model.facts.get("solver") != GRADIENT))
 
 
-def base_of(model: Model, sums: Moments, floor: Floor) -> Base:
+def base_of(model: Model, sums: Moments, floor: Floor) -> FittedStatistics:
     """A model with the sums over its items.
 
     Args:
@@ -87,10 +87,10 @@ def base_of(model: Model, sums: Moments, floor: Floor) -> Base:
     identity = float(model.facts.get("shrinkage", DEFAULT_SHRINKAGE))
     scale = model.mixture.feature_scale
     prior = Prior(strength, identity, None if scale is None else scale.double())
-    return Base(model, sums, floor, prior, exact(model))
+    return FittedStatistics(model, sums, floor, prior, exact(model))
 
 
-def floor_of(model: Model, items: Items, share: float) -> Floor:
+def floor_of(model: Model, items: LabeledItems, share: float) -> Floor:
     """The least variances, in squared units of x, as the model was fitted with them.
 
     They are a share of each feature's variance within classes; of the data's average variance in older models.
@@ -101,7 +101,7 @@ def floor_of(model: Model, items: Items, share: float) -> Floor:
     return share * feature_variance(sums)
 
 
-def sums_of(mixture: Mixture, items: Items) -> Moments:
+def sums_of(mixture: Mixture, items: LabeledItems) -> Moments:
     """Float64 sums of items by component of a mixture: all of an item for its class's only component, or by
     responsibility among those of its class.
     """

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from mixtura.cli.output import one_line, plain_table, shown
 from mixtura.cli.views import percent, problem_record, problems_view, written
-from mixtura.records.catalog import Effect
+from mixtura.records.catalog import EditResult
 from mixtura.records.decision import Interval
-from mixtura.records.inspection import Care
-from mixtura.records.journal import Drift, Group
+from mixtura.records.inspection import Inspection
+from mixtura.records.journal import Drift, UnknownGroup
 from mixtura.tasks.recalibrate import Recalibration
 
 MAX_TABLE_ROWS = 15
@@ -23,17 +23,17 @@ MAX_TABLE_ROWS = 15
 ALARM_STYLES = {True: ("alarm", "red"), False: ("quiet", "green")}
 
 
-def care_record(care: Care, page: Path | None) -> dict[str, Any]:
+def care_record(care: Inspection, page: Path | None) -> dict[str, Any]:
     """Everything that an inspection has found."""
     return asdict(care) | {"html": page}
 
 
-def care_lines(care: Care) -> list[str]:
+def care_lines(care: Inspection) -> list[str]:
     """One suspected label a line: item, label, suggestion."""
     return [f"{shown(one.source)}\t{shown(one.given)}\t{shown(one.suggested)}" for one in care.suspects]
 
 
-def care_view(care: Care, page: Path | None) -> list[RenderableType]:
+def care_view(care: Inspection, page: Path | None) -> list[RenderableType]:
     """What was found, the clearest first."""
     head = (
         f"{care.items} items of {care.classes} classes; {care.judged} judged by a model that has not seen them "
@@ -90,13 +90,13 @@ def drift_view(drift: Drift, page: Path | None) -> list[RenderableType]:
     return [table, tests, *notes, Text(said, style="dim"), *([written(page)] if page else [])]
 
 
-def groups_record(groups: Iterable[Group]) -> list[dict[str, Any]]:
+def groups_record(groups: Iterable[UnknownGroup]) -> list[dict[str, Any]]:
     """All groups."""
     return [asdict(group) for group in groups]
 
 
 def groups_view(
-    groups: Sequence[Group], waiting: int, catalog: str, page: Path | None, notes: Sequence[str] = ()
+    groups: Sequence[UnknownGroup], waiting: int, catalog: str, page: Path | None, notes: Sequence[str] = ()
 ) -> list[RenderableType]:
     """One row a group, and how to enroll one."""
     last = [*(Text(note, style="yellow") for note in notes), *([written(page)] if page else [])]
@@ -114,12 +114,12 @@ def groups_view(
     return [table, Text(said, style="dim"), Text.assemble(("Enroll   ", "dim"), hint), *last]
 
 
-def effect_record(effect: Effect) -> dict[str, Any]:
+def effect_record(effect: EditResult) -> dict[str, Any]:
     """An edit and what it did."""
     return asdict(effect)
 
 
-def effect_view(effect: Effect) -> list[RenderableType]:
+def effect_view(effect: EditResult) -> list[RenderableType]:
     """An edit in a sentence, and the accuracy of the products that were there before."""
     views: list[RenderableType] = [Text(one_line(effect.edit.said))]
     if effect.before is not None and effect.after is not None:
@@ -128,7 +128,7 @@ def effect_view(effect: Effect) -> list[RenderableType]:
     return [*views, *(Text(one_line(note), style="yellow") for note in effect.notes)]
 
 
-def recalibration_record(made: Recalibration, problems: Sequence[Any], effect: Effect | None) -> dict[str, Any]:
+def recalibration_record(made: Recalibration, problems: Sequence[Any], effect: EditResult | None) -> dict[str, Any]:
     """The figures before and after, and the edit if one was made."""
     record = made.to_dict() | {"problems": [problem_record(problem) for problem in problems]}
     return record | {"written": effect is not None, "effect": None if effect is None else effect_record(effect)}
@@ -144,7 +144,7 @@ def recalibration_lines(made: Recalibration) -> list[str]:
 
 
 def recalibration_view(
-    made: Recalibration, problems: Sequence[Any], effect: Effect | None, catalog: str
+    made: Recalibration, problems: Sequence[Any], effect: EditResult | None, catalog: str
 ) -> list[RenderableType]:
     """Before and after, what may be expected, and how to keep it."""
     table = plain_table(

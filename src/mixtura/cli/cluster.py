@@ -11,7 +11,7 @@ from mixtura.cli.output import Output, shown
 from mixtura.errors import UsageError
 
 if TYPE_CHECKING:
-    from mixtura.tasks.collection import Place
+    from mixtura.tasks.collection import Collection
 
 MODEL_FILE = "config.json"
 """The file by which a model folder is known."""
@@ -135,7 +135,7 @@ def _cluster(
 
 def _items(
     out: Output, source: str, output: Path, product: str | None, flags: dict[str, Any]
-) -> tuple["Place", tuple[Any, ...]]:
+) -> tuple["Collection", tuple[Any, ...]]:
     """The items to cluster, and the files that could not be used."""
     from mixtura.cli.progress import Bar
     from mixtura.tasks import collection
@@ -143,7 +143,7 @@ def _items(
     if product is not None:
         return collection.items_of(Path(source), product), ()
     if _is_stored(source):
-        return collection.open_place(Path(source)), ()
+        return collection.open_collection(Path(source)), ()
     recipe = options.recipe_of(source, None, None, output=output, **flags)
     with Bar(out, next="Clustering") as bar:
         return collection.photos_of(recipe, bar)

@@ -30,7 +30,7 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
     from mixtura.catalog import Catalog
     from mixtura.catalog.journal import Journal
     from mixtura.cli import care_views
-    from mixtura.records.journal import left_out_of
+    from mixtura.records.journal import left_out_note
     from mixtura.tasks.discover import run
 
     opened, journal = Catalog.open(catalog), Journal.open(catalog)
@@ -53,6 +53,6 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
         care_views.groups_record(groups),
         [f"{group.id}\t{group.size}\t{group.nearest}" for group in groups],
         care_views.groups_view(
-            groups, len(waiting) - strange, str(catalog), written, left_out_of(strange, len(waiting))
+            groups, len(waiting) - strange, str(catalog), written, left_out_note(strange, len(waiting))
         ),
     )

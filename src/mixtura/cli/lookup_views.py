@@ -14,18 +14,18 @@ from rich.text import Text
 
 from mixtura.cli.output import duration, one_line, shown
 from mixtura.cli.views import percent, problem_record, problems_view
-from mixtura.records.inspection import Duplicates
+from mixtura.records.inspection import DuplicateSearch
 from mixtura.tasks.cluster import NOISE_CLUSTER, Clusters
 from mixtura.tasks.cluster_files import Accepted
 from mixtura.tasks.contact_sheets import trouble
-from mixtura.tasks.search import Found, Lookup, Retrieval
+from mixtura.tasks.search import QueryResult, Retrieval, SearchResult
 
 WEAKEST_SHOWN = 3
 GROUPS_SHOWN, MEMBERS_SHOWN = 20, 6
 """Groups of near-duplicates, and items of one, that fit on a screen; --json and --sheet show all."""
 
 
-def lookup_record(found: Lookup) -> dict[str, Any]:
+def lookup_record(found: SearchResult) -> dict[str, Any]:
     """The answers, or ``{"query": ..., "error": ...}`` for a file that could not be read."""
     return {
         "items": found.items,
@@ -33,28 +33,28 @@ def lookup_record(found: Lookup) -> dict[str, Any]:
         "recall": found.recall,
         "results": [
             {"query": one.query, "neighbors": [asdict(near) for near in one.neighbours]}
-            if isinstance(one, Found)
+            if isinstance(one, QueryResult)
             else {"query": one.source, "error": {"reason": one.reason, "message": one.message}}
             for one in found.results
         ],
     }
 
 
-def lookup_lines(found: Lookup) -> Iterable[str]:
+def lookup_lines(found: SearchResult) -> Iterable[str]:
     """Query, id, label and similarity with tabs between, one line an item found."""
     for one in found.results:
-        if not isinstance(one, Found):
+        if not isinstance(one, QueryResult):
             yield f"{shown(one.source)}\terror\t{one.reason}"
             continue
         for near in one.neighbours:
             yield f"{shown(one.query)}\t{shown(near.id)}\t{shown(near.label)}\t{near.similarity:.4f}"
 
 
-def lookup_view(found: Lookup) -> list[RenderableType]:
+def lookup_view(found: SearchResult) -> list[RenderableType]:
     """A table a query, and which files could not be read."""
     views: list[RenderableType] = []
     for one in found.results:
-        if isinstance(one, Found):
+        if isinstance(one, QueryResult):
             table = _table(f"{shown(one.query)}")
             table.add_column("Similar", justify="right", no_wrap=True)
             table.add_column("Class", overflow="fold")
@@ -63,7 +63,7 @@ def lookup_view(found: Lookup) -> list[RenderableType]:
                 source = near.source if near.source == near.id else f"{near.source}  (item {near.id})"
                 table.add_row(f"{near.similarity:.3f}", Text(shown(near.label) or "-"), Text(shown(source)))
             views.append(table)
-    views += problems_view([one for one in found.results if not isinstance(one, Found)])
+    views += problems_view([one for one in found.results if not isinstance(one, QueryResult)])
     return [*views, Text(f"Searched {found.items:,} items{_index(found.index, found.recall)}.", style="dim")]
 
 
@@ -102,19 +102,19 @@ def retrieval_view(found: Retrieval) -> list[RenderableType]:
     return [table, Text(f"{said}{_index(found.index, found.recall)}.", style="dim")]
 
 
-def duplicates_record(found: Duplicates) -> dict[str, Any]:
+def duplicates_record(found: DuplicateSearch) -> dict[str, Any]:
     """The limit with its reason, and every group."""
     return asdict(found)
 
 
-def duplicates_lines(found: Duplicates) -> Iterable[str]:
+def duplicates_lines(found: DuplicateSearch) -> Iterable[str]:
     """Number of the group, id, label and highest similarity, with tabs between, one line an item."""
     for number, group in enumerate(found.groups, 1):
         for near in group.items:
             yield f"{number}\t{shown(near.id)}\t{shown(near.label)}\t{near.similarity:.4f}"
 
 
-def duplicates_view(found: Duplicates) -> list[RenderableType]:
+def duplicates_view(found: DuplicateSearch) -> list[RenderableType]:
     """The first groups, and where the limit comes from."""
     count = sum(len(group.items) for group in found.groups)
     said = f"{len(found.groups):,} groups of near-duplicates, {count:,} of {found.items:,} items. "

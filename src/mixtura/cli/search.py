@@ -9,8 +9,8 @@ from mixtura.cli.output import Output
 from mixtura.errors import NoInput, UsageError
 
 if TYPE_CHECKING:
-    from mixtura.records.contact_sheet import Sheet
-    from mixtura.tasks.collection import Place as Stored
+    from mixtura.records.contact_sheet import ContactSheet
+    from mixtura.tasks.collection import Collection as Stored
 
 Place = Annotated[
     Path,
@@ -77,9 +77,9 @@ def search(
         raise UsageError("Give a photo to search for, or one of --evaluate and --duplicates.")
     if limit is not None and not duplicates:
         raise UsageError("--limit belongs to --duplicates.")
-    from mixtura.tasks.collection import narrowed, open_place
+    from mixtura.tasks.collection import filtered, open_collection
 
-    stored = open_place(place)
+    stored = open_collection(place)
     pairs = [_pair(one) for one in where or ()]
     if evaluate:
         if sheet is not None:
@@ -90,7 +90,7 @@ def search(
     if duplicates:
         from mixtura.tasks.duplicates import run as find_twins
 
-        return _tell_duplicates(out, find_twins(narrowed(stored.features, pairs), limit), stored, sheet)
+        return _tell_duplicates(out, find_twins(filtered(stored.features, pairs), limit), stored, sheet)
     return _tell_found(out, stored, queries or [], (k, index, pairs), sheet)
 
 
@@ -107,14 +107,14 @@ def _tell_found(
     from mixtura.cli import lookup_views as views
     from mixtura.cli.predict import photos
     from mixtura.tasks import contact_sheets
-    from mixtura.tasks.search import Found, run
+    from mixtura.tasks.search import QueryResult, run
 
     found = run(stored, photos(queries), *how)
-    page = _write(contact_sheets.of_lookup(found, f"Search in {stored.path.resolve().name}"), stored, sheet)
+    page = _write(contact_sheets.of_search(found, f"Search in {stored.path.resolve().name}"), stored, sheet)
     out.result(
         views.lookup_record(found) | _where(page), views.lookup_lines(found), [*views.lookup_view(found), *_said(page)]
     )
-    if not all(isinstance(one, Found) for one in found.results):
+    if not all(isinstance(one, QueryResult) for one in found.results):
         raise typer.Exit(NoInput.exit_code)
 
 
@@ -138,7 +138,7 @@ def _tell_duplicates(out: Output, found: Any, stored: "Stored", sheet: Path | No
     )
 
 
-def _write(sheet: "Sheet", stored: "Stored", path: Path | None) -> Path | None:
+def _write(sheet: "ContactSheet", stored: "Stored", path: Path | None) -> Path | None:
     if path is None:
         return None
     from mixtura.report.sheet import write_sheet

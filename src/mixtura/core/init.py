@@ -95,13 +95,6 @@ def _lloyd(
     return labels, float(squares.sum() if weight is None else squares @ weight.double())
 
 
-def random_rows(x: Float[Tensor, "N D"], n_components: int, generator: torch.Generator) -> Int[Tensor, " N"]:
-    """A cluster for each row: the nearest of K rows drawn at random."""
-    index = torch.randperm(len(x), generator=generator, device=x.device)[:n_components]
-    shifted = x - x.mean(0)
-    return nearest(shifted, shifted[index])
-
-
 def nearest(x: Float[Tensor, "N D"], centers: Float[Tensor, "K D"]) -> Int[Tensor, " N"]:
     """Number of the closest center for each row, in chunks."""
     half = 0.5 * centers.square().sum(1)

@@ -36,7 +36,7 @@ MIN_HELD_OUT = 4.0  # rows; with fewer held out, nothing is judged
 
 
 @dataclass(frozen=True)
-class Trial:
+class Candidate:
     """A plan with its held-out rows: ``accuracy`` is a share, ``loss`` the NLL (nats) at the best temperature."""
 
     plan: Plan
@@ -44,7 +44,7 @@ class Trial:
     accuracy: float
     loss: float
 
-    def beats(self, other: "Trial") -> bool:
+    def significantly_better_than(self, other: "Candidate") -> bool:
         """Whether the gain over ``other`` on the same rows exceeds its own standard error."""
         gain, weight = self.held.correct - other.held.correct, self.held.weight
         total = float(weight.sum())
@@ -53,17 +53,17 @@ class Trial:
         return mean > (variance / total) ** 0.5
 
 
-def attempt(folds: Folds, plan: Plan) -> Trial:
+def cross_validate(folds: Folds, plan: Plan) -> Candidate:
     """Cross-fit a plan."""
     held = folds.cross_val_predict(plan)
     if not float(held.weight.sum()) > 0:
-        return Trial(plan, held, 0.0, float("inf"))
+        return Candidate(plan, held, 0.0, float("inf"))
     scores = (held.class_log_prob, held.label)
     best = temperature.best(*scores, held.weight)
-    return Trial(plan, held, held.accuracy, temperature.nll(*scores, best, held.weight))
+    return Candidate(plan, held, held.accuracy, temperature.nll(*scores, best, held.weight))
 
 
-def most_accurate(trials: list[Trial]) -> Trial:
+def most_accurate(trials: list[Candidate]) -> Candidate:
     """The lowest loss, or the first, of the trials whose accuracy is within half a standard error of the best."""
     top = max(trial.accuracy for trial in trials)
     error = (top * (1 - top) / max(1.0, float(trials[0].held.weight.sum()))) ** 0.5
@@ -77,8 +77,8 @@ def choose(
     shrinkage: Rule = HELD_OUT,
     components: int | str | tuple[int, ...] = 1,
     feature_scale: str = "auto",
-    tried: Sequence[Trial] = (),
-) -> Trial:
+    tried: Sequence[Candidate] = (),
+) -> Candidate:
     """The plan with all that was left open filled in, and its held-out rows.
 
     Args:
@@ -106,9 +106,9 @@ def choose(
     counts = components if not isinstance(components, str) else _auto_counts(folds, trial.plan)
     if counts == 1:
         return trial
-    richer = attempt(folds, replace(trial.plan, components=counts))
+    richer = cross_validate(folds, replace(trial.plan, components=counts))
     # Asked for by number, the components are kept; chosen by likelihood, they must not cost accuracy.
-    return richer if not isinstance(components, str) or not trial.beats(richer) else trial
+    return richer if not isinstance(components, str) or not trial.significantly_better_than(richer) else trial
 
 
 def temperature_of(x: Float[Tensor, "N D"], held: OutOfFold) -> float:
@@ -125,30 +125,30 @@ class Search:
     folds: Folds
     shrinkage: Rule = HELD_OUT
     feature_scale: str = "auto"
-    tried: dict[Plan, Trial] = field(default_factory=dict[Plan, Trial])
+    tried: dict[Plan, Candidate] = field(default_factory=dict[Plan, Candidate])
 
-    def attempt(self, plan: Plan) -> Trial:
+    def cross_validate(self, plan: Plan) -> Candidate:
         """Cross-fit a plan, once."""
         if plan not in self.tried:
-            self.tried[plan] = attempt(self.folds, plan)
+            self.tried[plan] = cross_validate(self.folds, plan)
         return self.tried[plan]
 
-    def best(self, plan: Plan) -> Trial:
+    def best(self, plan: Plan) -> Candidate:
         """A plan of a given family with its best feature scale, then its best share of the identity."""
         plan = self.with_prior(plan, SCREEN_SHRINKAGE)
         if FAMILIES[plan.family].round:  # a sphere is its own identity, and has one unit for all features
-            return self.attempt(self.with_prior(replace(plan, feature_scale="none"), 0.0))
+            return self.cross_validate(self.with_prior(replace(plan, feature_scale="none"), 0.0))
         plan = self.best_scale(plan).plan
         if self.shrinkage != HELD_OUT:
-            return self.attempt(plan)
-        trials = [self.attempt(self.with_prior(plan, share)) for share in self.shares(plan)]
+            return self.cross_validate(plan)
+        trials = [self.cross_validate(self.with_prior(plan, share)) for share in self.shares(plan)]
         for share in LARGER_SHRINKAGES:
             if most_accurate(trials) is not trials[-1]:
                 break
-            trials.append(self.attempt(self.with_prior(plan, share)))
+            trials.append(self.cross_validate(self.with_prior(plan, share)))
         return most_accurate(trials)
 
-    def best_scale(self, plan: Plan) -> Trial:
+    def best_scale(self, plan: Plan) -> Candidate:
         """The units in which one share of the identity serves held-out rows best; features as they are in a tie.
 
         Half way is tried only where standard deviations do better than features as they are.
@@ -156,11 +156,11 @@ class Search:
         names = [name for name in FEATURE_SCALES_TRIED if self.feature_scale in ("auto", name)]
         plans = [self.with_prior(replace(plan, feature_scale=name), SCREEN_SHRINKAGE) for name in names]
         if len(plans) == 1 or plans[0].prior.identity == 0:
-            return self.attempt(plans[0])
+            return self.cross_validate(plans[0])
         plain, unit, half = plans
-        if (best := most_accurate([self.attempt(plain), self.attempt(unit)])).plan == plain:
+        if (best := most_accurate([self.cross_validate(plain), self.cross_validate(unit)])).plan == plain:
             return best
-        return most_accurate([best, self.attempt(half)])
+        return most_accurate([best, self.cross_validate(half)])
 
     def with_prior(self, plan: Plan, share: float, strength: float | None = None) -> Plan:
         """The plan with the prior that the rule says, or a share of the identity where held-out rows are to say it.
@@ -184,11 +184,11 @@ class Search:
         automatic = ledoit_wolf(folds.x, folds.labels, folds.n_classes, folds.weight, scale)
         return tuple(sorted({share for share in (*SHRINKAGES, round(automatic, 4)) if share >= least}))
 
-    def best_family(self, plan: Plan) -> Trial:
+    def best_family(self, plan: Plan) -> Candidate:
         """Tied, unless another family is more accurate by more than a standard error."""
         incumbent = self.best(replace(plan, family="tied"))
-        trials = [self.attempt(rival) for rival in dict.fromkeys(self.rivals(incumbent.plan))]
-        if trials and (rival := most_accurate(trials)).beats(incumbent):
+        trials = [self.cross_validate(rival) for rival in dict.fromkeys(self.rivals(incumbent.plan))]
+        if trials and (rival := most_accurate(trials)).significantly_better_than(incumbent):
             return rival
         return incumbent
 
@@ -247,7 +247,7 @@ def choose_counts(
     counts = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
     found: list[int] = []
     for c in range(n_classes):
-        halves = [Half(x[own], counts[own]) for own in ((labels == c) & half for half in (side, ~side))]
+        halves = [SampleHalf(x[own], counts[own]) for own in ((labels == c) & half for half in (side, ~side))]
         found.append(_count(plan, halves, variance))
     return tuple(found)
 
@@ -261,14 +261,14 @@ def _turned(mixture: Mixture, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
 
 
 @dataclass(frozen=True)
-class Half:
+class SampleHalf:
     """Half the rows of a class, and how often each counts."""
 
     x: Float[Tensor, "N D"]
     weight: Float[Tensor, " N"]
 
 
-def _count(plan: Plan, halves: list[Half], variance: Float[Tensor, " D"]) -> int:
+def _count(plan: Plan, halves: list[SampleHalf], variance: Float[Tensor, " D"]) -> int:
     """1, 2, ... as long as one more component raises the held-out likelihood."""
     best, likelihood = 1, -torch.inf
     sizes = [float(half.weight.sum()) for half in halves]
@@ -283,14 +283,8 @@ def _count(plan: Plan, halves: list[Half], variance: Float[Tensor, " D"]) -> int
     return best
 
 
-def _density(plan: Plan, learn: Half, judge: Half, variance: Float[Tensor, " D"]) -> float:
+def _density(plan: Plan, learn: SampleHalf, judge: SampleHalf, variance: Float[Tensor, " D"]) -> float:
     """Mean log-density (nats) of some rows under a mixture of others."""
     zeros = torch.zeros(len(learn.x), dtype=torch.int64, device=learn.x.device)
     density = classes.fit(plan, learn.x, zeros, 1, learn.weight, variance).log_prob(judge.x).double()
     return float(judge.weight @ density / judge.weight.sum())
-
-
-def bic(mixture: Mixture, x: Float[Tensor, "N D"]) -> float:
-    r"""Bayesian information criterion, :math:`p \log N - 2 \log L`; lower is better."""
-    n = len(x)
-    return mixture.n_parameters * float(torch.tensor(float(n)).log()) - 2 * float(mixture.log_prob(x).double().sum())

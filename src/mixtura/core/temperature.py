@@ -22,7 +22,7 @@ def nll(
     return -float(chosen.mean() if weight is None else weight.double() @ chosen / weight.sum())
 
 
-def doubted(
+def smoothed_nll(
     joint: Float[Tensor, "N C"],
     labels: Int[Tensor, " N"],
     temperature: float,
@@ -34,10 +34,10 @@ def doubted(
     the mean over the tenth of the rows whose two best classes lie closest, so that neither a class nor a row that is
     far from all others has a say in it.
     """
-    return _doubted(joint, labels, weight)(temperature)
+    return _smoothed_nll(joint, labels, weight)(temperature)
 
 
-def _doubted(
+def _smoothed_nll(
     joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], weight: Float[Tensor, " N"] | None
 ) -> Callable[[float], float]:
     """The loss as a function of the temperature; what does not depend on it is computed once."""
@@ -69,7 +69,7 @@ def best(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], weight: Float[T
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
-    golden, doubt = (5**0.5 - 1) / 2, _doubted(joint, labels, weight)
+    golden, doubt = (5**0.5 - 1) / 2, _smoothed_nll(joint, labels, weight)
     low, high = MIN_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE
     inner = [high - golden * (high - low), low + golden * (high - low)]
     loss = [doubt(math.exp(t)) for t in inner]
@@ -109,6 +109,6 @@ def fit(
         return 1.0
     gain = 0.0
     for judge, settle in (halves, halves[::-1]):
-        loss, total = _doubted(*judge), float(judge[2].sum())
+        loss, total = _smoothed_nll(*judge), float(judge[2].sum())
         gain += total * (loss(1.0) - loss(best(*settle)))
     return best(joint, labels, counts) if gain > 0 else 1.0

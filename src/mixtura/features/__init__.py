@@ -10,3 +10,6 @@ PROJECTIONS = {
     "l2": "mixtura.features.projection:L2",
     "identity": "mixtura.features.projection:Identity",
 }
+
+INDEXES = {"exact": "mixtura.features.neighbors:Exact", "ivf": "mixtura.features.ann:Inverted"}
+"""What finds neighbors by name: an :class:`mixtura.features.neighbors.Index`."""

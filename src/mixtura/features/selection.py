@@ -11,7 +11,7 @@ from mixtura.core import selection as choosing
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
 from mixtura.core.cross_fitting import Folds
-from mixtura.core.selection import SCREEN_SHRINKAGE, Trial
+from mixtura.core.selection import SCREEN_SHRINKAGE, Candidate
 from mixtura.features.nonlinear import Power, RandomFeatures
 from mixtura.features.projected_folds import Steps, cross_fit_projection
 from mixtura.features.projection import Chain
@@ -28,7 +28,7 @@ class Selected:
     steps: Steps
     projection: Chain
     folds: Folds
-    trial: Trial
+    trial: Candidate
 
 
 def candidates(x: Float[Tensor, "N D"]) -> list[Steps]:
@@ -50,7 +50,7 @@ def select(folds: Folds, plan: Plan, options: Sequence[Steps], random_features: 
     best, known = 0, ()
     if len(spaces) > 1:
         quick = replace(plan, family="tied", prior=Prior(0.0, SCREEN_SHRINKAGE))
-        trials = [choosing.attempt(space, quick) for _, space in spaces]
+        trials = [choosing.cross_validate(space, quick) for _, space in spaces]
         winner = choosing.most_accurate(trials)
         best, known = next(i for i, trial in enumerate(trials) if trial is winner), (winner,)
     projection, space = spaces[best]
@@ -66,4 +66,4 @@ def _with_random_features(selected: Selected, folds: Folds, plan: Plan, asked: d
     further = [*selected.steps, (RandomFeatures, {"dimension": RANDOM_FEATURES, "seed": plan.seed})]
     projection, space = cross_fit_projection(further, folds.x, folds)
     trial = choosing.choose(space, plan, **(asked | {"family": "tied", "components": 1}))
-    return Selected(further, projection, space, trial) if trial.beats(selected.trial) else selected
+    return Selected(further, projection, space, trial) if trial.significantly_better_than(selected.trial) else selected

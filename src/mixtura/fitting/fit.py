@@ -11,7 +11,7 @@ from mixtura.errors import LabelError
 from mixtura.features.records import Features
 from mixtura.fitting import gradient, heads
 from mixtura.fitting.fitted import Fitted, assemble
-from mixtura.fitting.selection import Rows, choose, closed
+from mixtura.fitting.selection import TrainingSamples, choose, closed
 from mixtura.model.model import Model
 from mixtura.pipeline import factory, training_set
 from mixtura.recipe import Recipe
@@ -55,7 +55,7 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
     return assemble(recipe, gathered, classes, rows.x, solve(recipe, rows))
 
 
-def _check_weights(rows: Rows, classes: tuple[str, ...]) -> None:
+def _check_weights(rows: TrainingSamples, classes: tuple[str, ...]) -> None:
     """See that every class has an item that counts: one without any would never be answered."""
     if rows.weight is None:
         return
@@ -68,7 +68,7 @@ def _check_weights(rows: Rows, classes: tuple[str, ...]) -> None:
         )
 
 
-def solve(recipe: Recipe, rows: Rows) -> Fitted:
+def solve(recipe: Recipe, rows: TrainingSamples) -> Fitted:
     """Fit by the solver of a recipe; the projection and the plan are chosen first, whatever the solver.
 
     Raises:
@@ -78,11 +78,11 @@ def solve(recipe: Recipe, rows: Rows) -> Fitted:
     recipe = gradient.resolve_variant(recipe)
     choice = choose(gradient.density(recipe), rows)
     fitted = closed(choice, rows, recipe.seed)
-    return gradient.fit(recipe, rows, choice, fitted) if gradient.needed(recipe) else fitted
+    return gradient.fit(recipe, rows, choice, fitted) if gradient.needs_gradients(recipe) else fitted
 
 
-def _rows(train: Features, classes: tuple[str, ...]) -> Rows:
-    return Rows(
+def _rows(train: Features, classes: tuple[str, ...]) -> TrainingSamples:
+    return TrainingSamples(
         torch.from_numpy(train.embedding),
         torch.from_numpy(train.label_index(classes)),
         torch.from_numpy(training_set.groups_of(train)),

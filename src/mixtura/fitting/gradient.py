@@ -11,8 +11,8 @@ from mixtura.features.projected_folds import without_fold
 from mixtura.features.selection import Selected
 from mixtura.fitting import heads
 from mixtura.fitting.fitted import Fitted
-from mixtura.fitting.heads import HeadSpec, Start
-from mixtura.fitting.selection import MIN_VALIDATION, Rows
+from mixtura.fitting.heads import HeadSpec, InitialHead
+from mixtura.fitting.selection import MIN_VALIDATION, TrainingSamples
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.protocol import Head, in_tiles
 from mixtura.heads.sdgm import SDGMHead
@@ -32,7 +32,7 @@ def resolve_variant(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"head": recipe.head.model_copy(update={"name": kind} | options)})
 
 
-def needed(recipe: Recipe) -> bool:
+def needs_gradients(recipe: Recipe) -> bool:
     """Whether a recipe asks for gradients, or for another head than a mixture of Gaussians on the rows as they are."""
     return _beside(recipe) or recipe.fit.solver == GRADIENT or bool(recipe.head.options)
 
@@ -50,7 +50,7 @@ def density(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"head": head})
 
 
-def fit(recipe: Recipe, rows: Rows, choice: Selected, start: Fitted) -> Fitted:
+def fit(recipe: Recipe, rows: TrainingSamples, choice: Selected, start: Fitted) -> Fitted:
     """Train a head from where closed form or EM has ended, in the projection that was chosen for these.
 
     Rows for validation pick the epoch; then the head is trained on all rows up to that epoch. Temperature and
@@ -76,7 +76,7 @@ def fit(recipe: Recipe, rows: Rows, choice: Selected, start: Fitted) -> Fitted:
     with torch.random.fork_rng():  # a head is random before it has its start
         torch.manual_seed(spec.seed)
         own = not _beside(recipe)
-        first = heads.start(spec, folds, choice.trial.plan if own else None)
+        first = heads.initialize(spec, folds, choice.trial.plan if own else None)
         trained = heads.train_from([first.head], [spec], [folds], recipe.fit)[0]
         facts = start.facts | _facts(recipe, trained, len(rows.x))
         if own and trained.best == 0:
@@ -87,11 +87,11 @@ def fit(recipe: Recipe, rows: Rows, choice: Selected, start: Fitted) -> Fitted:
 
 
 def _refitted(
-    recipe: Recipe, spec: HeadSpec, first: Start, trained: Trained, x: Tensor, rows: Rows, folds: Folds
+    recipe: Recipe, spec: HeadSpec, first: InitialHead, trained: Trained, x: Tensor, rows: TrainingSamples, folds: Folds
 ) -> Head:
     """The head from all rows, trained up to the epoch that the rows for validation have picked."""
     everything = replace(folds, x=x, fold=torch.ones_like(folds.fold))
-    head = heads.restart(spec, everything, first)
+    head = heads.reinitialize(spec, everything, first)
     section = recipe.fit
     objective = heads.objective_of(spec, section, rows.labels, rows.n_classes, rows.weight)
     schedule = replace(heads.schedule_of(section, spec.solver), stop=trained.best)
@@ -149,7 +149,7 @@ def _facts(recipe: Recipe, trained: Trained, count: int) -> dict[str, object]:
     }
 
 
-def validation_mask(rows: Rows, recipe: Recipe) -> Tensor:
+def validation_mask(rows: TrainingSamples, recipe: Recipe) -> Tensor:
     """Which rows are for validation: a part that came with the data, else a share drawn by the seed.
 
     Rows of weight zero never are.

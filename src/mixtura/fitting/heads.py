@@ -24,7 +24,7 @@ from mixtura.names import find
 from mixtura.objectives import HEAD_OBJECTIVES, OBJECTIVES
 from mixtura.sections import GRADIENT, FitSection, HeadSection
 from mixtura.training.head_stack import Objective, train
-from mixtura.training.records import Rows, Schedule, Trained
+from mixtura.training.records import Schedule, Trained, TrainingData
 
 OBJECTIVE_KEYS = ("label_smoothing", "class_weight", "logit_adjustment", "generative_weight", "margin")
 """Keys of the section ``fit`` that are options of one objective or another."""
@@ -131,7 +131,7 @@ def objective_of(
         UsageError: one that reads other rows than heads do or that the head cannot be trained by, an ``l2`` for a head
             without slopes, or an option that does not fit.
     """
-    head, kind = find(HEADS, spec.kind), objective_named(section.objective)
+    head, kind = find(HEADS, spec.kind), objective_by_name(section.objective)
     if spec.solver == GRADIENT and section.l2 and head.slopes is Head.slopes:
         raise no_slopes(spec.kind)
     if spec.solver == GRADIENT and kind.needs_density and not issubclass(head, DenseHead):
@@ -147,7 +147,7 @@ def objective_of(
     return kind.from_options(**{name: value for name, value in given.items() if name in taken})
 
 
-def objective_named(name: str) -> Any:
+def objective_by_name(name: str) -> Any:
     """The class of an objective that a head can be trained by.
 
     Raises:
@@ -198,7 +198,7 @@ def check_fit(spec: HeadSpec, section: FitSection, objectives: Sequence[str]) ->
         objective_of(spec, section.model_copy(update={"objective": name}), torch.arange(classes), classes)
     default = FitSection()
     taken = {
-        option for name in objectives for option in inspect.signature(objective_named(name).from_options).parameters
+        option for name in objectives for option in inspect.signature(objective_by_name(name).from_options).parameters
     }
     for key in OBJECTIVE_KEYS:
         if key not in taken and getattr(section, key) != getattr(default, key):
@@ -255,7 +255,7 @@ def check_components(components: int | str, folds: Folds) -> None:
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialHead:
     """A head before any gradient: ``plan`` is that of its mixture, where it has one of its own.
 
     It is made of the rows outside fold 0, which has settled ``degrees``, the temperature.
@@ -266,7 +266,7 @@ class Start:
     degrees: float
 
 
-def start(spec: HeadSpec, folds: Folds, plan: Plan | None = None) -> Start:
+def initialize(spec: HeadSpec, folds: Folds, plan: Plan | None = None) -> InitialHead:
     """The head without gradients, from the rows outside fold 0.
 
     Args:
@@ -285,10 +285,10 @@ def start(spec: HeadSpec, folds: Folds, plan: Plan | None = None) -> Start:
         scores = in_tiles(head.class_scores, folds.x[judge])
         degrees = temperature.best(scores, folds.labels[judge], folds.counts[judge])
         head.temper(degrees)
-    return Start(head, plan, degrees)
+    return InitialHead(head, plan, degrees)
 
 
-def restart(spec: HeadSpec, folds: Folds, first: Start) -> Head:
+def reinitialize(spec: HeadSpec, folds: Folds, first: InitialHead) -> Head:
     """The same head from all rows."""
     head, _ = _begun(spec, folds, first.plan, torch.zeros_like(folds.fold, dtype=torch.bool))
     with torch.no_grad():
@@ -353,7 +353,7 @@ def fit_all(specs: list[HeadSpec], folds: list[Folds], section: FitSection) -> l
     """Start and train heads of one kind, each on its own rows: fold 0 judges, the others are learned from."""
     with torch.random.fork_rng():  # a head is random before it has its start
         torch.manual_seed(specs[0].seed)
-        heads = [start(spec, own).head for spec, own in zip(specs, folds, strict=True)]
+        heads = [initialize(spec, own).head for spec, own in zip(specs, folds, strict=True)]
         return train_from(heads, specs, folds, section)
 
 
@@ -373,12 +373,14 @@ def train_from(heads: list[Head], specs: list[HeadSpec], folds: list[Folds], sec
     return [done[i] for i in range(len(specs))]
 
 
-def split(folds: Folds, seed: int) -> Rows:
+def split(folds: Folds, seed: int) -> TrainingData:
     """Fold 0 as the rows that judge, the others as those that learn; rows of weight zero do neither."""
     counts, given = folds.counts > 0, folds.weight
     learn, judge = counts & (folds.fold != 0), counts & (folds.fold == 0)
     weight, val_weight = (None, None) if given is None else (given[learn], given[judge])
-    return Rows(folds.x[learn], folds.labels[learn], folds.x[judge], folds.labels[judge], seed, weight, val_weight)
+    return TrainingData(
+        folds.x[learn], folds.labels[learn], folds.x[judge], folds.labels[judge], seed, weight, val_weight
+    )
 
 
 def folds_of(

@@ -25,7 +25,7 @@ MIN_VALIDATION = 100  # given validation rows; with fewer, training rows judge t
 
 
 @dataclass(frozen=True)
-class Rows:
+class TrainingSamples:
     """Features of the classes of a catalog: ``given`` marks the rows of a validation split that came with the data."""
 
     x: Float[Tensor, "N D"]
@@ -36,7 +36,7 @@ class Rows:
     n_classes: int
 
 
-def choose(recipe: Recipe, rows: Rows) -> Selected:
+def choose(recipe: Recipe, rows: TrainingSamples) -> Selected:
     """Try what the recipe leaves open; nothing here sees a test row.
 
     Raises:
@@ -57,7 +57,7 @@ def choose(recipe: Recipe, rows: Rows) -> Selected:
     )
 
 
-def closed(choice: Selected, rows: Rows, seed: int) -> Fitted:
+def closed(choice: Selected, rows: TrainingSamples, seed: int) -> Fitted:
     """The chosen mixture over all rows, in closed form or by EM, with rows scored without them."""
     plan = choice.trial.plan
     facts: dict[str, object] = {
@@ -73,7 +73,7 @@ def closed(choice: Selected, rows: Rows, seed: int) -> Fitted:
     return Fitted(choice.projection, mixture, None, calibration(choice, rows, seed), facts)
 
 
-def calibration(choice: Selected, rows: Rows, seed: int) -> OutOfFold:
+def calibration(choice: Selected, rows: TrainingSamples, seed: int) -> OutOfFold:
     """The rows that thresholds come from, judged as new rows will be: by a mixture that has not seen them.
 
     Where rows are few, a mixture without a fifth of them would judge more harshly than the final one does.
@@ -85,7 +85,7 @@ def calibration(choice: Selected, rows: Rows, seed: int) -> OutOfFold:
     return folds.cross_val_predict(choice.trial.plan, background=True)
 
 
-def folds_of(rows: Rows, seed: int, n_folds: int = DEFAULT_FOLDS) -> Folds:
+def folds_of(rows: TrainingSamples, seed: int, n_folds: int = DEFAULT_FOLDS) -> Folds:
     """The rows as they are, with the folds that are held out in turn.
 
     A validation split that came with the data says what later items look like: where it has enough rows, only they
@@ -104,7 +104,7 @@ def folds_of(rows: Rows, seed: int, n_folds: int = DEFAULT_FOLDS) -> Folds:
     return Folds(rows.x, rows.labels, rows.n_classes, fold, n_folds, rows.weight)
 
 
-def _check(fold: Int[Tensor, " N"], rows: Rows, n_folds: int) -> None:
+def _check(fold: Int[Tensor, " N"], rows: TrainingSamples, n_folds: int) -> None:
     """See that there are rows to judge by: those whose class has rows in another fold as well."""
     filled = torch.zeros(rows.n_classes, n_folds + 1, dtype=torch.bool)
     filled[rows.labels, fold] = True
@@ -116,7 +116,7 @@ def _check(fold: Int[Tensor, " N"], rows: Rows, n_folds: int) -> None:
         )
 
 
-def options_of(recipe: Recipe, rows: Rows) -> list[Steps]:
+def options_of(recipe: Recipe, rows: TrainingSamples) -> list[Steps]:
     """The projections to try: those of the recipe, or what ``auto`` tries."""
     if recipe.projection:
         return [factory.steps_of(recipe.projection)]

@@ -12,7 +12,7 @@ from mixtura.features.neighbors import Exact
 from mixtura.features.records import Features
 from mixtura.model.model import Answers, Model
 from mixtura.model.wording import advice, sentence
-from mixtura.records.decision import Candidate, Decision, Neighbour
+from mixtura.records.decision import Candidate, Decision, Neighbor
 
 MAX_CANDIDATES = 5
 
@@ -27,14 +27,14 @@ class Known:
     def _index(self) -> Exact:
         return Exact.build(torch.from_numpy(self.items.embedding))
 
-    def nearest(self, embedding: Float[np.ndarray, "N D"], count: int) -> list[tuple[Neighbour, ...]]:
+    def nearest(self, embedding: Float[np.ndarray, "N D"], count: int) -> list[tuple[Neighbor, ...]]:
         """The ``count`` most similar items of each row, by cosine."""
         if count == 0 or len(self.items) == 0 or len(embedding) == 0:
             return [()] * len(embedding)
         items = self.items
         similarity, index = (part.tolist() for part in self._index.search(torch.from_numpy(embedding), count))
         return [
-            tuple(Neighbour(items.id[i], items.label[i] or "", items.source[i], s) for s, i in zip(*pair, strict=True))
+            tuple(Neighbor(items.id[i], items.label[i] or "", items.source[i], s) for s, i in zip(*pair, strict=True))
             for pair in zip(similarity, index, strict=True)
         ]
 
@@ -62,7 +62,7 @@ def decide(
     return [_decision(model, id, answers, row, near[row]) for row, id in enumerate(ids)]
 
 
-def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Neighbour, ...]) -> Decision:
+def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Neighbor, ...]) -> Decision:
     posterior = answers.posterior[row]
     others = np.arange(len(posterior)) != answers.predicted[row]  # of equal probabilities, the predicted class leads
     order = np.lexsort((others, -posterior))[:MAX_CANDIDATES].tolist()

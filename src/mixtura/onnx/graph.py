@@ -18,7 +18,7 @@ from mixtura.heads.protocol import Groups
 from mixtura.model.model import Model
 from mixtura.scores.typicality import POOLED_ITEMS, Typicality
 
-OUTPUT_NAMES = ("posterior", "evidence", "background", "score", "typicality", "pooled", "far", "subclass")
+OUTPUT_NAMES = ("posterior", "log_prob", "background", "score", "typicality", "pooled", "far", "subclass")
 """What the graph of a head gives, row by row."""
 
 MAX_FILE_BYTES = 2**31 - 2**20  # bytes; one ONNX file holds no more
@@ -59,10 +59,10 @@ class Rank(nn.Module):
         self.register_buffer("blended", typicality._blended)
 
     def forward(
-        self, evidence: Float[Tensor, " N"], background: Float[Tensor, " N"], predicted: Int[Tensor, " N"]
+        self, log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"], predicted: Int[Tensor, " N"]
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"], Float[Tensor, " N"], Bool[Tensor, " N"]]:
         """Score, typicality, the rank among all held-out items, and whether the row is far from everything."""
-        near, lifted = self.parts(evidence, background)
+        near, lifted = self.parts(log_prob, background)
         lesser = torch.where(lifted < near, lifted, near)
         score = torch.where(near.isnan() | lifted.isnan(), -torch.inf, lesser)
         below = self.get_buffer("own") <= score[:, None]
@@ -106,11 +106,11 @@ class HeadGraph(nn.Module):
         posterior = (scores.double() / self.temperature).softmax(1)
         posterior = torch.where(posterior.isnan(), self.uniform, posterior)  # too far away for any density
         predicted = posterior.argmax(1)
-        evidence, background = class_log_prob.logsumexp(1), self.background(x)[:, 0]
-        score, typicality, pooled, far = self.rank(evidence, background, predicted)
+        log_prob, background = class_log_prob.logsumexp(1), self.background(x)[:, 0]
+        score, typicality, pooled, far = self.rank(log_prob, background, predicted)
         own = joint.masked_fill(self.get_buffer("component_class") != predicted[:, None], -torch.inf).argmax(1)
         subclass = own - self.get_buffer("first")[predicted]
-        return posterior, evidence, background, score, typicality, pooled, far, subclass
+        return posterior, log_prob, background, score, typicality, pooled, far, subclass
 
 
 def head_bytes(model: Model) -> bytes:

@@ -60,7 +60,7 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Effect:
+class EditResult:
     """What an edit did.
 
     ``before`` and ``after`` are shares in [0, 1] of ``tested`` test items of the products that stayed whose product

@@ -13,7 +13,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Strip:
+class PictureRow:
     """Pictures in a row under a few words."""
 
     heading: str
@@ -21,19 +21,19 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Group:
+class SheetGroup:
     """What belongs together: a cluster, the answer to a query, or near-duplicates of each other."""
 
     name: str
     note: str
-    strips: tuple[Strip, ...]
+    strips: tuple[PictureRow, ...]
 
 
 @dataclass(frozen=True)
-class Sheet:
+class ContactSheet:
     """A whole page: ``lead`` says what is to be seen, ``facts`` are names with their values."""
 
     title: str
     lead: str
-    groups: tuple[Group, ...]
+    groups: tuple[SheetGroup, ...]
     facts: tuple[tuple[str, str], ...] = ()

@@ -10,7 +10,7 @@ REASONS = ("far_from_all", "between_classes", "unusual_for_class", "bad_photo")
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class Neighbor:
     """A stored item near the query; ``similarity`` is a cosine in [-1, 1]."""
 
     id: str
@@ -47,7 +47,7 @@ class Decision:
     sentence: str
     subclass: int
     candidates: tuple[Candidate, ...] = ()
-    neighbours: tuple[Neighbour, ...] = ()
+    neighbours: tuple[Neighbor, ...] = ()
     threshold: float = 0.05
     advice: str | None = None
     model: str = ""

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 
-from mixtura.records.decision import Neighbour
+from mixtura.records.decision import Neighbor
 
 
 @dataclass(frozen=True)
-class Twins:
+class NearDuplicates:
     """Items that are near-duplicates of each other.
 
     ``lowest`` and ``highest`` are the cosines of the pairs that join them; ``labels`` and ``splits`` hold what occurs
     among them: more than one label is a contradiction, and train beside test makes a test too easy.
     """
 
-    items: tuple[Neighbour, ...]
+    items: tuple[Neighbor, ...]
     lowest: float
     highest: float
     labels: tuple[str, ...]
@@ -21,14 +21,14 @@ class Twins:
 
 
 @dataclass(frozen=True)
-class Duplicates:
+class DuplicateSearch:
     """All groups of near-duplicates, the largest first; ``why`` says in a sentence where the limit comes from."""
 
     items: int
     limit: float
     why: str
     pairs: int
-    groups: tuple[Twins, ...]
+    groups: tuple[NearDuplicates, ...]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Outlier:
 
 
 @dataclass(frozen=True)
-class Care:
+class Inspection:
     """Suspected label errors, near-duplicates and outliers.
 
     ``items`` were given, ``judged`` of them by a model that had not seen them; ``accuracy`` is the share of those whose
@@ -78,8 +78,8 @@ class Care:
     accuracy: float
     family: str
     suspects: tuple[Suspect, ...]
-    clashes: tuple[Twins, ...]
-    copies: tuple[Twins, ...]
+    clashes: tuple[NearDuplicates, ...]
+    copies: tuple[NearDuplicates, ...]
     limit: float
     why: str
     outliers: tuple[Outlier, ...]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mixtura.records.decision import Interval
 
 
-def left_out_of(strange: int, count: int) -> tuple[str, ...]:
+def left_out_note(strange: int, count: int) -> tuple[str, ...]:
     """A sentence on decisions of the journal that were made with another encoder; none where there are none."""
     if not strange:
         return ()
@@ -16,7 +16,7 @@ def left_out_of(strange: int, count: int) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Noted:
+class LoggedDecision:
     """One decision of the journal.
 
     ``at`` is ISO 8601 in UTC; ``product`` is the id that the client told, ``told`` whether the client said anything
@@ -70,7 +70,7 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class Part:
+class ClassShare:
     """The share of a class, in [0, 1]: among the latest photos, among those before them, and in the catalog."""
 
     product: str
@@ -97,13 +97,13 @@ class Drift:
     stated_false_reject: float
     false_alarms: float
     alarms: tuple[Alarm, ...]
-    mix: tuple[Part, ...]
+    mix: tuple[ClassShare, ...]
     left_out: int = 0
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know beside the figures, in sentences."""
-        return left_out_of(self.left_out, self.count)
+        return left_out_note(self.left_out, self.count)
 
     @property
     def raised(self) -> tuple[Alarm, ...]:
@@ -112,7 +112,7 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Group:
+class UnknownGroup:
     """Unknown photos that look like one product that the catalog does not have.
 
     ``ids`` are decisions, the most central first; ``size`` counts a photo that was asked about several times once.

@@ -1,6 +1,6 @@
 """One self-contained page about one evaluation: for the shop owner, the engineer and the researcher.
 
-``SECTIONS`` stands in the order of the page. A section takes :class:`mixtura.report.parts.Material` and returns
+``SECTIONS`` stands in the order of the page. A section takes :class:`mixtura.report.parts.PageContext` and returns
 :class:`mixtura.report.parts.Section`, or ``None`` where the evaluation holds nothing for it.
 """
 

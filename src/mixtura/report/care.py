@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from mixtura.records.inspection import Care, Outlier, Suspect, Twins
+from mixtura.records.inspection import Inspection, NearDuplicates, Outlier, Suspect
 from mixtura.report.mistakes import address
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, Thumbnails, render
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Beside:
+class SidePicture:
     """A further photo of a group."""
 
     address: str
@@ -35,10 +35,10 @@ class Finding:
     other: str
     note: str
     sources: tuple[str, ...]
-    more: tuple[Beside, ...] = ()
+    more: tuple[SidePicture, ...] = ()
 
 
-def write_care(care: Care, path: Path, thumbnails: Thumbnails) -> Path:
+def write_care(care: Inspection, path: Path, thumbnails: Thumbnails) -> Path:
     """Write an inspection as one self-contained HTML file.
 
     Raises:
@@ -47,7 +47,7 @@ def write_care(care: Care, path: Path, thumbnails: Thumbnails) -> Path:
     return save(path, care_page(care, thumbnails))
 
 
-def care_page(care: Care, thumbnails: Thumbnails) -> str:
+def care_page(care: Inspection, thumbnails: Thumbnails) -> str:
     """The page as text; only the thumbnails that are shown are asked for."""
     sections = {
         "summary": _summary(care),
@@ -84,7 +84,7 @@ def care_page(care: Care, thumbnails: Thumbnails) -> str:
     return assemble(title, {name: section for name, section in sections.items() if section is not None})
 
 
-def _summary(care: Care) -> Section:
+def _summary(care: Inspection) -> Section:
     found = [
         (len(care.suspects), "Labels that look wrong", "The photo clearly looks like another class than its label."),
         (len(care.clashes), "Photos with several labels", "The same photo, or nearly, under contradicting labels."),
@@ -119,9 +119,9 @@ def _suspect(one: Suspect, thumbnails: Thumbnails) -> Finding:
     return Finding(photo, one.given, "looks like", one.suggested, note, (one.source,))
 
 
-def _twins(one: Twins, thumbnails: Thumbnails) -> Finding:
+def _twins(one: NearDuplicates, thumbnails: Thumbnails) -> Finding:
     first, *others = one.items
-    more = tuple(Beside(address(thumbnails(item.id)), item.label) for item in others[:PICTURES_BESIDE])
+    more = tuple(SidePicture(address(thumbnails(item.id)), item.label) for item in others[:PICTURES_BESIDE])
     word, other = (
         ("and", listing([label for label in one.labels if label != first.label])) if len(one.labels) > 1 else ("", "")
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from mixtura.metrics.classification import confusion
 from mixtura.records.decision import Interval
-from mixtura.report.parts import Material, Section, render
+from mixtura.report.parts import PageContext, Section, render
 from mixtura.report.words import count, interval, listing, percent
 
 MAX_ROWS = 25
@@ -24,7 +24,7 @@ class ClassRow:
     label: str
 
 
-def classes(material: Material) -> Section | None:
+def classes(material: PageContext) -> Section | None:
     """A table with one dot and one interval for each class, weakest first."""
     rows = _rows(material)
     if not rows:
@@ -50,7 +50,7 @@ def _lead(rows: list[ClassRow], mean: float) -> str:
     return text.strip()
 
 
-def _rows(material: Material) -> list[ClassRow]:
+def _rows(material: PageContext) -> list[ClassRow]:
     evaluation, known = material.evaluation, material.known
     names = evaluation.classes
     table = confusion(evaluation.true[known], evaluation.predicted[known], len(names))

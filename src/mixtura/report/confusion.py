@@ -9,7 +9,7 @@ from scipy.spatial.distance import squareform
 
 from mixtura.metrics.classification import confusion as count_confusion
 from mixtura.report import svg
-from mixtura.report.parts import Material, Section, render
+from mixtura.report.parts import PageContext, Section, render
 from mixtura.report.words import count, percent
 
 WITH_NUMBERS = 12  # classes whose cells hold a figure
@@ -40,7 +40,7 @@ class Pair:
     share: float
 
 
-def confusion(material: Material) -> Section | None:
+def confusion(material: PageContext) -> Section | None:
     """The confusion of catalog photos, with classes that are often confused beside each other."""
     known, names = material.known, material.evaluation.classes
     if not known.any() or len(names) < 2:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mixtura.report.parts import Material, Section, render
+from mixtura.report.parts import PageContext, Section, render
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Group:
     rows: tuple[tuple[list[str], str], ...]
 
 
-def facts(material: Material) -> Section | None:
+def facts(material: PageContext) -> Section | None:
     """One table for each group of facts; nothing when there are none."""
     groups = grouped(material.evaluation.facts)
     if not groups:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from mixtura.records.decision import EmbeddingMap
 from mixtura.report import svg
-from mixtura.report.parts import Material, Section, render
+from mixtura.report.parts import PageContext, Section, render
 from mixtura.report.words import count, shorten
 
 MAX_LABELED = 12  # classes named on the large map
@@ -27,7 +27,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class MapTransform:
     """Map coordinates to pixels at equal scale on both axes."""
 
     low: np.ndarray
@@ -40,7 +40,7 @@ class Sheet:
         return np.stack([pixels[..., 0], self.height - pixels[..., 1]], axis=-1)
 
 
-def embedding_map(material: Material) -> Section | None:
+def embedding_map(material: PageContext) -> Section | None:
     """The large map and the small ones; nothing when the evaluation has no map."""
     view, names = material.evaluation.map, material.evaluation.classes
     if view is None or len(view.xy) == 0:
@@ -75,17 +75,17 @@ def _sample(total: int) -> np.ndarray:
     return np.arange(total) if total <= MAX_POINTS else np.random.default_rng(0).permutation(total)[:MAX_POINTS]
 
 
-def _sheet(xy: np.ndarray) -> Sheet:
+def _sheet(xy: np.ndarray) -> MapTransform:
     low, high = np.quantile(xy, [0.004, 0.996], axis=0)
     span = np.maximum(high - low, 1e-9 * max(float(np.abs(xy).max()), 1.0))
     low, span = low - 0.06 * span, 1.12 * span
     scale = float(min(svg.DRAWING_WIDTH / span[0], svg.DRAWING_WIDTH / span[1]))
     height = float(np.clip(span[1] * scale, 240, svg.DRAWING_WIDTH))
     shift = (np.array([svg.DRAWING_WIDTH, height]) / scale - span) / 2
-    return Sheet(low - shift, scale, height)
+    return MapTransform(low - shift, scale, height)
 
 
-def _overview(view: EmbeddingMap, sheet: Sheet, names: tuple[str, ...], chosen: np.ndarray) -> list[Markup]:
+def _overview(view: EmbeddingMap, sheet: MapTransform, names: tuple[str, ...], chosen: np.ndarray) -> list[Markup]:
     foreign = chosen[view.label[chosen] < 0]
     parts = [svg.dots(sheet.place(view.xy[foreign]).tolist(), "cloud unknown")]
     if len(view.mean) <= MAX_ELLIPSES:
@@ -97,14 +97,14 @@ def _overview(view: EmbeddingMap, sheet: Sheet, names: tuple[str, ...], chosen: 
     return parts
 
 
-def _ellipse(view: EmbeddingMap, sheet: Sheet, k: int, kind: str) -> Markup:
+def _ellipse(view: EmbeddingMap, sheet: MapTransform, k: int, kind: str) -> Markup:
     value, vector = np.linalg.eigh(view.covariance[k].astype(np.float64))
     angle = np.linspace(0, 2 * np.pi, 49)
     circle = np.stack([np.cos(angle), np.sin(angle)]) * np.sqrt(np.maximum(value, 0))[:, None] * ELLIPSE_RADIUS
     return svg.path(sheet.place(view.mean[k] + (vector @ circle).T).tolist(), kind)
 
 
-def _labels(view: EmbeddingMap, sheet: Sheet, names: tuple[str, ...]) -> list[Markup]:
+def _labels(view: EmbeddingMap, sheet: MapTransform, names: tuple[str, ...]) -> list[Markup]:
     """Names at the centers of their components, pushed apart downwards where they would overlap."""
     spots = []
     for index, name in enumerate(names):
@@ -123,7 +123,7 @@ def _labels(view: EmbeddingMap, sheet: Sheet, names: tuple[str, ...]) -> list[Ma
     return [svg.text(x, min(max(y, 12), sheet.height - 4), name, "place", "middle") for x, y, _, name in spots]
 
 
-def _panels(material: Material, view: EmbeddingMap, sheet: Sheet) -> list[Panel]:
+def _panels(material: PageContext, view: EmbeddingMap, sheet: MapTransform) -> list[Panel]:
     names, recall = material.evaluation.classes, material.evaluation.recall
     weakest = sorted(range(len(names)), key=lambda i: recall[names[i]].value if names[i] in recall else 2.0)
     foreign = bool((view.label < 0).any())
@@ -133,7 +133,7 @@ def _panels(material: Material, view: EmbeddingMap, sheet: Sheet) -> list[Panel]
     return panels
 
 
-def _panel(view: EmbeddingMap, sheet: Sheet, index: int, name: str) -> Panel:
+def _panel(view: EmbeddingMap, sheet: MapTransform, index: int, name: str) -> Panel:
     mine = np.flatnonzero(view.label == index)
     mine = mine[_sample(len(mine))][:400]
     parts = [svg.tag("use", href="#map-cloud")]

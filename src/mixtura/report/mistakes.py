@@ -4,7 +4,7 @@ import base64
 from dataclasses import dataclass
 
 from mixtura.records.decision import Mistake
-from mixtura.report.parts import Material, Section, Thumbnails, render
+from mixtura.report.parts import PageContext, Section, Thumbnails, render
 from mixtura.report.words import count, percent
 
 MAX_CARDS = 12
@@ -35,7 +35,7 @@ class Card:
     neighbours: tuple[Photo, ...]
 
 
-def mistakes(material: Material) -> Section | None:
+def mistakes(material: PageContext) -> Section | None:
     """Up to ``MAX_MISTAKES`` cards in the order of the evaluation; nothing when it brings no mistakes."""
     found = material.evaluation.mistakes
     if not found:

@@ -14,7 +14,7 @@ from mixtura.errors import CannotWrite, OutOfSpace
 from mixtura.names import find
 from mixtura.records.decision import Evaluation
 from mixtura.report import SECTIONS
-from mixtura.report.parts import Material, Section, Thumbnails, render, require_whole
+from mixtura.report.parts import PageContext, Section, Thumbnails, render, require_whole
 
 
 def write_report(evaluation: Evaluation, path: Path, *, title: str, thumbnails: Thumbnails) -> Path:
@@ -60,7 +60,7 @@ def page(evaluation: Evaluation, title: str, thumbnails: Thumbnails) -> str:
         DataError: the arrays of the evaluation do not fit together.
     """
     require_whole(evaluation)
-    material = Material(evaluation, thumbnails)
+    material = PageContext(evaluation, thumbnails)
     made = {name: find(SECTIONS, name)(material) for name in SECTIONS}
     return assemble(title, {name: section for name, section in made.items() if section is not None})
 

@@ -34,7 +34,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Material:
+class PageContext:
     """An evaluation, the views of it that several sections share, and where thumbnails come from."""
 
     evaluation: Evaluation

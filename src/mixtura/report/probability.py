@@ -7,14 +7,14 @@ from mixtura.metrics.calibration import Bins, ece, reliability
 from mixtura.metrics.intervals import wilson
 from mixtura.metrics.selective import risk_coverage
 from mixtura.report import svg
-from mixtura.report.parts import Figure, Material, Section, render
+from mixtura.report.parts import Figure, PageContext, Section, render
 from mixtura.report.words import percent
 
 MIN_BIN_COUNT = 10  # photos; a bin with fewer has a hollow dot
 AXIS_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def probability(material: Material) -> Section | None:
+def probability(material: PageContext) -> Section | None:
     """Two figures over the catalog photos."""
     known = material.known
     if not known.any():

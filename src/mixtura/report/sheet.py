@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixtura.records.contact_sheet import Group, Sheet, Strip
+from mixtura.records.contact_sheet import ContactSheet, PictureRow, SheetGroup
 from mixtura.report.mistakes import address
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, Thumbnails, render
@@ -23,7 +23,7 @@ class Drawn:
     note: str
 
 
-def write_sheet(sheet: Sheet, path: Path, thumbnails: Thumbnails) -> Path:
+def write_sheet(sheet: ContactSheet, path: Path, thumbnails: Thumbnails) -> Path:
     """Write a contact sheet as one HTML file.
 
     Args:
@@ -37,7 +37,7 @@ def write_sheet(sheet: Sheet, path: Path, thumbnails: Thumbnails) -> Path:
     return save(path, sheet_page(sheet, thumbnails))
 
 
-def sheet_page(sheet: Sheet, thumbnails: Thumbnails) -> str:
+def sheet_page(sheet: ContactSheet, thumbnails: Thumbnails) -> str:
     """The page as text."""
     shown = [_group(group, thumbnails) for group in sheet.groups[:MAX_PICTURES]]
     rest = len(sheet.groups) - len(shown)
@@ -50,7 +50,7 @@ def sheet_page(sheet: Sheet, thumbnails: Thumbnails) -> str:
                     "sheet.css")  # fmt: skip
 
 
-def _group(group: Group, thumbnails: Thumbnails) -> tuple[Group, Sequence[tuple[Strip, list[Drawn]]]]:
+def _group(group: SheetGroup, thumbnails: Thumbnails) -> tuple[SheetGroup, Sequence[tuple[PictureRow, list[Drawn]]]]:
     strips = [
         (strip, [Drawn(address(thumbnails(one.id)), one.caption, one.note) for one in strip.pictures])
         for strip in group.strips

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mixtura.records.decision import Evaluation
-from mixtura.report.parts import Material, Section, render
+from mixtura.report.parts import PageContext, Section, render
 from mixtura.report.words import count, interval, listing, percent
 
 # name -> (label, what it means). Names that are not here follow below, as they are.
@@ -64,14 +64,14 @@ class Outcome:
     parts: tuple[Part, ...]
 
 
-def summary(material: Material) -> Section:
+def summary(material: PageContext) -> Section:
     """The table of all figures, and the answers as two bars."""
     evaluation = material.evaluation
     body = render("summary.html", rows=_rows(evaluation), outcomes=_outcomes(material))
     return Section("In short", _lead(material), body)
 
 
-def _lead(material: Material) -> str:
+def _lead(material: PageContext) -> str:
     known = int(material.known.sum())
     classes = count(len(material.evaluation.classes), "class", "classes")
     sentences = []
@@ -117,7 +117,7 @@ def _row(evaluation: Evaluation, name: str) -> Row:
     return Row(label, written, interval(span.low, span.high) if span else "", meaning)
 
 
-def _outcomes(material: Material) -> list[Outcome]:
+def _outcomes(material: PageContext) -> list[Outcome]:
     correct, verdict = material.correct, material.verdict
     named = verdict == "match"
     answers = {

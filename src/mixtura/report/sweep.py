@@ -15,7 +15,7 @@ from mixtura.records.sweep import DONE, Cell, Run, Summary, Sweep
 from mixtura.report.facts import grouped
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, render
-from mixtura.report.sweep_plots import Look, by_variance, looks, sizes
+from mixtura.report.sweep_plots import HeadStyle, by_variance, head_styles, sizes
 from mixtura.report.words import count, listing
 
 MAX_NOTES = 30  # notes before the rest is folded away
@@ -63,7 +63,7 @@ class Entry:
 class Row:
     """The best cell of a head."""
 
-    look: Look
+    look: HeadStyle
     summary: Summary
     entries: tuple[Entry, ...]
 
@@ -75,7 +75,7 @@ class Grid:
     Where no run of a cell finished, it is ``None``.
     """
 
-    look: Look
+    look: HeadStyle
     method: str
     n_components: tuple[int, ...]
     rows: tuple[tuple[str, tuple[Entry | None, ...]], ...]
@@ -99,7 +99,7 @@ def write_sweep(sweep: Sweep, path: Path, *, title: str) -> Path:
 def sweep_page(sweep: Sweep, title: str) -> str:
     """The page as text."""
     summaries = [one for one in summarize(sweep.runs) if math.isfinite(one.mean["accuracy"])]
-    look = looks(sweep.runs)
+    look = head_styles(sweep.runs)
     made = {
         "summary": _summary(sweep, look),
         "variance": _variance(summaries, look),
@@ -111,7 +111,7 @@ def sweep_page(sweep: Sweep, title: str) -> str:
     return assemble(title, {name: one for name, one in made.items() if one is not None}, "sweep.css")
 
 
-def _summary(sweep: Sweep, look: dict[str, Look]) -> Section:
+def _summary(sweep: Sweep, look: dict[str, HeadStyle]) -> Section:
     best = best_rows(sweep)
     columns = [_entries(column, best) for column in TABLE_COLUMNS]
     rows = [
@@ -172,7 +172,7 @@ def _margin(summaries: list[Summary]) -> str:
     return "; ± is half of a 95% interval by Student's t" if several else ""
 
 
-def _variance(summaries: list[Summary], look: dict[str, Look]) -> Section | None:
+def _variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> Section | None:
     if len({one.cell.explained_variance for one in summaries}) < 2:
         return None
     lead = (
@@ -182,14 +182,14 @@ def _variance(summaries: list[Summary], look: dict[str, Look]) -> Section | None
     return Section("Accuracy by kept variance", lead, by_variance(summaries, look))
 
 
-def _sizes(sweep: Sweep, summaries: list[Summary], look: dict[str, Look]) -> Section | None:
+def _sizes(sweep: Sweep, summaries: list[Summary], look: dict[str, HeadStyle]) -> Section | None:
     if not summaries:
         return None
     lead = "Every cell by the numbers that it stores. Up and to the left is better."
     return Section("Accuracy by size", lead, sizes(summaries, best_rows(sweep), look))
 
 
-def _cells(summaries: list[Summary], look: dict[str, Look]) -> Section | None:
+def _cells(summaries: list[Summary], look: dict[str, HeadStyle]) -> Section | None:
     if not summaries:
         return None
     tables = [(column, _grids(column, summaries, look)) for column in SHORT_TABLE_COLUMNS]
@@ -200,14 +200,14 @@ def _cells(summaries: list[Summary], look: dict[str, Look]) -> Section | None:
     return Section("Components by kept variance", lead, render("sweep_cells.html", tables=tables))
 
 
-def _grids(column: Column, summaries: list[Summary], look: dict[str, Look]) -> list[Grid]:
+def _grids(column: Column, summaries: list[Summary], look: dict[str, HeadStyle]) -> list[Grid]:
     of_pair: dict[tuple[str, str], dict[Cell, Summary]] = {}
     for one in summaries:
         of_pair.setdefault((one.cell.head, one.cell.method), {})[one.cell] = one
     return [_grid(column, look[head], method, own) for (head, method), own in of_pair.items()]
 
 
-def _grid(column: Column, look: Look, method: str, own: dict[Cell, Summary]) -> Grid:
+def _grid(column: Column, look: HeadStyle, method: str, own: dict[Cell, Summary]) -> Grid:
     entries = dict(zip(own, _entries(column, list(own.values())), strict=True))
     placed = {(cell.explained_variance, cell.n_components): entry for cell, entry in entries.items()}
     n_components = tuple(sorted({cell.n_components for cell in own}))

@@ -35,7 +35,7 @@ ACCURACY_TICKS = (0.0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 
 
 
 @dataclass(frozen=True)
-class Look:
+class HeadStyle:
     """How a head looks on the page."""
 
     name: str
@@ -87,11 +87,11 @@ class Scale:
         return area.y_axis(list(written), lambda place: written[place], "Accuracy")
 
 
-def looks(runs: Iterable[Run]) -> dict[str, Look]:
+def head_styles(runs: Iterable[Run]) -> dict[str, HeadStyle]:
     """A color and a mark for each head, in the order of the runs."""
     names = dict.fromkeys(run.head for run in runs)
     return {
-        name: Look(name, f"color{i % N_COLORS}", MARK_PATHS[(i + i // N_COLORS) % len(MARK_PATHS)])
+        name: HeadStyle(name, f"color{i % N_COLORS}", MARK_PATHS[(i + i // N_COLORS) % len(MARK_PATHS)])
         for i, name in enumerate(names)
     }
 
@@ -114,7 +114,7 @@ def accuracy_scale(values: Sequence[float]) -> Scale:
     return Scale(low, high, tuple(inside), lambda value: -math.log10(max(1 - value, 1e-5)))
 
 
-def by_variance(summaries: list[Summary], look: dict[str, Look]) -> Markup:
+def by_variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> Markup:
     """One panel a head, and one of the dimensions that are kept."""
     scale = accuracy_scale([one.mean["accuracy"] for one in summaries])
     lines = {name: _lines(summaries, name) for name in look}
@@ -201,7 +201,7 @@ def _moved(one: Summary, times: float) -> float:
     return one.mean["accuracy"] + (times * one.half_width["accuracy"] if times else 0.0)
 
 
-def _line(line: Line, scale: Scale, span: tuple[float, float], look: Look, style: tuple[int, list[str]]) -> Markup:
+def _line(line: Line, scale: Scale, span: tuple[float, float], look: HeadStyle, style: tuple[int, list[str]]) -> Markup:
     """Band, line and marks."""
     area, (dash, methods) = _area(scale, span), style
     wide = [one for one in line.points if math.isfinite(one.half_width["accuracy"])]
@@ -266,7 +266,7 @@ def _decades(low: Number, high: Number) -> list[float]:
     return inside if len(inside) <= 6 else [float(ten) for ten in tens if low <= ten <= high]
 
 
-def sizes(summaries: list[Summary], best: list[Summary], look: dict[str, Look]) -> Markup:
+def sizes(summaries: list[Summary], best: list[Summary], look: dict[str, HeadStyle]) -> Markup:
     """Every cell as a mark, the best of each head large and with its interval."""
     scale = accuracy_scale([one.mean["accuracy"] for one in summaries])
     places = [_log_size(one) for one in summaries]
@@ -308,13 +308,13 @@ def _at(one: Summary, area: svg.Plot, scale: Scale, times: float = 0.0) -> svg.P
     return area.x(_log_size(one)), area.y(scale.drawn(_moved(one, times)))
 
 
-def _dot(one: Summary, area: svg.Plot, scale: Scale, look: dict[str, Look], radius: float) -> Markup:
+def _dot(one: Summary, area: svg.Plot, scale: Scale, look: dict[str, HeadStyle], radius: float) -> Markup:
     large = radius > 4
     drawn = look[one.cell.head].draw(_at(one, area, scale), radius, told(one))
     return drawn if large else svg.tag("g", drawn, class_="faint")
 
 
-def _interval(one: Summary, area: svg.Plot, scale: Scale, look: dict[str, Look]) -> Markup:
+def _interval(one: Summary, area: svg.Plot, scale: Scale, look: dict[str, HeadStyle]) -> Markup:
     if not math.isfinite(one.half_width["accuracy"]):
         return Markup("")
     return svg.line(_at(one, area, scale, -1.0), _at(one, area, scale, 1.0), f"whisker {look[one.cell.head].color}")

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from mixtura.records.decision import Interval
 from mixtura.report import svg
-from mixtura.report.parts import Figure, Material, Section, render
+from mixtura.report.parts import Figure, PageContext, Section, render
 from mixtura.report.words import count, interval, percent
 
 HISTOGRAM_BINS = 20
@@ -22,7 +22,7 @@ class Threshold:
     text: str
 
 
-def unknown(material: Material) -> Section:
+def unknown(material: PageContext) -> Section:
     """Two figures, each with one panel for catalog photos and one for the others."""
     evaluation = material.evaluation
     figures = [_typicality(material)]
@@ -33,7 +33,7 @@ def unknown(material: Material) -> Section:
     )
 
 
-def _lead(material: Material) -> str:
+def _lead(material: PageContext) -> str:
     alpha, metrics = material.evaluation.alpha, material.evaluation.metrics
     text = (
         f"A photo is called unknown when its typicality is below {percent(alpha)}: fewer than {percent(alpha)} of "
@@ -64,7 +64,7 @@ def _compare(measured: Interval, stated: float) -> str:
     return "clearly fewer than that" if measured.value < stated else "clearly more than that"
 
 
-def _typicality(material: Material) -> Figure:
+def _typicality(material: PageContext) -> Figure:
     alpha, values = material.evaluation.alpha, np.clip(material.evaluation.typicality, 0, 1)
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     threshold = Threshold(alpha, f"unknown below {percent(alpha, 0 if alpha >= 0.01 else 1)}")
@@ -75,7 +75,7 @@ def _typicality(material: Material) -> Figure:
     return Figure(drawing, caption)
 
 
-def _score(material: Material) -> Figure:
+def _score(material: PageContext) -> Figure:
     score, alpha = material.evaluation.score.astype(np.float64), material.evaluation.alpha
     finite = score[np.isfinite(score)]
     low, high = np.quantile(finite, [0.005, 0.995])
@@ -93,7 +93,7 @@ def _score(material: Material) -> Figure:
     return Figure(drawing, caption)
 
 
-def _panels(material: Material, values: np.ndarray, edges: np.ndarray, cut: Threshold, title: str) -> Markup:
+def _panels(material: PageContext, values: np.ndarray, edges: np.ndarray, cut: Threshold, title: str) -> Markup:
     """One histogram above the other over the same axis; each has its own scale, written at its top."""
     span = (float(edges[0]), float(edges[-1]))
     groups = [("In the catalog", material.known, "known"), ("Not in the catalog", ~material.known, "unknown")]

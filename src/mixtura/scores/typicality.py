@@ -8,7 +8,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.errors import LabelError
-from mixtura.scores.density import evidence, relative
 
 FAR_SPREADS = 2.0  # spreads by which the plain evidence must be more extreme than the relative score to decide alone
 POOLED_ITEMS = 20.0  # held-out items of a class at which its own ranks count as much as those of all classes
@@ -132,8 +131,17 @@ class Typicality:
 
 
 def _raw(log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Float[Tensor, "2 N"]:
+    r"""How much better the classes explain each item than one broad Gaussian does, and how well at all; in nats.
+
+    .. math:: \log p(x) - \log N(x; \mu_0, \Sigma_0), \qquad \log p(x)
+
+    In the first, whatever is unusual for every photo alike, such as its light, cancels.
+
+    Source: Ren et al., A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection, 2021, with the
+    background matched to the mixture's own moments.
+    """
     log_density, background = log_density.double(), background.double()
-    return torch.stack([relative(log_density, background), evidence(log_density, background)])
+    return torch.stack([log_density - background, log_density])
 
 
 def _below(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from mixtura.core import em
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
-from mixtura.sklearn.init import INIT_PARAMS, Start, full_sums, incremental_sums, maximize
+from mixtura.sklearn.init import INIT_PARAMS, Initialization, full_sums, incremental_sums, maximize
 from mixtura.sklearn.layouts import LAYOUTS, Array, Layout, check_spread, to_tensor
 
 FLOAT_TYPES = [np.float64, np.float32]
@@ -177,7 +177,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         given = self._given(layout, dimension)
         if None not in given.values():
             return Mixture(given["log_weight"], given["mean"], given["covariance"])
-        begin = Start(layout.family, self.n_components, float(self.reg_covar), self.rank, x, weight)
+        begin = Initialization(layout.family, self.n_components, float(self.reg_covar), self.rank, x, weight)
         mixture = INIT_PARAMS[self.init_params](begin, random_state)
         return replace(mixture, **{name: value for name, value in given.items() if value is not None})
 
@@ -197,7 +197,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             "covariance": None if precision is None or layout.read is None else layout.read(precision),
         }
 
-    def _climb(self, mixture: Mixture, x: Tensor, weight: Tensor | None, bound: float) -> "Run":
+    def _climb(self, mixture: Mixture, x: Tensor, weight: Tensor | None, bound: float) -> "EMRun":
         """EM from one start."""
         bounds: list[float] = []
         sums = None
@@ -210,8 +210,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             if number % self.verbose_interval == 0:
                 self._say(f"  Iteration {number}", f"\t gain {gain:.5f}\t {perf_counter() - began:.5f} s")
             if abs(gain) < self.tol:
-                return Run(mixture, sums, bound, bounds, True)
-        return Run(mixture, sums, bound if bounds else -np.inf, bounds, False)
+                return EMRun(mixture, sums, bound, bounds, True)
+        return EMRun(mixture, sums, bound if bounds else -np.inf, bounds, False)
 
     def _say(self, line: str, detail: str = "") -> None:
         """Print progress as ``verbose`` asks."""
@@ -308,7 +308,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
 
 @dataclass(frozen=True)
-class Run:
+class EMRun:
     """EM from one start: where it ended, the sums of its last step, and the bound before each step."""
 
     mixture: Mixture

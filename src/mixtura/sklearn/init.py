@@ -17,7 +17,7 @@ from mixtura.sklearn.layouts import Array
 
 
 @dataclass(frozen=True)
-class Start:
+class Initialization:
     """What every start needs: the model's options, the rows and their weights."""
 
     family: str
@@ -39,27 +39,27 @@ class Start:
         return self.from_labels(seeds, torch.arange(self.n_components), None)
 
 
-def by_kmeans(begin: Start, random_state: np.random.RandomState) -> Mixture:
+def by_kmeans(begin: Initialization, random_state: np.random.RandomState) -> Mixture:
     """Clusters of k-means."""
     options: dict[str, Any] = {"n_clusters": begin.n_components, "n_init": 1, "random_state": random_state}
     labels = KMeans(**options).fit_predict(begin.x.numpy(), sample_weight=_array(begin.weight))
     return begin.from_labels(begin.x, torch.from_numpy(np.asarray(labels, dtype=np.int64)), begin.weight)
 
 
-def by_seeds(begin: Start, random_state: np.random.RandomState) -> Mixture:
+def by_seeds(begin: Initialization, random_state: np.random.RandomState) -> Mixture:
     """Rows that k-means++ picks."""
     mass = _array(begin.weight)
     _, index = kmeans_plusplus(begin.x.numpy(), begin.n_components, sample_weight=mass, random_state=random_state)
     return begin.from_rows(index)
 
 
-def by_rows(begin: Start, random_state: np.random.RandomState) -> Mixture:
+def by_rows(begin: Initialization, random_state: np.random.RandomState) -> Mixture:
     """Rows drawn at random."""
     odds = None if begin.weight is None else (begin.weight / begin.weight.sum()).numpy()
     return begin.from_rows(random_state.choice(len(begin.x), size=begin.n_components, replace=False, p=odds))
 
 
-def by_chance(begin: Start, random_state: np.random.RandomState) -> Mixture:
+def by_chance(begin: Initialization, random_state: np.random.RandomState) -> Mixture:
     """Responsibilities drawn at random."""
     x, weight, family = begin.x, begin.weight, FAMILIES[begin.family]
     resp = torch.from_numpy(random_state.uniform(size=(len(x), begin.n_components))).to(x.dtype)
@@ -75,7 +75,7 @@ def _array(weight: Tensor | None) -> Array | None:
     return None if weight is None else weight.numpy()
 
 
-INIT_PARAMS: dict[str, Callable[[Start, np.random.RandomState], Mixture]] = {
+INIT_PARAMS: dict[str, Callable[[Initialization, np.random.RandomState], Mixture]] = {
     "kmeans": by_kmeans,
     "k-means++": by_seeds,
     "random_from_data": by_rows,

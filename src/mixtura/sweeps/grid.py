@@ -33,7 +33,7 @@ from mixtura.recipe import Recipe, dump_dict
 from mixtura.records.sweep import FAILED, Cell, Run, Sweep
 from mixtura.sections import GRADIENT
 from mixtura.sweeps import jobs as worker_jobs
-from mixtura.sweeps.jobs import TEST, TRAIN, UNUSED, VAL, Draw, Job, Table, Worker
+from mixtura.sweeps.jobs import TEST, TRAIN, UNUSED, VAL, Job, SplitAssignment, Table, Worker
 from mixtura.sweeps.results import RUNS_FILE, append, earlier, write
 
 TABLE_PREFIX = ".rows-"
@@ -41,7 +41,7 @@ TABLE_PREFIX = ".rows-"
 
 
 @dataclass(frozen=True)
-class Done:
+class SweepProgress:
     """How far a sweep is: runs ``done`` of ``total`` after ``seconds``; ``rate`` a second, ``remaining`` in seconds."""
 
     done: int
@@ -51,7 +51,9 @@ class Done:
     remaining: float
 
 
-def run(recipe: Recipe, progress: ProgressCallback = None, watch: Callable[[Done], None] | None = None) -> Sweep:
+def run(
+    recipe: Recipe, progress: ProgressCallback = None, watch: Callable[[SweepProgress], None] | None = None
+) -> Sweep:
     """Fit every head of the grid on every draw, and keep one row a run in the output folder.
 
     Rows that are there from an earlier run of the same recipe on the same data are not computed again.
@@ -72,10 +74,12 @@ def run(recipe: Recipe, progress: ProgressCallback = None, watch: Callable[[Done
         return _run(recipe, output, progress, watch)
 
 
-def _run(recipe: Recipe, output: Path, progress: ProgressCallback, watch: Callable[[Done], None] | None) -> Sweep:
+def _run(
+    recipe: Recipe, output: Path, progress: ProgressCallback, watch: Callable[[SweepProgress], None] | None
+) -> Sweep:
     began = time.perf_counter()
     features, classes = gathered(recipe, progress)
-    draws = draws_of(features, recipe)
+    draws = split_assignments(features, recipe)
     kept = earlier(recipe, features)
     grid = jobs_of(recipe, len(draws))
     if not grid:
@@ -141,7 +145,7 @@ def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
     return sorted(jobs, key=lambda job: -max(job.explained))
 
 
-def draws_of(features: Features, recipe: Recipe) -> tuple[Draw, ...]:
+def split_assignments(features: Features, recipe: Recipe) -> tuple[SplitAssignment, ...]:
     """Which rows learn, judge and test, for every seed and fold; all heads see the same draws.
 
     The rows that judge are the validation part that came with the data; or, with folds, one of the other folds, which
@@ -168,15 +172,15 @@ def draws_of(features: Features, recipe: Recipe) -> tuple[Draw, ...]:
     return tuple(_seeded(features, recipe, seed) for seed in seeds)
 
 
-def _fold(features: Features, names: list[str], place: int, seed: int) -> Draw:
+def _fold(features: Features, names: list[str], place: int, seed: int) -> SplitAssignment:
     role = np.full(len(features), TRAIN)
     group = np.array(features.group, dtype=object)
     role[group == names[place]] = TEST
     role[group == names[(place + 1 + seed % (len(names) - 1)) % len(names)]] = VAL
-    return Draw(seed, names[place], _checked(role, features))
+    return SplitAssignment(seed, names[place], _checked(role, features))
 
 
-def _seeded(features: Features, recipe: Recipe, seed: int) -> Draw:
+def _seeded(features: Features, recipe: Recipe, seed: int) -> SplitAssignment:
     split = np.array(features.split, dtype=object)
     role = np.where(split == "test", TEST, np.where(split == "val", VAL, TRAIN))
     if not (role == VAL).any():
@@ -184,7 +188,7 @@ def _seeded(features: Features, recipe: Recipe, seed: int) -> Draw:
         labels = torch.from_numpy(features.label_index(features.classes)[learn])
         groups = torch.from_numpy(training_set.groups_of(features)[learn])
         role[learn[validation_rows(labels, groups, recipe.fit.val_fraction, seed).numpy()]] = VAL
-    return Draw(seed, "", _checked(role, features))
+    return SplitAssignment(seed, "", _checked(role, features))
 
 
 def _checked(role: np.ndarray, features: Features) -> np.ndarray:
@@ -217,7 +221,7 @@ def gathered(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Feature
     return features.select(features.label_index(classes) >= 0), classes
 
 
-def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[Draw, ...]) -> Table:
+def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[SplitAssignment, ...]) -> Table:
     """The rows, after the projections of the recipe, with the PCA of each draw.
 
     Raises:
@@ -241,7 +245,7 @@ def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws
 
 
 def _made(
-    recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[Draw, ...], jobs: list[Job]
+    recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[SplitAssignment, ...], jobs: list[Job]
 ) -> Iterator[list[Run]]:
     """The runs of each job as it ends."""
     whole = table_of(recipe, features, classes, draws)
@@ -266,7 +270,7 @@ def _sweep_up(folder: Path) -> None:
 
 
 def _shared_out(
-    recipe: Recipe, folder: Path, draws: tuple[Draw, ...], n_classes: int, jobs: list[Job], count: int
+    recipe: Recipe, folder: Path, draws: tuple[SplitAssignment, ...], n_classes: int, jobs: list[Job], count: int
 ) -> Iterator[list[Run]]:
     """The same over several processes.
 
@@ -302,12 +306,12 @@ def _new(made: Iterable[list[Run]], kept: dict[Any, Run]) -> Iterator[list[Run]]
         yield [run for run in runs if run.key not in kept]
 
 
-def _all_kept(job: Job, draws: Sequence[Draw], kept: dict[Any, Run]) -> bool:
+def _all_kept(job: Job, draws: Sequence[SplitAssignment], kept: dict[Any, Run]) -> bool:
     cells = [job.cell(explained) for explained in job.explained]
     return all((cell, draws[d].seed, draws[d].fold) in kept for cell in cells for d in job.draws)
 
 
-def _keys(recipe: Recipe, draws: Sequence[Draw]) -> Iterator[Any]:
+def _keys(recipe: Recipe, draws: Sequence[SplitAssignment]) -> Iterator[Any]:
     """The key of every run in the order of the grid."""
     grid = recipe.sweep
     methods = [(solver, own) for solver, objectives in _methods(recipe).items() for own in objectives or [""]]
@@ -316,13 +320,13 @@ def _keys(recipe: Recipe, draws: Sequence[Draw]) -> Iterator[Any]:
             yield Cell(name, solver, objective, explained, count), draw.seed, draw.fold
 
 
-def _progress(done: int, total: int, seconds: float) -> Done:
+def _progress(done: int, total: int, seconds: float) -> SweepProgress:
     rate = done / seconds if seconds > 0 else 0.0
-    return Done(done, total, seconds, rate, (total - done) / rate if rate else float("inf"))
+    return SweepProgress(done, total, seconds, rate, (total - done) / rate if rate else float("inf"))
 
 
 def _facts(
-    recipe: Recipe, features: Features, classes: tuple[str, ...], draws: Sequence[Draw], seconds: float
+    recipe: Recipe, features: Features, classes: tuple[str, ...], draws: Sequence[SplitAssignment], seconds: float
 ) -> dict[str, Any]:
     role = draws[0].role
     return {

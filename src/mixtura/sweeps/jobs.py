@@ -34,7 +34,7 @@ VAL, TRAIN, TEST, UNUSED = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
-class Draw:
+class SplitAssignment:
     """Which rows learn, judge and test in one run: ``role`` by row. ``fold`` is empty without folds."""
 
     seed: int
@@ -65,7 +65,7 @@ class Table:
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"]
     n_classes: int
-    draws: tuple[Draw, ...]
+    draws: tuple[SplitAssignment, ...]
     axes: tuple[PCA, ...]
     whiten_power: float
     device: str = "cpu"
@@ -112,7 +112,7 @@ def save(folder: Path, table: Table) -> None:
 def load(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, whiten_power: float) -> Table:
     """The table that :func:`save` has put there; the rows are mapped, not read."""
     roles = np.load(folder / "roles.npy")
-    draws = tuple(Draw(seed, fold, role) for (seed, fold), role in zip(runs, roles, strict=True))
+    draws = tuple(SplitAssignment(seed, fold, role) for (seed, fold), role in zip(runs, roles, strict=True))
     parts = [
         [torch.from_numpy(np.load(folder / f"{name}-{i}.npy")) for name in ("mean", "basis", "variance")]
         for i in range(len(draws))

@@ -131,7 +131,7 @@ def run(recipe: Recipe, head: str, metric: str, trials: int, progress: ProgressC
 
 def _run(recipe: Recipe, output: Path, head: str, metric: str, trials: int, progress: ProgressCallback) -> Search:
     features, classes = grid.gathered(recipe, progress)
-    draws = grid.draws_of(features, recipe)
+    draws = grid.split_assignments(features, recipe)
     table = grid.table_of(recipe, features, classes, draws)
     folder, objective = output / f"search-{head}", _objective_of(recipe)
     about = f"{head} ({objective}, {len(draws)} draws) on {fingerprint(recipe, features)[:12]}"
@@ -140,7 +140,7 @@ def _run(recipe: Recipe, output: Path, head: str, metric: str, trials: int, prog
         said = f"{head} ({OLD_FITS[objective]}, {len(draws)} draws) on {before[:12]}"
         update_journal(folder / JOURNAL_FILE, {said: about})
     options = Options(metric, trials, recipe.seed, folder=folder, about=about)
-    return search(judge_of(table, head, metric, recipe), _space_of(head), options)
+    return search(objective_for(table, head, metric, recipe), _space_of(head), options)
 
 
 def _space_of(head: str) -> Space:
@@ -206,7 +206,7 @@ def search(judge: Judge, space: Space = SEARCH_SPACE, options: Options | None = 
     return Search(options.metric, METRIC_DIRECTIONS[options.metric], trials)
 
 
-def judge_of(table: Table, head: str, metric: str, recipe: Recipe) -> Judge:
+def objective_for(table: Table, head: str, metric: str, recipe: Recipe) -> Judge:
     """The judge of a head of a sweep: fitted by gradients from its start, and measured on the rows that judge.
 
     It takes the settings of :data:`SEARCH_SPACE`, all or some, the others from a recipe, and reports after each draw

@@ -14,7 +14,7 @@ from mixtura.features.records import Features
 from mixtura.metrics.clustering import adjusted_rand, mutual_information, silhouette, stability
 from mixtura.names import find
 from mixtura.pipeline.training_set import groups_of
-from mixtura.tasks.cluster_methods import Method, Partition, Points, Tried, points_of
+from mixtura.tasks.cluster_methods import Method, Partition, Points, ScoredCount, points_of
 
 METHODS = {
     "mixture": "mixtura.tasks.cluster_methods:mixture",
@@ -61,7 +61,7 @@ class Clusters:
     features: Features
     method: str
     how: str
-    tried: tuple[Tried, ...]
+    tried: tuple[ScoredCount, ...]
     clusters: tuple[Cluster, ...]
     number: Int[np.ndarray, " N"]
     probability: Float[np.ndarray, " N"]

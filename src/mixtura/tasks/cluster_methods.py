@@ -53,7 +53,7 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Tried:
+class ScoredCount:
     """A number of clusters and how it did: ``score`` higher is better, ``error`` of its gap to the best."""
 
     count: int
@@ -71,7 +71,7 @@ class Partition:
     label: Int[np.ndarray, " N"]
     probability: Float[np.ndarray, " N"]
     how: str
-    tried: tuple[Tried, ...] = ()
+    tried: tuple[ScoredCount, ...] = ()
 
 
 Method = Callable[[Points, int | None, int], Partition]
@@ -131,7 +131,7 @@ def _fit(x: Float[Tensor, "N R"], clusters: int, seed: int) -> Mixture:
     return classes.fit(plan, x, torch.zeros(len(x), dtype=torch.int64), 1)
 
 
-def held_out(points: Points, seed: int) -> tuple[Tried, ...]:
+def held_out(points: Points, seed: int) -> tuple[ScoredCount, ...]:
     """The mean log-density (nats) of held-out rows for growing counts, until two in a row bring nothing.
 
     Axes and mixture are those of the other folds; groups stay together. Of more than 3,000 rows, so many are drawn.
@@ -151,7 +151,7 @@ def held_out(points: Points, seed: int) -> tuple[Tried, ...]:
     best = max(scores, key=lambda one: scores[one].mean())
     gaps = {count: scores[best] - score for count, score in scores.items()}
     return tuple(
-        Tried(count, float(score.mean()), float(gaps[count].std() / len(score) ** 0.5))
+        ScoredCount(count, float(score.mean()), float(gaps[count].std() / len(score) ** 0.5))
         for count, score in scores.items()
     )
 
@@ -164,7 +164,7 @@ def _space(unit: Float[Tensor, "N D"], fold: Int[Tensor, " N"], held: int) -> tu
     return axes(learn)[:, :width].contiguous(), axes(judge)[:, :width].contiguous()
 
 
-def smallest_as_good(tried: Sequence[Tried]) -> int:
+def smallest_as_good(tried: Sequence[ScoredCount]) -> int:
     """The smallest count whose gap to the best is at most the standard error of that gap.
 
     Source: the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984.
@@ -232,8 +232,10 @@ def _predicted(method: Any, x: Float[np.ndarray, "N R"]) -> Int[np.ndarray, " N"
         return method.fit_predict(x).astype(np.int64)
 
 
-def _by_silhouette(x: Float[np.ndarray, "N R"], make: Callable[[int], Any]) -> tuple[Tried, ...]:
+def _by_silhouette(x: Float[np.ndarray, "N R"], make: Callable[[int], Any]) -> tuple[ScoredCount, ...]:
     """The silhouette of each count from 2 on."""
     rows = np.sort(np.random.default_rng(0).permutation(len(x))[:COUNT_SAMPLES])
     scores = {k: silhouette(x[rows], _predicted(make(k), x[rows])) for k in counts_for(len(rows), first=2)}
-    return tuple(Tried(count, score, 0.0) for count, score in scores.items() if score == score) or (Tried(1, 0.0, 0.0),)
+    return tuple(ScoredCount(count, score, 0.0) for count, score in scores.items() if score == score) or (
+        ScoredCount(1, 0.0, 0.0),
+    )

@@ -25,7 +25,7 @@ Pictures = Callable[[str], bytes | None]
 
 
 @dataclass(frozen=True)
-class Place:
+class Collection:
     """Stored items with the encoder that has made their features, and their pictures by id."""
 
     path: Path
@@ -50,7 +50,7 @@ class Place:
         return encoder
 
 
-def open_place(path: Path) -> Place:
+def open_collection(path: Path) -> Collection:
     """The items of a feature store, of the current catalog of a model, or of a model that has no catalog yet.
 
     Raises:
@@ -59,7 +59,7 @@ def open_place(path: Path) -> Place:
     """
     if (path / HEADER_FILE).is_file():
         features = FeatureStore.open(path).read()
-        return Place(path, features, factory.section_of(features.identity, EncoderSection()), _no_picture)
+        return Collection(path, features, factory.section_of(features.identity, EncoderSection()), _no_picture)
     if not (path / bundle.CONFIG_FILE).is_file():
         raise NoInput(
             f"{path} is neither a model nor a feature store. Give a folder that mixtura fit or mixtura extract has "
@@ -68,15 +68,15 @@ def open_place(path: Path) -> Place:
     if create.in_use(path):
         return _current(path, Catalog.open(path))
     model = bundle.from_pretrained(path)
-    return Place(path, training_set.stored(bundle.recipe_of(path)), model.encoder, thumbnails(path))
+    return Collection(path, training_set.stored(bundle.recipe_of(path)), model.encoder, thumbnails(path))
 
 
-def _current(path: Path, catalog: Catalog) -> Place:
+def _current(path: Path, catalog: Catalog) -> Collection:
     """The items of the catalog as it is now."""
-    return Place(path, catalog.known(), catalog.model.encoder, lambda id: catalog.thumbnail(int(id)))
+    return Collection(path, catalog.known(), catalog.model.encoder, lambda id: catalog.thumbnail(int(id)))
 
 
-def items_of(path: Path, product: str) -> Place:
+def items_of(path: Path, product: str) -> Collection:
     """The items of one product of a catalog, by its id or name; a model without a catalog gets one.
 
     Raises:
@@ -84,10 +84,10 @@ def items_of(path: Path, product: str) -> Place:
     """
     catalog = Catalog.open(path)
     place = _current(path, catalog)
-    return replace(place, features=narrowed(place.features, [("label", catalog.product(product).name)]))
+    return replace(place, features=filtered(place.features, [("label", catalog.product(product).name)]))
 
 
-def photos_of(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Place, tuple[Problem | Unreadable, ...]]:
+def photos_of(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Collection, tuple[Problem | Unreadable, ...]]:
     """The items of photos or sounds that no model knows yet, encoded, and the files that could not be used.
 
     Raises:
@@ -96,7 +96,7 @@ def photos_of(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Place,
     """
     features, _, problems = training_set.read(recipe, factory.dataset_of(recipe.data), progress)
     assert recipe.output is not None
-    return Place(recipe.output, features, recipe.encoder, thumbnails(recipe.output, recipe.data)), problems
+    return Collection(recipe.output, features, recipe.encoder, thumbnails(recipe.output, recipe.data)), problems
 
 
 def list_folder(recipe: Recipe) -> Path | None:
@@ -112,7 +112,7 @@ def _no_picture(id: str) -> bytes | None:
     return None
 
 
-def narrowed(features: Features, where: Sequence[tuple[str, str]]) -> Features:
+def filtered(features: Features, where: Sequence[tuple[str, str]]) -> Features:
     """The rows that have every given value in its column.
 
     Raises:

@@ -6,24 +6,24 @@ from mixtura.datasets.decode import decode
 from mixtura.errors import BadItem
 from mixtura.features.records import Features
 from mixtura.pipeline.thumbnails import MAX_SIDE, shrink
-from mixtura.records.contact_sheet import Group, Picture, Sheet, Strip
-from mixtura.records.inspection import Duplicates, Twins
+from mixtura.records.contact_sheet import ContactSheet, Picture, PictureRow, SheetGroup
+from mixtura.records.inspection import DuplicateSearch, NearDuplicates
 from mixtura.tasks.cluster import NOISE_CLUSTER, Cluster, Clusters
 from mixtura.tasks.collection import Pictures
-from mixtura.tasks.search import Found, Lookup
+from mixtura.tasks.search import QueryResult, SearchResult
 
 TYPICAL_SHOWN, BORDERLINE_SHOWN, EXAMPLES_SHOWN, MEMBERS_SHOWN = 18, 9, 18, 27
 MAX_BORDERLINE_MARGIN = 0.3  # the margin above which an item is plainly in its cluster
 QUERY_PREFIX = "query:"
 
 
-def of_clusters(found: Clusters, title: str) -> Sheet:
+def of_clusters(found: Clusters, title: str) -> ContactSheet:
     """A group a cluster: the most typical pictures, then those that lie nearest to another cluster."""
     lead = (
         "Each cluster shows its most typical items first, then the borderline ones: those hardly nearer to the middle "
         "of this cluster than to that of another."
     )
-    return Sheet(title, lead, tuple(_cluster(found, one) for one in found.clusters), facts(found))
+    return ContactSheet(title, lead, tuple(_cluster(found, one) for one in found.clusters), facts(found))
 
 
 def facts(found: Clusters) -> tuple[tuple[str, str], ...]:
@@ -51,13 +51,13 @@ def facts(found: Clusters) -> tuple[tuple[str, str], ...]:
     return (*scored, *([("Counts that were tried, with their score", ", ".join(tried))] if tried else []))
 
 
-def _cluster(found: Clusters, one: Cluster) -> Group:
+def _cluster(found: Clusters, one: Cluster) -> SheetGroup:
     features = found.features
     size = f"{one.size:,} items" if one.size != 1 else "1 item"
     mostly = f", {one.share:.0%} {one.label}" if one.label is not None else ""
     if one.number == NOISE_CLUSTER:
         shown = tuple(_picture(features, row) for row in one.typical[:EXAMPLES_SHOWN])
-        return Group("In no cluster", f"{size}{mostly}", (Strip("Examples", shown),))
+        return SheetGroup("In no cluster", f"{size}{mostly}", (PictureRow("Examples", shown),))
     typical = one.typical[:TYPICAL_SHOWN]
     rest = [
         row
@@ -65,10 +65,10 @@ def _cluster(found: Clusters, one: Cluster) -> Group:
         if row not in typical and found.margin[row] < MAX_BORDERLINE_MARGIN
     ]
     strips = (
-        Strip("Typical", tuple(_picture(features, row) for row in typical)),
-        Strip("Borderline", tuple(_picture(features, row, f"margin {found.margin[row]:.2f}") for row in rest)),
+        PictureRow("Typical", tuple(_picture(features, row) for row in typical)),
+        PictureRow("Borderline", tuple(_picture(features, row, f"margin {found.margin[row]:.2f}") for row in rest)),
     )
-    return Group(f"Cluster {one.number}", f"{size}{mostly}", strips)
+    return SheetGroup(f"Cluster {one.number}", f"{size}{mostly}", strips)
 
 
 def _picture(features: Features, row: int, note: str = "") -> Picture:
@@ -76,35 +76,35 @@ def _picture(features: Features, row: int, note: str = "") -> Picture:
     return Picture(features.id[row], source.rsplit("/", 1)[-1], note or (features.label[row] or ""))
 
 
-def of_lookup(found: Lookup, title: str) -> Sheet:
+def of_search(found: SearchResult, title: str) -> ContactSheet:
     """A group a query: the query, then what was found."""
     lead = f"What looks most like each query among {found.items:,} items, nearest first, with the cosine similarity."
-    groups = [_answer(one) for one in found.results if isinstance(one, Found)]
-    return Sheet(title, lead, tuple(groups), (("Search", _how(found)),))
+    groups = [_answer(one) for one in found.results if isinstance(one, QueryResult)]
+    return ContactSheet(title, lead, tuple(groups), (("Search", _how(found)),))
 
 
-def _how(found: Lookup) -> str:
+def _how(found: SearchResult) -> str:
     if found.recall is None:
         return "exact: every item was compared"
     return f"index {found.index}, which finds {found.recall:.1%} of the true neighbors"
 
 
-def _answer(one: Found) -> Group:
+def _answer(one: QueryResult) -> SheetGroup:
     pictures = tuple(
         Picture(near.id, near.label or near.source.rsplit("/", 1)[-1], f"{near.similarity:.3f}")
         for near in one.neighbours
     )
     asked = Picture(f"{QUERY_PREFIX}{one.query}", one.query.rsplit("/", 1)[-1])
-    return Group(one.query, "", (Strip("Query", (asked,)), Strip("Most similar", pictures)))
+    return SheetGroup(one.query, "", (PictureRow("Query", (asked,)), PictureRow("Most similar", pictures)))
 
 
-def of_duplicates(found: Duplicates, title: str) -> Sheet:
+def of_duplicates(found: DuplicateSearch, title: str) -> ContactSheet:
     """A group for each set of near-duplicates, contradictions said first."""
     lead = f"Near-duplicates among {found.items:,} items: pairs with a cosine of {found.limit:.4f} or more. {found.why}"
-    return Sheet(title, lead, tuple(_twins(number, one) for number, one in enumerate(found.groups, 1)))
+    return ContactSheet(title, lead, tuple(_twins(number, one) for number, one in enumerate(found.groups, 1)))
 
 
-def trouble(one: Twins) -> str:
+def trouble(one: NearDuplicates) -> str:
     """What is wrong with a group of near-duplicates, beyond that it is one."""
     said = []
     if len(one.labels) > 1:
@@ -114,13 +114,13 @@ def trouble(one: Twins) -> str:
     return "; ".join(said)
 
 
-def _twins(number: int, one: Twins) -> Group:
+def _twins(number: int, one: NearDuplicates) -> SheetGroup:
     pictures = tuple(
         Picture(near.id, near.source.rsplit("/", 1)[-1], f"{near.similarity:.4f} {near.label}".strip())
         for near in one.items[:MEMBERS_SHOWN]
     )
     note = f"{len(one.items)} items" + (f"; {said}" if (said := trouble(one)) else "")
-    return Group(f"Group {number}", note, (Strip("", pictures),))
+    return SheetGroup(f"Group {number}", note, (PictureRow("", pictures),))
 
 
 def pictures_with_queries(stored: Pictures) -> Pictures:

@@ -21,10 +21,9 @@ from mixtura.catalog import Catalog
 from mixtura.catalog.journal import Journal
 from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.features.records import Features
-from mixtura.records.catalog import Effect, Shot
-from mixtura.records.contact_sheet import Group as SheetGroup
-from mixtura.records.contact_sheet import Picture, Sheet, Strip
-from mixtura.records.journal import Group, Noted
+from mixtura.records.catalog import EditResult, Shot
+from mixtura.records.contact_sheet import ContactSheet, Picture, PictureRow, SheetGroup
+from mixtura.records.journal import LoggedDecision, UnknownGroup
 
 MIN_GROUP_PHOTOS = 3  # different photos of a group
 MAX_PHOTOS = 2000  # latest unknown photos that are looked at
@@ -34,7 +33,7 @@ MAX_PICTURES = 24  # photos of a group on a page
 PHOTOS_A_PRODUCT = 30  # photos of a product, to see how alike they are
 
 
-def run(journal: Journal, catalog: Catalog) -> tuple[Group, ...]:
+def run(journal: Journal, catalog: Catalog) -> tuple[UnknownGroup, ...]:
     """The groups among the latest unknown photos, the largest first; an id stays while the oldest photo is in it."""
     unknowns = journal.unknowns([product.id for product in catalog.products()])
     comparable = journal.comparable(catalog.model)
@@ -57,7 +56,7 @@ def run(journal: Journal, catalog: Catalog) -> tuple[Group, ...]:
     return tuple(sorted(groups, key=lambda group: (-group.size, -group.tightness, group.id)))
 
 
-def accept(journal: Journal, catalog: Catalog, group: str, name: str) -> Effect:
+def accept(journal: Journal, catalog: Catalog, group: str, name: str) -> EditResult:
     """Enroll a group as a product, or add it to the product of that name, and settle its photos.
 
     Raises:
@@ -70,7 +69,7 @@ def accept(journal: Journal, catalog: Catalog, group: str, name: str) -> Effect:
     return enroll(journal, catalog, found[group].ids, name)
 
 
-def enroll(journal: Journal, catalog: Catalog, ids: Sequence[str], name: str) -> Effect:
+def enroll(journal: Journal, catalog: Catalog, ids: Sequence[str], name: str) -> EditResult:
     """Enroll what was asked before, without the photos: features and thumbnails come from the journal.
 
     Args:
@@ -92,22 +91,22 @@ def enroll(journal: Journal, catalog: Catalog, ids: Sequence[str], name: str) ->
     shots = [_shot(journal, id, row) for id, row in zip(ids, embedding, strict=True)]
     effect = catalog.enroll(name, list({shot.sha256: shot for shot in shots}.values()))  # each photo once
     assert effect.product is not None
-    journal.settle(ids, effect.product.id)
+    journal.resolve(ids, effect.product.id)
     return effect
 
 
-def sheet_of(groups: Sequence[Group], name: str) -> Sheet:
+def sheet_of(groups: Sequence[UnknownGroup], name: str) -> ContactSheet:
     """A page with the photos of the groups, where the journal keeps photos."""
     lead = (
         f"{len(groups)} groups of unknown photos that look alike, the most central photos first. Enroll one with: "
         f'mixtura discover {name} --accept GROUP --name "..."'
     )
-    return Sheet(f"Likely new products for {name}", lead, tuple(_sheet_group(group) for group in groups))
+    return ContactSheet(f"Likely new products for {name}", lead, tuple(_sheet_group(group) for group in groups))
 
 
-def _sheet_group(group: Group) -> SheetGroup:
+def _sheet_group(group: UnknownGroup) -> SheetGroup:
     note = f"{group.size} photos, nearest to {group.nearest}, {group.first[:10]} to {group.last[:10]}"
-    return SheetGroup(group.id, note, (Strip("", tuple(Picture(id, id[:8]) for id in group.ids[:MAX_PICTURES])),))
+    return SheetGroup(group.id, note, (PictureRow("", tuple(Picture(id, id[:8]) for id in group.ids[:MAX_PICTURES])),))
 
 
 def _shot(journal: Journal, id: str, row: Float[np.ndarray, " D"]) -> Shot:
@@ -167,13 +166,13 @@ def _tightness(rows: Float[np.ndarray, "N D"]) -> float:
 
 
 def _group(
-    space: Space, rows: Float[np.ndarray, "M D"], asked: Sequence[Sequence[int]], notes: Sequence[Noted]
-) -> Group:
+    space: Space, rows: Float[np.ndarray, "M D"], asked: Sequence[Sequence[int]], notes: Sequence[LoggedDecision]
+) -> UnknownGroup:
     """A group of different photos, each with the places in ``notes`` of the decisions about it."""
     central = np.argsort(-(rows @ rows.mean(0)), kind="stable").tolist()
     places = [place for photo in central for place in asked[photo]]
     oldest, latest = notes[min(places)], notes[max(places)]
-    return Group(
+    return UnknownGroup(
         id=f"g-{oldest.id[:8]}",
         ids=tuple(notes[place].id for place in places),
         size=len(rows),

@@ -29,7 +29,7 @@ from mixtura.catalog.journal import Journal
 from mixtura.errors import UsageError
 from mixtura.model.model import Model
 from mixtura.model.wording import percent
-from mixtura.records.journal import Alarm, Day, Drift, Noted, Part
+from mixtura.records.journal import Alarm, ClassShare, Day, Drift, LoggedDecision
 from mixtura.tasks.evaluate import share
 
 FALSE_ALARM_RATE = 0.01  # share of months without any change in which something is raised
@@ -77,7 +77,7 @@ def run(journal: Journal, catalog: Catalog, days: int = 30) -> Drift:
     """
     if not 1 <= days <= MAX_DAYS:
         raise UsageError(f"A period of {days} days cannot be shown. Give 1 to {MAX_DAYS} days.")
-    model, noted = catalog.model, journal.noted(days)
+    model, noted = catalog.model, journal.logged(days)
     comparable = journal.comparable(model)
     good = [note for note in noted if note.reason != "bad_photo" and note.id in comparable]
     now = sample(model, journal.embedding([note.id for note in good[-WINDOW_PHOTOS:]]))
@@ -218,7 +218,7 @@ def _few(kind: str, count: int, limit: float) -> Alarm:
     )
 
 
-def _day(date: str, notes: Sequence[Noted]) -> Day:
+def _day(date: str, notes: Sequence[LoggedDecision]) -> Day:
     good = [note for note in notes if note.reason != "bad_photo"]
     unknown, unsure = (np.array([note.verdict == word for note in good], dtype=bool) for word in ("unknown", "unsure"))
     typicality = sum(note.typicality for note in good) / len(good) if good else math.nan
@@ -226,10 +226,10 @@ def _day(date: str, notes: Sequence[Noted]) -> Day:
     return Day(date, len(notes), len(notes) - len(good), share(unknown), share(unsure), typicality, dict(mix))
 
 
-def _parts(now: Sequence[str], before: Sequence[str], catalog: Sequence[str]) -> tuple[Part, ...]:
+def _parts(now: Sequence[str], before: Sequence[str], catalog: Sequence[str]) -> tuple[ClassShare, ...]:
     """The shares of every class, the most asked about first."""
     counts = [Counter(labels) for labels in (now, before, catalog)]
     names = sorted(set().union(*counts), key=lambda name: (-counts[0][name], -counts[1][name], name))
     return tuple(
-        Part(name, *(count[name] / count.total() if count else math.nan for count in counts)) for name in names
+        ClassShare(name, *(count[name] / count.total() if count else math.nan for count in counts)) for name in names
     )

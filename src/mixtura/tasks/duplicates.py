@@ -7,8 +7,8 @@ from jaxtyping import Float
 from mixtura.errors import NoInput
 from mixtura.features.neighbors import groups_of_pairs, others, pairs_above
 from mixtura.features.records import Features
-from mixtura.records.decision import Neighbour
-from mixtura.records.inspection import Duplicates, Twins
+from mixtura.records.decision import Neighbor
+from mixtura.records.inspection import DuplicateSearch, NearDuplicates
 
 OUTLIER_SPREADS = (
     3.5  # robust standard deviations from the median at which Iglewicz and Hoaglin call a value an outlier
@@ -18,7 +18,7 @@ EQUAL_COSINE = 1 - 1e-5  # cosine above which rounding alone may lie between two
 MIN_ITEMS = 20  # items below which a distribution says nothing
 
 
-def run(items: Features, limit: float | None = None) -> Duplicates:
+def run(items: Features, limit: float | None = None) -> DuplicateSearch:
     """Find near-duplicates: pairs whose cosine reaches the limit, joined into groups; every pair is compared.
 
     Args:
@@ -42,7 +42,7 @@ def run(items: Features, limit: float | None = None) -> Duplicates:
     for first, value in zip(pairs[:, 0].tolist(), cosine.tolist(), strict=True):
         joined[member[first]].append(value)
     found = tuple(_twins(items, rows, values) for rows, values in zip(groups, joined, strict=True))
-    return Duplicates(len(items), limit, why, len(pairs), found)
+    return DuplicateSearch(len(items), limit, why, len(pairs), found)
 
 
 def limit_of(similarity: Float[np.ndarray, " N"]) -> tuple[float, str]:
@@ -70,13 +70,13 @@ def limit_of(similarity: Float[np.ndarray, " N"]) -> tuple[float, str]:
     return limit, why
 
 
-def _twins(items: Features, rows: list[int], cosine: list[float]) -> Twins:
+def _twins(items: Features, rows: list[int], cosine: list[float]) -> NearDuplicates:
     """A group by name; the similarity of an item is the highest that it has to another one of the group."""
     part = torch.from_numpy(items.embedding[rows])
     nearest = others(part, 1)[0][:, 0].tolist()
-    return Twins(
+    return NearDuplicates(
         tuple(
-            Neighbour(items.id[row], items.label[row] or "", items.source[row], s)
+            Neighbor(items.id[row], items.label[row] or "", items.source[row], s)
             for row, s in zip(rows, nearest, strict=True)
         ),
         min(cosine),

@@ -138,8 +138,8 @@ def _session(graph: bytes) -> Any:
 def _head_difference(model: Model, graph: bytes, rows: np.ndarray) -> float:
     """The largest difference of a probability, and of a log-density relative to what it is a sum of."""
     found = dict(zip(OUTPUT_NAMES, _session(graph).run(list(OUTPUT_NAMES), {"features": rows}), strict=True))
-    evidence = model.class_log_prob(model.mixture.component_log_prob(model.project(rows))).logsumexp(1).numpy()
-    apart = np.abs(found["evidence"] - evidence) / np.maximum(np.abs(evidence), model.mixture.dimension)
+    log_prob = model.class_log_prob(model.mixture.component_log_prob(model.project(rows))).logsumexp(1).numpy()
+    apart = np.abs(found["log_prob"] - log_prob) / np.maximum(np.abs(log_prob), model.mixture.dimension)
     return float(max(np.abs(found["posterior"] - model.answers(rows).posterior).max(), apart.max()))
 
 

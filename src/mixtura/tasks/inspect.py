@@ -21,21 +21,21 @@ from mixtura.core import temperature
 from mixtura.core.cross_fitting import OutOfFold
 from mixtura.features.records import Features
 from mixtura.features.store import HEADER_FILE
-from mixtura.fitting.selection import Rows, calibration, choose
+from mixtura.fitting.selection import TrainingSamples, calibration, choose
 from mixtura.model import bundle
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe
-from mixtura.records.inspection import Care, Outlier, Suspect
+from mixtura.records.inspection import Inspection, Outlier, Suspect
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import StepSection
 from mixtura.tasks import duplicates
-from mixtura.tasks.collection import Place, open_place
+from mixtura.tasks.collection import Collection, open_collection
 
 OUTLIER_SPREADS = -6.0  # spreads below the median from which an item is an outlier
 
 
 @dataclass(frozen=True)
-class Judged:
+class OutOfFoldScores:
     """Rows with what a model that has not seen them says: ``posterior`` of every class, ``label`` its index.
 
     ``trusted`` rows are those whose label was not disputed in the first round; ``sharp`` are the probabilities at the
@@ -52,14 +52,14 @@ class Judged:
     family: str
 
 
-def run(path: Path) -> tuple[Care, Place]:
+def run(path: Path) -> tuple[Inspection, Collection]:
     """Inspect the items of a model, of a catalog as it is now, or of a feature store with labels.
 
     Raises:
         NoInput: there is nothing to inspect.
         LabelError: there are no labels, or too few items to hold any out.
     """
-    place = open_place(path)
+    place = open_collection(path)
     recipe = Recipe() if (path / HEADER_FILE).is_file() else _as_fitted(path)
     features = training_set.labeled(place.features)
     strangers = set(recipe.data.unknown)  # left out of the catalog on purpose
@@ -78,7 +78,7 @@ def _as_fitted(path: Path) -> Recipe:
     return recipe.model_copy(update={"head": head, "projection": recipe.projection or power})
 
 
-def inspect(features: Features, recipe: Recipe, name: str = "") -> Care:
+def inspect(features: Features, recipe: Recipe, name: str = "") -> Inspection:
     """Inspect labeled items.
 
     Args:
@@ -92,7 +92,7 @@ def inspect(features: Features, recipe: Recipe, name: str = "") -> Care:
     classes = training_set.catalog(features.classes, ())
     judged = judge(features, classes, recipe)
     found = duplicates.run(features)
-    return Care(
+    return Inspection(
         place=name,
         items=len(features),
         classes=len(classes),
@@ -108,7 +108,7 @@ def inspect(features: Features, recipe: Recipe, name: str = "") -> Care:
     )
 
 
-def judge(features: Features, classes: tuple[str, ...], recipe: Recipe) -> Judged:
+def judge(features: Features, classes: tuple[str, ...], recipe: Recipe) -> OutOfFoldScores:
     """Every item judged by a mixture that has not seen it; family and shrinkage as ``fit`` would choose them.
 
     Items that are alone in their class, or in one fold with all others of it, cannot be judged.
@@ -116,7 +116,7 @@ def judge(features: Features, classes: tuple[str, ...], recipe: Recipe) -> Judge
     label = torch.from_numpy(features.label_index(classes))
     groups = torch.from_numpy(training_set.groups_of(features))
     given = torch.zeros(len(label), dtype=torch.bool)
-    rows = Rows(torch.from_numpy(features.embedding), label, groups, given, None, len(classes))
+    rows = TrainingSamples(torch.from_numpy(features.embedding), label, groups, given, None, len(classes))
     choice = choose(recipe, rows)
     weight = _weight(calibration(choice, rows, recipe.seed), label, len(classes))
     without = replace(choice, folds=choice.folds.with_weight(weight))
@@ -132,10 +132,10 @@ def _weight(held: OutOfFold, label: Int[Tensor, " N"], count: int) -> Float[Tens
     return 1.0 - (disputed & (lost < 0.5)[label]).double()
 
 
-def _judged(held: OutOfFold, trusted: Bool[Tensor, " M"], family: str) -> Judged:
+def _judged(held: OutOfFold, trusted: Bool[Tensor, " M"], family: str) -> OutOfFoldScores:
     typicality = Typicality.fit(held.log_prob, held.background, held.predicted)
     score = typicality.score(held.log_prob, held.background)
-    return Judged(
+    return OutOfFoldScores(
         row=held.row.numpy(),
         label=held.label.numpy(),
         trusted=trusted.numpy(),
@@ -175,7 +175,7 @@ def suspected(
     return found, best[found]
 
 
-def _suspects(features: Features, classes: tuple[str, ...], judged: Judged) -> tuple[Suspect, ...]:
+def _suspects(features: Features, classes: tuple[str, ...], judged: OutOfFoldScores) -> tuple[Suspect, ...]:
     """Suspected labels, the greatest difference of the probabilities first."""
     found = []
     for row, best in zip(
@@ -187,7 +187,7 @@ def _suspects(features: Features, classes: tuple[str, ...], judged: Judged) -> t
     return tuple(sorted(found, key=lambda one: one.given_probability - one.suggested_probability))
 
 
-def _outliers(features: Features, judged: Judged) -> tuple[Outlier, ...]:
+def _outliers(features: Features, judged: OutOfFoldScores) -> tuple[Outlier, ...]:
     """Items whose score lies far below that of the others, the farthest first."""
     far = np.flatnonzero(judged.score < OUTLIER_SPREADS)
     far = far[np.argsort(judged.score[far], kind="stable")]

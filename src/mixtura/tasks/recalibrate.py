@@ -28,9 +28,9 @@ from mixtura.metrics.calibration import nll
 from mixtura.model.model import Model
 from mixtura.model.wording import percent
 from mixtura.names import nearest
-from mixtura.records.catalog import Effect
+from mixtura.records.catalog import EditResult
 from mixtura.records.decision import Interval
-from mixtura.records.journal import left_out_of
+from mixtura.records.journal import left_out_note
 from mixtura.scores.typicality import Typicality
 from mixtura.tasks.evaluate import MIN_PROBABILITY, share
 from mixtura.tasks.learned_photos import learned
@@ -40,7 +40,7 @@ N_FOLDS = 10
 
 
 @dataclass(frozen=True)
-class Confirmed:
+class ConfirmedPhotos:
     """Photos of which somebody has said what they show: products by name.
 
     ``sha256`` are hashes (hex) of their bytes, "" where one is not known, or nothing at all; ``notes`` are sentences on
@@ -104,7 +104,7 @@ class Recalibration:
         return record
 
 
-def recalibrate(catalog: Catalog, confirmed: Confirmed) -> Recalibration:
+def recalibrate(catalog: Catalog, confirmed: ConfirmedPhotos) -> Recalibration:
     """New limits from confirmed photos; the catalog is not changed.
 
     Photos that the catalog has learned from do not count (:mod:`mixtura.tasks.learned_photos`); test items do.
@@ -147,7 +147,7 @@ def _learned_note(count: int, new: int) -> tuple[str, ...]:
     return (f"{count - new} of {count} confirmed photos were learned from and do not count.",)
 
 
-def write(catalog: Catalog, made: Recalibration) -> Effect:
+def write(catalog: Catalog, made: Recalibration) -> EditResult:
     """Put the new limits into the catalog, as one edit that can be undone.
 
     Raises:
@@ -156,7 +156,7 @@ def write(catalog: Catalog, made: Recalibration) -> Effect:
     return catalog.calibrate(made.typicality, made.temperature, made.classes)
 
 
-def from_folder(catalog: Catalog, folder: Path) -> Confirmed:
+def from_folder(catalog: Catalog, folder: Path) -> ConfirmedPhotos:
     """Confirmed photos from a folder with one sub-folder a product, or from a feature store with labels.
 
     Raises:
@@ -169,7 +169,7 @@ def from_folder(catalog: Catalog, folder: Path) -> Confirmed:
         store.check(catalog.model.identity)
         features = store.read()
         kept = features.select([row for row, label in enumerate(features.label) if label is not None])
-        return Confirmed(kept.embedding, tuple(map(str, kept.label)), sha256=tuple(kept.sha256))
+        return ConfirmedPhotos(kept.embedding, tuple(map(str, kept.label)), sha256=tuple(kept.sha256))
     if not folder.is_dir():
         raise NoInput(f"There is no folder {folder}. Give one with a sub-folder of confirmed photos for each product.")
     from mixtura.catalog.shots import shots
@@ -194,21 +194,23 @@ def from_folder(catalog: Catalog, folder: Path) -> Confirmed:
         digests += [shot.sha256 for shot in taken]
         label += [catalog.product(name).name] * len(taken)
         problems += failed
-    return Confirmed(_stacked(rows, catalog.model), tuple(label), tuple(problems), tuple(digests))
+    return ConfirmedPhotos(_stacked(rows, catalog.model), tuple(label), tuple(problems), tuple(digests))
 
 
-def from_journal(journal: Journal, catalog: Catalog) -> Confirmed:
+def from_journal(journal: Journal, catalog: Catalog) -> ConfirmedPhotos:
     """The photos of which the client has said which product they show.
 
     Those of products that are gone do not count, nor do features of another encoder than the catalog's.
     """
     present = {product.id: product.name for product in catalog.products()}
     comparable = journal.comparable(catalog.model)
-    found = [note for note in journal.told() if note.product in present]
+    found = [note for note in journal.answered() if note.product in present]
     told = [note for note in found if note.id in comparable]
     rows = list(journal.embedding([note.id for note in told]))
     label = tuple(present[str(note.product)] for note in told)
-    return Confirmed(_stacked(rows, catalog.model), label, notes=left_out_of(len(found) - len(told), len(found)))
+    return ConfirmedPhotos(
+        _stacked(rows, catalog.model), label, notes=left_out_note(len(found) - len(told), len(found))
+    )
 
 
 def _stacked(rows: Sequence[Float[np.ndarray, " D"]], model: Model) -> Float[np.ndarray, "N D"]:

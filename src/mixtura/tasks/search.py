@@ -10,17 +10,15 @@ from jaxtyping import Bool, Float, Int
 
 from mixtura.datasets.items import Problem
 from mixtura.errors import BadItem, LabelError, NoInput
+from mixtura.features import INDEXES
 from mixtura.features.neighbors import Index, unit_rows, without_self
 from mixtura.features.records import Features
 from mixtura.metrics.retrieval import average_precision, precision_at, precision_ceiling
 from mixtura.names import find
 from mixtura.pipeline.queries import Prepared, embed, prepare
-from mixtura.records.decision import Neighbour
-from mixtura.tasks.collection import Place, narrowed
+from mixtura.records.decision import Neighbor
+from mixtura.tasks.collection import Collection, filtered
 from mixtura.tasks.predict import BATCH_SIZE
-
-INDEXES = {"exact": "mixtura.features.neighbors:Exact", "ivf": "mixtura.features.ann:Inverted"}
-"""What finds neighbors; a name of one's own is ``package.module:Class``, an ``Index`` of ``features.neighbours``."""
 
 PRECISION_AT = (1, 5, 10)
 MAX_QUERIES = 10_000  # asked of a larger store: the standard error of a share is then at most half a point
@@ -28,18 +26,18 @@ _BLOCK_QUERIES = 256  # queries ranked at once
 
 
 @dataclass(frozen=True)
-class Found:
+class QueryResult:
     """The items most like one query, nearest first; ``query`` is a file, or the id of a stored item."""
 
     query: str
-    neighbours: tuple[Neighbour, ...]
+    neighbours: tuple[Neighbor, ...]
 
 
 @dataclass(frozen=True)
-class Lookup:
+class SearchResult:
     """The answers to some queries, and what was searched; ``recall`` is that of an index that is not exact."""
 
-    results: tuple[Found | Problem, ...]
+    results: tuple[QueryResult | Problem, ...]
     items: int
     index: str
     recall: float | None = None
@@ -65,8 +63,8 @@ class Retrieval:
 
 
 def run(
-    place: Place, queries: Sequence[Path], k: int = 10, index: str = "exact", where: Sequence[tuple[str, str]] = ()
-) -> Lookup:
+    place: Collection, queries: Sequence[Path], k: int = 10, index: str = "exact", where: Sequence[tuple[str, str]] = ()
+) -> SearchResult:
     """The ``k`` items of a place that are most like each query.
 
     Args:
@@ -74,7 +72,7 @@ def run(
         queries: photos or sounds; a name that is no file, but the id of an item, stands for that item, which then
             does not find itself.
         k: how many items.
-        index: a name in ``INDEXES``.
+        index: a name in :data:`mixtura.features.INDEXES`.
         where: columns and the value that the items found must have in each.
 
     Raises:
@@ -83,24 +81,26 @@ def run(
         MissingExtra: the index needs a library that is not installed.
         FingerprintMismatch: the encoder at hand is not the one of the items.
     """
-    items = narrowed(place.features, where)
+    items = filtered(place.features, where)
     if not len(items):
         raise NoInput(f"{place.path} holds no items. Extract or enroll some first.")
     base = torch.from_numpy(items.embedding)
     built: Index = find(INDEXES, index).build(base)
     vectors, problems = _vectors(place, queries)
-    found: dict[int, Found | Problem] = dict(problems)
+    found: dict[int, QueryResult | Problem] = dict(problems)
     if vectors:
         rows = {id: row for row, id in enumerate(items.id)}
         near = built.search(torch.from_numpy(np.stack(list(vectors.values()))), k + 1)
         for spot, similarity, index_of in zip(vectors, near[0].tolist(), near[1].tolist(), strict=True):
             name = str(queries[spot])
             others = [(i, s) for i, s in zip(index_of, similarity, strict=True) if i not in (-1, rows.get(name))]
-            found[spot] = Found(name, tuple(_neighbour(items, i, s) for i, s in others[:k]))
-    return Lookup(tuple(found[i] for i in range(len(queries))), len(items), index, _recall(index, built, base, k))
+            found[spot] = QueryResult(name, tuple(_neighbour(items, i, s) for i, s in others[:k]))
+    return SearchResult(tuple(found[i] for i in range(len(queries))), len(items), index, _recall(index, built, base, k))
 
 
-def _vectors(place: Place, queries: Sequence[Path]) -> tuple[dict[int, Float[np.ndarray, " D"]], dict[int, Problem]]:
+def _vectors(
+    place: Collection, queries: Sequence[Path]
+) -> tuple[dict[int, Float[np.ndarray, " D"]], dict[int, Problem]]:
     """The features of the queries by their place, and those that could not be read."""
     rows = {id: row for row, id in enumerate(place.features.id)}
     stored = {i: rows[str(query)] for i, query in enumerate(queries) if str(query) in rows and not query.exists()}
@@ -122,8 +122,8 @@ def _vectors(place: Place, queries: Sequence[Path]) -> tuple[dict[int, Float[np.
     return vectors, problems
 
 
-def _neighbour(items: Features, row: int, similarity: float) -> Neighbour:
-    return Neighbour(items.id[row], items.label[row] or "", items.source[row], similarity)
+def _neighbour(items: Features, row: int, similarity: float) -> Neighbor:
+    return Neighbor(items.id[row], items.label[row] or "", items.source[row], similarity)
 
 
 def _recall(name: str, built: Index, base: torch.Tensor, k: int) -> float | None:
@@ -135,14 +135,14 @@ def _recall(name: str, built: Index, base: torch.Tensor, k: int) -> float | None
     return recall(built, base, k)
 
 
-def evaluate(place: Place, index: str = "exact", where: Sequence[tuple[str, str]] = ()) -> Retrieval:
+def evaluate(place: Collection, index: str = "exact", where: Sequence[tuple[str, str]] = ()) -> Retrieval:
     """Ask for every labeled item, leaving it out of its own results; of more than 10,000 items, for so many by chance.
 
     Raises:
         LabelError: no label occurs twice.
         NoInput, UnknownName, MissingExtra: see :func:`run`.
     """
-    return measure(narrowed(place.features, where), index=index)
+    return measure(filtered(place.features, where), index=index)
 
 
 def measure(items: Features, queries: Features | None = None, index: str = "exact", seed: int = 0) -> Retrieval:

@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from mixtura.errors import NonFinite, UsageError
 from mixtura.heads.protocol import TILE_ROWS, Head, in_tiles
 from mixtura.names import nearest
-from mixtura.training.records import Epoch, Rows, Schedule, Trained
+from mixtura.training.records import Epoch, Schedule, Trained, TrainingData
 
 Objective = Callable[..., Tensor]
 """``objective(head, x, labels, weight) -> loss``: the weighted mean over the rows, in nats; no weights is ``None``."""
@@ -59,7 +59,9 @@ class _Judge(nn.Module):
         return self.head(x)
 
 
-def train(heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> list[Trained]:
+def train(
+    heads: Sequence[Head], rows: Sequence[TrainingData], objective: Objective, schedule: Schedule
+) -> list[Trained]:
     """Train each head on its rows; those of one shape share every step.
 
     The start counts as epoch 0, so no head ends with a higher validation loss than it began with, unless
@@ -88,7 +90,7 @@ def train(heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, sch
     return [trained for trained in done if trained is not None]
 
 
-def _check(head: Head, rows: Rows, schedule: Schedule) -> None:
+def _check(head: Head, rows: TrainingData, schedule: Schedule) -> None:
     if not len(rows.x) or not len(rows.val_x):
         raise UsageError(
             f"A head cannot be trained on {len(rows.x)} rows that {len(rows.val_x)} rows judge. Give one or more of "
@@ -111,7 +113,7 @@ def _check(head: Head, rows: Rows, schedule: Schedule) -> None:
         raise NonFinite(f"{bad} of {len(rows.val_x)} rows that judge hold NaN or infinity. Remove them.")
 
 
-def _alike(heads: Sequence[Head], rows: Sequence[Rows]) -> list[list[int]]:
+def _alike(heads: Sequence[Head], rows: Sequence[TrainingData]) -> list[list[int]]:
     """Heads by kind and shape; one whose buffers learn goes alone."""
     groups: dict[Any, list[int]] = {}
     for i, (head, own) in enumerate(zip(heads, rows, strict=True)):
@@ -143,7 +145,9 @@ class _Best:
 class _Run:
     """One stack of heads in training."""
 
-    def __init__(self, heads: Sequence[Head], rows: Sequence[Rows], objective: Objective, schedule: Schedule) -> None:
+    def __init__(
+        self, heads: Sequence[Head], rows: Sequence[TrainingData], objective: Objective, schedule: Schedule
+    ) -> None:
         self.schedule, self.rows, self.size = schedule, rows, len(heads)
         self.module = _Loss(copy.deepcopy(heads[0]), objective, schedule.l2 / rows[0].total)
         self.module.head.inside = True

@@ -37,7 +37,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Rows:
+class TrainingData:
     """Rows to learn from and rows that say when to stop; they share no item. ``seed`` orders those that learn.
 
     ``weight`` and ``val_weight`` say how often each row counts; ``None`` for once.

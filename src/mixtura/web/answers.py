@@ -6,9 +6,9 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import mixtura
-from mixtura.catalog.catalog import View
+from mixtura.catalog.catalog import Snapshot
 from mixtura.records.catalog import Product
-from mixtura.records.decision import Neighbour
+from mixtura.records.decision import Neighbor
 from mixtura.web.photos import Decided, Unreadable
 from mixtura.web.service import Service
 
@@ -34,7 +34,7 @@ def decision(decided: Decided, names: Names) -> dict[str, Any]:
     }
 
 
-def neighbor(near: Neighbour) -> dict[str, Any]:
+def neighbor(near: Neighbor) -> dict[str, Any]:
     """An item of the catalog, with where its picture is."""
     return vars(near) | {"thumbnail": thumbnail(near.id)}
 
@@ -49,7 +49,7 @@ def unreadable(photo: Unreadable) -> dict[str, Any]:
     return {"id": photo.name, "error": {"reason": photo.reason, "message": photo.message}}
 
 
-def model(here: Service, view: View) -> dict[str, Any]:
+def model(here: Service, view: Snapshot) -> dict[str, Any]:
     """What answers."""
     used = view.model
     return {

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from mixtura.catalog import Catalog
-from mixtura.catalog.catalog import View
+from mixtura.catalog.catalog import Snapshot
 from mixtura.catalog.journal import Journal
 from mixtura.errors import BadItem
 from mixtura.model.decide import with_flaw
 from mixtura.pipeline.factory import PhotoEncoder
 from mixtura.pipeline.queries import Prepared, embed, prepare
-from mixtura.records.decision import Decision, Neighbour
+from mixtura.records.decision import Decision, Neighbor
 from mixtura.web.batching import Batcher, Places
 from mixtura.web.settings import Settings
 
@@ -44,7 +44,7 @@ class Decided:
 
     decision: Decision
     id: str
-    view: View
+    view: Snapshot
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Unreadable:
     message: str
 
 
-Result = Decided | tuple[Neighbour, ...]
+Result = Decided | tuple[Neighbor, ...]
 
 
 class Photos:
@@ -144,6 +144,6 @@ class Photos:
             with_flaw(replace(d, neighbours=d.neighbours[: q.count]), q.photo.flaw)
             for d, q in zip(decisions, queries, strict=True)
         ]
-        ids = self._journal.note(cut, embedding, [query.photo.picture for query in queries])
+        ids = self._journal.log(cut, embedding, [query.photo.picture for query in queries])
         self.decided += len(ids)
         return [Decided(decision, id, view) for decision, id in zip(cut, ids, strict=True)]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Path, Response
 from mixtura.catalog import Catalog
 from mixtura.catalog.shots import shot_of
 from mixtura.errors import BadItem
-from mixtura.records.catalog import Effect, Shot
+from mixtura.records.catalog import EditResult, Shot
 from mixtura.tasks import discover
 from mixtura.web import schemas
 from mixtura.web.answers import thumbnail
@@ -28,19 +28,19 @@ async def products(here: Here) -> dict[str, Any]:
 
 
 @router.post("/v1/products", response_model=schemas.Effect, status_code=201)
-async def enroll(here: Here, given: Annotated[schemas.Enrolled, Body()]) -> Effect:
+async def enroll(here: Here, given: Annotated[schemas.Enrolled, Body()]) -> EditResult:
     """Make a product of some photos, or add them to the product of this name; nothing is trained again."""
     return await here.edit(lambda: _enroll(here, given))
 
 
 @router.patch("/v1/products/{id}", response_model=schemas.Effect)
-async def change(here: Here, id: ProductId, given: Annotated[schemas.Change, Body()]) -> Effect:
+async def change(here: Here, id: ProductId, given: Annotated[schemas.Change, Body()]) -> EditResult:
     """Rename, confirm, merge or split a product; one of them at a time."""
     return await here.edit(lambda: _changed(here.catalog, id, given))
 
 
 @router.delete("/v1/products/{id}", response_model=schemas.Effect)
-async def remove(here: Here, id: ProductId) -> Effect:
+async def remove(here: Here, id: ProductId) -> EditResult:
     """Take a product out of the catalog; undo brings it back."""
     return await here.edit(lambda: here.catalog.remove_product(product_of(here.catalog, id).id))
 
@@ -53,7 +53,7 @@ async def items(here: Here, id: ProductId) -> dict[str, Any]:
 
 
 @router.delete("/v1/items/{id}", response_model=schemas.Effect)
-async def remove_item(here: Here, id: ItemId) -> Effect:
+async def remove_item(here: Here, id: ItemId) -> EditResult:
     """Take one photo out of the catalog; undo brings it back."""
     return await here.edit(lambda: here.catalog.remove_item(id))
 
@@ -71,7 +71,7 @@ async def history(here: Here) -> dict[str, Any]:
 
 
 @router.post("/v1/undo", response_model=schemas.Effect)
-async def undo(here: Here) -> Effect:
+async def undo(here: Here) -> EditResult:
     """Take the last change back."""
     return await here.edit(here.catalog.undo)
 
@@ -91,7 +91,7 @@ def _picture(catalog: Catalog, id: int) -> bytes | None:
     return catalog.thumbnail(catalog.item(id).id)
 
 
-def _enroll(here: Service, given: schemas.EnrollPhotos | schemas.EnrollDecisions) -> Effect:
+def _enroll(here: Service, given: schemas.EnrollPhotos | schemas.EnrollDecisions) -> EditResult:
     if isinstance(given, schemas.EnrollPhotos):
         photos = enumerate(decoded(given.images), 1)
         return here.catalog.enroll(given.name, [_shot(here, photo, place) for place, photo in photos])
@@ -106,7 +106,7 @@ def _shot(here: Service, photo: bytes, place: int) -> Shot:
         raise Refusal(422, f"Nothing was added. photo {place}, {error}") from error
 
 
-def _changed(catalog: Catalog, id: str, given: schemas.Given) -> Effect:
+def _changed(catalog: Catalog, id: str, given: schemas.Given) -> EditResult:
     product = product_of(catalog, id)
     match given:
         case schemas.Rename():

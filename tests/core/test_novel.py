@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mixtura.core import init, shots
+from mixtura.core import init, novel
 from mixtura.core.covariance import FAMILIES, Prior
 from mixtura.core.moments import hard
 
@@ -29,7 +29,9 @@ def known(family, x, labels):
 def test_the_variance_between_means_is_found():
     x, labels, _, _ = world(classes=200)
     mixture, sums = known("tied", x, labels)
-    assert shots.apart(mixture, sums.weight) == pytest.approx(2.0, rel=0.1)  # 200 means: a standard error of 3 %
+    assert novel.between_class_ratio(mixture, sums.weight) == pytest.approx(
+        2.0, rel=0.1
+    )  # 200 means: a standard error of 3 %
 
 
 def test_few_rows_lose_what_the_lift_gives_back():
@@ -38,7 +40,7 @@ def test_few_rows_lose_what_the_lift_gives_back():
     old = labels < 200
     mixture, sums = known("tied", x[old], labels[old])
     rows = x[~old].view(1000, 63, -1)
-    made = shots.newcomers(mixture, sums, [part[:3] for part in rows], 0.0, Prior())
+    made = novel.novel_components(mixture, sums, [part[:3] for part in rows], 0.0, Prior())
     own = (
         torch.stack([made.mixture.component_log_prob(part[3:])[:, p] for p, part in enumerate(rows)])
         - made.mixture.log_weight[0]
@@ -55,7 +57,7 @@ def test_the_mean_is_closer_to_the_truth_than_the_average():
     old = labels < 200
     mixture, sums = known("tied", x[old], labels[old])
     handfuls = [x[labels == c][:2] for c in range(200, 300)]
-    made = shots.newcomers(mixture, sums, handfuls, 0.0, Prior())
+    made = novel.novel_components(mixture, sums, handfuls, 0.0, Prior())
     raw = torch.stack([rows.mean(0) for rows in handfuls])
     assert (made.mixture.mean - mean[200:]).square().mean() < 0.7 * (raw - mean[200:]).square().mean()
 
@@ -64,7 +66,7 @@ def test_the_mean_is_closer_to_the_truth_than_the_average():
 def test_newcomers_have_a_proper_covariance_in_every_family(family):
     x, labels, _, _ = world(classes=10)
     mixture, sums = known(family, x, labels)
-    made = shots.newcomers(mixture, sums, [x[:1], x[60:63] + 1.0], 1e-6, Prior())
+    made = novel.novel_components(mixture, sums, [x[:1], x[60:63] + 1.0], 1e-6, Prior())
     dense = made.mixture.covariance.dense(2, 12)
     assert bool((torch.linalg.eigvalsh(dense) > 0).all())
     assert made.mixture.component_log_prob(x).isfinite().all()
@@ -76,7 +78,7 @@ def test_a_borrowed_covariance_counts_for_twenty_rows(family):
     x, labels, _, _ = world(classes=3, per_class=400)
     mixture, sums = known(family, x, labels)
     rows = x[:30] - x[:30].mean(0)
-    made = shots.newcomers(mixture, sums, [rows], 0.0, Prior())
+    made = novel.novel_components(mixture, sums, [rows], 0.0, Prior())
     own = rows.T @ rows / 30
     near = mixture.covariance.dense(3, 12).mean(0)  # three classes are all that there is to be near to
     blended = (30 * own + 20 * near) / 50

@@ -31,14 +31,14 @@ MIN_BETWEEN_RATIO = 1e-3  # of the variance between means, in units of the covar
 
 
 @dataclass(frozen=True)
-class Newcomers:
+class NovelComponents:
     """New components with equal weights; ``lift`` is what their uncertain means cost each of them, in nats."""
 
     mixture: Mixture
     lift: Float[Tensor, " P"]
 
 
-def apart(mixture: Mixture, weight: Float[Tensor, " K"]) -> float:
+def between_class_ratio(mixture: Mixture, weight: Float[Tensor, " K"]) -> float:
     r"""How far the means lie apart: their variance in units of each component's covariance, a mean over dimensions.
 
     .. math:: s = \frac1{K - 1} \sum_k \tfrac1D \|\mu_k - m_0\|^2_{\Sigma_k} - \frac1K \sum_k \tfrac1{w_k}
@@ -58,13 +58,13 @@ def apart(mixture: Mixture, weight: Float[Tensor, " K"]) -> float:
     return max(MIN_BETWEEN_RATIO, spread - float((1 / weight[known]).mean()))
 
 
-def newcomers(
+def novel_components(
     mixture: Mixture,
     moments: Moments,
     shots: list[Float[Tensor, "_ D"]],
     floor: Floor,
     prior: Prior,
-) -> Newcomers:
+) -> NovelComponents:
     """A component for each handful of rows.
 
     Args:
@@ -74,7 +74,7 @@ def newcomers(
         floor: variance added to every dimension, in squared units of x.
         prior: shrinkage of the covariances; its pull towards the pooled one is replaced by that towards the nearest.
     """
-    ratio = apart(mixture, moments.weight)
+    ratio = between_class_ratio(mixture, moments.weight)
     center = mixture.mean.double().mean(0)
     count = torch.tensor([float(len(rows)) for rows in shots], dtype=torch.float64)
     raw = torch.stack([rows.double().mean(0) for rows in shots])
@@ -87,4 +87,4 @@ def newcomers(
     even = torch.full((len(shots),), 1 / len(shots), dtype=torch.float64).log()
     uncertain = ratio / (count * ratio + 1)
     made = Mixture(even, mean, covariance, torch.arange(len(shots)), len(shots))
-    return Newcomers(made, 0.5 * mixture.dimension * uncertain)
+    return NovelComponents(made, 0.5 * mixture.dimension * uncertain)
