@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from mixtura.encoders import ENCODERS
-from mixtura.encoders.protocol import Encoder, checked_device, hash_tensors, split_name
+from mixtura.encoders.common import checked_device, hash_tensors, split_name
 from mixtura.errors import UsageError
 from mixtura.identity import fingerprint
+from mixtura.interfaces import Encoder
 from mixtura.names import find
 
 SOUNDS = {"soundnet", "logmel", "clap", "imagebind"}  # see test_sound_encoders.py

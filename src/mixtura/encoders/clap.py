@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.encoders.protocol import hash_tensors
+from mixtura.encoders.common import hash_tensors
 from mixtura.encoders.sounds import Clips, SoundNetwork, Waveform, refuse_other, refuse_size
 from mixtura.encoders.torchvision_repair import import_transformers
 from mixtura.errors import NoInput, UsageError

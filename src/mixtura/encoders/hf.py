@@ -17,7 +17,7 @@ from jaxtyping import Float, Num
 from PIL import Image
 from torch import Tensor
 
-from mixtura.encoders.protocol import checked_device, checked_size, hash_tensors, library_versions, refuse_weights
+from mixtura.encoders.common import checked_device, checked_size, hash_tensors, library_versions, refuse_weights
 from mixtura.encoders.torchvision_repair import import_transformers
 from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.identity import fingerprint

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.encoders.protocol import hash_tensors
+from mixtura.encoders.common import hash_tensors
 from mixtura.encoders.sounds import Clips, SoundNetwork, Waveform, at_least, refuse_size
 from mixtura.encoders.timm import read_tensors
 from mixtura.errors import DataError, MissingExtra, NoInput

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mixtura.encoders.protocol import (
+from mixtura.encoders.common import (
     Normalized,
     channels_last,
     checked_device,

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.encoders.protocol import refuse_weights
+from mixtura.encoders.common import refuse_weights
 from mixtura.encoders.sounds import Clips, SoundNetwork, refuse_size
 
 _BREAK, _BREAK_MEL = 1000.0, 15.0  # where Slaney's scale turns from linear to logarithmic, in Hz and in mel

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from mixtura.encoders.protocol import hash_tensors
+from mixtura.encoders.common import hash_tensors
 from mixtura.encoders.soundnet_weights import read_weights
 from mixtura.encoders.sounds import Clips, SoundNetwork, refuse_size
 

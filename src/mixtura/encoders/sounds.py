@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,36 +12,12 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional
 
-from mixtura.encoders.protocol import checked_device, library_versions
+from mixtura.encoders.common import checked_device, library_versions
 from mixtura.errors import UsageError
 from mixtura.identity import fingerprint
 
 Waveform = Float32[np.ndarray, " T"]
 _AT_ONCE = 1 << 22  # input values that go through a network together; bounds the memory of long sounds
-
-
-@runtime_checkable
-class SoundEncoder(Protocol):
-    """A frozen map from a sound to a vector of ``dimension`` numbers; as an encoder of photos but for what is here.
-
-    ``sample_rate`` (samples a second) is what ``prepare`` wants: one channel, in [-1, 1]. ``prepare`` gives a tensor
-    whose first dimension counts clips; tensors of equal shape may be stacked for ``encode``.
-    """
-
-    name: str
-    dimension: int
-    identity: dict[str, str]
-    fingerprint: str
-    versions: dict[str, str]
-    sample_rate: int
-
-    def prepare(self, wave: Waveform) -> Float[Tensor, "C ..."]:
-        """The sound as the clips that ``encode`` takes."""
-        ...
-
-    def encode(self, batch: Float[Tensor, "N C ..."]) -> Float[Tensor, "N D"]:
-        """The vectors of a batch of prepared sounds: float32, on the CPU, without a gradient."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from mixtura.encoders.protocol import (
+from mixtura.encoders.common import (
     Normalized,
     channels_last,
     checked_device,

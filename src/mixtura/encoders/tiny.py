@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mixtura.encoders.protocol import (
+from mixtura.encoders.common import (
     checked_device,
     checked_size,
     hash_tensors,

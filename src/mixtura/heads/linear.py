@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mixtura.errors import UsageError
 from mixtura.heads import starts
-from mixtura.heads.protocol import Head, wide
+from mixtura.heads.base import Head, wide
 
 STARTS = ("closed", "zeros")
 

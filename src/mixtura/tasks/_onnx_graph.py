@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mixtura.core.mixture import Mixture
 from mixtura.errors import MissingExtra, UsageError
 from mixtura.features.nonlinear import Power
-from mixtura.heads.protocol import Groups
+from mixtura.heads.base import Groups
 from mixtura.scores.typicality import POOL, Typicality
 from mixtura.tasks.model import Model
 

@@ -11,7 +11,7 @@ from mixtura import files, names
 from mixtura.core import FAMILIES
 from mixtura.datasets.items import Problem
 from mixtura.encoders import ENCODERS
-from mixtura.encoders.protocol import split_name
+from mixtura.encoders.common import split_name
 from mixtura.errors import LabelError
 from mixtura.features.records import Features, Unreadable
 from mixtura.recipe import Recipe, dump

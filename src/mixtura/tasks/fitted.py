@@ -11,7 +11,7 @@ from mixtura.core.choose import temperature_of
 from mixtura.core.cross import OutOfFold
 from mixtura.core.mixture import Mixture
 from mixtura.features.projection import Chain
-from mixtura.heads.protocol import Head
+from mixtura.heads.base import Head
 from mixtura.recipe import Recipe
 from mixtura.scores.typicality import Typicality
 from mixtura.tasks import gather

@@ -16,14 +16,15 @@ from mixtura.core.cross import Folds
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
 from mixtura.heads import HEADS, VARIANTS
+from mixtura.heads.base import GenerativeHead, Head, in_tiles, no_slopes
 from mixtura.heads.gaussian import GaussianHead, input_matrix
 from mixtura.heads.gaussian import Start as InputStart
 from mixtura.heads.options import check_options
-from mixtura.heads.protocol import DenseHead, Head, in_tiles, no_slopes
+from mixtura.interfaces import Objective
 from mixtura.names import find
 from mixtura.objectives import HEAD_OBJECTIVES, OBJECTIVES
 from mixtura.sections import FitSection, HeadSection
-from mixtura.tasks.train import Objective, train
+from mixtura.tasks.train import train
 from mixtura.tasks.train_records import Rows, Schedule, Trained
 
 GRADIENT = "gradient"
@@ -137,7 +138,7 @@ def objective_of(
     head, kind = find(HEADS, spec.kind), objective_named(section.objective)
     if spec.solver == GRADIENT and section.l2 and head.slopes is Head.slopes:
         raise no_slopes(spec.kind)
-    if spec.solver == GRADIENT and kind.needs_density and not issubclass(head, DenseHead):
+    if spec.solver == GRADIENT and kind.needs_density and not issubclass(head, GenerativeHead):
         raise UsageError(
             f"The head {spec.kind!r} has no density, which the objective {section.objective!r} lowers. "
             "Use the objective 'conditional', or a Gaussian head."

@@ -19,7 +19,7 @@ from mixtura.core.cross import Folds
 from mixtura.errors import MixturaError
 from mixtura.features.projection import PCA
 from mixtura.features.spectrum import count_for
-from mixtura.heads.protocol import in_tiles
+from mixtura.heads.base import in_tiles
 from mixtura.metrics.calibration import brier, ece, gaps
 from mixtura.metrics.classification import accuracy
 from mixtura.sections import FitSection, HeadSection

@@ -9,8 +9,8 @@ from mixtura.core.cross import Folds, OutOfFold, validation_rows
 from mixtura.core.mixture import Mixture
 from mixtura.features.projected_folds import without_fold
 from mixtura.features.selection import Selected
+from mixtura.heads.base import Head, in_tiles
 from mixtura.heads.gaussian import GaussianHead
-from mixtura.heads.protocol import Head, in_tiles
 from mixtura.heads.sdgm import SDGMHead
 from mixtura.recipe import Recipe
 from mixtura.tasks import heads

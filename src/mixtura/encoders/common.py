@@ -1,10 +1,10 @@
-"""What an encoder is, and what all encoders share."""
+"""What encoders share: names, sizes, devices, hashes of weights, and the ways a photo becomes a tensor."""
 
 import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,51 +13,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mixtura.errors import UsageError
-
-
-@runtime_checkable
-class Encoder(Protocol):
-    """A frozen map from an RGB photo to a vector of ``dimension`` numbers.
-
-    ``identity`` says everything that changes the vectors (name, weights, preprocessing, number format) and
-    ``fingerprint`` is its hash; ``versions`` names the libraries and is not part of either. ``prepare`` works on
-    one photo and runs in many threads at once; ``encode`` works on a batch, keeps no gradient and returns
-    float32 on the CPU, whatever the device of the network. ``draft`` is the side in pixels to which a large JPEG may
-    be reduced while it is decoded (many times faster), ``None`` where every pixel counts; decode with it always, in
-    training and in prediction, since it changes the vectors a little.
-    """
-
-    name: str
-    dimension: int
-    identity: dict[str, str]
-    fingerprint: str
-    versions: dict[str, str]
-    draft: int | None
-
-    def prepare(self, image: Image.Image) -> Num[Tensor, "3 H W"]:
-        """The photo as the tensor that ``encode`` takes, all of one size."""
-        ...
-
-    def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
-        """The vectors of a batch of prepared photos."""
-        ...
-
-
-@runtime_checkable
-class Exportable(Encoder, Protocol):
-    """An encoder that can leave mixtura: its arithmetic as a module, its preparation of photos as plain values."""
-
-    def graph(self) -> nn.Module:
-        """What ``encode`` computes, N 3 H W to N x D, as a module that can be traced."""
-        ...
-
-    def steps(self) -> list[dict[str, Any]]:
-        """What ``prepare`` does, in order, each a dict with ``step``.
-
-        ``resize`` to ``size`` (height, width) or so that the ``shortest`` side has so many pixels, with a Pillow
-        ``filter`` by name; ``crop`` the middle of ``size``, with black around a smaller picture.
-        """
-        ...
 
 
 class Normalized(nn.Module):
