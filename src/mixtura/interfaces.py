@@ -178,15 +178,6 @@ class SoundEncoder(Protocol):
         ...
 
 
-@runtime_checkable
-class TrainableSoundEncoder(SoundEncoder, Protocol):
-    """An encoder of sounds whose network can be trained: :class:`TrainableEncoder`, for sounds."""
-
-    def network(self) -> nn.Module:
-        """A fresh network to train, from a batch of prepared sounds (N C ...) to vectors (N x D)."""
-        ...
-
-
 # Heads and objectives
 
 

@@ -72,7 +72,7 @@ def test_encoding_leaves_the_random_state_alone(make):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("name", ["pixels", "tiny"])
+@pytest.mark.parametrize("name", ["pixels"])
 def test_weights_where_there_are_none(name, tmp_path):
     with pytest.raises(UsageError, match=f"{name!r} has no weight file"):
         find(ENCODERS, name)(weights=tmp_path / "w.safetensors")

@@ -1,5 +1,6 @@
-"""What encoders share: names, sizes, devices, hashes of weights, and the ways a photo becomes a tensor."""
+"""What encoders share: networks and copies to train, names, sizes, devices, hashes, and photos as tensors."""
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -15,18 +16,41 @@ from torch import Tensor, nn
 from mixtura.errors import UsageError
 
 
-class Normalized(nn.Module):
+class OwnNames(nn.Module):
+    """A module around one ``network`` whose state has the network's own names.
+
+    What is trained in it is saved as the network's library would save it, and loaded the same way.
+    """
+
+    network: nn.Module
+
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """The state of the network."""
+        return self.network.state_dict(*args, **options)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in [name for name in state_dict if name.startswith(prefix)]:
+            state_dict[f"{prefix}network.{name.removeprefix(prefix)}"] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class Normalized(OwnNames):
     """A network behind the scaling of its input, (x - mean) / std by channel; both in units of bytes, 0 to 255."""
 
     def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", mean.reshape(1, -1, 1, 1))
-        self.register_buffer("std", std.reshape(1, -1, 1, 1))
+        self.register_buffer("mean", mean.reshape(1, -1, 1, 1).clone(), persistent=False)
+        self.register_buffer("std", std.reshape(1, -1, 1, 1).clone(), persistent=False)
 
     def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
         """The vectors of a batch of prepared photos."""
         return self.network((batch.float() - self.get_buffer("mean")) / self.get_buffer("std")).float()
+
+
+def to_train(network: nn.Module) -> nn.Module:
+    """A copy of a frozen network that shares no tensor with it, in training mode, all of it to be trained."""
+    return copy.deepcopy(network).train().requires_grad_(True)
 
 
 NAMED = {

@@ -125,7 +125,7 @@ class LogMel(SoundNetwork):
         self.settle("none", described, clips, normalize, device)
         self._filters = bank.filters(self.window, self.sample_rate).to(self.device)
 
-    def network(self, clips: Float[Tensor, "N T"]) -> Float[Tensor, "N D"]:
+    def vectors(self, clips: Float[Tensor, "N T"]) -> Float[Tensor, "N D"]:
         """Mean and standard deviation of each band."""
         frames = log_mel(clips, self._filters, self.hop)
         return torch.cat([frames.mean(2), frames.std(2, unbiased=False)], dim=1)

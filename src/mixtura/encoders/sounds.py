@@ -144,7 +144,7 @@ class SoundNetwork(ABC):
         count, clips = batch.shape[:2]
         flat = batch.flatten(0, 1)
         rows = max(1, _AT_ONCE // max(1, flat[0].numel())) if len(flat) else 1
-        vectors = torch.cat([self.network(part.to(self.device)).float().cpu() for part in flat.split(rows)])
+        vectors = torch.cat([self.vectors(part.to(self.device)).float().cpu() for part in flat.split(rows)])
         if self.normalize:
             vectors = functional.normalize(vectors, dim=1)
         return vectors.reshape(count, clips, -1).mean(1)
@@ -155,7 +155,7 @@ class SoundNetwork(ABC):
         return torch.from_numpy(at_least(clip, max(length, self.shortest)))
 
     @abstractmethod
-    def network(self, clips: Float[Tensor, "N ..."]) -> Float[Tensor, "N D"]:
+    def vectors(self, clips: Float[Tensor, "N ..."]) -> Float[Tensor, "N D"]:
         """The vectors of a batch of clips."""
 
 
