@@ -35,6 +35,7 @@ UNSAFE_NAMES = {"eval", "exec", "compile", "__import__"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 MAY_LOAD_TENSORS = {"features/imports.py", "encoders/lite0.py", "encoders/timm.py"}
 CHOOSES_FAMILIES = {"core/selection.py", "sklearn/classifier.py"}
+PROTOCOLS_OF_ONE_FOLDER = {"Covariance", "Index", "Sums"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/~<])/(home|root|work|tmp|opt|mnt|Users|srv)/")
 
 
@@ -180,6 +181,29 @@ def test_only_linalg_calls_torch_linalg(path):
         return
     used = {ast.unparse(node) for node in ast.walk(tree(path)) if isinstance(node, ast.Attribute)}
     assert not {name for name in used if name.startswith("torch.linalg")}
+
+
+def protocols(path: Path) -> set[str]:
+    """The classes of a file that are protocols."""
+    classes = (node for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef))
+    return {node.name for node in classes if {"Protocol"} & {ast.unparse(base) for base in node.bases}}
+
+
+def test_interfaces_are_protocols_and_nothing_else():
+    """No logic: a docstring, imports, and protocols whose methods say what they do and do nothing."""
+    path = SOURCE / "interfaces.py"
+    docstring, *rest = tree(path).body
+    assert isinstance(docstring, ast.Expr)
+    assert all(isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef) for node in rest)
+    assert protocols(path) == {node.name for node in rest if isinstance(node, ast.ClassDef)}
+    for method in functions(path):
+        assert ast.get_docstring(method) and [ast.unparse(node) for node in method.body[1:]] == ["..."], method.name
+
+
+def test_no_interface_is_written_twice():
+    """A protocol outside ``interfaces`` is one that a single folder uses."""
+    elsewhere = set().union(*(protocols(path) for path in FILES if relative(path) != "interfaces.py"))
+    assert elsewhere == PROTOCOLS_OF_ONE_FOLDER
 
 
 def test_no_switch_on_the_name_of_a_family():

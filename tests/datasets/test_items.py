@@ -6,10 +6,19 @@ import pytest
 from mixtura.datasets.items import Dataset, Item, Problem
 from mixtura.datasets.synthetic import stripes
 from mixtura.errors import BadImage, DataError, LabelError
+from mixtura.interfaces import Dataset as AnyDataset
+from mixtura.interfaces import Item as AnyItem
+from mixtura.interfaces import SoundDataset
 
 
 def items(count: int) -> tuple[Item, ...]:
     return tuple(Item(f"i{n}", f"i{n}.jpg", b"text", f"class{n % 2}", superlabel="all") for n in range(count))
+
+
+def test_a_data_set_is_what_other_boxes_ask_for():
+    data = Dataset("pins", items(1))
+    assert isinstance(data, AnyDataset) and isinstance(data, SoundDataset)
+    assert isinstance(data.items[0], AnyItem)
 
 
 def test_ids_are_unique():

@@ -127,7 +127,7 @@ def test_damaged_and_missing_files_are_one_sentence(hf_towers, tmp_path, name):
 def test_names_and_options_that_do_not_fit(hf_towers, tmp_path):
     with pytest.raises(NoInput, match=r"\./nowhere is no folder"):
         HuggingFace("./nowhere")
-    with pytest.raises(UsageError, match="no weight file"):
+    with pytest.raises(NoInput, match=r"w\.safetensors are missing"):
         HuggingFace(str(hf_towers["vit"]), weights=tmp_path / "w.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(UsageError, match=r"kind 'bert'\. Known: clip"):

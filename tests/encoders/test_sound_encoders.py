@@ -10,11 +10,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mixtura.encoders import ENCODERS
-from mixtura.encoders.protocol import Encoder, split_name
-from mixtura.encoders.sounds import Clips, SoundEncoder, cut
+from mixtura.encoders.common import split_name
+from mixtura.encoders.sounds import Clips, cut
 from mixtura.encoders.torchvision_repair import import_transformers
 from mixtura.errors import DataError, MissingExtra, NoInput, UsageError
 from mixtura.identity import fingerprint
+from mixtura.interfaces import Encoder, SoundEncoder
 from mixtura.names import find
 
 NAMES = ["soundnet", "logmel", "clap plain", "clap fused", "imagebind"]

@@ -11,6 +11,7 @@ from PIL import Image
 from mixtura.errors import BadImage
 from mixtura.features.records import Rows
 from mixtura.features.store import FeatureStore
+from mixtura.identity import fingerprint
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,12 @@ class Photos:
 class Means:
     """An encoder whose vector is the mean of each channel and one more number; counts what it encodes."""
 
+    name = "means"
     draft = 16
     dimension = 4
     identity = {"name": "means", "weights": "none"}  # noqa: RUF012
+    fingerprint = fingerprint(identity)
+    versions = {"torch": "1"}  # noqa: RUF012
 
     def __init__(self, poison=None):
         self.encoded = 0

@@ -11,6 +11,7 @@ from mixtura.errors import BadSound
 from mixtura.features.extract import extract
 from mixtura.features.inputs import encoded, stacked
 from mixtura.features.store import FeatureStore
+from mixtura.identity import fingerprint
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,12 @@ class Sounds:
 class Sums:
     """An encoder whose vector is the sum, the length, and how many were encoded together."""
 
+    name = "sums"
     sample_rate = 100
     dimension = 3
     identity = {"name": "sums"}  # noqa: RUF012
+    fingerprint = fingerprint(identity)
+    versions = {"torch": "1"}  # noqa: RUF012
 
     def prepare(self, wave):
         return torch.from_numpy(wave)[None]

@@ -8,10 +8,11 @@ import torch
 from mixtura.errors import UnknownName, UsageError
 from mixtura.fitting import heads
 from mixtura.heads import HEADS
-from mixtura.heads.protocol import DenseHead
+from mixtura.heads.base import GenerativeHead
+from mixtura.interfaces import RecipeObjective
 from mixtura.names import find
 from mixtura.objectives import BY_INPUT, OBJECTIVES
-from mixtura.objectives.classification import Conditional, Generative, Hybrid, LargeMargin, Objective
+from mixtura.objectives.classification import Conditional, Generative, Hybrid, LargeMargin
 from mixtura.recipe import resolve
 
 LABELS = torch.tensor([0] * 6 + [1] * 3 + [2])
@@ -33,7 +34,7 @@ def test_the_table_says_what_each_class_reads():
         for name in table:
             kind = find(table, name)
             assert kind.reads == reads, name
-            assert isinstance(kind.from_options(), Objective)
+            assert isinstance(kind.from_options(), RecipeObjective)
     assert set(OBJECTIVES) == {name for table in BY_INPUT.values() for name in table}
 
 
@@ -61,7 +62,7 @@ def test_balanced_weights_are_those_of_scikit_learn_and_priors_are_the_shares():
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("wanted", OBJECTIVES)
 def test_who_needs_a_density_is_refused_without_one(name, wanted):
-    if not find(OBJECTIVES, wanted).needs_density or issubclass(find(HEADS, name), DenseHead):
+    if not find(OBJECTIVES, wanted).needs_density or issubclass(find(HEADS, name), GenerativeHead):
         assert objective(name, objective=wanted)
     else:
         with pytest.raises(UsageError, match=f"{name!r} has no density, which the objective {wanted!r} lowers"):

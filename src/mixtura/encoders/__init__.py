@@ -1,7 +1,7 @@
 """Encoders: photos or sounds in, vectors out.  Each entry is built as ``Class(size=..., weights=..., device=...)``.
 
 Those of sounds take ``clips`` and ``normalize`` too (:mod:`mixtura.encoders.sounds`). ``timm``, ``hf`` and ``clap``
-need the name of a network: see :func:`mixtura.encoders.protocol.split_name`.
+need the name of a network: see :func:`mixtura.encoders.common.split_name`.
 """
 
 ENCODERS = {

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.encoders.protocol import hash_tensors
+from mixtura.encoders.common import hash_tensors
 from mixtura.encoders.sounds import Clips, SoundNetwork, Waveform, refuse_other, refuse_size
 from mixtura.encoders.torchvision_repair import import_transformers
 from mixtura.errors import NoInput, UsageError
@@ -84,7 +84,7 @@ class Clap(SoundNetwork):
         made = self._extractor(wave, sampling_rate=self.sample_rate, return_tensors="np")
         return torch.from_numpy(np.asarray(made["input_features"][0], np.float32))
 
-    def network(self, clips: Float[Tensor, "N channels frames bands"]) -> Float[Tensor, "N D"]:
+    def vectors(self, clips: Float[Tensor, "N channels frames bands"]) -> Float[Tensor, "N D"]:
         """The projected embeddings; no clip is longer than the network's window, whatever the processor rolls."""
         longer = torch.zeros(len(clips), 1, dtype=torch.bool, device=clips.device)
         return self._network(input_features=clips, is_longer=longer).audio_embeds

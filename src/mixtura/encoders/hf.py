@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from jaxtyping import Float, Num
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from mixtura.encoders.protocol import checked_device, checked_size, hash_tensors, library_versions, refuse_weights
+from mixtura.encoders.common import OwnNames, checked_device, checked_size, hash_tensors, library_versions, to_train
 from mixtura.encoders.torchvision_repair import import_transformers
+from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.identity import fingerprint
 
@@ -78,7 +79,7 @@ class HuggingFace:
     Args:
         model: a name of the hub, or a folder that ``save_pretrained`` has written, with its image processor.
         size: side in pixels; the network's own unless given. Position embeddings are interpolated to another one.
-        weights: must be ``None``; the name says them.
+        weights: a file of what :meth:`network` has become; the network's own unless given.
         device: where the network runs.
 
     Raises:
@@ -96,14 +97,14 @@ class HuggingFace:
         device: str | torch.device = "cpu",
     ) -> None:
         self.name = f"hf:{model}"
-        refuse_weights(self.name, weights)
         self.device = checked_device(device)
         side = None if size is None else checked_size(size, default=size)
         with _quiet(import_transformers()) as transformers:
             tower, network, self._processor = _open(transformers, model)
+        if weights is not None:
+            load_weights(network, weights)
         own = _resize(self._processor, side) if side is not None else False
-        self._output = tower.output
-        self._options = {"interpolate_pos_encoding": True} if tower.interpolate and own else {}
+        options = {"interpolate_pos_encoding": True} if tower.interpolate and own else {}
         height, width = _input_size(self._processor)
         self.draft = 2 * max(_shortest(self._processor), height, width)
         made = {key: _plain(getattr(self._processor, key, None)) for key in _KEYS}
@@ -117,7 +118,7 @@ class HuggingFace:
         }
         self.fingerprint = fingerprint(self.identity)
         self.versions = library_versions("transformers")
-        self._network = network.to(self.device)
+        self._network = _Vectors(network, tower.output, options).to(self.device)
         self.dimension = self._measure(height, width)
 
     def prepare(self, image: Image.Image) -> Float[Tensor, "3 H W"]:
@@ -128,9 +129,17 @@ class HuggingFace:
     @torch.inference_mode()
     def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
         """The vectors of a batch of prepared photos, float32, on the CPU."""
-        made = self._network(pixel_values=batch.to(self.device).float(), **self._options)
-        vectors = made.last_hidden_state[:, 0] if self._output is None else made[self._output]
-        return vectors.float().cpu()
+        return self._network(batch.to(self.device)).cpu()
+
+    def network(self) -> nn.Module:
+        """A fresh network to train, as transformers builds it; a copy in memory.
+
+        Mask tokens, which only pre-training uses, stay frozen: no vector depends on them.
+        """
+        network = to_train(self._network)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(not name.endswith("mask_token"))
+        return network
 
     def _measure(self, height: int, width: int) -> int:
         """The length of a vector, from one run on an empty photo."""
@@ -139,6 +148,19 @@ class HuggingFace:
         except (RuntimeError, ValueError, IndexError) as error:
             said = str(error).splitlines()[0]
             raise UsageError(f"{self.name} cannot take {height} x {width} px: {said}. Leave the size out.") from error
+
+
+class _Vectors(OwnNames):
+    """A network of transformers from prepared photos to what is read of its outputs."""
+
+    def __init__(self, network: nn.Module, output: str | None, options: dict[str, bool]) -> None:
+        super().__init__()
+        self.network, self.output, self.options = network, output, options
+
+    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+        """The vectors of a batch of prepared photos."""
+        made = self.network(pixel_values=batch.float(), **self.options)
+        return (made.last_hidden_state[:, 0] if self.output is None else made[self.output]).float()
 
 
 def _open(transformers: Any, model: str) -> tuple[Tower, Any, Any]:

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.encoders.protocol import hash_tensors
+from mixtura.encoders.common import hash_tensors
 from mixtura.encoders.sounds import Clips, SoundNetwork, Waveform, at_least, refuse_size
-from mixtura.encoders.timm import read_tensors
+from mixtura.encoders.weights import read_tensors
 from mixtura.errors import DataError, MissingExtra, NoInput
 
 _BANDS, _FRAMES = 128, 204  # of the published front end
@@ -61,7 +61,7 @@ class ImageBind(SoundNetwork):
         described = f"silence up to 2 s; imagebind.data.waveform2melspec, {_BANDS} x {_FRAMES}; (x - {_MEAN}) / {_STD}"
         self.settle(hash_tensors(network.state_dict()), described, clips, normalize, device)
         self._network = network.to(self.device)
-        self.dimension = int(self.network(torch.zeros(1, 1, _BANDS, _FRAMES, device=self.device)).shape[1])
+        self.dimension = int(self.vectors(torch.zeros(1, 1, _BANDS, _FRAMES, device=self.device)).shape[1])
 
     def front(self, clip: Waveform) -> Float[Tensor, "1 bands frames"]:
         """The log-mel spectrum of a clip, as the package makes it, scaled."""
@@ -70,7 +70,7 @@ class ImageBind(SoundNetwork):
         return (made - _MEAN) / _STD
 
     @torch.inference_mode()
-    def network(self, clips: Float[Tensor, "N 1 bands frames"]) -> Float[Tensor, "N D"]:
+    def vectors(self, clips: Float[Tensor, "N 1 bands frames"]) -> Float[Tensor, "N D"]:
         """The audio embeddings."""
         return self._network({self._kind: clips})[self._kind]
 

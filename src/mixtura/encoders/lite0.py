@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mixtura.encoders.protocol import (
+from mixtura.encoders.common import (
     Normalized,
     channels_last,
     checked_device,
@@ -26,8 +26,10 @@ from mixtura.encoders.protocol import (
     squash,
     squash_steps,
     to_tensor,
+    to_train,
 )
 from mixtura.encoders.torchvision_repair import import_timm
+from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput
 from mixtura.identity import fingerprint
 
@@ -48,7 +50,8 @@ class Lite0:
 
     Args:
         size: side in pixels; 128 unless given, at least 32.
-        weights: another copy of the weight file; the one of the installed package unless given.
+        weights: another copy of the weight file, or a ``.safetensors`` of what :meth:`network` has become; the file of
+            the installed package unless given.
         device: where the network runs.
 
     Raises:
@@ -65,7 +68,8 @@ class Lite0:
         self.size = checked_size(size, default=128, smallest=32)
         self.draft = 2 * self.size
         self.device = checked_device(device)
-        network = _load(weights or packaged_weights())
+        self._weights = weights or packaged_weights()
+        network = _load(self._weights)
         self.identity = {
             "name": self.name,
             "size": f"{self.size} px",
@@ -92,6 +96,20 @@ class Lite0:
         x = batch.to(device=self.device, memory_format=torch.channels_last).div(127.5).sub_(1)
         return self._network(x).float().cpu()
 
+    def network(self) -> nn.Module:
+        """A fresh network to train, with its batch norms and its scaling.
+
+        What encodes has its batch norms folded in for good, so this one is read from the weight file again.
+
+        Raises:
+            NoInput, DataError: the file is gone, or is another one by now.
+        """
+        network = _load(self._weights)
+        if hash_tensors(network.state_dict()) != self.identity["weights"]:
+            raise DataError(f"{self._weights} has changed since it was loaded. Make the encoder anew.")
+        half = torch.full((1,), 127.5, device=self.device)
+        return Normalized(to_train(channels_last(network.to(self.device))), half, half)
+
     def graph(self) -> nn.Module:
         """The network with its scaling, as a module that can be traced."""
         half = torch.full((1,), 127.5, device=self.device)
@@ -116,12 +134,15 @@ def packaged_weights() -> Path:
 
 
 def _load(path: Path) -> nn.Module:
-    """The network in eval mode, as published, without its last layer."""
+    """The network in eval mode, as published or as trained, without its last layer."""
     network = import_timm().create_model("tf_efficientnet_lite0", pretrained=False)
-    ours, theirs = network.state_dict(), _read(path)
-    # The file has other names than timm, in the same order; the checked hash makes the order a fact.
-    network.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
-    network.reset_classifier(0)
+    if path.suffix == ".safetensors":
+        network.reset_classifier(0)
+        load_weights(network, path, spare=("classifier",))
+    else:
+        # The file has other names than timm, in the same order; the checked hash makes the order a fact.
+        network.load_state_dict(dict(zip(network.state_dict(), _read(path).values(), strict=True)))
+        network.reset_classifier(0)
     return network.eval().requires_grad_(False)
 
 

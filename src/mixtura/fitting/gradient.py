@@ -13,8 +13,8 @@ from mixtura.fitting import heads
 from mixtura.fitting.fitted import Fitted
 from mixtura.fitting.heads import HeadSpec, InitialHead
 from mixtura.fitting.selection import MIN_VALIDATION, TrainingSamples
+from mixtura.heads.base import Head, in_tiles
 from mixtura.heads.gaussian import GaussianHead
-from mixtura.heads.protocol import Head, in_tiles
 from mixtura.heads.sdgm import SDGMHead
 from mixtura.recipe import Recipe
 from mixtura.sections import GRADIENT

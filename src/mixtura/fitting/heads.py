@@ -16,14 +16,15 @@ from mixtura.core.cross_fitting import Folds
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
 from mixtura.heads import HEADS, VARIANTS
+from mixtura.heads.base import GenerativeHead, Head, in_tiles, no_slopes
 from mixtura.heads.gaussian import GaussianHead, input_matrix
 from mixtura.heads.gaussian import Start as InputStart
 from mixtura.heads.options import check_options
-from mixtura.heads.protocol import DenseHead, Head, in_tiles, no_slopes
+from mixtura.interfaces import Objective
 from mixtura.names import find
 from mixtura.objectives import HEAD_OBJECTIVES, OBJECTIVES
 from mixtura.sections import GRADIENT, FitSection, HeadSection
-from mixtura.training.head_stack import Objective, train
+from mixtura.training.head_stack import train
 from mixtura.training.records import Schedule, Trained, TrainingData
 
 OBJECTIVE_KEYS = ("label_smoothing", "class_weight", "logit_adjustment", "generative_weight", "margin")
@@ -134,7 +135,7 @@ def objective_of(
     head, kind = find(HEADS, spec.kind), objective_by_name(section.objective)
     if spec.solver == GRADIENT and section.l2 and head.slopes is Head.slopes:
         raise no_slopes(spec.kind)
-    if spec.solver == GRADIENT and kind.needs_density and not issubclass(head, DenseHead):
+    if spec.solver == GRADIENT and kind.needs_density and not issubclass(head, GenerativeHead):
         raise UsageError(
             f"The head {spec.kind!r} has no density, which the objective {section.objective!r} lowers. "
             "Use the objective 'conditional', or a Gaussian head."

@@ -16,7 +16,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.core.random_matrix import RANDOM_MATRICES, orthogonal
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.protocol import DenseHead, Groups, as_rows, wide
+from mixtura.heads.base import GenerativeHead, Groups, as_rows, wide
 from mixtura.names import nearest
 
 FREEZABLE_PARTS = ("mean", "spread", "weight", "prior", "temperature")
@@ -58,7 +58,7 @@ class Start:
 
 
 @final
-class GaussianHead(DenseHead):
+class GaussianHead(GenerativeHead):
     r"""Class log-posteriors from Gaussians, a drop-in for the last ``nn.Linear``.
 
     .. math::

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.protocol import Head, wide
+from mixtura.heads.base import Head, wide
 
 INITIALIZATIONS = ("closed", "zeros")
 

@@ -12,7 +12,7 @@ from mixtura.core.covariance import Diagonal
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.protocol import DenseHead, Groups, as_rows, wide
+from mixtura.heads.base import GenerativeHead, Groups, as_rows, wide
 
 SINKHORN_REGULARIZATION = 0.05  # nats a dimension: sharp, and balanced within the steps below
 SINKHORN_STEPS = 50  # of Sinkhorn
@@ -20,7 +20,7 @@ BATCH_ROWS = 1024  # remembered at once
 
 
 @final
-class OnlineGaussianHead(DenseHead):
+class OnlineGaussianHead(GenerativeHead):
     r"""Diagonal Gaussians a class that learn without a gradient while an encoder learns through them.
 
     .. math:: \log p(x, c) = \log \pi_c + \operatorname{logsumexp}_{k:\,o_k=c}

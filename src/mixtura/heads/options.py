@@ -8,7 +8,7 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mixtura.errors import UsageError
-from mixtura.heads.protocol import Head
+from mixtura.heads.base import Head
 from mixtura.names import nearest
 
 SECTION_OPTIONS = frozenset(
@@ -47,7 +47,7 @@ def check_options(name: str, kind: type[Head], given: Mapping[str, Any]) -> None
         UsageError: it has no such option, or the value is of another type or out of its range; its options are named.
     """
     if not (isinstance(kind, type) and issubclass(kind, Head)):
-        raise UsageError(f"{name!r} is no head: it is not a class of mixtura.heads.protocol.Head. Name one that is.")
+        raise UsageError(f"{name!r} is no head: it is not a class of mixtura.heads.base.Head. Name one that is.")
     known = options_of(kind)
     for option, value in given.items():
         if option not in known:

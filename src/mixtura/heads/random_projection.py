@@ -10,8 +10,8 @@ from torch import Tensor
 from mixtura.core.random_matrix import RANDOM_MATRICES, gaussian
 from mixtura.errors import UsageError
 from mixtura.heads import init
+from mixtura.heads.base import Head, wide
 from mixtura.heads.linear import LinearHead
-from mixtura.heads.protocol import Head, wide
 from mixtura.names import nearest
 
 MAX_DEFAULT_WIDTH = 5000  # random features without being asked: the closed form takes the cube of it

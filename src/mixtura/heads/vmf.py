@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mixtura.core import ownership, special
 from mixtura.heads import init
-from mixtura.heads.protocol import DenseHead, Groups, wide
+from mixtura.heads.base import GenerativeHead, Groups, wide
 
 MIN_CONCENTRATION, MAX_CONCENTRATION = 1e-3, 1e6  # of a concentration that a start may have
 NEWTON_STEPS = 8
@@ -40,7 +40,7 @@ def concentration(length: Float[Tensor, "*K"], dimension: int) -> Float[Tensor, 
 
 
 @final
-class VonMisesFisherHead(DenseHead):
+class VonMisesFisherHead(GenerativeHead):
     r"""A mixture of von Mises-Fisher densities for each class, on rows that are brought to length one.
 
     .. math:: \log p(x, k) = \log\pi_{o_k} + \log w_k + \log C_D(\kappa_k) + \kappa_k \mu_k^\top \tfrac{x}{\|x\|}

@@ -18,7 +18,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.errors import BundleError, NoInput, RecipeError
 from mixtura.features.projection import Chain
 from mixtura.heads import SAVED
-from mixtura.heads.protocol import Head
+from mixtura.heads.base import Head
 from mixtura.model import layout_1
 from mixtura.model.model import Model
 from mixtura.recipe import Recipe, load_stored_recipe

@@ -11,7 +11,7 @@ from torch import Tensor
 from mixtura.core.mixture import Mixture
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
-from mixtura.heads.protocol import Head
+from mixtura.heads.base import Head
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, cast, final, runtime_checkable
+from typing import ClassVar, cast, final
 
 import torch
 from jaxtyping import Float, Int
@@ -10,53 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from mixtura.errors import UsageError
+from mixtura.interfaces import GenerativeHead, Head
 
 Weights = Float[Tensor, " N"] | None
-
-
-@runtime_checkable
-class Scored(Protocol):
-    """What objectives ask of any head."""
-
-    dimension: int
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Log-posterior of each class, N x C, in nats."""
-        ...
-
-    def component_log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of each row together with each component, N x K, in nats; ``NoDensity`` where there is none."""
-        ...
-
-
-class Dense(Scored, Protocol):
-    """What objectives ask of a head with a density besides."""
-
-    groups: Any
-    density_dimension: int
-
-    def distances(self, x: Tensor) -> Tensor:
-        """Half the squared Mahalanobis distance of each row to each component, N x K, in nats."""
-        ...
-
-
-@runtime_checkable
-class Objective(Protocol):
-    """A function of a head, rows, labels and perhaps weights of rows, to be lowered; a mean over rows in nats.
-
-    It is a value: equal options make equal objectives, with one hash. ``reads`` says what its rows are, as
-    :data:`mixtura.objectives.BY_INPUT` does; ``needs_density`` that only heads with a density can be trained by it. The
-    parameters of ``from_options`` are the options of a recipe's section ``fit`` that it takes, and ``log_prior``, the
-    log-shares of the classes among the training rows, if it has a use for them.
-    """
-
-    reads: ClassVar[str]
-    needs_density: ClassVar[bool]
-    from_options: ClassVar[Any]
-
-    def __call__(self, head: Any, x: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        """The loss."""
-        ...
 
 
 @final
@@ -117,7 +73,7 @@ class Conditional:
 
     def __call__(
         self,
-        head: Scored,
+        head: Head,
         x: Float[Tensor, "N D"],
         labels: Int[Tensor, " N"],
         weight: Weights = None,
@@ -165,7 +121,7 @@ class Generative:
 
     def __call__(
         self,
-        head: Scored,
+        head: Head,
         x: Float[Tensor, "N D"],
         labels: Int[Tensor, " N"],
         weight: Weights = None,
@@ -176,7 +132,7 @@ class Generative:
             NoDensity: the head has none.
         """
         joint = head.component_log_prob(x)
-        return _mean(-_own(cast(Dense, head).groups(joint), labels), weight)
+        return _mean(-_own(cast(GenerativeHead, head).groups(joint), labels), weight)
 
 
 @final
@@ -224,7 +180,7 @@ class Hybrid:
 
     def __call__(
         self,
-        head: Scored,
+        head: Head,
         x: Float[Tensor, "N D"],
         labels: Int[Tensor, " N"],
         weight: Weights = None,
@@ -235,7 +191,7 @@ class Hybrid:
             NoDensity: the head has none.
         """
         density = Generative()(head, x, labels, weight)
-        share = self.generative_weight / cast(Dense, head).density_dimension
+        share = self.generative_weight / cast(GenerativeHead, head).density_dimension
         return self.conditional(head, x, labels, weight) + share * density
 
 
@@ -277,7 +233,7 @@ class LargeMargin:
 
     def __call__(
         self,
-        head: Scored,
+        head: Head,
         x: Float[Tensor, "N D"],
         labels: Int[Tensor, " N"],
         weight: Weights = None,
@@ -288,7 +244,7 @@ class LargeMargin:
             NoDensity: the head has none.
         """
         joint = head.component_log_prob(x)
-        dense = cast(Dense, head)
+        dense = cast(GenerativeHead, head)
         own = dense.groups.component_class == labels[:, None]
         pushed = joint - self.margin * torch.where(own, dense.distances(x), 0.0)
         wrong = functional.cross_entropy(dense.groups(pushed), labels, reduction="none")

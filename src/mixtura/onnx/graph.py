@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mixtura.core.mixture import Mixture
 from mixtura.errors import MissingExtra, UsageError
 from mixtura.features.nonlinear import Power
-from mixtura.heads.protocol import Groups
+from mixtura.heads.base import Groups
 from mixtura.model.model import Model
 from mixtura.scores.typicality import POOLED_ITEMS, Typicality
 

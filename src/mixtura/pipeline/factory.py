@@ -10,12 +10,13 @@ from typing import Any
 from mixtura.datasets import DATASETS
 from mixtura.datasets.items import Dataset
 from mixtura.encoders import ENCODERS
-from mixtura.encoders.protocol import Encoder as PhotoEncoder
-from mixtura.encoders.protocol import checked_device, split_name
-from mixtura.encoders.sounds import Clips, SoundEncoder
+from mixtura.encoders.common import checked_device, split_name
+from mixtura.encoders.sounds import Clips
 from mixtura.errors import NoInput, UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.features.projection import Projection
+from mixtura.interfaces import Encoder as PhotoEncoder
+from mixtura.interfaces import SoundEncoder
 from mixtura.names import find, nearest
 from mixtura.recipe import Recipe
 from mixtura.sections import ClipsSection, DataSection, EncoderSection, StepSection

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mixtura.datasets import quality, sound
 from mixtura.datasets.decode import decode
-from mixtura.encoders.sounds import SoundEncoder
 from mixtura.features.inputs import encoded, stacked
+from mixtura.interfaces import SoundEncoder
 from mixtura.pipeline.factory import Encoder
 from mixtura.pipeline.thumbnails import shrink
 

@@ -21,7 +21,7 @@ from mixtura.features.projection import PCA
 from mixtura.features.spectrum import count_for
 from mixtura.fitting import heads
 from mixtura.fitting.heads import HeadSpec
-from mixtura.heads.protocol import in_tiles
+from mixtura.heads.base import in_tiles
 from mixtura.metrics.calibration import brier, ece, gaps
 from mixtura.metrics.classification import accuracy
 from mixtura.records.sweep import DONE, FAILED, Cell, Run

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from mixtura import files
-from mixtura.encoders.protocol import Exportable
 from mixtura.errors import CannotWrite, DataError, UsageError
+from mixtura.interfaces import ExportableEncoder
 from mixtura.model import bundle
 from mixtura.model.model import RIVAL_SHARE, Model
 from mixtura.onnx.graph import EXAMPLE_ROWS, OUTPUT_NAMES, head_bytes, need_onnx, to_onnx
@@ -103,7 +103,7 @@ def _require_own(folder: Path) -> None:
         )
 
 
-def _exportable(model: Model) -> Exportable | None:
+def _exportable(model: Model) -> ExportableEncoder | None:
     """The encoder, or none where the features come from another program.
 
     Raises:
@@ -112,7 +112,7 @@ def _exportable(model: Model) -> Exportable | None:
     if model.encoder.name.startswith(IMPORTED_PREFIX):
         return None
     encoder = encoder_for(model)
-    if not isinstance(encoder, Exportable):
+    if not isinstance(encoder, ExportableEncoder):
         raise UsageError(
             f"Encoder {encoder.name!r} cannot be exported. Use lite0, pixels or a network of timm, "
             "or import its features and export the head alone."
@@ -143,7 +143,7 @@ def _head_difference(model: Model, graph: bytes, rows: np.ndarray) -> float:
     return float(max(np.abs(found["posterior"] - model.answers(rows).posterior).max(), apart.max()))
 
 
-def _encoder_bytes(encoder: Exportable) -> tuple[bytes, float]:
+def _encoder_bytes(encoder: ExportableEncoder) -> tuple[bytes, float]:
     """The graph of an encoder, and its largest difference from PyTorch relative to the size of a feature."""
     noise = np.random.default_rng(0).integers(0, 256, (2 * EXAMPLE_ROWS, 64, 64, 3), dtype=np.uint8)
     photos = torch.stack([encoder.prepare(Image.fromarray(pixels)) for pixels in noise]).contiguous()
@@ -153,7 +153,7 @@ def _encoder_bytes(encoder: Exportable) -> tuple[bytes, float]:
     return graph, float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 
-def _config(model: Model, encoder: Exportable | None, graphs: dict[str, bytes]) -> dict[str, Any]:
+def _config(model: Model, encoder: ExportableEncoder | None, graphs: dict[str, bytes]) -> dict[str, Any]:
     """Everything that the runner needs beside the graphs."""
     return {
         "layout": EXPORT_LAYOUT,
@@ -170,7 +170,7 @@ def _config(model: Model, encoder: Exportable | None, graphs: dict[str, bytes]) 
     }
 
 
-def _input(encoder: Exportable | None) -> dict[str, Any]:
+def _input(encoder: ExportableEncoder | None) -> dict[str, Any]:
     """How photos become the input of the encoder's graph; nothing where features come from elsewhere."""
     if encoder is None:
         return {"input": None}
@@ -179,7 +179,7 @@ def _input(encoder: Exportable | None) -> dict[str, Any]:
     return {"input": [*prepared.shape], "dtype": kind, "steps": encoder.steps(), "draft": encoder.draft}
 
 
-def _readme(model: Model, encoder: Exportable | None) -> str:
+def _readme(model: Model, encoder: ExportableEncoder | None) -> str:
     """What the files are, and how to run them."""
     given = "photo.jpg" if encoder is not None else "features.npy"
     made = f"- `{ENCODER_FILE}`: prepared photos (N 3 H W) to features (N x {model.dimension}).\n" if encoder else ""

@@ -23,8 +23,9 @@ from torch.testing import assert_close
 
 from mixtura.core import temperature
 from mixtura.errors import DataError, MixturaError, NoDensity, NonFinite, UsageError
+from mixtura.heads.base import Head
 from mixtura.heads.init import Labels, Rows
-from mixtura.heads.protocol import Head
+from mixtura.interfaces import Head as AnyHead
 from mixtura.testing.score_laws import clusters, unchecked_shapes
 
 N_CLASSES = 3
@@ -89,6 +90,13 @@ class HeadLaws:
         for name in names:
             getattr(self, name)()
         return names
+
+    def test_is_a_head(self) -> None:
+        """It has what objectives ask of a head; with a density, what they ask of one that has it."""
+        head = self.build(*labeled())
+        assert isinstance(head, AnyHead)
+        further = ("groups", "density_dimension", "distances")  # of a GenerativeHead
+        assert not self.density or all(hasattr(head, name) for name in further)
 
     def test_posterior_is_a_distribution_and_forward_its_log(self) -> None:
         """Rows of the posterior sum to one; it ranks classes as the scores do."""

@@ -15,12 +15,10 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mixtura.errors import NonFinite, UsageError
-from mixtura.heads.protocol import TILE_ROWS, Head, in_tiles
+from mixtura.heads.base import TILE_ROWS, Head, in_tiles
+from mixtura.interfaces import Objective
 from mixtura.names import nearest
 from mixtura.training.records import Epoch, Schedule, Trained, TrainingData
-
-Objective = Callable[..., Tensor]
-"""``objective(head, x, labels, weight) -> loss``: the weighted mean over the rows, in nats; no weights is ``None``."""
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,

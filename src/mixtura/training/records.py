@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.heads.protocol import Head
+from mixtura.heads.base import Head
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a head is: a drop-in for the last linear layer that gives log-posteriors, and maybe a density."""
+"""The bases of heads, drop-ins for the last linear layer that give log-posteriors, and what heads share."""
 
 import itertools
 import math
@@ -141,7 +141,7 @@ def no_slopes(name: str) -> UsageError:
     return UsageError(f"The head {name!r} takes no l2. Leave fit.l2 out, or take gaussian or linear.")
 
 
-class DenseHead(Head):
+class GenerativeHead(Head):
     r"""A head whose scores are densities: it says ``component_log_prob``, and the rest is read from that by ``groups``.
 
     .. math:: \log p(c \mid x) = \log\operatorname{softmax}_c \tfrac1T \log p(x, c)

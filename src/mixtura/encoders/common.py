@@ -1,10 +1,11 @@
-"""What an encoder is, and what all encoders share."""
+"""What encoders share: networks and copies to train, names, sizes, devices, hashes, and photos as tensors."""
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,63 +16,41 @@ from torch import Tensor, nn
 from mixtura.errors import UsageError
 
 
-@runtime_checkable
-class Encoder(Protocol):
-    """A frozen map from an RGB photo to a vector of ``dimension`` numbers.
+class OwnNames(nn.Module):
+    """A module around one ``network`` whose state has the network's own names.
 
-    ``identity`` says everything that changes the vectors (name, weights, preprocessing, number format) and
-    ``fingerprint`` is its hash; ``versions`` names the libraries and is not part of either. ``prepare`` works on
-    one photo and runs in many threads at once; ``encode`` works on a batch, keeps no gradient and returns
-    float32 on the CPU, whatever the device of the network. ``draft`` is the side in pixels to which a large JPEG may
-    be reduced while it is decoded (many times faster), ``None`` where every pixel counts; decode with it always, in
-    training and in prediction, since it changes the vectors a little.
+    What is trained in it is saved as the network's library would save it, and loaded the same way.
     """
 
-    name: str
-    dimension: int
-    identity: dict[str, str]
-    fingerprint: str
-    versions: dict[str, str]
-    draft: int | None
+    network: nn.Module
 
-    def prepare(self, image: Image.Image) -> Num[Tensor, "3 H W"]:
-        """The photo as the tensor that ``encode`` takes, all of one size."""
-        ...
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """The state of the network."""
+        return self.network.state_dict(*args, **options)
 
-    def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
-        """The vectors of a batch of prepared photos."""
-        ...
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name in [name for name in state_dict if name.startswith(prefix)]:
+            state_dict[f"{prefix}network.{name.removeprefix(prefix)}"] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-@runtime_checkable
-class Exportable(Encoder, Protocol):
-    """An encoder that can leave mixtura: its arithmetic as a module, its preparation of photos as plain values."""
-
-    def graph(self) -> nn.Module:
-        """What ``encode`` computes, N 3 H W to N x D, as a module that can be traced."""
-        ...
-
-    def steps(self) -> list[dict[str, Any]]:
-        """What ``prepare`` does, in order, each a dict with ``step``.
-
-        ``resize`` to ``size`` (height, width) or so that the ``shortest`` side has so many pixels, with a Pillow
-        ``filter`` by name; ``crop`` the middle of ``size``, with black around a smaller picture.
-        """
-        ...
-
-
-class Normalized(nn.Module):
+class Normalized(OwnNames):
     """A network behind the scaling of its input, (x - mean) / std by channel; both in units of bytes, 0 to 255."""
 
     def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", mean.reshape(1, -1, 1, 1))
-        self.register_buffer("std", std.reshape(1, -1, 1, 1))
+        self.register_buffer("mean", mean.reshape(1, -1, 1, 1).clone(), persistent=False)
+        self.register_buffer("std", std.reshape(1, -1, 1, 1).clone(), persistent=False)
 
     def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
         """The vectors of a batch of prepared photos."""
         return self.network((batch.float() - self.get_buffer("mean")) / self.get_buffer("std")).float()
+
+
+def to_train(network: nn.Module) -> nn.Module:
+    """A copy of a frozen network that shares no tensor with it, in training mode, all of it to be trained."""
+    return copy.deepcopy(network).train().requires_grad_(True)
 
 
 NAME_FORMS = {
