@@ -26,7 +26,7 @@ OPTIONS = {
     "serve": {"": "--host --host-name --keep-photos --open --port --reads --token-file --writes"},
     "evaluate": {"": "--label"},
     "report": {"": "-o --label --output"},
-    "export": {"": "-o --onnx --output"},
+    "export": {"": "-o --format --onnx --output"},
     "products": {},
     "enroll": {},
     "remove": {"": "--item --product"},
