@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from annotated_types import Ge
 from pydantic.fields import FieldInfo
 
 from mixtura.cli.data_argument import data_keys
@@ -85,24 +86,22 @@ class Option:
 
     def parameter(self, panel: str) -> Parameter:
         """The parameter that typer reads."""
-        shown = _default(self.field.default)
+        shown, kind = _default(self.field.default), self._kind
         option = typer.Option(
             self.switch,
             metavar=self.flag.metavar or None,
             help=described(self.key, self.field) + (f" Default: {shown}." if shown else ""),
-            min=next((part.ge for part in _parts(self.field) if hasattr(part, "ge")), None),
+            min=next((part.ge for part in _parts(self.field) if kind is int and isinstance(part, Ge)), None),
             rich_help_panel=panel,
         )
-        return Parameter(
-            self.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[self._kind | None, option]
-        )
+        return Parameter(self.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
 
     @property
-    def _kind(self) -> type:
+    def _kind(self) -> Any:
         """A number or a switch for typer to check; text where the recipe knows better what is allowed."""
         if self.flag.repeatable:
             return list[str]
-        kinds = [part for part in _parts(self.field) if isinstance(part, type) and part is not type(None)]
+        kinds = [part for part in _parts(self.field) if isinstance(part, type | str) and part is not type(None)]
         return kinds[0] if kinds in ([int], [float], [bool]) and not self._between_commas else str
 
     @property
@@ -135,14 +134,11 @@ def _inside(annotation: Any) -> list[Any]:
 
 
 def _default(value: Any) -> str:
-    """A default as one would give it."""
+    """A default as one would give it; empty where there is none to give."""
     if value is None or value is False:
         return ""
-    return ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in _listed(value))
-
-
-def _listed(value: Any) -> Iterable[Any]:
-    return value if isinstance(value, tuple) else (value,)
+    values = value if isinstance(value, tuple) else (value,)
+    return ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in values)
 
 
 FLAGS = {key: Option(key, field, mark) for key, field in fields() for mark in field.metadata if isinstance(mark, Flag)}
@@ -165,8 +161,8 @@ def takes_flags(panels: Mapping[str, Iterable[str]]) -> Callable[[Command], Comm
 
     def decorate(function: Command) -> Command:
         def wrapper(*arguments: Any, **values: Any) -> None:
-            said = {name: values.pop(name) for name in options}
-            flags = {options[name][0].key: options[name][0].read(v) for name, v in said.items() if v not in (None, [])}
+            said = [(option, values.pop(name)) for name, (option, _) in options.items()]
+            flags = {option.key: option.read(value) for option, value in said if value not in (None, [])}
             function(*arguments, flags=flags, **values)
 
         made = [option.parameter(panel) for option, panel in options.values()]
