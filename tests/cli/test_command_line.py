@@ -239,9 +239,9 @@ def test_every_option_names_its_default_and_the_names_that_it_takes(command):
             continue
         line = next((line for line in help_text.splitlines() if f"{option.switch} " in line), "")
         if line and default not in (None, (), False):
-            assert f"Default: {','.join(map(str, default)) if isinstance(default, tuple) else default}" in line.replace(
-                ",1.", ",1.0." if leaf == "explained_variance" else ",1."
-            )
+            values = default if isinstance(default, tuple) else (default,)
+            shown = ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in values)
+            assert f"Default: {shown}" in line, (key, line)
         assert not line or all(name in line for name in CHOICES.get(key, ()))
 
 

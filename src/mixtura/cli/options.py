@@ -87,11 +87,12 @@ class Option:
     def parameter(self, panel: str) -> Parameter:
         """The parameter that typer reads."""
         shown, kind = _default(self.field.default), self._kind
+        bounds: list[Any] = [part.ge for part in _parts(self.field) if isinstance(part, Ge)] if kind is int else []
         option = typer.Option(
             self.switch,
             metavar=self.flag.metavar or None,
             help=described(self.key, self.field) + (f" Default: {shown}." if shown else ""),
-            min=next((part.ge for part in _parts(self.field) if kind is int and isinstance(part, Ge)), None),
+            min=next(iter(bounds), None),
             rich_help_panel=panel,
         )
         return Parameter(self.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
