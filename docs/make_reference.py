@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mixtura.cli import COMMANDS
+from mixtura.cli.options import described
 from mixtura.recipe import Recipe
 from mixtura.sections import StepSection
 
@@ -61,7 +62,8 @@ def rows_of(section: type[BaseModel], prefix: str) -> list[str]:
     lines = []
     for name, field in section.model_fields.items():
         default = "needed" if field.is_required() else default_of(field.default)
-        lines.append(f"| `{prefix}{name}` | {default} | {field.description or ''} |")
+        key = f"{prefix}{name}"
+        lines.append(f"| `{key}` | {default} | {described(key.replace('[]', ''), field)} |")
     return lines
 
 
@@ -82,10 +84,10 @@ def recipe() -> str:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             lines += rows_of(kind, f"{name}.")
         elif name == "projection":
-            lines.append("| `projection` | `[]` | steps on the features, in order: names, or names with options |")
+            lines.append("| `projection` | `[]` | Steps on the features, in order: names, or names with options. |")
             lines += rows_of(StepSection, "projection[].")
         else:
-            lines.append(f"| `{name}` | {default_of(field.default)} | {field.description or ''} |")
+            lines.append(f"| `{name}` | {default_of(field.default)} | {described(name, field)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -8,10 +8,11 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from mixtura import renames, strict_yaml
 from mixtura.errors import RecipeError
@@ -21,6 +22,7 @@ from mixtura.sections import (
     EncoderSection,
     ExtractSection,
     FitSection,
+    Flag,
     HeadSection,
     Location,
     Section,
@@ -47,8 +49,10 @@ class Recipe(Section):
     sweep: SweepSection = SweepSection()
     decision: DecisionSection = DecisionSection()
     split: SplitSection = SplitSection()
-    seed: Seed = Field(default=0, description="seed of everything that draws, but the split")
-    output: Location | None = Field(default=None, description="folder to write")
+    seed: Annotated[Seed, Flag("N")] = Field(
+        default=0, description="Seed of everything random but the split. The same seed gives the same result."
+    )
+    output: Location | None = Field(default=None, description="Folder to write.")
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -126,17 +130,22 @@ def dump_dict(recipe: Section) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude_none=True)
 
 
-def keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+def keys() -> Iterator[str]:
     """Every dotted key that a recipe may hold, in order.
 
     >>> [key for key in keys() if key.startswith("decision")]
     ['decision', 'decision.false_reject_rate', 'decision.min_probability']
     """
+    return (key for key, _ in fields())
+
+
+def fields(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every dotted key with its field: the type, the default, what it means."""
     for name, field in model.model_fields.items():
-        yield prefix + name
+        yield prefix + name, field
         inner = _section_of(field.annotation)
         if inner is not None:
-            yield from keys(inner, f"{prefix}{name}.")
+            yield from fields(inner, f"{prefix}{name}.")
 
 
 def _nested(parts: Iterable[str], value: Any) -> dict[str, Any]:

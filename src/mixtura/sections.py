@@ -1,5 +1,6 @@
 """The sections of a recipe: every key, its kind, its default and what it means."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,23 @@ def _not_empty(value: Any) -> Any:
 Location = Annotated[Path, BeforeValidator(_not_empty)]
 
 
+@dataclass(frozen=True)
+class Flag:
+    """Marks a key that has an option of its own on the command line; ``--set`` reaches the others.
+
+    The option takes its type, bounds, default and help from the field.
+    """
+
+    metavar: str = ""
+    """Stands for the value in the help; a switch has none."""
+
+    name: str | None = None
+    """Name of the option, where it is not the field's."""
+
+    repeatable: bool = False
+    """Given once for each value, where values may hold commas; other lists are written with commas."""
+
+
 class Section(BaseModel):
     """What all sections share: no unknown keys, no changes after reading."""
 
@@ -30,17 +48,18 @@ class Section(BaseModel):
 
 
 class DataSection(Section):
-    """Where the items come from."""
+    """Where the samples come from."""
 
     kind: str = Field(
-        default="folder", description="a dataset of mixtura, 'features' for a feature store, or package.module:load"
+        default="folder", description="A data set of mixtura, 'features' for a feature store, or package.module:load."
     )
-    root: Location | None = Field(default=None, description="folder or file; not needed by the named public sets")
-    label: str | None = Field(
-        default=None, description="which label to learn where the data has several, e.g. fine or coarse"
+    root: Location | None = Field(default=None, description="Folder or file; the named public sets need none.")
+    label: Annotated[str | None, Flag("NAME")] = Field(
+        default=None, description="Which label to learn where the data has several, as in fine or coarse."
     )
-    unknown: tuple[str, ...] = Field(
-        default=(), description="classes left out of the catalog; they test the verdict 'unknown'"
+    unknown: Annotated[tuple[str, ...], Flag("CLASS", repeatable=True)] = Field(
+        default=(),
+        description="Leave this class out of the model and use it to test the verdict unknown. Repeatable.",
     )
 
 
@@ -48,63 +67,74 @@ class ClipsSection(Section):
     """How a sound is cut before it is encoded."""
 
     how: Literal["none", "mean"] = Field(
-        default="mean", description="none: the sound at once; mean: clips are encoded one by one and averaged"
+        default="mean", description="none: encode the whole sound at once; mean: encode its clips and average them."
     )
     seconds: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="length of a clip; default: the encoder's own"
+        default=None, description="Length of a clip. Default: the encoder's own."
     )
     hop: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="seconds from clip to clip; default: their length"
+        default=None, description="Seconds from clip to clip. Default: the length of a clip."
     )
 
 
 class EncoderSection(Section):
-    """What turns an image or a sound into numbers."""
+    """What turns an image or a sound into a vector."""
 
-    name: str = Field(
-        default="lite0", description="an encoder of mixtura, timm:NAME, clap:NAME, or package.module:Class"
+    name: Annotated[str, Flag("NAME", name="encoder")] = Field(
+        default="lite0",
+        description="Network that computes the features. Name one of timm, hf or clap after a colon: timm:NAME, "
+        "timm:NAME@weights.safetensors, hf:NAME, hf:./folder, clap:NAME.",
     )
-    size: Count | None = Field(
-        default=None, description="side of the encoder's input in pixels; default: the encoder's own"
+    size: Annotated[Count | None, Flag("PIXELS")] = Field(
+        default=None,
+        description="Side of the encoder's input in pixels. Larger shows more detail and takes longer. "
+        "Default: the encoder's own.",
     )
-    weights: Location | None = Field(default=None, description="local weight file")
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
-    clips: ClipsSection | None = Field(default=None, description="sounds only; default: the encoder's own")
+    weights: Annotated[Location | None, Flag("FILE")] = Field(
+        default=None, description="Local weight file of the encoder."
+    )
+    device: Annotated[str, Flag("NAME")] = Field(
+        default="auto", description="cpu, cuda, cuda:1, mps, or auto for the fastest one here."
+    )
+    clips: ClipsSection | None = Field(default=None, description="Sounds only. Default: the encoder's own.")
     normalize: bool | None = Field(
-        default=None, description="sounds only: unit length for the vector of each clip; default: the encoder's own"
+        default=None,
+        description="Sounds only: scale each clip's vector to unit length. Default: the encoder's own.",
     )
 
 
 class ExtractSection(Section):
     """How features are computed and stored."""
 
-    batch_size: Count = Field(default=32, description="images per forward pass")
-    workers: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="threads that decode; default: by the cores"
+    batch_size: Annotated[Count, Flag("N")] = Field(default=32, description="Images per forward pass.")
+    workers: Annotated[Annotated[int, Field(ge=0)] | None, Flag("N")] = Field(
+        default=None, description="Threads that read and decode images. Default: one per core."
     )
-    dtype: Literal["float16", "float32"] = Field(default="float16", description="how the store keeps a number")
+    dtype: Literal["float16", "float32"] = Field(default="float16", description="Number format of the feature store.")
     store: Location | None = Field(
-        default=None, description="folder of the feature store; default: features/ in the output folder"
+        default=None, description="Folder of the feature store. Default: features/ in the output folder."
     )
 
 
 class StepSection(Section):
     """One projection of the features; a bare name stands for a step without options."""
 
-    name: str
+    name: str = Field(description="A projection of mixtura, or package.module:Class.")
     explained_variance: Explained | None = Field(
-        default=None, description="pca: fraction of the variance that the kept axes explain, above 0 and at most 1"
+        default=None, description="pca: fraction of the variance that the kept axes explain, above 0 and at most 1."
     )
-    dimension: Count | None = Field(default=None, description="lda, random: number of axes")
-    shrinkage: Share | None = Field(default=None, description="lda: share of the scaled identity")
-    eps: Annotated[float, Field(ge=0)] | None = Field(default=None, description="whiten: relative to the mean variance")
-    seed: Seed | None = Field(default=None, description="random: seed of the signs")
+    dimension: Count | None = Field(default=None, description="lda, random, random_features: number of axes.")
+    shrinkage: Share | None = Field(default=None, description="lda: share of the scaled identity.")
+    eps: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="whiten: added to each variance, relative to their mean."
+    )
+    seed: Seed | None = Field(default=None, description="random, random_features: seed of the random directions.")
     sparsity: Annotated[float, Field(ge=1)] | None = Field(
-        default=None, description="random: one in so many entries is not zero"
+        default=None, description="random: one entry in this many is not zero."
     )
 
     power: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        default=None, description="power: the exponent; whiten: how far, 1 is unit variance"
+        default=None, description="power: the exponent; whiten: how far to scale the axes, where 1 gives unit variance."
     )
 
     @model_validator(mode="before")
@@ -140,28 +170,33 @@ STEP_OPTIONS: dict[str, frozenset[str]] = {
 
 
 class HeadSection(Section):
-    """What reads the classes off the features: a mixture of Gaussians of each class, or another head."""
+    """What reads the classes off the features: a mixture of Gaussians per class, or another head."""
 
-    name: str = Field(
-        default="gaussian", description="a head or a variant (mixtura fit --help lists them), or package.module:Class"
+    name: Annotated[str, Flag("NAME", name="head")] = Field(
+        default="gaussian", description="Classifier on top of the features, or package.module:Class."
     )
-    family: str = Field(default="auto", description="gaussian: a covariance family, or auto")
-    n_components: Count | Literal["auto"] = Field(default=1, description="Gaussians per class, or auto")
+    family: Annotated[str, Flag("NAME")] = Field(
+        default="auto", description="gaussian: shape of the covariances; auto chooses by validation."
+    )
+    n_components: Annotated[Count | Literal["auto"], Flag("N|auto")] = Field(
+        default=1, description="Gaussians per class, or auto."
+    )
     shrinkage: Share | Literal["auto"] = Field(
         default="auto",
-        description="gaussian, linear, random_projection: towards pooled and round covariances, 0 to 1, or auto",
+        description="gaussian, linear, random_projection: how far covariances shrink towards pooled and round ones, "
+        "0 to 1, or auto.",
     )
-    rank: Count = Field(default=16, description="lowrank: number of directions")
+    rank: Count = Field(default=16, description="lowrank: number of directions.")
     variance_floor: Annotated[float, Field(ge=0)] = Field(
-        default=1e-6, description="variance added to each feature, relative to its own within classes"
+        default=1e-6, description="Variance added to each feature, relative to its variance within classes."
     )
     feature_scale: Literal["auto", "none", "half", "unit"] = Field(
         default="auto",
-        description="divide features by their within-class standard deviations (unit), by the roots of these (half), "
-        "or not at all (none); auto: what serves held-out rows",
+        description="Divide features by their within-class standard deviations (unit), by the square roots of these "
+        "(half), or not at all (none); auto chooses by validation.",
     )
     options: dict[str, Any] = Field(
-        default={}, description="further options of the head, as in {metric: euclidean}; an error lists those it takes"
+        default={}, description="Further options of the head, as in {metric: euclidean}. An error lists those it takes."
     )
 
 
@@ -170,99 +205,113 @@ GRADIENT = "gradient"
 
 
 class FitSection(Section):
-    """How the head is fitted: by which solver, and what training by gradients lowers."""
+    """How the head is fitted: by which solver, and what training by gradients minimizes."""
 
-    solver: Literal["auto", "closed", "em", "gradient"] = Field(
-        default="auto", description="closed form, EM, or gradients that begin where these end; auto: no gradients"
+    solver: Annotated[Literal["auto", "closed", "em", "gradient"], Flag("NAME")] = Field(
+        default="auto",
+        description="How the head is fitted: in closed form, by EM, or by gradients that start from one of these. auto "
+        "uses no gradients.",
     )
-    objective: str = Field(
-        default="conditional",
-        description="what gradients lower (mixtura fit --help lists the names), or package.module:Class",
+    objective: Annotated[str, Flag("NAME")] = Field(
+        default="conditional", description="What the solver gradient minimizes, or package.module:Class."
     )
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        default="adam", description="adam, adamw (weight decay 0.01), or sgd with momentum 0.9"
+        default="adam", description="adam, adamw (weight decay 0.01), or sgd with momentum 0.9."
     )
-    learning_rate: Annotated[float, Field(gt=0)] = Field(
-        default=3e-3, description="at the first step; it falls by a half cosine"
+    learning_rate: Annotated[float, Field(gt=0), Flag("X")] = Field(
+        default=3e-3, description="Learning rate of the first gradient step; it falls along a half cosine."
     )
-    epochs: Annotated[int, Field(ge=0)] = Field(default=30, description="passes over the training rows")
-    batch_size: Count = Field(default=256, description="rows in a step")
+    epochs: Annotated[int, Field(ge=0), Flag("N")] = Field(
+        default=30, description="Passes over the training samples, for the solver gradient."
+    )
+    batch_size: Count = Field(default=256, description="Samples per gradient step.")
     patience: Count | None = Field(
-        default=None, description="epochs without a better validation loss before training ends"
+        default=None,
+        description="Epochs without a lower validation loss before training ends. Default: all run.",
     )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="conditional, hybrid: share of each label that is spread over all classes"
+        default=0.0, description="conditional, hybrid: share of each label that is spread over all classes."
     )
     class_weight: Literal["none", "balanced"] | tuple[Annotated[float, Field(ge=0)], ...] = Field(
         default="none",
-        description="conditional, hybrid: how much a row of each class counts: none (alike), balanced (inversely to "
-        "the class's rows), or a number for each class, in the order of their names",
+        description="conditional, hybrid: weight of a sample by its class: none (all alike), balanced (inverse to the "
+        "size of the class), or one number per class, in the order of their names.",
     )
     logit_adjustment: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="conditional, hybrid: how far log-shares of classes join the scores in training; 0 not"
+        default=0.0,
+        description="conditional, hybrid: how much of the log class shares joins the scores in training; 0: none.",
     )
     generative_weight: Annotated[float, Field(ge=0)] | None = Field(
         default=None,
-        description="weight of -log p(x, y); default: 0.1 per dimension for hybrid, 0.01 in all for large_margin",
+        description="Weight of -log p(x, y). Default: 0.1 per dimension for hybrid, 0.01 in all for large_margin.",
     )
     margin: Annotated[float, Field(ge=0)] = Field(
-        default=0.1, description="large_margin: share of its distance by which the right class must be nearer"
+        default=0.1, description="large_margin: share of its distance by which the right class must be nearer."
     )
     l2: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="gaussian, linear: precision of a normal prior on the slopes, 1 / C of scikit-learn"
+        default=0.0, description="gaussian, linear: precision of a normal prior on the slopes, 1 / C of scikit-learn."
     )
     kl_weight: Annotated[float, Field(ge=0)] = Field(
-        default=1.0, description="sdgm: weight of its KL term relative to 1 / N; more prunes more"
+        default=1.0, description="sdgm: weight of the KL term relative to 1 / N; a larger one prunes more."
     )
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,
-        description="fraction of the training rows that picks the epoch, where the data has no validation part; "
-        "a fifth or more of fewer than 2,000",
+        description="Fraction of the training samples that chooses the epoch, where the data has no validation part; "
+        "with fewer than 2,000 samples, a fifth or more.",
     )
 
 
 class SweepSection(Section):
     """The grid of mixtura sweep."""
 
-    heads: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        default=("spherical", "diagonal", "tied", "linear"), description="heads or variants"
+    heads: Annotated[tuple[str, ...], Field(min_length=1), Flag("A,B,...")] = Field(
+        default=("spherical", "diagonal", "tied", "linear"), description="Heads to compare."
     )
-    solvers: Annotated[tuple[Literal["closed", "em", "gradient"], ...], Field(min_length=1)] = Field(
-        default=("gradient",), description="how each is fitted"
+    solvers: Annotated[
+        tuple[Literal["closed", "em", "gradient"], ...], Field(min_length=1), Flag("A,B,...", name="solver")
+    ] = Field(default=("gradient",), description="How each head is fitted.")
+    objectives: Annotated[tuple[str, ...], Field(min_length=1), Flag("A,B,...", name="objective")] = Field(
+        default=("conditional",), description="What the solver gradient minimizes, one cell of the grid each."
     )
-    objectives: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        default=("conditional",), description="what the solver gradient lowers, each in a cell of its own"
+    explained_variance: Annotated[tuple[Explained, ...], Field(min_length=1), Flag("X,Y,...")] = Field(
+        default=(0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0),
+        description="Fractions of the variance that PCA keeps; on the command line, 0.1,0.2,...,1 fills in the steps.",
     )
-    explained_variance: Annotated[tuple[Explained, ...], Field(min_length=1)] = Field(
-        default=(0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0), description="fractions of the variance that PCA keeps"
+    n_components: Annotated[tuple[Count, ...], Field(min_length=1), Flag("N,M,...")] = Field(
+        default=(1,), description="Gaussians per class."
     )
-    n_components: Annotated[tuple[Count, ...], Field(min_length=1)] = Field(
-        default=(1,), description="Gaussians per class"
+    n_seeds: Annotated[Count, Flag("N")] = Field(
+        default=3, description="Runs of each cell; each draws its own validation samples."
     )
-    n_seeds: Count = Field(default=3, description="runs of each cell; each draws its own validation rows")
-    folds: bool = Field(default=False, description="each group of the data is the test part once (ESC-10, ESC-50)")
+    folds: Annotated[bool, Flag()] = Field(
+        default=False, description="Use each group of the data as the test part once (ESC-10, ESC-50)."
+    )
     whiten_power: Share = Field(
-        default=0.0, description="how far the kept axes are scaled to one variance: 0 not, 0.5 half way, 1 wholly"
+        default=0.0,
+        description="How far the kept axes are scaled to unit variance: 0 not at all, 0.5 half, 1 fully.",
     )
-    jobs: Count | None = Field(default=None, description="processes; default: by the cores, one with a GPU")
+    jobs: Annotated[Count | None, Flag("N")] = Field(
+        default=None, description="Processes to run at once. Default: by the cores; one with a GPU."
+    )
 
 
 class DecisionSection(Section):
-    """When an item is matched, unsure or unknown."""
+    """When a sample is matched, unsure or unknown."""
 
-    false_reject_rate: Annotated[float, Field(gt=0, lt=1)] = Field(
-        default=0.05, description="share of genuine items that may be called unknown"
+    false_reject_rate: Annotated[float, Field(gt=0, lt=1), Flag("SHARE")] = Field(
+        default=0.05,
+        description="Share of genuine samples that may be reported as unknown; 0.05 is one in twenty.",
     )
-    min_probability: Share = Field(default=0.5, description="a label less probable than this is unsure")
+    min_probability: Share = Field(default=0.5, description="A label less probable than this is unsure.")
 
 
 class SplitSection(Section):
-    """How items without a given split are shared out."""
+    """How samples without a given split are divided."""
 
-    fractions: tuple[Share, Share, Share] = Field(default=(0.8, 0.0, 0.2), description="train, validation and test")
-    seed: Seed = Field(default=0, description="seed of the draw")
+    fractions: tuple[Share, Share, Share] = Field(default=(0.8, 0.0, 0.2), description="Train, validation and test.")
+    seed: Seed = Field(default=0, description="Seed of the split.")
     file: Location | None = Field(
-        default=None, description="split file to use; default: split.csv in the output folder"
+        default=None, description="Split file to use. Default: split.csv in the output folder."
     )
 
     @model_validator(mode="after")

@@ -15,7 +15,8 @@ import pytest
 
 from mixtura import __version__, errors
 from mixtura.cli import COMMANDS, app
-from mixtura.cli.options import FLAGS, data_keys
+from mixtura.cli.data_argument import data_keys
+from mixtura.cli.options import CHOICES, FLAGS
 from mixtura.cli.output import plain
 from mixtura.names import find
 from mixtura.recipe import keys, resolve
@@ -226,16 +227,22 @@ def test_the_page_on_exit_codes_names_every_code():
     assert documented == {0} | own | {kind.exit_code for kind in _tree(errors.MixturaError)}
 
 
-def test_every_option_sets_a_key_that_exists_and_names_its_default():
-    assert set(FLAGS.values()) <= set(keys())
-    help_text = process("fit", "--help", env={"TERMINAL_WIDTH": "300"}).stdout
+@pytest.mark.parametrize("command", ["fit", "sweep"])
+def test_every_option_names_its_default_and_the_names_that_it_takes(command):
+    assert set(CHOICES) <= set(keys())
+    help_text = process(command, "--help", env={"TERMINAL_WIDTH": "600"}).stdout
     recipe = resolve({})
-    for option, key in FLAGS.items():
+    for key, option in FLAGS.items():
         section, _, leaf = key.rpartition(".")
         default = getattr(getattr(recipe, section) if section else recipe, leaf)
-        line = next((line for line in help_text.splitlines() if f"--{option.replace('_', '-')} " in line), "")
-        if line and default not in (None, ()):
-            assert f"Default: {default}" in line, (option, line)
+        if section == ("fit" if command == "sweep" else "sweep"):
+            continue
+        line = next((line for line in help_text.splitlines() if f"{option.switch} " in line), "")
+        if line and default not in (None, (), False):
+            values = default if isinstance(default, tuple) else (default,)
+            shown = ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in values)
+            assert f"Default: {shown}" in line, (key, line)
+        assert not line or all(name in line for name in CHOICES.get(key, ()))
 
 
 def test_one_word_of_data_is_understood(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from mixtura import FeatureStore
 from mixtura.cli.app import run
-from mixtura.cli.options import data_keys
+from mixtura.cli.data_argument import data_keys
 from mixtura.datasets import cifar, imagenet
 from mixtura.datasets.cifar import load_cifar10, load_cifar100
 from mixtura.errors import DataError, LabelError, NoInput

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mixtura import files
-from mixtura.cli.options import numbers_in
+from mixtura.cli.lists import numbers_in
 from mixtura.errors import CannotWrite, DataError, LabelError, UnknownName, UsageError
 from mixtura.features.projection import PCA
 from mixtura.features.store import FeatureStore

@@ -236,7 +236,7 @@ def test_an_export_holds_the_edits_of_the_catalog(shop, tmp_path):
     assert command(["remove", str(folder), "--product", "plum", "-q"]) == 0
     wanted = [decision.to_dict() for decision in mixtura.predict(folder, paths[4:])]
     assert {answer["label"] for answer in wanted} >= {"sea", "apple"} and len(wanted[0]["candidates"]) == 3
-    assert command(["export", str(folder), "--onnx", "-q"]) == 0
+    assert command(["export", str(folder), "-q"]) == 0
     agree(folder / "onnx", paths[4:], wanted)
 
 
@@ -382,8 +382,8 @@ def test_what_stands_in_the_way_is_told_before_any_work(shop, tmp_path, monkeypa
     with pytest.raises(CannotWrite, match=r"holds 'thesis\.txt'"):
         export.run(shop / "shop", tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
-    assert command(["export", str(shop / "shop")]) == 2
-    assert "--onnx" in capsys.readouterr().err
+    assert command(["export", str(shop / "shop"), "--format", "tflite"]) == 2
+    assert "There is no format 'tflite'. There is one: onnx." in capsys.readouterr().err
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else find(name))
     with pytest.raises(MissingExtra, match=r"onnxscript.*pip install 'mixtura\[onnx\]'"):

@@ -5,7 +5,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mixtura.cli.options import data_keys
+from mixtura.cli.data_argument import data_keys
 from mixtura.errors import UsageError
 from mixtura.features.store import FeatureStore
 from mixtura.pipeline import factory

@@ -16,7 +16,7 @@ import typer.main
 from rich.markup import escape
 
 from mixtura import __version__
-from mixtura.cli import COMMANDS
+from mixtura.cli import PANELS
 from mixtura.cli.old_options import renamed
 from mixtura.cli.output import command, one_line
 from mixtura.errors import CannotWrite, MixturaError, NoInput, OutOfSpace
@@ -24,35 +24,6 @@ from mixtura.names import find
 
 INTERNAL, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143
 """Exit codes beyond those of :mod:`mixtura.errors`."""
-
-PANELS = {
-    "fit": "Make and use a model",
-    "sweep": "Make and use a model",
-    "predict": "Make and use a model",
-    "serve": "Make and use a model",
-    "evaluate": "Make and use a model",
-    "report": "Make and use a model",
-    "export": "Make and use a model",
-    "products": "Edit a catalog",
-    "enroll": "Edit a catalog",
-    "remove": "Edit a catalog",
-    "rename": "Edit a catalog",
-    "merge": "Edit a catalog",
-    "split": "Edit a catalog",
-    "confirm": "Edit a catalog",
-    "undo": "Edit a catalog",
-    "history": "Edit a catalog",
-    "inspect": "Look after a catalog",
-    "drift": "Look after a catalog",
-    "discover": "Look after a catalog",
-    "recalibrate": "Look after a catalog",
-    "extract": "Data and features",
-    "search": "Data and features",
-    "cluster": "Data and features",
-    "data": "Data and features",
-    "demo": "First steps",
-    "doctor": "First steps",
-}
 
 ABOUT = """Say which class a photo belongs to, whether it belongs to any at all, and why.
 
@@ -114,16 +85,18 @@ def build() -> typer.Typer:
     app = _group("mixtura", EXAMPLES)
     app.callback(help=ABOUT)(_root)
     groups: dict[str, typer.Typer] = {}
-    for name in COMMANDS:
-        function = find(COMMANDS, name)
-        group, _, verb = name.rpartition(" ")
-        if group and group not in groups:
-            groups[group] = _group(group, None)
-            about = sys.modules[function.__module__].__doc__
-            app.add_typer(groups[group], name=group, help=about, rich_help_panel=PANELS[group])
-        target = groups[group] if group else app
-        about, examples = _help_of(function)
-        target.command(verb, help=about, epilog=examples, rich_help_panel=PANELS.get(verb))(command(function))
+    for panel, commands in PANELS.items():
+        for name in commands:
+            function = find(commands, name)
+            group, _, verb = name.rpartition(" ")
+            if group and group not in groups:
+                groups[group] = _group(group, None)
+                about = sys.modules[function.__module__].__doc__
+                app.add_typer(groups[group], name=group, help=about, rich_help_panel=panel)
+            target = groups[group] if group else app
+            about, examples = _help_of(function)
+            title = None if group else panel
+            target.command(verb, help=about, epilog=examples, rich_help_panel=title)(command(function))
     return app
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mixtura.cli import options
+from mixtura.cli.data_argument import STORE_HEADER
 from mixtura.cli.output import Output, shown
 from mixtura.errors import UsageError
 
@@ -60,6 +61,7 @@ Names = Annotated[
 ]
 
 
+@options.takes_flags(options.ENCODER)
 def cluster(
     out: Output,
     place: Photos,
@@ -70,12 +72,8 @@ def cluster(
     seed: Seed = 0,
     accept: Accept = False,
     name: Names = None,
-    encoder: options.Encoder = None,
-    size: options.Size = None,
-    weights: options.Weights = None,
-    device: options.Device = None,
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = None,
+    *,
+    flags: dict[str, Any],
 ) -> None:
     """Find out which photos belong together, without labels, and make classes of it if you like.
 
@@ -95,10 +93,6 @@ def cluster(
         raise UsageError("--name belongs to --accept. Look at the clusters first, then accept them by name.")
     if accept and (product is not None or method != "mixture" or clusters != "auto"):
         raise UsageError("--accept takes the clusters found before. Leave out --method, --clusters and --product.")
-    flags: dict[str, Any] = {
-        "encoder": encoder, "size": size, "weights": weights, "device": device, "batch_size": batch_size,
-        "workers": workers,
-    }  # fmt: skip
     if accept:
         return _accept(out, place, output, dict(map(_name, name or ())), flags)
     return _cluster(out, place, output, (method, _count(clusters), seed), product, flags)
@@ -144,14 +138,14 @@ def _items(
         return collection.items_of(Path(source), product), ()
     if _is_stored(source):
         return collection.open_collection(Path(source)), ()
-    recipe = options.recipe_of(source, None, None, output=output, **flags)
+    recipe = options.recipe_of(source, None, None, flags | {"output": output})
     with Bar(out, next="Clustering") as bar:
         return collection.photos_of(recipe, bar)
 
 
 def _is_stored(source: str) -> bool:
     """Whether features are there already: a model, a catalog or a feature store."""
-    return (Path(source) / MODEL_FILE).is_file() or (Path(source) / options.STORE_HEADER).is_file()
+    return (Path(source) / MODEL_FILE).is_file() or (Path(source) / STORE_HEADER).is_file()
 
 
 def _accept(out: Output, source: str, output: Path, names: dict[str, str], flags: dict[str, Any]) -> None:
@@ -161,7 +155,7 @@ def _accept(out: Output, source: str, output: Path, names: dict[str, str], flags
 
     found = cluster_files.read_table(output)
     label = cluster_files.named(found, names)
-    recipe = None if _is_stored(source) else options.recipe_of(source, None, None, output=output, **flags)
+    recipe = None if _is_stored(source) else options.recipe_of(source, None, None, flags | {"output": output})
     folder = None if recipe is None else list_folder(recipe)
     if folder is not None:
         made = cluster_files.as_list(label, folder, len(found) - len(label))

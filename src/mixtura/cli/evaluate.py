@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixtura.cli.options import data_keys
+from mixtura.cli.data_argument import data_keys
 from mixtura.cli.output import Output
 from mixtura.cli.predict import Model
 

@@ -9,14 +9,16 @@ from mixtura.cli.output import Output
 from mixtura.cli.predict import Model
 from mixtura.errors import UsageError
 
-Onnx = Annotated[bool, typer.Option("--onnx", help="Write ONNX graphs and a program that runs them.")]
+ONNX = "onnx"
+Format = Annotated[str, typer.Option("--format", metavar="NAME", help="onnx: graphs, and a program that runs them.")]
+Onnx = Annotated[bool, typer.Option("--onnx", help="Short for --format onnx.")]
 Folder = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the graphs. Default: MODEL/onnx."),
 ]
 
 
-def export(out: Output, model: Model, onnx: Onnx = False, output: Folder = None) -> None:
+def export(out: Output, model: Model, format: Format = ONNX, onnx: Onnx = False, output: Folder = None) -> None:
     """Write a model for machines without mixtura and PyTorch: the graphs of its encoder and head, and a runner.
 
     The runner needs numpy, onnxruntime and Pillow: python run.py photo.jpg gives the same verdict, label, probability,
@@ -24,12 +26,12 @@ def export(out: Output, model: Model, onnx: Onnx = False, output: Folder = None)
     at once. Each export is compared with PyTorch before it is written. It needs: pip install 'mixtura[onnx]'
 
     Examples:
-      mixtura export shop --onnx                     writes shop/onnx
-      mixtura export shop --onnx -o phone/
-      mixtura export shop --onnx --json | jq .difference
+      mixtura export shop                            writes shop/onnx
+      mixtura export shop -o phone/
+      mixtura export shop --json | jq .difference
     """
-    if not onnx:
-        raise UsageError(f"No format given. There is one: mixtura export {model} --onnx")
+    if format != ONNX and not onnx:
+        raise UsageError(f"There is no format {format!r}. There is one: {ONNX}.")
     from rich.text import Text
 
     from mixtura.cli.views import written

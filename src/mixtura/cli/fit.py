@@ -1,43 +1,15 @@
 """``mixtura fit``: photos in, a model and its report out."""
 
-from typing import Annotated
-
-import typer
-
 from mixtura.cli import options
 from mixtura.cli.output import Output
-
-ModelFolder = Annotated[
-    str | None,
-    typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the model, its features and its report."),
-]
+from mixtura.recipe import Recipe
 
 
-def fit(
-    out: Output,
-    data: options.Data = None,
-    output: ModelFolder = None,
-    recipe: options.RecipeFile = None,
-    settings: options.Settings = None,
-    dry_run: options.DryRun = False,
-    encoder: options.Encoder = None,
-    size: options.Size = None,
-    weights: options.Weights = None,
-    device: options.Device = None,
-    batch_size: options.BatchSize = None,
-    workers: options.Workers = None,
-    label: options.Label = None,
-    unknown: options.Unknown = None,
-    head: options.Head = None,
-    solver: options.Solver = None,
-    objective: options.Objective = None,
-    learning_rate: options.LearningRate = None,
-    epochs: options.Epochs = None,
-    family: options.Family = None,
-    n_components: options.Components = None,
-    false_reject_rate: options.FalseRejectRate = None,
-    seed: options.Seed = None,
-) -> None:
+@options.takes_recipe(
+    options.ENCODER | {"Model": ("data", "head", "fit", "decision", "seed")},
+    output="Folder for the model, its features and its report.",
+)
+def fit(out: Output, recipe: Recipe) -> None:
     """Learn classes from photos: extract features, fit, calibrate, test, and write a report.
 
     DATA is a folder with one sub-folder per class: photos/apple/1.jpg, photos/pear/2.jpg. Part of the photos is kept
@@ -56,21 +28,17 @@ def fit(
       mixtura fit -r recipes/digits.yaml -o digits --set head.family=full
       mixtura fit photos/ -o shop --json | jq .metrics.top1
     """
-    resolved = options.recipe_of(data, recipe, settings, **options.given(locals()))
-    if dry_run:
-        return options.print_recipe(out, resolved)
-    options.need_output(resolved, "fit photos/ -o shop")
+    options.need_output(recipe, "fit photos/ -o shop")
     from mixtura.cli import views
     from mixtura.cli.page import write_page
     from mixtura.cli.progress import Bar
     from mixtura.tasks.fit import run
 
     with Bar(out, next="Fitting the model") as bar:
-        made = run(resolved, bar)
+        made = run(recipe, bar)
     page = write_page(made.bundle_path, made.evaluation)
     out.result(
         views.fit_record(made, page),
         [str(made.bundle_path)],
         views.fit_view(made, page),
     )
-    return None

@@ -5,13 +5,6 @@ from typing import Any
 from mixtura import renames
 from mixtura.cli.options import FLAGS
 
-OWN = {
-    ("sweep", "sweep.solvers"): "solver",
-    ("sweep", "sweep.objectives"): "objective",
-    ("sweep", "sweep.n_components"): "n_components",
-}
-"""Options that a command calls otherwise than ``FLAGS`` does."""
-
 
 def renamed(command: str, flag: str, text: str | None) -> str | None:
     """What to write in place of an old option of a command and its value; ``None`` where it is none.
@@ -24,8 +17,7 @@ def renamed(command: str, flag: str, text: str | None) -> str | None:
         return None
     value = None if text is None else [_plain(part) for part in text.split(",")]
     new = renames.convert(old, value[0] if value and len(value) == 1 else value)
-    flags = {key: f"--{OWN.get((command, key), name).replace('_', '-')}" for name, key in FLAGS.items()}
-    said = [f"{flags[key]} {_joined(one)}".strip() for key, one in new.items()]
+    said = [f"{FLAGS[key].switch} {_joined(one)}".strip() for key, one in new.items()]
     return f"Write {' '.join(said)}."
 
 

@@ -1,83 +1,53 @@
-"""The options that ``extract`` and ``fit`` share, and how they become a recipe."""
+"""Options of the command line that are made from the sections of the recipe, and the recipe that they mean."""
 
-import os
-from collections.abc import Collection
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
+from annotated_types import Ge
+from pydantic.fields import FieldInfo
 
-from mixtura.cli.output import Output
+from mixtura.cli.data_argument import data_keys
+from mixtura.cli.lists import names_in, numbers_in
+from mixtura.cli.output import Output, signed
 from mixtura.core import FAMILIES
+from mixtura.datasets import DATASETS, NEED_PATH
 from mixtura.encoders import ENCODERS
 from mixtura.errors import UsageError
+from mixtura.features import PROJECTIONS
 from mixtura.heads import HEADS, VARIANTS
 from mixtura.objectives import HEAD_OBJECTIVES
+from mixtura.recipe import Recipe, assignment, dump, dump_dict, fields, resolve
+from mixtura.sections import Flag
 
-if TYPE_CHECKING:
-    from mixtura.recipe import Recipe
+CHOICES: dict[str, Iterable[str]] = {
+    "data.kind": (*DATASETS, "features"),
+    "encoder.name": ENCODERS,
+    "projection.name": PROJECTIONS,
+    "head.name": HEADS | VARIANTS,
+    "head.family": ("auto", *FAMILIES),
+    "fit.objective": HEAD_OBJECTIVES,
+    "sweep.heads": HEADS | VARIANTS,
+    "sweep.objectives": HEAD_OBJECTIVES,
+}
+"""Names that a key takes, from the tables; these are read without importing what they name."""
+
+ENCODER = {"Encoder": ("encoder", "extract")}
+"""The panel of options that :func:`takes_flags` makes for every command that encodes."""
 
 DATA_HELP = (
-    "A folder with one sub-folder of photos, or of sounds, per class; or a list (.csv with file_name,label), "
+    "A folder with one sub-folder of photos or sounds per class; or a list (.csv with file_name,label), "
     "a pack (.npz), a feature store, or the name of a public set (mixtura data list). May come from the recipe instead."
 )
-PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"})
-SOUNDS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
-"""Endings by which files in a folder are taken for photos and for sounds; a file that is named is always tried."""
-
-LOOKED_AT = 1000
-"""Files of a folder at which is looked, to see what it holds."""
-
-STORE_HEADER = "store.json"
-"""The file by which a feature store is known."""
-
-FLAGS = {
-    "output": "output",
-    "store": "extract.store",
-    "encoder": "encoder.name",
-    "size": "encoder.size",
-    "weights": "encoder.weights",
-    "device": "encoder.device",
-    "batch_size": "extract.batch_size",
-    "workers": "extract.workers",
-    "label": "data.label",
-    "unknown": "data.unknown",
-    "family": "head.family",
-    "n_components": "head.n_components",
-    "false_reject_rate": "decision.false_reject_rate",
-    "seed": "seed",
-    "head": "head.name",
-    "solver": "fit.solver",
-    "objective": "fit.objective",
-    "learning_rate": "fit.learning_rate",
-    "epochs": "fit.epochs",
-    "heads": "sweep.heads",
-    "solvers": "sweep.solvers",
-    "objectives": "sweep.objectives",
-    "explained_variance": "sweep.explained_variance",
-    "counts": "sweep.n_components",
-    "n_seeds": "sweep.n_seeds",
-    "folds": "sweep.folds",
-    "jobs": "sweep.jobs",
-}
-"""Which key of the recipe each option sets."""
-
-PATH_KINDS = frozenset({"folder", "csv", "npz", "features", "audio", "esc50", "esc10"})
-"""Kinds of data that mean nothing without a path."""
-
-ENCODER, MODEL, RECIPE = "Encoder", "Model", "Recipe"
-
-SOLVERS = ("closed", "em", "gradient")
-HEAD_NAMES = ", ".join(HEADS | VARIANTS)
-OBJECTIVE_NAMES = ", ".join(HEAD_OBJECTIVES)
-"""Names as help texts list them; tables are read without importing what they name."""
 
 Data = Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
 RecipeFile = Annotated[
     Path | None,
     typer.Option(
-        "--recipe", "-r", metavar="FILE", help="YAML recipe; options given here win over it.", rich_help_panel=RECIPE
+        "--recipe", "-r", metavar="FILE", help="YAML recipe; options given here win over it.", rich_help_panel="Recipe"
     ),
 ]
 Settings = Annotated[
@@ -86,133 +56,168 @@ Settings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Any key of a recipe, as in head.rank=8. May be given several times.",
-        rich_help_panel=RECIPE,
+        rich_help_panel="Recipe",
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the resolved recipe as YAML and stop.", rich_help_panel=RECIPE)
-]
-Encoder = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"{', '.join(ENCODERS)}. A network of timm, hf or clap is named behind a colon: timm:NAME, "
-        "timm:NAME@weights.safetensors, hf:NAME, hf:./folder, clap:NAME. Default: lite0.",
-        rich_help_panel=ENCODER,
-    ),
-]
-Size = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="PIXELS",
-        help="Side of the encoder's input. Larger sees more and takes longer. Default: the encoder's own.",
-        rich_help_panel=ENCODER,
-    ),
-]
-Weights = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Local weight file of the encoder.", rich_help_panel=ENCODER)
-]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="cpu, cuda, cuda:1, mps, or auto for the fastest here. Default: auto.",
-        rich_help_panel=ENCODER,
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Images per forward pass. Default: 32.", rich_help_panel=ENCODER),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(min=0, metavar="N", help="Threads that read images. Default: by the cores.", rich_help_panel=ENCODER),
-]
-Label = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME", help="Which label to learn where the data has several: fine, coarse.", rich_help_panel=MODEL
-    ),
-]
-Unknown = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="CLASS",
-        help="Leave this class out of the catalog and test with it that unknown things are noticed. Repeatable.",
-        rich_help_panel=MODEL,
-    ),
-]
-Family = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"Shape of the Gaussians: auto (by validation), {', '.join(FAMILIES)}. Default: auto.",
-        rich_help_panel=MODEL,
-    ),
-]
-Head = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"Classifier on top of the features: {HEAD_NAMES}. Default: gaussian.",
-        rich_help_panel=MODEL,
-    ),
-]
-Solver = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"{', '.join(SOLVERS)}, or auto (no gradients). Default: auto.",
-        rich_help_panel=MODEL,
-    ),
-]
-Objective = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"What the solver gradient lowers: {OBJECTIVE_NAMES}. Default: conditional.",
-        rich_help_panel=MODEL,
-    ),
-]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(metavar="X", help="Of the solver gradient. Default: 0.003.", rich_help_panel=MODEL),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        min=0, metavar="N", help="Passes over the rows, for the solver gradient. Default: 30.", rich_help_panel=MODEL
-    ),
-]
-Components = Annotated[
-    str | None,
-    typer.Option(metavar="N|auto", help="Gaussians per class. Default: 1.", rich_help_panel=MODEL),
-]
-FalseRejectRate = Annotated[
-    float | None,
-    typer.Option(
-        metavar="SHARE",
-        help="How many genuine items may be called unknown: 0.05 is one in twenty. Default: 0.05.",
-        rich_help_panel=MODEL,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(min=0, metavar="N", help="Same seed, same result. Default: 0.", rich_help_panel=MODEL),
+    bool, typer.Option("--dry-run", help="Print the resolved recipe as YAML and stop.", rich_help_panel="Recipe")
 ]
 
+Command = Callable[..., None]
 
-def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, **flags: Any) -> "Recipe":
-    """The recipe that a command line means; ``flags`` go by the names of :data:`FLAGS`, ``None`` is not given.
+
+@dataclass(frozen=True)
+class Option:
+    """A key of the recipe as an option: the name, type, bounds, default and help that its field has."""
+
+    key: str
+    field: FieldInfo
+    flag: Flag
+
+    @property
+    def name(self) -> str:
+        """The name as typer passes it on."""
+        return self.flag.name or self.key.rpartition(".")[2]
+
+    @property
+    def switch(self) -> str:
+        """The name as people write it."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def parameter(self, panel: str) -> Parameter:
+        """The parameter that typer reads."""
+        shown, kind = _default(self.field.default), self._kind
+        bounds: list[Any] = [part.ge for part in _parts(self.field) if isinstance(part, Ge)] if kind is int else []
+        option = typer.Option(
+            self.switch,
+            metavar=self.flag.metavar or None,
+            help=described(self.key, self.field) + (f" Default: {shown}." if shown else ""),
+            min=next(iter(bounds), None),
+            rich_help_panel=panel,
+        )
+        return Parameter(self.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
+
+    @property
+    def _kind(self) -> Any:
+        """A number or a switch for typer to check; text where the recipe knows better what is allowed."""
+        if self.flag.repeatable:
+            return list[str]
+        kinds = [part for part in _parts(self.field) if isinstance(part, type | str) and part is not type(None)]
+        return kinds[0] if kinds in ([int], [float], [bool]) and not self._between_commas else str
+
+    @property
+    def _between_commas(self) -> bool:
+        return get_origin(self.field.annotation) is tuple and not self.flag.repeatable
+
+    def read(self, value: Any) -> Any:
+        """What was given, with a list taken apart; everything else the recipe reads by itself."""
+        if not self._between_commas:
+            return value
+        return numbers_in(value, self.switch) if {int, float} & {*_parts(self.field)} else names_in(value)
+
+
+def described(key: str, field: FieldInfo) -> str:
+    """What a key means, and the names that it takes."""
+    parts = _parts(field)
+    literals = [] if {int, float, str} & {*parts} else [part for part in parts if isinstance(part, str)]
+    names = ", ".join(CHOICES.get(key, literals))
+    return f"{field.description}{f' Choices: {names}.' if names else ''}"
+
+
+def _parts(field: FieldInfo) -> list[Any]:
+    """What the type of a field is made of: plain types, allowed words, bounds."""
+    return [*_inside(field.annotation), *field.metadata]
+
+
+def _inside(annotation: Any) -> list[Any]:
+    inner = annotation.metadata if isinstance(annotation, FieldInfo) else get_args(annotation)
+    return [part for one in inner for part in _inside(one)] if inner else [annotation]
+
+
+def _default(value: Any) -> str:
+    """A default as one would give it; empty where there is none to give."""
+    if value is None or value is False:
+        return ""
+    values = value if isinstance(value, tuple) else (value,)
+    return ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in values)
+
+
+FLAGS = {key: Option(key, field, mark) for key, field in fields() for mark in field.metadata if isinstance(mark, Flag)}
+"""Every key of the recipe that has an option."""
+
+
+def takes_flags(panels: Mapping[str, Iterable[str]]) -> Callable[[Command], Command]:
+    """Give a command the options of some keys; it gets those that were given as ``flags``, value by key.
+
+    Args:
+        panels: title in the help -> sections, or single keys, in order.
+    """
+    options = {
+        option.name: (option, panel)
+        for panel, places in panels.items()
+        for place in places
+        for key, option in FLAGS.items()
+        if place in (key, key.partition(".")[0])
+    }
+
+    def decorate(function: Command) -> Command:
+        def wrapper(*arguments: Any, **values: Any) -> None:
+            said = [(option, values.pop(name)) for name, (option, _) in options.items()]
+            flags = {option.key: option.read(value) for option, value in said if value not in (None, [])}
+            function(*arguments, flags=flags, **values)
+
+        made = [option.parameter(panel) for option, panel in options.values()]
+        return signed(wrapper, function, _replaced(function, "flags", made))
+
+    return decorate
+
+
+def takes_recipe(panels: Mapping[str, Iterable[str]], output: str, key: str = "output") -> Callable[[Command], Command]:
+    """Give a command data and all that makes a recipe of it; it gets the recipe after ``out``, unless that is printed.
+
+    Args:
+        panels: see :func:`takes_flags`.
+        output: what the output folder is for.
+        key: the key that the output folder sets.
+    """
+    folder = Annotated[str | None, typer.Option("--output", "-o", metavar="FOLDER", help=output)]
+
+    def decorate(function: Command) -> Command:
+        def wrapper(
+            out: Output,
+            data: Data = None,
+            output: folder = None,  # pyright: ignore[reportInvalidTypeForm] - typer reads it
+            recipe: RecipeFile = None,
+            settings: Settings = None,
+            dry_run: DryRun = False,
+            *,
+            flags: dict[str, Any],
+            **own: Any,
+        ) -> None:
+            resolved = recipe_of(data, recipe, settings, flags if output is None else flags | {key: output})
+            if dry_run:
+                return print_recipe(out, resolved)
+            return function(out, resolved, **own)
+
+        own = list(signature(function).parameters.values())[2:]
+        return takes_flags(panels)(signed(wrapper, function, _replaced(wrapper, "own", own)))
+
+    return decorate
+
+
+def _replaced(function: Command, name: str, by: Iterable[Parameter]) -> list[Parameter]:
+    """The parameters of a function with others in the place of one."""
+    return [one for own in signature(function).parameters.values() for one in (by if own.name == name else [own])]
+
+
+def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, flags: Mapping[str, Any]) -> Recipe:
+    """The recipe that a command line means; ``flags`` are those that were given, by key.
 
     Raises:
         UsageError: a key is set twice, or nothing says where the data is.
         RecipeError, NoInput: see :func:`mixtura.recipe.resolve`.
     """
-    from mixtura.recipe import assignment, resolve
-
-    given = {FLAGS[name]: value for name, value in flags.items() if value not in (None, [])}
+    given = dict(flags)
     guess = data_keys(data) if data is not None else {}
     if any(setting.startswith("data.kind=") for setting in settings or ()) and guess.get("data.root"):
         del guess["data.kind"]  # what a path holds was guessed, and the user knows better
@@ -222,22 +227,20 @@ def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, *
             raise UsageError(f"{key!r} is set twice, to {given[key]!r} and {value!r}. Give it once.")
         given[key] = value
     recipe = resolve(given, file)
-    if recipe.data.root is None and recipe.data.kind in PATH_KINDS:
+    if recipe.data.root is None and recipe.data.kind in NEED_PATH:
         raise UsageError("No data given. Name a folder with one sub-folder of photos per class, or a recipe that does.")
     return recipe
 
 
-def print_recipe(out: Output, recipe: "Recipe") -> None:
+def print_recipe(out: Output, recipe: Recipe) -> None:
     """Answer ``--dry-run``: the resolved recipe as YAML, or as JSON."""
-    from mixtura.recipe import dump, dump_dict
-
     if out.json:
         out.result(dump_dict(recipe), (), ())
     else:
         print(dump(recipe), end="")
 
 
-def need_output(recipe: "Recipe", example: str) -> Path:
+def need_output(recipe: Recipe, example: str) -> Path:
     """The output folder of a recipe.
 
     Raises:
@@ -248,125 +251,10 @@ def need_output(recipe: "Recipe", example: str) -> Path:
     return recipe.output
 
 
-def store_of(recipe: "Recipe", example: str) -> Path:
+def store_of(recipe: Recipe, example: str) -> Path:
     """Where the features of a recipe go: its store, or ``features`` in its output folder.
 
     Raises:
         UsageError: it names neither.
     """
     return recipe.extract.store or need_output(recipe, example) / "features"
-
-
-def data_keys(source: str) -> dict[str, Any]:
-    """What a user means by one word of data, as keys of a recipe.
-
-    What exists on disk wins over the name of a public set; a folder that ``extract`` has written is a feature store.
-
-    >>> data_keys("digits")
-    {'data.kind': 'digits', 'data.root': None}
-    >>> data_keys("list.csv")["data.kind"]
-    'csv'
-    """
-    if not source:  # an unset shell variable; pathlib would read it as the current folder
-        return {"data.kind": "folder", "data.root": source}
-    path = Path(source)
-    if not path.exists() and source in named_sets():
-        return {"data.kind": source, "data.root": None}
-    kind = {".csv": "csv", ".npz": "npz"}.get(path.suffix.lower(), "folder")
-    if path.is_dir():
-        kind = _kind_of_folder(path)
-    elif path.is_file():
-        kind = _official(path) or kind
-    return {"data.kind": kind, "data.root": path}
-
-
-def names_in(text: str | None) -> list[str] | None:
-    """Names between commas.
-
-    >>> names_in("tied, full")
-    ['tied', 'full']
-    """
-    names = None if text is None else [part.strip() for part in text.split(",")]
-    if names is not None and not all(names):
-        raise UsageError(f"{text!r} holds an empty name. Write names between commas, as in tied,full.")
-    return names
-
-
-def numbers_in(text: str | None, flag: str) -> list[float | int] | None:
-    """Numbers between commas; ``...`` goes on in steps of the two before it.
-
-    >>> numbers_in("5,10,...,25", "--n-components")
-    [5, 10, 15, 20, 25]
-    >>> numbers_in("0.1,0.2,...,0.5,1", "--explained-variance")
-    [0.1, 0.2, 0.3, 0.4, 0.5, 1]
-
-    Raises:
-        UsageError: something is no number, or the dots have no step.
-    """
-    if text is None:
-        return None
-    found: list[float | int] = []
-    parts = [part.strip() for part in text.split(",")]
-    for place, part in enumerate(parts):
-        if part == "...":
-            found += _between(found, parts[place + 1 :], text, flag)
-        else:
-            found.append(_number(part, text, flag))
-    return found
-
-
-def _number(part: str, text: str, flag: str) -> float | int:
-    try:
-        value = float(part)
-    except ValueError:
-        raise UsageError(f"{flag} {text!r}: {part!r} is no number. Write for example {flag} 1,2,...,10.") from None
-    return int(value) if value.is_integer() else value
-
-
-def _between(found: list[float | int], rest: list[str], text: str, flag: str) -> list[float | int]:
-    """What the dots stand for."""
-    step = found[-1] - found[-2] if len(found) > 1 else 0
-    last = _number(rest[0], text, flag) if rest else 0
-    if step <= 0 or last <= found[-1] or (last - found[-1]) / step > 1000:
-        raise UsageError(
-            f"{flag} {text!r}: dots need two rising numbers before and the last one after, as in 1,2,...,10."
-        )
-    # rounded: 0.2 + 0.1 is to be 0.3
-    return [round(found[-1] + step * i, 10) for i in range(1, round((last - found[-1]) / step))]
-
-
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Of the arguments of a command, those that set a key of the recipe by themselves."""
-    return {name: value for name, value in options.items() if name in FLAGS}
-
-
-def _kind_of_folder(path: Path) -> str:
-    """A feature store, a public set in its official layout, or photos or sounds, by the first such file that is met."""
-    if (path / STORE_HEADER).is_file():
-        return "features"
-    if (path / "meta" / "esc50.csv").is_file():
-        return "esc50"
-    if found := _official(path):
-        return found
-    names = (Path(name) for _, _, files in os.walk(path) for name in files)
-    endings = (name.suffix.lower() for name in islice(names, LOOKED_AT))
-    return next(
-        ("audio" if ending in SOUNDS else "folder" for ending in endings if ending in SOUNDS | PHOTOS), "folder"
-    )
-
-
-def _official(path: Path) -> str | None:
-    """The public set whose official files these are."""
-    from mixtura.datasets import OFFICIAL
-
-    for kind, names in OFFICIAL.items():
-        if path.name in names or any((path / name).exists() for name in names):
-            return kind
-    return None
-
-
-def named_sets() -> Collection[str]:
-    """The datasets that need no path."""
-    from mixtura.datasets import DATASETS
-
-    return set(DATASETS) - PATH_KINDS

@@ -89,7 +89,6 @@ def plain_table(names: Sequence[str], rows: Iterable[Sequence[str]] = (), right:
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """The command with the shared options added; they make its first argument, ``out``."""
 
-    @functools.wraps(function)
     def wrapper(*, json: bool, quiet: bool, verbose: bool, debug: bool, **options: Any) -> None:
         out = Output(json=json, verbosity=verbose - quiet, debug=debug)
         _set_logging(logging.DEBUG if debug else logging.INFO if verbose else logging.ERROR)
@@ -105,8 +104,17 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind) for name, kind in shared
     ]
-    named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-    setattr(wrapper, "__signature__", inspect.Signature([*named, *added]))  # noqa: B010 - typer reads it; pyright knows no such attribute
+    return signed(wrapper, function, [*own, *added])
+
+
+def signed(
+    wrapper: Callable[..., None], function: Callable[..., None], parameters: Iterable[inspect.Parameter]
+) -> Callable[..., None]:
+    """The wrapper under the name and with the help of a command, and with the parameters that typer is to read."""
+    functools.update_wrapper(wrapper, function)
+    wrapper.__annotations__ = {}  # typer would resolve the command's own, which name types that are not imported
+    named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    setattr(wrapper, "__signature__", inspect.Signature(named))  # noqa: B010 - typer reads it; pyright knows no such attribute
     return wrapper
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mixtura.cli.options import PHOTOS, SOUNDS
+from mixtura.cli.data_argument import PHOTOS, SOUNDS
 from mixtura.cli.output import Output
 from mixtura.errors import NoInput
 

@@ -16,6 +16,12 @@ DATASETS = {
     "demo": "mixtura.datasets.demo:load",
 }
 
+NEED_PATH = frozenset({"folder", "csv", "npz", "audio", "esc50", "esc10", "features"})
+"""Kinds of data that mean nothing without a path; a feature store ("features") is one of them."""
+
+NAMED = tuple(name for name in DATASETS if name not in NEED_PATH)
+"""The public sets, for which a name is enough."""
+
 OFFICIAL = {
     "cifar10": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "batches.meta.txt", "cifar-10-batches-py"),
     "cifar100": ("cifar-100-binary.tar.gz", "cifar-100-binary", "fine_label_names.txt", "cifar-100-python"),

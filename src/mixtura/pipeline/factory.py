@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mixtura.datasets import DATASETS
+from mixtura.datasets import DATASETS, NAMED
 from mixtura.datasets.items import Dataset
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import checked_device, split_name
@@ -76,8 +76,8 @@ def check_place(section: DataSection) -> None:
     find(DATASETS, section.kind)
     root = section.root
     if section.kind == "folder" and root is not None and not root.exists() and root.name == str(root):
-        named = nearest(root.name, set(DATASETS) - {"folder", "csv", "npz", "audio", "esc50", "esc10"})
-        raise NoInput(f"There is neither a folder {str(root)!r} nor a public set of this name. {named}")
+        hint = nearest(root.name, NAMED)
+        raise NoInput(f"There is neither a folder {str(root)!r} nor a public set of this name. {hint}")
 
 
 def encoder_of(section: EncoderSection) -> Encoder:

@@ -3,20 +3,16 @@
 import inspect
 from pathlib import Path
 
-from mixtura.datasets import DATASETS
+from mixtura.datasets import DATASETS, NAMED
 from mixtura.datasets.download import download
 from mixtura.datasets.idx import SOURCES
 from mixtura.errors import UnknownName
 from mixtura.names import find, nearest
 
-OWN = frozenset({"folder", "csv", "npz", "audio", "esc50", "esc10"})
-"""Kinds of data that need a path."""
-
 
 def list() -> dict[str, str]:
     """What each named set is, in a sentence."""
-    named = {name: find(DATASETS, name) for name in DATASETS if name not in OWN}
-    return {name: (inspect.getdoc(load) or "").partition("\n")[0] for name, load in named.items()}
+    return {name: (inspect.getdoc(find(DATASETS, name)) or "").partition("\n")[0] for name in NAMED}
 
 
 def get(name: str, folder: Path | None = None) -> Path:

@@ -1,0 +1,64 @@
+"""What one word of data means: a folder, a list, a pack, a feature store, or the name of a public set."""
+
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mixtura.datasets import NAMED, OFFICIAL
+
+PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"})
+SOUNDS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+"""Endings by which files in a folder are taken for photos and for sounds; a file that is named is always tried."""
+
+LOOKED_AT = 1000
+"""How many files of a folder are looked at to see what it holds."""
+
+STORE_HEADER = "store.json"
+"""The file by which a feature store is known."""
+
+
+def data_keys(source: str) -> dict[str, Any]:
+    """What a user means by one word of data, as keys of a recipe.
+
+    What exists on disk wins over the name of a public set; a folder that ``extract`` has written is a feature store.
+
+    >>> data_keys("digits")
+    {'data.kind': 'digits', 'data.root': None}
+    >>> data_keys("list.csv")["data.kind"]
+    'csv'
+    """
+    if not source:  # an unset shell variable; pathlib would read it as the current folder
+        return {"data.kind": "folder", "data.root": source}
+    path = Path(source)
+    if not path.exists() and source in NAMED:
+        return {"data.kind": source, "data.root": None}
+    kind = {".csv": "csv", ".npz": "npz"}.get(path.suffix.lower(), "folder")
+    if path.is_dir():
+        kind = _kind_of_folder(path)
+    elif path.is_file():
+        kind = _official(path) or kind
+    return {"data.kind": kind, "data.root": path}
+
+
+def _kind_of_folder(path: Path) -> str:
+    """A feature store, a public set in its official layout, or photos or sounds, by the first such file that is met."""
+    if (path / STORE_HEADER).is_file():
+        return "features"
+    if (path / "meta" / "esc50.csv").is_file():
+        return "esc50"
+    if found := _official(path):
+        return found
+    names = (Path(name) for _, _, files in os.walk(path) for name in files)
+    endings = (name.suffix.lower() for name in islice(names, LOOKED_AT))
+    return next(
+        ("audio" if ending in SOUNDS else "folder" for ending in endings if ending in SOUNDS | PHOTOS), "folder"
+    )
+
+
+def _official(path: Path) -> str | None:
+    """The public set whose official files these are."""
+    for kind, names in OFFICIAL.items():
+        if path.name in names or any((path / name).exists() for name in names):
+            return kind
+    return None

@@ -1,0 +1,168 @@
+"""The options of every command: names, panels, and the key of the recipe that each sets."""
+
+import pytest
+import typer.main
+import yaml
+
+from mixtura.cli.app import build
+
+OPTIONS = {
+    "fit": {
+        "": "-o --output",
+        "Recipe": "-r --dry-run --recipe --set",
+        "Encoder": "--batch-size --device --encoder --size --weights --workers",
+        "Model": "--epochs --false-reject-rate --family --head --label --learning-rate --n-components --objective "
+        "--seed --solver --unknown",
+    },
+    "sweep": {
+        "": "-o --output",
+        "Recipe": "-r --dry-run --recipe --set",
+        "Grid": "--epochs --explained-variance --folds --heads --jobs --metric --n-components --n-seeds --objective "
+        "--search --solver",
+        "Model": "--label --learning-rate",
+        "Encoder": "--device --encoder --size --weights",
+    },
+    "predict": {"": "--neighbors"},
+    "serve": {"": "--host --host-name --keep-photos --open --port --reads --token-file --writes"},
+    "evaluate": {"": "--label"},
+    "report": {"": "-o --label --output"},
+    "export": {"": "-o --format --onnx --output"},
+    "products": {},
+    "enroll": {},
+    "remove": {"": "--item --product"},
+    "rename": {},
+    "merge": {},
+    "split": {},
+    "confirm": {},
+    "undo": {},
+    "history": {"": "--limit"},
+    "inspect": {},
+    "drift": {"": "--days"},
+    "discover": {"": "--accept --name"},
+    "recalibrate": {"": "--confirmed --write"},
+    "extract": {
+        "": "-o --output",
+        "Recipe": "-r --dry-run --recipe --set",
+        "Encoder": "--batch-size --device --encoder --size --weights --workers",
+        "Model": "--label",
+    },
+    "search": {"": "-k --duplicates --evaluate --index --limit --sheet --where"},
+    "cluster": {
+        "": "-o --output",
+        "Clusters": "--clusters --method --product --seed",
+        "Accept clusters as classes": "--accept --name",
+        "Encoder": "--batch-size --device --encoder --size --weights --workers",
+    },
+    "data list": {},
+    "data get": {"": "-o --output"},
+    "data import": {"": "-o --encoder --labels --layout --output --split"},
+    "demo": {"": "-o --output"},
+    "doctor": {},
+}
+"""Options by panel, but those of the panel Output."""
+
+KEYS = {
+    "fit": {
+        "--encoder": "encoder.name=tiny",
+        "--size": "encoder.size=96",
+        "--weights": "encoder.weights=w.pt",
+        "--device": "encoder.device=cpu",
+        "--batch-size": "extract.batch_size=8",
+        "--workers": "extract.workers=0",
+        "--label": "data.label=fine",
+        "--unknown": "data.unknown=[a,b]",
+        "--head": "head.name=vmf",
+        "--solver": "fit.solver=em",
+        "--objective": "fit.objective=hybrid",
+        "--learning-rate": "fit.learning_rate=0.5",
+        "--epochs": "fit.epochs=0",
+        "--family": "head.family=full",
+        "--n-components": "head.n_components=2",
+        "--false-reject-rate": "decision.false_reject_rate=0.1",
+        "--seed": "seed=0",
+        "-o": "output=x",
+    },
+    "extract": {"-o": "extract.store=x", "--label": "data.label=fine", "--workers": "extract.workers=2"},
+    "sweep": {
+        "--heads": "sweep.heads=[full]",
+        "--solver": "sweep.solvers=[closed, em]",
+        "--objective": "sweep.objectives=[hybrid]",
+        "--explained-variance": "sweep.explained_variance=[0.5]",
+        "--n-components": "sweep.n_components=[1, 2]",
+        "--n-seeds": "sweep.n_seeds=2",
+        "--jobs": "sweep.jobs=1",
+        "--epochs": "fit.epochs=3",
+        "--learning-rate": "fit.learning_rate=0.5",
+        "--encoder": "encoder.name=tiny",
+        "--label": "data.label=fine",
+        "-o": "output=x",
+    },
+}
+"""Which key each option sets, with a value to set it to."""
+
+REPEATED = "--unknown"
+
+
+@pytest.fixture(scope="module")
+def commands():
+    return dict(_leaves(typer.main.get_command(build())))
+
+
+def _leaves(group, prefix=""):
+    for name, command in group.commands.items():
+        yield from _leaves(command, f"{name} ") if hasattr(command, "commands") else [(prefix + name, command)]
+
+
+def test_every_command_has_its_options_in_their_panels(commands):
+    found = {name: {} for name in commands}
+    for name, command in commands.items():
+        for option in command.params:
+            if option.param_type_name == "option" and option.rich_help_panel != "Output":
+                found[name].setdefault(option.rich_help_panel or "", set()).update(option.opts)
+    assert found == {
+        name: {panel: set(words.split()) for panel, words in panels.items()} for name, panels in OPTIONS.items()
+    }
+
+
+@pytest.mark.parametrize(("command", "flag"), [(name, flag) for name, flags in KEYS.items() for flag in flags])
+def test_an_option_sets_its_key_and_nothing_else(mixtura, command, flag):
+    key, _, text = KEYS[command][flag].partition("=")
+    value = yaml.safe_load(text)
+    values = value if isinstance(value, list) else [value]
+    words = [word for one in values for word in (flag, one)]
+    if isinstance(value, list) and flag != REPEATED:
+        words = [flag, ",".join(map(str, values))]
+    said = yaml.safe_load(mixtura(command, "photos", *words, "--dry-run").out)
+    without = yaml.safe_load(mixtura(command, "photos", "--dry-run").out)
+    assert _leaf(said, key) == value
+    _put(without, key, value)
+    assert said == without
+
+
+def _leaf(recipe, key):
+    for part in key.split("."):
+        recipe = recipe[part]
+    return recipe
+
+
+def _put(recipe, key, value):
+    *sections, leaf = key.split(".")
+    for part in sections:
+        recipe = recipe[part]
+    recipe[leaf] = value
+
+
+def test_folds_is_a_switch(mixtura):
+    said = mixtura("sweep", "photos", "--folds", "--dry-run")
+    assert yaml.safe_load(said.out)["sweep"]["folds"] is True
+
+
+def test_every_option_of_a_recipe_is_tried(commands):
+    """What is left out here is the same option on another command."""
+    assert set(KEYS["fit"]) == set(_flags("fit")) - {"-r", "--recipe", "--set", "--dry-run", "--output"}
+    left_out = {"--size", "--weights", "--device", "--search", "--metric", "--folds"}
+    assert set(KEYS["sweep"]) | left_out == set(_flags("sweep")) - {"-r", "--recipe", "--set", "--dry-run", "--output"}
+
+
+def _flags(command):
+    return " ".join(OPTIONS[command].values()).split()
