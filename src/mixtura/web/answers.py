@@ -49,20 +49,20 @@ def unreadable(photo: Unreadable) -> dict[str, Any]:
     return {"id": photo.name, "error": {"reason": photo.reason, "message": photo.message}}
 
 
-def model(here: Service, view: View) -> dict[str, Any]:
+def model(service: Service, view: View) -> dict[str, Any]:
     """What answers."""
     used = view.model
     return {
         "model": view.version,
         "revision": view.revision,
-        "title": here.settings.title,
+        "title": service.settings.title,
         "encoder": used.encoder.name,
         "dimension": used.dimension,
         "classes": len(used.classes),
         "family": type(used.mixture.covariance).name,
         "false_reject_rate": used.decision.false_reject_rate,
         "min_probability": used.decision.min_probability,
-        "keep_photos": here.settings.keep_photos,
+        "keep_photos": service.settings.keep_photos,
         "version": mixtura.__version__,
     }
 
