@@ -1,11 +1,13 @@
 """Every limit, exceeded by one, and everybody who must stay out; over real connections."""
 
 import json
+import socket
 import threading
 import time
 
 import httpx
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mixtura.web import guards, server
 from mixtura.web.connection import Connection
@@ -209,7 +211,7 @@ def test_clients_without_number_take_no_memory_without_bound(clock):
     rate = RateLimit(1.0, 1, clock)
     for number in range(MAX_CLIENTS + 50):
         rate.take(str(number))
-    assert len(rate._clients) == MAX_CLIENTS
+    assert len(rate._full_at) == MAX_CLIENTS
 
 
 def test_requests_that_fail_leave_their_slot(serve):
@@ -247,6 +249,27 @@ def test_silent_and_slow_heads_are_cut_off(serve, monkeypatch):
         assert gone(silent) and gone(slow)
 
 
+def test_a_client_that_reads_no_answer_is_cut_off(serve, monkeypatch):
+    """Its answers fill all buffers, so that closing in an orderly way would wait for it without end."""
+    lost, ports = threading.Event(), []
+
+    def connection_lost(self, error):
+        if self.client[1] in ports:
+            lost.set()
+        H11Protocol.connection_lost(self, error)
+
+    monkeypatch.setattr(Connection, "connection_lost", connection_lost)
+    monkeypatch.setattr(Connection, "head_seconds", 0.2)
+    monkeypatch.setattr(Connection, "request_seconds", 0.5)
+    running = serve()
+    with socket.socket() as made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        made.connect(("127.0.0.1", running.port))
+        ports.append(made.getsockname()[1])
+        made.sendall(b"GET /static/page.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 1000)
+        assert lost.wait(20)
+
+
 def test_a_rest_of_a_body_that_nobody_wants_does_not_keep_the_connection(serve, monkeypatch):
     monkeypatch.setattr(Connection, "head_seconds", 0.2)
     monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", 1)
@@ -266,7 +289,7 @@ def gone(made):
 
 
 def test_500_idle_sockets_keep_nobody_out(serve, monkeypatch, photo):
-    monkeypatch.setattr(Connection, "most", 100)
+    monkeypatch.setattr(Connection, "max_connections", 100)
     running = serve()
     idle = [running.open() for _ in range(500)]
     try:

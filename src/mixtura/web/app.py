@@ -1,6 +1,6 @@
 """The service as one ASGI application."""
 
-from typing import Any
+from functools import cache, partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -37,7 +37,7 @@ def create_app(catalog: Catalog, journal: Journal, encoder: PhotoEncoder, settin
     )
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _pass_on)
-    setattr(app, "openapi", _openapi_once(app, settings))  # noqa: B010 - the hook that FastAPI documents
+    setattr(app, "openapi", cache(partial(describe, app, settings)))  # noqa: B010 - the hook that FastAPI documents
     return app
 
 
@@ -46,12 +46,3 @@ async def _pass_on(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 405:
         raise HTTPException(405, headers={"Allow": ", ".join(sorted(methods_at(request.scope)))})
     raise error
-
-
-def _openapi_once(app: FastAPI, settings: Settings) -> Any:
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = describe(app, settings)
-        return app.openapi_schema
-
-    return openapi

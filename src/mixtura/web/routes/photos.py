@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mixtura.web import schemas
-from mixtura.web.answers import Names, decision, model, neighbor, unreadable
+from mixtura.web.answers import decision, model, neighbor, unreadable
 from mixtura.web.photos import Decided, Unreadable
 from mixtura.web.problems import Refusal
 from mixtura.web.service import Service, ServiceDep
@@ -43,8 +43,8 @@ async def classify(service: ServiceDep, request: Request, query: Annotated[_Deci
     answers = await _answers(service, request, query.neighbors, decide=True)
     made_with = next((a.view for a in answers if isinstance(a, Decided)), None)
     view = made_with or await service.read(service.catalog.view)
-    names = Names(view.products)
-    made = [unreadable(a) if isinstance(a, Unreadable) else decision(a, names) for a in answers]
+    ids = {product.name: product.id for product in view.products}
+    made = [unreadable(a) if isinstance(a, Unreadable) else decision(a, ids) for a in answers]
     for answer in answers:
         verdict = answer.decision.verdict if isinstance(answer, Decided) else "unreadable"
         service.telemetry.decisions.labels(verdict).inc()
