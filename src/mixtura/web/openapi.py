@@ -14,14 +14,9 @@ from mixtura.web.request_info import QUERY_PATHS
 from mixtura.web.settings import Settings
 
 COMMON_STATUSES = (400, 403, 404, 405, 422, 431, 500)
-BUSY_STATUSES = (503,)
-RATE_STATUSES = (429,)
 BODY_STATUSES = (408, 413, 415)
-TOKEN_STATUSES = (401,)
-EDIT_STATUSES = (409,)
-ALL_STATUSES = sorted(
-    {*COMMON_STATUSES, *BUSY_STATUSES, *RATE_STATUSES, *BODY_STATUSES, *TOKEN_STATUSES, *EDIT_STATUSES}
-)
+TOKEN_STATUS, EDIT_STATUS, RATE_STATUS, BUSY_STATUS = 401, 409, 429, 503
+ALL_STATUSES = sorted({*COMMON_STATUSES, *BODY_STATUSES, TOKEN_STATUS, EDIT_STATUS, RATE_STATUS, BUSY_STATUS})
 
 DESCRIPTION = """Find out which product of a catalog a photo shows, or that it shows none of them, and why.
 
@@ -57,8 +52,9 @@ def _complete(operation: dict[str, Any], path: str, method: str, settings: Setti
     edits = method != "get" and path not in QUERY_PATHS
     limited = path != HEALTH_PATH
     needs_token = edits or (settings.public and limited)
-    statuses = [*COMMON_STATUSES, *(BUSY_STATUSES * limited), *(RATE_STATUSES * (settings.public and limited))]
-    statuses += [*(BODY_STATUSES * (method != "get")), *(TOKEN_STATUSES * needs_token), *(EDIT_STATUSES * edits)]
+    statuses = [*COMMON_STATUSES, *(BODY_STATUSES * (method != "get"))]
+    statuses += [BUSY_STATUS] * limited + [RATE_STATUS] * (limited and settings.public)
+    statuses += [TOKEN_STATUS] * needs_token + [EDIT_STATUS] * edits
     responses = operation["responses"]
     responses.pop("422", None)  # FastAPI's own form of it, which is not ours
     responses |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}

@@ -41,9 +41,8 @@ class RateLimit:
         if missing > ROUNDING:
             seconds = max(1, math.ceil(missing / self._rate))
             limit = f"{self._rate:g} a second, {self._burst} at once"
-            raise Refusal(
-                429, f"Too many requests; the limit is {limit}. Retry in {seconds} s.", {"Retry-After": str(seconds)}
-            )
+            detail = f"Too many requests; the limit is {limit}. Retry in {seconds} s."
+            raise Refusal(429, detail, {"Retry-After": str(seconds)})
 
 
 def client_of(address: str) -> str:

@@ -59,16 +59,13 @@ class Service:
 
     def _observe(self) -> None:
         """Have the metrics of this moment read when they are scraped."""
-        batcher, admission = self.photos.batcher, self.photos.admission
-        for name, description, value in (
-            ("catalog_revision", "Number of the last edit of the catalog.", lambda: self.catalog.revision),
-            ("photos_waiting", "Photos that no batch has taken yet.", lambda: batcher.waiting),
-            ("photos_in_work", "Photos that hold a slot.", lambda: admission.taken),
-            ("batches", "Batches that the encoder has computed.", lambda: batcher.batches),
-            ("batched_photos", "Photos in these batches.", lambda: batcher.items),
-            ("ready", "Whether photos are being answered.", lambda: self.ready),
-        ):
-            self.telemetry.gauge(name, description).set_function(value)
+        batcher, admission, gauge = self.photos.batcher, self.photos.admission, self.telemetry.gauge
+        gauge("catalog_revision", "Number of the last edit of the catalog.", lambda: self.catalog.revision)
+        gauge("photos_waiting", "Photos that no batch has taken yet.", lambda: batcher.waiting)
+        gauge("photos_in_work", "Photos that hold a slot.", lambda: admission.taken)
+        gauge("batches", "Batches that the encoder has computed.", lambda: batcher.batches)
+        gauge("batched_photos", "Photos in these batches.", lambda: batcher.items)
+        gauge("ready", "Whether photos are being answered.", lambda: self.ready)
 
     async def read(self, work: Callable[[], T]) -> T:
         """Read from the catalog as it is now, whoever has changed it."""

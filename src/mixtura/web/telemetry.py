@@ -1,5 +1,7 @@
 """What the service counts, as Prometheus scrapes it."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 
@@ -27,9 +29,9 @@ class Telemetry:
             registry=self._registry,
         )
 
-    def gauge(self, name: str, description: str) -> Gauge:
-        """A new gauge, ``mixtura_`` before its name."""
-        return Gauge(f"mixtura_{name}", description, registry=self._registry)
+    def gauge(self, name: str, description: str, value: Callable[[], float]) -> None:
+        """Add a gauge, ``mixtura_`` before its name, whose value is asked for at each scrape."""
+        Gauge(f"mixtura_{name}", description, registry=self._registry).set_function(value)
 
     def count_answer(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count one answer; ``seconds`` from the first byte to the last."""
