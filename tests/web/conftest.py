@@ -123,7 +123,7 @@ def serve(shop, tmp_path):
         catalog = Catalog.open(folder)
         journal = Journal.open(folder, made.keep_photos)
         app = create_app(catalog, journal, encoder or encoder_for(catalog.model), made)
-        listener = server.bound("127.0.0.1", 0)
+        listener = server.bind("127.0.0.1", 0)
         listener.listen(64)
         running = uvicorn.Server(server.config(app))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -1,17 +1,19 @@
 """Every limit, exceeded by one, and everybody who must stay out; over real connections."""
 
 import json
+import socket
 import threading
 import time
 
 import httpx
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mixtura.web import guards, server
 from mixtura.web.connection import Connection
-from mixtura.web.limits import CLIENTS, Crowd, Rate
 from mixtura.web.problems import Refusal
-from mixtura.web.settings import IMAGES, Settings
+from mixtura.web.rate_limit import MAX_CLIENTS, RateLimit
+from mixtura.web.settings import MAX_IMAGES, Settings
 
 JSON = {"Content-Type": "application/json"}
 
@@ -25,7 +27,7 @@ def problem(answer, status, *words):
     assert body["status"] == status and body["request_id"] == answer.headers["x-request-id"]
     for word in words:
         assert word in body["detail"], body
-    assert guards.HEADERS.items() <= dict(answer.headers).items()
+    assert guards.SECURITY_HEADERS.items() <= dict(answer.headers).items()
     assert "traceback" not in answer.text.lower() and ".py" not in answer.text
     return True
 
@@ -86,8 +88,8 @@ def test_all_bodies_together_are_bounded(serve):
 
 def test_32_images_pass_and_33_do_not(serve, photo):
     running, one = serve(), photo()
-    assert len(running.classify(*[one] * IMAGES).json()["decisions"]) == IMAGES
-    assert problem(running.classify(*[one] * (IMAGES + 1)), 422, "images")
+    assert len(running.classify(*[one] * MAX_IMAGES).json()["decisions"]) == MAX_IMAGES
+    assert problem(running.classify(*[one] * (MAX_IMAGES + 1)), 422, "images")
     assert problem(running.classify(), 422, "images")
 
 
@@ -107,16 +109,17 @@ def test_a_head_that_never_ends_is_cut_off(serve):
 def test_requests_in_work_are_bounded(serve, photo):
     """The gate in the encoder holds the first ones back for as long as the test wants."""
     gate = Gate(serve().service.encoder)
-    running = serve(encoder=gate, in_flight=3, patience=20.0)
+    running = serve(encoder=gate, max_in_flight=3, max_wait=20.0)
     threads = [threading.Thread(target=running.classify, args=(photo(),)) for _ in range(3)]
     for thread in threads:
         thread.start()
     assert gate.begun.wait(20)
-    while running.service.photos.places.taken < 3:
+    while running.service.photos.admission.taken < 3:
         time.sleep(0.01)
     answer = running.client.get("/v1/products")
     assert problem(answer, 503, "3 requests") and answer.headers["retry-after"] == "1"
-    assert running.client.get("/healthz").status_code == 200  # the event loop is not blocked
+    for path in OPEN:
+        assert running.client.get(path).status_code == 200, path
     gate.open.set()
     for thread in threads:
         thread.join(20)
@@ -125,7 +128,7 @@ def test_requests_in_work_are_bounded(serve, photo):
 
 def test_photos_that_find_no_place_in_time_are_503(serve, photo):
     gate = Gate(serve().service.encoder)
-    running = serve(encoder=gate, places=1, patience=0.05)
+    running = serve(encoder=gate, photo_slots=1, max_wait=0.05)
     thread = threading.Thread(target=running.classify, args=(photo(), photo()))
     thread.start()
     assert gate.begun.wait(20)
@@ -163,7 +166,7 @@ class Gate:
 @pytest.mark.parametrize(("path", "burst"), [("/v1/products", 100), ("/v1/undo", 20)])
 def test_what_comes_after_the_burst_is_429(serve, path, burst):
     """At rates so slow that nothing comes back while the test runs."""
-    running = serve(read_rate=1e-6, read_burst=100, write_rate=1e-6, write_burst=20)
+    running = serve(public=True, read_rate=1e-6, read_burst=100, write_rate=1e-6, write_burst=20)
     ask = running.client.get if path == "/v1/products" else running.client.post
     assert {ask(path).status_code for _ in range(burst)} <= {200, 409}
     answer = ask(path)
@@ -171,15 +174,21 @@ def test_what_comes_after_the_burst_is_429(serve, path, burst):
     assert running.client.get("/healthz").status_code == 200
 
 
+def test_on_this_machine_no_rate_is_limited(serve):
+    running = serve(read_rate=1e-6, read_burst=1, write_rate=1e-6, write_burst=1)
+    assert {running.client.get("/v1/products").status_code for _ in range(5)} == {200}
+    assert {running.client.post("/v1/undo").status_code for _ in range(5)} == {409}
+
+
 def test_the_limits_are_those_of_the_documentation():
     made = Settings("x")
     assert (made.read_rate, made.read_burst, made.write_rate, made.write_burst) == (50.0, 100, 10.0, 20)
-    assert (made.body_bytes, made.in_flight, made.request_seconds, IMAGES) == (10 * 2**20, 64, 30.0, 32)
-    assert (made.header_bytes, made.patience, made.body_floor) == (16 * 2**10, 1.0, 1024.0)
+    assert (made.body_bytes, made.max_in_flight, made.request_seconds, MAX_IMAGES) == (10 * 2**20, 64, 30.0, 32)
+    assert (made.header_bytes, made.max_wait, made.min_body_rate) == (16 * 2**10, 1.0, 1024.0)
 
 
 def test_a_bucket_fills_at_its_rate(clock):
-    rate = Rate(10.0, 3, clock)
+    rate = RateLimit(10.0, 3, clock)
     for _ in range(3):
         rate.take("a")
     with pytest.raises(Refusal) as refused:
@@ -199,20 +208,18 @@ def test_a_bucket_fills_at_its_rate(clock):
 
 
 def test_clients_without_number_take_no_memory_without_bound(clock):
-    rate = Rate(1.0, 1, clock)
-    for number in range(CLIENTS + 50):
+    rate = RateLimit(1.0, 1, clock)
+    for number in range(MAX_CLIENTS + 50):
         rate.take(str(number))
-    assert len(rate._clients) == CLIENTS
+    assert len(rate._full_at) == MAX_CLIENTS
 
 
-def test_a_crowd_counts_those_who_fail_too():
-    crowd = Crowd(1)
+def test_requests_that_fail_leave_their_slot(serve):
+    running = serve(max_in_flight=1)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), crowd.one():
-            raise ZeroDivisionError
-    with crowd.one(), pytest.raises(Refusal), crowd.one():
-        pass
-    assert crowd.count == 0
+        assert running.client.get("/nothing").status_code == 404
+        assert running.client.post("/v1/undo").status_code == 409
+    assert running.client.get("/v1/products").status_code == 200
 
 
 def test_json_of_very_many_values_is_not_read(serve):
@@ -228,7 +235,7 @@ def test_json_of_very_many_values_is_not_read(serve):
 
 
 def test_a_slow_body_is_given_up(serve):
-    running = serve(body_grace=0.2, body_floor=1e6)
+    running = serve(body_grace=0.2, min_body_rate=1e6)
     head = b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     answer = running.raw(head + b"Content-Length: 50\r\n\r\n{")
     assert " 408 " in answer.partition("\r\n")[0]
@@ -242,9 +249,30 @@ def test_silent_and_slow_heads_are_cut_off(serve, monkeypatch):
         assert gone(silent) and gone(slow)
 
 
+def test_a_client_that_reads_no_answer_is_cut_off(serve, monkeypatch):
+    """Its answers fill all buffers, so that closing in an orderly way would wait for it without end."""
+    lost, ports = threading.Event(), []
+
+    def connection_lost(self, error):
+        if self.client[1] in ports:
+            lost.set()
+        H11Protocol.connection_lost(self, error)
+
+    monkeypatch.setattr(Connection, "connection_lost", connection_lost)
+    monkeypatch.setattr(Connection, "head_seconds", 0.2)
+    monkeypatch.setattr(Connection, "request_seconds", 0.5)
+    running = serve()
+    with socket.socket() as made:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        made.connect(("127.0.0.1", running.port))
+        ports.append(made.getsockname()[1])
+        made.sendall(b"GET /static/page.css HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 1000)
+        assert lost.wait(20)
+
+
 def test_a_rest_of_a_body_that_nobody_wants_does_not_keep_the_connection(serve, monkeypatch):
     monkeypatch.setattr(Connection, "head_seconds", 0.2)
-    monkeypatch.setattr(server, "KEEP_ALIVE", 1)
+    monkeypatch.setattr(server, "KEEP_ALIVE_SECONDS", 1)
     running = serve()
     with running.open() as made:
         made.sendall(b"POST /v1/undo HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900000000\r\n\r\nxxx")
@@ -261,7 +289,7 @@ def gone(made):
 
 
 def test_500_idle_sockets_keep_nobody_out(serve, monkeypatch, photo):
-    monkeypatch.setattr(Connection, "most", 100)
+    monkeypatch.setattr(Connection, "max_connections", 100)
     running = serve()
     idle = [running.open() for _ in range(500)]
     try:
@@ -359,6 +387,10 @@ def test_two_tokens_are_none(serve):
         "127.0.0.2",
         "localhost@evil.example",
         "[::2]",
+        "[::1",
+        "::1",
+        "[::1]evil.example",
+        "[::1%25lo]",
         "",
         "localhost/",
         "127.0.0.1:80:80",
@@ -501,9 +533,9 @@ def test_the_log_holds_no_token_and_no_photo(serve, photo, caplog):
 
 def test_where_there_is_no_room_a_photo_is_refused_unread(serve, photo, monkeypatch):
     running = serve()
-    places = running.service.photos.places
-    monkeypatch.setattr(places, "_line", [(1, threading.Event())])
-    monkeypatch.setattr(places, "_crowded", lambda: True)
+    queue = running.service.photos.admission
+    monkeypatch.setattr(queue, "_waiting", [(1, threading.Event())])
+    monkeypatch.setattr(queue, "_update_overload", lambda: True)
     head = f"POST /v1/classify HTTP/1.1\r\nHost: 127.0.0.1:{running.port}\r\nContent-Type: image/png\r\n"
     answer = running.raw(f"{head}Content-Length: 500000\r\n\r\n".encode())  # none of it is sent
     assert answer.startswith("HTTP/1.1 503") and "retry-after: 1" in answer.lower() and "Too many photos" in answer

@@ -485,7 +485,7 @@ def test_hostile_http(serve, name):
 
 def test_forwarded_addresses_are_not_believed(serve):
     """Else every client could be a new one, and rates would bound nobody."""
-    running = serve(read_rate=0.001, read_burst=5)
+    running = serve(public=True, read_rate=0.001, read_burst=5)
     codes = [
         running.client.get(
             "/v1/model", headers={"X-Forwarded-For": f"10.0.0.{i}", "Forwarded": f"for=10.0.0.{i}"}

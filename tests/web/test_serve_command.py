@@ -14,7 +14,7 @@ import pytest
 from mixtura.cli.app import run
 from mixtura.encoders.tiny import Tiny
 from mixtura.errors import NoInput, UsageError
-from mixtura.web import server
+from mixtura.web import server, tuning
 from mixtura.web.settings import Settings
 
 SECRET = "a-secret-of-thirty-two-characters"
@@ -32,7 +32,7 @@ def start(shop, tmp_path):
     made = []
 
     def begin(*options, **variables):
-        environment = {key: value for key, value in os.environ.items() if key != server.TOKEN}
+        environment = {key: value for key, value in os.environ.items() if key != server.TOKEN_VARIABLE}
         command = [sys.executable, "-m", "mixtura", "serve", "shop", "--port", "0", "--json", *options]
         process = subprocess.Popen(
             command,
@@ -122,10 +122,10 @@ def test_without_the_extra_the_command_to_install_it_is_named(capsys, shop, monk
 
 
 def test_tokens(tmp_path, monkeypatch):
-    monkeypatch.delenv(server.TOKEN, raising=False)
+    monkeypatch.delenv(server.TOKEN_VARIABLE, raising=False)
     made = {server.token_of(None) for _ in range(100)}
     assert len(made) == 100 and all(len(token) >= 43 for token in made)
-    monkeypatch.setenv(server.TOKEN, SECRET)
+    monkeypatch.setenv(server.TOKEN_VARIABLE, SECRET)
     assert server.token_of(None) == SECRET
     path = tmp_path / "token"
     path.write_text(f"  {SECRET}2\n")
@@ -140,15 +140,15 @@ def test_tokens(tmp_path, monkeypatch):
 
 
 def test_names_and_addresses():
-    with server.bound("127.0.0.1", 0) as made:
+    with server.bind("127.0.0.1", 0) as made:
         port = made.getsockname()[1]
         assert server.is_local(made)
-        assert server.names(made, ["Shop.Example.Org"]) == {"127.0.0.1", "localhost", "[::1]", "shop.example.org"}
+        assert server.host_names(made, ["Shop.Example.Org"]) == {"127.0.0.1", "localhost", "[::1]", "shop.example.org"}
         assert server.address(made, ()) == f"http://127.0.0.1:{port}"
         for wrong in ("", "a b", "http://x", "x:80", "x/y", "-x", "*"):
             with pytest.raises(UsageError):
-                server.names(made, [wrong])
-    with server.bound("0.0.0.0", 0) as made:
+                server.host_names(made, [wrong])
+    with server.bind("0.0.0.0", 0) as made:
         assert not server.is_local(made)
         assert server.address(made, ()).startswith("http://127.0.0.1:")
         assert server.address(made, ["shop.example.org"]).startswith("http://shop.example.org:")
@@ -160,15 +160,15 @@ def test_names_and_addresses():
     ids=["each costs the same", "more cost nothing", "a fixed part and a share", "more at once is slower"],
 )
 def test_photos_at_once_are_as_many_as_pay(cost, expected, monkeypatch):
-    monkeypatch.setattr(server, "_seconds", lambda encoder, photo, count: cost(count))
-    assert server.pace(Tiny()) == expected
+    monkeypatch.setattr(tuning, "_batch_seconds", lambda encoder, photo, size: cost(size))
+    assert tuning.measure_batch_size(Tiny()) == expected
 
 
 def test_of_two_bound_to_a_port_one_listens_and_the_other_says_so(shop, tmp_path):
     folder = shutil.copytree(shop, tmp_path / "twice")
-    first = server.bound("127.0.0.1", 0)
-    second = server.bound("127.0.0.1", first.getsockname()[1])
+    first = server.bind("127.0.0.1", 0)
+    second = server.bind("127.0.0.1", first.getsockname()[1])
     first.listen(1)
     settings = Settings(token=SECRET)
     with first, second, pytest.raises(UsageError, match="is in use"):
-        server.run(server.opened(folder, False), settings, second, lambda: pytest.fail("nobody can connect"))
+        server.run(server.open_folder(folder, False), settings, second, lambda: pytest.fail("nobody can connect"))

@@ -26,7 +26,7 @@ def serve_for_ever(folder, listener):
     """What ``mixtura serve`` does, in a process of its own."""
     torch.set_num_threads(1)
     settings = Settings(token=TOKEN, write_rate=1e6, write_burst=10**6, read_rate=1e6, read_burst=10**6)
-    uvicorn.Server(server.config(create_app(*server.opened(folder, False), settings))).run(sockets=[listener])
+    uvicorn.Server(server.config(create_app(*server.open_folder(folder, False), settings))).run(sockets=[listener])
 
 
 class Client(threading.Thread):
@@ -82,7 +82,7 @@ def test_fifty_kills_of_the_server_leave_no_edit_half_done(shop, tmp_path, pictu
     Catalog.open(folder).close()
     draw, count, enrolled, answered = random.Random(0), 0, set(), 0
     for seed in range(ROUNDS):
-        listener = server.bound("127.0.0.1", 0)
+        listener = server.bind("127.0.0.1", 0)
         listener.listen(64)
         child = os.fork()
         if child == 0:

@@ -7,6 +7,8 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as prometheus
 
 from mixtura.catalog import Catalog
 from mixtura.catalog.shots import shot_of
@@ -50,7 +52,7 @@ def test_a_decision_is_the_catalogs_own(serve, photo):
 
 def test_batches_change_no_answer(serve, photo):
     """Many at once, from many threads, are answered as one by one: to the rounding of another batch size."""
-    running = serve(batch=8)
+    running = serve(batch_size=8, max_wait=60.0)
     photos = [photo(label, seed) for seed in range(300, 312) for label in ("apple", "pear", "kiwi", "other")]
     alone = [one(running, data) for data in photos]
     together = [None] * len(photos)
@@ -245,13 +247,35 @@ def test_counters(serve, photo):
     running = serve()
     running.classify(photo("apple"), photo("other"), b"no photo")
     text = running.client.get("/metrics").text
-    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    assert lines['mixtura_requests_total{method="POST",route="/v1/classify",status="200"}'] == "1"
-    verdicts = [float(value) for name, value in lines.items() if name.startswith("mixtura_decisions_total")]
-    assert sum(verdicts) == 3
-    assert lines["mixtura_batched_photos"] == "2" and lines["mixtura_photos_in_work"] == "0"
-    assert lines['mixtura_request_seconds_count{route="/v1/classify"}'] == "1"
-    assert lines["mixtura_catalog_revision"] == "0" and lines["mixtura_ready"] == "1"
+    pairs = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    values = {name: float(value) for name, value in pairs}
+    assert values['mixtura_requests_total{method="POST",route="/v1/classify",status="200"}'] == 1
+    assert sum(value for name, value in values.items() if name.startswith("mixtura_decisions_total")) == 3
+    assert values["mixtura_batched_photos"] == 2 and values["mixtura_batches"] >= 1
+    assert values["mixtura_photos_in_work"] == 0 and values["mixtura_photos_waiting"] == 0
+    assert values['mixtura_request_seconds_count{route="/v1/classify"}'] == 1
+    assert values['mixtura_request_seconds_bucket{le="30.0",route="/v1/classify"}'] == 1
+    assert values["mixtura_catalog_revision"] == 0 and values["mixtura_ready"] == 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
+    ],
+)
+def test_a_scraper_gets_the_format_that_it_accepts(serve, accept, kind):
+    """What the parser of the Prometheus client reads; two services of one process count apart."""
+    first, second = serve(), serve()
+    first.client.get("/v1/model")
+    parse = prometheus if kind.startswith("text") else openmetrics
+    for running, count in ((first, 1), (second, 0)):
+        answer = running.client.get("/metrics", headers={"Accept": accept})
+        assert answer.headers["content-type"].startswith(kind)
+        samples = [sample for metric in parse(answer.text) for sample in metric.samples]
+        models = [s for s in samples if s.name == "mixtura_requests_total" and s.labels["route"] == "/v1/model"]
+        assert sum(sample.value for sample in models) == count
 
 
 def test_routes_of_unknown_addresses_are_one(serve):
@@ -261,7 +285,7 @@ def test_routes_of_unknown_addresses_are_one(serve):
         running.client.get(f"/nothing/{number}")
         running.client.request(f"METHOD{number}", "/v1/products")
     text = running.client.get("/metrics").text
-    assert 'method="GET",route="other",status="404"} 30' in text and "METHOD" not in text
+    assert 'method="GET",route="other",status="404"} 30.0' in text and "METHOD" not in text
     assert text.count("mixtura_requests_total{") < 6
 
 

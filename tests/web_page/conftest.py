@@ -89,13 +89,13 @@ def shop(learned, settings, tmp_path):
     import uvicorn
 
     from mixtura.web.app import create_app
-    from mixtura.web.server import bound, config, opened
+    from mixtura.web.server import bind, config, open_folder
     from mixtura.web.settings import Settings
 
     folder = tmp_path / "shop"
     shutil.copytree(learned, folder)
-    catalog, journal, encoder = opened(folder, settings.get("keep_photos", False))
-    listener = bound("127.0.0.1", 0)
+    catalog, journal, encoder = open_folder(folder, settings.get("keep_photos", False))
+    listener = bind("127.0.0.1", 0)
     listener.listen(64)
     app = create_app(catalog, journal, encoder, Settings(token=TOKEN, title="Corner shop", **settings))
     server = uvicorn.Server(config(app))

@@ -62,7 +62,7 @@ def test_at_a_public_address_the_token_opens_everything(visit, shop, photos, set
     page = visit.open(shop.entry)
     ask_about(page, photos / "apple0.jpg")
     expect(page.locator(".verdict h2")).to_have_text("apple")
-    expect(page.locator(".log_prob img[src^='blob:']")).to_have_count(3)
+    expect(page.locator(".evidence img[src^='blob:']")).to_have_count(3)
 
 
 def test_escape_gives_up_and_the_reason_stays(visit, shop, photos):

@@ -1,4 +1,4 @@
-"""``mixtura serve``: a catalog behind a page and a REST interface."""
+"""``mixtura serve``: a catalog over a web page and a REST API."""
 
 import webbrowser
 from pathlib import Path
@@ -9,25 +9,30 @@ import typer
 from mixtura.cli.output import Output
 from mixtura.errors import MissingExtra
 
-Folder = Annotated[Path, typer.Argument(metavar="CATALOG", help="Model folder, as mixtura fit has written it.")]
+Folder = Annotated[Path, typer.Argument(metavar="CATALOG", help="Model folder, written by mixtura fit.")]
 Host = Annotated[
-    str, typer.Option(metavar="ADDRESS", help="Address to listen at; any but 127.0.0.1 needs the token for all.")
+    str,
+    typer.Option(metavar="ADDRESS", help="Address to listen on. Except on 127.0.0.1, every request needs the token."),
 ]
-Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen at; 0 takes a free one.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on; 0 picks a free one.")]
 TokenFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="File with the token. Default: $MIXTURA_TOKEN, or a new one at each start."),
+    typer.Option(metavar="FILE", help="File with the token. Default: $MIXTURA_TOKEN, or a new token at each start."),
 ]
 HostName = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", help="Further name by which browsers reach it. May be given several times."),
+    typer.Option(metavar="NAME", help="Another host name to answer to. Repeat for several."),
 ]
 KeepPhotos = Annotated[
-    bool, typer.Option("--keep-photos", help="Keep a small copy of each photo that is asked about, for later review.")
+    bool, typer.Option("--keep-photos", help="Keep a small copy of each classified photo for later review.")
 ]
-Open = Annotated[bool, typer.Option("--open/--no-browser", help="Open the page in the browser of this machine.")]
-Reads = Annotated[float, typer.Option(min=0.1, metavar="N", help="Questions that a client may ask in a second.")]
-Writes = Annotated[float, typer.Option(min=0.1, metavar="N", help="Changes that a client may make in a second.")]
+Open = Annotated[bool, typer.Option("--open/--no-browser", help="Open the page in a browser on this machine.")]
+Reads = Annotated[
+    float, typer.Option(min=0.1, metavar="N", help="Queries per second and client; no limit on 127.0.0.1.")
+]
+Writes = Annotated[
+    float, typer.Option(min=0.1, metavar="N", help="Edits per second and client; no limit on 127.0.0.1.")
+]
 
 
 def serve(
@@ -42,11 +47,11 @@ def serve(
     reads: Reads = 50.0,
     writes: Writes = 10.0,
 ) -> None:
-    """Serve a catalog: a page where people drop photos, and a REST interface for programs.
+    """Serve a catalog: a web page for people and a REST API for programs.
 
-    Prints the address of the page. Who opens it with the token behind the # may change the catalog; on this machine
-    everybody may ask. Edits by other commands count from the next request on. No photo is kept unless you say so. Ends
-    with Ctrl-C. It needs: pip install 'mixtura[serve]'
+    Prints the address of the page, with the token after the #. Anyone with the token can edit the catalog; anyone on
+    this machine can query it. Edits by other commands take effect with the next request. No photo is kept unless you
+    ask for it. Press Ctrl-C to stop. Requires: pip install 'mixtura[serve]'
 
     Examples:
       mixtura serve shop
@@ -58,15 +63,17 @@ def serve(
         from mixtura.web import server
         from mixtura.web.settings import Settings
     except ModuleNotFoundError as error:
-        if error.name not in {"fastapi", "starlette", "uvicorn"}:
+        if error.name not in {"fastapi", "starlette", "uvicorn", "prometheus_client"}:
             raise
-        raise MissingExtra("The service needs FastAPI and uvicorn. Run: pip install 'mixtura[serve]'") from error
-    token, listener = server.token_of(token_file), server.bound(host, port)
+        raise MissingExtra(
+            "The service needs packages that are not installed. Run: pip install 'mixtura[serve]'"
+        ) from error
+    token, listener = server.token_of(token_file), server.bind(host, port)
     settings = Settings(
         token=token,
         title=catalog.resolve().name,
         public=not server.is_local(listener),
-        hosts=server.names(listener, host_name or ()),
+        hosts=server.host_names(listener, host_name or ()),
         keep_photos=keep_photos,
         read_rate=reads,
         read_burst=max(1, round(2 * reads)),
@@ -79,8 +86,8 @@ def serve(
     def started() -> None:
         record = {"address": address, "token": token, "page": page}
         out.result(record, [page], [f"Serving {catalog} at {page}"])
-        out.note("Who has this address with the token may change the catalog. Ctrl-C ends the service.")
+        out.note("Anyone with this address and its token can edit the catalog. Press Ctrl-C to stop.")
         if open:
             webbrowser.open(page)
 
-    server.run(server.opened(catalog, keep_photos), settings, listener, started)
+    server.run(server.open_folder(catalog, keep_photos), settings, listener, started)

@@ -1,35 +1,26 @@
 """Records of the tasks as the JSON that clients read."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import mixtura
 from mixtura.catalog.catalog import Snapshot
-from mixtura.records.catalog import Product
 from mixtura.records.decision import Neighbor
 from mixtura.web.photos import Decided, Unreadable
 from mixtura.web.service import Service
 
 
-class Names:
-    """From the name of a product to its id."""
+def decision(decided: Decided, ids: Mapping[str, str]) -> dict[str, Any]:
+    """A decision with the ids that a client needs to go on, and where the pictures are.
 
-    def __init__(self, products: Iterable[Product]) -> None:
-        self._ids = {product.name: product.id for product in products}
-
-    def id(self, name: str) -> str | None:
-        """The id, or ``None`` if an edit has just taken the product away."""
-        return self._ids.get(name)
-
-
-def decision(decided: Decided, names: Names) -> dict[str, Any]:
-    """A decision with what a client needs to go on: ids, and where the pictures are."""
+    ``ids`` maps names of products; a product that an edit has just removed has none.
+    """
     made = decided.decision
     return vars(made) | {
         "decision_id": decided.id,
-        "candidates": [vars(one) | {"id": names.id(one.label)} for one in made.candidates],
+        "candidates": [vars(one) | {"id": ids.get(one.label)} for one in made.candidates],
         "neighbours": [neighbor(one) for one in made.neighbours],
     }
 
@@ -49,20 +40,20 @@ def unreadable(photo: Unreadable) -> dict[str, Any]:
     return {"id": photo.name, "error": {"reason": photo.reason, "message": photo.message}}
 
 
-def model(here: Service, view: Snapshot) -> dict[str, Any]:
+def model(service: Service, view: Snapshot) -> dict[str, Any]:
     """What answers."""
     used = view.model
     return {
         "model": view.version,
         "revision": view.revision,
-        "title": here.settings.title,
+        "title": service.settings.title,
         "encoder": used.encoder.name,
         "dimension": used.dimension,
         "classes": len(used.classes),
         "family": type(used.mixture.covariance).name,
         "false_reject_rate": used.decision.false_reject_rate,
         "min_probability": used.decision.min_probability,
-        "keep_photos": here.settings.keep_photos,
+        "keep_photos": service.settings.keep_photos,
         "version": mixtura.__version__,
     }
 

@@ -1,6 +1,6 @@
 """The service as one ASGI application."""
 
-from typing import Any
+from functools import cache, partial
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,7 +11,7 @@ from mixtura.catalog import Catalog
 from mixtura.catalog.journal import Journal
 from mixtura.pipeline.factory import PhotoEncoder
 from mixtura.web.guards import Guard
-from mixtura.web.openapi import described
+from mixtura.web.openapi import describe
 from mixtura.web.routes import add_routes, methods_at
 from mixtura.web.service import Service
 from mixtura.web.settings import Settings
@@ -22,9 +22,9 @@ def create_app(catalog: Catalog, journal: Journal, encoder: PhotoEncoder, settin
 
     Args:
         catalog: what is served.
-        journal: where decisions are noted.
-        encoder: the one that the catalog was made with.
-        settings: whom to answer, and how much.
+        journal: where decisions are logged.
+        encoder: the encoder that the catalog was made with.
+        settings: whom the service answers, and its limits.
     """
     service = Service(catalog, journal, encoder, settings)
     app = FastAPI(
@@ -32,24 +32,17 @@ def create_app(catalog: Catalog, journal: Journal, encoder: PhotoEncoder, settin
     )
     app.state.service = service
     add_routes(app)
-    app.add_middleware(Guard, settings=settings, telemetry=service.telemetry, room=service.photos.places.check)
+    app.add_middleware(
+        Guard, settings=settings, telemetry=service.telemetry, check_overload=service.photos.admission.check_overload
+    )
     for kind in (HTTPException, RequestValidationError):
-        app.add_exception_handler(kind, _passed_on)
-    setattr(app, "openapi", _once(app, settings))  # noqa: B010 - the hook that FastAPI documents
+        app.add_exception_handler(kind, _pass_on)
+    setattr(app, "openapi", cache(partial(describe, app, settings)))  # noqa: B010 - the hook that FastAPI documents
     return app
 
 
-async def _passed_on(request: Request, error: Exception) -> Response:
-    """Leave it to the guard, which alone knows the request's id; say all methods that an address takes."""
+async def _pass_on(request: Request, error: Exception) -> Response:
+    """Leave the answer to the guard, which knows the request's id; name all methods that an address takes."""
     if isinstance(error, HTTPException) and error.status_code == 405:
         raise HTTPException(405, headers={"Allow": ", ".join(sorted(methods_at(request.scope)))})
     raise error
-
-
-def _once(app: FastAPI, settings: Settings) -> Any:
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = described(app, settings)
-        return app.openapi_schema
-
-    return openapi

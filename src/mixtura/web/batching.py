@@ -1,125 +1,24 @@
-"""Many requests, one batch: the encoder is kept busy with as many photos as are waiting, and never waits for more.
+"""Batches of photos from many requests.
 
-While a batch is computed, photos gather; when it is done, they are the next batch. So batches grow with the load by
-themselves, and a lone request is answered at once. Only when other photos are being decoded at this very moment does a
-batch wait for them, a few milliseconds at most.
+While one batch is computed, the next one gathers: batches grow with the load by themselves, and a lone request is
+answered at once. A batch waits, for a few milliseconds at most, only for photos that are being decoded already.
 """
 
 import asyncio
-import math
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
-
-from mixtura.web.problems import Refusal, busy
-
-MEMORY = 0.4  # seconds
-CROWDED, QUIET = 0.6, 0.3
-"""The share of time without room beyond which too much is asked, and below which that is over."""
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Places:
-    """Room for so many photos; who comes first is served first.
-
-    A short rush may wait. Where somebody had to wait most of the time lately, more is asked than can be answered, and
-    waiting would only make every answer late: then only ``few`` are taken in, requests are refused almost at once, and
-    those that are answered are answered soon. It ends when there was room for these few most of the time.
-
-    Args:
-        count: photos that may be in work.
-        patience: seconds that a request waits for room.
-        brief: seconds that it waits while too much is asked.
-        few: photos that may be in work while too much is asked.
-    """
-
-    def __init__(self, count: int, patience: float, brief: float, few: int) -> None:
-        self.count, self.taken, self._patience, self._brief, self.few = count, 0, patience, brief, few
-        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._full, self._share, self._at, self._crowd = False, 0.0, 0.0, False
-
-    @asynccontextmanager
-    async def some(self, wanted: int, admitted: bool = False) -> AsyncIterator[None]:
-        """Room for ``wanted`` photos, at most :attr:`count`; who is ``admitted`` already waits as long as it takes.
-
-        Raises:
-            Refusal: 503 if there is none in time.
-        """
-        await self._wait(wanted, None if admitted else self._allowed())
-        try:
-            yield
-        finally:
-            self.taken -= wanted
-            self._serve()
-
-    def check(self) -> None:
-        """See that a request which comes now has a chance: that too much is asked, and the next place is promised, is
-        known before anything of it is read.
-
-        Raises:
-            Refusal: 503.
-        """
-        if self._line and self._crowded():
-            raise _full()
-
-    def _allowed(self) -> float:
-        """Seconds that a request may wait which comes now."""
-        return self._brief if self._crowded() else self._patience
-
-    def _crowded(self) -> bool:
-        """Whether more is asked than can be answered.
-
-        The share of time in which somebody waited, or, once too much was asked, in which the few places were taken, is
-        averaged with a memory of ``MEMORY`` seconds, or of ``patience`` where that is less.
-        """
-        now = asyncio.get_running_loop().time()
-        memory = min(MEMORY, self._patience)
-        kept = math.exp((self._at - now) / memory) if memory else 0.0
-        self._share = kept * self._share + (1 - kept) * self._full
-        self._crowd = self._share > (QUIET if self._crowd else CROWDED)
-        self._at, self._full = now, bool(self._line) or (self._crowd and self.taken >= self.few)
-        return self._crowd
-
-    async def _wait(self, count: int, seconds: float | None) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append((count, turn))
-        self._serve()
-        try:
-            async with asyncio.timeout(seconds):
-                await turn
-        except BaseException as stop:
-            if turn.done() and not turn.cancelled():  # the place came at the moment of leaving
-                self.taken -= count
-            turn.cancel()
-            self._serve()
-            if isinstance(stop, TimeoutError):
-                raise _full() from None
-            raise
-
-    def _serve(self) -> None:
-        """Let in who is first, as long as there is room."""
-        most = self.few if self._crowded() else self.count
-        while self._line and (self._line[0][1].done() or self.taken == 0 or self._line[0][0] + self.taken <= most):
-            count, turn = self._line.popleft()
-            if not turn.done():
-                self.taken += count
-                turn.set_result(None)
-        self._crowded()
-
-
-def _full() -> Refusal:
-    return busy("Too many photos are waiting. Ask again in a second.")
-
-
 class Batcher(Generic[T, R]):
-    """Gathers items into batches and has each computed in one thread.
+    """Gathers items into batches and computes them in one thread.
 
     Args:
-        work: one result for each item, in their order; called in a thread of its own, one batch at a time.
+        work: returns one result for each item, in their order; called in a thread of its own, one batch at a time.
         size: items of a batch, at most.
         wait: seconds that a batch waits for items that are announced.
     """
@@ -137,7 +36,7 @@ class Batcher(Generic[T, R]):
 
     @contextmanager
     def announced(self) -> Iterator[None]:
-        """An item will come soon, unless it turns out to be none."""
+        """Held while an item is prepared, which then comes or turns out to be unreadable."""
         self._announced += 1
         try:
             yield
@@ -184,7 +83,7 @@ class Batcher(Generic[T, R]):
 
 
 def _settle(future: "asyncio.Future[R]", result: R | Exception) -> None:
-    with suppress(asyncio.InvalidStateError):  # who asked has left
+    with suppress(asyncio.InvalidStateError):  # the client has left
         if isinstance(result, Exception):
             future.set_exception(result)
         else:

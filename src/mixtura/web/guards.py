@@ -1,8 +1,8 @@
-"""What a request passes before a route sees it, and what every answer bears.
+"""What a request passes before a route sees it, and the headers of every answer.
 
-In this order: the size of its head, the name it calls (against DNS rebinding), the page it comes from (against forged
-requests), how often its sender asks, the token, the kind and size of its body, the number of requests in work, and the
-time it may take. Whatever is refused, and whatever goes wrong inside, ends as ``application/problem+json``.
+In this order: the size of its head, the host it names (against DNS rebinding), the page it comes from (against forged
+requests), how often its client asks, the token, the kind and size of its body, the number of requests in flight, and
+the time it may take. Every refusal, and every fault inside, is answered as ``application/problem+json``.
 """
 
 import asyncio
@@ -11,30 +11,29 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mixtura.web.body import Bodies, Gone
-from mixtura.web.limits import Crowd, Rate
+from mixtura.web.body import BodyReader, ClientDisconnected
 from mixtura.web.problems import Refusal, busy, refusal_of, response
-from mixtura.web.seen import PHOTOS, READS, Seen, seen
+from mixtura.web.rate_limit import RateLimit
+from mixtura.web.request_info import PAGE_PATHS, QUERY_PATHS, RequestInfo
 from mixtura.web.settings import Settings
 from mixtura.web.telemetry import Telemetry
 
-HEALTH = "/healthz"
-PAGES = frozenset({"/", "/docs"})
-STATIC = "/static/"
-WITH_PHOTOS = PHOTOS | {"/v1/products"}
+HEALTH_PATH = "/healthz"
+PHOTO_PATHS = QUERY_PATHS | {"/v1/products"}
 
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
     "connect-src 'self'; manifest-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
-    "content-security-policy": POLICY,
+SECURITY_HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
@@ -48,21 +47,26 @@ log = logging.getLogger("mixtura.web")
 
 
 class Guard:
-    """The outermost part of the service.
+    """The outermost middleware of the service.
 
     Args:
         app: what is guarded.
         settings: the limits.
         telemetry: what counts the answers.
-        room: raises a refusal where a photo would have to wait too long.
+        check_overload: raises a refusal where a photo would have to wait too long.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, telemetry: Telemetry, room: Callable[[], None]) -> None:
-        self._app, self._settings, self._telemetry, self._room = app, settings, telemetry, room
-        self._reads = Rate(settings.read_rate, settings.read_burst, time.monotonic)
-        self._writes = Rate(settings.write_rate, settings.write_burst, time.monotonic)
-        self._crowd = Crowd(settings.in_flight)
-        self._bodies = Bodies(settings)
+    def __init__(
+        self, app: ASGIApp, settings: Settings, telemetry: Telemetry, check_overload: Callable[[], None]
+    ) -> None:
+        self._app, self._settings, self._telemetry, self._check_overload = app, settings, telemetry, check_overload
+        self._check_host = TrustedHostMiddleware(_accept_host, sorted(settings.hosts), www_redirect=False)
+        self._reads = RateLimit(settings.read_rate, settings.read_burst, time.monotonic)
+        self._writes = RateLimit(settings.write_rate, settings.write_burst, time.monotonic)
+        # Not uvicorn's limit_concurrency: it counts idle connections too (64 silent ones shut everybody out), refuses
+        # the page and /healthz as well, and answers in plain text without Retry-After.
+        self._in_flight = asyncio.Semaphore(settings.max_in_flight)
+        self._bodies = BodyReader(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or refuse it."""
@@ -75,13 +79,13 @@ class Guard:
         began = time.perf_counter()
         try:
             await self._in_time(scope, receive, answer)
-        except Gone:
+        except ClientDisconnected:
             answer.status = answer.status or 499
         except Exception as error:
             await self._explain(error, scope, answer)
         seconds = time.perf_counter() - began
         route = getattr(scope.get("route"), "path", "other")
-        self._telemetry.answered(scope["method"], route, answer.status, seconds)
+        self._telemetry.count_answer(scope["method"], route, answer.status, seconds)
         log.info("%s %s %s %d %.1f ms", answer.id, scope["method"], route, answer.status, 1000 * seconds)
 
     async def _in_time(self, scope: Scope, receive: Receive, answer: "Answer") -> None:
@@ -93,42 +97,56 @@ class Guard:
             if not limit.expired():
                 raise
             seconds = f"{self._settings.request_seconds:g}"
-            raise busy(f"The answer took longer than {seconds} s, the limit. Ask again.", 5) from None
+            raise busy(f"The answer took longer than {seconds} s, the limit. Try again.", 5) from None
 
     async def _checked(self, scope: Scope, receive: Receive, answer: "Answer") -> None:
-        request = seen(scope)
+        request = RequestInfo.of(scope)
         check_head(request, self._settings)
+        await self._check_host(scope, receive, _refuse_host)
         check_origin(request)
-        if request.path == HEALTH:
+        if request.path == HEALTH_PATH:
             await self._app(scope, receive, answer)
             return
-        (self._writes if request.writes else self._reads).take(request.client)
+        if self._settings.public:  # on 127.0.0.1 all clients are this machine, whose owner has started the service
+            (self._writes if request.writes else self._reads).take(request.client)
         check_token(request, self._settings)
         check_body(request)
-        if request.path in PHOTOS and request.has_body:
-            await self._entered()
-        limit = self._settings.body_bytes if request.path in WITH_PHOTOS else self._settings.edit_bytes
-        async with self._bodies.whole(receive, request, limit) as whole:
-            with self._crowd.one():
-                await self._app(scope, whole, answer)
+        if request.path in QUERY_PATHS and request.has_body:
+            await self._refuse_overload()
+        limit = self._settings.body_bytes if request.path in PHOTO_PATHS else self._settings.edit_bytes
+        async with self._bodies.read(receive, request, limit) as whole, self._slot(request):
+            await self._app(scope, whole, answer)
 
-    async def _entered(self) -> None:
-        """See that a photo may be worked on soon; who is refused hears of it a little later, and so asks less often.
+    def _slot(self, request: RequestInfo) -> AbstractAsyncContextManager[None]:
+        """One of the requests in flight; files of the page need none.
+
+        Raises:
+            Refusal: 503 if all are taken.
+        """
+        if request.wants_page:
+            return nullcontext()
+        if self._in_flight.locked():
+            limit = self._settings.max_in_flight
+            raise busy(f"The service is busy with {limit} requests, its limit. Retry in a second.")
+        return self._in_flight
+
+    async def _refuse_overload(self) -> None:
+        """Refuse a photo that would have to wait too long, a little later, so that its client asks less often.
 
         Raises:
             Refusal: 503.
         """
         try:
-            self._room()
+            self._check_overload()
         except Refusal:
-            await asyncio.sleep(self._settings.hold)
+            await asyncio.sleep(self._settings.overload_delay)
             raise
 
     async def _explain(self, error: Exception, scope: Scope, answer: "Answer") -> None:
         refused = refusal_of(error)
         if refused is None:
             log.error("request %s failed", answer.id, exc_info=error)
-            refused = Refusal(500, f"The server made a mistake. Its operator finds it in the log: {answer.id}.")
+            refused = Refusal(500, f"Internal error. The operator finds the cause in the log under {answer.id}.")
         if answer.status:  # too late for another answer: the connection is cut, so that nobody takes it for whole
             return
         with suppress(Exception):  # the client may have left
@@ -146,71 +164,76 @@ class Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers[name] = value
             headers.setdefault("cache-control", "no-store")
             headers["x-request-id"] = self.id
         await self._send(message)
 
 
-def check_head(request: Seen, settings: Settings) -> None:
-    """See that the head is not too long and calls this service by one of its names.
+def check_head(request: RequestInfo, settings: Settings) -> None:
+    """Check the size of the address and the headers.
 
     Raises:
-        Refusal: 431 or 400.
+        Refusal: 431.
     """
     if request.size > settings.header_bytes:
-        raise Refusal(431, f"Address and headers are above {settings.header_bytes >> 10} KiB, the limit.")
-    if request.host not in settings.hosts:
-        raise Refusal(400, "This service does not answer to that name. Its operator can add it by --host-name.")
+        raise Refusal(431, f"The address and headers exceed {settings.header_bytes >> 10} KiB, the limit.")
 
 
-def check_origin(request: Seen) -> None:
-    """See that the request comes from our own page, from the address bar, or from a program, but from no other site.
+def check_origin(request: RequestInfo) -> None:
+    """Check that the request comes from our own page, the address bar or a program, and from no other site.
 
     Raises:
         Refusal: 403.
     """
-    site = request.headers.get("sec-fetch-site")
-    visits = request.method in READS and request.path in PAGES and request.headers.get("sec-fetch-mode") == "navigate"
-    if site not in (None, "same-origin", "none") and not visits:
-        raise Refusal(403, "Another site has sent this request. Open the page of this service and send it from there.")
-    origin = request.headers.get("origin")
-    if origin is not None and origin.lower() not in {f"http://{request.netloc}", f"https://{request.netloc}"}:
-        raise Refusal(403, "Another site has sent this request. Open the page of this service and send it from there.")
+    headers = request.headers
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    opens_page = request.is_safe and request.path in PAGE_PATHS and headers.get("sec-fetch-mode") == "navigate"
+    foreign_site = site not in (None, "same-origin", "none") and not opens_page
+    if foreign_site or (origin is not None and origin.lower() not in request.origins):
+        raise Refusal(403, "This request comes from another site. Send it from the page of this service.")
 
 
-def check_token(request: Seen, settings: Settings) -> None:
-    """See that who asks for more than everybody may have knows the token.
+def check_token(request: RequestInfo, settings: Settings) -> None:
+    """Check the token, where one is needed.
 
     Raises:
         Refusal: 401.
     """
-    page = request.method in READS and (request.path in PAGES or request.path.startswith(STATIC))
-    if page or not (settings.public or request.writes):
+    if request.wants_page or not (settings.public or request.writes):
         return
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     right = hmac.compare_digest(token.strip().encode("latin-1"), settings.token.encode())
     if scheme.lower() != "bearer" or not right:
-        what = "This needs" if settings.public else "Changes need"
-        said = f"{what} the token that mixtura serve has printed, as the header Authorization: Bearer TOKEN."
-        raise Refusal(401, said, {"WWW-Authenticate": 'Bearer realm="mixtura"'})
+        what = "Requests" if settings.public else "Edits"
+        detail = f"{what} need the token that mixtura serve printed, in the header Authorization: Bearer TOKEN."
+        raise Refusal(401, detail, {"WWW-Authenticate": 'Bearer realm="mixtura"'})
 
 
-def check_body(request: Seen) -> None:
-    """See that a body is JSON, or a photo where one is expected, and not compressed.
+def check_body(request: RequestInfo) -> None:
+    """Check that a body is JSON, or a photo where one is expected, and not compressed.
 
     Raises:
         Refusal: 415.
     """
     if not request.has_body:
         return
-    photo = request.path in PHOTOS and request.content_type.startswith("image/")
-    if not photo and request.content_type != "application/json":
-        kinds = "JSON, or a photo with its image/... type" if request.path in PHOTOS else "JSON"
-        raise Refusal(415, f"The body must be {kinds}; say so by Content-Type.")
+    takes_photo = request.path in QUERY_PATHS
+    if not (takes_photo and request.content_type.startswith("image/")) and request.content_type != "application/json":
+        kinds = "application/json or an image/... type" if takes_photo else "application/json"
+        raise Refusal(415, f"Send the body with Content-Type {kinds}.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refusal(415, "The body must not be compressed. Leave Content-Encoding out.")
+        raise Refusal(415, "The body must not be compressed. Leave out Content-Encoding.")
+
+
+async def _accept_host(scope: Scope, receive: Receive, send: Send) -> None:
+    """What follows the host check: nothing, the guard goes on."""
+
+
+async def _refuse_host(message: Message) -> None:
+    """Takes the place of the plain text that TrustedHostMiddleware would send."""
+    raise Refusal(400, "This service does not answer to that host name. Its operator can add it with --host-name.")
 
 
 async def _nothing() -> dict[str, Any]:

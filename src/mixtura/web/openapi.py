@@ -8,28 +8,29 @@ from fastapi.openapi.utils import get_openapi
 
 import mixtura
 from mixtura.web import schemas
-from mixtura.web.guards import HEALTH, PHOTOS
+from mixtura.web.guards import HEALTH_PATH
 from mixtura.web.problems import MEDIA_TYPE
+from mixtura.web.request_info import QUERY_PATHS
 from mixtura.web.settings import Settings
 
-ALWAYS = (400, 403, 404, 405, 422, 431, 500)
-LIMITED = (429, 503)
-WITH_BODY = (408, 413, 415)
-WITH_TOKEN = (401,)
-EDITS = (409,)
+COMMON_STATUSES = (400, 403, 404, 405, 422, 431, 500)
+BODY_STATUSES = (408, 413, 415)
+TOKEN_STATUS, EDIT_STATUS, RATE_STATUS, BUSY_STATUS = 401, 409, 429, 503
+ALL_STATUSES = sorted({*COMMON_STATUSES, *BODY_STATUSES, TOKEN_STATUS, EDIT_STATUS, RATE_STATUS, BUSY_STATUS})
 
-ABOUT = """Say which product of a catalog a photo shows, or that it shows none of them, and why.
+DESCRIPTION = """Find out which product of a catalog a photo shows, or that it shows none of them, and why.
 
-Send photos as they are or as base64 in JSON. Names are ids; no path and no address is ever taken from a request."""
+Send photos as they are, or as base64 in JSON. Requests name things by id; the service never takes a path or an address
+from a request."""
 
 
-def described(app: FastAPI, settings: Settings) -> dict[str, Any]:
+def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
     """The OpenAPI document of an app."""
     made = get_openapi(
         title="mixtura",
         version=mixtura.__version__,
-        summary="A catalog behind REST.",
-        description=ABOUT,
+        summary="Classify photos against a catalog, and edit the catalog.",
+        description=DESCRIPTION,
         routes=app.routes,
     )
     components = made.setdefault("components", {})
@@ -39,7 +40,7 @@ def described(app: FastAPI, settings: Settings) -> dict[str, Any]:
     for model in (schemas.Problem, schemas.Photos):
         named[model.__name__] = model.model_json_schema(ref_template="#/components/schemas/{model}")
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    components["responses"] = {str(status): _problem(status) for status in _all()}
+    components["responses"] = {str(status): _problem(status) for status in ALL_STATUSES}
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
             _complete(operation, path, method, settings)
@@ -48,20 +49,17 @@ def described(app: FastAPI, settings: Settings) -> dict[str, Any]:
 
 def _complete(operation: dict[str, Any], path: str, method: str, settings: Settings) -> None:
     """Add to one operation the refusals that the guards may give, and whether it needs the token."""
-    changes = method != "get" and path not in PHOTOS
-    limited = path != HEALTH
-    closed = changes or (settings.public and limited)
-    statuses = [*ALWAYS, *(LIMITED * limited), *(WITH_BODY * (method != "get")), *(WITH_TOKEN * closed)]
-    statuses += EDITS if changes else ()
+    edits = method != "get" and path not in QUERY_PATHS
+    limited = path != HEALTH_PATH
+    needs_token = edits or (settings.public and limited)
+    statuses = [*COMMON_STATUSES, *(BODY_STATUSES * (method != "get"))]
+    statuses += [BUSY_STATUS] * limited + [RATE_STATUS] * (limited and settings.public)
+    statuses += [TOKEN_STATUS] * needs_token + [EDIT_STATUS] * edits
     responses = operation["responses"]
     responses.pop("422", None)  # FastAPI's own form of it, which is not ours
     responses |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}
-    if closed:
+    if needs_token:
         operation["security"] = [{"token": []}]
-
-
-def _all() -> list[int]:
-    return sorted({*ALWAYS, *LIMITED, *WITH_BODY, *WITH_TOKEN, *EDITS})
 
 
 def _problem(status: int) -> dict[str, Any]:

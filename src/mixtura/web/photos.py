@@ -20,11 +20,12 @@ from mixtura.model.decide import with_flaw
 from mixtura.pipeline.factory import PhotoEncoder
 from mixtura.pipeline.queries import Prepared, embed, prepare
 from mixtura.records.decision import Decision, Neighbor
-from mixtura.web.batching import Batcher, Places
+from mixtura.web.admission import AdmissionQueue
+from mixtura.web.batching import Batcher
 from mixtura.web.settings import Settings
 
 JPEG = b"\xff\xd8\xff"
-MOST_DECODERS = 2
+MAX_DECODE_THREADS = 2
 """Threads that decode: the largest photo that is read may need hundreds of MiB while it is."""
 
 
@@ -64,10 +65,12 @@ class Photos:
 
     def __init__(self, catalog: Catalog, journal: Journal, encoder: PhotoEncoder, settings: Settings) -> None:
         self._catalog, self._journal, self._encoder, self._settings = catalog, journal, encoder, settings
-        self.places = Places(settings.places, settings.patience, settings.brief, settings.few)
-        self.batcher: Batcher[Query, Result] = Batcher(self._work, settings.batch, settings.batch_wait)
-        self._decoders = ThreadPoolExecutor(min(MOST_DECODERS, os.cpu_count() or 1), "decoder")
-        self._one_by_one = threading.Lock()
+        self.admission = AdmissionQueue(
+            settings.photo_slots, settings.max_wait, settings.overload_max_wait, settings.overload_slots
+        )
+        self.batcher: Batcher[Query, Result] = Batcher(self._work, settings.batch_size, settings.batch_wait)
+        self._decoders = ThreadPoolExecutor(min(MAX_DECODE_THREADS, os.cpu_count() or 1), "decoder")
+        self._one_at_a_time = threading.Lock()
         self.decided = 0
 
     @asynccontextmanager
@@ -89,17 +92,17 @@ class Photos:
             Refusal: 503 if too many photos are in work for too long.
         """
         answers: list[Result | Unreadable] = []
-        # In parts, so that a request of many photos leaves room for others; in a crowd, a large first part would never
-        # find room.
-        first, most = max(1, self.places.few // 2), max(1, self.places.count // 2)
-        for start, end in pairwise([0, *range(first, len(photos), most), len(photos)]):
+        # In parts, so that a request of many photos leaves slots to others; in an overload, a large first part would
+        # never find enough of them.
+        first, later = max(1, self.admission.overload_slots // 2), max(1, self.admission.slots // 2)
+        for start, end in pairwise([0, *range(first, len(photos), later), len(photos)]):
             part = photos[start:end]
-            async with self.places.some(len(part), admitted=start > 0):
-                tasks = (self._one(photo, str(start + place), count, decide) for place, photo in enumerate(part))
+            async with self.admission.admit(len(part), continues=start > 0):
+                tasks = (self._answer_one(photo, str(start + place), count, decide) for place, photo in enumerate(part))
                 answers += await asyncio.gather(*tasks)
         return answers
 
-    async def _one(self, photo: bytes, name: str, count: int, decide: bool) -> Result | Unreadable:
+    async def _answer_one(self, photo: bytes, name: str, count: int, decide: bool) -> Result | Unreadable:
         with self.batcher.announced():
             try:
                 query = await asyncio.get_running_loop().run_in_executor(
@@ -120,7 +123,7 @@ class Photos:
         A file of 40 bytes may be a WebP of 50 megapixels, which takes a gigabyte while it is decoded; large JPEGs are
         reduced on the way.
         """
-        return nullcontext() if photo.startswith(JPEG) else self._one_by_one
+        return nullcontext() if photo.startswith(JPEG) else self._one_at_a_time
 
     def _work(self, queries: Sequence[Query]) -> list[Result]:
         """One batch; the only place where the encoder runs for questions."""
@@ -132,14 +135,14 @@ class Photos:
         if asked:
             found |= zip(asked, self._decide([queries[row] for row in asked], embedding[asked]), strict=True)
         if sought:
-            most = max(queries[row].count for row in sought)
-            near = self._catalog.shelf().nearest(embedding[sought], most)
+            count = max(queries[row].count for row in sought)
+            near = self._catalog.shelf().nearest(embedding[sought], count)
             found |= {row: near[place][: queries[row].count] for place, row in enumerate(sought)}
         return [found[row] for row in range(len(queries))]
 
     def _decide(self, queries: Sequence[Query], embedding: np.ndarray) -> list[Decided]:
-        most, view = max(query.count for query in queries), self._catalog.view()
-        decisions = self._catalog.decide([query.name for query in queries], embedding, most)
+        count, view = max(query.count for query in queries), self._catalog.view()
+        decisions = self._catalog.decide([query.name for query in queries], embedding, count)
         cut = [
             with_flaw(replace(d, neighbours=d.neighbours[: q.count]), q.photo.flaw)
             for d, q in zip(decisions, queries, strict=True)

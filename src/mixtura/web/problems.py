@@ -12,8 +12,8 @@ from mixtura.errors import BadItem, BundleError, CannotWrite, MixturaError, NoIn
 from mixtura.web import schemas
 
 MEDIA_TYPE = "application/problem+json"
-LONGEST = 500  # characters of a detail
-NOT_A_CHANGE = "The server could not change the catalog. Its operator finds the reason in the log, by the request id."
+MAX_DETAIL_LENGTH = 500  # characters
+EDIT_FAILED = "The server could not change the catalog. The operator finds the cause in the log under the request id."
 
 
 class Refusal(Exception):
@@ -35,8 +35,8 @@ def response(refused: Refusal, path: str, request_id: str) -> JSONResponse:
         "type": "about:blank",
         "title": HTTPStatus(refused.status).phrase,
         "status": refused.status,
-        "detail": refused.detail[:LONGEST],
-        "instance": quote(path[:LONGEST]),
+        "detail": refused.detail[:MAX_DETAIL_LENGTH],
+        "instance": quote(path[:MAX_DETAIL_LENGTH]),
         "request_id": request_id,
     }
     return JSONResponse(body, refused.status, headers=refused.headers, media_type=MEDIA_TYPE)
@@ -49,9 +49,9 @@ def refusal_of(error: Exception) -> Refusal | None:
     if isinstance(error, RequestValidationError):
         return Refusal(422, _first_fault(error))
     if isinstance(error, HTTPException):
-        said = HTTPStatus(error.status_code).phrase
-        detail = {404: "There is nothing at this address. See /docs.", 405: "This address does not take this method."}
-        return Refusal(error.status_code, detail.get(error.status_code, f"{said}."), error.headers)
+        phrase = HTTPStatus(error.status_code).phrase
+        details = {404: "There is nothing at this address. See /docs.", 405: "This address does not take this method."}
+        return Refusal(error.status_code, details.get(error.status_code, f"{phrase}."), error.headers)
     return _of_mixtura(error) if isinstance(error, MixturaError) else None
 
 
@@ -61,7 +61,7 @@ def _of_mixtura(error: MixturaError) -> Refusal | None:
     if isinstance(error, NoInput):
         return Refusal(404, str(error))
     if isinstance(error, OutOfSpace | CannotWrite):
-        return busy(NOT_A_CHANGE, 5)  # the sentence names files of the server
+        return busy(EDIT_FAILED, 5)  # the sentence names files of the server
     return None if isinstance(error, BundleError) else Refusal(409, str(error))
 
 
@@ -69,5 +69,5 @@ def _first_fault(error: RequestValidationError) -> str:
     """Where and what, without the value that was sent."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"][:6]) or "request"
-    said = schemas.PATTERNS.get(first.get("ctx", {}).get("pattern"), first["msg"])
-    return f"{place}: {said}."
+    hint = schemas.PATTERN_HINTS.get(first.get("ctx", {}).get("pattern"), first["msg"])
+    return f"{place}: {hint}."

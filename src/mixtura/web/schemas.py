@@ -4,17 +4,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, FailFast, Field, StringConstraints, Tag
 
-from mixtura.web.settings import IMAGES
+from mixtura.web.settings import MAX_IMAGES
 
-ID = r"^[a-z0-9-]{1,64}$"
-NAME = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$"
-PATTERNS = {
-    ID: "Give lower-case letters, digits and hyphens, at most 64",
-    NAME: "Give one line of text without blanks at its ends",
+ID_PATTERN = r"^[a-z0-9-]{1,64}$"
+NAME_PATTERN = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$"
+PATTERN_HINTS = {
+    ID_PATTERN: "Use at most 64 lower-case letters, digits and hyphens",
+    NAME_PATTERN: "Use one line of text without blanks at its ends",
 }
 """What each pattern asks for, for people."""
 
-LARGEST = 2**53 - 1
+MAX_EXACT_INTEGER = 2**53 - 1
 """The largest number that every JSON reader holds exactly."""
 
 
@@ -33,13 +33,13 @@ def by_key(*keys: str) -> Discriminator:
     def found(value: Any) -> str | None:
         return next((key for key in keys if isinstance(value, dict) and key in value), None)
 
-    message = f"Give an object with one of {', '.join(keys)}"
+    message = f"Send an object with one of {', '.join(keys)}"
     return Discriminator(found, custom_error_type="no_such_form", custom_error_message=message)
 
 
-Id = Annotated[str, StringConstraints(pattern=ID), Field(examples=["red-kettle"])]
-Name = Annotated[str, StringConstraints(pattern=NAME, max_length=200), Field(examples=["Red kettle"])]
-Number = Annotated[int, Field(ge=1, le=LARGEST), BeforeValidator(whole)]
+Id = Annotated[str, StringConstraints(pattern=ID_PATTERN), Field(examples=["red-kettle"])]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=200), Field(examples=["Red kettle"])]
+Number = Annotated[int, Field(ge=1, le=MAX_EXACT_INTEGER), BeforeValidator(whole)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Base64 = Annotated[
     str,
@@ -49,10 +49,10 @@ Base64 = Annotated[
         json_schema_extra={"format": "photo", "contentEncoding": "base64"},
     ),
 ]
-Images = Annotated[list[Base64], FailFast(), Field(min_length=1, max_length=IMAGES)]
+Images = Annotated[list[Base64], FailFast(), Field(min_length=1, max_length=MAX_IMAGES)]
 
 
-class Given(BaseModel):
+class RequestModel(BaseModel):
     """What a client sends: nothing that is not known, and no value of another kind.
 
     Lists end at their first fault: to name a million faults would take longer than to make them.
@@ -61,26 +61,26 @@ class Given(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Told(BaseModel):
+class ResponseModel(BaseModel):
     """What is answered, read from the records of the tasks."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
-class Photos(Given):
+class Photos(RequestModel):
     """Several photos."""
 
     images: Images
 
 
-class EnrollPhotos(Given):
+class EnrollPhotos(RequestModel):
     """A new product by its photos, or more photos of one that has this name."""
 
     name: Name
     images: Images
 
 
-class EnrollDecisions(Given):
+class EnrollDecisions(RequestModel):
     """The same by photos that were asked about before, without sending them again."""
 
     name: Name
@@ -93,32 +93,32 @@ Enrolled = Annotated[
 ]
 
 
-class Rename(Given):
+class Rename(RequestModel):
     """Another name for the same product."""
 
     name: Name
 
 
-class Confirm(Given):
+class Confirm(RequestModel):
     """The product is no longer provisional."""
 
     confirmed: Literal[True]
 
 
-class Merge(Given):
+class Merge(RequestModel):
     """All its photos belong to another product, whose id this is."""
 
     merge_into: Id
 
 
-class Part(Given):
+class Part(RequestModel):
     """Some photos of a product, by their numbers, and the name of the product that they make."""
 
     items: Annotated[list[Number], FailFast(), Field(min_length=1, max_length=2000)]
     name: Name
 
 
-class Split(Given):
+class Split(RequestModel):
     """Some of its photos are a product of their own."""
 
     split: Part
@@ -133,7 +133,7 @@ Change = Annotated[
 ]
 
 
-class Feedback(Given):
+class Feedback(RequestModel):
     """What a photo showed: the id of a product, or null for none of the catalog."""
 
     decision: Id
@@ -151,7 +151,7 @@ class Problem(BaseModel):
     request_id: str
 
 
-class Neighbor(Told):
+class Neighbor(ResponseModel):
     """An item of the catalog that is like the photo; ``similarity`` is a cosine in [-1, 1]."""
 
     id: str
@@ -161,7 +161,7 @@ class Neighbor(Told):
     thumbnail: str
 
 
-class Candidate(Told):
+class Candidate(ResponseModel):
     """A product that it may be, with its probability, given that the photo shows one of the catalog."""
 
     id: str | None
@@ -169,7 +169,7 @@ class Candidate(Told):
     probability: Share
 
 
-class Decision(Told):
+class Decision(ResponseModel):
     """What the catalog says of one photo; ``decision_id`` names it for feedback and for enrolling it later."""
 
     decision_id: Id
@@ -231,7 +231,7 @@ class Results(BaseModel):
     results: list[list[Neighbor] | Unreadable]
 
 
-class Product(Told):
+class Product(ResponseModel):
     """A product of the catalog."""
 
     id: Id
@@ -248,7 +248,7 @@ class Products(BaseModel):
     revision: int
 
 
-class Item(Told):
+class Item(ResponseModel):
     """A photo that the catalog knows."""
 
     id: int
@@ -266,7 +266,7 @@ class Items(BaseModel):
     items: list[Item]
 
 
-class Edit(Told):
+class Edit(ResponseModel):
     """One change of the catalog."""
 
     number: int
@@ -282,7 +282,7 @@ class History(BaseModel):
     edits: list[Edit]
 
 
-class Effect(Told):
+class Effect(ResponseModel):
     """What a change did; ``before`` and ``after`` are shares of the ``tested`` photos that were named right."""
 
     edit: Edit
@@ -293,8 +293,8 @@ class Effect(Told):
     notes: list[str]
 
 
-class Measured(Told):
-    """A share with its 95 % interval; null where there was nothing to count."""
+class Measured(ResponseModel):
+    """A share with its 95% interval; null where there was nothing to count."""
 
     value: Share | None
     low: Share | None
@@ -302,7 +302,7 @@ class Measured(Told):
     count: int
 
 
-class Day(Told):
+class Day(ResponseModel):
     """The photos of one day (UTC)."""
 
     date: str
@@ -314,7 +314,7 @@ class Day(Told):
     mix: dict[str, int]
 
 
-class Alarm(Told):
+class Alarm(ResponseModel):
     """A test of the latest photos against those before; raised where ``p`` is below ``limit``."""
 
     kind: str
@@ -326,7 +326,7 @@ class Alarm(Told):
     product: str | None
 
 
-class Mixed(Told):
+class Mixed(ResponseModel):
     """How often a product is asked about, as shares, beside its share of the catalog."""
 
     product: str
@@ -335,7 +335,7 @@ class Mixed(Told):
     catalog: Share | None
 
 
-class Drift(Told):
+class Drift(ResponseModel):
     """Whether photos still look as they did when the catalog was calibrated."""
 
     period: int
@@ -350,7 +350,7 @@ class Drift(Told):
     left_out: int
 
 
-class Group(Told):
+class Group(ResponseModel):
     """Photos judged unknown that look alike; ``ids`` are decisions, ``pictures`` where their photos are, if kept."""
 
     id: str

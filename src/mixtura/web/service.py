@@ -20,7 +20,7 @@ from mixtura.web.telemetry import Telemetry
 
 T = TypeVar("T")
 
-READERS = 4
+READ_THREADS = 4
 """Threads that read the catalog; those that decode photos and the one that encodes them are others."""
 
 
@@ -35,13 +35,14 @@ class Service:
         self.catalog, self.journal, self.encoder, self.settings = catalog, journal, encoder, settings
         self.telemetry = Telemetry()
         self.photos = Photos(catalog, journal, encoder, settings)
-        self.drift: Latest[Any] = Latest()
-        self.groups: Latest[Any] = Latest()
+        self.drift: Memo[Any] = Memo()
+        self.groups: Memo[Any] = Memo()
         self.ready = False
-        self._readers = ThreadPoolExecutor(READERS, "reader")
-        self._editor = ThreadPoolExecutor(1, "editor")
-        self._thinker = ThreadPoolExecutor(1, "thinker")
-        self._told = 0
+        self._observe()
+        self._read_pool = ThreadPoolExecutor(READ_THREADS, "reader")
+        self._edit_pool = ThreadPoolExecutor(1, "editor")
+        self._compute_pool = ThreadPoolExecutor(1, "compute")
+        self._edit_count = 0
 
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncIterator[None]:
@@ -52,44 +53,54 @@ class Service:
                 yield
             finally:
                 self.ready = False
-                for pool in (self._readers, self._thinker):
+                for pool in (self._read_pool, self._compute_pool):
                     pool.shutdown(wait=False, cancel_futures=True)
-                self._editor.shutdown(wait=True)  # an edit that has begun is finished
+                self._edit_pool.shutdown(wait=True)  # an edit that has begun is finished
+
+    def _observe(self) -> None:
+        """Have the metrics of this moment read when they are scraped."""
+        batcher, admission, gauge = self.photos.batcher, self.photos.admission, self.telemetry.gauge
+        gauge("catalog_revision", "Number of the last edit of the catalog.", lambda: self.catalog.revision)
+        gauge("photos_waiting", "Photos that no batch has taken yet.", lambda: batcher.waiting)
+        gauge("photos_in_work", "Photos that hold a slot.", lambda: admission.taken)
+        gauge("batches", "Batches that the encoder has computed.", lambda: batcher.batches)
+        gauge("batched_photos", "Photos in these batches.", lambda: batcher.items)
+        gauge("ready", "Whether photos are being answered.", lambda: self.ready)
 
     async def read(self, work: Callable[[], T]) -> T:
         """Read from the catalog as it is now, whoever has changed it."""
-        return await self._in(self._readers, work)
+        return await self._run(self._read_pool, work)
 
     async def edit(self, work: Callable[[], T]) -> T:
         """Change the catalog, or the journal by hand, after all changes that were asked for before."""
-        self._told += 1
-        return await self._in(self._editor, work)
+        self._edit_count += 1
+        return await self._run(self._edit_pool, work)
 
-    async def think(self, latest: "Latest[T]", work: Callable[[], T]) -> T:
-        """What takes long; computed again only when there are other decisions, answers or edits."""
-        key = (await self.read(lambda: self.catalog.view().version), self.photos.decided, self._told)
-        return await latest.get(key, lambda: self._in(self._thinker, work))
+    async def compute(self, memo: "Memo[T]", work: Callable[[], T]) -> T:
+        """What takes long; computed again only after new decisions, answers or edits."""
+        key = (await self.read(lambda: self.catalog.view().version), self.photos.decided, self._edit_count)
+        return await memo.get(key, lambda: self._run(self._compute_pool, work))
 
-    async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        def fresh() -> T:
+    async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        def refreshed() -> T:
             self.catalog.refresh()
             return work()
 
-        return await asyncio.get_running_loop().run_in_executor(pool, fresh)
+        return await asyncio.get_running_loop().run_in_executor(pool, refreshed)
 
 
 @dataclass
-class Latest(Generic[T]):
-    """The last value of something slow, with what it depended on; one at a time computes it."""
+class Memo(Generic[T]):
+    """The last value of something slow and the key it belongs to; computed by one request at a time."""
 
     def __post_init__(self) -> None:
         self._lock, self._kept = asyncio.Lock(), None
 
-    async def get(self, key: Hashable, make: Callable[[], Any]) -> T:
+    async def get(self, key: Hashable, compute: Callable[[], Any]) -> T:
         """The value for ``key``."""
         async with self._lock:
             if self._kept is None or self._kept[0] != key:
-                self._kept = (key, await make())
+                self._kept = (key, await compute())
             return self._kept[1]
 
 
@@ -98,7 +109,7 @@ async def service_of(request: Request) -> Service:
     return request.app.state.service
 
 
-Here = Annotated[Service, Depends(service_of)]
+ServiceDep = Annotated[Service, Depends(service_of)]
 
 
 def product_of(catalog: Catalog, id: str) -> Product:

@@ -1,21 +1,22 @@
 """The service about itself: its model, whether it lives and is ready, and what it has counted."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
-from starlette.responses import PlainTextResponse
+from fastapi import APIRouter, Header, Response
 
-from mixtura.web import answers, schemas, telemetry
+from mixtura.web import answers, schemas
 from mixtura.web.problems import busy
-from mixtura.web.service import Here
+from mixtura.web.service import ServiceDep
+
+METRICS_TYPES = ("text/plain", "application/openmetrics-text")
 
 router = APIRouter(tags=["service"])
 
 
 @router.get("/v1/model", response_model=schemas.Model)
-async def model(here: Here) -> dict[str, Any]:
-    """What answers here."""
-    return answers.model(here, await here.read(here.catalog.view))
+async def model(service: ServiceDep) -> dict[str, Any]:
+    """The model that answers."""
+    return answers.model(service, await service.read(service.catalog.view))
 
 
 @router.get("/healthz", response_model=schemas.Health)
@@ -25,28 +26,20 @@ async def health() -> dict[str, str]:
 
 
 @router.get("/readyz", response_model=schemas.Health)
-async def ready(here: Here) -> dict[str, str]:
+async def ready(service: ServiceDep) -> dict[str, str]:
     """Whether the catalog can be read and photos are being answered."""
-    if not here.ready:
+    if not service.ready:
         raise busy("The service is starting or stopping.", 2)
-    await here.read(lambda: here.catalog.revision)
+    await service.read(lambda: service.catalog.revision)
     return {"status": "ok"}
 
 
 @router.get(
     "/metrics",
-    response_class=PlainTextResponse,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    response_class=Response,
+    responses={200: {"content": {kind: {"schema": {"type": "string"}} for kind in METRICS_TYPES}}},
 )
-async def metrics(here: Here) -> PlainTextResponse:
-    """Counters, as Prometheus reads them."""
-    batcher, revision = here.photos.batcher, await here.read(lambda: here.catalog.revision)
-    gauges = {
-        "catalog_revision": ("Number of the last edit of the catalog.", revision),
-        "photos_waiting": ("Photos that no batch has taken yet.", batcher.waiting),
-        "photos_in_work": ("Photos that have a place.", here.photos.places.taken),
-        "batches": ("Batches that the encoder has computed.", batcher.batches),
-        "batched_photos": ("Photos in these batches.", batcher.items),
-        "ready": ("Whether photos are being answered.", int(here.ready)),
-    }
-    return PlainTextResponse(here.telemetry.text(gauges), media_type=telemetry.MEDIA_TYPE)
+async def metrics(service: ServiceDep, accept: Annotated[str, Header(include_in_schema=False)] = "") -> Response:
+    """Counters and gauges for Prometheus."""
+    content, content_type = await service.read(lambda: service.telemetry.exposition(accept))
+    return Response(content, headers={"Content-Type": content_type})

@@ -9,29 +9,27 @@ from starlette.responses import HTMLResponse, Response
 
 import mixtura
 from mixtura.web.problems import Refusal
-from mixtura.web.service import Here, Service
+from mixtura.web.service import Service, ServiceDep
 
-KINDS = {
+CONTENT_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".webmanifest": "application/manifest+json",
 }
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.get("/")
-async def page(here: Here) -> Response:
+async def page(service: ServiceDep) -> Response:
     """Photos in, verdicts out, for people."""
-    return _rendered(here, "index.html")
+    return _render(service, "index.html")
 
 
 @router.get("/docs")
-async def docs(here: Here) -> Response:
+async def docs(service: ServiceDep) -> Response:
     """The addresses, for programmers."""
-    return _rendered(here, "docs.html")
+    return _render(service, "docs.html")
 
 
 @router.get("/static/{name}")
@@ -43,9 +41,9 @@ async def static(name: str) -> Response:
     return Response(content, headers={"Content-Type": kind, "Cache-Control": "no-cache"})
 
 
-def _rendered(here: Service, name: str) -> HTMLResponse:
+def _render(service: Service, name: str) -> HTMLResponse:
     template = _templates().get_template(name)
-    return HTMLResponse(template.render(title=here.settings.title, version=mixtura.__version__))
+    return HTMLResponse(template.render(title=service.settings.title, version=mixtura.__version__))
 
 
 @cache
@@ -58,8 +56,8 @@ def _static() -> dict[str, tuple[str, bytes]]:
     """All files that are given out, read once."""
     found = (entry for entry in files("mixtura.web").joinpath("static").iterdir() if entry.is_file())
     return {
-        entry.name: (KINDS[suffix], entry.read_bytes())
+        entry.name: (CONTENT_TYPES[suffix], entry.read_bytes())
         for entry in found
         for suffix in [entry.name[entry.name.rfind(".") :]]
-        if suffix in KINDS
+        if suffix in CONTENT_TYPES
     }

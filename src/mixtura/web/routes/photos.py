@@ -8,18 +8,18 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mixtura.web import schemas
-from mixtura.web.answers import Names, decision, model, neighbor, unreadable
+from mixtura.web.answers import decision, model, neighbor, unreadable
 from mixtura.web.photos import Decided, Unreadable
 from mixtura.web.problems import Refusal
-from mixtura.web.service import Here, Service
+from mixtura.web.service import Service, ServiceDep
 
-KINDS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/x-portable-anymap")
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/x-portable-anymap")
 
-BODY: dict[str, Any] = {
+REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "One photo as it is, or several as base64.",
-        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in KINDS}
+        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in IMAGE_TYPES}
         | {"application/json": {"schema": {"$ref": "#/components/schemas/Photos"}}},
     }
 }
@@ -37,37 +37,38 @@ class _Search(BaseModel):
     k: int = Field(10, ge=1, le=100, description="Items to find for each photo.")
 
 
-@router.post("/v1/classify", response_model=schemas.Decisions, openapi_extra=BODY)
-async def classify(here: Here, request: Request, query: Annotated[_Decide, Query()]) -> dict[str, Any]:
+@router.post("/v1/classify", response_model=schemas.Decisions, openapi_extra=REQUEST_BODY)
+async def classify(service: ServiceDep, request: Request, query: Annotated[_Decide, Query()]) -> dict[str, Any]:
     """Say of each photo which product it shows, or that it shows none of them."""
-    answers = await _answers(here, request, query.neighbors, decide=True)
-    seen = next((a.view for a in answers if isinstance(a, Decided)), None)
-    view = seen or await here.read(here.catalog.view)
-    names = Names(view.products)
-    made = [unreadable(a) if isinstance(a, Unreadable) else decision(a, names) for a in answers]
+    answers = await _answers(service, request, query.neighbors, decide=True)
+    made_with = next((a.view for a in answers if isinstance(a, Decided)), None)
+    view = made_with or await service.read(service.catalog.view)
+    ids = {product.name: product.id for product in view.products}
+    made = [unreadable(a) if isinstance(a, Unreadable) else decision(a, ids) for a in answers]
     for answer in answers:
-        here.telemetry.verdicts[answer.decision.verdict if isinstance(answer, Decided) else "unreadable"] += 1
-    return {"model": model(here, view), "decisions": made}
+        verdict = answer.decision.verdict if isinstance(answer, Decided) else "unreadable"
+        service.telemetry.decisions.labels(verdict).inc()
+    return {"model": model(service, view), "decisions": made}
 
 
-@router.post("/v1/search", response_model=schemas.Results, openapi_extra=BODY)
-async def search(here: Here, request: Request, query: Annotated[_Search, Query()]) -> dict[str, Any]:
+@router.post("/v1/search", response_model=schemas.Results, openapi_extra=REQUEST_BODY)
+async def search(service: ServiceDep, request: Request, query: Annotated[_Search, Query()]) -> dict[str, Any]:
     """Find the items of the catalog that are most like each photo."""
-    answers = await _answers(here, request, query.k, decide=False)
+    answers = await _answers(service, request, query.k, decide=False)
     return {"results": [unreadable(a) if isinstance(a, Unreadable) else [neighbor(one) for one in a] for a in answers]}
 
 
-async def _answers(here: Service, request: Request, count: int, decide: bool) -> list[Any]:
+async def _answers(service: Service, request: Request, count: int, decide: bool) -> list[Any]:
     body = await request.body()
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not body:
         raise Refusal(422, "The body is empty. Send a photo, or JSON with images.")
     if content_type != "application/json":
-        answers = await here.photos.answer([body], count, decide)
+        answers = await service.photos.answer([body], count, decide)
         if isinstance(answers[0], Unreadable):
             raise Refusal(422, answers[0].message)
         return answers
-    return await here.photos.answer(await here.read(lambda: _images(body)), count, decide)
+    return await service.photos.answer(await service.read(lambda: _images(body)), count, decide)
 
 
 def _images(body: bytes) -> list[bytes]:

@@ -13,67 +13,67 @@ from mixtura.web import schemas
 from mixtura.web.answers import thumbnail
 from mixtura.web.problems import Refusal
 from mixtura.web.routes.photos import decoded
-from mixtura.web.service import Here, Service, product_of
+from mixtura.web.service import Service, ServiceDep, product_of
 
-ProductId = Annotated[str, Path(pattern=schemas.ID, examples=["red-kettle"])]
-ItemId = Annotated[int, Path(ge=1, le=schemas.LARGEST)]
+ProductId = Annotated[str, Path(pattern=schemas.ID_PATTERN, examples=["red-kettle"])]
+ItemId = Annotated[int, Path(ge=1, le=schemas.MAX_EXACT_INTEGER)]
 
 router = APIRouter(tags=["catalog"])
 
 
 @router.get("/v1/products", response_model=schemas.Products)
-async def products(here: Here) -> dict[str, Any]:
+async def products(service: ServiceDep) -> dict[str, Any]:
     """All products."""
-    return await here.read(lambda: {"products": here.catalog.products(), "revision": here.catalog.revision})
+    return await service.read(lambda: {"products": service.catalog.products(), "revision": service.catalog.revision})
 
 
 @router.post("/v1/products", response_model=schemas.Effect, status_code=201)
-async def enroll(here: Here, given: Annotated[schemas.Enrolled, Body()]) -> EditResult:
+async def enroll(service: ServiceDep, given: Annotated[schemas.Enrolled, Body()]) -> EditResult:
     """Make a product of some photos, or add them to the product of this name; nothing is trained again."""
-    return await here.edit(lambda: _enroll(here, given))
+    return await service.edit(lambda: _enroll(service, given))
 
 
 @router.patch("/v1/products/{id}", response_model=schemas.Effect)
-async def change(here: Here, id: ProductId, given: Annotated[schemas.Change, Body()]) -> EditResult:
+async def change(service: ServiceDep, id: ProductId, given: Annotated[schemas.Change, Body()]) -> EditResult:
     """Rename, confirm, merge or split a product; one of them at a time."""
-    return await here.edit(lambda: _changed(here.catalog, id, given))
+    return await service.edit(lambda: _changed(service.catalog, id, given))
 
 
 @router.delete("/v1/products/{id}", response_model=schemas.Effect)
-async def remove(here: Here, id: ProductId) -> EditResult:
+async def remove(service: ServiceDep, id: ProductId) -> EditResult:
     """Take a product out of the catalog; undo brings it back."""
-    return await here.edit(lambda: here.catalog.remove_product(product_of(here.catalog, id).id))
+    return await service.edit(lambda: service.catalog.remove_product(product_of(service.catalog, id).id))
 
 
 @router.get("/v1/products/{id}/items", response_model=schemas.Items)
-async def items(here: Here, id: ProductId) -> dict[str, Any]:
+async def items(service: ServiceDep, id: ProductId) -> dict[str, Any]:
     """The photos of a product."""
-    found = await here.read(lambda: here.catalog.items(product_of(here.catalog, id).id))
+    found = await service.read(lambda: service.catalog.items(product_of(service.catalog, id).id))
     return {"items": [vars(item) | {"thumbnail": thumbnail(item.id)} for item in found]}
 
 
 @router.delete("/v1/items/{id}", response_model=schemas.Effect)
-async def remove_item(here: Here, id: ItemId) -> EditResult:
+async def remove_item(service: ServiceDep, id: ItemId) -> EditResult:
     """Take one photo out of the catalog; undo brings it back."""
-    return await here.edit(lambda: here.catalog.remove_item(id))
+    return await service.edit(lambda: service.catalog.remove_item(id))
 
 
 @router.get("/v1/items/{id}/thumbnail", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
-async def picture(here: Here, id: ItemId) -> Response:
+async def picture(service: ServiceDep, id: ItemId) -> Response:
     """A small picture of a photo."""
-    return jpeg(await here.read(lambda: _picture(here.catalog, id)))
+    return jpeg(await service.read(lambda: _picture(service.catalog, id)))
 
 
 @router.get("/v1/history", response_model=schemas.History)
-async def history(here: Here) -> dict[str, Any]:
+async def history(service: ServiceDep) -> dict[str, Any]:
     """The latest changes, newest first."""
-    return {"edits": await here.read(here.catalog.history)}
+    return {"edits": await service.read(service.catalog.history)}
 
 
 @router.post("/v1/undo", response_model=schemas.Effect)
-async def undo(here: Here) -> EditResult:
+async def undo(service: ServiceDep) -> EditResult:
     """Take the last change back."""
-    return await here.edit(here.catalog.undo)
+    return await service.edit(service.catalog.undo)
 
 
 def jpeg(picture: bytes | None) -> Response:
@@ -91,22 +91,22 @@ def _picture(catalog: Catalog, id: int) -> bytes | None:
     return catalog.thumbnail(catalog.item(id).id)
 
 
-def _enroll(here: Service, given: schemas.EnrollPhotos | schemas.EnrollDecisions) -> EditResult:
+def _enroll(service: Service, given: schemas.EnrollPhotos | schemas.EnrollDecisions) -> EditResult:
     if isinstance(given, schemas.EnrollPhotos):
         photos = enumerate(decoded(given.images), 1)
-        return here.catalog.enroll(given.name, [_shot(here, photo, place) for place, photo in photos])
-    return discover.enroll(here.journal, here.catalog, list(dict.fromkeys(given.decisions)), given.name)
+        return service.catalog.enroll(given.name, [_shot(service, photo, place) for place, photo in photos])
+    return discover.enroll(service.journal, service.catalog, list(dict.fromkeys(given.decisions)), given.name)
 
 
-def _shot(here: Service, photo: bytes, place: int) -> Shot:
+def _shot(service: Service, photo: bytes, place: int) -> Shot:
     try:
-        with here.photos.decoding(photo):
-            return shot_of(here.encoder, photo, f"photo {place}")
+        with service.photos.decoding(photo):
+            return shot_of(service.encoder, photo, f"photo {place}")
     except BadItem as error:
         raise Refusal(422, f"Nothing was added. photo {place}, {error}") from error
 
 
-def _changed(catalog: Catalog, id: str, given: schemas.Given) -> EditResult:
+def _changed(catalog: Catalog, id: str, given: schemas.RequestModel) -> EditResult:
     product = product_of(catalog, id)
     match given:
         case schemas.Rename():

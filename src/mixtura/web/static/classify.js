@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { correct, addProduct } from "./teach.js";
 import { button, count, find, h, replace, say } from "./dom.js";
 import { complain, tell } from "./notice.js";
-import { chooser, hasCamera, MOST, photosOf, ready } from "./photo.js";
+import { chooser, hasCamera, MAX_PHOTOS, photosOf, ready } from "./photo.js";
 import { chip, evidence, headline, mark } from "./verdict.js";
 
 const KEPT = 12; // photos in the row of what was asked
@@ -85,8 +85,8 @@ function listen() {
 /** Ask about photos, one after another. */
 async function take(files) {
   location.hash = "#classify";
-  if (files.length > MOST) tell(`The first ${MOST} of ${count(files.length, "photo")} are asked about.`);
-  const entries = [...files].slice(0, MOST).map((file) => ({ file, url: URL.createObjectURL(file) }));
+  if (files.length > MAX_PHOTOS) tell(`The first ${MAX_PHOTOS} of ${count(files.length, "photo")} are classified.`);
+  const entries = [...files].slice(0, MAX_PHOTOS).map((file) => ({ file, url: URL.createObjectURL(file) }));
   asked.unshift(...entries);
   asked.splice(Math.max(KEPT, entries.length)).forEach(({ url }) => URL.revokeObjectURL(url));
   current = entries[0];

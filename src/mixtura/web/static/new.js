@@ -8,7 +8,7 @@ import { picture } from "./pictures.js";
 import { nameField } from "./teach.js";
 
 const SHOWN = 8; // pictures of a group
-const MOST = 500; // photos that the server takes into a product at once
+const MAX_DECISIONS = 500; // that the server takes into a product at once
 
 export async function show(body) {
   const [{ groups, unsettled }, { products }] = await Promise.all([ask("/v1/unknowns"), ask("/v1/products")]);
@@ -65,7 +65,7 @@ function naming(group, place, products) {
   const add = async () => {
     const name = find("input", form).value.trim();
     if (!name) throw new Error("Give the new product a name first.");
-    tellEffect(await ask("/v1/products", { method: "POST", json: { name, decisions: group.ids.slice(0, MOST) } }));
+    tellEffect(await ask("/v1/products", { method: "POST", json: { name, decisions: group.ids.slice(0, MAX_DECISIONS) } }));
   };
   form.addEventListener("submit", (event) => {
     event.preventDefault();

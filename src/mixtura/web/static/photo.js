@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 
 export const LIMIT = 10 * 2 ** 20; // bytes of one request
-export const MOST = 32; // photos of one request
+export const MAX_PHOTOS = 32; // photos of one request
 const SIDE = 1600; // pixels, of a photo that was made smaller; encoders look at 96 to 518
 const READ = new Set(["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp"]);
 

@@ -5,7 +5,7 @@ import { button, count, h, moment, replace } from "./dom.js";
 import { complain, tellEffect } from "./notice.js";
 import { chooser } from "./photo.js";
 import { picture, removing } from "./pictures.js";
-import { STATUS } from "./products.js";
+import { statusLabel } from "./status.js";
 import { enroll, select } from "./teach.js";
 
 const failed = (error) => complain(error);
@@ -22,7 +22,7 @@ export async function showProduct(body, id, products) {
     h(
       "p",
       { class: "soft" },
-      `${count(product.items, "photo")}, ${STATUS[product.status] ?? product.status}, since `,
+      `${count(product.items, "photo")}, ${statusLabel(product.status)}, since `,
       moment(product.created),
       ".",
     ),

@@ -4,12 +4,7 @@ import { ask } from "./api.js";
 import { count, find, h, replace } from "./dom.js";
 import { picture, whenSeen } from "./pictures.js";
 import { showProduct } from "./product.js";
-
-export const STATUS = {
-  fitted: "from your folders",
-  provisional: "provisional",
-  confirmed: "confirmed",
-};
+import { statusLabel } from "./status.js";
 
 let wanted = ""; // what the search field holds, kept while one product is looked at
 
@@ -47,7 +42,7 @@ function showList(body, products) {
   if (had) find("#product-search").focus();
 }
 
-const text = ({ name, status }) => `${name} ${status} ${STATUS[status] ?? ""}`.toLowerCase();
+const text = ({ name, status }) => `${name} ${status} ${statusLabel(status)}`.toLowerCase();
 
 function card(product) {
   const three = h("span", { class: "three" });
@@ -60,7 +55,7 @@ function card(product) {
       "span",
       { class: "soft" },
       `${count(product.items, "photo")} · `,
-      h("span", { class: `status ${product.status}` }, STATUS[product.status] ?? product.status),
+      h("span", { class: `status ${product.status}` }, statusLabel(product.status)),
     ),
   );
 }

@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { count, find, h, replace } from "./dom.js";
 import { dialog } from "./dialog.js";
 import { tell, tellEffect } from "./notice.js";
-import { encoded, MOST, photosOf } from "./photo.js";
+import { encoded, MAX_PHOTOS, photosOf } from "./photo.js";
 
 /** Choose the right product of a photo; on request the photo is added to it. */
 export async function correct(decision, file) {
@@ -77,7 +77,7 @@ export async function addProduct({ decision_id: decision }, file, url, done) {
     submit: "Add it",
     work: async () => {
       const files = [file, ...photosOf(more.files)];
-      if (files.length > MOST) throw new Error(`At most ${MOST} photos at once; these are ${files.length}.`);
+      if (files.length > MAX_PHOTOS) throw new Error(`At most ${MAX_PHOTOS} photos at once; these are ${files.length}.`);
       const effect = await enroll(find("#new-name").value.trim(), files);
       await ask("/v1/feedback", { method: "POST", json: { decision, product: effect.product.id } }); // no longer a riddle
       tellEffect(effect);
