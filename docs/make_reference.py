@@ -168,7 +168,10 @@ def copies() -> str:
     """Which copies the near-duplicate hash finds."""
     found = json.loads((RESULTS / "near_duplicates.json").read_text(encoding="utf-8"))
     kinds = list(next(iter(found.values()))["share of copies found"])
-    rows = [[kind.replace(" %", "%"), *[f"{100 * v['share of copies found'][kind]:.0f}" for v in found.values()]] for kind in kinds]
+    rows = [
+        [kind.replace(" %", "%"), *[f"{100 * v['share of copies found'][kind]:.0f}" for v in found.values()]]
+        for kind in kinds
+    ]
     return table(["copies found (%)", *found], rows)
 
 
