@@ -2,7 +2,7 @@
 
     python docs/make_reference.py           a test compares the pages with what this would write
 
-Figures stand between ``<!-- figures: NAME -->`` and ``<!-- end -->`` and come from ``benchmarks/results``.
+Figures are between ``<!-- figures: NAME -->`` and ``<!-- end -->`` and come from ``benchmarks/results``.
 """
 
 import json
@@ -50,7 +50,7 @@ def command_line() -> str:
 
 
 def default_of(value: object) -> str:
-    """A default as it stands in YAML."""
+    """A default as YAML has it."""
     if value is None:
         return ""
     shown = list(value) if isinstance(value, tuple) else value
@@ -106,12 +106,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def accuracy() -> str:
-    """Right class, beside the baselines on the same features."""
+    """Accuracy, next to the baselines on the same features."""
     found = results("accuracy_*.json")
     baselines = list(next(iter(found.values()))["baselines top1"])
     rows = [
         [
-            name,
+            _split_of(name),
             f"**{v['mixtura top1']:.1f}**",
             *[f"{v['baselines top1'][b]:.1f}" for b in baselines],
             v["chosen"]["family"],
@@ -121,12 +121,17 @@ def accuracy() -> str:
     return table(["", "mixtura", *baselines, "chosen"], rows)
 
 
+def _split_of(name: str) -> str:
+    """A dataset's name in prose: result files say "draw" for a random split."""
+    return name.replace("draw", "split")
+
+
 def tables() -> str:
     """Accuracy and log-loss on scikit-learn's tables."""
     found = json.loads((RESULTS / "tables.json").read_text(encoding="utf-8"))["tables"]
     models = [name for name, v in next(iter(found.values())).items() if isinstance(v, dict) and "accuracy" in v]
     rows = [[model, *[_cell(v[model]) for v in found.values()]] for model in models]
-    return table(["accuracy, %, ± standard error; NLL", *found], rows)
+    return table(["accuracy (%) ± standard error; NLL", *found], rows)
 
 
 def _cell(one: dict[str, Any]) -> str:
@@ -137,14 +142,14 @@ def rejects() -> str:
     """The stated and the measured false-reject rate."""
     rows = [
         [
-            name,
+            _split_of(name),
             f"{v['false reject stated']:.1f}",
             f"{v['false reject measured']:.1f}",
             f"{v['binomial sigmas off']:+.1f}",
         ]
         for name, v in results("accuracy_*.json").items()
     ]
-    return table(["test photos", "stated, %", "measured, %", "binomial sigmas off"], rows)
+    return table(["test photos", "stated (%)", "measured (%)", "deviation (binomial standard errors)"], rows)
 
 
 def digits() -> str:
@@ -154,8 +159,8 @@ def digits() -> str:
         "AUROC, mixtura": "mixtura, default score",
         "AUROC, distance to the 5 nearest known items": "5 nearest neighbors",
         "AUROC, largest probability of logistic regression": "logistic regression, largest probability",
-        "measured false-reject rate (5 stated)": "false reject measured",
-        "right class": "accuracy",
+        "measured false-reject rate (5% stated)": "false reject measured",
+        "accuracy": "accuracy",
     }
     rows = [[shown, f"{found[key]['mean']:.1f}", f"{found[key]['sd']:.1f}"] for shown, key in names.items()]
     return table(["", "mean", "standard deviation"], rows)
@@ -165,12 +170,15 @@ def copies() -> str:
     """Which copies the near-duplicate hash finds."""
     found = json.loads((RESULTS / "near_duplicates.json").read_text(encoding="utf-8"))
     kinds = list(next(iter(found.values()))["share of copies found"])
-    rows = [[kind, *[f"{100 * v['share of copies found'][kind]:.0f}" for v in found.values()]] for kind in kinds]
-    return table(["copies found, %", *found], rows)
+    rows = [
+        [kind.replace(" %", "%"), *[f"{100 * v['share of copies found'][kind]:.0f}" for v in found.values()]]
+        for kind in kinds
+    ]
+    return table(["copies found (%)", *found], rows)
 
 
 def heads() -> str:
-    """Every head and rival on every set: right class with its standard error, NLL and calibration error."""
+    """Every head and baseline on every dataset: accuracy with its standard error, NLL and calibration error."""
     found = {
         path.stem[6:]: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("heads_*.json"))
     }
@@ -181,20 +189,20 @@ def heads() -> str:
             words = f"{100 * row['accuracy']:.1f}{error}, {row['nll']:.2f}, {100 * row['ece']:.1f}"
             cells.setdefault(row["head"], {})[name] = words
     rows = [[head, *[own.get(name, "") for name in found]] for head, own in cells.items()]
-    return table(["right, %; NLL, nats; ECE, %", *found], rows)
+    return table(["accuracy (%), NLL (nats), ECE (%)", *found], rows)
 
 
 def enroll() -> str:
-    """Products enrolled from three photos each, beside nearest mean and nearest neighbor."""
+    """Products enrolled from three photos each, next to nearest mean and nearest neighbor."""
     found = json.loads((RESULTS / "enroll_grocery.json").read_text(encoding="utf-8"))["table"]
     said = {
-        "fitted, accuracy after": "the fitted ones, right after it",
-        "fitted, lost": "what they lost by it",
-        "enrolled, accuracy": "the enrolled ones, right",
-        "enrolled, accuracy at equal cost": "the same, if fitted ones lose as in the catalog",
-        "auroc known against unknown": "known against unknown, AUROC",
-        "false rejects, all known": "false rejects, 5 stated",
-        "unknown found": "unknown found",
+        "fitted, accuracy after": "fitted classes, accuracy after enrolling",
+        "fitted, lost": "fitted classes, accuracy lost by enrolling",
+        "enrolled, accuracy": "enrolled classes, accuracy",
+        "enrolled, accuracy at equal cost": "enrolled classes, accuracy at equal cost",
+        "auroc known against unknown": "known vs. unknown, AUROC",
+        "false rejects, all known": "false rejects (5% stated)",
+        "unknown found": "unknown items caught",
     }
     own = {
         "fitted, accuracy after": "fitted: accuracy after",
@@ -209,9 +217,9 @@ def enroll() -> str:
         cells = [found[prefix + key if prefix else own.get(key, key)] for prefix in columns.values()]
         rows.append([words, *(f"{100 * cell['mean']:.1f} ± {100 * cell['sd']:.1f}" for cell in cells)])
     about = (
-        "Grocery Store, 61 classes fitted, 10 enrolled from three photos each, 10 unknown; official test part, "
-        "5 draws, percent, mean ± standard deviation. At equal cost, the rivals' lift is read from the test part: an "
-        "upper bound."
+        "Grocery Store: 61 classes fitted, 10 enrolled from three photos each, 10 unknown; official test split, "
+        "percent, mean ± standard deviation over 5 random choices of classes and photos. At equal cost (fitted classes "
+        "lose as much as with the catalog), the baselines' lift is chosen on the test split: an upper bound."
     )
     return f"{about}\n\n{table(['', *columns], rows)}"
 

@@ -29,7 +29,8 @@ from mixtura.cli.app import run
 from mixtura.encoders import ENCODERS
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "src/mixtura/core/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BESIDE_CODE = [ROOT / "src/mixtura/core/README.md", ROOT / "src/mixtura/heads/README.md"]
+PAGES = [ROOT / "README.md", *BESIDE_CODE, *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if page.exists() and page.name != "cli.md"]
 BLOCK = re.compile(
     r"(?:<!-- (?P<note>[a-z ]+):[^>]*-->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
