@@ -34,8 +34,8 @@ EDITS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "JPEG quality 50": lambda image: saved(image, 50),
     "half size": lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.BICUBIC),
     "double size": lambda image: image.resize((image.width * 2, image.height * 2), Image.Resampling.LANCZOS),
-    "10 % brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.1),
-    "cropped by 2 %": lambda image: image.crop([round(v * side) for v in (0.02, 0.98) for side in image.size]),
+    "10% brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.1),
+    "cropped by 2%": lambda image: image.crop([round(v * side) for v in (0.02, 0.98) for side in image.size]),
 }
 
 

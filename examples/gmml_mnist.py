@@ -168,7 +168,7 @@ def run(name: str, data: dict[str, Split], settings: Settings, seed: int) -> dic
 
 
 def summarize(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, tuple[float, float]]]:
-    """Mean and 95 % half-width over the seeds of each test figure, by network."""
+    """Mean and 95% half-width over the seeds of each test figure, by network."""
     names = dict.fromkeys(made["network"] for made in runs)
     tests = {name: [made["test"] for made in runs if made["network"] == name] for name in names}
     return {
@@ -216,11 +216,11 @@ def main() -> None:
     for seed in range(seeds):
         for name in NETWORKS:
             runs.append(run(name, data, settings, seed))
-            print(f"seed {seed}  {name:8}  test accuracy {runs[-1]['test']['accuracy']:.2f} %", flush=True)
+            print(f"seed {seed}  {name:8}  test accuracy {runs[-1]['test']['accuracy']:.2f}%", flush=True)
             if file is not None:
                 file.write_text(json.dumps(record(settings, runs), indent=2) + "\n")
     print(
-        f"\nmean of {seeds} seeds ± half of a 95 % interval\n{'':10}{'accuracy, %':>18}{'NLL, nats':>20}{'ECE, %':>16}"
+        f"\nmean of {seeds} seeds ± half of a 95% interval\n{'':10}{'accuracy, %':>18}{'NLL, nats':>20}{'ECE, %':>16}"
     )
     for name, own in summarize(runs).items():
         text = [

@@ -56,15 +56,15 @@ def test_a_product_is_known_right_after_its_enrollment(shop):
     assert effect.product is not None and effect.product.id == "red-kettle"
     assert effect.product.status == "provisional" and effect.product.items == 3
     assert effect.before == effect.after and effect.tested == 80
-    assert [neighbour.label for neighbour in after.neighbours] == ["Red kettle"] * 3
+    assert [neighbor.label for neighbor in after.neighbors] == ["Red kettle"] * 3
     assert after.model.endswith("r1") and after.threshold == 0.05 and after.advice is None
-    assert shop.thumbnail(int(after.neighbours[0].id)) == b"jpeg"
+    assert shop.thumbnail(int(after.neighbors[0].id)) == b"jpeg"
 
 
 def test_further_shots_go_to_the_product_that_is_there(shop):
     shop.enroll("kettle", shots())
     effect = shop.enroll(" kettle ", shots(2, seed=1))
-    assert effect.edit.said == "Added 2 items to kettle."
+    assert effect.edit.summary == "Added 2 items to kettle."
     assert shop.product("kettle").items == 5
     shop.enroll("c0", shots(1, seed=2, center=0.0))
     assert shop.product("c0").items == 81

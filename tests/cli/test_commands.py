@@ -66,7 +66,7 @@ def test_fit_resolves_runs_draws_and_says_what_to_do_next(mixtura, task, pages, 
     assert (recipe.data.kind, recipe.data.root, recipe.data.unknown) == ("folder", Path("photos"), ("other", "misc"))
     assert (recipe.encoder.size, recipe.head.n_components, recipe.head.rank) == (96, "auto", 8)
     assert pages == [(shop / "report.html", "shop")]
-    for words in ("Right class (top-1)", "50.0 %", "stated", "5.0 %", "6.0 %", "pear", f"mixtura predict {shop}"):
+    for words in ("Right class (top-1)", "50.0%", "stated", "5.0%", "6.0%", "pear", f"mixtura predict {shop}"):
         assert words in answer.out
     assert "kiwi" not in answer.out
     assert "\x1b" not in answer.out + answer.err
@@ -146,7 +146,7 @@ def test_a_narrow_terminal_gets_the_sentences_below_the_table(decision, unreadab
 
     assert "a.jpg  Looks like apple." in printed(80)
     assert not any("Why" in line for line in printed(80))
-    assert any(line.endswith("Looks like apple.") and "98.7 %" in line for line in printed(140))
+    assert any(line.endswith("Looks like apple.") and "98.7%" in line for line in printed(140))
 
 
 def test_an_unknown_item_is_an_answer_and_no_error(mixtura, task, decision):

@@ -92,7 +92,7 @@ def test_fit_writes_a_whole_model_and_says_what_to_do_next(shop, mixtura):
     assert all((shop / name).is_file() for name in MODEL)
     answer = mixtura("fit", "photos", "-o", "shop", *TINY)
     assert answer.code == 0
-    for words in ("3 classes, 9 test items", "Right class (top-1)", "stated", "5.0 %", "mixtura predict shop"):
+    for words in ("3 classes, 9 test items", "Right class (top-1)", "stated", "5.0%", "mixtura predict shop"):
         assert words in answer.out
     assert "<html" in (shop / "report.html").read_text()
 
@@ -109,23 +109,23 @@ def test_predict_answers_in_a_table_and_for_programs(shop, mixtura, here):
         assert record["verdict"] == "match"
         assert record["reason"] is None
         assert 0 < record["typicality"] <= 1
-        assert len(record["neighbours"]) == 3
-        assert {neighbor["label"] for neighbor in record["neighbours"]} == {record["label"]}
+        assert len(record["neighbors"]) == 3
+        assert {neighbor["label"] for neighbor in record["neighbors"]} == {record["label"]}
     stranger = photo("plum", 0)
     stranger.save(here / "plum.png")
     record = json.loads(mixtura("predict", "shop", "plum.png", "--json").out)[0]
     assert record["verdict"] == "unknown"
-    assert "the limit is 5 %" in record["sentence"]
+    assert "the limit is 5%" in record["sentence"]
 
 
 def test_neighbors_are_a_bonus_that_may_be_gone(shop, mixtura):
     whole = json.loads(mixtura("predict", "shop", "photos/apple/0.png", "--json").out)[0]
-    assert whole["neighbours"][0]["id"] == "apple/0.png"
-    assert whole["neighbours"][0]["similarity"] == pytest.approx(1, abs=1e-3)
+    assert whole["neighbors"][0]["id"] == "apple/0.png"
+    assert whole["neighbors"][0]["similarity"] == pytest.approx(1, abs=1e-3)
     shutil.rmtree(shop / "features")
     without = json.loads(mixtura("predict", "shop", "photos/apple/0.png", "--json").out)[0]
-    assert without["neighbours"] == []
-    assert without | {"neighbours": 0} == whole | {"neighbours": 0}
+    assert without["neighbors"] == []
+    assert without | {"neighbors": 0} == whole | {"neighbors": 0}
 
 
 def test_evaluate_repeats_what_fit_has_measured(shop, mixtura):
@@ -214,7 +214,7 @@ def test_the_card_says_what_the_model_is(shop):
     metrics = json.loads((shop / "metrics.json").read_text())["metrics"]
     for words in (
         "# A catalog of 3 classes", "encoder `tiny`", facts["fingerprint"][:12], "fitted to 36 items", "On 9 items",
-        f"| right class | {100 * metrics['top1']:.1f} % |", "fewer than 5 % of genuine items", "apple, kiwi, pear",
+        f"| right class | {100 * metrics['top1']:.1f}% |", "fewer than 5% of genuine items", "apple, kiwi, pear",
         f"{facts['held_out_items']} genuine items",
     ):  # fmt: skip
         assert words in card, words

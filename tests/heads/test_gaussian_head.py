@@ -57,9 +57,9 @@ def test_a_head_agrees_with_dense_gaussians(family, components):
 def test_slopes_are_gradients_at_the_center(family):
     x, labels = rows(offset=5.0)
     head = GaussianHead.from_rows(x, labels, N_CLASSES, components=2, family=family, rank=2, prior=Prior(5.0))
-    head.temper(1.7)
+    head.set_temperature(1.7)
     at = head.center.clone().requires_grad_(True)
-    for k, slope in enumerate(head.slopes()):
+    for k, slope in enumerate(head.input_gradients()):
         (gradient,) = torch.autograd.grad(head.component_log_prob(at[None])[0, k] / 1.7, at)
         torch.testing.assert_close(slope, gradient * head.scale, rtol=1e-9, atol=1e-9)
 

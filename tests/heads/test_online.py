@@ -34,7 +34,7 @@ def learn(network, head, x, labels, epochs=8):
             adam.zero_grad()
             nn.functional.nll_loss(head(z), labels[rows]).backward()
             adam.step()
-            head.absorb(z.detach(), labels[rows])
+            head.update_memory(z.detach(), labels[rows])
     return float((head(network(x)).argmax(1) == labels).float().mean())
 
 
@@ -59,7 +59,7 @@ def test_an_encoder_learns_through_it_as_well_as_through_a_linear_layer(normaliz
 def test_numbers_are_the_cores(blobs, normalize):
     x, labels = blobs(modes=2, dtype=torch.float64)
     head = OnlineGaussianHead.from_rows(x, labels, 4, components=(1, 2, 3, 2), normalize=normalize)
-    head.absorb(x[:50], labels[:50])
+    head.update_memory(x[:50], labels[:50])
     mixture = head.mixture()
     assert_close(head.class_scores(x), mixture.class_log_prob(head.embed(x)), rtol=0, atol=1e-6)
     assert_close(head.log_prob(x), mixture.log_prob(head.embed(x)), rtol=0, atol=1e-6)
@@ -106,7 +106,7 @@ def test_absorbing_moves_classes_of_the_batch_by_the_momentum(blobs):
         rows = ring[: twin.filled[2]][own[: twin.filled[2]] == g]
         expected_mean[4 + g] = 0.75 * head.mean[4 + g] + 0.25 * rows.mean(0)
         expected_variance[4 + g] = 0.75 * head.variance[4 + g] + 0.25 * rows.var(0, correction=0)
-    head.absorb(*batch)
+    head.update_memory(*batch)
     assert_close(head.mean, expected_mean, rtol=0, atol=1e-12)
     assert_close(head.variance, expected_variance, rtol=0, atol=1e-12)
 
@@ -115,7 +115,7 @@ def test_an_empty_batch_changes_nothing(blobs):
     x, labels = blobs()
     head = OnlineGaussianHead.from_rows(x, labels, 4)
     before = {name: value.clone() for name, value in head.state_dict().items()}
-    head.absorb(x[:0], labels[:0])
+    head.update_memory(x[:0], labels[:0])
     assert all(torch.equal(before[name], value) for name, value in head.state_dict().items())
 
 
@@ -124,7 +124,7 @@ def test_steps_from_a_random_start_find_the_modes():
     torch.manual_seed(0)
     head = OnlineGaussianHead(2, 2, normalize=False, momentum=0.5)
     for _ in range(30):
-        head.absorb(x, labels)
+        head.update_memory(x, labels)
     assert float((head(x).argmax(1) == labels).float().mean()) > 0.97
     assert (head.mean.abs() - 1.5).abs().max() < 0.3
     assert_close(head.variance.mean().item(), 0.25, rtol=0.25, atol=0)
@@ -134,7 +134,7 @@ def test_a_step_with_one_row_of_a_class_and_copies_of_one_row_stays_finite(blobs
     x, labels = blobs(n=40)
     head = OnlineGaussianHead.from_rows(x[:1].expand(40, -1), labels, 4, components=3)
     for _ in range(5):
-        head.absorb(x[:1], labels[:1])
+        head.update_memory(x[:1], labels[:1])
     assert head(x).isfinite().all()
     assert head.variance.min() > 0
 

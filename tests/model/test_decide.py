@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mixtura.errors import NonFinite, WrongDimension
+from mixtura.formats import short_percent
 from mixtura.model.decide import MAX_CANDIDATES, Known, decide
 from mixtura.model.model import BETWEEN_CLASSES, FAR_FROM_ALL, UNUSUAL_FOR_CLASS
-from mixtura.model.wording import percent
 from mixtura.records.decision import REASONS, VERDICTS
 from mixtura.sections import DecisionSection
 
@@ -37,8 +37,8 @@ def test_a_genuine_item_matches_with_its_numbers(made):
     decision = at(made[0], (-10.2, 0.1))[0]
     assert (decision.verdict, decision.reason, decision.label) == ("match", None, "left")
     assert decision.probability > 0.9
-    assert f"Matches left ({percent(decision.probability)})" in decision.sentence
-    assert f"{percent(decision.typicality)} of genuine items" in decision.sentence
+    assert f"Matches left ({short_percent(decision.probability)})" in decision.sentence
+    assert f"{short_percent(decision.typicality)} of genuine items" in decision.sentence
 
 
 def test_far_from_all(made):
@@ -47,8 +47,8 @@ def test_far_from_all(made):
         assert (decision.verdict, decision.reason) == ("unknown", FAR_FROM_ALL)
         assert decision.typicality < 0.01
         assert decision.sentence == (
-            f"Like nothing in the catalog: only {percent(decision.typicality)} of genuine items look this unusual; "
-            f"the limit is 5 %. The nearest class is {decision.label}."
+            f"Like nothing in the catalog: only {short_percent(decision.typicality)} of genuine items look this unusual; "
+            f"the limit is 5%. The nearest class is {decision.label}."
         )
 
 
@@ -58,10 +58,11 @@ def test_between_classes(made):
     first, second = decision.candidates[:2]
     assert {first.label, second.label} == {"left", "right"}
     for candidate in (first, second):
-        assert f"{candidate.label} ({percent(candidate.probability)})" in decision.sentence
+        assert f"{candidate.label} ({short_percent(candidate.probability)})" in decision.sentence
     assert decision.sentence.startswith("Between ")
     assert (
-        f"only {percent(decision.typicality)} of genuine items look this unusual; the limit is 5 %" in decision.sentence
+        f"only {short_percent(decision.typicality)} of genuine items look this unusual; the limit is 5%"
+        in decision.sentence
     )
 
 
@@ -69,7 +70,9 @@ def test_unusual_for_its_class(made):
     """As far off as many items of the wide classes are, and as no item of the narrow one is."""
     decision = at(made[0], (0.0, 41.2))[0]
     assert (decision.verdict, decision.reason, decision.label) == ("unknown", UNUSUAL_FOR_CLASS, "narrow")
-    assert decision.sentence.startswith(f"Nearest to narrow, but unusual for it: only {percent(decision.typicality)}")
+    assert decision.sentence.startswith(
+        f"Nearest to narrow, but unusual for it: only {short_percent(decision.typicality)}"
+    )
     same_distance = at(made[0], (-10.0, 1.2))[0]
     assert same_distance.verdict == "match"
 
@@ -83,7 +86,9 @@ def test_unsure_when_the_classes_compete_for_a_genuine_item(features, learn):
     assert (decision.verdict, decision.reason) == ("unsure", BETWEEN_CLASSES)
     assert decision.probability < 0.5
     first, second = decision.candidates[:2]
-    expected = f"{first.label} ({percent(first.probability)}) or {second.label} ({percent(second.probability)})"
+    expected = (
+        f"{first.label} ({short_percent(first.probability)}) or {second.label} ({short_percent(second.probability)})"
+    )
     assert expected in decision.sentence
 
 
@@ -93,7 +98,7 @@ def test_the_rules_of_a_model_are_those_of_its_recipe(made):
     edge = (-9.0, 1.0)
     assert at(model, edge)[0].verdict == "match"
     assert at(strict, edge)[0].verdict == "unknown"
-    assert "the limit is 50 %" in at(strict, edge)[0].sentence
+    assert "the limit is 50%" in at(strict, edge)[0].sentence
     usual = at(strict, (-10.0, 0.02))[0]
     assert usual.typicality > 0.5
 
@@ -152,13 +157,13 @@ def test_of_equally_probable_classes_the_predicted_one_leads(features, learn):
 
 def test_neighbors_are_the_most_similar_known_items(made):
     model, known = made
-    found = decide(model, ["x"], known.embedding[5:6], Known(known), neighbours=4)[0].neighbours
+    found = decide(model, ["x"], known.embedding[5:6], Known(known), neighbors=4)[0].neighbors
     assert len(found) == 4
     assert found[0].similarity == pytest.approx(1, abs=1e-6)
     assert [n.similarity for n in found] == sorted((n.similarity for n in found), reverse=True)
     by_id = dict(zip(known.id, known.label, strict=True))
     assert all(by_id[n.id] == n.label for n in found)
-    assert decide(model, ["x"], known.embedding[:1], None, 3)[0].neighbours == ()
+    assert decide(model, ["x"], known.embedding[:1], None, 3)[0].neighbors == ()
     assert Known(known).nearest(known.embedding[:2], 0) == [(), ()]
     assert len(Known(known.select([0, 1])).nearest(known.embedding[:1], 9)[0]) == 2
 

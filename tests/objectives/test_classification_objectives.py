@@ -29,7 +29,7 @@ def rows():
 @pytest.fixture
 def dense(rows):
     head = VonMisesFisherHead.from_rows(rows[0], rows[1], 3, components=(1, 2, 1))
-    head.temper(1.0)  # identities between answers and densities hold at a temperature of one
+    head.set_temperature(1.0)  # identities between answers and densities hold at a temperature of one
     return head
 
 

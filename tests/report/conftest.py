@@ -108,7 +108,7 @@ def make_evaluation(classes=10, per_class=100, foreign=300, seed=0, dimension=8)
 
 def make_mistake(i, names, true, predicted, probability, typicality, sources):
     said, own = names[predicted[i]], names[true[i]]
-    neighbours = tuple(
+    neighbors = tuple(
         Neighbor(f"near{i}-{j}", said if j < 2 else own, f"train/{said}/{j}.jpg", 0.93 - 0.02 * j) for j in range(3)
     )
     sure, usual = f"{100 * probability[i]:.1f}%", f"{100 * typicality[i]:.0f}%"
@@ -123,7 +123,7 @@ def make_mistake(i, names, true, predicted, probability, typicality, sources):
         sentence,
         0,
         (Candidate(said, float(probability[i])),),
-        neighbours,
+        neighbors,
     )
     return Mistake(decision, own, sources[i])
 

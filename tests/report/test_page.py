@@ -120,7 +120,7 @@ def test_names_are_escaped_wherever_they_stand(evaluation_of, photo):
                 one.decision,
                 label=evil,
                 sentence=evil,
-                neighbours=tuple(replace(n, label=evil, source=evil) for n in one.decision.neighbours),
+                neighbors=tuple(replace(n, label=evil, source=evil) for n in one.decision.neighbors),
             ),
         )
         for one in whole.mistakes

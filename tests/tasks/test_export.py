@@ -148,7 +148,7 @@ def test_the_graph_of_a_model_with_a_head_of_its_own(name):
     model, embedding = model_of("diagonal")
     x, labels = model.projection(torch.from_numpy(embedding)), torch.arange(264) % 4
     kind = find(HEADS, name)
-    model = replace(model, head=kind.from_rows(x, labels, 4, components=2 if kind.many else 1).eval())
+    model = replace(model, head=kind.from_rows(x, labels, 4, components=2 if kind.multi_component else 1).eval())
     graph = onnx_graph.head_bytes(model)
     for rows in (1, 7, 64):
         found = outputs(graph, embedding[-rows:])

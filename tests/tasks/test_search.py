@@ -96,9 +96,9 @@ def test_a_stored_item_does_not_find_itself_and_a_file_finds_all(cloud, tmp_path
     cosine = cosine_of(features.embedding)
     for one, row in zip(found.results, (3, 7), strict=True):
         order = [f"i{j}" for j in np.argsort(-cosine[row]) if j != row]
-        assert [near.id for near in one.neighbours] == order
-        assert [near.label for near in one.neighbours] == [f"c{int(id[1:]) % 3}" for id in order]
-        assert one.neighbours[0].similarity == pytest.approx(sorted(cosine[row])[-2], abs=1e-6)
+        assert [near.id for near in one.neighbors] == order
+        assert [near.label for near in one.neighbors] == [f"c{int(id[1:]) % 3}" for id in order]
+        assert one.neighbors[0].similarity == pytest.approx(sorted(cosine[row])[-2], abs=1e-6)
     assert found.recall is None and found.items == 12
 
 
@@ -127,12 +127,12 @@ def test_photos_are_encoded_by_the_encoder_of_the_store(photo_store, tmp_path):
     store, paths = photo_store
     (tmp_path / "broken.png").write_bytes(b"no picture")
     found = search.run(open_collection(store), [paths[4], tmp_path / "broken.png", paths[0]], k=2)
-    assert [near.id for near in (found.results[0].neighbours[0], found.results[2].neighbours[0])] == ["n4", "n0"]
-    assert found.results[0].neighbours[0].similarity == pytest.approx(1.0, abs=1e-5)
-    assert len(found.results[0].neighbours) == 2
+    assert [near.id for near in (found.results[0].neighbors[0], found.results[2].neighbors[0])] == ["n4", "n0"]
+    assert found.results[0].neighbors[0].similarity == pytest.approx(1.0, abs=1e-5)
+    assert len(found.results[0].neighbors) == 2
     assert isinstance(found.results[1], Problem) and found.results[1].reason == "not_an_image"
     only = search.run(open_collection(store), [paths[4]], k=9, where=[("label", "b"), ("split", "train")])
-    assert {near.id for near in only.results[0].neighbours} == {"n2", "n3"}
+    assert {near.id for near in only.results[0].neighbors} == {"n2", "n3"}
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "L", "LA", "CMYK", "P", "1"])
@@ -142,7 +142,7 @@ def test_photos_of_every_kind_are_queries(photo_store, tmp_path, mode):
     store, paths = photo_store
     path = tmp_path / f"query.{'jpg' if mode == 'CMYK' else 'png'}"
     Image.open(paths[1]).convert(mode).save(path)
-    assert len(search.run(open_collection(store), [path], k=3).results[0].neighbours) == 3
+    assert len(search.run(open_collection(store), [path], k=3).results[0].neighbors) == 3
 
 
 def test_the_items_are_never_encoded_again(photo_store, monkeypatch):

@@ -46,7 +46,7 @@ def test_a_decision_is_the_catalogs_own(serve, photo):
                 assert told["typicality"] == pytest.approx(expected["typicality"], abs=1e-5)
                 assert [c["label"] for c in told["candidates"]] == [c["label"] for c in expected["candidates"]]
                 assert [c["id"] for c in told["candidates"]] == [known[c["label"]] for c in told["candidates"]]
-                assert [n["id"] for n in told["neighbours"]] == [n["id"] for n in expected["neighbours"]]
+                assert [n["id"] for n in told["neighbors"]] == [n["id"] for n in expected["neighbors"]]
                 assert set(told) == {*expected, "decision_id"}
 
 
@@ -76,7 +76,7 @@ def test_batches_change_no_answer(serve, photo):
 def test_the_number_of_neighbors_is_ones_own(serve, photo):
     running = serve()
     for count in (0, 1, 20):
-        assert len(one(running, photo(), neighbors=count)["neighbours"]) == count
+        assert len(one(running, photo(), neighbors=count)["neighbors"]) == count
     for wrong in ("-1", "21", "x", "3.5", ""):
         send = {"params": {"neighbors": wrong}, "json": {"images": [text(photo())]}}
         assert running.client.post("/v1/classify", **send).status_code == 422, wrong

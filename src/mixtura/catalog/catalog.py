@@ -173,11 +173,11 @@ class Catalog:
                 self._known = revision, Known(known_of(self._tables, self._base.model))
             return self._known[1]
 
-    def decide(self, ids: Sequence[str], embedding: Float[np.ndarray, "N D"], neighbours: int = 3) -> list[Decision]:
+    def decide(self, ids: Sequence[str], embedding: Float[np.ndarray, "N D"], neighbors: int = 3) -> list[Decision]:
         """One decision a row, as :func:`mixtura.model.decide.decide` makes it, with items of the catalog beside it."""
         view = self.view()
-        known = self.shelf() if neighbours else None
-        decisions = decide(view.model, list(ids), embedding, known, neighbours)
+        known = self.shelf() if neighbors else None
+        decisions = decide(view.model, list(ids), embedding, known, neighbors)
         return [replace(decision, model=view.version) for decision in decisions]
 
     def history(self, limit: int = 50) -> tuple[Edit, ...]:
@@ -241,7 +241,7 @@ class Catalog:
             kept = replace(typicality, predicted=predicted)
             data = save(kept.state() | {"temperature": torch.tensor(temperature, dtype=torch.float64)})
             draft.set("setting", CALIBRATION_SETTING, "value", data)
-            draft.said = f"Calibrated anew on {len(typicality.scores)} items."
+            draft.summary = f"Calibrated anew on {len(typicality.scores)} items."
 
         return self._edit("calibrate", change)
 

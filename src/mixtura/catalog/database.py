@@ -89,7 +89,7 @@ class EditTransaction:
 
     connection: sqlite3.Connection
     kind: str
-    said: str = ""
+    summary: str = ""
     changes: list[Change] = field(default_factory=list)
     undoes: int | None = None
 
@@ -114,7 +114,7 @@ class EditTransaction:
         changes = json.dumps([[c.table, c.key, c.column, _plain(c.before), _plain(c.after)] for c in self.changes])
         number = self.connection.execute(
             "INSERT INTO edit (at, kind, said, changes, undoes) VALUES (?, ?, ?, ?, ?)",
-            (now(), self.kind, self.said, changes, self.undoes),
+            (now(), self.kind, self.summary, changes, self.undoes),
         ).lastrowid
         self.connection.execute("COMMIT")
         fold(self.connection)

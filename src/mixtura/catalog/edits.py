@@ -47,7 +47,7 @@ def enroll(draft: EditTransaction, model: Model, name: str, shots: Sequence[Shot
     if not found:
         draft.set("product", id, "gone", 0)
     what = f"{len(shots)} item{'s' * (len(shots) > 1)}"
-    draft.said = f"Added {what} to {name}." if found else f"Enrolled {name} from {what}."
+    draft.summary = f"Added {what} to {name}." if found else f"Enrolled {name} from {what}."
     return id
 
 
@@ -55,7 +55,7 @@ def remove_product(draft: EditTransaction, product: Product) -> str:
     """The product is gone; its items wait for undo."""
     _check_left(draft, product)
     draft.set("product", product.id, "gone", 1)
-    draft.said = f"Removed {product.name} with {product.items} item{'s' * (product.items != 1)}."
+    draft.summary = f"Removed {product.name} with {product.items} item{'s' * (product.items != 1)}."
     return product.id
 
 
@@ -66,7 +66,7 @@ def remove_item(draft: EditTransaction, item: StoredItem, exact: bool) -> str:
     if item.split != "test" and draft.connection.execute(text, (item.product,)).fetchone()[0] < 2:
         raise UsageError(f"Item {item.id} is the last one of {item.product!r}. Remove the product instead.")
     draft.set("item", item.id, "part", None)
-    draft.said = f"Removed item {item.id} ({item.source}) of {item.product}."
+    draft.summary = f"Removed item {item.id} ({item.source}) of {item.product}."
     return item.product
 
 
@@ -75,7 +75,7 @@ def rename(draft: EditTransaction, product: Product, name: str) -> str:
     name = checked(name)
     _check_free(draft, name, product.id)
     draft.set("product", product.id, "name", name)
-    draft.said = f"Renamed {product.name} to {name}."
+    draft.summary = f"Renamed {product.name} to {name}."
     return product.id
 
 
@@ -87,7 +87,7 @@ def merge(draft: EditTransaction, source: Product, into: Product) -> str:
     for (part,) in draft.connection.execute("SELECT id FROM part WHERE product = ?", (source.id,)).fetchall():
         draft.set("part", part, "product", into.id)
     draft.set("product", source.id, "gone", 1)
-    draft.said = f"Merged {source.name} into {into.name}."
+    draft.summary = f"Merged {source.name} into {into.name}."
     return into.id
 
 
@@ -114,7 +114,7 @@ def split(draft: EditTransaction, product: Product, items: Sequence[int], name: 
     for item in wanted:
         draft.set("item", item, "part", part)
     draft.set("product", id, "gone", 0)
-    draft.said = f"Split {len(wanted)} items of {product.name} into {name}."
+    draft.summary = f"Split {len(wanted)} items of {product.name} into {name}."
     return id
 
 
@@ -123,7 +123,7 @@ def confirm(draft: EditTransaction, product: Product) -> str:
     if product.status != "provisional":
         raise UsageError(f"Product {product.id!r} is {product.status} already. Only provisional ones are confirmed.")
     draft.set("product", product.id, "status", "confirmed")
-    draft.said = f"Confirmed {product.name}."
+    draft.summary = f"Confirmed {product.name}."
     return product.id
 
 
@@ -132,7 +132,7 @@ def undo(draft: EditTransaction) -> None:
     said = take_back(draft)
     if said is None:
         raise UsageError("There is nothing to undo: the catalog is as it was made.")
-    draft.said = f"Undone: {said}"
+    draft.summary = f"Undone: {said}"
 
 
 def checked(name: str) -> str:

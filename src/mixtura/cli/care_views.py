@@ -10,7 +10,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from mixtura.cli.output import one_line, plain_table, shown
-from mixtura.cli.views import percent, problem_record, problems_view, written
+from mixtura.cli.views import problem_record, problems_view, written
+from mixtura.formats import percent
 from mixtura.records.catalog import EditResult
 from mixtura.records.decision import Interval
 from mixtura.records.inspection import Inspection
@@ -73,7 +74,7 @@ def drift_view(drift: Drift, page: Path | None) -> list[RenderableType]:
     if not drift.count:
         said = f"The journal holds no decision of the last {drift.period} days; mixtura serve keeps it."
         return [Text(said), *([written(page)] if page else [])]
-    table = plain_table(("Day (UTC)", "Photos", "Unknown", "95 % interval", "Unsure", "Typical"), right=5)
+    table = plain_table(("Day (UTC)", "Photos", "Unknown", "95% interval", "Unsure", "Typical"), right=5)
     for day in drift.days:
         unknown = percent(day.unknown.value), _between(day.unknown)
         table.add_row(day.date, str(day.count), *unknown, percent(day.unsure.value), percent(day.typicality))
@@ -121,7 +122,7 @@ def effect_record(effect: EditResult) -> dict[str, Any]:
 
 def effect_view(effect: EditResult) -> list[RenderableType]:
     """An edit in a sentence, and the accuracy of the products that were there before."""
-    views: list[RenderableType] = [Text(one_line(effect.edit.said))]
+    views: list[RenderableType] = [Text(one_line(effect.edit.summary))]
     if effect.before is not None and effect.after is not None:
         pair = f"{percent(effect.before)} before, {percent(effect.after)} after"
         views.append(Text(f"Accuracy of the products that were there before: {pair} ({effect.tested} test items)."))
@@ -151,9 +152,9 @@ def recalibration_view(
         (
             f"{made.count} confirmed photos, {made.products} products",
             "Before",
-            "95 % interval",
+            "95% interval",
             "After",
-            "95 % interval",
+            "95% interval",
         ),
         right=4,
     )
@@ -173,7 +174,7 @@ def recalibration_view(
         f"in 20 between {percent(expected.low)} and {percent(expected.high)})."
     )
     last = Text("Nothing was changed. Keep it with --write.") if effect is None else Text.assemble(
-        (one_line(effect.edit.said) + " ", ""), ("Take it back  ", "dim"), f"mixtura undo {shown(catalog)}"
+        (one_line(effect.edit.summary) + " ", ""), ("Take it back  ", "dim"), f"mixtura undo {shown(catalog)}"
     )  # fmt: skip
     return [table, Text(said), *problems_view(problems), *(Text(n, style="yellow") for n in made.notes), last]
 

@@ -128,7 +128,7 @@ def undo(out: Output, catalog: Place) -> None:
 
     Examples:
       mixtura undo shop
-      mixtura undo shop --json | jq -r .edit.said
+      mixtura undo shop --json | jq -r .edit.summary
     """
     _tell(out, _opened(catalog).undo())
 
@@ -145,7 +145,7 @@ def history(
       mixtura history shop --limit 100 --json
     """
     edits = _opened(catalog).history(limit)
-    rows = [(str(e.number), e.at, e.kind, shown(e.said) + (" (undone)" if e.undone else "")) for e in edits]
+    rows = [(str(e.number), e.at, e.kind, shown(e.summary) + (" (undone)" if e.undone else "")) for e in edits]
     table = plain_table(("Edit", "When (UTC)", "What", ""), rows)
     out.result(
         [vars(edit) for edit in edits], ["\t".join(row) for row in rows], [table if rows else Text("No edits yet.")]

@@ -38,7 +38,7 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
         from mixtura.tasks.discover import accept as enroll
 
         effect = enroll(journal, opened, accept, name)
-        out.result(care_views.effect_record(effect), [effect.edit.said], care_views.effect_view(effect))
+        out.result(care_views.effect_record(effect), [effect.edit.summary], care_views.effect_view(effect))
         return
     groups, waiting = run(journal, opened), journal.unknowns()
     comparable = journal.comparable(opened.model)

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mixtura.cli.output import duration, one_line, shown
-from mixtura.cli.views import percent, problem_record, problems_view
+from mixtura.cli.views import problem_record, problems_view
+from mixtura.formats import percent
 from mixtura.records.inspection import DuplicateSearch
 from mixtura.tasks.cluster import NOISE_CLUSTER, Clusters
 from mixtura.tasks.cluster_files import Accepted
@@ -32,7 +33,7 @@ def lookup_record(found: SearchResult) -> dict[str, Any]:
         "index": found.index,
         "recall": found.recall,
         "results": [
-            {"query": one.query, "neighbors": [asdict(near) for near in one.neighbours]}
+            {"query": one.query, "neighbors": [asdict(near) for near in one.neighbors]}
             if isinstance(one, QueryResult)
             else {"query": one.source, "error": {"reason": one.reason, "message": one.message}}
             for one in found.results
@@ -46,7 +47,7 @@ def lookup_lines(found: SearchResult) -> Iterable[str]:
         if not isinstance(one, QueryResult):
             yield f"{shown(one.source)}\terror\t{one.reason}"
             continue
-        for near in one.neighbours:
+        for near in one.neighbors:
             yield f"{shown(one.query)}\t{shown(near.id)}\t{shown(near.label)}\t{near.similarity:.4f}"
 
 
@@ -59,7 +60,7 @@ def lookup_view(found: SearchResult) -> list[RenderableType]:
             table.add_column("Similar", justify="right", no_wrap=True)
             table.add_column("Class", overflow="fold")
             table.add_column("Item", overflow="fold")
-            for near in one.neighbours:
+            for near in one.neighbors:
                 source = near.source if near.source == near.id else f"{near.source}  (item {near.id})"
                 table.add_row(f"{near.similarity:.3f}", Text(shown(near.label) or "-"), Text(shown(source)))
             views.append(table)

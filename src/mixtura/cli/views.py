@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mixtura.cli.output import duration, one_line, shown
+from mixtura.formats import percent
 from mixtura.metrics.replicates import best_rows, summarize
 from mixtura.records.decision import Decision, Evaluation, Interval
 from mixtura.records.sweep import DONE, Sweep
@@ -44,17 +45,6 @@ WIDE_COLUMNS = 110
 """Columns from which a table has room for whole sentences."""
 
 
-def percent(share: float) -> str:
-    """A share as people read it; two decimals below one percent.
-
-    >>> percent(0.9134), percent(0.004), percent(float("nan"))
-    ('91.3 %', '0.40 %', '-')
-    """
-    if math.isnan(share):
-        return "-"
-    return f"{100 * share:.2f} %" if 0 < abs(share) < 0.01 else f"{100 * share:.1f} %"
-
-
 def weakest(evaluation: Evaluation, count: int = WEAKEST_SHOWN) -> list[tuple[str, Interval]]:
     """The classes that are recognized least often, the worst first; those without test items are left out."""
     tested = [(name, interval) for name, interval in evaluation.recall.items() if interval.count]
@@ -66,7 +56,7 @@ def evaluation_view(evaluation: Evaluation, title: str = "") -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column(f"{len(evaluation.classes)} classes, {len(evaluation.ids)} test items")
     table.add_column("Measured", justify="right")
-    table.add_column("95 % interval", justify="right")
+    table.add_column("95% interval", justify="right")
     measured = {"stated_false_reject": evaluation.alpha} | evaluation.metrics
     for name, words in SUMMARY_METRICS:
         if name in measured:
@@ -308,10 +298,10 @@ def _best(sweep: Sweep) -> Iterable[tuple[str, ...]]:
         yield (
             shown(cell.head),
             cell.method,
-            f"{100 * cell.explained_variance:g} %",
+            f"{100 * cell.explained_variance:g}%",
             str(cell.n_components),
             f"{mean['dimension']:.0f}",
-            f"{100 * mean['accuracy']:.1f}{_plus_minus(100 * half['accuracy'], 1)} %",
+            f"{100 * mean['accuracy']:.1f}{_plus_minus(100 * half['accuracy'], 1)}%",
             f"{mean['nll']:.3f}{_plus_minus(half['nll'], 3)}",
             percent(mean["ece"]),
             f"{mean['parameters']:,.0f}",

@@ -25,7 +25,7 @@ from mixtura.core.moments import Moments, feature_variance, labeled
 DEFAULT_FOLDS = 5
 MAX_PARTS = 20  # that rows are dealt into so that some of them are a fraction
 MAX_CACHE_BYTES = 1 << 28  # bytes of sums without a fold, over all folds
-ENOUGH_HELD_OUT = 10_000  # held-out rows: the threshold of a 5 % rule then has a standard error of 0.2 points
+ENOUGH_HELD_OUT = 10_000  # held-out rows: the threshold of a 5% rule then has a standard error of 0.2 points
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Folds:
         return list(range(min(needed, self.n_folds)))
 
     @property
-    def judged(self) -> Float[Tensor, " M"]:
+    def held_out(self) -> Float[Tensor, " M"]:
         """How often each row counts that is held out of the used folds and has its class in another fold as well."""
         present = torch.zeros(self.n_classes, self.n_folds + 1, dtype=torch.bool, device=self.labels.device)
         present[self.labels[self.counts > 0], self.fold[self.counts > 0].clamp_max(self.n_folds)] = True

@@ -11,7 +11,7 @@ from torch import Tensor
 
 MIN_WITHIN_SHARE = 1e-12  # of a feature's variance: what is left within components is rounding
 MIN_CENTERED_SHARE = (
-    0.05  # of sums about one point, after they are centered: what rounds them up then stays below 0.4 % of them
+    0.05  # of sums about one point, after they are centered: what rounds them up then stays below 0.4% of them
 )
 TILE, TILE_PER_LABEL = 8192, 8  # rows that one float32 sum may run over: few digits are lost, and little time
 CONSTANT_TOLERANCE = 1e-18  # of a feature's square: float32 sums of one number vary by that much

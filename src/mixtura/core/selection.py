@@ -94,7 +94,7 @@ def choose(
     one, and shrinkage from the sums.
     """
     plan = replace(plan, components=1)
-    if float(folds.judged.sum()) < MIN_HELD_OUT:
+    if float(folds.held_out.sum()) < MIN_HELD_OUT:
         plan = replace(plan, family="tied" if family == "auto" else family)
         search = Search(folds, OAS if shrinkage == HELD_OUT else shrinkage, _first(feature_scale))
         trial, components = search.best(plan), 1 if isinstance(components, str) else components

@@ -3,8 +3,8 @@
 Two pictures are near-duplicates when their difference hashes (64 bits: is each cell of a 9 x 8 grey thumbnail
 brighter than its left neighbor) differ in at most 6 bits *and* their 16 x 16 grey thumbnails correlate to at least
 0.995. The hash alone would not do: it joins nearly all of MNIST into one group; confirmed by correlation the largest
-group is 7 of 70,000. Of copies of shop photos at 128 px saved at JPEG quality 50, at half or double size or 10 %
-brighter, 99.5 to 100 % are found; crops are not, and of 28 px pictures hardly any resized copy is
+group is 7 of 70,000. Of copies of shop photos at 128 px saved at JPEG quality 50, at half or double size or 10%
+brighter, 99.5 to 100% are found; crops are not, and of 28 px pictures hardly any resized copy is
 (benchmarks/near_duplicates.py).
 
 Source: the difference hash is N. Krawetz's, "Kind of Like That" (2013).

@@ -16,7 +16,7 @@ from mixtura.core.cross_fitting import Folds
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
 from mixtura.heads import HEADS, VARIANTS
-from mixtura.heads.base import GenerativeHead, Head, in_tiles, no_slopes
+from mixtura.heads.base import GenerativeHead, Head, in_tiles, no_input_gradients
 from mixtura.heads.gaussian import GaussianHead, input_matrix
 from mixtura.heads.gaussian import Start as InputStart
 from mixtura.heads.options import check_options
@@ -133,8 +133,8 @@ def objective_of(
             without slopes, or an option that does not fit.
     """
     head, kind = find(HEADS, spec.kind), objective_by_name(section.objective)
-    if spec.solver == GRADIENT and section.l2 and head.slopes is Head.slopes:
-        raise no_slopes(spec.kind)
+    if spec.solver == GRADIENT and section.l2 and head.input_gradients is Head.input_gradients:
+        raise no_input_gradients(spec.kind)
     if spec.solver == GRADIENT and kind.needs_density and not issubclass(head, GenerativeHead):
         raise UsageError(
             f"The head {spec.kind!r} has no density, which the objective {section.objective!r} lowers. "
@@ -285,7 +285,7 @@ def initialize(spec: HeadSpec, folds: Folds, plan: Plan | None = None) -> Initia
     with torch.no_grad():
         scores = in_tiles(head.class_scores, folds.x[judge])
         degrees = temperature.best(scores, folds.labels[judge], folds.counts[judge])
-        head.temper(degrees)
+        head.set_temperature(degrees)
     return InitialHead(head, plan, degrees)
 
 
@@ -293,7 +293,7 @@ def reinitialize(spec: HeadSpec, folds: Folds, first: InitialHead) -> Head:
     """The same head from all rows."""
     head, _ = _begun(spec, folds, first.plan, torch.zeros_like(folds.fold, dtype=torch.bool))
     with torch.no_grad():
-        head.temper(first.degrees)
+        head.set_temperature(first.degrees)
     return head
 
 
@@ -303,14 +303,14 @@ def _begun(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, 
         return _gaussian(spec, folds, plan, judge)
     kind: type[Head] = find(HEADS, spec.kind)
     learned = ~judge & (folds.counts > 0)
-    if (spec.solver != GRADIENT or not kind.stacks) and len(folds.counts[learned].unique()) > 1:
+    if (spec.solver != GRADIENT or not kind.supports_vmap) and len(folds.counts[learned].unique()) > 1:
         raise UsageError(
             f"The head {spec.kind!r} heeds no weights of items "
-            + ("without training. Add --solver gradient, take" if kind.stacks else "at all. Take")
+            + ("without training. Add --solver gradient, take" if kind.supports_vmap else "at all. Take")
             + " the head gaussian, or give all items one weight."
         )
     given = {"components": spec.components, "seed": spec.seed, **spec.options}
-    given |= {"shrinkage": spec.shrinkage} if kind.shrinks else {}
+    given |= {"shrinkage": spec.shrinkage} if kind.takes_shrinkage else {}
     return kind.from_rows(folds.x[learned], folds.labels[learned], folds.n_classes, **given).eval(), None
 
 

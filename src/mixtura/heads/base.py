@@ -25,21 +25,21 @@ class Head(nn.Module):
     so gradients accumulate, copies are copies, and there is nothing to refresh. ``name`` is its key in ``HEADS``;
     ``config()`` holds plain values with which ``type(head)(**config)`` is the same head before its state is loaded.
     A start has float32 or float64 parameters whatever the features are. After ``half()`` or ``bfloat16()``, scores are
-    computed in float32 still, and ``forward`` answers in the precision of the parameters. ``stacks`` says
-    that several can be trained as one batch, ``many`` that a class may have more than one component, ``shrinks`` that
-    ``from_rows`` takes a ``shrinkage``. Where ``from_rows`` takes ``**options``, ``further`` is what it hands them to
-    (the class itself if ``None``), and there they are checked. ``inside`` is set while rows come as :meth:`inner` has
-    made them, once for all steps of a training.
+    computed in float32 still, and ``forward`` answers in the precision of the parameters. ``supports_vmap`` says
+    that several can be trained as one batch, ``multi_component`` that a class may have more than one component,
+    ``takes_shrinkage`` that ``from_rows`` takes a ``shrinkage``. Where ``from_rows`` takes ``**options``, ``further``
+    is what it hands them to (the class itself if ``None``), and there they are checked. ``preprocessed`` is set while
+    the samples are as :meth:`preprocess` has made them, once for all steps of a training.
     """
 
     name: ClassVar[str]
     dimension: int
     n_classes: int
-    stacks: ClassVar[bool] = True
-    many: ClassVar[bool] = True
-    shrinks: ClassVar[bool] = False
+    supports_vmap: ClassVar[bool] = True
+    multi_component: ClassVar[bool] = True
+    takes_shrinkage: ClassVar[bool] = False
     further: ClassVar[Callable[..., Any] | None] = None
-    inside: bool = False
+    preprocessed: bool = False
 
     @classmethod
     @abstractmethod
@@ -63,7 +63,7 @@ class Head(nn.Module):
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Log-scores whose softmax is the posterior; for a head with a density, log p(x, c) in nats."""
 
-    def inner(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
+    def preprocess(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
         """The rows as the head takes them in, before any parameter that learns; most heads take them as they are."""
         return x
 
@@ -101,20 +101,20 @@ class Head(nn.Module):
         """What the training of the head adds to the loss of N rows, in nats for all of them; zero for most."""
         return torch.zeros((), device=next(self.parameters()).device)
 
-    def slopes(self) -> Float[Tensor, "K D"]:
+    def input_gradients(self) -> Float[Tensor, "K D"]:
         """Gradients of the scores at the center of the data, in units of its spread: what ``l2`` keeps small.
 
         Raises:
             UsageError: the head has none.
         """
-        raise no_slopes(self.name)
+        raise no_input_gradients(self.name)
 
-    def temper(self, degrees: float) -> None:
+    def set_temperature(self, degrees: float) -> None:
         """Divide the scores (of components, where a class has several) by a temperature: a start is then no surer than
         rows say that it should be. A head whose scores are a density keeps them, and may answer at the temperature.
         """
 
-    def absorb(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
+    def update_memory(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
         """Learn from a batch without a gradient, after each step of training; most heads do nothing here."""
 
     @property
@@ -136,7 +136,7 @@ def no_density(head: Head) -> NoDensity:
     )
 
 
-def no_slopes(name: str) -> UsageError:
+def no_input_gradients(name: str) -> UsageError:
     """The error of a head that was given an ``l2`` and has no slopes."""
     return UsageError(f"The head {name!r} takes no l2. Leave fit.l2 out, or take gaussian or linear.")
 
@@ -176,7 +176,7 @@ class GenerativeHead(Head):
         )
 
     @torch.no_grad()
-    def temper(self, degrees: float) -> None:
+    def set_temperature(self, degrees: float) -> None:
         """Answer at a temperature; the density stays."""
         self.log_temperature.fill_(math.log(degrees))
 

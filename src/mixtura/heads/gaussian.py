@@ -105,11 +105,11 @@ class GaussianHead(GenerativeHead):
     ) -> None:
         super().__init__()
         _check(family, freeze)
-        counts = init.spread_out(components, n_classes)
+        counts = init.components_per_class(components, n_classes)
         self.dimension, self.n_classes, self.family, self.rank = dimension, n_classes, family, rank
         self.counts, self.width, self.freeze = counts, width, tuple(freeze)
         inner = dimension if width is None else width
-        self.groups = Groups(init.owner_of(counts), n_classes)
+        self.groups = Groups(init.component_class_of(counts), n_classes)
         self.mean = nn.Parameter(torch.randn(sum(counts), inner) / inner**0.5)
         self.free = nn.ParameterDict(FAMILIES[family].initial(sum(counts), inner, rank).unconstrained())
         self.weight_logit = nn.Parameter(torch.zeros(sum(counts)))
@@ -166,7 +166,7 @@ class GaussianHead(GenerativeHead):
         rows, labels = init.checked(x, labels, n_classes)
         matrix = input_matrix(start, rows, seed)
         z = rows if matrix is None else rows @ matrix
-        asked = tuple(init.spread_out(components, n_classes))
+        asked = tuple(init.components_per_class(components, n_classes))
         plan = Plan(family, asked, start.prior, rank=start.rank, steps=start.steps, seed=seed)
         mixture = classes.fit(plan, z, labels, n_classes)
         assert mixture.component_class is not None
@@ -176,7 +176,7 @@ class GaussianHead(GenerativeHead):
         head.to(rows.device, rows.dtype)
         head.project = matrix
         head.assign(mixture)
-        head.temper(init.best_temperature(head.class_scores, rows, labels))
+        head.set_temperature(init.fit_temperature(head.class_scores, rows, labels))
         return head
 
     @torch.no_grad()
@@ -249,7 +249,7 @@ class GaussianHead(GenerativeHead):
         weights = 0 if self.groups.single else self.weight_logit.numel()
         return self.mean.numel() + self._covariance().n_parameters + weights + self.n_classes + 1
 
-    def inner(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
+    def preprocess(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
         """The rows in the head's own units: projected, centered, with an average variance of one."""
         x = x.to(wide(self.mean).dtype)
         projected = x if self.project is None else x @ wide(self.project)
@@ -263,7 +263,7 @@ class GaussianHead(GenerativeHead):
         r"""Log-density of each point together with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`."""
         return self._scores(x, self._log_weight() - self.mean.shape[1] * wide(self.scale).log())
 
-    def slopes(self) -> Float[Tensor, "K D"]:
+    def input_gradients(self) -> Float[Tensor, "K D"]:
         r"""Gradients of the components' scores at the center, :math:`\Sigma_k^{-1}\mu_k / T` in the head's units."""
         return self._covariance().precision_matmul(wide(self.mean)) * (-wide(self.log_temperature)).exp()
 
@@ -274,7 +274,7 @@ class GaussianHead(GenerativeHead):
             family = FAMILIES[self.family]
             constant, *matrices = family.free_operands(self._free(), wide(self.mean))
             operands = (constant + added, *matrices)
-            return as_rows(lambda z: family.score(operands, z), x if self.inside else self.inner(x))
+            return as_rows(lambda z: family.score(operands, z), x if self.preprocessed else self.preprocess(x))
 
     def _covariance(self) -> Covariance:
         """The covariances in the head's units."""

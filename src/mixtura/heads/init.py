@@ -49,7 +49,7 @@ def checked(x: Rows, labels: Labels, n_classes: int) -> tuple[Float[Tensor, "N D
     return rows, labels
 
 
-def spread_out(components: Counts, n_classes: int) -> list[int]:
+def components_per_class(components: Counts, n_classes: int) -> list[int]:
     """The number of components of each class.
 
     Raises:
@@ -61,7 +61,7 @@ def spread_out(components: Counts, n_classes: int) -> list[int]:
     return counts
 
 
-def owner_of(counts: Sequence[int]) -> list[int]:
+def component_class_of(counts: Sequence[int]) -> list[int]:
     """The class of each component, in order."""
     return [c for c, count in enumerate(counts) for _ in range(count)]
 
@@ -73,26 +73,26 @@ def clusters(
 
     A class never gets more components than half its rows.
     """
-    asked = tuple(spread_out(components, n_classes))
+    asked = tuple(components_per_class(components, n_classes))
     mixture = classes.fit(Plan("spherical", asked, steps=EM_STEPS, seed=seed), x, labels, n_classes)
     assert mixture.component_class is not None
     return mixture, torch.bincount(mixture.component_class, minlength=n_classes).tolist()
 
 
-def parts(mixture: Mixture, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+def assign_hard(mixture: Mixture, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
     """The most likely component of each row among those of its class."""
     assert mixture.component_class is not None
     joint = mixture.to(x.dtype).component_log_prob(x)
     return ownership.mask_others(joint, mixture.component_class.to(x.device), labels).argmax(1)
 
 
-def units(x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, ""]]:
+def center_and_scale(x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, ""]]:
     """Center of the rows and the root of their average variance, in float64; 1 for constant rows."""
     mean = x.mean(0, dtype=torch.float64)
     return mean, torch.tensor(classes.average_variance(x) ** 0.5, dtype=torch.float64, device=x.device)
 
 
-def tied_linear(
+def lda_weights(
     z: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_labels: int, shrinkage: float | None = None
 ) -> tuple[Float[Tensor, "K D"], Float[Tensor, " K"]]:
     r"""Weights and biases of Gaussians with one shared covariance: linear discriminant analysis, in float64.
@@ -115,7 +115,7 @@ def tied_linear(
 
 
 @torch.no_grad()
-def best_temperature(scores: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
+def fit_temperature(scores: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
     """The temperature that makes labels most likely under some scores of the rows, read from a part of many rows."""
     step = max(1, len(x) // TEMPERATURE_SAMPLES)
     return temperature.best(scores(x[::step]), labels[::step])

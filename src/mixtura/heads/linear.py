@@ -26,8 +26,8 @@ class LinearHead(Head):
     """
 
     name: ClassVar[str] = "linear"
-    many: ClassVar[bool] = False
-    shrinks: ClassVar[bool] = True
+    multi_component: ClassVar[bool] = False
+    takes_shrinkage: ClassVar[bool] = True
     center: Tensor
     unit: Tensor
 
@@ -66,12 +66,12 @@ class LinearHead(Head):
             UsageError: more than one component a class, or no such start.
         """
         rows, labels = init.checked(x, labels, n_classes)
-        if set(init.spread_out(components, n_classes)) != {1}:
+        if set(init.components_per_class(components, n_classes)) != {1}:
             raise UsageError(f"A linear head has one component a class, not {components}. Use gaussian or prototype.")
         if start not in INITIALIZATIONS:
             raise UsageError(f"A linear head cannot start at {start!r}. Known: {', '.join(INITIALIZATIONS)}.")
         head = cls(rows.shape[1], n_classes).to(rows.device, rows.dtype)
-        center, unit = init.units(rows)
+        center, unit = init.center_and_scale(rows)
         with torch.no_grad():
             head.center.copy_(center)
             head.unit.copy_(unit)
@@ -79,19 +79,19 @@ class LinearHead(Head):
                 head.weight.zero_()
                 head.bias.zero_()
                 return head
-            weight, bias = init.tied_linear(head.standard(rows), labels, n_classes, shrinkage)
+            weight, bias = init.lda_weights(head.standard(rows), labels, n_classes, shrinkage)
             head.weight.copy_(weight)
             head.bias.copy_(bias)
-        head.temper(init.best_temperature(head.class_scores, rows, labels))
+        head.set_temperature(init.fit_temperature(head.class_scores, rows, labels))
         return head
 
     @torch.no_grad()
-    def temper(self, degrees: float) -> None:
+    def set_temperature(self, degrees: float) -> None:
         """Divide the scores by a temperature."""
         self.weight.div_(degrees)
         self.bias.div_(degrees)
 
-    def slopes(self) -> Float[Tensor, "C D"]:
+    def input_gradients(self) -> Float[Tensor, "C D"]:
         """The weights."""
         return wide(self.weight)
 

@@ -26,10 +26,10 @@ class OnlineGaussianHead(GenerativeHead):
     .. math:: \log p(x, c) = \log \pi_c + \operatorname{logsumexp}_{k:\,o_k=c}
         [-\log G_c + \log N(z(x); \mu_k, \operatorname{diag}(v_k))]
 
-    Means and variances are buffers, so the gradient of any loss goes to x alone. :meth:`absorb` remembers a batch,
-    shares each class's remembered rows out evenly among its components (Sinkhorn), and moves the components' means and
-    variances part of the way to those of their rows. With ``normalize``, z is x with its own mean and deviation taken
-    out, and densities are of z.
+    Means and variances are buffers, so the gradient of any loss goes to x alone. :meth:`update_memory` remembers a
+    batch, shares each class's remembered samples out evenly among its components (Sinkhorn), and moves the components'
+    means and variances part of the way to those of their samples. With ``normalize``, z is x with its own mean and
+    deviation taken out, and densities are of z.
 
     Args:
         dimension: D.
@@ -37,7 +37,7 @@ class OnlineGaussianHead(GenerativeHead):
         components: Gaussians a class, one number for all or one a class.
         normalize: take out each row's own mean and deviation.
         memory: rows remembered a component.
-        momentum: share of a mean or variance that one call of :meth:`absorb` keeps, in [0, 1).
+        momentum: share of a mean or variance that one call of :meth:`update_memory` keeps, in [0, 1).
         floor: variance added to every dimension, as a share of the average over all rows.
 
     Raises:
@@ -47,7 +47,7 @@ class OnlineGaussianHead(GenerativeHead):
     """
 
     name: ClassVar[str] = "online"
-    stacks: ClassVar[bool] = False
+    supports_vmap: ClassVar[bool] = False
     mean: Tensor
     variance: Tensor
     log_prior: Tensor
@@ -70,8 +70,8 @@ class OnlineGaussianHead(GenerativeHead):
         _check(memory, momentum, floor)
         self.dimension, self.n_classes, self.normalize = dimension, n_classes, normalize
         self.per_component, self.momentum, self.floor = memory, momentum, floor
-        self.counts = init.spread_out(components, n_classes)
-        self.groups = Groups(init.owner_of(self.counts), n_classes)
+        self.counts = init.components_per_class(components, n_classes)
+        self.groups = Groups(init.component_class_of(self.counts), n_classes)
         n_components, slots = sum(self.counts), memory * max(self.counts)
         self.register_buffer("mean", torch.randn(n_components, dimension))
         self.register_buffer("variance", torch.ones(n_components, dimension))
@@ -106,7 +106,7 @@ class OnlineGaussianHead(GenerativeHead):
         embedded = nn.functional.layer_norm(rows, rows.shape[1:]) if options.get("normalize", True) else rows
         mixture, counts = init.clusters(embedded, labels, n_classes, components, seed)
         head = cls(rows.shape[1], n_classes, counts, **options).to(rows.device, rows.dtype)
-        own = init.parts(mixture, embedded, labels)
+        own = init.assign_hard(mixture, embedded, labels)
         share = torch.bincount(labels, minlength=n_classes).double()
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).to(rows.device)
         with torch.no_grad():
@@ -115,7 +115,7 @@ class OnlineGaussianHead(GenerativeHead):
                 head._remember(embedded[part], labels[part])
             resp = nn.functional.one_hot(own, sum(counts)).to(rows.dtype)
             head._settle(embedded, resp)
-        head.temper(init.best_temperature(head.class_scores, rows, labels))
+        head.set_temperature(init.fit_temperature(head.class_scores, rows, labels))
         return head
 
     def _settle(self, z: Float[Tensor, "N D"], resp: Float[Tensor, "N K"]) -> None:
@@ -179,7 +179,7 @@ class OnlineGaussianHead(GenerativeHead):
         return self.mean.numel() + self.variance.numel() + self.n_classes
 
     @torch.no_grad()
-    def absorb(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
+    def update_memory(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
         """Remember a batch and move the components of its classes towards their rows."""
         self._remember(self.embed(x.detach()), labels)
         present = torch.bincount(labels, minlength=self.n_classes).nonzero()[:, 0]

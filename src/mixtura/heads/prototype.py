@@ -80,8 +80,8 @@ class PrototypeHead(Head):
             if name not in table:
                 raise UsageError(f"A prototype head has no {kind} {name!r}. {nearest(name, table)}")
         self.dimension, self.n_classes, self.metric, self.pool = dimension, n_classes, metric, pool
-        self.counts = init.spread_out(components, n_classes)
-        self.groups = Groups(init.owner_of(self.counts), n_classes)
+        self.counts = init.components_per_class(components, n_classes)
+        self.groups = Groups(init.component_class_of(self.counts), n_classes)
         self.prototype = nn.Parameter(torch.randn(sum(self.counts), dimension))
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.register_buffer("center", torch.zeros(dimension))
@@ -112,7 +112,7 @@ class PrototypeHead(Head):
         """
         cls(1, n_classes, components, metric, pool)  # bad options are told before any work
         rows, labels = init.checked(x, labels, n_classes)
-        center, unit = init.units(rows)
+        center, unit = init.center_and_scale(rows)
         placed = rows - center.to(rows.dtype) if METRIC_CENTERS[metric] else nn.functional.normalize(rows)
         mixture, counts = init.clusters(placed, labels, n_classes, components, seed)
         head = cls(rows.shape[1], n_classes, counts, metric, pool).to(rows.device, rows.dtype)
@@ -131,11 +131,11 @@ class PrototypeHead(Head):
         """The log of the scale under which the labels of some rows are most likely."""
         near = self.nearness(x[: init.TEMPERATURE_SAMPLES])
         spread = max(float(near.std(1).mean()), torch.finfo(near.dtype).tiny ** 0.5) if near.shape[1] > 1 else 1.0
-        degrees = init.best_temperature(lambda rows: best(self.groups, self.nearness(rows) / spread), x, labels)
+        degrees = init.fit_temperature(lambda rows: best(self.groups, self.nearness(rows) / spread), x, labels)
         return -math.log(degrees * spread)
 
     @torch.no_grad()
-    def temper(self, degrees: float) -> None:
+    def set_temperature(self, degrees: float) -> None:
         """Divide the scores by a temperature."""
         self.log_scale.sub_(math.log(degrees))
 

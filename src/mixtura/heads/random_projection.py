@@ -43,8 +43,8 @@ class RandomProjectionHead(Head):
     """
 
     name: ClassVar[str] = "random_projection"
-    many: ClassVar[bool] = False
-    shrinks: ClassVar[bool] = True
+    multi_component: ClassVar[bool] = False
+    takes_shrinkage: ClassVar[bool] = True
     further: ClassVar[Callable[..., Any] | None] = _options
     center: Tensor
     matrix: Tensor
@@ -89,7 +89,7 @@ class RandomProjectionHead(Head):
         """
         matrix, shrinkage = _options(**options)
         rows, labels = init.checked(x, labels, n_classes)
-        if set(init.spread_out(components, n_classes)) != {1}:
+        if set(init.components_per_class(components, n_classes)) != {1}:
             raise UsageError(f"A random-projection head has one component a class, not {components}.")
         chosen = min(MAX_DEFAULT_WIDTH, max(2 * rows.shape[1], len(rows))) if width is None else width
         head = cls(rows.shape[1], n_classes, chosen).to(rows.device, rows.dtype)
@@ -101,15 +101,15 @@ class RandomProjectionHead(Head):
     def draw(self, x: Float[Tensor, "N D"], matrix: str, seed: int) -> None:
         """Draw the matrix and the offsets, in units of some rows."""
         generator = torch.Generator().manual_seed(seed)
-        center, unit = init.units(x)
+        center, unit = init.center_and_scale(x)
         self.center.copy_(center)
         self.matrix.copy_(RANDOM_MATRICES[matrix](self.dimension, self.width, generator))
         self.matrix.div_(unit * self.dimension**0.5)
         self.offset.copy_(torch.randn(self.width, generator=generator))
 
-    def temper(self, degrees: float) -> None:
+    def set_temperature(self, degrees: float) -> None:
         """Divide the scores by a temperature."""
-        self.linear.temper(degrees)
+        self.linear.set_temperature(degrees)
 
     def config(self) -> dict[str, Any]:
         """Plain values that build the same head before its state is loaded."""

@@ -149,11 +149,11 @@ class SDGMHead(Head):
         most_bytes: float = MAX_BYTES,
     ) -> None:
         super().__init__()
-        self.counts = init.spread_out(components, n_classes)
+        self.counts = init.components_per_class(components, n_classes)
         _check(quadratic, dimension, sum(self.counts), most_bytes)
         self.dimension, self.n_classes = dimension, n_classes
         self.quadratic, self.most_bytes = quadratic, most_bytes
-        self.groups = Groups(init.owner_of(self.counts), n_classes)
+        self.groups = Groups(init.component_class_of(self.counts), n_classes)
         first, second = QUADRATIC_TERMS[quadratic](dimension)
         n_features = dimension + len(first)
         self.map = QuadraticMap(dimension, n_features)
@@ -194,13 +194,13 @@ class SDGMHead(Head):
             UsageError: an option that does not exist, or a map that is too large.
         """
         rows, labels = init.checked(x, labels, n_classes)
-        _check(quadratic, rows.shape[1], sum(init.spread_out(components, n_classes)), most_bytes)
+        _check(quadratic, rows.shape[1], sum(init.components_per_class(components, n_classes)), most_bytes)
         mixture, counts = init.clusters(rows, labels, n_classes, components, seed)
         head = cls(rows.shape[1], n_classes, counts, quadratic, most_bytes).to(rows.device, rows.dtype)
         head.map.fit(rows)
-        own, width = init.parts(mixture, rows, labels), rows.shape[1]
+        own, width = init.assign_hard(mixture, rows, labels), rows.shape[1]
         standard = (rows - head.map.center) * head.map.gain
-        weight, bias = init.tied_linear(standard, own, sum(counts))
+        weight, bias = init.lda_weights(standard, own, sum(counts))
         draw = torch.randint(0, 2, head.weight.shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
         with torch.no_grad():
             start = MIN_INITIAL_WEIGHT * draw.to(head.weight)
@@ -209,11 +209,11 @@ class SDGMHead(Head):
             head.weight.copy_(start)
             head.log_variance.copy_(2 * start.abs().log() + INITIAL_LOG_ALPHA)
             head.bias.copy_(bias[:-1] - bias[-1])
-        head.eval().temper(init.best_temperature(head.class_scores, rows, labels))
+        head.eval().set_temperature(init.fit_temperature(head.class_scores, rows, labels))
         return head.train()
 
     @torch.no_grad()
-    def temper(self, degrees: float) -> None:
+    def set_temperature(self, degrees: float) -> None:
         """Divide the scores by a temperature."""
         self.weight.div_(degrees)
         self.bias.div_(degrees)
@@ -332,10 +332,10 @@ class CompactSDGMHead(Head):
         self, dimension: int, n_classes: int, components: init.Counts, n_features: int, n_weights: int
     ) -> None:
         super().__init__()
-        self.counts = init.spread_out(components, n_classes)
+        self.counts = init.components_per_class(components, n_classes)
         self.dimension, self.n_classes = dimension, n_classes
         self.n_features, self.n_weights = n_features, n_weights
-        self.groups = Groups(init.owner_of(self.counts), n_classes)
+        self.groups = Groups(init.component_class_of(self.counts), n_classes)
         self.map = QuadraticMap(dimension, n_features)
         self.value = nn.Parameter(torch.zeros(n_weights))
         self.bias = nn.Parameter(torch.zeros(sum(self.counts) - 1))

@@ -62,8 +62,8 @@ class VonMisesFisherHead(GenerativeHead):
     def __init__(self, dimension: int, n_classes: int, components: init.Counts = 1, shared: bool = False) -> None:
         super().__init__()
         self.dimension, self.n_classes, self.shared = dimension, n_classes, shared
-        self.counts = init.spread_out(components, n_classes)
-        self.groups = Groups(init.owner_of(self.counts), n_classes)
+        self.counts = init.components_per_class(components, n_classes)
+        self.groups = Groups(init.component_class_of(self.counts), n_classes)
         n_components = sum(self.counts)
         self.direction = nn.Parameter(torch.randn(n_components, dimension))
         self.log_concentration = nn.Parameter(torch.zeros(1 if shared else n_components))
@@ -96,7 +96,7 @@ class VonMisesFisherHead(GenerativeHead):
         rows = nn.functional.normalize(rows)
         mixture, counts = init.clusters(rows, labels, n_classes, components, seed)
         head = cls(rows.shape[1], n_classes, counts, shared).to(rows.device, rows.dtype)
-        own = init.parts(mixture, rows, labels)
+        own = init.assign_hard(mixture, rows, labels)
         resp = nn.functional.one_hot(own, sum(counts)).to(rows.dtype)
         share = torch.bincount(labels, minlength=n_classes).to(rows.dtype)
         with torch.no_grad():
@@ -105,7 +105,7 @@ class VonMisesFisherHead(GenerativeHead):
             for _ in range(EM_STEPS if max(counts) > 1 else 0):
                 masked = ownership.mask_others(head.component_log_prob(rows), head.groups.component_class, labels)
                 head.maximize(rows, masked.softmax(1))
-        head.temper(init.best_temperature(head.class_scores, rows, labels))
+        head.set_temperature(init.fit_temperature(head.class_scores, rows, labels))
         return head
 
     @torch.no_grad()

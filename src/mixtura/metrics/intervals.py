@@ -14,7 +14,7 @@ def wilson(successes: int, count: int, z: float = 1.959963984540054) -> tuple[fl
     Args:
         successes: items that have the property.
         count: all items; at 0 the interval is [0, 1].
-        z: half-width in standard deviations; the default gives 95 %.
+        z: half-width in standard deviations; the default gives 95%.
 
     Raises:
         DataError: ``successes`` lies outside 0..``count``.
@@ -50,7 +50,7 @@ def binomial_sigma(share: float, count: int) -> float:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean of a few measurements and the half-width of its 95 % interval, by Student's t.
+    """The mean of a few measurements and the half-width of its 95% interval, by Student's t.
 
     Args:
         values: one a run; with a single one the half-width is NaN.

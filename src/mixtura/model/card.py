@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
+from mixtura.formats import short_percent
 from mixtura.model.model import Model
-from mixtura.model.wording import percent
 from mixtura.records.decision import Evaluation
 from mixtura.sections import GRADIENT
 
@@ -32,11 +32,11 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
     """What the model is, how it was measured and what it must not be used for, in Markdown."""
     facts = model.facts
     rows = [
-        f"| {words} | {100 * evaluation.metrics[name]:.1f} % |"
+        f"| {words} | {short_percent(evaluation.metrics[name])} |"
         for name, words in CARD_METRICS
         if name in evaluation.metrics
     ]
-    limit = percent(model.decision.false_reject_rate)
+    limit = short_percent(model.decision.false_reject_rate)
     lines = [
         "---",
         "library_name: mixtura",

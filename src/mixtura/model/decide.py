@@ -44,7 +44,7 @@ def decide(
     ids: list[str],
     embedding: Float[np.ndarray, "N D"],
     known: Known | None = None,
-    neighbours: int = 3,
+    neighbors: int = 3,
     answers: Answers | None = None,
 ) -> list[Decision]:
     """One decision a row.
@@ -54,11 +54,11 @@ def decide(
         ids: names of the rows.
         embedding: features of the model's encoder.
         known: items to name as the most similar ones; ``None`` for none.
-        neighbours: how many of them.
+        neighbors: how many of them.
         answers: the model's answers, if they are at hand.
     """
     answers = answers or model.answers(embedding)
-    near = [()] * len(ids) if known is None else known.nearest(embedding, neighbours)
+    near = [()] * len(ids) if known is None else known.nearest(embedding, neighbors)
     return [_decision(model, id, answers, row, near[row]) for row, id in enumerate(ids)]
 
 

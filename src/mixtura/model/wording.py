@@ -1,20 +1,7 @@
 """Decisions in plain sentences, with the numbers."""
 
+from mixtura.formats import short_percent
 from mixtura.model.model import BETWEEN_CLASSES, FAR_FROM_ALL
-
-
-def percent(share: float) -> str:
-    """A share as people read it.
-
-    >>> percent(0.003), percent(0.05), percent(0.43), percent(0.99999)
-    ('0.3 %', '5 %', '43 %', 'over 99.9 %')
-    """
-    value = 100 * share
-    if value > 99.9:
-        return "over 99.9 %"
-    if value >= 10 or value == round(value):
-        return f"{value:.0f} %"
-    return f"{value:.1f} %" if value >= 0.1 else "under 0.1 %"
 
 
 def advice(verdict: str, reason: str, labels: tuple[str, str]) -> str | None:
@@ -48,11 +35,12 @@ def sentence(
         limit: the share below which an item is unknown.
     """
     first, second = labels
-    one, two = map(percent, probabilities)
-    few = percent(typicality).replace("under", "fewer than") if typicality < 0.001 else f"only {percent(typicality)}"
-    rare = f"{few} of genuine items look this unusual; the limit is {percent(limit)}"
+    one, two = map(short_percent, probabilities)
+    usual, stated = short_percent(typicality), short_percent(limit)
+    few = usual.replace("under", "fewer than") if typicality < 0.001 else f"only {usual}"
+    rare = f"{few} of genuine items look this unusual; the limit is {stated}"
     if verdict == "match":
-        return f"Matches {first} ({one}); {percent(typicality)} of genuine items look at least this unusual."
+        return f"Matches {first} ({one}); {usual} of genuine items look at least this unusual."
     if verdict == "unsure":
         return f"In the catalog, but it could be {first} ({one}) or {second} ({two})."
     if reason == FAR_FROM_ALL:

@@ -45,7 +45,7 @@ class Edit:
     number: int
     at: str
     kind: str
-    said: str
+    summary: str
     undone: bool
 
 

@@ -47,7 +47,7 @@ class Decision:
     sentence: str
     subclass: int
     candidates: tuple[Candidate, ...] = ()
-    neighbours: tuple[Neighbor, ...] = ()
+    neighbors: tuple[Neighbor, ...] = ()
     threshold: float = 0.05
     advice: str | None = None
     model: str = ""
@@ -59,7 +59,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured share with its 95 % interval; ``value``, ``low`` and ``high`` are shares in [0, 1]."""
+    """A measured share with its 95% interval; ``value``, ``low`` and ``high`` are shares in [0, 1]."""
 
     value: float
     low: float

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from mixtura.formats import count, listing, percent
 from mixtura.records.inspection import Inspection, NearDuplicates, Outlier, Suspect
 from mixtura.report.mistakes import address
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, Thumbnails, render
-from mixtura.report.words import count, listing, percent
 
 MAX_CARDS, MAX_ROWS = 12, 60
 PICTURES_BESIDE = 3  # photos of a group beside the first one

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixtura.formats import count, interval, listing, percent
 from mixtura.metrics.classification import confusion
 from mixtura.records.decision import Interval
 from mixtura.report.parts import PageContext, Section, render
-from mixtura.report.words import count, interval, listing, percent
 
 MAX_ROWS = 25
 MIN_ITEMS = 20

@@ -7,10 +7,10 @@ from markupsafe import Markup
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from mixtura.formats import count, percent
 from mixtura.metrics.classification import confusion as count_confusion
 from mixtura.report import svg
 from mixtura.report.parts import PageContext, Section, render
-from mixtura.report.words import count, percent
 
 WITH_NUMBERS = 12  # classes whose cells hold a figure
 WITH_NAMES = 40  # classes whose rows hold a name

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from mixtura.formats import count, listing, percent
 from mixtura.records.journal import Alarm, Day, Drift
 from mixtura.report import svg
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Figure, Section, render
-from mixtura.report.words import count, listing, percent
 
 MAX_ROWS = 15
 ALARM_NAMES = {

@@ -6,16 +6,16 @@ from itertools import combinations
 import numpy as np
 from markupsafe import Markup
 
+from mixtura.formats import count, shorten
 from mixtura.records.decision import EmbeddingMap
 from mixtura.report import svg
 from mixtura.report.parts import PageContext, Section, render
-from mixtura.report.words import count, shorten
 
 MAX_LABELED = 12  # classes named on the large map
 MAX_ELLIPSES = 24  # components with an ellipse on the large map; rings at their centers beyond that
 MAX_PANELS = 12  # small maps
 MAX_POINTS = 2000  # dots drawn at most
-ELLIPSE_RADIUS = 2.1460  # square root of the 90 % quantile of chi-square with 2 degrees of freedom
+ELLIPSE_RADIUS = 2.1460  # square root of the 90% quantile of chi-square with 2 degrees of freedom
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import base64
 from dataclasses import dataclass
 
+from mixtura.formats import count, percent
 from mixtura.records.decision import Mistake
 from mixtura.report.parts import PageContext, Section, Thumbnails, render
-from mixtura.report.words import count, percent
 
 MAX_CARDS = 12
 MAX_MISTAKES = 36
@@ -27,12 +27,12 @@ class Card:
 
     photo: Photo
     true: str
-    said: str
+    answered: str
     probability: str
     typicality: str
     sentence: str
     source: str
-    neighbours: tuple[Photo, ...]
+    neighbors: tuple[Photo, ...]
 
 
 def mistakes(material: PageContext) -> Section | None:
@@ -51,18 +51,18 @@ def mistakes(material: PageContext) -> Section | None:
 
 def _card(mistake: Mistake, thumbnails: Thumbnails) -> Card:
     decision = mistake.decision
-    neighbours = tuple(
-        Photo(address(thumbnails(one.id)), one.label, f"{one.similarity:.2f}") for one in decision.neighbours[:3]
+    neighbors = tuple(
+        Photo(address(thumbnails(one.id)), one.label, f"{one.similarity:.2f}") for one in decision.neighbors[:3]
     )
     return Card(
         photo=Photo(address(thumbnails(decision.id)), mistake.true_label, mistake.source),
         true=mistake.true_label,
-        said=decision.label,
+        answered=decision.label,
         probability=percent(decision.probability),
         typicality=percent(decision.typicality),
         sentence=decision.sentence,
         source=mistake.source,
-        neighbours=neighbours,
+        neighbors=neighbors,
     )
 
 

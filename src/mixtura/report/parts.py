@@ -9,9 +9,9 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from mixtura import formats
 from mixtura.errors import DataError
 from mixtura.records.decision import VERDICTS, Evaluation
-from mixtura.report import words
 
 Thumbnails = Callable[[str], bytes | None]
 
@@ -93,5 +93,5 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": words.percent, "count": words.count, "interval": words.interval}
+    environment.filters |= {"percent": formats.percent, "count": formats.count, "interval": formats.interval}
     return environment

@@ -3,12 +3,12 @@
 import numpy as np
 from markupsafe import Markup
 
+from mixtura.formats import percent
 from mixtura.metrics.calibration import Bins, ece, reliability
 from mixtura.metrics.intervals import wilson
 from mixtura.metrics.selective import risk_coverage
 from mixtura.report import svg
 from mixtura.report.parts import Figure, PageContext, Section, render
-from mixtura.report.words import percent
 
 MIN_BIN_COUNT = 10  # photos; a bin with fewer has a hollow dot
 AXIS_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)

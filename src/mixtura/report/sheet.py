@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixtura.formats import count
 from mixtura.records.contact_sheet import ContactSheet, PictureRow, SheetGroup
 from mixtura.report.mistakes import address
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, Thumbnails, render
-from mixtura.report.words import count
 
 MAX_PICTURES = 200
 """Groups that are drawn; a page of more would be too heavy to open, and says how many it leaves out."""

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mixtura.formats import count, interval, listing, percent
 from mixtura.records.decision import Evaluation
 from mixtura.report.parts import PageContext, Section, render
-from mixtura.report.words import count, interval, listing, percent
 
 # name -> (label, what it means). Names that are not here follow below, as they are.
 METRIC_TEXT = {

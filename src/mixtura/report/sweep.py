@@ -10,13 +10,13 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from mixtura.formats import count, listing
 from mixtura.metrics.replicates import METRIC_DIRECTIONS, best_rows, summarize
 from mixtura.records.sweep import DONE, Cell, Run, Summary, Sweep
 from mixtura.report.facts import grouped
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, render
 from mixtura.report.sweep_plots import HeadStyle, by_variance, head_styles, sizes
-from mixtura.report.words import count, listing
 
 MAX_NOTES = 30  # notes before the rest is folded away
 

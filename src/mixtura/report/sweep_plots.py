@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from mixtura.formats import percent
 from mixtura.records.sweep import Run, Summary
 from mixtura.report import svg
 from mixtura.report.parts import render
 from mixtura.report.svg import Number
-from mixtura.report.words import percent
 
 PANEL_WIDTH = 340.0  # width of a small drawing
 N_COLORS = 7  # of the style sheet

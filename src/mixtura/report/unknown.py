@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from mixtura.formats import count, interval, percent
 from mixtura.records.decision import Interval
 from mixtura.report import svg
 from mixtura.report.parts import Figure, PageContext, Section, render
-from mixtura.report.words import count, interval, percent
 
 HISTOGRAM_BINS = 20
 SCORE_BINS = 32

@@ -134,7 +134,7 @@ def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
     grid, places, jobs = recipe.sweep, tuple(range(draws)), list[Job]()
     explained = tuple(sorted(set(grid.explained_variance), reverse=True))
     for name in dict.fromkeys(grid.heads):
-        many = find(HEADS, heads.resolve(name)[0]).many
+        many = find(HEADS, heads.resolve(name)[0]).multi_component
         for solver, objectives in _methods(recipe).items():
             for count in sorted(set(grid.n_components)):
                 if count > 1 and not many:

@@ -147,9 +147,9 @@ def _space_of(head: str) -> Space:
     """What a head has to choose."""
     kind = find(HEADS, resolve(head)[0])
     space = dict(SEARCH_SPACE)
-    if not kind.many:
+    if not kind.multi_component:
         space["n_components"] = (1,)
-    if not kind.shrinks and resolve(head)[0] != "gaussian":
+    if not kind.takes_shrinkage and resolve(head)[0] != "gaussian":
         del space["shrinkage"]
     return space
 

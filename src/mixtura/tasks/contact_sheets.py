@@ -92,7 +92,7 @@ def _how(found: SearchResult) -> str:
 def _answer(one: QueryResult) -> SheetGroup:
     pictures = tuple(
         Picture(near.id, near.label or near.source.rsplit("/", 1)[-1], f"{near.similarity:.3f}")
-        for near in one.neighbours
+        for near in one.neighbors
     )
     asked = Picture(f"{QUERY_PREFIX}{one.query}", one.query.rsplit("/", 1)[-1])
     return SheetGroup(one.query, "", (PictureRow("Query", (asked,)), PictureRow("Most similar", pictures)))

@@ -3,8 +3,8 @@
 How alike the photos of one product are is learned from the catalog itself: cosines are taken where its within-product
 scatter is round (shrunken towards a sphere), and unknown photos are joined by average linkage until the next join would
 be looser than the looser quarter of the catalog's own products. On Grocery (features of lite0; ten products left out,
-3 to 19 photos of each among 60 photos of other products; five draws) this finds 7.6 of the ten, and 79 % of the photos
-of a group are of one product; HDBSCAN finds 3.4 (50 %) in the same space and 1.6 (32 %) on the bare features.
+3 to 19 photos of each among 60 photos of other products; five draws) this finds 7.6 of the ten, and 79% of the photos
+of a group are of one product; HDBSCAN finds 3.4 (50%) in the same space and 1.6 (32%) on the bare features.
 """
 
 import hashlib

@@ -27,8 +27,8 @@ from scipy.stats import betabinom, chi2_contingency, gamma, ks_2samp
 from mixtura.catalog import Catalog
 from mixtura.catalog.journal import Journal
 from mixtura.errors import UsageError
+from mixtura.formats import short_percent
 from mixtura.model.model import Model
-from mixtura.model.wording import percent
 from mixtura.records.journal import Alarm, ClassShare, Day, Drift, LoggedDecision
 from mixtura.tasks.evaluate import share
 
@@ -127,8 +127,8 @@ def against_calibration(now: Sample, held: int, stated: float, limit: float = P_
         return _few("unknown", count, limit), _few("typicality", count, limit)
     p = float(betabinom.sf(unknown - 1, count, lowest, held + 1 - lowest)) if lowest else 1.0
     said = (
-        f"{unknown} of the latest {count} photos are unknown ({percent(unknown / count)}); "
-        f"of photos like the catalog's, {percent(stated)} would be."
+        f"{unknown} of the latest {count} photos are unknown ({short_percent(unknown / count)}); "
+        f"of photos like the catalog's, {short_percent(stated)} would be."
     )
     if p < limit:
         said += " Things are asked about that the catalog does not have, or photos are taken in another way."
@@ -139,7 +139,9 @@ def against_calibration(now: Sample, held: int, stated: float, limit: float = P_
     reference = (np.arange(lowest + 1, held + 1) + 0.5) / (held + 1)
     distance, p = map(float, tuple(ks_2samp(typical, reference))[:2])
     mean, usual = float(typical.mean()), float(reference.mean())
-    said = f"Mean typicality of those that are not unknown: {percent(mean)}, where {percent(usual)} is usual."
+    said = (
+        f"Mean typicality of those that are not unknown: {short_percent(mean)}, where {short_percent(usual)} is usual."
+    )
     if p < limit:
         said += " They look less like the catalog's photos." if mean < usual else " They look alike too much: copies?"
     return first, Alarm("typicality", distance, p, limit, p < limit, said)
@@ -163,7 +165,7 @@ def mix_alarm(now: Sample, before: Sample, limit: float = P_VALUE_LIMIT) -> Alar
     said = f"Classes of the latest {count} photos beside those of {old.total()} before."
     changed = max(names, key=lambda name: abs(new[name] / count - old[name] / old.total()))
     if p < limit:
-        shares = f"{percent(new[changed] / count)} now, {percent(old[changed] / old.total())} before"
+        shares = f"{short_percent(new[changed] / count)} now, {short_percent(old[changed] / old.total())} before"
         said += f" The mix has changed, most of all {changed}: {shares}."
     return Alarm("mix", statistic, p, limit, p < limit, said, changed if p < limit else None)
 

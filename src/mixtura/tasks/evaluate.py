@@ -134,7 +134,7 @@ def _figures(
 
 
 def share(hits: Bool[np.ndarray, " N"]) -> Interval:
-    """A share with its 95 % interval."""
+    """A share with its 95% interval."""
     return _interval(int(hits.sum()), len(hits))
 
 

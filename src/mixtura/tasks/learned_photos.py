@@ -2,9 +2,9 @@
 
 Three signs, from certain to likely: the file has the bytes of an item; the features are those of an item, as far as
 the rounding of stored features can tell; the photo is far closer to an item than items of that product are to each
-other, as a resized or newly saved copy is. Of 300 photos of Grocery (128 px; 1,600 items; encoder lite0 at 96 px), 90 %
-are found when saved again at JPEG quality 50, all at double size or 10 % brighter, 28 % at half size; of 600 new photos
-0.3 % are taken for copies.
+other, as a resized or newly saved copy is. Of 300 photos of Grocery (128 px; 1,600 items; encoder lite0 at 96 px), 90%
+are found when saved again at JPEG quality 50, all at double size or 10% brighter, 28% at half size; of 600 new photos
+0.3% are taken for copies.
 """
 
 from collections.abc import Sequence

@@ -2,8 +2,8 @@
 
 from collections import Counter
 
+from mixtura.formats import short_percent
 from mixtura.model.model import Model
-from mixtura.model.wording import percent
 from mixtura.pipeline.training_set import Gathered, train_part
 
 MAX_NAMED_CLASSES = 5  # classes in a sentence
@@ -48,5 +48,5 @@ def _too_few(held: int, rate: float) -> str:
         return ""
     return (
         f"Only {held} photos could be held out: too few to call anything unknown at a false-reject rate of "
-        f"{percent(rate)}. That takes {int(1 / rate)} or more."
+        f"{short_percent(rate)}. That takes {int(1 / rate)} or more."
     )

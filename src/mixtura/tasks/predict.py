@@ -22,7 +22,7 @@ BATCH_SIZE = 32
 Decider = Callable[[list[str], np.ndarray], list[Decision]]
 
 
-def run(model_path: Path, paths: Sequence[Path], neighbours: int = 3) -> list[Decision | Problem]:
+def run(model_path: Path, paths: Sequence[Path], neighbors: int = 3) -> list[Decision | Problem]:
     """Decide on photos or sounds, in their order; one that cannot be read gives a problem in its place.
 
     Where the model has a catalog, the answers are the catalog's.
@@ -31,7 +31,7 @@ def run(model_path: Path, paths: Sequence[Path], neighbours: int = 3) -> list[De
         NoInput: there is no model.
         FingerprintMismatch: the encoder at hand is not the one that the model was made with.
     """
-    model, decider = _decider(model_path, neighbours)
+    model, decider = _decider(model_path, neighbors)
     encoder = encoder_for(model)
     answers: list[Decision | Problem] = []
     for start in range(0, len(paths), BATCH_SIZE):
@@ -53,17 +53,17 @@ def _catalog(model_path: Path) -> Catalog | None:
     return Catalog.open(model_path) if create.in_use(model_path) else None
 
 
-def _decider(model_path: Path, neighbours: int) -> tuple[Model, Decider]:
+def _decider(model_path: Path, neighbors: int) -> tuple[Model, Decider]:
     """The model that answers, and how."""
     catalog = _catalog(model_path)
     if catalog is not None:
-        return catalog.model, lambda ids, embedding: catalog.decide(ids, embedding, neighbours)
+        return catalog.model, lambda ids, embedding: catalog.decide(ids, embedding, neighbors)
     model = bundle.from_pretrained(model_path)
-    items = known_items(model_path, model) if neighbours else None
+    items = known_items(model_path, model) if neighbors else None
     known = None if items is None else Known(items)
     version = bundle.fingerprint(model_path)
     return model, lambda ids, embedding: [
-        replace(decision, model=version) for decision in decide(model, ids, embedding, known, neighbours)
+        replace(decision, model=version) for decision in decide(model, ids, embedding, known, neighbors)
     ]
 
 

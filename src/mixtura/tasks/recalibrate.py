@@ -24,9 +24,9 @@ from mixtura.core import temperature
 from mixtura.datasets.items import Problem
 from mixtura.errors import LabelError, NoInput
 from mixtura.features.store import HEADER_FILE, FeatureStore
+from mixtura.formats import short_percent
 from mixtura.metrics.calibration import nll
 from mixtura.model.model import Model
-from mixtura.model.wording import percent
 from mixtura.names import nearest
 from mixtura.records.catalog import EditResult
 from mixtura.records.decision import Interval
@@ -277,7 +277,7 @@ def _notes(model: Model, label: Int[np.ndarray, " N"], before: Figures, lowest: 
         said.append(f"{count} photos give a rough limit; confirm {ENOUGH_PHOTOS} or more.")
     if lowest < 1:
         said.append(
-            f"With {count} photos nothing can be called unknown at {percent(stated)}: at least {round(1 / stated)} are "
+            f"With {count} photos nothing can be called unknown at {short_percent(stated)}: at least {round(1 / stated)} are "
             "needed."
         )
     if before.false_reject.low <= stated <= before.false_reject.high:

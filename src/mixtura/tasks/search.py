@@ -30,7 +30,7 @@ class QueryResult:
     """The items most like one query, nearest first; ``query`` is a file, or the id of a stored item."""
 
     query: str
-    neighbours: tuple[Neighbor, ...]
+    neighbors: tuple[Neighbor, ...]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def run(
         for spot, similarity, index_of in zip(vectors, near[0].tolist(), near[1].tolist(), strict=True):
             name = str(queries[spot])
             others = [(i, s) for i, s in zip(index_of, similarity, strict=True) if i not in (-1, rows.get(name))]
-            found[spot] = QueryResult(name, tuple(_neighbour(items, i, s) for i, s in others[:k]))
+            found[spot] = QueryResult(name, tuple(_neighbor(items, i, s) for i, s in others[:k]))
     return SearchResult(tuple(found[i] for i in range(len(queries))), len(items), index, _recall(index, built, base, k))
 
 
@@ -122,7 +122,7 @@ def _vectors(
     return vectors, problems
 
 
-def _neighbour(items: Features, row: int, similarity: float) -> Neighbor:
+def _neighbor(items: Features, row: int, similarity: float) -> Neighbor:
     return Neighbor(items.id[row], items.label[row] or "", items.source[row], similarity)
 
 

@@ -174,7 +174,7 @@ class HeadLaws:
             if free:
                 total.backward()
                 adam.step()
-            head.absorb(x, labels)
+            head.update_memory(x, labels)
         assert float((head.eval()(x).argmax(1) == labels).float().mean()) > 0.95
 
     def test_every_parameter_has_a_finite_gradient(self) -> None:
@@ -267,7 +267,7 @@ class HeadLaws:
         now = temperature.nll(log_posterior, labels)
         for degrees in torch.logspace(-1, 1, 21).tolist():
             assert not self.knows or now < temperature.nll(log_posterior, labels, degrees) + 0.02, degrees
-        head.temper(temperature.best(head.class_scores(x).detach(), labels))
+        head.set_temperature(temperature.best(head.class_scores(x).detach(), labels))
         assert not self.knows or abs(temperature.nll(head(x).detach(), labels) - now) < 0.02
 
     def test_arrays_of_numpy_are_rows(self) -> None:
@@ -363,7 +363,7 @@ class HeadLaws:
         x, labels = labeled()
         head = self.build(x, labels)
         before, scores = head(x), head.class_scores(x)
-        head.temper(2 * temperature.best(scores.detach(), labels))
+        head.set_temperature(2 * temperature.best(scores.detach(), labels))
         if self.density:
             assert_close(head.class_scores(x), scores, rtol=1e-5, atol=1e-5)
         surety = [float(part.amax(1).mean().detach()) for part in (before, head(x))]

@@ -42,7 +42,7 @@ class _Loss(nn.Module):
         if weight is not None:  # one on average over all rows: a batch of light rows takes a smaller step
             loss = loss * weight.mean()
         if self.l2:
-            loss = loss + 0.5 * self.l2 * self.head.slopes().square().sum()
+            loss = loss + 0.5 * self.l2 * self.head.input_gradients().square().sum()
         return loss if type(self.head).penalty is Head.penalty else loss + penalty * self.head.penalty()
 
 
@@ -118,7 +118,7 @@ def _alike(heads: Sequence[Head], rows: Sequence[TrainingData]) -> list[list[int
         shapes = tuple((name, tensor.dtype, tensor.shape) for name, tensor in head.state_dict().items())
         free = tuple(parameter.requires_grad for parameter in head.parameters())
         sizes = (own.x.shape, own.val_x.shape, own.weight is None, own.total)
-        key = (type(head), str(head.config()), shapes, free, sizes) if head.stacks else i
+        key = (type(head), str(head.config()), shapes, free, sizes) if head.supports_vmap else i
         groups.setdefault(key, []).append(i)
     return list(groups.values())
 
@@ -148,7 +148,7 @@ class _Run:
     ) -> None:
         self.schedule, self.rows, self.size = schedule, rows, len(heads)
         self.module = _Loss(copy.deepcopy(heads[0]), objective, schedule.l2 / rows[0].total)
-        self.module.head.inside = True
+        self.module.head.preprocessed = True
         self.judge = _Judge(self.module.head)
         self.frozen = {f"head.{name}" for name, p in heads[0].named_parameters() if not p.requires_grad}
         self.single = self.size == 1
@@ -179,7 +179,7 @@ class _Run:
     @staticmethod
     @torch.no_grad()
     def _inner(heads: Sequence[Head], rows: Sequence[Tensor]) -> Float[Tensor, "S N W"]:
-        return torch.stack([head.inner(own) for head, own in zip(heads, rows, strict=True)])
+        return torch.stack([head.preprocess(own) for head, own in zip(heads, rows, strict=True)])
 
     def all(self) -> list[Trained]:
         """Every epoch, then each head at its best.
@@ -195,7 +195,7 @@ class _Run:
         free = [self.parameters[name] for name in self.free]
         schedule, count = self.schedule, self.x.shape[1]
         per_epoch = -(-count // schedule.batch_size)
-        if schedule.epochs and (free or not self.module.head.stacks):
+        if schedule.epochs and (free or not self.module.head.supports_vmap):
             # a head without parameters learns by absorbing alone; an optimizer wants one to hold
             held = free or [torch.zeros(1, requires_grad=True)]
             optimizer = OPTIMIZERS[schedule.optimizer](held, lr=schedule.learning_rate, fused=True)
@@ -228,7 +228,7 @@ class _Run:
             cosine.step()
             total += loss.cpu() * index.shape[1]
             if self.single:
-                self.module.head.absorb(x[0], labels[0])
+                self.module.head.update_memory(x[0], labels[0])
         return total / order.shape[1]
 
     def _rows(self, index: Int[Tensor, "S B"]) -> Float[Tensor, "S B D"]:
@@ -349,7 +349,7 @@ class _Run:
     def _head(self, state: dict[str, Tensor]) -> Head:
         """A head of its own with a state, ready to answer."""
         head = copy.deepcopy(self.module.head)
-        head.inside = False
+        head.preprocessed = False
         head.load_state_dict({name: state[name] for name in head.state_dict()})
         return head.eval()
 

@@ -21,7 +21,7 @@ def decision(decided: Decided, ids: Mapping[str, str]) -> dict[str, Any]:
     return vars(made) | {
         "decision_id": decided.id,
         "candidates": [vars(one) | {"id": ids.get(one.label)} for one in made.candidates],
-        "neighbours": [neighbor(one) for one in made.neighbours],
+        "neighbors": [neighbor(one) for one in made.neighbors],
     }
 
 

@@ -144,7 +144,7 @@ class Photos:
         count, view = max(query.count for query in queries), self._catalog.view()
         decisions = self._catalog.decide([query.name for query in queries], embedding, count)
         cut = [
-            with_flaw(replace(d, neighbours=d.neighbours[: q.count]), q.photo.flaw)
+            with_flaw(replace(d, neighbors=d.neighbors[: q.count]), q.photo.flaw)
             for d, q in zip(decisions, queries, strict=True)
         ]
         ids = self._journal.log(cut, embedding, [query.photo.picture for query in queries])

@@ -182,7 +182,7 @@ class Decision(ResponseModel):
     sentence: str
     subclass: int
     candidates: list[Candidate]
-    neighbours: list[Neighbor]
+    neighbors: list[Neighbor]
     threshold: Share
     advice: str | None
     model: str
@@ -272,7 +272,7 @@ class Edit(ResponseModel):
     number: int
     at: str
     kind: str
-    said: str
+    summary: str
     undone: bool
 
 

@@ -48,12 +48,12 @@ export function say(text) {
   setTimeout(() => (region.textContent = text), 50);
 }
 
-/** A share as people read it, as the command line writes it: 0.003 is "0.3 %", 0.43 is "43 %"; never torn apart. */
+/** A share as people read it, as the command line writes it: 0.003 is "0.3%", 0.43 is "43%". */
 export function percent(share) {
   const value = 100 * share;
-  if (value > 99.9) return value < 100 ? "over\u00a099.9\u00a0%" : "100\u00a0%";
-  if (value >= 10 || value === Math.round(value)) return `${value.toFixed(0)}\u00a0%`;
-  return value >= 0.1 ? `${value.toFixed(1)}\u00a0%` : "under\u00a00.1\u00a0%";
+  if (value > 99.9) return value < 100 ? "over\u00a099.9%" : "100%";
+  if (value >= 10 || value === Math.round(value)) return `${value.toFixed(0)}%`;
+  return value >= 0.1 ? `${value.toFixed(1)}%` : "under\u00a00.1%";
 }
 
 /** "1 photo", "2 photos". */

@@ -12,7 +12,7 @@ export async function show(body) {
         "p",
         { class: "buttons" },
         button("Undo the last edit", undo, { failed: (error) => complain(error), "aria-describedby": "last-edit" }),
-        h("span", { id: "last-edit", class: "soft" }, last.said),
+        h("span", { id: "last-edit", class: "soft" }, last.summary),
       )
     : h(
         "p",

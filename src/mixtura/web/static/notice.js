@@ -31,7 +31,7 @@ export const changed = () => document.dispatchEvent(new Event("catalog"));
 
 /**
  * Say what an edit did, and offer to undo it.
- * @param {{edit: {said: string}}} effect
+ * @param {{edit: {summary: string}}} effect
  */
 export function tellEffect(effect) {
   tell(effectWords(effect), button("Undo", undo, { failed: (error) => complain(error) }));
@@ -47,7 +47,7 @@ export async function undo() {
 
 /** An edit and what it did to the products that were there before. */
 export function effectWords({ edit, before, after, tested, notes }) {
-  return [sentence(edit.said), accuracyWords(before, after, tested), ...(notes ?? []).map(sentence)]
+  return [sentence(edit.summary), accuracyWords(before, after, tested), ...(notes ?? []).map(sentence)]
     .filter(Boolean)
     .join(" ");
 }

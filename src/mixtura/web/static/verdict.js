@@ -109,9 +109,9 @@ function whichProduct({ candidates, verdict }) {
   );
 }
 
-function nearest({ neighbours }) {
-  if (!neighbours?.length) return null;
-  const items = neighbours.map(({ label, similarity, thumbnail }) =>
+function nearest({ neighbors }) {
+  if (!neighbors?.length) return null;
+  const items = neighbors.map(({ label, similarity, thumbnail }) =>
     h(
       "li",
       {},

@@ -1,4 +1,4 @@
-"""Numbers and names in plain words."""
+"""How numbers and names are written for people, everywhere: a percentage has no space."""
 
 import math
 from collections.abc import Sequence
@@ -19,6 +19,20 @@ def percent(share: float, digits: int = 1) -> str:
     if float(text) == 0 and share > 0:
         return f"<{step:.{digits}f}%"
     return f"{text}%"
+
+
+def short_percent(share: float) -> str:
+    """A share as percent inside a sentence, without a decimal that says nothing.
+
+    >>> short_percent(0.003), short_percent(0.05), short_percent(0.43), short_percent(0.99999)
+    ('0.3%', '5%', '43%', 'over 99.9%')
+    """
+    value = 100 * share
+    if value > 99.9:
+        return "over 99.9%"
+    if value >= 10 or value == round(value):
+        return f"{value:.0f}%"
+    return f"{value:.1f}%" if value >= 0.1 else "under 0.1%"
 
 
 def interval(low: float, high: float) -> str:
