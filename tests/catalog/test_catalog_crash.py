@@ -83,12 +83,12 @@ def test_fifty_kills_leave_no_edit_half_done(bundle, tmp_path, assert_whole):
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         counts.append(assert_whole(folder / "catalog.sqlite"))
-        assert len(Journal.open(folder).noted(1)) % 3 == 0
+        assert len(Journal.open(folder).logged(1)) % 3 == 0
     shop = Catalog.open(folder)
     assert counts[-1] >= ROUNDS  # none was killed before its first edit
     assert shop.revision == counts[-1]
     for _ in range(3):
         shop.undo()
-    assert len(Journal.open(folder).noted(1)) > 0
+    assert len(Journal.open(folder).logged(1)) > 0
     assert all(product.items > 0 for product in shop.products())
     assert len(shop.model.classes) == len(shop.products())

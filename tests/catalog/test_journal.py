@@ -69,9 +69,9 @@ def test_no_photo_is_kept_unless_asked(tmp_path, journal):
     [plain] = journal.log([decision()], rows(1), [photo])
     assert journal.picture(plain) is None
     keeping = Journal.open(tmp_path, keep_photos=True)
-    kept = keeping.note([decision()] * 3, rows(3), [photo, None, b"x" * (MAX_PHOTO_BYTES + 1)])
+    kept = keeping.log([decision()] * 3, rows(3), [photo, None, b"x" * (MAX_PHOTO_BYTES + 1)])
     assert [keeping.picture(id) for id in kept] == [photo, None, None]
-    assert [note.photo for note in keeping.noted()] == [False, True, False, False]
+    assert [note.photo for note in keeping.logged()] == [False, True, False, False]
     keeping.close()
 
 

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
+from mixtura import formats
 from mixtura.report import map as atlas
-from mixtura.report import svg, words
+from mixtura.report import svg
 from mixtura.report.confusion import most_confused, similar_beside
 from mixtura.report.facts import grouped
 from mixtura.report.mistakes import address
@@ -26,15 +27,15 @@ def test_ticks_are_round_few_and_inside(low, span):
 @given(st.floats(0, 1))
 @settings(max_examples=200, deadline=None)
 def test_percent_never_claims_all_or_nothing_falsely(share):
-    assert (words.percent(share) == "100.0%") == (share == 1)
-    assert (words.percent(share) == "0.0%") == (share == 0)
+    assert (formats.percent(share) == "100.0%") == (share == 1)
+    assert (formats.percent(share) == "0.0%") == (share == 0)
 
 
 @given(st.text(max_size=60), st.integers(4, 30))
 @settings(max_examples=100, deadline=None)
 def test_shortened_names_fit(name, width):
-    assert len(words.shorten(name, width)) <= width
-    assert len(name) > width or words.shorten(name, width) == name
+    assert len(formats.shorten(name, width)) <= width
+    assert len(name) > width or formats.shorten(name, width) == name
 
 
 def test_text_in_a_drawing_is_escaped():

@@ -2,18 +2,16 @@
 
 import sqlite3
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
+from mixtura.catalog import Catalog
 from mixtura.catalog.database import CATALOG_FILE
 from mixtura.catalog.journal import SECONDS_A_DAY, Journal
 from mixtura.errors import UsageError
-from mixtura.features.records import Features
 from mixtura.metrics.intervals import wilson
 from mixtura.model.decide import decide
-from mixtura.model.model import Model
 from mixtura.records.decision import Decision
 from mixtura.tasks import drift
 from mixtura.tasks.drift import FALSE_ALARM_RATE, N_LOOKS, N_TESTS, P_VALUE_LIMIT, WINDOW_PHOTOS, Sample
@@ -22,10 +20,13 @@ CLASSES = 4
 ONE_LOOK = FALSE_ALARM_RATE / N_TESTS
 
 
-@dataclass
-class Shop:
-    model: Model
-    features: Features
+class Shop(Catalog):
+    """A catalog of a model and its items, without a folder."""
+
+    model = None
+
+    def __init__(self, model, features):
+        self.model, self.features = model, features
 
     def known(self):
         return self.features
