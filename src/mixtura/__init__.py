@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from mixtura.sweeps.grid import run as sweep
     from mixtura.tasks.evaluate import run as evaluate
     from mixtura.tasks.extract import run as extract
-    from mixtura.tasks.fit import run as fit
+    from mixtura.tasks.fit import fit as fit
+    from mixtura.tasks.predict import load as load
     from mixtura.tasks.predict import run as predict
 
 __version__ = "0.1.0"
@@ -51,8 +52,9 @@ PUBLIC = {
     "Rows": "mixtura.features.records:Rows",
     "evaluate": "mixtura.tasks.evaluate:run",
     "extract": "mixtura.tasks.extract:run",
-    "fit": "mixtura.tasks.fit:run",
+    "fit": "mixtura.tasks.fit:fit",
     "from_pretrained": "mixtura.model.bundle:from_pretrained",
+    "load": "mixtura.tasks.predict:load",
     "load_recipe": "mixtura.recipe:load_recipe",
     "predict": "mixtura.tasks.predict:run",
     "resolve": "mixtura.recipe:resolve",
@@ -81,6 +83,7 @@ __all__ = [
     "extract",
     "fit",
     "from_pretrained",
+    "load",
     "load_recipe",
     "predict",
     "resolve",

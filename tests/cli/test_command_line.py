@@ -15,10 +15,10 @@ import pytest
 
 from mixtura import __version__, errors
 from mixtura.cli import COMMANDS, app
-from mixtura.cli.data_argument import data_keys
 from mixtura.cli.options import CHOICES, FLAGS
 from mixtura.cli.output import plain
 from mixtura.names import find
+from mixtura.pipeline.data_source import data_keys
 from mixtura.recipe import keys, resolve
 
 ROOT = Path(__file__).parents[2]

@@ -13,11 +13,11 @@ from scipy.io import savemat
 
 from mixtura import FeatureStore
 from mixtura.cli.app import run
-from mixtura.cli.data_argument import data_keys
 from mixtura.datasets import cifar, imagenet
 from mixtura.datasets.cifar import load_cifar10, load_cifar100
 from mixtura.errors import DataError, LabelError, NoInput
 from mixtura.pipeline import factory
+from mixtura.pipeline.data_source import data_keys
 from mixtura.recipe import resolve
 
 FINE, COARSE = ["apple", "bear", "chair", "maple_tree"], ["fruit", "large_carnivores"]

@@ -47,8 +47,8 @@ def test_far_from_all(made):
         assert (decision.verdict, decision.reason) == ("unknown", FAR_FROM_ALL)
         assert decision.typicality < 0.01
         assert decision.sentence == (
-            f"Like nothing in the catalog: only {short_percent(decision.typicality)} of genuine items look this unusual; "
-            f"the limit is 5%. The nearest class is {decision.label}."
+            f"Like nothing in the catalog: only {short_percent(decision.typicality)} of genuine items look this "
+            f"unusual; the limit is 5%. The nearest class is {decision.label}."
         )
 
 

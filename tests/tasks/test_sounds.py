@@ -5,10 +5,10 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mixtura.cli.data_argument import data_keys
 from mixtura.errors import UsageError
 from mixtura.features.store import FeatureStore
 from mixtura.pipeline import factory
+from mixtura.pipeline.data_source import data_keys
 from mixtura.recipe import resolve
 from mixtura.tasks import extract as extraction
 from mixtura.tasks import fit, predict

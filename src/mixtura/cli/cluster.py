@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mixtura.cli import options
-from mixtura.cli.data_argument import STORE_HEADER
 from mixtura.cli.output import Output, shown
 from mixtura.errors import UsageError
+from mixtura.pipeline.data_source import STORE_HEADER
 
 if TYPE_CHECKING:
     from mixtura.tasks.collection import Collection

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mixtura.cli.data_argument import data_keys
 from mixtura.cli.output import Output
 from mixtura.cli.predict import Model
+from mixtura.pipeline.data_source import data_keys
 
 if TYPE_CHECKING:
     from mixtura.sections import DataSection

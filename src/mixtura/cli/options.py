@@ -10,7 +10,6 @@ import typer
 from annotated_types import Ge
 from pydantic.fields import FieldInfo
 
-from mixtura.cli.data_argument import data_keys
 from mixtura.cli.lists import names_in, numbers_in
 from mixtura.cli.output import Output, signed
 from mixtura.core import FAMILIES
@@ -20,6 +19,7 @@ from mixtura.errors import UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.heads import HEADS, VARIANTS
 from mixtura.objectives import HEAD_OBJECTIVES
+from mixtura.pipeline.data_source import data_keys
 from mixtura.recipe import Recipe, assignment, dump, dump_dict, fields, resolve
 from mixtura.sections import Flag
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from mixtura.cli.data_argument import PHOTOS, SOUNDS
 from mixtura.cli.output import Output
 from mixtura.errors import NoInput
+from mixtura.pipeline.data_source import PHOTOS, SOUNDS
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, as mixtura fit has written it.")]
 Files = Annotated[

@@ -40,6 +40,10 @@ class Mixture:
     n_classes: int = 0
     feature_scale: Float[Tensor, " D"] | None = None
 
+    def __repr__(self) -> str:
+        owned = "" if self.component_class is None else f" of {self.n_classes} classes"
+        return f"Mixture({self.covariance.name}, {self.n_components} components{owned}, {self.dimension} dimensions)"
+
     @classmethod
     def from_moments(
         cls,

@@ -118,6 +118,13 @@ class Moments:
     second: Float[Tensor, "J *S"]
     factors: FactorPosterior | None = None
 
+    def __repr__(self) -> str:
+        components, dimension = self.ref.shape
+        return (
+            f"Moments({self.family.__name__.lower()}, {components} components, {dimension} dimensions, "
+            f"weight {float(self.weight.sum()):g})"
+        )
+
     def __add__(self, other: "Moments") -> "Moments":
         """Sums over both parts of the data, about the reference of the left."""
         other = other.about(self.ref)

@@ -117,6 +117,10 @@ class Head(nn.Module):
     def update_memory(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
         """Learn from a batch without a gradient, after each step of training; most heads do nothing here."""
 
+    def extra_repr(self) -> str:
+        """What ``print(head)`` shows."""
+        return ", ".join(f"{name}={value}" for name, value in self.config().items())
+
     @property
     def n_parameters(self) -> int:
         """Free numbers that a prediction uses."""

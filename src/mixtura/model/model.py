@@ -60,6 +60,10 @@ class Model:
     lift: Float[Tensor, " C"] | None = None
     fitted: Mixture | None = None
 
+    def __repr__(self) -> str:
+        head = "" if self.head is None else f", head {self.head.name}"
+        return f"Model({len(self.classes)} classes, encoder {self.encoder.name}, {self.mixture!r}{head})"
+
     @property
     def background(self) -> Mixture:
         """The one Gaussian that the catalog looks like from afar."""

@@ -1,8 +1,10 @@
 """Photos in, a model out: extract, choose, fit, calibrate, evaluate, save."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mixtura import files
 from mixtura.catalog import create
@@ -11,8 +13,9 @@ from mixtura.features.records import Unreadable
 from mixtura.fitting.fit import check_names, learn
 from mixtura.model import bundle, card
 from mixtura.pipeline import factory, training_set
+from mixtura.pipeline.data_source import data_keys
 from mixtura.pipeline.extraction import ProgressCallback
-from mixtura.recipe import Recipe, dump
+from mixtura.recipe import Recipe, dump, resolve
 from mixtura.records.decision import Evaluation
 from mixtura.tasks.evaluate import evaluate
 from mixtura.tasks.notes import notes
@@ -30,6 +33,29 @@ class FitReport:
     seconds: float
     problems: tuple[Problem | Unreadable, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def fit(
+    data: Recipe | Path | str,
+    output: Path | str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: ProgressCallback = None,
+) -> FitReport:
+    """Fit a model to a folder of photos, save it and return its report; load it with :func:`mixtura.load`.
+
+    Args:
+        data: what ``mixtura fit`` takes: a folder with one sub-folder per class, a list (.csv), a pack (.npz), a
+            feature store or the name of a public dataset; or a whole recipe.
+        output: folder for the model; that of the recipe if left out.
+        settings: dotted recipe keys and their values, as ``{"head.family": "full"}``.
+        progress: called after each batch of features.
+
+    Raises:
+        MixturaError: see :func:`run`.
+    """
+    recipe, keys = (data, {}) if isinstance(data, Recipe) else (None, data_keys(str(data)))
+    keys |= dict(settings or {}) | ({} if output is None else {"output": Path(output)})
+    return run(resolve(keys, default=recipe), progress)
 
 
 def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +23,85 @@ BATCH_SIZE = 32
 Decider = Callable[[list[str], np.ndarray], list[Decision]]
 
 
-def run(model_path: Path, paths: Sequence[Path], neighbors: int = 3) -> list[Decision | Problem]:
-    """Decide on photos or sounds, in their order; one that cannot be read gives a problem in its place.
+class Predictor:
+    """A fitted model in its folder, ready to classify photos or sounds; made by :func:`load`.
 
-    Where the model has a catalog, the answers are the catalog's.
+    Where the folder has a catalog, every call answers with its latest edits.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._catalog = Catalog.open(folder) if create.in_use(folder) else None
+        self._model = bundle.from_pretrained(folder) if self._catalog is None else None
+
+    @property
+    def model(self) -> Model:
+        """The classes, the density and the thresholds behind the answers."""
+        if self._catalog is not None:
+            self._catalog.refresh()
+            return self._catalog.model
+        assert self._model is not None
+        return self._model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class labels."""
+        return self.model.classes
+
+    def predict(self, paths: Sequence[Path | str], neighbors: int = 3) -> list[Decision | Problem]:
+        """One decision per photo or sound, in order; a file that cannot be read gives a problem in its place.
+
+        Args:
+            paths: image or audio files.
+            neighbors: the number of similar stored items to name with each decision.
+
+        Raises:
+            FingerprintMismatch: the installed encoder is not the one that the model was fitted with.
+        """
+        decider, answers = self._decider(neighbors), []
+        for start in range(0, len(paths), BATCH_SIZE):
+            answers += _batch(self._encoder, decider, [Path(path) for path in paths[start : start + BATCH_SIZE]])
+        return answers
+
+    def __repr__(self) -> str:
+        return f"Predictor({str(self.folder)!r}, {self.model!r})"
+
+    @cached_property
+    def _encoder(self) -> factory.Encoder:
+        return encoder_for(self.model)
+
+    @cached_property
+    def _known(self) -> Known | None:
+        items = known_items(self.folder, self.model)
+        return None if items is None else Known(items)
+
+    def _decider(self, neighbors: int) -> Decider:
+        model, catalog = self.model, self._catalog
+        if catalog is not None:
+            return lambda ids, embedding: catalog.decide(ids, embedding, neighbors)
+        known, version = self._known if neighbors else None, bundle.fingerprint(self.folder)
+        return lambda ids, embedding: [
+            replace(decision, model=version) for decision in decide(model, ids, embedding, known, neighbors)
+        ]
+
+
+def load(folder: Path | str) -> Predictor:
+    """The fitted model in a folder, with all edits of its catalog, ready for :meth:`Predictor.predict`.
 
     Raises:
-        NoInput: there is no model.
-        FingerprintMismatch: the encoder at hand is not the one that the model was made with.
+        NoInput, BundleError: there is no model, or it or its catalog is damaged.
     """
-    model, decider = _decider(model_path, neighbors)
-    encoder = encoder_for(model)
-    answers: list[Decision | Problem] = []
-    for start in range(0, len(paths), BATCH_SIZE):
-        answers += _batch(encoder, decider, paths[start : start + BATCH_SIZE])
-    return answers
+    return Predictor(Path(folder))
+
+
+def run(model_path: Path, paths: Sequence[Path], neighbors: int = 3) -> list[Decision | Problem]:
+    """The same in one call.
+
+    Raises:
+        NoInput, BundleError: see :func:`load`.
+        FingerprintMismatch: see :meth:`Predictor.predict`.
+    """
+    return load(model_path).predict(paths, neighbors)
 
 
 def current(model_path: Path) -> Model:
@@ -45,26 +110,7 @@ def current(model_path: Path) -> Model:
     Raises:
         NoInput, BundleError: there is no model, or it or its catalog is damaged.
     """
-    catalog = _catalog(model_path)
-    return bundle.from_pretrained(model_path) if catalog is None else catalog.model
-
-
-def _catalog(model_path: Path) -> Catalog | None:
-    return Catalog.open(model_path) if create.in_use(model_path) else None
-
-
-def _decider(model_path: Path, neighbors: int) -> tuple[Model, Decider]:
-    """The model that answers, and how."""
-    catalog = _catalog(model_path)
-    if catalog is not None:
-        return catalog.model, lambda ids, embedding: catalog.decide(ids, embedding, neighbors)
-    model = bundle.from_pretrained(model_path)
-    items = known_items(model_path, model) if neighbors else None
-    known = None if items is None else Known(items)
-    version = bundle.fingerprint(model_path)
-    return model, lambda ids, embedding: [
-        replace(decision, model=version) for decision in decide(model, ids, embedding, known, neighbors)
-    ]
+    return load(model_path).model
 
 
 def encoder_for(model: Model) -> factory.Encoder:

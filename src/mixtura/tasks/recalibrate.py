@@ -277,8 +277,8 @@ def _notes(model: Model, label: Int[np.ndarray, " N"], before: Figures, lowest: 
         said.append(f"{count} photos give a rough limit; confirm {ENOUGH_PHOTOS} or more.")
     if lowest < 1:
         said.append(
-            f"With {count} photos nothing can be called unknown at {short_percent(stated)}: at least {round(1 / stated)} are "
-            "needed."
+            f"With {count} photos nothing can be called unknown at {short_percent(stated)}: at least {round(1 / stated)} "
+            "are needed."
         )
     if before.false_reject.low <= stated <= before.false_reject.high:
         said.append("The limits of the catalog fit these photos as they are; a change would be within chance.")

@@ -1,0 +1,84 @@
+"""Fit, load and predict as three lines of Python, and what a model shows of itself."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mixtura
+from mixtura.catalog import Catalog
+from mixtura.core.moments import labeled
+from mixtura.datasets.items import Problem
+from mixtura.errors import NoInput, UsageError
+from mixtura.heads.linear import LinearHead
+
+COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 210)}
+SETTINGS = {"encoder.name": "tiny", "encoder.size": 32}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Twelve noisy photos of each of three colors."""
+    folder, rng = tmp_path_factory.mktemp("api") / "photos", np.random.default_rng(0)
+    for name, color in COLORS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(12):
+            noise = rng.normal(color, 25, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noise).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(photos):
+    folder = photos.parent / "shop"
+    report = mixtura.fit(str(photos), output=str(folder), settings=SETTINGS)
+    assert report.bundle_path == folder and report.evaluation.classes == ("blue", "green", "red")
+    return folder
+
+
+def test_a_folder_of_photos_becomes_a_model_that_predicts(photos, shop):
+    model = mixtura.load(str(shop))
+    assert model.classes == ("blue", "green", "red")
+    paths = [str(photos / name / "3.png") for name in COLORS]
+    assert [decision.label for decision in model.predict(paths)] == list(COLORS)
+    assert model.predict(paths) == mixtura.predict(shop, [photos / name / "3.png" for name in COLORS])
+    assert len(model.predict(paths[:1], neighbors=2)[0].neighbors) == 2
+
+
+def test_a_file_that_cannot_be_read_takes_no_answer_away(photos, shop):
+    bad, good = mixtura.load(shop).predict([shop / "none.png", photos / "red" / "0.png"])
+    assert isinstance(bad, Problem) and good.label == "red"
+
+
+def test_a_loaded_model_answers_with_later_edits_of_its_catalog(photos, shop):
+    Catalog.open(shop).close()
+    model = mixtura.load(shop)
+    catalog = Catalog.open(shop)
+    catalog.rename("red", "crimson")
+    assert model.predict([photos / "red" / "0.png"])[0].label == "crimson" and "crimson" in model.classes
+    catalog.undo()
+    assert model.predict([photos / "red" / "0.png"])[0].label == "red"
+
+
+def test_a_recipe_is_fitted_with_an_output_of_its_own(photos, tmp_path):
+    recipe = mixtura.resolve({"data.root": str(photos), "output": "elsewhere"} | SETTINGS)
+    assert mixtura.fit(recipe, output=tmp_path / "shop").bundle_path == tmp_path / "shop"
+
+
+def test_what_is_missing_is_said(tmp_path, photos):
+    with pytest.raises(NoInput, match="nowhere"):
+        mixtura.load(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="no place for the model"):
+        mixtura.fit(photos)
+
+
+def test_values_show_what_they_are_in_one_line(shop):
+    model = mixtura.load(shop)
+    assert repr(model) == f"Predictor({str(shop)!r}, {model.model!r})"
+    assert repr(model.model).startswith("Model(3 classes, encoder tiny, Mixture(") and "\n" not in repr(model.model)
+    x, labels = torch.randn(30, 4, dtype=torch.float64), torch.arange(30) % 3
+    moments = labeled(mixtura.FAMILIES["tied"], x, labels, 3)[0]
+    assert repr(moments) == "Moments(tied, 3 components, 4 dimensions, weight 30)"
+    mixture = mixtura.Mixture.from_moments(moments, 1e-6, component_class=torch.arange(3), n_classes=3)
+    assert repr(mixture) == "Mixture(tied, 3 components of 3 classes, 4 dimensions)"
+    assert repr(LinearHead(4, 3)) == "LinearHead(dimension=4, n_classes=3)"
