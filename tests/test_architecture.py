@@ -238,6 +238,24 @@ def test_no_path_of_one_machine():
             assert not MACHINE_PATH.search(allowed), f"{path.relative_to(ROOT)}:{number} {line.strip()}"
 
 
+BRITISH = re.compile(
+    r"neighbour|behaviour|colour|favour|centre(?!d)|catalogue\b|\blicence|\bgrey|judgement|(?<!aria-)labell(ed|ing)|modell(ed|ing)|"
+    r"(normal|initial|optim|recogn|organ|regular|maxim|minim|summar)is(e|ed|es|ing)\b",
+    re.IGNORECASE,
+)
+
+
+def test_the_spelling_is_american():
+    """But where old names are told, or read from folders that earlier versions wrote."""
+    told = {"CHANGELOG.md", "tests/fixtures/make_layout_1.py", "tests/fixtures/test_layout_1.py"}
+    for path in tracked():
+        name = path.relative_to(ROOT).as_posix()
+        if name in told or path.suffix not in {".py", ".md", ".js", ".html", ".yaml"} or path == Path(__file__):
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            assert not BRITISH.search(line), f"{name}:{number} {line.strip()}"
+
+
 def test_nothing_is_left_for_later():
     words = re.compile(r"\b(TODO|FIXME|XXX|raise NotImplementedError|pytest\.(mark\.)?(skip|xfail))\b")
     for path in (*FILES, *sorted((ROOT / "tests").rglob("*.py"))):

@@ -148,7 +148,7 @@ def test_sixteen_bit_color_keys_lie_over_white():
     assert tuple(pixel(decode(data))) == WHITE
 
 
-def test_bits_and_grey_become_rgb():
+def test_bits_and_gray_become_rgb():
     assert tuple(pixel(decode(encoded(Image.new("1", (4, 4), 1), "PNG")))) == WHITE
     assert tuple(pixel(decode(encoded(Image.new("1", (9, 4), 1), "PPM")))) == WHITE
     assert tuple(pixel(decode(encoded(Image.new("L", (4, 4), 77), "PPM")))) == (77, 77, 77)

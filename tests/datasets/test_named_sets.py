@@ -69,7 +69,7 @@ def test_no_picture_of_the_demo_is_there_twice():
     assert len({data.digest(i) for i in range(len(data))}) == len(data)
 
 
-def test_digits_span_the_greys():
+def test_digits_span_the_grays():
     data = digits.load()
     assert len(data) == 1797
     assert data.classes == tuple("0123456789")

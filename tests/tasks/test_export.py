@@ -202,7 +202,7 @@ def shop(tmp_path_factory):
     turned = Image.Exif()
     turned[0x0112] = 6
     picture(rng, "plum", 300).crop((0, 0, 300, 100)).save(inbox / "turned.jpg", exif=turned)
-    picture(rng, "pear").convert("LA").save(inbox / "grey.png")
+    picture(rng, "pear").convert("LA").save(inbox / "gray.png")
     Image.fromarray(rng.integers(0, 256, (30, 60, 3), dtype=np.uint8)).save(inbox / "noise.webp", lossless=True)
     return folder
 

@@ -29,7 +29,7 @@ TOKEN = "a-token-that-nobody-guesses"
 
 
 def picture(label, seed, size=96):
-    """A noisy photo in the color of its class; labels that are not in the catalog are grey stripes."""
+    """A noisy photo in the color of its class; labels that are not in the catalog are gray stripes."""
     rng = np.random.default_rng([seed, sum(label.encode())])
     color = np.array(COLORS.get(label, (128, 128, 128))) + rng.normal(0, 12, 3)
     pixels = color + rng.normal(0, 25, (size, size, 3))

@@ -348,7 +348,7 @@ def hostile():
         "one bit": encoded(Image.new("1", (80, 80))),
         "transparent": encoded(Image.new("RGBA", (80, 80))),
         "CMYK": encoded(Image.new("CMYK", (80, 80)), "JPEG"),
-        "16 bits of grey": encoded(Image.fromarray(np.arange(6400, dtype=np.uint16).reshape(80, 80))),
+        "16 bits of gray": encoded(Image.fromarray(np.arange(6400, dtype=np.uint16).reshape(80, 80))),
     }
     for seed in range(10):
         source = bytearray([jpeg, good, webp, gif, ppm][seed % 5])

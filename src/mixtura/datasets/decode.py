@@ -7,7 +7,7 @@ The border where hostile files arrive. What costs memory or time is refused from
 - six formats, recognized by their first bytes and never by the file name: JPEG, PNG, WebP, GIF, BMP, binary PNM.
 
 Every accepted file has one meaning: EXIF orientation applied once (broken EXIF: as stored), the first frame of an
-animation, transparency over white, 16 bits scaled to 8, CMYK and grey as RGB. Embedded color profiles are ignored.
+animation, transparency over white, 16 bits scaled to 8, CMYK and gray as RGB. Embedded color profiles are ignored.
 Whatever goes wrong is a :class:`~mixtura.errors.BadImage` with a reason code.
 """
 
@@ -242,7 +242,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A 16-bit grey picture scaled to 8 bits; Pillow's own conversion would clip it to white."""
+    """A 16-bit gray picture scaled to 8 bits; Pillow's own conversion would clip it to white."""
     wide = np.asarray(image).astype(np.int32)
     narrow = ((wide + 128) // 257).clip(0, 255).astype(np.uint8)
     clear = image.info.get("transparency")

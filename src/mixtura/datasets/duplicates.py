@@ -1,7 +1,7 @@
 """Which pictures are one and the same, or nearly: so that no copy of a training photo is in the test set.
 
-Two pictures are near-duplicates when their difference hashes (64 bits: is each cell of a 9 x 8 grey thumbnail
-brighter than its left neighbor) differ in at most 6 bits *and* their 16 x 16 grey thumbnails correlate to at least
+Two pictures are near-duplicates when their difference hashes (64 bits: is each cell of a 9 x 8 gray thumbnail
+brighter than its left neighbor) differ in at most 6 bits *and* their 16 x 16 gray thumbnails correlate to at least
 0.995. The hash alone would not do: it joins nearly all of MNIST into one group; confirmed by correlation the largest
 group is 7 of 70,000. Of copies of shop photos at 128 px saved at JPEG quality 50, at half or double size or 10%
 brighter, 99.5 to 100% are found; crops are not, and of 28 px pictures hardly any resized copy is
@@ -44,10 +44,10 @@ class Fingerprint:
 
 def fingerprint(image: Image.Image, digest: str) -> Fingerprint:
     """The fingerprint of a decoded picture. A picture of one color has a zero thumbnail and no near-duplicates."""
-    grey = image.convert("L")
-    cells = np.asarray(grey.resize((9, 8), Image.Resampling.BOX))
+    gray = image.convert("L")
+    cells = np.asarray(gray.resize((9, 8), Image.Resampling.BOX))
     bits = int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")
-    small = np.asarray(grey.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX), np.float32).ravel()
+    small = np.asarray(gray.resize((_HASH_SIDE, _HASH_SIDE), Image.Resampling.BOX), np.float32).ravel()
     centered = small - small.mean()
     length = float(np.linalg.norm(centered))
     return Fingerprint(digest, bits, centered / length if length > 0 else centered)

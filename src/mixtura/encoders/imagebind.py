@@ -80,7 +80,7 @@ def _import(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtra(
-            f"ImageBind is not installed ({error}). It is no dependency of mixtura, because its licence, "
+            f"ImageBind is not installed ({error}). It is no dependency of mixtura, because its license, "
             "CC-BY-NC-SA 4.0, forbids commercial use: install it yourself, or compute the features elsewhere and run: "
             "mixtura data import"
         ) from error
