@@ -20,6 +20,7 @@ from scipy.stats import beta
 
 from mixtura.catalog import Catalog
 from mixtura.catalog.journal import Journal
+from mixtura.catalog.shots import shots
 from mixtura.core import temperature
 from mixtura.datasets.items import Problem
 from mixtura.errors import LabelError, NoInput
@@ -34,6 +35,7 @@ from mixtura.records.journal import left_out_note
 from mixtura.scores.typicality import Typicality
 from mixtura.tasks.evaluate import MIN_PROBABILITY, share
 from mixtura.tasks.learned_photos import learned
+from mixtura.tasks.predict import encoder_for
 
 MIN_PHOTOS, ENOUGH_PHOTOS = 20, 50  # confirmed photos: refused below the first, warned below the second
 N_FOLDS = 10
@@ -172,9 +174,6 @@ def from_folder(catalog: Catalog, folder: Path) -> ConfirmedPhotos:
         return ConfirmedPhotos(kept.embedding, tuple(map(str, kept.label)), sha256=tuple(kept.sha256))
     if not folder.is_dir():
         raise NoInput(f"There is no folder {folder}. Give one with a sub-folder of confirmed photos for each product.")
-    from mixtura.catalog.shots import shots
-    from mixtura.tasks.predict import encoder_for
-
     found = {
         part.name: sorted(f for f in part.iterdir() if f.is_file())
         for part in sorted(folder.iterdir())
@@ -277,8 +276,8 @@ def _notes(model: Model, label: Int[np.ndarray, " N"], before: Figures, lowest: 
         said.append(f"{count} photos give a rough limit; confirm {ENOUGH_PHOTOS} or more.")
     if lowest < 1:
         said.append(
-            f"With {count} photos nothing can be called unknown at {short_percent(stated)}: at least {round(1 / stated)} "
-            "are needed."
+            f"With {count} photos nothing can be called unknown at {short_percent(stated)}: "
+            f"at least {round(1 / stated)} are needed."
         )
     if before.false_reject.low <= stated <= before.false_reject.high:
         said.append("The limits of the catalog fit these photos as they are; a change would be within chance.")
