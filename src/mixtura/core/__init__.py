@@ -1,4 +1,4 @@
-"""Ring 0: mixtures of Gaussians as values, and EM as sums. Tensors in, tensors out; see README.md beside this file."""
+"""Ring 0: immutable Gaussian mixtures and EM on moments. Tensors in, tensors out; see README.md in this folder."""
 
 FAMILIES = {
     "spherical": "mixtura.core.covariance:Spherical",

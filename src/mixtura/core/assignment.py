@@ -1,4 +1,4 @@
-"""Rows shared out among components in given proportions: optimal transport with entropy, in the log domain."""
+"""Balanced assignment of samples to components: entropic optimal transport in the log domain."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,17 @@ from torch import Tensor
 
 from mixtura.errors import DataError, UsageError
 
-CHECK_EVERY = 10  # iterations between two looks at the marginals, which wait for the device
+CHECK_EVERY = 10  # iterations between convergence checks, which synchronize the device
 
 
 @dataclass(frozen=True)
 class Transport:
-    """A plan and how far it is from what was asked.
+    """A transport plan and its error.
 
     Args:
-        plan: mass that each row gives to each component; its rows hold exactly.
-        error: largest deviation of a component's mass from its share, as a share of the whole mass.
-        steps: iterations taken.
+        plan: mass from each sample to each component; its row sums are exact.
+        error: largest deviation of a component's mass from its target, as a share of the total mass.
+        steps: number of iterations.
     """
 
     plan: Float[Tensor, "*B N K"]
@@ -26,13 +26,13 @@ class Transport:
     steps: int
 
     def checked(self, tolerance: float = 1e-3) -> "Transport":
-        """The same plan.
+        """The same plan, after checking that it has converged.
 
         Args:
-            tolerance: most deviation of a component's mass, as a share of the whole mass.
+            tolerance: largest allowed deviation of a component's mass, as a share of the total mass.
 
         Raises:
-            DataError: the plan does not give the components their masses.
+            DataError: the error is larger.
         """
         worst = float(self.error.max())
         if not worst <= tolerance:
@@ -51,24 +51,24 @@ def sinkhorn(
     steps: int = 100,
     tolerance: float = 1e-4,
 ) -> Transport:
-    r"""The plan with given marginals that is worth most, less its entropy's price.
+    r"""Entropy-regularized transport plan with given marginals, by Sinkhorn iterations.
 
     .. math:: \max_P \sum_{nk} P_{nk} \log p_{nk} + \epsilon H(P),
         \quad P 1 = \text{row}, \; P^\top 1 = \text{column}, \qquad
         P_{nk} = e^{u_n + \log p_{nk} / \epsilon + v_k}
 
-    With :math:`\epsilon = 1` and log-densities it is an E-step whose components get exactly their shares.
+    With :math:`\epsilon = 1` and log-densities, it is an E-step with prescribed component weights.
 
     Args:
-        log_p: score of each row with each component, in nats; leading dimensions are problems of their own.
-        row: mass of each row; zero leaves a row out.
-        column: mass of each component, of the same total.
-        regularization: :math:`\epsilon`, above zero, in nats; small values come near a hard assignment, slowly.
-        steps: most iterations.
-        tolerance: deviation of a component's mass at which it stops, as a share of the whole mass.
+        log_p: score of each sample and component, in nats; leading dimensions are independent problems.
+        row: mass of each sample; zero leaves a sample out.
+        column: mass of each component, with the same total.
+        regularization: :math:`\epsilon`, above zero, in nats; small values approach a hard assignment, slowly.
+        steps: maximum number of iterations.
+        tolerance: deviation of a component's mass at which to stop, as a share of the total mass.
 
     Raises:
-        UsageError: masses that are negative or of different totals, no regularization, or no step.
+        UsageError: negative masses or different totals, no regularization, or no step.
 
     Source: Cuturi, Sinkhorn Distances: Lightspeed Computation of Optimal Transport, NeurIPS 2013.
     """
@@ -89,7 +89,7 @@ def sinkhorn(
 
 
 def _potential(mass: Float[Tensor, "*M"], reached: Float[Tensor, "*M"]) -> Float[Tensor, "*M"]:
-    """What lifts the reached mass to the one asked for; minus infinity where none is."""
+    """Potential that scales the reached mass to the target; minus infinity for a target of zero."""
     return torch.where(mass > 0, mass.log() - reached, -torch.inf)
 
 

@@ -1,4 +1,4 @@
-"""Principal axes of rows: means and scatters summed in float64, chunk by chunk."""
+"""Principal axes of samples, with means and scatters summed in float64 tile by tile."""
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -7,11 +7,11 @@ from torch import Tensor
 from mixtura.core import linalg
 
 TILE_ROWS = 4096
-"""Rows summed at a time; fixed, so that results do not depend on how the caller holds the data."""
+"""Samples per tile; fixed, so results do not depend on how the caller batches the data."""
 
 
 def mean_of(x: Shaped[Tensor, "N D"]) -> Float[Tensor, " D"]:
-    """Column means in float64, summed chunk by chunk about the first row, so that large offsets cost no digits."""
+    """Column means in float64, summed relative to the first row, so large offsets cost no digits."""
     ref = x[0].double()
     total = torch.zeros_like(ref)
     for part in torch.split(x, TILE_ROWS):
@@ -20,7 +20,7 @@ def mean_of(x: Shaped[Tensor, "N D"]) -> Float[Tensor, " D"]:
 
 
 def scatter_of(x: Shaped[Tensor, "N D"], mean: Float[Tensor, "M D"], index: Int[Tensor, " N"]) -> Float[Tensor, "D D"]:
-    """Sum of outer products of the rows about ``mean[index]``, in float64."""
+    """Sum of outer products of the samples minus ``mean[index]``, in float64."""
     total = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64, device=x.device)
     for part, own in zip(torch.split(x, TILE_ROWS), torch.split(index, TILE_ROWS), strict=True):
         centered = part.double() - mean[own]
@@ -29,15 +29,15 @@ def scatter_of(x: Shaped[Tensor, "N D"], mean: Float[Tensor, "M D"], index: Int[
 
 
 def fix_signs(basis: Float[Tensor, "D R"]) -> Float[Tensor, "D R"]:
-    """The basis with the largest entry of each column made positive: eigenvectors have no sign of their own."""
+    """Flip columns so that their largest entry is positive, because the sign of an eigenvector is arbitrary."""
     largest = basis.abs().argmax(0, keepdim=True)
     return basis * torch.where(basis.gather(0, largest) < 0, -1.0, 1.0)
 
 
 def axes_of(x: Shaped[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, "D R"], Float[Tensor, " R"]]:
-    """Mean, principal axes and variances (largest first), as many as the data's numerical rank; float64.
+    """Mean, principal axes and variances in descending order, up to the data's numerical rank; float64.
 
-    With fewer rows than columns the N x N Gram matrix is decomposed instead of the D x D scatter.
+    With fewer rows than columns, the N x N Gram matrix is decomposed instead of the D x D scatter.
     """
     n, d = x.shape
     mean = mean_of(x)
@@ -56,7 +56,7 @@ def axes_of(x: Shaped[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor
 
 
 def unit_columns(basis: Float[Tensor, "D R"]) -> Float[Tensor, "D R"]:
-    """Columns scaled to length one; a zero column becomes the first coordinate axis."""
+    """Columns normalized to length one; a zero column becomes the first coordinate axis."""
     length = linalg.squared_norms(basis.T).sqrt()
     first = torch.zeros_like(basis)
     first[0] = 1.0

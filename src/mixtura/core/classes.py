@@ -1,4 +1,4 @@
-"""Class-conditional mixtures without gradients: components of its own for each class, in closed form or by EM."""
+"""Class-conditional mixtures fitted without gradients: separate components per class, in closed form or by EM."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,27 +14,27 @@ from mixtura.core.moments import Moments, feature_variance, labeled
 from mixtura.errors import UsageError
 from mixtura.names import nearest
 
-FLOOR_SHARE = 1e-6  # of the variance of a feature: far below any signal, far above float64 rounding
-NO_WEIGHT = 1e-9  # rows; what a subtraction of sums leaves of a class that has none
+FLOOR_SHARE = 1e-6  # of a feature's variance: far below any signal, far above float64 rounding
+NO_WEIGHT = 1e-9  # samples; rounding error that subtraction leaves of an empty class
 
 FEATURE_SCALES = {"none": 0.0, "half": 0.5, "unit": 1.0}
-"""Features may be shrunk in units of a power of their standard deviations within classes: what is common to them then
-is their unit. On deep features the raw ones usually serve best, on tables the standard deviations.
+"""Power of the within-class standard deviation that is the unit of each feature in shrinkage.
+"none" is usually best for deep features, "unit" for tabular data.
 """
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to fit: family, components a class, shrinkage.
+    """Options to fit a class-conditional mixture.
 
     Args:
         family: a name in ``FAMILIES``.
-        components: how many a class; one number for all, or one a class.
+        components: components per class; one number for all, or one per class.
         prior: shrinkage of the covariances.
-        floor: variance added to every dimension, as a share of the variance of that feature within classes.
-        rank: directions a component, for the low-rank family.
-        steps: most steps of EM, for more than one component.
-        seed: of the starts.
+        floor: variance added to every dimension, as a share of that feature's variance within classes.
+        rank: directions per component, for the low-rank family.
+        steps: maximum number of EM steps, for more than one component.
+        seed: random seed of the initializations.
         feature_scale: the units in which covariances are shrunk, a name in ``FEATURE_SCALES``.
     """
 
@@ -52,11 +52,11 @@ class Plan:
             ("covariance family", self.family, FAMILIES),
             ("feature scale", self.feature_scale, FEATURE_SCALES),
         ):
-            if name not in known and name != "auto":  # which is settled before anything is fitted
+            if name not in known and name != "auto":  # "auto" is resolved before fitting
                 raise UsageError(f"There is no {what} {name!r}. {nearest(name, known)}")
 
     def resolved(self, variance: Float[Tensor, " D"]) -> tuple[Float[Tensor, " D"], Prior]:
-        """Floor and prior in units of the data, whose variance within classes is given by feature."""
+        """Floor and prior in units of the data, given the within-class variance of each feature."""
         power = FEATURE_SCALES[self.feature_scale]
         scale = None if power == 0 else variance.pow(0.5 * power)
         return self.floor * variance, replace(self.prior, scale=scale)
@@ -70,10 +70,10 @@ def fit(
     weight: Float[Tensor, " N"] | None = None,
     variance: Float[Tensor, " D"] | None = None,
 ) -> Mixture:
-    """The class-conditional mixture of a plan; class priors are the classes' shares of the (weighted) rows.
+    """Fit the class-conditional mixture of a plan; class priors are the weighted class frequencies.
 
-    ``variance`` is what floors and feature scales are made of, where it is not that of these rows. A row of weight
-    zero is as good as absent.
+    ``variance`` overrides the within-class feature variance that sets floors and feature scales. Samples of weight
+    zero are ignored.
     """
     if weight is not None and bool((weight == 0).any()):
         some = weight > 0
@@ -97,7 +97,7 @@ def fit(
 
 
 def closed_form(plan: Plan, sums: Moments, variance: Float[Tensor, " D"]) -> Mixture:
-    """One component a class, straight from the sums of the classes; a class without rows has weight zero."""
+    """Mixture with one component per class, from the class moments; a class without samples gets weight zero."""
     n_classes = len(sums.weight)
     sums = replace(sums, weight=torch.where(sums.weight < NO_WEIGHT, 0.0, sums.weight))
     component_class = torch.arange(n_classes, device=sums.weight.device)
@@ -105,7 +105,7 @@ def closed_form(plan: Plan, sums: Moments, variance: Float[Tensor, " D"]) -> Mix
 
 
 def average_variance(x: Float[Tensor, "N D"], weight: Float[Tensor, " N"] | None = None) -> float:
-    """Variance of the rows about their mean, averaged over dimensions, in squared units of x; 1 for constant rows."""
+    """Variance of the samples averaged over dimensions, in squared units of x; 1 for constant samples."""
     zeros = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     mean = init.class_means(x, zeros, 1, weight)[0].to(x.dtype)
     squares = (x - mean).square().mean(1, dtype=torch.float64)
@@ -115,9 +115,9 @@ def average_variance(x: Float[Tensor, "N D"], weight: Float[Tensor, " N"] | None
 
 
 def _counts(plan: Plan, labels: Int[Tensor, " N"], n_classes: int, weight: Float[Tensor, " N"] | None) -> list[int]:
-    """Components of each class: never more than half its rows, none for a class without rows.
+    """Number of components of each class: at most half its samples, and none for a class without samples.
 
-    A row of weight two counts as two; light rows count as one, so that weights that sum to one limit nothing.
+    A sample of weight two counts as two; weights below one count as one, so normalized weights impose no limit.
     """
     found = torch.bincount(labels, minlength=n_classes).double()
     if weight is not None:
@@ -134,7 +134,7 @@ def _split(
     seed: int,
     weight: Float[Tensor, " N"] | None,
 ) -> tuple[Int[Tensor, " N"], Int[Tensor, " K"]]:
-    """A component for each row, numbered through all classes, and the class that owns each component."""
+    """Component of each sample, numbered across all classes, and the class of each component."""
     first = [sum(counts[:c]) for c in range(len(counts))]
     parts = torch.tensor(first, device=x.device)[labels]
     generator = torch.Generator(x.device).manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What a row holds, as numbers: an order of the rows, and who equals whom, that depend on nothing else."""
+"""Content hashes of samples: an order and an equality that depend on the values only."""
 
 import math
 from typing import cast
@@ -7,17 +7,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-TILE_ROWS = 512  # hashed at once: a tile stays in cache
-HASH_LEVELS = 251.3  # steps between the least and the largest value of a feature
-HASH_OFFSET = 0.3819  # keeps round shares of the range off the edges of the steps
-HASH_BITS = 53 - 8  # bits of a float64 that are left beside a step's
+TILE_ROWS = 512  # samples hashed at once; a tile fits in cache
+HASH_LEVELS = 251.3  # quantization steps over the range of a feature
+HASH_OFFSET = 0.3819  # keeps round fractions of the range off the step edges
+HASH_BITS = 53 - 8  # bits of a float64 left for the hash factor, beside those of a step
 
 
 def content_order(x: Float[Tensor, "N D"], seed: int) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"]]:
-    """Row numbers in a random order that follows from the rows alone, and for each row the number of its content.
+    """Pseudo-random order of the samples that depends only on their values, and a content index for each sample.
 
-    Equal rows have one content and stand side by side. Neither result depends on the order of the rows or on how often
-    one occurs; nor do the units of a feature matter, down to steps of 1 / 250 of its range.
+    Equal samples have the same index and are adjacent. Neither result depends on the sample order or on repetitions,
+    nor on the units of a feature, at a resolution of 1 / 250 of its range.
     """
     coarse = _hash_of_steps(x, seed)
     which = numbered(coarse)
@@ -29,12 +29,12 @@ def content_order(x: Float[Tensor, "N D"], seed: int) -> tuple[Int[Tensor, " N"]
 
 
 def numbered(keys: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
-    """The keys as numbers 0, 1, ... in their order."""
+    """Relabel the keys as 0, 1, ... in ascending order."""
     return cast("Tensor", torch.unique(keys, return_inverse=True)[1])  # pyright: ignore[reportUnknownMemberType]
 
 
 def _hash_of_steps(x: Float[Tensor, "N D"], seed: int) -> Int[Tensor, " N"]:
-    """A weighted sum of the steps that a row's values lie in, small enough to be exact in float64 in any order."""
+    """Hash of a sample's quantized values: a weighted sum, small enough to be exact in float64 in any order."""
     bits = HASH_BITS - math.ceil(math.log2(x.shape[1] + 1))
     factor = _random(x, 2**bits, x.shape[1], seed).double()
     low, high = x.aminmax(dim=0) if len(x) else (x.sum(0), x.sum(0))
@@ -44,7 +44,7 @@ def _hash_of_steps(x: Float[Tensor, "N D"], seed: int) -> Int[Tensor, " N"]:
 
 
 def _hash_of_bits(x: Float[Tensor, "N D"], seed: int) -> Int[Tensor, " N"]:
-    """A weighted sum of a row's bits, by words of 32, modulo 2 ** 64; both zeros are one."""
+    """Hash of a sample's bits: a weighted sum of 32-bit words modulo 2 ** 64; +0 and -0 are equal."""
     words = (x + 0.0).reshape(-1).view(torch.int32).reshape(len(x), x.shape[1] * x.element_size() // 4)
     factor = 2 * _random(x, 2**62, words.shape[1], seed) + 1
     return torch.cat([(rows.long() * factor).sum(1) for rows in torch.split(words, TILE_ROWS)])

@@ -1,4 +1,4 @@
-"""Expectation maximization as a loop over sums: it takes a mixture and batches and returns another mixture."""
+"""Expectation maximization (EM) over mini-batches; each step maps a mixture and the data to a new mixture."""
 
 import itertools
 import math
@@ -16,12 +16,12 @@ from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
 
 TILE_ROWS = 4096
-LOG2_E = math.log2(math.e)  # exp2 stays fast where results underflow; exp takes a path 30 times slower there
+LOG2_E = math.log2(math.e)  # exp2 stays fast on underflow, where exp is 30 times slower
 Reduce = Callable[[Tensor], Tensor]
 
 
 class Batch(NamedTuple):
-    """Some rows; ``labels`` keep each to the components of its class, ``weight`` counts it more or less than once."""
+    """A mini-batch; ``labels`` restrict each sample to the components of its class, ``weight`` is a sample weight."""
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"] | None = None
@@ -30,7 +30,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunks:
-    """In-memory rows as batches of at most ``size`` rows; can be walked any number of times."""
+    """In-memory samples as mini-batches of at most ``size`` samples; can be iterated repeatedly."""
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"] | None = None
@@ -38,7 +38,7 @@ class Chunks:
     size: int = TILE_ROWS
 
     def __iter__(self) -> Iterator[Batch]:
-        """Walk the rows in order."""
+        """Yield the mini-batches in order."""
         for start in range(0, len(self.x), self.size):
             part = slice(start, start + self.size)
             yield Batch(
@@ -50,7 +50,7 @@ class Chunks:
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted mixture and the record of the run: mean log-likelihood in nats a point *before* each step."""
+    """A fitted mixture with its trace: the mean log-likelihood *before* each step, in nats per sample."""
 
     mixture: Mixture
     trace: tuple[float, ...]
@@ -58,7 +58,7 @@ class Fit:
 
 
 def expect(mixture: Mixture, batch: Batch) -> tuple[Moments, Float[Tensor, " 2"]]:
-    """Sums of one batch, with its log-likelihood (nats) and its weight: the E-step."""
+    """E-step: moments of one mini-batch, with its total log-likelihood (nats) and total weight."""
     joint = mixture.component_log_prob(batch.x)
     if batch.labels is not None:
         assert mixture.component_class is not None
@@ -74,7 +74,7 @@ def expect(mixture: Mixture, batch: Batch) -> tuple[Moments, Float[Tensor, " 2"]
 
 
 def collect(mixture: Mixture, batches: Iterable[Batch], reduce: Reduce | None = None) -> tuple[Moments, float]:
-    """Sums over all batches (through ``reduce``, over all machines) and the mean log-likelihood in nats a point."""
+    """Moments over all batches (and machines, if ``reduce`` is given) and mean log-likelihood in nats per sample."""
     total: Moments | None = None
     likelihood = torch.zeros(2, dtype=torch.float64, device=mixture.mean.device)
     for batch in batches:
@@ -89,7 +89,7 @@ def collect(mixture: Mixture, batches: Iterable[Batch], reduce: Reduce | None = 
 
 
 class Step(NamedTuple):
-    """A step of EM: the mixture after it, the sums that made it, and the mean log-likelihood (nats a point) before."""
+    """One EM step: the new mixture, its moments, and the previous mean log-likelihood in nats per sample."""
 
     mixture: Mixture
     moments: Moments
@@ -104,9 +104,9 @@ def iterate(
     prior: Prior = NO_PRIOR,
     reduce: Reduce | None = None,
 ) -> Iterator[Step]:
-    """Steps of EM without end, for loops with a rule of their own when to stop; :func:`fit` has the usual one.
+    """Yield EM steps forever, for callers with their own stopping rule; :func:`fit` has the usual one.
 
-    ``batches`` must be walkable again and again, as :class:`Chunks` is. The other arguments are those of :func:`step`.
+    ``batches`` must be re-iterable, as :class:`Chunks` is. The other arguments are those of :func:`step`.
     """
     while True:
         moments, likelihood = collect(mixture, batches, reduce)
@@ -121,14 +121,14 @@ def step(
     prior: Prior = NO_PRIOR,
     reduce: Reduce | None = None,
 ) -> tuple[Mixture, float]:
-    """One step of EM: the new mixture, and the mean log-likelihood (nats a point) of the old one.
+    """Run one EM step; returns the new mixture and the mean log-likelihood of the old one, in nats per sample.
 
     Args:
-        mixture: where to start.
+        mixture: the current mixture.
         batches: all of the data; nothing of size N x K is kept.
         floor: variance added to every dimension, in squared units of x.
         prior: shrinkage of the covariances.
-        reduce: sums a tensor over machines in place of adding over batches alone; ``None`` for one machine.
+        reduce: all-reduce (sum) of a tensor across machines; ``None`` for a single machine.
     """
     done = next(iterate(mixture, batches, floor, prior, reduce))
     return done.mixture, done.log_likelihood
@@ -143,9 +143,9 @@ def fit(
     steps: int = 100,
     tolerance: float = 1e-3,
 ) -> Fit:
-    """EM until the mean log-likelihood rises by less than ``tolerance`` nats a point, or for ``steps`` steps.
+    """Run EM until the mean log-likelihood changes by less than ``tolerance`` nats per sample, or for ``steps`` steps.
 
-    ``batches`` must be walkable again and again, as :class:`Chunks` is.
+    ``batches`` must be re-iterable, as :class:`Chunks` is.
     """
     trace: list[float] = []
     for done in itertools.islice(iterate(mixture, batches, floor, prior, reduce), steps):

@@ -1,4 +1,4 @@
-"""Where a fit begins: from labels, from k-means++, or from random rows."""
+"""Initialization of a fit, from known labels or by k-means."""
 
 import math
 
@@ -11,9 +11,9 @@ from mixtura.core.covariance import FAMILIES, NO_PRIOR, Floor, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import class_means, hard, labeled
 
-FACTOR_STEPS = 10  # rounds of factor analysis under fixed labels; hard data may lie 0.3 nats below the optimum still
+FACTOR_STEPS = 10  # factor-analysis steps under fixed labels; difficult data may still be 0.3 nats below the optimum
 LLOYD_STEPS = 20
-KMEANS_RUNS = 3  # of k-means; one alone may end far from the best
+KMEANS_RUNS = 3  # a single k-means run may end far from the best solution
 TILE_ROWS = 4096
 
 
@@ -27,16 +27,16 @@ def from_labels(
     weight: Float[Tensor, " N"] | None = None,
     rank: int = 16,
 ) -> Mixture:
-    """The most likely mixture when each row's component is known: the closed form.
+    """Maximum-likelihood mixture when each sample's component is known, in closed form.
 
     Args:
         family: a name in ``FAMILIES``.
-        x: the rows.
-        labels: the component of each row.
-        n_components: K; a component without rows takes the overall mean, the pooled covariance and weight zero.
+        x: the samples.
+        labels: the component of each sample.
+        n_components: K; a component without samples gets the overall mean, the pooled covariance and weight zero.
         floor: variance added to every dimension, in squared units of x.
         prior: shrinkage of the covariances.
-        weight: how often each row counts.
+        weight: sample weights.
         rank: number of directions, for the low-rank family only.
     """
     kind = FAMILIES[family]
@@ -60,9 +60,9 @@ def kmeans_plus_plus(
     weight: Float[Tensor, " N"] | None = None,
     steps: int = LLOYD_STEPS,
 ) -> Int[Tensor, " N"]:
-    """A cluster for each row: the best of three runs of k-means++ seeding and ``steps`` rounds of Lloyd's algorithm.
+    """Cluster index of each sample: the best of three runs of k-means++ seeding and ``steps`` Lloyd iterations.
 
-    The order of the rows does not matter, and a row of weight two is as good as that row twice.
+    The result does not depend on the sample order, and a sample of weight two equals two copies of it.
 
     Source: Arthur and Vassilvitskii, k-means++: The Advantages of Careful Seeding, 2007, the greedy variant.
     """
@@ -83,7 +83,7 @@ def _lloyd(
     weight: Float[Tensor, " N"] | None,
     steps: int,
 ) -> tuple[Int[Tensor, " N"], float]:
-    """Clusters from one start, and the sum of squared distances of rows from their centers."""
+    """Clusters from one initialization, and the sum of squared distances to their centers (inertia)."""
     centers = _seed(x, n_components, generator, weight)
     labels = nearest(x, centers)
     for _ in range(steps):
@@ -96,7 +96,7 @@ def _lloyd(
 
 
 def nearest(x: Float[Tensor, "N D"], centers: Float[Tensor, "K D"]) -> Int[Tensor, " N"]:
-    """Number of the closest center for each row, in chunks."""
+    """Index of the nearest center for each sample, computed in tiles."""
     half = 0.5 * centers.square().sum(1)
     return torch.cat([torch.addmm(half, rows, centers.T, alpha=-1).argmin(1) for rows in torch.split(x, TILE_ROWS)])
 
@@ -104,9 +104,9 @@ def nearest(x: Float[Tensor, "N D"], centers: Float[Tensor, "K D"]) -> Int[Tenso
 def _seed(
     x: Float[Tensor, "N D"], n_components: int, generator: torch.Generator, weight: Float[Tensor, " N"] | None
 ) -> Float[Tensor, "K D"]:
-    """Rows drawn one by one with probability proportional to their squared distance from those drawn before.
+    """Centers drawn one by one, with probability proportional to the squared distance from the centers so far.
 
-    Of a few drawn for each center the one is kept that leaves the least distance to all rows.
+    Of a few candidates per center, the one that reduces the total distance most is kept.
     """
     mass = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
     chosen = [_draw(mass, generator)]
@@ -122,7 +122,7 @@ def _seed(
 
 
 def _draw(odds: Float[Tensor, " N"], generator: torch.Generator) -> int:
-    """One index, by inversion of the running sum: ``multinomial`` stops at 2^24 rows."""
+    """Draw one index by inverting the cumulative sum, because ``multinomial`` is limited to 2^24 entries."""
     running = odds.cumsum(0)
     point = torch.rand(1, dtype=odds.dtype, generator=generator, device=odds.device) * running[-1]
     return int(torch.searchsorted(running, point).clamp_max(len(odds) - 1))

@@ -1,6 +1,6 @@
-"""Dense linear algebra, in float64 unless it says otherwise: the only caller of ``torch.linalg`` in mixtura."""
+"""Dense linear algebra, in float64 unless stated otherwise; the only module of mixtura that calls ``torch.linalg``."""
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# torch.linalg carries no types; the signatures below supply them
+# torch.linalg is untyped; the signatures below supply the types
 
 import torch
 from jaxtyping import Float
@@ -8,14 +8,14 @@ from torch import Tensor
 
 from mixtura.errors import CollapsedComponent
 
-BLOCK_ROWS = 128  # rows of a triangle that is not halved any more
-AT_ONCE = 1 << 22  # numbers of triangles that are inverted together
+BLOCK_ROWS = 128  # largest triangle that is not split further
+AT_ONCE = 1 << 22  # numbers in the triangles that are inverted together
 
 
 def cholesky(matrix: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
-    r"""Lower Cholesky factor ``L`` with ``L L' = matrix`` and positive diagonal, in float64.
+    r"""Lower Cholesky factor ``L`` with ``L L' = matrix`` and a positive diagonal, in float64.
 
-    There is no jitter and no retry: covariances are positive definite by construction, so a failure is an error.
+    No jitter and no retry: covariances are positive definite by construction, so a failure is an error.
 
     Raises:
         CollapsedComponent: a matrix is not positive definite; the message names the component.
@@ -31,7 +31,7 @@ def cholesky(matrix: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
 
 
 def inverse_tril(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
-    """Inverse of a lower triangular matrix, in float64; by halves, since a solver would not spare the zeros."""
+    """Inverse of a lower triangular matrix, in float64; recursive, because a solver does not skip the zeros."""
     tril = tril.double()
     size = tril.shape[-1]
     if size <= BLOCK_ROWS:
@@ -44,7 +44,7 @@ def inverse_tril(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
 
 
 def gram_tril(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
-    """``L L'`` of a lower triangular matrix, in its own precision; by halves, which spares the zeros."""
+    """``L L'`` of a lower triangular matrix, in its own dtype; recursive, which skips the zeros."""
     size = tril.shape[-1]
     if size <= BLOCK_ROWS:
         return tril @ tril.mT
@@ -55,7 +55,7 @@ def gram_tril(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
 
 
 def matmul_tril(left: Float[Tensor, "*B D D"], right: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
-    """The product of two lower triangular matrices; by halves, which spares the zeros."""
+    """Product of two lower triangular matrices; recursive, which skips the zeros."""
     size = left.shape[-1]
     if size <= BLOCK_ROWS:
         return left @ right
@@ -66,18 +66,18 @@ def matmul_tril(left: Float[Tensor, "*B D D"], right: Float[Tensor, "*B D D"]) -
 
 
 def _quarters(matrix: Float[Tensor, "*B D D"], half: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Four blocks, row by row."""
+    """The four blocks, in row-major order."""
     top, bottom = matrix[..., :half, :], matrix[..., half:, :]
     return top[..., :half], top[..., half:], bottom[..., :half], bottom[..., half:]
 
 
 def _joined(top: Tensor, low: Tensor, right: Tensor, last: Tensor) -> Float[Tensor, "*B D D"]:
-    """A matrix of four blocks; out of place, so that it has a gradient."""
+    """Matrix assembled from four blocks, out of place to keep the gradient."""
     return torch.cat([torch.cat([top, right], -1), torch.cat([low, last], -1)], -2)
 
 
 def precision_tril(covariance: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
-    r"""Lower triangular W with :math:`W^\top W = \Sigma^{-1}` and a positive diagonal, in float64: it whitens.
+    r"""Whitening matrix: lower triangular W with :math:`W^\top W = \Sigma^{-1}` and a positive diagonal, in float64.
 
     It is the inverse of the Cholesky factor.
 
@@ -88,7 +88,7 @@ def precision_tril(covariance: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D
     if factor.requires_grad:
         return inverse_tril(factor)
     size = factor.shape[-1]
-    out = torch.empty(factor.shape, dtype=factor.dtype, device=factor.device)  # row by row, as what is loaded lies
+    out = torch.empty(factor.shape, dtype=factor.dtype, device=factor.device)  # row-major, like loaded tensors
     step = max(1, AT_ONCE // size**2)
     parts = (flat.view(-1, size, size).split(step) for flat in (factor, out))
     for tril, inverse in zip(*parts, strict=True):
@@ -97,12 +97,12 @@ def precision_tril(covariance: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D
 
 
 def covariance_of(precision_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
-    """The covariance matrices whose precisions have the lower factors ``precision_tril``, in float64."""
+    """Covariance matrices of the precision factors ``precision_tril``, in float64."""
     return gram_tril(inverse_tril(precision_tril))
 
 
 def solve_rows(tril: Float[Tensor, "D D"], rows: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    """``inverse(tril)`` times each row, in the precision of the rows."""
+    """``inverse(tril)`` times each row, in the dtype of the rows."""
     return torch.linalg.solve_triangular(tril, rows.T, upper=False).T
 
 
@@ -112,40 +112,40 @@ def half_log_det(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B"]:
 
 
 def log_diagonal(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D"]:
-    """Logarithms of the diagonal of a triangular matrix, where it is positive."""
+    """Logarithm of the diagonal of a triangular matrix with a positive diagonal."""
     return tril.diagonal(dim1=-2, dim2=-1).log()
 
 
 def tril_of(log_diagonal: Float[Tensor, "*B D"], lower: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
-    """A lower triangular matrix with a positive diagonal, from numbers that may take any value."""
+    """Lower triangular matrix with a positive diagonal, from unconstrained parameters."""
     return lower.tril(-1) + torch.diag_embed(log_diagonal.exp())
 
 
 def free_tril(tril: Float[Tensor, "*B D D"]) -> dict[str, Tensor]:
-    """The inverse of :func:`tril_of`."""
+    """Unconstrained parameters of a lower triangular matrix; the inverse of :func:`tril_of`."""
     return {"log_diagonal": log_diagonal(tril), "lower": tril.tril(-1)}
 
 
 def eigh(matrix: Float[Tensor, "*B D D"]) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B D D"]]:
-    """Eigenvalues from large to small, and their eigenvectors as columns, in float64."""
+    """Eigenvalues in descending order and their eigenvectors as columns, in float64."""
     values, vectors = torch.linalg.eigh(matrix.double())
     return values.flip(-1), vectors.flip(-1)
 
 
 def solve_spd(matrix: Float[Tensor, "*B R R"], right: Float[Tensor, "*B R M"]) -> Float[Tensor, "*B R M"]:
-    """Solution of ``matrix @ y = right`` for a positive definite matrix, in float64."""
+    """Solution y of ``matrix @ y = right`` for a positive definite matrix, in float64."""
     return torch.cholesky_solve(right.double(), cholesky(matrix))
 
 
 def squared_norms(rows: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
-    """Squared length of each row, in the precision of the rows and without a copy of them."""
+    """Squared norm of each row, in the dtype of the rows and without copying them."""
     return torch.linalg.vector_norm(rows, dim=-1).square()
 
 
 def svd_right(x: Float[Tensor, "N D"], rank: int) -> tuple[Float[Tensor, " R"], Float[Tensor, "D R"]]:
     """The ``rank`` largest singular values of ``x`` and their right singular vectors, in float64.
 
-    Works on the smaller of the two Gram matrices, so a wide ``x`` with few rows costs N N D only.
+    Uses the smaller of the two Gram matrices, so a wide ``x`` costs only N N D.
     """
     rows = x.double()
     n, d = rows.shape
@@ -160,14 +160,14 @@ def svd_right(x: Float[Tensor, "N D"], rank: int) -> tuple[Float[Tensor, " R"], 
 
 
 def cholesky_of_definite(matrix: Float[Tensor, "*B R R"]) -> Float[Tensor, "*B R R"]:
-    """Lower Cholesky factor in the matrix's own precision, with a gradient and without a look at the result.
+    """Lower Cholesky factor in the matrix's own dtype, differentiable and without an error check.
 
-    For matrices that cannot be singular, such as an identity plus squares: a check would stop the device at each step
-    of training and cannot be mapped over models.
+    For matrices that cannot be singular, such as an identity plus squares. A check would synchronize the device at
+    each training step and does not work under ``vmap``.
     """
     if not torch.onnx.is_in_onnx_export():
         return torch.linalg.cholesky_ex(matrix).L
-    columns, rest = list[Tensor](), matrix  # ONNX has no factorization: column by column, which are few here
+    columns, rest = list[Tensor](), matrix  # ONNX has no Cholesky; the few columns are computed one by one
     for j in range(matrix.shape[-1]):
         columns.append(rest[..., j] * rest[..., j, j, None].rsqrt())
         rest = rest - columns[j][..., :, None] * columns[j][..., None, :]
@@ -175,7 +175,7 @@ def cholesky_of_definite(matrix: Float[Tensor, "*B R R"]) -> Float[Tensor, "*B R
 
 
 def right_divide_tril(left: Float[Tensor, "*B D R"], tril: Float[Tensor, "*B R R"]) -> Float[Tensor, "*B D R"]:
-    """``left @ inverse(tril).T`` for a lower triangular matrix, with a gradient."""
+    """``left @ inverse(tril).T`` for a lower triangular matrix; differentiable."""
     if not torch.onnx.is_in_onnx_export():
         return torch.linalg.solve_triangular(tril.mT, left, upper=True, left=False)
     columns, rest = list[Tensor](), left
@@ -186,5 +186,5 @@ def right_divide_tril(left: Float[Tensor, "*B D R"], tril: Float[Tensor, "*B R R
 
 
 def orthonormal(matrix: Float[Tensor, "D W"]) -> Float[Tensor, "D W"]:
-    """Orthonormal columns that span those of ``matrix``."""
+    """Orthonormal basis of the column space of ``matrix``."""
     return torch.linalg.qr(matrix).Q

@@ -1,4 +1,4 @@
-"""A mixture of Gaussians as a value: nothing in it changes, every question is a function of it."""
+"""An immutable Gaussian mixture; densities, posteriors, samples and updates are methods that return new values."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,23 +14,23 @@ from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, Floor, Prior
 from mixtura.core.moments import Moments
 from mixtura.core.ownership import ClassLogSumExp
 
-TILE_ROWS = 4096  # rows scored at once where only a summary of N x K is wanted
-MAX_OFFSET = 1e4  # squared distance that a score adds and takes off again, beyond which it needs float64
-MAX_EXACT = 1 << 24  # numbers of a covariance whose operands are prepared in float64
+TILE_ROWS = 4096  # samples scored per tile when only a reduction of the N x K scores is kept
+MAX_OFFSET = 1e4  # squared distance that may cancel within a float32 score; beyond it, scores use float64
+MAX_EXACT = 1 << 24  # largest covariance, in numbers, whose operands are prepared in float64
 
 
 @final
 @dataclass(frozen=True)
 class Mixture:
-    r"""K Gaussian components in D dimensions, each perhaps owned by a class.
+    r"""K Gaussian components in D dimensions, each optionally assigned to a class.
 
     .. math::
         p(x) = \sum_k \pi_k N(x; \mu_k, \Sigma_k), \qquad
         p(x, c) = \sum_{k:\, o_k = c} \pi_k N(x; \mu_k, \Sigma_k)
 
     The weights sum to one over all components, so a class prior is the sum of its components' weights.
-    ``component_class`` is ``None`` for a mixture without classes. ``feature_scale`` holds the lengths in units of which
-    the covariances were shrunk; ``None`` for features as they are. It takes no part in the density.
+    ``component_class`` is ``None`` for a mixture without classes. ``feature_scale`` holds the feature units in which
+    the covariances were shrunk; ``None`` for unscaled features. The density does not depend on it.
     """
 
     log_weight: Float[Tensor, " K"]
@@ -53,14 +53,14 @@ class Mixture:
         component_class: Int[Tensor, " K"] | None = None,
         n_classes: int = 0,
     ) -> "Mixture":
-        r"""The most likely mixture given the sums: the one way from sums to a mixture.
+        r"""Maximum-likelihood mixture for the given moments. Every fit builds its mixture here.
 
         .. math:: \pi_k = \frac{w_k}{\sum_j w_j}, \qquad \mu_k = a_k + \frac{f_k}{w_k}
 
         Args:
             moments: sums over all of the data.
             floor: variance added to every dimension, in squared units of x.
-            prior: shrinkage of the covariances; its scale is kept with the mixture.
+            prior: shrinkage of the covariances; the mixture keeps its scale.
             component_class: the class of each component.
             n_classes: C.
         """
@@ -70,7 +70,7 @@ class Mixture:
 
     @classmethod
     def standard(cls, dimension: int) -> "Mixture":
-        """One component: mean zero, unit variance.
+        """A standard normal: one component with zero mean and unit variance.
 
         >>> Mixture.standard(2).log_prob(torch.zeros(1, 2))
         tensor([-1.8379])
@@ -80,31 +80,31 @@ class Mixture:
 
     @property
     def n_components(self) -> int:
-        """K, the number of components."""
+        """Number of components K."""
         return self.mean.shape[0]
 
     @property
     def dimension(self) -> int:
-        """D, the number of features."""
+        """Number of features D."""
         return self.mean.shape[1]
 
     @property
     def n_parameters(self) -> int:
-        """Free numbers: weights, means, covariances."""
+        """Number of free parameters in weights, means and covariances."""
         return self.n_components - 1 + self.mean.numel() + self.covariance.n_parameters
 
     @property
     def _trained(self) -> bool:
-        """Whether the parameters are in training: what is derived from them must not be kept."""
+        """Whether any parameter requires a gradient; derived tensors are then not cached."""
         return any(t.requires_grad for t in (self.log_weight, self.mean, *self.covariance.state().values()))
 
     def _prepared(self) -> tuple[Tensor, ...]:
-        center = self.mean.detach().sum(0) / self.n_components  # distances do not depend on it: it carries no gradient
+        center = self.mean.detach().sum(0) / self.n_components  # distances do not depend on it, so it needs no gradient
         constant, *matrices = self.covariance.operands(self.mean - center)
         return (center, constant + self.log_weight, *matrices)
 
     @cached_property
-    @torch.inference_mode(False)  # what is kept may be asked for a gradient in points later
+    @torch.inference_mode(False)  # a later call may need a gradient through the cached tensors
     @torch.no_grad()
     def _operands(self) -> tuple[Tensor, ...]:
         small = sum(tensor.numel() for tensor in self.covariance.state().values()) <= MAX_EXACT
@@ -113,9 +113,9 @@ class Mixture:
     @cached_property
     @torch.no_grad()
     def _cancels(self) -> bool:
-        """Whether squares expanded in float32 lose the distance of some component.
+        """Whether expanding squares in float32 loses the distance to some component through cancellation.
 
-        Its mean may lie far from the center, or its score take off again most of what it has added.
+        This happens when a mean is far from the center, or when a score subtracts most of what it added.
         """
         center, *operands = self._operands
         at_center = self.covariance.score(tuple(operands), torch.zeros_like(center)[None])[0]
@@ -128,7 +128,7 @@ class Mixture:
         return {}
 
     def operands(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """The center, and what rows of a precision about it are multiplied with; float64 where float32 loses digits."""
+        """The center and the score operands for centered samples of ``dtype``; float64 if float32 loses digits."""
         chosen = self._working(dtype)
         if chosen not in self._cast:
             with torch.inference_mode(False), torch.no_grad():
@@ -136,14 +136,14 @@ class Mixture:
         return self._cast[chosen]
 
     def _working(self, dtype: torch.dtype) -> torch.dtype:
-        """The precision of products with rows of another."""
+        """Compute dtype for samples of ``dtype``."""
         return torch.float64 if dtype == torch.float64 or self._cancels else torch.float32
 
     def component_log_prob(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        r"""Log-density of each point with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats.
+        r"""Joint log-density of each sample and component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats.
 
-        It has a gradient in points and parameters; without one, products are cut into tiles. Points of less than
-        float32 get densities of float32: hundreds of nats have no digits left in half precision.
+        Differentiable in samples and parameters; without a gradient, products run in tiles. Half-precision samples get
+        float32 results, because half precision cannot resolve log-densities of hundreds of nats.
         """
         dtype = self._working(x.dtype)
         if self._trained:
@@ -155,7 +155,7 @@ class Mixture:
         return score(tuple(operands), x.to(dtype) - center).to(torch.promote_types(x.dtype, torch.float32))
 
     def log_prob(self, x: Float[Tensor, "N D"]) -> Float[Tensor, " N"]:
-        r"""Log-density of each point under the whole mixture, in nats; may exceed 0.
+        r"""Log-density of each sample under the mixture, in nats; may exceed 0.
 
         .. math:: \log p(x) = \operatorname{logsumexp}_k [\log \pi_k + \log N(x; \mu_k, \Sigma_k)]
 
@@ -164,22 +164,22 @@ class Mixture:
         return torch.cat([self.component_log_prob(rows).logsumexp(1) for rows in torch.split(x, TILE_ROWS)])
 
     def responsibility(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """Posterior probability of each component."""
+        """Posterior probability of each component given each sample."""
         return self.component_log_prob(x).softmax(1)
 
     @cached_property
     def over_classes(self) -> ClassLogSumExp:
-        """From components to classes; without classes of its own every component is a class."""
+        """Log-sum-exp from components to classes; without classes, each component is its own class."""
         if self.component_class is None:
             return ClassLogSumExp.of(torch.arange(self.n_components), self.n_components)
         return ClassLogSumExp.of(self.component_class, self.n_classes)
 
     def class_log_prob(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-        """Log-density of each point together with each class, in nats; without classes every component is one."""
+        """Joint log-density of each sample and class, in nats; without classes, each component is its own class."""
         return torch.cat([self.over_classes(self.component_log_prob(rows)) for rows in torch.split(x, TILE_ROWS)])
 
     def posterior(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-        """Posterior probability of each class."""
+        """Posterior probability of each class given each sample."""
         return self.class_log_prob(x).softmax(1)
 
     def moments(
@@ -187,11 +187,11 @@ class Mixture:
         x: Float[Tensor, "N D"],
         resp: Float[Tensor, "N K"],
     ) -> Moments:
-        """Sums of the data about this mixture's means under the responsibilities (times any sample weight)."""
+        """Moments of the samples about this mixture's means, weighted by ``resp`` (times any sample weight)."""
         return sums.soft(type(self.covariance), x, resp, self.mean, self.covariance.factor_posterior())
 
     def update(self, moments: Moments, floor: Floor = 0.0, prior: Prior = NO_PRIOR) -> "Mixture":
-        """The M-step: the most likely mixture given the sums.
+        """M-step: the maximum-likelihood mixture for the given moments.
 
         Args:
             moments: sums over all of the data.
@@ -203,14 +203,14 @@ class Mixture:
     def sample(
         self, n: int, generator: torch.Generator | None = None
     ) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
-        """``n`` random points and the component that each came from."""
+        """Draw ``n`` samples; returns them with the component index of each."""
         index = torch.multinomial(self.log_weight.exp(), n, replacement=True, generator=generator)
         return self.mean[index] + self.covariance.sample(index, self.dimension, generator), index
 
     def select(self, index: Int[Tensor, " J"]) -> "Mixture":
-        """Some components as a mixture of their own; the weights are renormalized, the class numbers stay.
+        """Submixture of the components at ``index``, with renormalized weights and unchanged class indices.
 
-        Components that are all without weight share it evenly.
+        If all selected weights are zero, they become equal.
         """
         log_weight = self.log_weight[index]
         none = (log_weight == -torch.inf).all()
@@ -223,12 +223,12 @@ class Mixture:
         )
 
     def of_class(self, c: int) -> "Mixture":
-        """The components of class number ``c`` as a mixture of their own, p(x | c)."""
+        """Class-conditional mixture p(x | c), from the components of class ``c``."""
         assert self.component_class is not None
         return self.select((self.component_class == c).nonzero()[:, 0])
 
     def background(self) -> "Mixture":
-        r"""The one Gaussian with the mean and covariance of the whole mixture: what the catalog looks like from afar.
+        r"""Single Gaussian with the overall mean and covariance of the mixture; the reference density of typicality.
 
         .. math:: \mu = \sum_k \pi_k\mu_k, \qquad
             \Sigma = \sum_k \pi_k [\Sigma_k + (\mu_k - \mu)(\mu_k - \mu)^\top]
@@ -247,11 +247,11 @@ class Mixture:
         return Mixture(torch.zeros_like(self.log_weight[:1]), mean, covariance)
 
     def axes(self, count: int) -> Float[Tensor, "D R"]:
-        r"""The directions along which the components' means differ most against the overall spread.
+        r"""Up to ``count`` directions that separate the component means best, relative to the overall spread.
 
-        With :math:`M` the weighted means about the overall one and :math:`\Sigma` the background covariance, the
-        leading eigenvectors u of :math:`M\Sigma^{-1}M^\top` give the directions :math:`\Sigma^{-1}M^\top u`;
-        columns of zeros fill up where there are fewer.
+        With :math:`M` the weighted means minus the overall mean and :math:`\Sigma` the background covariance, the
+        leading eigenvectors u of :math:`M\Sigma^{-1}M^\top` give the directions :math:`\Sigma^{-1}M^\top u`.
+        Missing directions are columns of zeros.
 
         Source: Fisher's discriminant, with the total in place of the within-class scatter (same directions).
         """
@@ -266,7 +266,7 @@ class Mixture:
         return torch.nn.functional.pad(axes, (0, count - axes.shape[1])).to(self.mean.dtype)
 
     def to(self, target: torch.dtype | torch.device | str) -> "Mixture":
-        """The same mixture in another precision or on another device."""
+        """The same mixture with another dtype or on another device."""
         component_class, scale = self.component_class, self.feature_scale
         if component_class is not None and not isinstance(target, torch.dtype):
             component_class = component_class.to(target)
@@ -280,9 +280,9 @@ class Mixture:
         )
 
     def with_prior(self, log_prior: Float[Tensor, " C"]) -> "Mixture":
-        """The same class densities under another class prior, given as log-probabilities up to a constant.
+        """The same class densities with a new class prior, given as log-probabilities up to a constant.
 
-        A class without components, or without weight, stays without: the others share its prior.
+        A class without components or weight keeps zero weight; its prior is redistributed over the other classes.
         """
         assert self.component_class is not None
         total = self.over_classes(self.log_weight[None])[0]
@@ -292,7 +292,7 @@ class Mixture:
         return replace(self, log_weight=within + prior[self.component_class])
 
     def state(self) -> dict[str, Tensor]:
-        """All tensors by name, contiguous, for safetensors."""
+        """All tensors by name, contiguous and ready for safetensors."""
         state = {"log_weight": self.log_weight, "mean": self.mean}
         state |= {f"covariance.{name}": value for name, value in self.covariance.state().items()}
         for name in ("component_class", "feature_scale"):
@@ -303,7 +303,7 @@ class Mixture:
 
     @classmethod
     def from_state(cls, family: str, state: dict[str, Tensor], n_classes: int = 0) -> "Mixture":
-        """The inverse of :meth:`state`, given the name of the family."""
+        """Rebuild a mixture from :meth:`state` and the name of its family."""
         prefix = "covariance."
         inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         covariance = FAMILIES[family].from_state(inner)
@@ -312,9 +312,9 @@ class Mixture:
 
 
 def join(parts: list[Mixture], weight: Float[Tensor, " P"], classes_of_parts: list[int] | None = None) -> Mixture:
-    """One mixture of several: part p gets the share ``weight[p]`` and, if given, the class ``classes_of_parts[p]``.
+    """Combine mixtures into one; part p gets weight ``weight[p]`` and, if given, class ``classes_of_parts[p]``.
 
-    A matrix that components share (tied) becomes the average of the parts' by ``weight``.
+    A shared (tied) covariance becomes the average over the parts, weighted by ``weight``.
     """
     share = (weight / weight.sum()).log()
     log_weight = torch.cat([part.log_weight + s for part, s in zip(parts, share, strict=True)])

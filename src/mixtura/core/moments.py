@@ -1,4 +1,4 @@
-"""Weighted sums about a reference point; adding and subtracting them is the whole algebra of fitting."""
+"""Weighted sums of samples about reference points; fitting only adds and subtracts them."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -9,19 +9,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-MIN_WITHIN_SHARE = 1e-12  # of a feature's variance: what is left within components is rounding
-MIN_CENTERED_SHARE = (
-    0.05  # of sums about one point, after they are centered: what rounds them up then stays below 0.4% of them
-)
-TILE, TILE_PER_LABEL = 8192, 8  # rows that one float32 sum may run over: few digits are lost, and little time
-CONSTANT_TOLERANCE = 1e-18  # of a feature's square: float32 sums of one number vary by that much
+MIN_WITHIN_SHARE = 1e-12  # of a feature's variance; a smaller within-component variance is rounding error
+MIN_CENTERED_SHARE = 0.05  # of sums about one point that remains after centering; rounding up then costs less than 0.4%
+TILE, TILE_PER_LABEL = 8192, 8  # samples per float32 sum, which loses few digits and little time
+CONSTANT_TOLERANCE = 1e-18  # of a feature's square; float32 sums of a constant vary by this much
 
 
 @dataclass(frozen=True)
 class FactorPosterior:
-    r"""What latent factors are expected to be, given a row: :math:`E[z \mid x] = B^\top (x - \mu)`.
+    r"""Posterior of the latent factors given a sample, :math:`E[z \mid x] = B^\top (x - \mu)`.
 
-    ``basis`` is :math:`B = \Sigma^{-1} A`, ``uncertainty`` the posterior covariance of the factors.
+    ``basis`` is :math:`B = \Sigma^{-1} A`; ``uncertainty`` is the posterior covariance of the factors.
 
     Source: Ghahramani and Hinton, The EM Algorithm for Mixtures of Factor Analyzers, 1996.
     """
@@ -32,11 +30,11 @@ class FactorPosterior:
 
 @runtime_checkable
 class Sums(Protocol):
-    """What second sums of a covariance family are made of, and how they move to another reference."""
+    """Second-moment sums of a covariance family: how to compute, recenter and truncate them."""
 
     @staticmethod
     def second(shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], factors: FactorPosterior | None) -> Tensor:
-        """Weighted second sums of rows about one common point."""
+        """Weighted second sums of samples about one common point."""
         ...
 
     @staticmethod
@@ -47,7 +45,7 @@ class Sums(Protocol):
         n_components: int,
         factors: FactorPosterior | None,
     ) -> Tensor:
-        """Second sums of rows that are already about their own component's point; ``scaled`` carries the weights."""
+        """Second sums of samples already shifted to their component's point; ``scaled`` includes the weights."""
         ...
 
     @staticmethod
@@ -58,24 +56,24 @@ class Sums(Protocol):
         delta: Float[Tensor, "K D"],
         factors: FactorPosterior | None,
     ) -> Tensor:
-        """Second sums about points that lie ``delta`` further."""
+        """Second sums after shifting the reference points by ``delta``."""
         ...
 
     @staticmethod
     def truncate(second: Tensor, width: int) -> Tensor | None:
-        """The second sums of the first ``width`` features alone; ``None`` where they cannot be told apart."""
+        """Second sums of the first ``width`` features; ``None`` if the family keeps no sums per feature."""
         ...
 
     @staticmethod
     def variances(second: Tensor) -> Float[Tensor, "J W"]:
-        """The sums of squares by feature; a single column where the family keeps only their total."""
+        """Sums of squares per feature; a single column if the family keeps only their total."""
         ...
 
     @staticmethod
     def reference(
         x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_components: int, weight: Float[Tensor, " N"] | None
     ) -> Float[Tensor, "K D"]:
-        """The points about which rows of known components are summed fastest without losing digits on most data."""
+        """Reference points for labeled samples: the fastest ones that lose no digits on most data."""
         ...
 
     @staticmethod
@@ -86,29 +84,29 @@ class Sums(Protocol):
         weight: Float[Tensor, " N"] | None,
         row: Int[Tensor, " M"] | None,
     ) -> "Moments":
-        """Sums of rows of known components about :meth:`reference`: of all of them, or of those that ``row`` lists."""
+        """Moments of labeled samples about :meth:`reference`, over all samples or over those at the indices ``row``."""
         ...
 
     @classmethod
     def estimate(cls, moments: "Moments", floor: Any, prior: Any) -> Any:
-        """The M-step: the most likely covariance given the sums. ``floor`` is a variance, in squared units of x."""
+        """M-step: maximum-likelihood covariance for the moments. ``floor`` is a variance in squared units of x."""
         ...
 
 
 @dataclass(frozen=True)
 class Moments:
-    r"""What a fit needs to know of the data, in float64.
+    r"""Sufficient statistics of the data for fitting a mixture, in float64.
 
     .. math::
         w_k = \sum_n r_{nk}, \quad
         f_k = \sum_n r_{nk} (x_n - c_k), \quad
         S_k = \sum_n r_{nk} (x_n - c_k)(x_n - c_k)^\top
 
-    ``ref`` holds the reference points :math:`c_k`; ``second`` holds :math:`S_k` in the shape that ``family``
-    needs (a number, a diagonal, a full matrix, one matrix for all, or a diagonal and a projected scatter). ``factors``
-    holds the directions through which the low-rank family looks at the data, ``None`` elsewhere.
+    ``ref`` holds the reference points :math:`c_k`; ``second`` holds :math:`S_k` in the shape of the ``family``:
+    a number, a diagonal, a full matrix, one matrix for all, or a diagonal and a projected scatter. ``factors``
+    holds the factor posterior of the low-rank family and is ``None`` for the others.
 
-    Sums over parts of the data add up to the sums over all of it, whatever the parts: batches, files, machines.
+    Moments of disjoint parts of the data (batches, files, machines) add up to the moments of all of it.
     """
 
     family: type[Sums]
@@ -126,7 +124,7 @@ class Moments:
         )
 
     def __add__(self, other: "Moments") -> "Moments":
-        """Sums over both parts of the data, about the reference of the left."""
+        """Moments of both parts of the data, about the reference points of the left operand."""
         other = other.about(self.ref)
         return replace(
             self,
@@ -136,7 +134,7 @@ class Moments:
         )
 
     def __sub__(self, other: "Moments") -> "Moments":
-        """Sums without the part that ``other`` was made of: exact forgetting."""
+        """Moments without the samples in ``other``; use it to forget samples exactly."""
         other = other.about(self.ref)
         return replace(
             self,
@@ -146,7 +144,7 @@ class Moments:
         )
 
     def about(self, ref: Float[Tensor, "K D"]) -> "Moments":
-        r"""The same sums about another reference.
+        r"""The same moments about other reference points.
 
         .. math:: f' = f - w\delta, \qquad S' = S - \delta f^\top - f\delta^\top + w\delta\delta^\top
         """
@@ -157,7 +155,7 @@ class Moments:
         return replace(self, ref=ref.double(), first=self.first - self.weight[:, None] * delta, second=second)
 
     def select(self, index: Int[Tensor, " J"]) -> "Moments":
-        """The sums of some components; a second sum over all components at once stays as it is."""
+        """Moments of the components at ``index``; a second sum shared by all components is unchanged."""
         shared = len(self.second) == 1 < len(self.ref)
         factors = (
             None
@@ -168,20 +166,20 @@ class Moments:
         return Moments(self.family, self.ref[index], self.weight[index], self.first[index], second, factors)
 
     def truncate(self, width: int) -> "Moments | None":
-        """The sums of the first ``width`` features alone, if the family keeps what tells them apart."""
+        """Moments of the first ``width`` features; ``None`` if the family keeps no sums per feature."""
         second = self.family.truncate(self.second, width)
         if second is None:
             return None
         return replace(self, ref=self.ref[:, :width], first=self.first[:, :width], second=second)
 
     def mean(self) -> Float[Tensor, "K D"]:
-        """Weighted means; a component without weight keeps its reference."""
+        """Weighted mean of each component; a component without weight keeps its reference point."""
         weight = self.weight[:, None]
         return self.ref + torch.where(weight > 0, self.first / weight.clamp_min(_TINY), 0.0)
 
     def centered_variances(self) -> Float[Tensor, "J W"]:
-        r"""The sums of squares by feature about the means, :math:`S_{dd} - 2\delta_d f_d + w\delta_d^2`, as the family
-        keeps them: without moving what is off the diagonal.
+        r"""Sums of squares per feature about the means, :math:`S_{dd} - 2\delta_d f_d + w\delta_d^2`, in the family's
+        shape; cheaper than :meth:`centered`, which also moves the off-diagonal entries.
         """
         delta = self.mean() - self.ref
         shift = delta * (2 * self.first - self.weight[:, None] * delta)
@@ -191,15 +189,15 @@ class Moments:
         return squares - shift
 
     def centered(self) -> "Moments":
-        """The sums about the means, where the first ones vanish."""
+        """The same moments about the means, where the first moments are zero."""
         return self.about(self.mean())
 
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What a sum over machines must add: weight, first, second."""
+        """The tensors to all-reduce across machines: weight, first, second."""
         return self.weight, self.first, self.second
 
     def with_tensors(self, weight: Tensor, first: Tensor, second: Tensor) -> "Moments":
-        """The same kind of sums with other values, as they come back from a sum over machines."""
+        """Copy with new values, such as the all-reduced :meth:`tensors`."""
         return replace(self, weight=weight, first=first, second=second)
 
 
@@ -213,7 +211,7 @@ def soft(
     ref: Float[Tensor, "K D"],
     factors: FactorPosterior | None = None,
 ) -> Moments:
-    """Moments under soft responsibilities, by matrix products; ``resp`` includes any sample weight."""
+    """Moments under soft responsibilities, from matrix products; ``resp`` includes any sample weight."""
     ref = ref.double()
     center = ref.mean(0)
     shifted = x - center.to(x.dtype)
@@ -227,7 +225,7 @@ def soft(
 
 
 def loses_precision(before: Float[Tensor, "J W"], after: Float[Tensor, "J W"], least: float = 2e-3) -> bool:
-    """True when less than a share of sums of squares is left after a move; at 2e-3, float32 keeps below four digits."""
+    """Whether recentering leaves less than a share ``least`` of the squares; at 2e-3, float32 keeps under 4 digits."""
     return bool(((after < least * before) & (before > 0)).any())
 
 
@@ -239,7 +237,7 @@ def hard(
     weight: Float[Tensor, " N"] | None = None,
     factors: FactorPosterior | None = None,
 ) -> Moments:
-    """Moments when each row belongs to exactly one component: no N x K tensor, no cancellation."""
+    """Moments when each sample belongs to exactly one component: no N x K tensor, no cancellation."""
     ref = ref.double()
     n_components = ref.shape[0]
     counts = torch.ones(len(x), dtype=x.dtype, device=x.device) if weight is None else weight.to(x.dtype)
@@ -259,10 +257,10 @@ def labeled(
     weight: Float[Tensor, " N"] | None = None,
     parts: Sequence[Bool[Tensor, " N"]] = (),
 ) -> list[Moments]:
-    """Sums of rows of known components: one for each of ``parts``, masks that share the rows out.
+    """Moments of labeled samples, one for each mask in ``parts``; the masks partition the samples.
 
-    Raw sums about a common point are taken where the family can; where that would cost a float32 sum too many digits
-    (classes far apart, tight within), the rows are summed again about the means of their components.
+    Families that can sum about one common point first. If float32 would lose too many digits (classes that are tight
+    and far apart), the samples are summed again about the means of their components.
     """
     masks = list(parts) or [torch.ones_like(labels, dtype=torch.bool)]
     ref = family.reference(x, labels, n_components, weight)
@@ -295,17 +293,17 @@ def hard_some(
     weight: Float[Tensor, " N"] | None,
     row: Int[Tensor, " M"] | None,
 ) -> Moments:
-    """:func:`hard` of some of the rows."""
+    """:func:`hard` over the samples at the indices ``row``; ``None`` for all samples."""
     if row is None:
         return hard(family, x, labels, ref, weight)
     return hard(family, x[row], labels[row], ref, None if weight is None else weight[row])
 
 
 def feature_variance(moments: Moments) -> Float[Tensor, " D"]:
-    r"""The variance of each feature within components, in squared units of x: floors and feature scales come from it.
+    r"""Within-component variance of each feature, in squared units of x; the basis of floors and feature scales.
 
-    A feature that does not vary within components takes its variance over all rows, and a constant one the average of
-    the others, 1 if there are none. So the result is positive, and scales with the square of each feature's unit.
+    A feature without variance within components gets its variance over all samples; a constant feature gets the
+    average of the others, or 1. So the result is positive and scales with the square of each feature's unit.
     """
     mean, total = moments.mean(), moments.weight.sum().clamp_min(_TINY)
     dimension = mean.shape[1]
@@ -322,7 +320,7 @@ def feature_variance(moments: Moments) -> Float[Tensor, " D"]:
 
 
 def by_label(rows: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_components: int) -> Float[Tensor, "K D"]:
-    """Sum of the rows of each label, as float64: of millions of rows one by one, float32 would lose whole percents."""
+    """Sum of ``rows`` per label, in float64; a float32 sum over millions of rows would be off by whole percents."""
     tile = max(TILE, TILE_PER_LABEL * n_components)
     out = torch.zeros(n_components, rows.shape[1], dtype=torch.float64, device=rows.device)
     for part, own in zip(torch.split(rows, tile), torch.split(labels, tile), strict=True):
@@ -331,7 +329,7 @@ def by_label(rows: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_components
 
 
 def present(labels: Int[Tensor, " N"]) -> list[int]:
-    """The numbers that occur, in order."""
+    """The labels that occur, in ascending order."""
     return [int(k) for k in torch.bincount(labels).nonzero()[:, 0]]
 
 
@@ -341,9 +339,9 @@ def class_means(
     n_classes: int,
     weight: Float[Tensor, " N"] | None = None,
 ) -> Float[Tensor, "C D"]:
-    """Weighted mean of each label, in float64; the mean of all rows where a label has no weight.
+    """Weighted mean of each label, in float64; a label without weight gets the mean of all samples.
 
-    The rows are summed about their first, so a common offset costs no digits.
+    Samples are summed relative to the first one, so a common offset costs no digits.
     """
     anchor = x[:1]
     shifted = x - anchor

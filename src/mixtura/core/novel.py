@@ -1,18 +1,17 @@
-r"""Components from a few rows: what is not known of them is borrowed from components that are.
+r"""New components from a few samples, with statistical strength borrowed from known components.
 
-The mean of n rows of a new class is uncertain by a covariance of :math:`\Sigma / n`, which in D dimensions costs
-its rows :math:`D / 2n` nats against classes of many rows, and puts it at a disadvantage. Known classes say how far
-class means lie apart: with :math:`s` their variance in units of :math:`\Sigma`, averaged over the dimensions, and
-:math:`m_0` their mean,
+The mean of n samples of a new class has a covariance of :math:`\Sigma / n`. In D dimensions this costs the class
+:math:`D / 2n` nats relative to classes with many samples. The known class means give a prior: with :math:`s` their
+variance in units of :math:`\Sigma`, averaged over the dimensions, and :math:`m_0` their mean,
 
 .. math::
     \hat\mu = m_0 + \frac{s}{s + 1/n} (\bar x - m_0), \qquad
     \operatorname{Cov}(\mu \mid x_1 \dots x_n) = p\,\Sigma, \quad p = \frac{s}{n s + 1}
 
-and the rows lose :math:`p D / 2` nats on average, which can be given back as a lift of the class.
+and the samples lose :math:`p D / 2` nats on average, which adding ``lift`` to the class score gives back.
 
 Source: the two-covariance model, Brümmer and de Villiers, The Speaker Partitioning Problem, Odyssey 2010, with the
-covariance between classes taken as a multiple of the one within.
+between-class covariance a multiple of the within-class covariance.
 """
 
 from dataclasses import dataclass
@@ -25,27 +24,27 @@ from mixtura.core.covariance import Floor, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
 
-NEIGHBOR_COMPONENTS = 5  # components whose covariances a new one borrows
-PRIOR_STRENGTH = 20.0  # rows that the borrowed covariance counts for
-MIN_BETWEEN_RATIO = 1e-3  # of the variance between means, in units of the covariance: classes that all lie together
+NEIGHBOR_COMPONENTS = 5  # known components that a new one borrows its covariance from
+PRIOR_STRENGTH = 20.0  # pseudo-samples of the borrowed covariance
+MIN_BETWEEN_RATIO = 1e-3  # lower limit of the between-class variance, in units of the covariance
 
 
 @dataclass(frozen=True)
 class NovelComponents:
-    """New components with equal weights; ``lift`` is what their uncertain means cost each of them, in nats."""
+    """New components with equal weights; ``lift`` is the log-density that each loses to its uncertain mean, in nats."""
 
     mixture: Mixture
     lift: Float[Tensor, " P"]
 
 
 def between_class_ratio(mixture: Mixture, weight: Float[Tensor, " K"]) -> float:
-    r"""How far the means lie apart: their variance in units of each component's covariance, a mean over dimensions.
+    r"""Between-class variance of the means in units of each component's covariance, averaged over dimensions.
 
     .. math:: s = \frac1{K - 1} \sum_k \tfrac1D \|\mu_k - m_0\|^2_{\Sigma_k} - \frac1K \sum_k \tfrac1{w_k}
 
     Args:
-        mixture: components that are known well.
-        weight: how many rows each was made of.
+        mixture: the known components.
+        weight: the number of samples of each.
     """
     center = mixture.mean.mean(0, keepdim=True)
     own, far = (
@@ -65,14 +64,14 @@ def novel_components(
     floor: Floor,
     prior: Prior,
 ) -> NovelComponents:
-    """A component for each handful of rows.
+    """One new component for each set of few-shot samples.
 
     Args:
-        mixture: components that are known well.
-        moments: the sums that they were made of.
-        shots: the rows of each new component, one or more.
+        mixture: the known components.
+        moments: their moments.
+        shots: the samples of each new component, one or more.
         floor: variance added to every dimension, in squared units of x.
-        prior: shrinkage of the covariances; its pull towards the pooled one is replaced by that towards the nearest.
+        prior: shrinkage of the covariances; it shrinks toward the nearest components instead of the pooled one.
     """
     ratio = between_class_ratio(mixture, moments.weight)
     center = mixture.mean.double().mean(0)

@@ -1,4 +1,4 @@
-"""Which class owns which component; unequal counts are normal."""
+"""Reductions from components to classes; classes may have different numbers of components."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ClassLogSumExp:
-    r"""Log-sum-exp over each class's components, without a branch on data: it exports, compiles and maps.
+    r"""Log-sum-exp over each class's components, without data-dependent branches; supports export, compile and vmap.
 
     .. math:: \log p(x, c) = \operatorname{logsumexp}_{k:\, o_k = c} \log p(x, k)
 
-    ``members`` holds the components of each class, filled up with K; ``single`` says that component k is class k.
+    ``members`` holds the component indices of each class, padded with K; ``single`` means that component k is class k.
     """
 
     members: Int[Tensor, "C M"]
@@ -21,7 +21,7 @@ class ClassLogSumExp:
 
     @classmethod
     def of(cls, component_class: Int[Tensor, " K"], n_classes: int) -> "ClassLogSumExp":
-        """For components of given classes; a class may be without any."""
+        """Build from the class of each component; a class may have none."""
         n_components = len(component_class)
         single = n_components == n_classes and torch.equal(
             component_class, torch.arange(n_classes, device=component_class.device)
@@ -34,21 +34,21 @@ class ClassLogSumExp:
         return cls(members, single)
 
     def __call__(self, log_prob: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]:
-        """In nats; minus infinity, with a gradient of zero, for a class without components or without weight."""
+        """Class log-probabilities in nats; a class without components or weight has -inf, with zero gradient."""
         if self.single:
             return log_prob
-        lowest = torch.finfo(log_prob.dtype).min  # over nothing but minus infinity, the gradient would be NaN
+        lowest = torch.finfo(log_prob.dtype).min  # a log-sum-exp of only minus infinity has a NaN gradient
         total = class_log_sum_exp(log_prob.clamp_min(lowest), self.members)
         return torch.where(total > lowest, total, -torch.inf)
 
 
 def class_log_sum_exp(log_prob: Float[Tensor, "*N K"], members: Int[Tensor, "C M"]) -> Float[Tensor, "*N C"]:
-    """Log-sum-exp over each row of ``members``, for values that are finite; see :class:`ClassLogSumExp`."""
+    """Log-sum-exp over each row of ``members``, for finite values; see :class:`ClassLogSumExp`."""
     return torch.nn.functional.pad(log_prob, (0, 1), value=-torch.inf)[..., members].logsumexp(-1)
 
 
 def mask_others(
     joint: Float[Tensor, "N K"], component_class: Int[Tensor, " K"], labels: Int[Tensor, " N"]
 ) -> Float[Tensor, "N K"]:
-    """The joint with minus infinity wherever a component is not owned by the row's class."""
+    """Component log-probabilities with minus infinity for components of other classes than the sample's label."""
     return joint.masked_fill(component_class != labels[:, None], -torch.inf)

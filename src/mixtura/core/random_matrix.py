@@ -1,4 +1,4 @@
-"""Random matrices whose entries have an average square of one, for projections and random features."""
+"""Random matrices with entries of mean square one, for projections and random features."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 from mixtura.core import linalg
 
-DEFAULT_SPARSITY = 3.0  # one in three entries of an Achlioptas matrix is not zero
+DEFAULT_SPARSITY = 3.0  # one in three entries of an Achlioptas matrix is nonzero
 
 
 def gaussian(dimension: int, width: int, generator: torch.Generator | None = None) -> Float[Tensor, "D W"]:
-    """Independent normal entries."""
+    """Independent standard normal entries."""
     return torch.randn(dimension, width, generator=generator)
 
 
 def orthogonal(dimension: int, width: int, generator: torch.Generator | None = None) -> Float[Tensor, "D W"]:
-    """Orthonormal columns, or rows where there are more columns than rows, all of one length."""
+    """Orthogonal columns of equal length, or rows if there are more columns than rows."""
     many, few = max(dimension, width), min(dimension, width)
     basis = linalg.orthonormal(torch.randn(many, few, generator=generator, dtype=torch.float64)) * many**0.5
     return (basis if dimension == many else basis.T).float().contiguous()
@@ -44,4 +44,4 @@ RANDOM_MATRICES: dict[str, Callable[[int, int, torch.Generator | None], Tensor]]
     "orthogonal": orthogonal,
     "achlioptas": achlioptas,
 }
-"""How a random matrix is drawn. Over the root of its width it keeps squared lengths on average."""
+"""Random matrices by name. Divided by the square root of the width, they preserve squared lengths on average."""

@@ -1,6 +1,6 @@
-"""What "auto" means: family, feature scale, shrinkage and component counts by cross-fitting, never by fitted rows.
+"""Model selection for "auto": family, feature scale, shrinkage and component counts by out-of-fold scores.
 
-A row of weight two counts as that row twice, and the order of the rows does not matter.
+A sample of weight two equals two copies of it, and the sample order does not matter.
 """
 
 from collections.abc import Sequence
@@ -20,24 +20,24 @@ from mixtura.core.shrinkage import ledoit_wolf, oas
 
 HELD_OUT, OAS = "held-out", "oas"
 Rule = float | str | Prior
-"""How much the covariances are shrunk: by a share of the identity in [0, 1], by the share that serves held-out rows
-best (``HELD_OUT``), or by one that follows from the sums (``OAS``). With a share goes a pull of covariances towards
-the pooled one, with a prior only what it says."""
+"""Shrinkage of the covariances: a share of the identity in [0, 1], the best share on out-of-fold samples
+(``HELD_OUT``), a share computed from the moments (``OAS``), or a full prior. A share also shrinks the covariances
+toward the pooled one; a prior is used as it is."""
 
-SHRINKAGES = (0.0, 0.01, 0.1, 0.3)  # of the identity; Ledoit and Wolf's own is tried beside them
-LARGER_SHRINKAGES = (0.6, 0.9)  # tried as long as the largest so far is the best: few rows in many dimensions
-FEATURE_SCALES_TRIED = ("none", "unit", "half")  # in the order in which they are tried
-SCREEN_SHRINKAGE = 0.1  # the share at which feature scales are compared
+SHRINKAGES = (0.0, 0.01, 0.1, 0.3)  # of the identity; the Ledoit-Wolf share is tried too
+LARGER_SHRINKAGES = (0.6, 0.9)  # tried while the largest share so far is the best: few samples in many dimensions
+FEATURE_SCALES_TRIED = ("none", "unit", "half")  # in order of trial
+SCREEN_SHRINKAGE = 0.1  # share of the identity at which feature scales are compared
 PRIOR_STRENGTHS = (0.1, 1.0, 10.0)  # pseudo-observations of the pooled covariance, in average class sizes
-MAX_BYTES = 1 << 30  # for the sums of the full family over the folds
+MAX_BYTES = 1 << 30  # for the moments of the full family over all folds
 MAX_COMPONENTS = 4
-MIN_SAMPLES_A_CLASS = 10  # rows a class; below, only the tied family is tried
-MIN_HELD_OUT = 4.0  # rows; with fewer held out, nothing is judged
+MIN_SAMPLES_A_CLASS = 10  # below, only the tied family is tried
+MIN_HELD_OUT = 4.0  # samples; with fewer, nothing is cross-validated
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A plan with its held-out rows: ``accuracy`` is a share, ``loss`` the NLL (nats) at the best temperature."""
+    """A plan with its out-of-fold scores; ``accuracy`` is a share, ``loss`` the NLL (nats) at the best temperature."""
 
     plan: Plan
     held: OutOfFold
@@ -45,7 +45,7 @@ class Candidate:
     loss: float
 
     def significantly_better_than(self, other: "Candidate") -> bool:
-        """Whether the gain over ``other`` on the same rows exceeds its own standard error."""
+        """Whether the accuracy gain over ``other`` on the same samples exceeds its standard error."""
         gain, weight = self.held.correct - other.held.correct, self.held.weight
         total = float(weight.sum())
         mean = float(weight @ gain) / total
@@ -54,7 +54,7 @@ class Candidate:
 
 
 def cross_validate(folds: Folds, plan: Plan) -> Candidate:
-    """Cross-fit a plan."""
+    """Cross-validate a plan on the folds."""
     held = folds.cross_val_predict(plan)
     if not float(held.weight.sum()) > 0:
         return Candidate(plan, held, 0.0, float("inf"))
@@ -64,7 +64,7 @@ def cross_validate(folds: Folds, plan: Plan) -> Candidate:
 
 
 def most_accurate(trials: list[Candidate]) -> Candidate:
-    """The lowest loss, or the first, of the trials whose accuracy is within half a standard error of the best."""
+    """Trial with the lowest loss (the first, if tied) among those within half a standard error of the best accuracy."""
     top = max(trial.accuracy for trial in trials)
     error = (top * (1 - top) / max(1.0, float(trials[0].held.weight.sum()))) ** 0.5
     return min((trial for trial in trials if trial.accuracy >= top - 0.5 * error), key=lambda trial: trial.loss)
@@ -79,19 +79,19 @@ def choose(
     feature_scale: str = "auto",
     tried: Sequence[Candidate] = (),
 ) -> Candidate:
-    """The plan with all that was left open filled in, and its held-out rows.
+    """Resolve every ``"auto"`` of a plan by cross-validation; returns the plan with its out-of-fold scores.
 
     Args:
-        folds: the rows, with their folds.
-        plan: floor, rank, steps and seed are taken from it.
+        folds: the samples, with their folds.
+        plan: provides floor, rank, steps and seed.
         family: a name in ``FAMILIES``, or ``"auto"``.
         shrinkage: a share of the identity in [0, 1], ``"held-out"``, ``"oas"``, or the whole prior.
-        components: a number for all classes, one a class, or ``"auto"`` (held-out likelihood).
+        components: a number for all classes, one per class, or ``"auto"`` (held-out likelihood).
         feature_scale: a name in ``FEATURE_SCALES``, or ``"auto"``.
-        tried: what is known of these folds already.
+        tried: candidates already cross-validated on these folds.
 
-    Where fewer than ``MIN_HELD_OUT`` rows can be held out, ``"auto"`` means the tied family, one component, scales of
-    one, and shrinkage from the sums.
+    If fewer than ``MIN_HELD_OUT`` samples can be held out, ``"auto"`` means the tied family, one component, unit
+    feature scales, and shrinkage from the moments.
     """
     plan = replace(plan, components=1)
     if float(folds.held_out.sum()) < MIN_HELD_OUT:
@@ -107,12 +107,12 @@ def choose(
     if counts == 1:
         return trial
     richer = cross_validate(folds, replace(trial.plan, components=counts))
-    # Asked for by number, the components are kept; chosen by likelihood, they must not cost accuracy.
+    # An explicit number of components is kept; one chosen by likelihood must not cost accuracy.
     return richer if not isinstance(components, str) or not trial.significantly_better_than(richer) else trial
 
 
 def temperature_of(x: Float[Tensor, "N D"], held: OutOfFold) -> float:
-    """The temperature of held-out rows; which half of them a row is in follows from the row."""
+    """Temperature fitted to out-of-fold scores; each sample's half follows from its values."""
     held = held.counted
     half = content_folds(x[held.row], held.label, 2, 0) == 0
     return temperature.fit(held.class_log_prob, held.label, held.weight, half)
@@ -120,7 +120,7 @@ def temperature_of(x: Float[Tensor, "N D"], held: OutOfFold) -> float:
 
 @dataclass(frozen=True)
 class Search:
-    """What is asked for, and what has been tried."""
+    """Search over plans: the requested options and a cache of the candidates so far."""
 
     folds: Folds
     shrinkage: Rule = HELD_OUT
@@ -128,15 +128,15 @@ class Search:
     tried: dict[Plan, Candidate] = field(default_factory=dict[Plan, Candidate])
 
     def cross_validate(self, plan: Plan) -> Candidate:
-        """Cross-fit a plan, once."""
+        """Cross-validate a plan, or return its cached result."""
         if plan not in self.tried:
             self.tried[plan] = cross_validate(self.folds, plan)
         return self.tried[plan]
 
     def best(self, plan: Plan) -> Candidate:
-        """A plan of a given family with its best feature scale, then its best share of the identity."""
+        """Best candidate of a plan's family: first the feature scale, then the share of the identity."""
         plan = self.with_prior(plan, SCREEN_SHRINKAGE)
-        if FAMILIES[plan.family].round:  # a sphere is its own identity, and has one unit for all features
+        if FAMILIES[plan.family].round:  # spherical is a scaled identity already, with one unit for all features
             return self.cross_validate(self.with_prior(replace(plan, feature_scale="none"), 0.0))
         plan = self.best_scale(plan).plan
         if self.shrinkage != HELD_OUT:
@@ -149,9 +149,9 @@ class Search:
         return most_accurate(trials)
 
     def best_scale(self, plan: Plan) -> Candidate:
-        """The units in which one share of the identity serves held-out rows best; features as they are in a tie.
+        """Candidate with the best feature scale at a fixed share of the identity; "none" wins ties.
 
-        Half way is tried only where standard deviations do better than features as they are.
+        "half" is tried only if "unit" is better than "none".
         """
         names = [name for name in FEATURE_SCALES_TRIED if self.feature_scale in ("auto", name)]
         plans = [self.with_prior(replace(plan, feature_scale=name), SCREEN_SHRINKAGE) for name in names]
@@ -163,9 +163,9 @@ class Search:
         return most_accurate([best, self.cross_validate(half)])
 
     def with_prior(self, plan: Plan, share: float, strength: float | None = None) -> Plan:
-        """The plan with the prior that the rule says, or a share of the identity where held-out rows are to say it.
+        """The plan with the prior of the shrinkage rule; ``share`` of the identity applies if the rule is ``HELD_OUT``.
 
-        A covariance for each class is also pulled towards the pooled one: by a tenth of a class, or ``strength``.
+        Families with a covariance per class also shrink toward the pooled one, by a tenth of a class or ``strength``.
         """
         if isinstance(self.shrinkage, Prior):
             return replace(plan, prior=self.shrinkage)
@@ -177,7 +177,7 @@ class Search:
         return replace(plan, prior=Prior(strength, share if self.shrinkage == HELD_OUT else float(self.shrinkage)))
 
     def shares(self, plan: Plan) -> tuple[float, ...]:
-        """The shares of the identity to try; none at all is tried only where the pooled covariance has full rank."""
+        """Shares of the identity to try; 0 is included only if the pooled covariance has full rank."""
         folds = self.folds
         least = 0.0 if float(folds.counts.sum()) > 3 * folds.x.shape[1] else 0.01
         scale = plan.resolved(folds.feature_variance(plan.family))[1].scale
@@ -185,7 +185,7 @@ class Search:
         return tuple(sorted({share for share in (*SHRINKAGES, round(automatic, 4)) if share >= least}))
 
     def best_family(self, plan: Plan) -> Candidate:
-        """Tied, unless another family is more accurate by more than a standard error."""
+        """The tied candidate, unless another family is more accurate by more than a standard error."""
         incumbent = self.best(replace(plan, family="tied"))
         trials = [self.cross_validate(rival) for rival in dict.fromkeys(self.rivals(incumbent.plan))]
         if trials and (rival := most_accurate(trials)).significantly_better_than(incumbent):
@@ -193,7 +193,7 @@ class Search:
         return incumbent
 
     def rivals(self, plan: Plan) -> list[Plan]:
-        """The other families that the data can carry, each with a few strengths of its prior."""
+        """Plans of the other families with enough data, each with a few prior strengths."""
         folds = self.folds
         size, dimension = float(folds.class_weight.mean()), folds.x.shape[1]
         if float(folds.class_weight.median()) < MIN_SAMPLES_A_CLASS:
@@ -209,7 +209,7 @@ class Search:
 
 
 def automatic_prior(folds: Folds, plan: Plan) -> Prior:
-    """Shrinkage from the sums; the low-rank family, whose sums hold no matrix, has as many observations as factors."""
+    """Prior from the moments (OAS); low-rank moments hold no matrix, so its strength is the number of factors."""
     if FAMILIES[plan.family].sums_depend_on_parameters:
         return Prior(strength=float(plan.rank))
     return oas(folds.total(plan.family), plan.resolved(folds.feature_variance(plan.family))[1].scale)
@@ -231,10 +231,10 @@ def choose_counts(
     n_classes: int,
     weight: Float[Tensor, " N"] | None = None,
 ) -> tuple[int, ...]:
-    """For each class the number of components that gives its held-out rows the highest density.
+    """Number of components per class with the highest held-out likelihood.
 
-    Half the rows of a class judge the other half, and the reverse. For a shared matrix the rows are turned onto its
-    axes, and components are diagonal there: its scale along them is partly the spread between components.
+    Each half of a class's samples is scored by a mixture of the other half. For a shared matrix, samples are rotated
+    onto its axes and components are diagonal there, because its scale includes the spread between components.
     """
     if weight is not None:
         some = weight > 0
@@ -253,7 +253,7 @@ def choose_counts(
 
 
 def _turned(mixture: Mixture, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    """Rows along the axes of a shared matrix, in units of the feature scales."""
+    """Samples rotated onto the axes of a shared matrix, in units of the feature scales."""
     matrix = mixture.covariance.dense(1, x.shape[1])[0]
     scale = torch.ones_like(matrix[0]) if mixture.feature_scale is None else mixture.feature_scale.to(matrix)
     axes = linalg.eigh(matrix / (scale[:, None] * scale))[1]
@@ -262,14 +262,14 @@ def _turned(mixture: Mixture, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
 
 @dataclass(frozen=True)
 class SampleHalf:
-    """Half the rows of a class, and how often each counts."""
+    """Half the samples of a class, with their weights."""
 
     x: Float[Tensor, "N D"]
     weight: Float[Tensor, " N"]
 
 
 def _count(plan: Plan, halves: list[SampleHalf], variance: Float[Tensor, " D"]) -> int:
-    """1, 2, ... as long as one more component raises the held-out likelihood."""
+    """Number of components; increased from 1 while the held-out likelihood rises."""
     best, likelihood = 1, -torch.inf
     sizes = [float(half.weight.sum()) for half in halves]
     for count in range(1, MAX_COMPONENTS + 1):
@@ -284,7 +284,7 @@ def _count(plan: Plan, halves: list[SampleHalf], variance: Float[Tensor, " D"]) 
 
 
 def _density(plan: Plan, learn: SampleHalf, judge: SampleHalf, variance: Float[Tensor, " D"]) -> float:
-    """Mean log-density (nats) of some rows under a mixture of others."""
+    """Mean log-density (nats per sample) of ``judge`` under a mixture fitted to ``learn``."""
     zeros = torch.zeros(len(learn.x), dtype=torch.int64, device=learn.x.device)
     density = classes.fit(plan, learn.x, zeros, 1, learn.weight, variance).log_prob(judge.x).double()
     return float(judge.weight @ density / judge.weight.sum())

@@ -1,4 +1,4 @@
-"""How far to pull covariances towards the scaled identity and towards each other, from the data alone."""
+"""Data-driven shrinkage: how far to shrink covariances toward the scaled identity and toward the pooled one."""
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +17,7 @@ def ledoit_wolf(
     weight: Float[Tensor, " N"] | None = None,
     scale: Float[Tensor, " D"] | None = None,
 ) -> float:
-    r"""The share of the scaled identity that minimizes the expected squared error of the pooled covariance, in [0, 1].
+    r"""Ledoit-Wolf share of the scaled identity, in [0, 1]; minimizes the pooled covariance's expected squared error.
 
     With :math:`z_n = (x_n - \mu_{y_n}) / s` and :math:`S = \frac1N \sum_n z_n z_n^\top`:
 
@@ -25,11 +25,11 @@ def ledoit_wolf(
         \frac{\frac1N \left(\frac1N\sum_n \|z_n\|^4 - \|S\|_F^2\right)}{\|S\|_F^2 - \operatorname{tr}(S)^2 / D}\right)
 
     Args:
-        x: the rows.
+        x: the samples.
         labels: their classes.
         n_classes: C.
-        weight: how often each row counts.
-        scale: s, the length of each feature in units of which the identity is meant; 1 if it is not given.
+        weight: sample weights.
+        scale: s, the feature units of the scaled identity; 1 if it is not given.
 
     Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004.
     """
@@ -52,16 +52,16 @@ def ledoit_wolf(
 
 
 def oas(sums: Moments, scale: Float[Tensor, " D"] | None = None) -> Prior:
-    r"""A prior from the sums of the classes alone, the same for batches as for all rows at once.
+    r"""Prior computed from the class moments alone, so mini-batches give the same result as all samples at once.
 
-    The share of the identity is the oracle-approximating one of the pooled covariance S in units of ``scale``, with n
-    rows less one a class:
+    The share of the identity is the oracle-approximating shrinkage (OAS) of the pooled covariance S in units of
+    ``scale``, with n the number of samples minus one per class:
 
     .. math:: \gamma = \min\left(1,\; \frac{\operatorname{mean}(S_{ij}^2) + m^2}{(n + 1)
         (\operatorname{mean}(S_{ij}^2) - m^2 / D)}\right), \qquad m = \operatorname{tr}(S) / D
 
-    A family with a covariance for each class is also pulled towards the pooled one, by as many pseudo-observations as
-    a row of it has unknowns: D, or 1 for variances, which are not pulled towards the identity.
+    Families with a covariance per class also shrink toward the pooled one, by as many pseudo-observations as a row
+    of the covariance has parameters: D, or 1 for variances, which do not shrink toward the identity.
 
     Source: Chen, Wiesel, Eldar, Hero, Shrinkage Algorithms for MMSE Covariance Estimation, 2010, equation 23.
     """

@@ -1,4 +1,4 @@
-r"""The log of a modified Bessel function and its ratio, for von Mises-Fisher densities in any dimension."""
+r"""Log of modified Bessel functions and their ratios, for von Mises-Fisher densities in any dimension."""
 
 import math
 from fractions import Fraction
@@ -9,12 +9,12 @@ from torch import Tensor
 
 from mixtura.errors import UsageError
 
-LEAST_ORDER = 12.0  # from here on the series below is exact to rounding; smaller orders step down from it
+LEAST_ORDER = 12.0  # at this order and above, the series is exact to rounding; smaller orders recur downward from it
 DEBYE_TERMS = 14
 
 
 def _debye(terms: int) -> list[list[float]]:
-    r"""Polynomials of the uniform expansion, lowest power of p first, all of one length, exact before they are rounded.
+    r"""Polynomials of the uniform expansion, lowest power of p first, padded to one length; exact before rounding.
 
     .. math:: U_0 = 1, \qquad U_{k+1}(p) = \tfrac12 p^2 (1 - p^2)\, U_k'(p) + \tfrac18 \int_0^p (1 - 5t^2)\, U_k(t)\,dt
     """
@@ -34,12 +34,12 @@ DEBYE_COEFFICIENTS = torch.tensor(_debye(DEBYE_TERMS), dtype=torch.float64)
 
 
 def scaled_log_bessel(order: float, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
-    r"""The smooth part of the log of a modified Bessel function, in float64 and with a gradient.
+    r"""Smooth part of the log of a modified Bessel function, in float64; differentiable.
 
     .. math:: h_\nu(\kappa) = \log I_\nu(\kappa) - \nu \log \kappa - \kappa
 
-    It is finite down to :math:`\kappa = 0`. For orders of 12 and more, Debye's expansion is uniform in
-    :math:`\kappa`; smaller ones step down by the ratio :math:`q_\nu = I_{\nu+1} / (\kappa I_\nu)`:
+    It is finite down to :math:`\kappa = 0`. For orders of 12 or more, Debye's expansion is uniform in
+    :math:`\kappa`; smaller orders recur downward with the ratio :math:`q_\nu = I_{\nu+1} / (\kappa I_\nu)`:
 
     .. math:: q_\nu = \frac{1}{2(\nu + 1) + \kappa^2 q_{\nu+1}}, \qquad h_\nu = h_{\nu+1} - \log q_\nu
 
@@ -62,16 +62,16 @@ def scaled_log_bessel(order: float, kappa: Float[Tensor, "*K"]) -> Float[Tensor,
 
 
 def log_normalizer(dimension: int, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
-    r"""Log of the largest value of a von Mises-Fisher density, in nats, float64.
+    r"""Log of the peak of a von Mises-Fisher density, in nats, float64.
 
     .. math:: \log C_D(\kappa) + \kappa
         = (\tfrac D2 - 1) \log\kappa - \tfrac D2 \log 2\pi - \log I_{D/2-1}(\kappa) + \kappa
 
-    so that :math:`\log p(x) = \log C_D(\kappa) + \kappa - \kappa (1 - \mu^\top x)` does not lose its digits to
+    With it, :math:`\log p(x) = \log C_D(\kappa) + \kappa - \kappa (1 - \mu^\top x)` loses no digits to a large
     :math:`\kappa`. Its gradient is :math:`1 - A_D(\kappa)`.
 
     Args:
-        dimension: D, of the space that holds the sphere; 2 or more.
+        dimension: D, the dimension of the ambient space; 2 or more.
         kappa: concentrations, zero (uniform) or more.
 
     Raises:
@@ -82,7 +82,7 @@ def log_normalizer(dimension: int, kappa: Float[Tensor, "*K"]) -> Float[Tensor, 
 
 
 def mean_length(dimension: int, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
-    r"""Length of the mean of a von Mises-Fisher distribution, 0 to 1, float64.
+    r"""Mean resultant length of a von Mises-Fisher distribution, 0 to 1, float64.
 
     .. math:: A_D(\kappa) = \frac{I_{D/2}(\kappa)}{I_{D/2-1}(\kappa)}
 
@@ -109,5 +109,5 @@ def _uniform(order: float, kappa: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
     debye = DEBYE_COEFFICIENTS.to(root.device)
     orders, powers = (torch.arange(n, dtype=root.dtype, device=root.device) for n in debye.shape)
     series = (order / root)[..., None].pow(powers) @ (torch.pow(1 / order, orders) @ debye)
-    excess = order**2 / (root + kappa)  # s - kappa without its cancellation
+    excess = order**2 / (root + kappa)  # s - kappa without cancellation
     return excess - order * (order + root).log() - 0.5 * (2 * math.pi * root).log() + series.log()

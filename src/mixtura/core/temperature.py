@@ -1,4 +1,4 @@
-"""One number that makes probabilities honest."""
+"""Temperature scaling: one number that calibrates class probabilities."""
 
 import math
 from collections.abc import Callable
@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-MIN_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE = -4.0, 10.0  # of the log-temperature: e^-4 to e^10
-GOLDEN_STEPS = 34  # golden sections: the bracket shrinks to 1e-6
+MIN_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE = -4.0, 10.0  # search range, e^-4 to e^10
+GOLDEN_STEPS = 34  # golden-section steps; the bracket shrinks to 1e-6
 
 
 def nll(
@@ -17,7 +17,7 @@ def nll(
     temperature: float = 1.0,
     weight: Float[Tensor, " N"] | None = None,
 ) -> float:
-    """Mean negative log-probability of the right class, in nats, at a temperature (1 = as is)."""
+    """Mean negative log-likelihood of the correct class, in nats, at a temperature (1 for unscaled)."""
     chosen = (joint.double() / temperature).log_softmax(1).gather(1, labels[:, None])[:, 0]
     return -float(chosen.mean() if weight is None else weight.double() @ chosen / weight.sum())
 
@@ -28,11 +28,11 @@ def smoothed_nll(
     temperature: float,
     weight: Float[Tensor, " N"] | None = None,
 ) -> float:
-    r"""The loss with one doubt in it: that of the labels, N times, and once that of the runner-up among the least sure.
+    r"""Negative log-likelihood with one pseudo-sample, whose label is the runner-up class of the least certain samples.
 
-    Where every held-out row is right, the bare loss would fall for ever as the temperature goes to zero. The doubt is
-    the mean over the tenth of the rows whose two best classes lie closest, so that neither a class nor a row that is
-    far from all others has a say in it.
+    Without it, the loss falls forever as the temperature goes to zero if all samples are classified correctly. The
+    pseudo-sample averages over the tenth of the samples with the closest two best classes, so distant classes or
+    samples do not affect it.
     """
     return _smoothed_nll(joint, labels, weight)(temperature)
 
@@ -40,14 +40,14 @@ def smoothed_nll(
 def _smoothed_nll(
     joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], weight: Float[Tensor, " N"] | None
 ) -> Callable[[float], float]:
-    """The loss as a function of the temperature; what does not depend on it is computed once."""
+    """:func:`smoothed_nll` as a function of the temperature; everything else is precomputed."""
     scores = joint.double()
     counts = torch.ones(len(labels), dtype=torch.float64, device=joint.device) if weight is None else weight.double()
     total = float(counts.sum())
     top = scores.topk(min(2, scores.shape[1]), dim=1)
     order = (top.values[:, 0] - top.values[:, -1]).argsort(stable=True)
     before = counts[order].cumsum(0) - counts[order]
-    share = torch.minimum(counts[order], (max(1, total // 10) - before).clamp_min(0))  # of each row in the tenth
+    share = torch.minimum(counts[order], (max(1, total // 10) - before).clamp_min(0))  # of each sample in the tenth
     least_sure, share = order[share > 0], share[share > 0]
     rival = top.indices[least_sure, -1:]
 
@@ -62,10 +62,10 @@ def _smoothed_nll(
 
 
 def best(joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], weight: Float[Tensor, " N"] | None = None) -> float:
-    r"""The temperature :math:`T` that minimizes the negative log-likelihood of ``softmax(joint / T)``, with one doubt.
+    r"""Temperature :math:`T` that minimizes the :func:`smoothed_nll` of ``softmax(joint / T)``.
 
-    The loss is convex in 1/T, so it has one valley along log T, which golden sections find. A row of ``weight`` two
-    counts as that row twice.
+    The loss is convex in 1/T and so unimodal in log T; golden-section search finds the minimum. A sample of ``weight``
+    two equals two copies of it.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
@@ -91,16 +91,16 @@ def fit(
     weight: Float[Tensor, " N"] | None = None,
     half: Bool[Tensor, " N"] | None = None,
 ) -> float:
-    """The best temperature if it also helps on rows that did not choose it, else 1.
+    """Best temperature if it also helps on samples that did not select it, else 1.
 
-    Each half of the rows is judged, with one doubt, at the temperature of the other half; only if that lowers the
-    loss over all rows is the temperature of all rows kept.
+    Each half of the samples is scored by :func:`smoothed_nll` at the temperature of the other half. The temperature of
+    all samples is kept only if this lowers the total loss.
 
     Args:
-        joint: scores of rows that the scoring model has not seen, in nats.
-        labels: the right class of each.
-        weight: how often each row counts.
-        half: which rows are in the first half; every other row if it is not given.
+        joint: out-of-fold class scores, in nats.
+        labels: the correct class of each sample.
+        weight: sample weights.
+        half: mask of the first half; every other sample if it is not given.
     """
     counts = torch.ones(len(labels), dtype=torch.float64, device=joint.device) if weight is None else weight.double()
     first = torch.arange(len(labels), device=joint.device) % 2 == 0 if half is None else half

@@ -1,6 +1,6 @@
 """Samples in, a fitted model out, for every solver.
 
-``fit``: the one flow; ``selection``: projection, family, shrinkage and counts; ``fitted``: what every solver returns,
-and the model made of it; ``heads``: from a head's name to the head at its initialization; ``gradient``: training by
-gradients.
+``fit``: the pipeline; ``selection``: projection, family, shrinkage and component counts; ``fitted``: the result of
+every solver and the model built from it; ``heads``: from a head's name to an initialized head; ``gradient``: training
+by gradient descent.
 """

@@ -1,4 +1,4 @@
-"""The one flow of fitting: labeled features in, a calibrated model out, whatever the solver."""
+"""The fitting pipeline: from labeled features to a calibrated model, for every solver."""
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ from mixtura.recipe import Recipe
 
 
 def check_names(recipe: Recipe) -> None:
-    """Look names up before any photo is read.
+    """Validate the names of a recipe; call it before reading any photo.
 
     Raises:
-        UnknownName: a name stands in no table; the nearest is named.
-        UsageError: a device that is not there, or a head that cannot be fitted so.
+        UnknownName: a name is not registered; the message suggests the nearest one.
+        UsageError: a missing device, or a head that does not support the solver.
     """
     names.find(ENCODERS, split_name(recipe.encoder.name)[0])
     if recipe.data.kind != factory.FEATURES_KIND:
@@ -36,10 +36,10 @@ def check_names(recipe: Recipe) -> None:
 
 
 def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
-    """The model of the rows that are not for testing.
+    """Model fitted to all samples outside the test split.
 
     Raises:
-        LabelError: fewer than two classes, nothing to test with, or a class without an item that counts.
+        LabelError: fewer than two classes, no test samples, or a class whose items all have weight 0.
     """
     features = gathered.features
     learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
@@ -56,7 +56,7 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
 
 
 def _check_weights(rows: TrainingSamples, classes: tuple[str, ...]) -> None:
-    """See that every class has an item that counts: one without any would never be answered."""
+    """Check that every class has an item with positive weight; otherwise it would never be predicted."""
     if rows.weight is None:
         return
     total = torch.bincount(rows.labels, rows.weight, minlength=len(classes))
@@ -69,11 +69,11 @@ def _check_weights(rows: TrainingSamples, classes: tuple[str, ...]) -> None:
 
 
 def solve(recipe: Recipe, rows: TrainingSamples) -> Fitted:
-    """Fit by the solver of a recipe; the projection and the plan are chosen first, whatever the solver.
+    """Fit with the solver of a recipe; the projection and the plan are selected first, for every solver.
 
     Raises:
-        LabelError: too few rows can be held out.
-        UsageError: a head, solver or option that does not fit.
+        LabelError: too few samples can be held out.
+        UsageError: an invalid head, solver or option.
     """
     recipe = gradient.resolve_variant(recipe)
     choice = choose(gradient.density(recipe), rows)

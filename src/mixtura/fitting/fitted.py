@@ -1,4 +1,4 @@
-"""What every solver returns, and the model that is made of it."""
+"""The result of every solver, and the model built from it."""
 
 from dataclasses import dataclass
 from importlib import metadata
@@ -20,10 +20,10 @@ from mixtura.scores.typicality import Typicality
 
 @dataclass(frozen=True)
 class Fitted:
-    """A projection and a density, with the rows that were scored without having been seen.
+    """A projection and a density, with out-of-fold scores.
 
-    ``head`` gives the class scores where the mixture does not. ``facts`` say how the solver came to it: for every
-    solver the family, the number of components, the prior and the feature scale.
+    ``head`` gives the class scores if the mixture does not. ``facts`` describe the fit: for every solver the family,
+    the number of components, the prior and the feature scale.
     """
 
     projection: Chain
@@ -36,7 +36,7 @@ class Fitted:
 def assemble(
     recipe: Recipe, gathered: training_set.Gathered, classes: tuple[str, ...], x: Float[Tensor, "N D"], fitted: Fitted
 ) -> Model:
-    """The model: what was fitted to the rows ``x``, with a temperature and a typicality from those out of fold."""
+    """Model from a fit to the samples ``x``; its temperature and typicality come from the out-of-fold scores."""
     held = fitted.out_of_fold.counted
     return Model(
         classes=classes,
@@ -54,7 +54,7 @@ def assemble(
 
 
 def _common_facts(gathered: training_set.Gathered, fitted: Fitted) -> dict[str, object]:
-    """What does not depend on the solver."""
+    """Facts that every solver reports."""
     held = fitted.out_of_fold
     return {
         "mixtura": metadata.version("mixtura"),

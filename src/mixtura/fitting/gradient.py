@@ -1,4 +1,4 @@
-"""Heads that are trained by gradients, or are others than a mixture of Gaussians."""
+"""Fits heads that are trained by gradient descent or are not Gaussian mixtures."""
 
 from dataclasses import replace
 
@@ -21,11 +21,11 @@ from mixtura.sections import GRADIENT
 from mixtura.training.head_stack import train
 from mixtura.training.records import Trained
 
-MIN_SAMPLES_FOR_FRACTION = 2000  # below, a fifth of the rows or more is for validation
+MIN_SAMPLES_FOR_FRACTION = 2000  # below, at least a fifth of the samples is for validation
 
 
 def resolve_variant(recipe: Recipe) -> Recipe:
-    """The recipe with the variant of a head, such as ``dgmmc-s``, spelled out where a Gaussian one is meant."""
+    """Recipe with a Gaussian head variant, such as ``dgmmc-s``, replaced by its full options."""
     kind, options = heads.resolve(recipe.head.name)
     if kind != "gaussian":
         return recipe
@@ -33,17 +33,17 @@ def resolve_variant(recipe: Recipe) -> Recipe:
 
 
 def needs_gradients(recipe: Recipe) -> bool:
-    """Whether a recipe asks for gradients, or for another head than a mixture of Gaussians on the rows as they are."""
+    """Whether a recipe needs gradients, or a head other than a Gaussian mixture of the unprojected samples."""
     return _beside(recipe) or recipe.fit.solver == GRADIENT or bool(recipe.head.options)
 
 
 def _beside(recipe: Recipe) -> bool:
-    """Whether the head needs a density beside it: it has none of the rows as they are."""
+    """Whether the head needs a separate density, because it has none for the unprojected samples."""
     return recipe.head.name != "gaussian" or recipe.head.options.get("width") is not None
 
 
 def density(recipe: Recipe) -> Recipe:
-    """The recipe of the density: of the head itself, or of a tied mixture beside a head that has none."""
+    """Recipe of the density: the head itself, or a separate tied mixture if the head has none."""
     if not _beside(recipe):
         return recipe
     head = recipe.head.model_copy(update={"name": "gaussian", "family": "tied", "n_components": 1, "options": {}})
@@ -51,21 +51,21 @@ def density(recipe: Recipe) -> Recipe:
 
 
 def fit(recipe: Recipe, rows: TrainingSamples, choice: Selected, start: Fitted) -> Fitted:
-    """Train a head from where closed form or EM has ended, in the projection that was chosen for these.
+    """Train a head from its closed-form or EM solution, with the same projection.
 
-    Rows for validation pick the epoch; then the head is trained on all rows up to that epoch. Temperature and
-    thresholds come from the validation rows as the head saw them that did not learn from them. Where no epoch is better
-    than the start, a mixture of Gaussians stays what it was.
+    Validation samples select the epoch; then the head is trained on all samples up to that epoch. Temperature and
+    thresholds come from the validation scores of the first head, which did not learn from these samples. If no epoch
+    improves on the initialization, a Gaussian mixture is returned unchanged.
 
     Args:
         recipe: head and solver.
-        rows: to learn from.
+        rows: training samples.
         choice: projection and plan.
-        start: what closed form or EM has made of them.
+        start: the closed-form or EM solution.
 
     Raises:
-        UsageError: a head or option that does not fit.
-        DataError: rows that do not do for it.
+        UsageError: an invalid head or option.
+        DataError: samples that the head cannot be fitted to.
     """
     solver = "em" if recipe.fit.solver == "auto" else recipe.fit.solver
     spec = heads.spec_of(recipe.head.name, solver, recipe.head.n_components, recipe.head, recipe.seed)
@@ -73,7 +73,7 @@ def fit(recipe: Recipe, rows: TrainingSamples, choice: Selected, start: Fitted) 
     raw = heads.folds_of(rows.x, rows.labels, val, rows.n_classes, rows.weight)
     folds = without_fold(choice.steps, rows.x, raw, 0)
     heads.check_components(recipe.head.n_components, folds)
-    with torch.random.fork_rng():  # a head is random before it has its start
+    with torch.random.fork_rng():  # a new head has random parameters before initialization
         torch.manual_seed(spec.seed)
         own = not _beside(recipe)
         first = heads.initialize(spec, folds, choice.trial.plan if own else None)
@@ -89,14 +89,14 @@ def fit(recipe: Recipe, rows: TrainingSamples, choice: Selected, start: Fitted) 
 def _refitted(
     recipe: Recipe, spec: HeadSpec, first: InitialHead, trained: Trained, x: Tensor, rows: TrainingSamples, folds: Folds
 ) -> Head:
-    """The head from all rows, trained up to the epoch that the rows for validation have picked."""
+    """The head trained on all samples, up to the epoch selected on the validation samples."""
     everything = replace(folds, x=x, fold=torch.ones_like(folds.fold))
     head = heads.reinitialize(spec, everything, first)
     section = recipe.fit
     objective = heads.objective_of(spec, section, rows.labels, rows.n_classes, rows.weight)
     schedule = replace(heads.schedule_of(section, spec.solver), stop=trained.best)
     learn, judge = heads.split(everything, spec.seed), heads.split(replace(folds, x=x), spec.seed)
-    # those that judge are among those that learn here: ``stop`` has settled the epoch
+    # training includes the validation samples here, because ``stop`` fixes the epoch
     own = replace(judge, x=learn.x, labels=learn.labels, weight=learn.weight)
     whole = train([head], [own], objective, schedule)[0].head
     return whole.compressed(x) if isinstance(whole, SDGMHead) else whole
@@ -106,7 +106,7 @@ def _refitted(
 def _fitted(
     choice: Selected, start: Fitted, first: Head, whole: Head, folds: Folds, facts: dict[str, object], own: bool
 ) -> Fitted:
-    """Both heads as one result: ``first`` scores the rows for validation, ``whole`` is kept."""
+    """Combine both heads: ``first`` scores the validation samples, ``whole`` is returned."""
     val = folds.fold == 0
     x, labels = folds.x[val], folds.labels[val]
     if own:
@@ -127,12 +127,12 @@ def _fitted(
 
 
 def _tied(choice: Selected, folds: Folds) -> Mixture:
-    """The density beside a head, without the rows for validation."""
+    """The separate density of a head, fitted without the validation samples."""
     return folds.mixture(choice.trial.plan, without=0).to(torch.float32)
 
 
 def _facts(recipe: Recipe, trained: Trained, count: int) -> dict[str, object]:
-    """What training adds to the facts of its start."""
+    """Facts about the training, added to those of the initialization."""
     first, best = trained.epochs[0], trained.epochs[trained.best]
     gradient = recipe.fit.solver == GRADIENT
     return {
@@ -150,9 +150,9 @@ def _facts(recipe: Recipe, trained: Trained, count: int) -> dict[str, object]:
 
 
 def validation_mask(rows: TrainingSamples, recipe: Recipe) -> Tensor:
-    """Which rows are for validation: a part that came with the data, else a share drawn by the seed.
+    """Mask of the validation samples: the split that came with the data, else a random share.
 
-    Rows of weight zero never are.
+    Samples with weight zero are never included.
     """
     counts = torch.ones_like(rows.given) if rows.weight is None else rows.weight > 0
     val = rows.given & counts
@@ -163,4 +163,4 @@ def validation_mask(rows: TrainingSamples, recipe: Recipe) -> Tensor:
         val = torch.zeros_like(counts)
         val[counts] = validation_rows(rows.labels[counts], rows.groups[counts], fraction, recipe.seed)
     learned = torch.bincount(rows.labels[counts & ~val], minlength=rows.n_classes)
-    return val & (learned[rows.labels] > 0)  # a class whose rows are all for validation learns from them instead
+    return val & (learned[rows.labels] > 0)  # a class with only validation samples is trained on them instead

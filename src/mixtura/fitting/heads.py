@@ -1,4 +1,4 @@
-"""From the name of a head to the head at its start, and to what its training lowers."""
+"""From the name of a head to an initialized head and its training objective."""
 
 import inspect
 from collections.abc import Sequence
@@ -28,15 +28,15 @@ from mixtura.training.head_stack import train
 from mixtura.training.records import Schedule, Trained, TrainingData
 
 OBJECTIVE_KEYS = ("label_smoothing", "class_weight", "logit_adjustment", "generative_weight", "margin")
-"""Keys of the section ``fit`` that are options of one objective or another."""
+"""Keys of the ``fit`` section that are options of an objective."""
 
 MAX_BYTES = 8 << 30
-"""Of parameters, gradients and the optimizer's two moments: a head beyond this is refused before it is built."""
+"""Limit on parameters, gradients and the optimizer's two moments; larger heads are rejected before they are built."""
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head with its options: its key in ``HEADS``, what it is built with, how it is fitted."""
+    """A head to fit: its key in ``HEADS``, its options and its solver."""
 
     kind: str
     options: dict[str, Any]
@@ -50,31 +50,31 @@ class HeadSpec:
 
     @property
     def family(self) -> str:
-        """The covariance family of a Gaussian head; ``auto`` where it is left open."""
+        """Covariance family of a Gaussian head; ``auto`` if it is left open."""
         return self.options.get("family", "auto")
 
     @property
     def closed(self) -> bool:
-        """Whether sums of the rows are all that a fit needs, so that they can be taken once for every width."""
+        """Whether the fit needs only moments, which can then be computed once for all widths."""
         named = self.gaussian and self.family != "auto" and set(self.options) == {"family"}
         return named and self.solver != GRADIENT and self.components == 1
 
     @property
     def width(self) -> int | None:
-        """The width after the input projection of a Gaussian head; ``None`` without one."""
+        """Width after the input projection of a Gaussian head; ``None`` without a projection."""
         return self.options.get("width")
 
     @property
     def gaussian(self) -> bool:
-        """Whether it is a mixture of the core."""
+        """Whether the head is a core Gaussian mixture."""
         return self.kind == "gaussian"
 
 
 def resolve(name: str) -> tuple[str, dict[str, Any]]:
-    """The key into ``HEADS`` and the options that a name means.
+    """Key in ``HEADS`` and options for the name of a head or variant.
 
     Raises:
-        UnknownName: it stands in no table.
+        UnknownName: the name is not registered.
     """
     if name in VARIANTS:
         return VARIANTS[name]
@@ -83,12 +83,12 @@ def resolve(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def spec_of(name: str, solver: str, components: int | str, section: HeadSection, seed: int) -> HeadSpec:
-    """A head of a recipe; components that are ``auto`` are counted where the head is a mixture of Gaussians.
+    """Spec of the head in a recipe; only a Gaussian mixture supports ``auto`` components.
 
     Raises:
         UnknownName: no such head.
-        UsageError: a family or automatic components for a head that has none, a family or an option other than the
-            name's, or an option that the head does not take.
+        UsageError: a family or automatic components for a head without them, a family or an option that conflicts
+            with the name, or an option that the head does not take.
     """
     kind, options = resolve(name)
     check_options(name, find(HEADS, kind), section.options)
@@ -118,19 +118,19 @@ def objective_of(
     n_classes: int,
     weight: Float[Tensor, " N"] | None = None,
 ) -> Objective:
-    """What training lowers, of the class named in ``fit.objective`` with those options that it takes.
+    """Training objective named by ``fit.objective``, built with the options that it takes.
 
     Args:
-        spec: the head to be trained.
+        spec: the head to train.
         section: the objective and its options.
-        labels: of the training rows, for balanced class weights and log-priors.
+        labels: labels of the training samples, for balanced class weights and log-priors.
         n_classes: C.
-        weight: how often each of these rows counts.
+        weight: sample weights of the training samples.
 
     Raises:
         UnknownName: no such objective.
-        UsageError: one that reads other rows than heads do or that the head cannot be trained by, an ``l2`` for a head
-            without slopes, or an option that does not fit.
+        UsageError: an objective with other inputs than a head's or that the head does not support, an ``l2`` for a
+            head without input gradients, or an invalid option.
     """
     head, kind = find(HEADS, spec.kind), objective_by_name(section.objective)
     if spec.solver == GRADIENT and section.l2 and head.input_gradients is Head.input_gradients:
@@ -149,11 +149,11 @@ def objective_of(
 
 
 def objective_by_name(name: str) -> Any:
-    """The class of an objective that a head can be trained by.
+    """Objective class for training a head, looked up by name.
 
     Raises:
         UnknownName: no such objective.
-        UsageError: it is none, or reads other rows than heads do.
+        UsageError: the class is not an objective, or takes other inputs than a head's.
     """
     kind = find(OBJECTIVES if name in OBJECTIVES else HEAD_OBJECTIVES, name)
     reads = getattr(kind, "reads", None)
@@ -165,7 +165,7 @@ def objective_by_name(name: str) -> Any:
 
 
 def _class_weight(section: FitSection, counts: Float[Tensor, " C"]) -> tuple[float, ...] | None:
-    r"""How much a row of each class counts; balanced: :math:`N / (C N_c)`, as scikit-learn has it."""
+    r"""Weight of each class; balanced: :math:`N / (C N_c)`, as in scikit-learn."""
     if section.class_weight == "none":
         return None
     if section.class_weight == "balanced":
@@ -178,15 +178,15 @@ def _class_weight(section: FitSection, counts: Float[Tensor, " C"]) -> tuple[flo
 
 
 def check_fit(spec: HeadSpec, section: FitSection, objectives: Sequence[str]) -> None:
-    """See that a head can be fitted as a recipe says, before there are rows.
+    """Check that a head supports the ``fit`` section of a recipe; call it before reading samples.
 
     Args:
         spec: the head.
-        section: how it is fitted.
-        objectives: all that are to be tried; an option must be one of some of them.
+        section: how to fit it.
+        objectives: all objectives to try; each option must belong to at least one of them.
 
     Raises:
-        UnknownName, UsageError: see :func:`objective_of`; an objective, or an option of one, without an effect.
+        UnknownName, UsageError: see :func:`objective_of`; also an objective or an option without an effect.
     """
     if spec.solver != GRADIENT:
         wrong = [name for name in objectives if name != FitSection().objective]
@@ -207,7 +207,7 @@ def check_fit(spec: HeadSpec, section: FitSection, objectives: Sequence[str]) ->
 
 
 def schedule_of(section: FitSection, solver: str) -> Schedule:
-    """How long and how fast; no epochs for a solver without gradients."""
+    """Training schedule of a ``fit`` section; zero epochs for a solver without gradients."""
     epochs = section.epochs if solver == GRADIENT else 0
     return Schedule(
         epochs,
@@ -221,16 +221,16 @@ def schedule_of(section: FitSection, solver: str) -> Schedule:
 
 
 def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:
-    """Refuse a Gaussian head that would not fit into memory, before it is built.
+    """Reject a Gaussian head that does not fit in memory; call it before building the head.
 
     Raises:
-        UsageError: it would take more than ``MAX_BYTES``; the message names the bytes.
+        UsageError: the head needs more than ``MAX_BYTES``; the message names the bytes.
     """
     if not spec.gaussian or not isinstance(spec.components, int) or spec.family == "auto":
-        return  # what is chosen automatically is chosen within limits of its own
+        return  # automatic selection has its own limits
     with torch.device("meta"):
         head = GaussianHead(spec.width or dimension, n_classes, spec.components, spec.family, spec.rank)
-    copies = 4 if spec.solver == GRADIENT else 2  # in float32 and its gradient and moments, or once more in float64
+    copies = 4 if spec.solver == GRADIENT else 2  # float32 with gradient and two moments, or a float64 copy
     needed = 4 * copies * sum(parameter.numel() for parameter in head.parameters())
     if needed > MAX_BYTES:
         raise UsageError(
@@ -240,10 +240,10 @@ def check_size(spec: HeadSpec, dimension: int, n_classes: int) -> None:
 
 
 def check_components(components: int | str, folds: Folds) -> None:
-    """Refuse more components than the smallest class can carry: two rows each.
+    """Reject more components than the smallest class supports, at two samples per component.
 
     Raises:
-        UsageError: a class has fewer rows.
+        UsageError: a class has fewer samples.
     """
     if components == 1 or isinstance(components, str):
         return
@@ -257,9 +257,9 @@ def check_components(components: int | str, folds: Folds) -> None:
 
 @dataclass(frozen=True)
 class InitialHead:
-    """A head before any gradient: ``plan`` is that of its mixture, where it has one of its own.
+    """An initialized, untrained head; ``plan`` is the plan of its mixture, if it has one.
 
-    It is made of the rows outside fold 0, which has settled ``degrees``, the temperature.
+    The head is fitted to the samples outside fold 0; fold 0 sets ``degrees``, the temperature.
     """
 
     head: Head
@@ -268,16 +268,16 @@ class InitialHead:
 
 
 def initialize(spec: HeadSpec, folds: Folds, plan: Plan | None = None) -> InitialHead:
-    """The head without gradients, from the rows outside fold 0.
+    """Head initialized without gradients, from the samples outside fold 0.
 
     Args:
-        spec: which head.
-        folds: the rows; fold 0 settles the temperature, and the plan where it is not given.
-        plan: of the mixture of a Gaussian head.
+        spec: the head.
+        folds: the samples; fold 0 sets the temperature, and the plan if it is not given.
+        plan: plan of the mixture of a Gaussian head.
 
     Raises:
         UsageError: the head is too large.
-        DataError: the rows do not do for it.
+        DataError: the head cannot be fitted to these samples.
     """
     judge = folds.fold == 0
     check_size(spec, folds.x.shape[1], folds.n_classes)
@@ -290,7 +290,7 @@ def initialize(spec: HeadSpec, folds: Folds, plan: Plan | None = None) -> Initia
 
 
 def reinitialize(spec: HeadSpec, folds: Folds, first: InitialHead) -> Head:
-    """The same head from all rows."""
+    """The same head initialized from all samples, with the plan and temperature of ``first``."""
     head, _ = _begun(spec, folds, first.plan, torch.zeros_like(folds.fold, dtype=torch.bool))
     with torch.no_grad():
         head.set_temperature(first.degrees)
@@ -298,7 +298,7 @@ def reinitialize(spec: HeadSpec, folds: Folds, first: InitialHead) -> Head:
 
 
 def _begun(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, " N"]) -> tuple[Head, Plan | None]:
-    """The head from the rows that do not judge, and the plan of its mixture."""
+    """The head fitted without the validation samples, and the plan of its mixture."""
     if spec.gaussian:
         return _gaussian(spec, folds, plan, judge)
     kind: type[Head] = find(HEADS, spec.kind)
@@ -315,7 +315,7 @@ def _begun(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, 
 
 
 def _gaussian(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tensor, " N"]) -> tuple[Head, Plan]:
-    """A Gaussian head behind its input projection, which learns from the rows that do not judge like the rest."""
+    """Gaussian head with its input projection, both fitted without the validation samples."""
     begin = InputStart(projection=spec.options.get("projection", "identity"), width=spec.width)
     project = input_matrix(begin, folds.x[~judge & (folds.counts > 0)], spec.seed)
     if project is not None:
@@ -326,7 +326,7 @@ def _gaussian(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tenso
 
 
 def plan_of(spec: HeadSpec, folds: Folds) -> Plan:
-    """How the mixture of a Gaussian head is fitted, with the shrinkage that serves fold 0."""
+    """Plan of the mixture of a Gaussian head, with the shrinkage that is best on fold 0."""
     steps = 0 if spec.solver == "closed" else 30
     plan = Plan(spec.family, floor=spec.floor, rank=spec.rank, steps=steps, seed=spec.seed)
     shrinkage = choosing.HELD_OUT if spec.shrinkage is None else spec.shrinkage
@@ -339,7 +339,7 @@ def plan_of(spec: HeadSpec, folds: Folds) -> Plan:
 def from_mixture(
     mixture: Mixture, rank: int, freeze: tuple[str, ...] = (), project: Float[Tensor, "D W"] | None = None
 ) -> GaussianHead:
-    """A Gaussian head with the density of a mixture; of rows times ``project``, where there is such a matrix."""
+    """Gaussian head with the density of a mixture, of ``x @ project`` if a projection matrix is given."""
     assert mixture.component_class is not None
     counts = torch.bincount(mixture.component_class, minlength=mixture.n_classes).tolist()
     dimension, width = (mixture.dimension, None) if project is None else project.shape
@@ -351,17 +351,17 @@ def from_mixture(
 
 
 def fit_all(specs: list[HeadSpec], folds: list[Folds], section: FitSection) -> list[Trained]:
-    """Start and train heads of one kind, each on its own rows: fold 0 judges, the others are learned from."""
-    with torch.random.fork_rng():  # a head is random before it has its start
+    """Initialize and train heads of one kind, each on its own samples; fold 0 is for validation."""
+    with torch.random.fork_rng():  # a new head has random parameters before initialization
         torch.manual_seed(specs[0].seed)
         heads = [initialize(spec, own).head for spec, own in zip(specs, folds, strict=True)]
         return train_from(heads, specs, folds, section)
 
 
 def train_from(heads: list[Head], specs: list[HeadSpec], folds: list[Folds], section: FitSection) -> list[Trained]:
-    """Train heads of one kind from their starts.
+    """Train initialized heads of one kind.
 
-    Heads whose objectives are equal are trained as one batch; balanced class weights and log-priors may differ.
+    Heads with equal objectives are trained as one batch; balanced class weights and log-priors may differ.
     """
     rows = [split(own, spec.seed) for spec, own in zip(specs, folds, strict=True)]
     alike: dict[Objective, list[int]] = {}
@@ -375,7 +375,7 @@ def train_from(heads: list[Head], specs: list[HeadSpec], folds: list[Folds], sec
 
 
 def split(folds: Folds, seed: int) -> TrainingData:
-    """Fold 0 as the rows that judge, the others as those that learn; rows of weight zero do neither."""
+    """Fold 0 as validation samples, the others as training samples; samples with weight zero are dropped."""
     counts, given = folds.counts > 0, folds.weight
     learn, judge = counts & (folds.fold != 0), counts & (folds.fold == 0)
     weight, val_weight = (None, None) if given is None else (given[learn], given[judge])
@@ -391,5 +391,5 @@ def folds_of(
     n_classes: int,
     weight: Float[Tensor, " N"] | None = None,
 ) -> Folds:
-    """Rows with one fold to judge by: number 0; all others are number 1."""
+    """Folds in which the samples marked by ``judge`` are fold 0 (validation) and all others are fold 1."""
     return Folds(x, labels, n_classes, torch.where(judge, 0, 1), 1, weight)

@@ -1,4 +1,4 @@
-"""Which projection and which mixture: what the recipe leaves open is settled by held-out rows."""
+"""Selects the projection and the mixture: out-of-fold samples decide what the recipe leaves open."""
 
 from dataclasses import dataclass
 
@@ -20,13 +20,13 @@ from mixtura.scores.typicality import MIN_HELD_OUT
 CALIBRATION_FOLDS = {
     500: 20,
     2000: 10,
-}  # folds to calibrate with, up to so many rows: a model of most rows is as good as the final
-MIN_VALIDATION = 100  # given validation rows; with fewer, training rows judge too
+}  # sample count -> calibration folds: few samples need many folds to match the final model
+MIN_VALIDATION = 100  # validation samples that came with the data; with fewer, training samples are held out too
 
 
 @dataclass(frozen=True)
 class TrainingSamples:
-    """Features of the classes of a catalog: ``given`` marks the rows of a validation split that came with the data."""
+    """Labeled features of a catalog; ``given`` marks the samples of a validation split that came with the data."""
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"]
@@ -37,10 +37,10 @@ class TrainingSamples:
 
 
 def choose(recipe: Recipe, rows: TrainingSamples) -> Selected:
-    """Try what the recipe leaves open; nothing here sees a test row.
+    """Select what the recipe leaves open; never sees test samples.
 
     Raises:
-        LabelError: too few rows can be held out.
+        LabelError: too few samples can be held out.
     """
     head = recipe.head
     steps = 0 if recipe.fit.solver == "closed" else 30
@@ -58,7 +58,7 @@ def choose(recipe: Recipe, rows: TrainingSamples) -> Selected:
 
 
 def closed(choice: Selected, rows: TrainingSamples, seed: int) -> Fitted:
-    """The chosen mixture over all rows, in closed form or by EM, with rows scored without them."""
+    """The selected mixture fitted to all samples, in closed form or by EM, with out-of-fold scores."""
     plan = choice.trial.plan
     facts: dict[str, object] = {
         "family": plan.family,
@@ -74,9 +74,9 @@ def closed(choice: Selected, rows: TrainingSamples, seed: int) -> Fitted:
 
 
 def calibration(choice: Selected, rows: TrainingSamples, seed: int) -> OutOfFold:
-    """The rows that thresholds come from, judged as new rows will be: by a mixture that has not seen them.
+    """Out-of-fold scores that set the thresholds; each sample is scored, like a new one, by a mixture not fitted to it.
 
-    Where rows are few, a mixture without a fifth of them would judge more harshly than the final one does.
+    Small data sets use more folds: a mixture without a fifth of the samples would score lower than the final one.
     """
     folds = choice.folds
     finer = next((count for most, count in CALIBRATION_FOLDS.items() if len(rows.x) <= most), DEFAULT_FOLDS)
@@ -86,13 +86,13 @@ def calibration(choice: Selected, rows: TrainingSamples, seed: int) -> OutOfFold
 
 
 def folds_of(rows: TrainingSamples, seed: int, n_folds: int = DEFAULT_FOLDS) -> Folds:
-    """The rows as they are, with the folds that are held out in turn.
+    """Samples without a projection, assigned to cross-validation folds.
 
-    A validation split that came with the data says what later items look like: where it has enough rows, only they
-    are held out (and in turn, so that the model may learn from them as well).
+    A validation split that came with the data represents later items. If it is large enough, only its samples are held
+    out, fold by fold, so the model can learn from them too.
 
     Raises:
-        LabelError: too few rows can be held out.
+        LabelError: too few samples can be held out.
     """
     if int(rows.given.sum()) < MIN_VALIDATION:
         fold = content_folds(rows.x, rows.labels, n_folds, seed, rows.groups)
@@ -105,7 +105,7 @@ def folds_of(rows: TrainingSamples, seed: int, n_folds: int = DEFAULT_FOLDS) -> 
 
 
 def _check(fold: Int[Tensor, " N"], rows: TrainingSamples, n_folds: int) -> None:
-    """See that there are rows to judge by: those whose class has rows in another fold as well."""
+    """Check that enough samples can be held out: their class must also have samples in another fold."""
     filled = torch.zeros(rows.n_classes, n_folds + 1, dtype=torch.bool)
     filled[rows.labels, fold] = True
     count = int(((filled.sum(1) > 1)[rows.labels] & (fold < n_folds)).sum())
@@ -117,7 +117,7 @@ def _check(fold: Int[Tensor, " N"], rows: TrainingSamples, n_folds: int) -> None
 
 
 def options_of(recipe: Recipe, rows: TrainingSamples) -> list[Steps]:
-    """The projections to try: those of the recipe, or what ``auto`` tries."""
+    """Projections to try: the one in the recipe, or the candidates of ``auto``."""
     if recipe.projection:
         return [factory.steps_of(recipe.projection)]
     return candidates(rows.x)

@@ -1,4 +1,4 @@
-"""Heads: nn.Modules that take the place of the last linear layer."""
+"""Heads: ``nn.Module`` classes that replace the last linear layer."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ HEADS = {
 }
 
 SAVED = HEADS | {"sdgm_compact": "mixtura.heads.sdgm:CompactSDGMHead"}
-"""What a model may hold: also a head that is left after pruning, which cannot be trained."""
+"""Heads that a model may contain, including the pruned head, which cannot be trained."""
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "spherical": ("gaussian", {"family": "spherical"}),
@@ -29,4 +29,4 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "nearest-mean": ("prototype", {"metric": "euclidean"}),
     "softmax": ("linear", {}),
 }
-"""Names for a head with its options, as papers use them."""
+"""Names from papers -> head and options."""

@@ -1,4 +1,4 @@
-"""The bases of heads, drop-ins for the last linear layer that give log-posteriors, and what heads share."""
+"""Base classes of heads: drop-in replacements for the last linear layer that return log-posteriors."""
 
 import itertools
 import math
@@ -13,23 +13,23 @@ from torch import Tensor, nn
 from mixtura.core.ownership import ClassLogSumExp, class_log_sum_exp
 from mixtura.errors import NoDensity, UsageError
 
-TILE_ROWS = 4096  # that a head answers at once
+TILE_ROWS = 4096  # samples that a head scores at once
 
 
 class Head(nn.Module):
-    r"""Features to class log-posteriors, N x D to N x C; N is any number of dimensions, as for ``nn.Linear``.
+    r"""Map features to class log-posteriors, N x D to N x C; N may be any number of dimensions, as in ``nn.Linear``.
 
     .. math:: \log p(c \mid x) = s_c(x) - \operatorname{logsumexp}_{c'} s_{c'}(x)
 
-    A head is stateless beside its parameters and buffers: whatever is derived from them is derived in ``class_scores``,
-    so gradients accumulate, copies are copies, and there is nothing to refresh. ``name`` is its key in ``HEADS``;
-    ``config()`` holds plain values with which ``type(head)(**config)`` is the same head before its state is loaded.
-    A start has float32 or float64 parameters whatever the features are. After ``half()`` or ``bfloat16()``, scores are
-    computed in float32 still, and ``forward`` answers in the precision of the parameters. ``supports_vmap`` says
-    that several can be trained as one batch, ``multi_component`` that a class may have more than one component,
-    ``takes_shrinkage`` that ``from_rows`` takes a ``shrinkage``. Where ``from_rows`` takes ``**options``, ``further``
-    is what it hands them to (the class itself if ``None``), and there they are checked. ``preprocessed`` is set while
-    the samples are as :meth:`preprocess` has made them, once for all steps of a training.
+    A head has no state besides its parameters and buffers. Derived values are computed in ``class_scores``, so
+    gradients accumulate, copies are independent, and nothing needs refreshing. ``name`` is its key in ``HEADS``;
+    ``config()`` returns plain values, and ``type(head)(**config)`` is the same head before its state is loaded.
+    Initialized heads have float32 or float64 parameters whatever the features. After ``half()`` or ``bfloat16()``,
+    scores are still computed in float32, and ``forward`` returns the parameters' dtype. ``supports_vmap``: several
+    heads can be trained as one batch. ``multi_component``: a class may have several components. ``takes_shrinkage``:
+    ``from_rows`` takes a ``shrinkage``. ``further``: the callable that receives and checks the ``**options`` of
+    ``from_rows``; ``None`` for the class itself. ``preprocessed``: set while the samples have already passed
+    :meth:`preprocess`, once for all training steps.
     """
 
     name: ClassVar[str]
@@ -53,69 +53,69 @@ class Head(nn.Module):
         seed: int = 0,
         **options: Any,
     ) -> "Head":
-        """The head at its start, which is what can be had of the rows without a gradient."""
+        """Head initialized from samples without gradients; call it before training or instead of it."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """Plain values that build the same head before its state is loaded."""
+        """Constructor arguments as plain values; they rebuild the head before its state is loaded."""
 
     @abstractmethod
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
-        """Log-scores whose softmax is the posterior; for a head with a density, log p(x, c) in nats."""
+        """Class scores whose softmax is the posterior; for a head with a density, log p(x, c) in nats."""
 
     def preprocess(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
-        """The rows as the head takes them in, before any parameter that learns; most heads take them as they are."""
+        """Apply the fixed input transform, which precedes all trained parameters; the identity for most heads."""
         return x
 
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
-        """Log-posterior of each class, in nats and in the precision of the parameters."""
+        """Log-posterior of each class, in nats and in the dtype of the parameters."""
         return self.class_scores(x).log_softmax(-1).to(self.dtype)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision of the parameters."""
+        """Dtype of the parameters."""
         tensors = itertools.chain(self.parameters(), self.buffers())
         return next(tensor.dtype for tensor in tensors if tensor.is_floating_point())
 
     def posterior(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
-        """Posterior probability of each class."""
+        """Posterior probability of each class given each sample."""
         return self(x).exp()
 
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
-        """Log-density of each point together with each component, in nats.
+        """Joint log-density of each sample and component, in nats.
 
         Raises:
-            NoDensity: the head has none.
+            NoDensity: the head has no density.
         """
         raise no_density(self)
 
     def log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
-        """Log-density of each point, in nats.
+        """Log-density of each sample, in nats.
 
         Raises:
-            NoDensity: the head has none.
+            NoDensity: the head has no density.
         """
         raise no_density(self)
 
     def penalty(self) -> Float[Tensor, ""]:
-        """What the training of the head adds to the loss of N rows, in nats for all of them; zero for most."""
+        """Penalty added to the training loss summed over N samples, in nats; zero for most heads."""
         return torch.zeros((), device=next(self.parameters()).device)
 
     def input_gradients(self) -> Float[Tensor, "K D"]:
-        """Gradients of the scores at the center of the data, in units of its spread: what ``l2`` keeps small.
+        """Gradients of the scores at the data center, in units of the data's spread; the ``l2`` option penalizes them.
 
         Raises:
-            UsageError: the head has none.
+            UsageError: the head has no such gradients.
         """
         raise no_input_gradients(self.name)
 
     def set_temperature(self, degrees: float) -> None:
-        """Divide the scores (of components, where a class has several) by a temperature: a start is then no surer than
-        rows say that it should be. A head whose scores are a density keeps them, and may answer at the temperature.
+        """Calibrate an initialized head: divide the scores (component scores, if a class has several) by a temperature.
+        A head whose scores are a density keeps them and may apply the temperature to its posteriors instead.
         """
 
     def update_memory(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
-        """Learn from a batch without a gradient, after each step of training; most heads do nothing here."""
+        """Update from a mini-batch without a gradient, called after each training step; a no-op for most heads."""
 
     def extra_repr(self) -> str:
         """What ``print(head)`` shows."""
@@ -123,17 +123,17 @@ class Head(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        """Free numbers that a prediction uses."""
+        """Number of free parameters that a prediction uses."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
     def sparsity(self) -> float:
-        """Share of the weights that are zero and need not be stored, 0 to 1."""
+        """Share of weights that are zero and need no storage, 0 to 1."""
         return 0.0
 
 
 def no_density(head: Head) -> NoDensity:
-    """The error of a head that was asked for a density and has none."""
+    """Error to raise when a head without a density is asked for one."""
     return NoDensity(
         f"The head {head.name!r} has no density: its scores are not log p(x, c). "
         "Use its posterior, or a Gaussian head for typicality, evidence and samples."
@@ -141,16 +141,16 @@ def no_density(head: Head) -> NoDensity:
 
 
 def no_input_gradients(name: str) -> UsageError:
-    """The error of a head that was given an ``l2`` and has no slopes."""
+    """Error to raise when a head without input gradients is given an ``l2``."""
     return UsageError(f"The head {name!r} takes no l2. Leave fit.l2 out, or take gaussian or linear.")
 
 
 class GenerativeHead(Head):
-    r"""A head whose scores are densities: it says ``component_log_prob``, and the rest is read from that by ``groups``.
+    r"""Head whose scores are densities; subclasses define ``component_log_prob``, and ``groups`` derives the rest.
 
     .. math:: \log p(c \mid x) = \log\operatorname{softmax}_c \tfrac1T \log p(x, c)
 
-    The temperature T, kept as ``log_temperature``, makes the answers honest and is no part of the density.
+    The temperature T, stored as ``log_temperature``, calibrates the posteriors and does not affect the density.
     """
 
     groups: "Groups"
@@ -158,42 +158,42 @@ class GenerativeHead(Head):
 
     @abstractmethod
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
-        """Log-density of each point together with each component, in nats."""
+        """Joint log-density of each sample and component, in nats."""
 
     @property
     def density_dimension(self) -> int:
-        """The number of dimensions that the density is one of."""
+        """Number of dimensions of the density."""
         return self.dimension
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
-        """Log-density of each point together with each class, in nats."""
+        """Joint log-density of each sample and class, in nats."""
         return self.groups(self.component_log_prob(x))
 
     def log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:
-        """Log-density of each point, in nats; may exceed 0."""
+        """Log-density of each sample, in nats; may exceed 0."""
         return self.class_scores(x).logsumexp(-1)
 
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
-        """Log-posterior of each class at the head's temperature, in nats and in the precision of the parameters."""
+        """Log-posterior of each class at the head's temperature, in nats and in the dtype of the parameters."""
         return (
             (self.class_scores(x) * (-wide(self.log_temperature)).exp()).log_softmax(-1).to(self.log_temperature.dtype)
         )
 
     @torch.no_grad()
     def set_temperature(self, degrees: float) -> None:
-        """Answer at a temperature; the density stays."""
+        """Set the temperature of the posteriors; the density is unchanged."""
         self.log_temperature.fill_(math.log(degrees))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        state_dict.setdefault(f"{prefix}log_temperature", torch.zeros(()))  # older heads answered at 1
+        state_dict.setdefault(f"{prefix}log_temperature", torch.zeros(()))  # older heads had no temperature
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class Groups(nn.Module):
-    """:class:`~mixtura.core.ownership.ClassLogSumExp` with its numbers as buffers: they move and load with a head.
+    """:class:`~mixtura.core.ownership.ClassLogSumExp` with its indices as buffers, which move and load with a head.
 
     Args:
-        component_class: the class of each component; every class owns one or more.
+        component_class: the class of each component; every class has at least one.
         n_classes: C.
 
     Raises:
@@ -213,7 +213,7 @@ class Groups(nn.Module):
         self.register_buffer("members", over_classes.members.to(self.component_class.device))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if f"{prefix}owner" in state_dict:  # what older states call it
+        if f"{prefix}owner" in state_dict:  # its name in older states
             state_dict[f"{prefix}component_class"] = state_dict.pop(f"{prefix}owner")
         component_class = state_dict.get(f"{prefix}component_class")
         if component_class is not None and f"{prefix}members" not in state_dict:  # an older state
@@ -221,30 +221,30 @@ class Groups(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, joint: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]:
-        """The joint of each class."""
+        """Joint log-density of each class, from those of the components."""
         return joint if self.single else class_log_sum_exp(joint, self.members)
 
     def within(self, logits: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
-        """Log-weights within each class: log-softmax of the logits over the components of a class."""
+        """Log-weights within each class: log-softmax of the logits over the class's components."""
         if self.single:
             return logits - logits
         return logits - self(logits)[self.component_class]
 
     def log_weight(self, prior_logit: Float[Tensor, " C"], weight_logit: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
-        """Log-weights over all components, from the logits of the class priors and of the weights within a class."""
+        """Log-weights of all components, from the class-prior logits and the within-class weight logits."""
         prior = wide(prior_logit).log_softmax(0)
         return (prior if self.single else prior[self.component_class]) + self.within(wide(weight_logit))
 
 
 def wide(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The tensor in the precision that heads compute in: float64 stays, everything else becomes float32."""
+    """The tensor in the compute dtype of heads: float64 stays, everything else becomes float32."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
 def as_rows(
     function: Callable[[Float[Tensor, "N D"]], Float[Tensor, "N K"]], x: Float[Tensor, "*N D"]
 ) -> Float[Tensor, "*N K"]:
-    """A function of rows, applied along the last dimension of any number of them."""
+    """Apply a function of N x D samples to an input with any number of leading dimensions."""
     if x.ndim == 2:
         return function(x)
     out = function(x.reshape(-1, x.shape[-1]))
@@ -252,5 +252,5 @@ def as_rows(
 
 
 def in_tiles(answer: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
-    """What a head answers, a few thousand rows at a time."""
+    """Output of a head, computed a few thousand samples at a time."""
     return torch.cat([answer(part) for part in x.split(TILE_ROWS)])

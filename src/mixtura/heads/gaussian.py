@@ -1,4 +1,4 @@
-"""A mixture of Gaussians for each class, as the last layer of a network."""
+"""Gaussian mixture head: one mixture per class, as the last layer of a network."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,21 +21,21 @@ from mixtura.names import nearest
 
 FREEZABLE_PARTS = ("mean", "spread", "weight", "prior", "temperature")
 INPUT_PROJECTIONS = ("identity", "pca", *RANDOM_MATRICES)
-"""What a head may do to its input first: a fixed matrix, computed or drawn once, and saved with the head."""
-MIN_DIRECTION = 1e-3  # how far directions shrink that a mixture does not have; of zeros, they would have no gradient
+"""Input projections: fixed matrices, computed or drawn at random once and saved with the head."""
+MIN_DIRECTION = 1e-3  # scale of directions missing in a mixture; zeros would have no gradient
 
 
 @dataclass(frozen=True)
 class Start:
-    """How a Gaussian head begins.
+    """Options to initialize a Gaussian head.
 
     Args:
-        rank: directions a component, for the low-rank family.
+        rank: directions per component, for the low-rank family.
         prior: shrinkage of the covariances.
-        steps: most steps of EM; 0 stops at the clusters of k-means.
-        projection: of the input, a name in :data:`INPUT_PROJECTIONS`. Drawn by the seed, kept with the head.
-        width: columns of the projection; the rows stay as they are where it is D or ``None``.
-        freeze: what later training leaves alone.
+        steps: maximum number of EM steps; 0 stops at the k-means clusters.
+        projection: input projection, a name in :data:`INPUT_PROJECTIONS`; random ones depend on the seed.
+        width: columns of the projection; D or ``None`` leaves the samples unprojected.
+        freeze: parts that later training does not change.
     """
 
     rank: int = 16
@@ -59,30 +59,30 @@ class Start:
 
 @final
 class GaussianHead(GenerativeHead):
-    r"""Class log-posteriors from Gaussians, a drop-in for the last ``nn.Linear``.
+    r"""Class log-posteriors from Gaussian mixtures; a drop-in replacement for the last ``nn.Linear``.
 
     .. math::
         \log p(c \mid x) = \log\operatorname{softmax}_c \tfrac1T \log\Big[ \pi_c \sum_{k:\,o_k=c} w_k
             N(x; \mu_k, \Sigma_k) \Big]
 
-    Free parameters are means in units of the data's own spread, those that the covariance family names as
-    ``unconstrained`` in the same units, and the logits of weights, class priors and temperature. Nothing is clamped,
-    and there is nothing to refresh: the head has no state beside parameters and buffers.
+    The parameters are the means and the ``unconstrained`` parameters of the covariance family, both in units of the
+    data's spread, the logits of weights and class priors, and the log-temperature. Nothing is clamped, and the head has
+    no state besides parameters and buffers.
 
     Args:
         dimension: D, the width of the input.
         n_classes: C.
-        components: Gaussians a class, one number for all or one a class.
+        components: Gaussians per class, one number for all or one per class.
         family: a name in ``FAMILIES``: spherical (DGMMC-S), diagonal (DGMMC-D), lowrank, tied, full (GMML).
-        rank: directions a component, for the low-rank family.
-        width: the width after the input projection, a random orthogonal matrix until another is loaded; ``None`` for
+        rank: directions per component, for the low-rank family.
+        width: width after the input projection, a random orthogonal matrix until another is loaded; ``None`` for
             no projection.
-        freeze: what training leaves alone, any of :data:`FREEZABLE_PARTS`.
+        freeze: parts that training does not change, any of :data:`FREEZABLE_PARTS`.
 
     Raises:
-        UsageError: a family, a count, a width or a name to freeze that does not exist.
+        UsageError: an invalid family, count, width or name to freeze.
 
-    A fresh head is random, as a fresh ``nn.Linear`` is; :meth:`from_rows` or :meth:`assign` give it a start.
+        A new head is random, like a new ``nn.Linear``; initialize it with :meth:`from_rows` or :meth:`assign`.
 
     Source: Chopin and Dahyot, arXiv 2410.13421 (spherical, diagonal), with the variance as a log-variance.
     """
@@ -121,7 +121,7 @@ class GaussianHead(GenerativeHead):
         self._freeze()
 
     def _freeze(self) -> None:
-        """Take the frozen parts out of training."""
+        """Exclude the frozen parts from training."""
         parts = {
             "mean": [self.mean],
             "spread": list(self.free.values()),
@@ -145,21 +145,21 @@ class GaussianHead(GenerativeHead):
         family: str = "spherical",
         **options: Any,
     ) -> "GaussianHead":
-        """The head at the closed form (one component a class) or at the end of EM (several).
+        """Head fitted in closed form (one component per class) or by EM (several).
 
         Args:
-            x: rows to learn from.
-            labels: the class of each row; every class has one or more.
+            x: training samples.
+            labels: the class of each sample; every class has at least one.
             n_classes: C.
-            components: Gaussians a class; a class never gets more than half its rows.
-            seed: of k-means++ and of a random projection.
+            components: Gaussians per class; at most half the number of its samples.
+            seed: for k-means++ and random projections.
             family: a name in ``FAMILIES``.
             options: the fields of :class:`Start`.
 
         Raises:
             NonFinite: NaN or infinity in x.
-            DataError: a class without rows.
-            UsageError: an option that does not fit.
+            DataError: a class without samples.
+            UsageError: an invalid option.
         """
         start = Start(**options)
         _check(family, start.freeze)
@@ -181,10 +181,10 @@ class GaussianHead(GenerativeHead):
 
     @torch.no_grad()
     def assign(self, mixture: Mixture) -> None:
-        """Take over a mixture of this family, classes and all, in the space after the input projection; T becomes 1.
+        """Copy a mixture of the same family and classes, in the space after the input projection; T becomes 1.
 
         Raises:
-            UsageError: another family, width or number of components a class.
+            UsageError: another family, width or number of components per class.
         """
         self._check_fits(mixture)
         assert mixture.component_class is not None
@@ -201,7 +201,7 @@ class GaussianHead(GenerativeHead):
                 shapes = f"{tuple(size)} in the mixture and {tuple(own.shape)} in the head"
                 raise UsageError(f"The shape of {name!r} is {shapes}. Build the head with a higher rank.")
             own.mul_(MIN_DIRECTION)[tuple(map(slice, size))] = value
-        smallest = -50.0  # of a component without weight: it has a gradient still
+        smallest = -50.0  # log-weight of a component without weight; it still has a gradient
         log_weight = mixture.log_weight.clamp_min(smallest)
         self.prior_logit.copy_(self.groups(log_weight))
         self.weight_logit.copy_(self.groups.within(log_weight.to(self.weight_logit)))
@@ -218,16 +218,16 @@ class GaussianHead(GenerativeHead):
             raise UsageError("The mixture's components belong to other classes than the head's. Give it equal counts.")
 
     def mixture(self) -> Mixture:
-        """The density as a mixture of the core, in the space after the input projection; the temperature is no part.
+        """The density as a core mixture, in the space after the input projection and without the temperature.
 
-        It carries the gradient of the parameters: take it under ``torch.no_grad()`` to keep it.
+        It carries the gradient of the parameters; call it under ``torch.no_grad()`` to keep the result.
         """
         mean = wide(self.mean) * wide(self.scale) + wide(self.center)
         covariance = self._covariance().scaled(wide(self.scale))
         return Mixture(self._log_weight(), mean, covariance, self.groups.component_class, self.n_classes)
 
     def config(self) -> dict[str, Any]:
-        """Plain values that build the same head before its state is loaded."""
+        """Constructor arguments as plain values; they rebuild the head before its state is loaded."""
         return {
             "dimension": self.dimension,
             "n_classes": self.n_classes,
@@ -240,27 +240,27 @@ class GaussianHead(GenerativeHead):
 
     @property
     def density_dimension(self) -> int:
-        """Those that the input projection leaves."""
+        """Number of dimensions after the input projection."""
         return self.mean.shape[1]
 
     @property
     def n_parameters(self) -> int:
-        """Free numbers that a prediction uses: with one Gaussian a class there are no weights."""
+        """Number of free parameters that a prediction uses; one Gaussian per class has no weights."""
         weights = 0 if self.groups.single else self.weight_logit.numel()
         return self.mean.numel() + self._covariance().n_parameters + weights + self.n_classes + 1
 
     def preprocess(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
-        """The rows in the head's own units: projected, centered, with an average variance of one."""
+        """Samples in the head's units: projected, centered and scaled to an average variance of one."""
         x = x.to(wide(self.mean).dtype)
         projected = x if self.project is None else x @ wide(self.project)
         return (projected - wide(self.center)) / wide(self.scale)
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
-        """Half the squared Mahalanobis distance of each row to each component."""
+        """Half the squared Mahalanobis distance of each sample to each component."""
         return -self._scores(x, -self._covariance().log_peak(self.mean.shape[1]))
 
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
-        r"""Log-density of each point together with each component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`."""
+        r"""Joint log-density of each sample and component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats."""
         return self._scores(x, self._log_weight() - self.mean.shape[1] * wide(self.scale).log())
 
     def input_gradients(self) -> Float[Tensor, "K D"]:
@@ -268,8 +268,8 @@ class GaussianHead(GenerativeHead):
         return self._covariance().precision_matmul(wide(self.mean)) * (-wide(self.log_temperature)).exp()
 
     def _scores(self, x: Float[Tensor, "*N D"], added: Float[Tensor, " J"]) -> Float[Tensor, "*N K"]:
-        """Log-densities in the head's units, with a constant added for each component."""
-        # bfloat16 products keep three digits of distances that run into the hundreds: no autocast here
+        """Log-densities in the head's units plus a constant per component."""
+        # no autocast: bfloat16 products keep only three digits of distances in the hundreds
         with torch.autocast(x.device.type, enabled=False):
             family = FAMILIES[self.family]
             constant, *matrices = family.free_operands(self._free(), wide(self.mean))
@@ -287,7 +287,7 @@ class GaussianHead(GenerativeHead):
         return self.groups.log_weight(self.prior_logit, self.weight_logit)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        for name, own in self.free.items():  # older states have the same numbers elsewhere
+        for name, own in self.free.items():  # older states use other names
             for older in (f"{prefix}spread.{name}", f"{prefix}spread.diagonal.{name}"):
                 if older in state_dict:
                     state_dict[f"{prefix}free.{name}"] = state_dict.pop(older).reshape(own.shape)
@@ -303,10 +303,10 @@ def _check(family: str, freeze: Sequence[str]) -> None:
 
 
 def input_matrix(start: Start, rows: Float[Tensor, "N D"], seed: int) -> Float[Tensor, "D W"] | None:
-    """The matrix of the input, computed from rows or drawn by a seed; none where it would only turn the rows.
+    """Input projection matrix, computed from samples or drawn at random; ``None`` if it would only rotate them.
 
     Raises:
-        UsageError: a width beyond the rows' own.
+        UsageError: a width larger than that of the samples.
     """
     dimension, width, name = rows.shape[1], start.width, start.projection
     if width is None or width == dimension:
@@ -328,6 +328,6 @@ def _check_width(dimension: int, width: int) -> None:
 def _drawn(
     draw: Callable[..., Tensor], dimension: int, width: int, generator: torch.Generator | None = None
 ) -> Float[Tensor, "D W"]:
-    """A random matrix that keeps squared lengths on average."""
+    """Random matrix that preserves squared lengths on average."""
     _check_width(dimension, width)
     return draw(dimension, width, generator) / width**0.5

@@ -1,4 +1,4 @@
-"""Gradient-free starts that heads without a covariance of their own share."""
+"""Gradient-free initialization shared by heads, and the validation of their training samples."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,16 +17,16 @@ from mixtura.errors import DataError, NonFinite, UsageError
 Counts = int | Sequence[int]
 Rows = Shaped[Tensor, "N D"] | Shaped[np.ndarray, "N D"]
 Labels = Shaped[Tensor, " N"] | Shaped[np.ndarray, " N"]
-EM_STEPS = 10  # of EM after k-means++: enough for a start
-TEMPERATURE_SAMPLES = 4096  # rows that the temperature of a start is read from
+EM_STEPS = 10  # after k-means++; enough for an initialization
+TEMPERATURE_SAMPLES = 4096  # samples used for the initial temperature
 
 
 def checked(x: Rows, labels: Labels, n_classes: int) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
-    """Rows in float32, or float64 where they came so, and their labels, as tensors; both may be arrays of NumPy.
+    """Validated samples (float32, or float64 if given so) and labels, as tensors; takes NumPy arrays too.
 
     Raises:
         NonFinite: NaN or infinity in x.
-        DataError: no row, a class without rows, or labels that are no class numbers.
+        DataError: no samples, a class without samples, or labels that are not class indices.
     """
     x, labels = torch.as_tensor(x), torch.as_tensor(labels)
     whole = labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -50,10 +50,10 @@ def checked(x: Rows, labels: Labels, n_classes: int) -> tuple[Float[Tensor, "N D
 
 
 def components_per_class(components: Counts, n_classes: int) -> list[int]:
-    """The number of components of each class.
+    """Number of components of each class, from one number or a list.
 
     Raises:
-        UsageError: not one positive number for all, or one a class.
+        UsageError: neither one positive number for all nor one per class.
     """
     counts = [components] * n_classes if isinstance(components, int) else list(components)
     if len(counts) != n_classes or min(counts, default=0) < 1:
@@ -62,16 +62,16 @@ def components_per_class(components: Counts, n_classes: int) -> list[int]:
 
 
 def component_class_of(counts: Sequence[int]) -> list[int]:
-    """The class of each component, in order."""
+    """Class of each component, in order."""
     return [c for c, count in enumerate(counts) for _ in range(count)]
 
 
 def clusters(
     x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_classes: int, components: Counts, seed: int
 ) -> tuple[Mixture, list[int]]:
-    """Spheres that share each class's rows, and their number a class: k-means++, then a few steps of EM.
+    """Spherical mixture of each class by k-means++ and a few EM steps, with its number of components per class.
 
-    A class never gets more components than half its rows.
+    A class gets at most half as many components as it has samples.
     """
     asked = tuple(components_per_class(components, n_classes))
     mixture = classes.fit(Plan("spherical", asked, steps=EM_STEPS, seed=seed), x, labels, n_classes)
@@ -80,14 +80,14 @@ def clusters(
 
 
 def assign_hard(mixture: Mixture, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
-    """The most likely component of each row among those of its class."""
+    """Most likely component of each sample among those of its class."""
     assert mixture.component_class is not None
     joint = mixture.to(x.dtype).component_log_prob(x)
     return ownership.mask_others(joint, mixture.component_class.to(x.device), labels).argmax(1)
 
 
 def center_and_scale(x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, ""]]:
-    """Center of the rows and the root of their average variance, in float64; 1 for constant rows."""
+    """Mean of the samples and the root of their average variance, in float64; 1 for constant samples."""
     mean = x.mean(0, dtype=torch.float64)
     return mean, torch.tensor(classes.average_variance(x) ** 0.5, dtype=torch.float64, device=x.device)
 
@@ -95,16 +95,16 @@ def center_and_scale(x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Floa
 def lda_weights(
     z: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_labels: int, shrinkage: float | None = None
 ) -> tuple[Float[Tensor, "K D"], Float[Tensor, " K"]]:
-    r"""Weights and biases of Gaussians with one shared covariance: linear discriminant analysis, in float64.
+    r"""Weights and biases of linear discriminant analysis (Gaussians with a shared covariance), in float64.
 
     .. math:: W = M \Sigma^{-1}, \qquad b_k = \log\pi_k - \tfrac12 \mu_k^\top \Sigma^{-1} \mu_k
 
     Args:
-        z: rows whose mean is near zero.
-        labels: the component of each row.
-        n_labels: K; a component without rows counts as half a row at the mean.
-        shrinkage: share of the scaled identity in the covariance, in [0, 1]; ``None`` for Ledoit and Wolf's, at
-            least a thousandth.
+        z: samples with a mean near zero.
+        labels: the component of each sample.
+        n_labels: K; a component without samples counts as half a sample at the mean.
+        shrinkage: share of the scaled identity in the covariance, in [0, 1]; ``None`` for the Ledoit-Wolf share,
+            at least 0.001.
     """
     share = max(1e-3, ledoit_wolf(z, labels, n_labels)) if shrinkage is None else shrinkage
     floor = FLOOR_SHARE * classes.average_variance(z)
@@ -116,6 +116,6 @@ def lda_weights(
 
 @torch.no_grad()
 def fit_temperature(scores: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
-    """The temperature that makes labels most likely under some scores of the rows, read from a part of many rows."""
+    """Temperature that maximizes the likelihood of the labels under the scores; large data sets are subsampled."""
     step = max(1, len(x) // TEMPERATURE_SAMPLES)
     return temperature.best(scores(x[::step]), labels[::step])

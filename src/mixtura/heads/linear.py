@@ -1,4 +1,4 @@
-"""The baseline: one linear layer and a softmax."""
+"""Linear head, the baseline: one linear layer and a softmax."""
 
 from typing import Any, ClassVar, final
 
@@ -17,8 +17,8 @@ INITIALIZATIONS = ("closed", "zeros")
 class LinearHead(Head):
     r"""Softmax regression, :math:`s(x) = W (x - a) / u + b`.
 
-    The center a and the unit u are those of the rows it began with, so that one learning rate fits features of any
-    scale; they merge into W and b and are no parameters. It has no density. A fresh head is a fresh ``nn.Linear``.
+    The center a and the unit u come from the samples of :meth:`from_rows`, so one learning rate suits features of any
+    scale; they can be folded into W and b and are not parameters. It has no density. A new head is a new ``nn.Linear``.
 
     Args:
         dimension: D.
@@ -51,19 +51,19 @@ class LinearHead(Head):
         start: str = "closed",
         shrinkage: float | None = None,
     ) -> "LinearHead":
-        """The head at linear discriminant analysis in closed form, at its best temperature, or at zero.
+        """Head initialized by calibrated linear discriminant analysis in closed form, or with zeros.
 
         Args:
-            x: rows to learn from.
-            labels: the class of each row.
+            x: training samples.
+            labels: the class of each sample.
             n_classes: C.
-            components: one a class; a linear layer has no more.
-            seed: not needed.
-            start: ``closed`` for the closed form, ``zeros`` for a plain layer.
-            shrinkage: share of the scaled identity in the covariance, in [0, 1]; ``None`` for Ledoit and Wolf's.
+            components: must be one per class.
+            seed: unused.
+            start: ``closed`` for the closed form, ``zeros`` for zero weights.
+            shrinkage: share of the scaled identity in the covariance, in [0, 1]; ``None`` for the Ledoit-Wolf share.
 
         Raises:
-            UsageError: more than one component a class, or no such start.
+            UsageError: more than one component per class, or an unknown ``start``.
         """
         rows, labels = init.checked(x, labels, n_classes)
         if set(init.components_per_class(components, n_classes)) != {1}:
@@ -87,22 +87,22 @@ class LinearHead(Head):
 
     @torch.no_grad()
     def set_temperature(self, degrees: float) -> None:
-        """Divide the scores by a temperature."""
+        """Calibrate by dividing the scores by a temperature."""
         self.weight.div_(degrees)
         self.bias.div_(degrees)
 
     def input_gradients(self) -> Float[Tensor, "C D"]:
-        """The weights."""
+        """Weights, which are the gradients of the scores."""
         return wide(self.weight)
 
     def config(self) -> dict[str, Any]:
-        """Plain values that build the same head before its state is loaded."""
+        """Constructor arguments as plain values; they rebuild the head before its state is loaded."""
         return {"dimension": self.dimension, "n_classes": self.n_classes}
 
     def standard(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
-        """The rows about their center, in units of their spread."""
+        """Samples minus the center, in units of their spread."""
         return (x.to(wide(self.weight).dtype) - wide(self.center)) / wide(self.unit)
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
-        """Logits."""
+        """Class logits."""
         return nn.functional.linear(self.standard(x), wide(self.weight), wide(self.bias))

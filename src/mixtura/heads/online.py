@@ -1,4 +1,4 @@
-"""Gaussians that follow an encoder: moved by balanced assignments after each step, never by a gradient."""
+"""Online Gaussian head: components follow a trained encoder by balanced assignment, without gradients."""
 
 import math
 from typing import Any, ClassVar, final
@@ -14,31 +14,31 @@ from mixtura.errors import UsageError
 from mixtura.heads import init
 from mixtura.heads.base import GenerativeHead, Groups, as_rows, wide
 
-SINKHORN_REGULARIZATION = 0.05  # nats a dimension: sharp, and balanced within the steps below
-SINKHORN_STEPS = 50  # of Sinkhorn
-BATCH_ROWS = 1024  # remembered at once
+SINKHORN_REGULARIZATION = 0.05  # nats per dimension: sharp, yet balanced within the steps below
+SINKHORN_STEPS = 50
+BATCH_ROWS = 1024  # samples added to the memory at once
 
 
 @final
 class OnlineGaussianHead(GenerativeHead):
-    r"""Diagonal Gaussians a class that learn without a gradient while an encoder learns through them.
+    r"""Diagonal Gaussians per class, updated without a gradient while an encoder is trained through them.
 
     .. math:: \log p(x, c) = \log \pi_c + \operatorname{logsumexp}_{k:\,o_k=c}
         [-\log G_c + \log N(z(x); \mu_k, \operatorname{diag}(v_k))]
 
-    Means and variances are buffers, so the gradient of any loss goes to x alone. :meth:`update_memory` remembers a
-    batch, shares each class's remembered samples out evenly among its components (Sinkhorn), and moves the components'
-    means and variances part of the way to those of their samples. With ``normalize``, z is x with its own mean and
-    deviation taken out, and densities are of z.
+    Means and variances are buffers, so the gradient of any loss goes only to x. :meth:`update_memory` stores a
+    mini-batch, assigns each class's stored samples evenly to its components (Sinkhorn), and moves the components'
+    means and variances part of the way to those of their samples. With ``normalize``, z is x standardized by its own
+    mean and deviation (layer norm), and densities are of z.
 
     Args:
         dimension: D.
         n_classes: C.
-        components: Gaussians a class, one number for all or one a class.
-        normalize: take out each row's own mean and deviation.
-        memory: rows remembered a component.
+        components: Gaussians per class, one number for all or one per class.
+        normalize: standardize each sample by its own mean and deviation.
+        memory: samples stored per component.
         momentum: share of a mean or variance that one call of :meth:`update_memory` keeps, in [0, 1).
-        floor: variance added to every dimension, as a share of the average over all rows.
+        floor: variance added to every dimension, as a share of the average over all samples.
 
     Raises:
         UsageError: an argument out of range.
@@ -92,14 +92,14 @@ class OnlineGaussianHead(GenerativeHead):
         seed: int = 0,
         **options: Any,
     ) -> "OnlineGaussianHead":
-        """The head at the clusters of the classes, which it remembers rows of.
+        """Head initialized from k-means clusters of each class, with samples in its memory.
 
         Args:
-            x: rows to learn from; for an encoder in training, what it gives at first.
-            labels: the class of each row.
+            x: training samples; for an encoder in training, its initial outputs.
+            labels: the class of each sample.
             n_classes: C.
-            components: Gaussians a class; a class never gets more than half its rows.
-            seed: of k-means++, and of the rows that are remembered.
+            components: Gaussians per class; at most half the number of its samples.
+            seed: for k-means++ and the stored samples.
             options: ``normalize``, ``memory``, ``momentum`` and ``floor`` of the head.
         """
         rows, labels = init.checked(x, labels, n_classes)
@@ -119,7 +119,7 @@ class OnlineGaussianHead(GenerativeHead):
         return head
 
     def _settle(self, z: Float[Tensor, "N D"], resp: Float[Tensor, "N K"]) -> None:
-        """Take the means and variances of rows under their responsibilities as they are."""
+        """Set means and variances to those of the samples under their responsibilities."""
         weight = resp.sum(0).clamp_min(1)[:, None]
         center = z.mean(0)
         mean = resp.T @ (z - center) / weight
@@ -128,7 +128,7 @@ class OnlineGaussianHead(GenerativeHead):
         self.variance.copy_(variance + self._least(mean, variance))
 
     def config(self) -> dict[str, Any]:
-        """Plain values that build the same head before its state is loaded."""
+        """Constructor arguments as plain values; they rebuild the head before its state is loaded."""
         return {
             "dimension": self.dimension,
             "n_classes": self.n_classes,
@@ -140,16 +140,16 @@ class OnlineGaussianHead(GenerativeHead):
         }
 
     def embed(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
-        """What the Gaussians are of: the rows, without their own mean and deviation if so asked."""
+        """Samples in the space of the Gaussians: standardized one by one if ``normalize`` is set."""
         rows = x.to(wide(self.mean).dtype)
         return nn.functional.layer_norm(rows, (self.dimension,)) if self.normalize else rows
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
-        """Half the squared Mahalanobis distance of each row to each component."""
+        """Half the squared Mahalanobis distance of each sample to each component."""
         return Diagonal(wide(self.variance)).log_peak(self.dimension) - self._log_density(x)
 
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
-        """Log-density of each row together with each component, in nats."""
+        """Joint log-density of each sample and component, in nats."""
         return self.log_weight() + self._log_density(x)
 
     def _log_density(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
@@ -158,29 +158,29 @@ class OnlineGaussianHead(GenerativeHead):
             return as_rows(lambda z: _log_density(z, mean, variance), self.embed(x))
 
     def log_weight(self) -> Float[Tensor, " K"]:
-        """Log-shares of the components: even within a class."""
+        """Log-weights of the components; equal within a class."""
         prior = wide(self.log_prior)[self.groups.component_class]
         return prior + self.groups.within(torch.zeros_like(prior))
 
     def mixture(self) -> Mixture:
-        """The density of :meth:`embed` as a mixture of the core, at this moment."""
+        """Current density of :meth:`embed` outputs, as a core mixture."""
         covariance = Diagonal(wide(self.variance).clone())
         return Mixture(
             self.log_weight(), wide(self.mean).clone(), covariance, self.groups.component_class.clone(), self.n_classes
         )
 
     def penalty(self) -> Float[Tensor, ""]:
-        """Nothing."""
+        """Zero: the head has no penalty."""
         return torch.zeros((), dtype=self.mean.dtype, device=self.mean.device)
 
     @property
     def n_parameters(self) -> int:
-        """Means, variances and class shares; what is remembered takes no part in a prediction."""
+        """Number of means, variances and class priors; predictions do not use the memory."""
         return self.mean.numel() + self.variance.numel() + self.n_classes
 
     @torch.no_grad()
     def update_memory(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
-        """Remember a batch and move the components of its classes towards their rows."""
+        """Store a mini-batch and move the components of its classes toward their samples."""
         self._remember(self.embed(x.detach()), labels)
         present = torch.bincount(labels, minlength=self.n_classes).nonzero()[:, 0]
         members = self.groups.members[present]
@@ -195,7 +195,7 @@ class OnlineGaussianHead(GenerativeHead):
         self.variance[index] = self.variance[index].lerp(spread[moved] + least, 1 - self.momentum)
 
     def _assigned(self, present: Int[Tensor, " P"]) -> Int[Tensor, "P S"]:
-        """The component, counted within its class, of each remembered row of some classes; balanced."""
+        """Balanced component assignment of the stored samples of some classes, indexed within the class."""
         members, memory = self.groups.members[present], self.memory[present]
         there = members < len(self.mean)
         known = members.clamp_max(len(self.mean) - 1)
@@ -206,7 +206,7 @@ class OnlineGaussianHead(GenerativeHead):
         return sinkhorn(score, row, column, SINKHORN_REGULARIZATION * self.dimension, SINKHORN_STEPS).plan.argmax(2)
 
     def _remember(self, z: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
-        """Put rows over the oldest of their class."""
+        """Overwrite the oldest stored samples of each class."""
         slots = self.memory.shape[1]
         one_hot = nn.functional.one_hot(labels, self.n_classes)
         count = one_hot.sum(0)
@@ -218,7 +218,7 @@ class OnlineGaussianHead(GenerativeHead):
         self.filled.copy_((self.filled + count).clamp_max(slots))
 
     def _least(self, mean: Float[Tensor, "J D"], variance: Float[Tensor, "J D"]) -> Float[Tensor, ""]:
-        """The floor, in squared units of z: a share of the variance within and between some components."""
+        """Variance floor, in squared units of z: a share of the variance within and between the components."""
         total = variance.mean() + (mean - mean.mean(0)).square().mean()
         return (self.floor * total).clamp_min(torch.finfo(total.dtype).eps)
 
@@ -226,14 +226,14 @@ class OnlineGaussianHead(GenerativeHead):
 def _log_density(
     rows: Float[Tensor, "S D"], mean: Float[Tensor, "G D"], variance: Float[Tensor, "G D"]
 ) -> Float[Tensor, "S G"]:
-    center = mean.sum(0) / len(mean)  # no .mean(0): the ONNX exporter would have two things called mean
+    center = mean.sum(0) / len(mean)  # not .mean(0): the ONNX exporter would produce two values named mean
     return Diagonal.score(Diagonal(variance).operands(mean - center), rows - center)
 
 
 def _fitted(
     memory: Float[Tensor, "P S D"], own: Float[Tensor, "P S G"]
 ) -> tuple[Float[Tensor, "P G"], Float[Tensor, "P G D"], Float[Tensor, "P G D"]]:
-    """Row count, mean and variance of each component of some classes."""
+    """Sample count, mean and variance of each component of some classes."""
     weight = own.sum(1)
     share = (own / weight.clamp_min(1)[:, None, :]).mT
     center = memory.mean(1, keepdim=True)

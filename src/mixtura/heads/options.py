@@ -1,4 +1,4 @@
-"""What each head takes beside what all heads take, read from its own signature."""
+"""Head-specific options, read from the signature of each head."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from mixtura.names import nearest
 SECTION_OPTIONS = frozenset(
     {"dimension", "x", "labels", "n_classes", "components", "seed", "family", "rank", "shrinkage", "prior", "steps"}
 )
-"""What a head is given by its rows, by the solver, or by keys of a recipe of their own."""
+"""Arguments that come from the samples, the solver, or other keys of a recipe."""
 
 
 def options_of(kind: type[Head]) -> dict[str, Any]:
-    """The options of a head: name -> type.
+    """Options of a head, as name -> type.
 
     >>> from mixtura.heads.vmf import VonMisesFisherHead
     >>> options_of(VonMisesFisherHead)
@@ -36,15 +36,15 @@ def _further(kind: type[Head]) -> Any:
 
 
 def check_options(name: str, kind: type[Head], given: Mapping[str, Any]) -> None:
-    """See that a head takes its options, before there are rows.
+    """Check the options of a head; call it before reading samples.
 
     Args:
-        name: the head as the user calls it.
+        name: the head's name as the user gave it.
         kind: its class.
-        given: options by name, as a recipe holds them.
+        given: options by name, as in a recipe.
 
     Raises:
-        UsageError: it has no such option, or the value is of another type or out of its range; its options are named.
+        UsageError: no such option, or a value of the wrong type or out of range; the message lists the options.
     """
     if not (isinstance(kind, type) and issubclass(kind, Head)):
         raise UsageError(f"{name!r} is no head: it is not a class of mixtura.heads.base.Head. Name one that is.")
@@ -68,7 +68,7 @@ _ANY = ConfigDict(arbitrary_types_allowed=True)
 
 
 def _try(kind: type[Head], given: Mapping[str, Any]) -> None:
-    """Build what the options go to, without memory, so that a value out of range is told at once."""
+    """Build the head on the meta device, so an option out of range fails early."""
     further, built = (
         {name: value for name, value in given.items() if name in inspect.signature(target).parameters}
         for target in (_further(kind), kind)

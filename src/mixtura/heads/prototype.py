@@ -1,4 +1,4 @@
-"""Learnable prototypes: the class whose prototype is nearest, by angle or by distance."""
+"""Prototype head: predicts the class with the nearest learnable prototype, by angle or distance."""
 
 import math
 from collections.abc import Callable
@@ -15,49 +15,49 @@ from mixtura.names import nearest
 
 
 def cosine(x: Float[Tensor, "*N D"], prototypes: Float[Tensor, "K D"]) -> Float[Tensor, "*N K"]:
-    """Cosine of the angle to each prototype; 0 for a row of zeros."""
+    """Cosine similarity to each prototype; 0 for a zero sample."""
     return nn.functional.normalize(x, dim=-1) @ nn.functional.normalize(prototypes).T
 
 
 def euclidean(x: Float[Tensor, "*N D"], prototypes: Float[Tensor, "K D"]) -> Float[Tensor, "*N K"]:
-    """Minus half the squared distance to each prototype, a D-th of it."""
+    """Negative half squared distance to each prototype, divided by D."""
     half = 0.5 * (x.square().sum(-1, keepdim=True) + prototypes.square().sum(1))
     return (x @ prototypes.T - half) / x.shape[-1]
 
 
 def soft(groups: Groups, scores: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]:
-    """Log-sum-exp over the prototypes of a class."""
+    """Log-sum-exp over the prototypes of each class."""
     return groups(scores)
 
 
 def best(groups: Groups, scores: Float[Tensor, "*N K"]) -> Float[Tensor, "*N C"]:
-    """The best prototype of a class alone."""
+    """Maximum over the prototypes of each class."""
     return nn.functional.pad(scores, (0, 1), value=-torch.inf)[..., groups.members].amax(-1)
 
 
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "euclidean": euclidean}
-"""How near a row is to a prototype; more is nearer."""
+"""Similarities of samples and prototypes by name; higher is nearer."""
 POOLINGS: dict[str, Callable[[Groups, Tensor], Tensor]] = {"soft": soft, "best": best}
-"""What a class makes of its prototypes."""
+"""Poolings from prototypes to classes by name."""
 METRIC_CENTERS = {"cosine": False, "euclidean": True}
-"""Whether a metric takes rows about their center; angles are about the origin of the features."""
+"""Whether a metric centers the samples; angles are measured from the feature origin."""
 
 
 @final
 class PrototypeHead(Head):
-    r"""One or more learnable prototypes a class, :math:`s_c(x) = \operatorname{pool}_{k:\,o_k=c} e^t m(x, p_k)`.
+    r"""One or more learnable prototypes per class, :math:`s_c(x) = \operatorname{pool}_{k:\,o_k=c} e^t m(x, p_k)`.
 
-    It has no density.
+    The head has no density.
 
     Args:
         dimension: D.
         n_classes: C.
-        components: prototypes a class, one number for all or one a class.
+        components: prototypes per class, one number for all or one per class.
         metric: a name in :data:`DISTANCES`.
         pool: a name in :data:`POOLINGS`.
 
     Raises:
-        UsageError: a metric or a pool that does not exist.
+        UsageError: an unknown metric or pooling.
 
     Source: Snell, Swersky and Zemel, Prototypical Networks, NeurIPS 2017 (Euclidean); Gidaris and Komodakis,
     Dynamic Few-Shot Visual Learning without Forgetting, CVPR 2018 (cosine with a learned scale).
@@ -99,18 +99,18 @@ class PrototypeHead(Head):
         metric: str = "cosine",
         pool: str = "soft",
     ) -> "PrototypeHead":
-        """The head at the means of the classes, or of their clusters, with the scale that suits the rows best.
+        """Head initialized at the class or cluster means, with the scale of maximum likelihood.
 
         Args:
-            x: rows to learn from.
-            labels: the class of each row.
+            x: training samples.
+            labels: the class of each sample.
             n_classes: C.
-            components: prototypes a class; a class never gets more than half its rows.
-            seed: of k-means++.
+            components: prototypes per class; at most half the number of its samples.
+            seed: for k-means++.
             metric: a name in :data:`DISTANCES`.
             pool: a name in :data:`POOLINGS`.
         """
-        cls(1, n_classes, components, metric, pool)  # bad options are told before any work
+        cls(1, n_classes, components, metric, pool)  # fails early on invalid options
         rows, labels = init.checked(x, labels, n_classes)
         center, unit = init.center_and_scale(rows)
         placed = rows - center.to(rows.dtype) if METRIC_CENTERS[metric] else nn.functional.normalize(rows)
@@ -128,7 +128,7 @@ class PrototypeHead(Head):
         return head
 
     def best_log_scale(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
-        """The log of the scale under which the labels of some rows are most likely."""
+        """Log of the scale that maximizes the likelihood of the labels."""
         near = self.nearness(x[: init.TEMPERATURE_SAMPLES])
         spread = max(float(near.std(1).mean()), torch.finfo(near.dtype).tiny ** 0.5) if near.shape[1] > 1 else 1.0
         degrees = init.fit_temperature(lambda rows: best(self.groups, self.nearness(rows) / spread), x, labels)
@@ -136,11 +136,11 @@ class PrototypeHead(Head):
 
     @torch.no_grad()
     def set_temperature(self, degrees: float) -> None:
-        """Divide the scores by a temperature."""
+        """Calibrate by dividing the scores by a temperature."""
         self.log_scale.sub_(math.log(degrees))
 
     def config(self) -> dict[str, Any]:
-        """Plain values that build the same head before its state is loaded."""
+        """Constructor arguments as plain values; they rebuild the head before its state is loaded."""
         return {
             "dimension": self.dimension,
             "n_classes": self.n_classes,
@@ -150,10 +150,10 @@ class PrototypeHead(Head):
         }
 
     def nearness(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
-        """How near each row is to each prototype, before any scale."""
+        """Similarity of each sample to each prototype, before scaling."""
         rows = (x.to(wide(self.prototype).dtype) - wide(self.center)) / wide(self.unit)
         return DISTANCES[self.metric](rows, wide(self.prototype))
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
-        """Logits."""
+        """Class logits."""
         return POOLINGS[self.pool](self.groups, wide(self.log_scale).exp() * self.nearness(x))

@@ -1,4 +1,4 @@
-"""Random rectified features and one shared Gaussian covariance among them: borders that bend, in closed form."""
+"""Random projection head: linear discriminant analysis on random ReLU features, nonlinear yet in closed form."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar, final
@@ -14,9 +14,9 @@ from mixtura.heads.base import Head, wide
 from mixtura.heads.linear import LinearHead
 from mixtura.names import nearest
 
-MAX_DEFAULT_WIDTH = 5000  # random features without being asked: the closed form takes the cube of it
+MAX_DEFAULT_WIDTH = 5000  # default limit of random features, because the closed form takes cubic time
 OLD_TENSOR_NAMES = {"weight": "weight", "bias": "bias", "middle": "center", "unit": "unit"}
-"""Where older states had the numbers of what is a linear head now."""
+"""Tensor names of older states -> names in the linear head."""
 
 
 def _options(matrix: str = "gaussian", shrinkage: float | None = None) -> tuple[str, float | None]:
@@ -27,12 +27,12 @@ def _options(matrix: str = "gaussian", shrinkage: float | None = None) -> tuple[
 
 @final
 class RandomProjectionHead(Head):
-    r"""A linear head on random rectified features, which starts as linear discriminant analysis among them.
+    r"""Linear head on random ReLU features, initialized by linear discriminant analysis on them.
 
     .. math:: h(x) = \max(0, (x - a)^\top P / (u \sqrt D) + q), \qquad s(x) = W (h(x) - m) / t + b
 
-    P and q are random and fixed, saved with the head; W and b can be trained on. The Gaussians live among the random
-    features, and no density of x follows from them.
+    P and q are random and fixed, and saved with the head; W and b can be trained. The Gaussians model the random
+    features, so the head has no density of x.
 
     Args:
         dimension: D.
@@ -72,20 +72,20 @@ class RandomProjectionHead(Head):
         width: int | None = None,
         **options: Any,
     ) -> "RandomProjectionHead":
-        """The head in closed form, at its best temperature.
+        """Head fitted in closed form and calibrated with its best temperature.
 
         Args:
-            x: rows to learn from.
-            labels: the class of each row.
+            x: training samples.
+            labels: the class of each sample.
             n_classes: C.
-            components: one a class.
-            seed: of the random matrix and offsets.
-            width: M, random features; ``None`` for as many as rows, between 2 D and 5000.
+            components: must be one per class.
+            seed: for the random matrix and offsets.
+            width: M, random features; ``None`` for the number of samples, between 2 D and 5000.
             options: ``matrix``, a name in ``RANDOM_MATRICES``; ``shrinkage``, the share of the scaled identity in the
-                covariance, in [0, 1], Ledoit and Wolf's where it is not given.
+                covariance, in [0, 1], by default the Ledoit-Wolf share.
 
         Raises:
-            UsageError: more than one component a class, an option that does not exist, or no random feature.
+            UsageError: more than one component per class, an invalid option, or no random features.
         """
         matrix, shrinkage = _options(**options)
         rows, labels = init.checked(x, labels, n_classes)
@@ -99,7 +99,7 @@ class RandomProjectionHead(Head):
 
     @torch.no_grad()
     def draw(self, x: Float[Tensor, "N D"], matrix: str, seed: int) -> None:
-        """Draw the matrix and the offsets, in units of some rows."""
+        """Draw the random matrix and offsets, in the scale of the samples."""
         generator = torch.Generator().manual_seed(seed)
         center, unit = init.center_and_scale(x)
         self.center.copy_(center)
@@ -108,25 +108,25 @@ class RandomProjectionHead(Head):
         self.offset.copy_(torch.randn(self.width, generator=generator))
 
     def set_temperature(self, degrees: float) -> None:
-        """Divide the scores by a temperature."""
+        """Calibrate by dividing the scores by a temperature."""
         self.linear.set_temperature(degrees)
 
     def config(self) -> dict[str, Any]:
-        """Plain values that build the same head before its state is loaded."""
+        """Constructor arguments as plain values; they rebuild the head before its state is loaded."""
         return {"dimension": self.dimension, "n_classes": self.n_classes, "width": self.width}
 
     def features(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N M"]:
-        """The random features."""
+        """Random ReLU features of the samples."""
         matrix = wide(self.matrix)
         return torch.relu((x.to(matrix.dtype) - wide(self.center)) @ matrix + wide(self.offset))
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
-        """Logits; no densities of x."""
+        """Class logits, which are not densities of x."""
         return self.linear.class_scores(self.features(x))
 
     @property
     def n_parameters(self) -> int:
-        """Free numbers; those that were drawn are not among them."""
+        """Number of free parameters, without the random matrix and offsets."""
         return self.linear.n_parameters
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

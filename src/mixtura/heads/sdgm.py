@@ -1,4 +1,4 @@
-"""Sparse discriminative Gaussian mixtures: logistic regression on products of features, most weights gone."""
+"""Sparse discriminative Gaussian mixtures: logistic regression on products of features, with pruned weights."""
 
 import math
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from mixtura.heads.base import Groups, Head, wide
 from mixtura.names import nearest
 
 PRUNING_THRESHOLD = 3.0  # log of noise variance over squared weight; a dropout rate of 0.95
-INITIAL_LOG_ALPHA = -8.0  # the same at the start: next to no noise, nothing pruned, and no way off
-MIN_INITIAL_WEIGHT = 0.01  # size of the smallest weight of a start, whose features have size one
+INITIAL_LOG_ALPHA = -8.0  # initial value: almost no noise, nothing pruned
+MIN_INITIAL_WEIGHT = 0.01  # smallest initial weight, for features of unit scale
 WEIGHT_EPSILON = 1e-16
 KL_SCALE, KL_OFFSET, KL_SLOPE = 0.63576, 1.8732, 1.48695  # of the approximation to the divergence
 MAX_BYTES = float(4 << 30)
@@ -23,27 +23,27 @@ BATCH_SIZE, TILE_ROWS = 256, 1024
 
 
 def squares(dimension: int) -> tuple[Int[Tensor, " Q"], Int[Tensor, " Q"]]:
-    """Each feature with itself."""
+    """Index pairs of each feature with itself."""
     return torch.arange(dimension), torch.arange(dimension)
 
 
 def products(dimension: int) -> tuple[Int[Tensor, " Q"], Int[Tensor, " Q"]]:
-    """Each pair of features once, squares among them."""
+    """Index pairs of all feature products, squares included."""
     first, second = torch.triu_indices(dimension, dimension)
     return first, second
 
 
 QUADRATIC_TERMS: dict[str, Callable[[int], tuple[Tensor, Tensor]]] = {"diagonal": squares, "full": products}
-"""Which products of two features a component may weigh."""
+"""Feature products that a component may weight, by name."""
 
 
 def size(quadratic: str, dimension: int) -> int:
-    """H, the number of features of the quadratic map without its constant."""
+    """Number of features H of the quadratic map, without the constant."""
     return dimension + {"diagonal": dimension, "full": dimension * (dimension + 1) // 2}[quadratic]
 
 
 def training_bytes(quadratic: str, dimension: int, n_components: int) -> int:
-    """Memory that training takes: float32 weights and variances, gradients, Adam's two moments, a batch of features.
+    """Bytes needed for training: float32 weights and variances, gradients, Adam's two moments, a batch of features.
 
     Args:
         quadratic: a name in :data:`QUADRATIC_TERMS`.
@@ -55,15 +55,15 @@ def training_bytes(quadratic: str, dimension: int, n_components: int) -> int:
 
 
 class QuadraticMap(nn.Module):
-    r"""Standard features and their products, each with mean zero and size one over the rows it was set by.
+    r"""Standardized features and their products, each with mean zero and variance one over the samples of :meth:`fit`.
 
     .. math:: z = (x - a) / u, \qquad \phi_h = (z_{i_h} z_{j_h} - m_h) / s_h, \quad z_D = 1
 
-    A feature that does not vary counts for nothing.
+    A constant feature is mapped to zero.
 
     Args:
         dimension: D.
-        n_features: H, the number of pairs (i, j); an entry j = D stands for the feature alone.
+        n_features: H, the number of pairs (i, j); j = D stands for the single feature i.
     """
 
     first: Tensor
@@ -83,18 +83,18 @@ class QuadraticMap(nn.Module):
         self.register_buffer("scale", torch.ones(n_features))
 
     def raw(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
-        """Features and products before their own standard."""
+        """Features and products before they are standardized."""
         center = wide(self.center)
         z = nn.functional.pad((x.to(center.dtype) - center) * wide(self.gain), (0, 1), value=1.0)
         return z[..., self.first] * z[..., self.second]
 
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
-        """The features that weights meet."""
+        """Standardized features and products, the input of the linear layer."""
         return (self.raw(x) - wide(self.offset)) * wide(self.scale)
 
     @torch.no_grad()
     def fit(self, x: Float[Tensor, "N D"]) -> None:
-        """Set centers and scales by some rows."""
+        """Set centers and scales from the samples."""
         mean, variance = _moments(x, lambda part: part)
         self.center.copy_(mean)
         self.gain.copy_(_inverse(variance))
@@ -104,7 +104,7 @@ class QuadraticMap(nn.Module):
 
     @torch.no_grad()
     def take(self, other: "QuadraticMap", index: Int[Tensor, " J"]) -> None:
-        """Become some of the features of another map."""
+        """Copy the features at ``index`` from another map."""
         for name in ("first", "second", "offset", "scale"):
             getattr(self, name).copy_(getattr(other, name)[index])
         self.center.copy_(other.center)
@@ -113,26 +113,26 @@ class QuadraticMap(nn.Module):
 
 @final
 class SDGMHead(Head):
-    r"""Logistic regression on features and their products, with components a class and weights that may go.
+    r"""Logistic regression on features and their products, with several components per class and weight pruning.
 
     .. math:: P(c \mid x) \propto \sum_{k:\,o_k = c} \exp(w_k^\top \phi(x) + b_k)
 
-    Each weight is a Gaussian, :math:`N(w, \sigma^2)`; training meets the sum it makes, drawn anew for each row, and
-    pays for what it says beyond a scale-free prior (:meth:`penalty`). Where the noise is twenty times the weight's
-    square the weight is pruned: it is zero in ``eval()``. The last component is the reference, its weights and bias
-    are zero, since a function added to all components changes nothing. Biases are neither noisy nor pruned.
+    Each weight is a Gaussian, :math:`N(w, \sigma^2)`. Training draws new random scores for each sample and
+    penalizes the divergence from a scale-free prior (:meth:`penalty`). A weight whose noise variance is twenty times
+    its square is pruned: it is zero in ``eval()``. The last component is the reference with zero weights and bias,
+    because adding a function to all components changes nothing. Biases are neither noisy nor pruned.
 
-    Nothing makes the squares negative, so the scores are no log-densities.
+    The quadratic weights may be positive, so the scores are not log-densities.
 
     Args:
         dimension: D.
         n_classes: C.
-        components: components a class, one number for all or one a class.
+        components: components per class, one number for all or one per class.
         quadratic: a name in :data:`QUADRATIC_TERMS`; ``diagonal`` for squares, ``full`` for all products.
-        most_bytes: memory that training may take.
+        most_bytes: memory limit for training, in bytes.
 
-    Raises:
-        UsageError: no such quadratic map, or one that is too large.
+        Raises:
+            UsageError: no such quadratic map, or one that is too large.
 
     Source: Hayashi and Uchida, A Discriminative Gaussian Mixture Model with Sparsity, ICLR 2021; Molchanov, Ashukha
     and Vetrov, Variational Dropout Sparsifies Deep Neural Networks, ICML 2017.
@@ -179,19 +179,19 @@ class SDGMHead(Head):
         quadratic: str = "diagonal",
         most_bytes: float = MAX_BYTES,
     ) -> "SDGMHead":
-        """The head at linear discriminant analysis between the clusters of the classes, its products next to nothing.
+        """Head initialized by linear discriminant analysis between k-means clusters, with tiny weights on products.
 
         Args:
-            x: rows to learn from.
-            labels: the class of each row.
+            x: training samples.
+            labels: the class of each sample.
             n_classes: C.
-            components: components a class; a class never gets more than half its rows.
-            seed: of k-means++ and of the signs of the first small weights.
+            components: components per class; at most half the number of its samples.
+            seed: for k-means++ and the signs of the small initial weights.
             quadratic: ``diagonal`` for squares, ``full`` for all products.
-            most_bytes: memory that training may take.
+            most_bytes: memory limit for training, in bytes.
 
         Raises:
-            UsageError: an option that does not exist, or a map that is too large.
+            UsageError: an invalid option, or a map that is too large.
         """
         rows, labels = init.checked(x, labels, n_classes)
         _check(quadratic, rows.shape[1], sum(init.components_per_class(components, n_classes)), most_bytes)
@@ -214,13 +214,13 @@ class SDGMHead(Head):
 
     @torch.no_grad()
     def set_temperature(self, degrees: float) -> None:
-        """Divide the scores by a temperature."""
+        """Calibrate by dividing the scores by a temperature."""
         self.weight.div_(degrees)
         self.bias.div_(degrees)
         self.log_variance.sub_(2 * math.log(degrees))
 
     def config(self) -> dict[str, Any]:
-        """Plain values that build the same head before its state is loaded."""
+        """Constructor arguments as plain values; they rebuild the head before its state is loaded."""
         return {
             "dimension": self.dimension,
             "n_classes": self.n_classes,
@@ -230,15 +230,15 @@ class SDGMHead(Head):
         }
 
     def log_alpha(self) -> Float[Tensor, "J H"]:
-        r"""Noise of each weight, :math:`\log\alpha = \log\sigma^2 - \log w^2`: above 3 it is pruned."""
+        r"""Log noise ratio of each weight, :math:`\log\alpha = \log\sigma^2 - \log w^2`; above 3 it is pruned."""
         return wide(self.log_variance) - (wide(self.weight).square() + WEIGHT_EPSILON).log()
 
     def kept(self) -> Tensor:
-        """Which weights are left."""
+        """Mask of the weights that are not pruned."""
         return self.log_alpha() < PRUNING_THRESHOLD
 
     def component_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
-        """Logits of the components; in training with the noise of the weights."""
+        """Component logits; in training mode, with the noise of the weights."""
         phi, weight, bias = self.map(x), wide(self.weight), wide(self.bias)
         if self.training:
             mean = nn.functional.linear(phi, weight, bias)
@@ -251,11 +251,11 @@ class SDGMHead(Head):
         return nn.functional.pad(scores, (0, 1))
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
-        """Logits of the classes; no densities."""
+        """Class logits, which are not densities."""
         return self.groups(self.component_scores(x))
 
     def penalty(self) -> Float[Tensor, ""]:
-        r"""Divergence of all weights from the scale-free prior, in nats; one part in N of it joins a mean loss.
+        r"""KL divergence of all weights from the scale-free prior, in nats; a mean loss over N samples adds 1/N of it.
 
         .. math:: \sum k_1 - k_1 \operatorname{sigmoid}(k_2 + k_3 \log\alpha) + \tfrac12 \log(1 + 1 / \alpha)
 
@@ -267,21 +267,21 @@ class SDGMHead(Head):
 
     @property
     def n_parameters(self) -> int:
-        """Weights that are left, and biases."""
+        """Number of unpruned weights and biases."""
         return int(self.kept().sum()) + self.bias.numel()
 
     @property
     def sparsity(self) -> float:
-        """Share of the weights that are pruned."""
+        """Share of the weights that are pruned, 0 to 1."""
         return 1 - float(self.kept().double().mean()) if self.weight.numel() else 0.0
 
     @torch.no_grad()
     def compressed(self, x: Float[Tensor, "N D"] | None = None, least: float = 1e-5) -> "CompactSDGMHead":
-        """The same predictions from the weights that are left.
+        """Compact head with the same predictions, made of the unpruned weights; call it after training.
 
         Args:
-            x: rows that tell which components are never used; without them all stay.
-            least: mean responsibility below which a component goes; each class keeps its most used one.
+            x: samples used to find unused components; without them, all components are kept.
+            least: mean responsibility below which a component is dropped; each class keeps its most used one.
         """
         n_components = len(self.groups.component_class)
         used = torch.ones(n_components, dtype=torch.bool, device=self.weight.device)
@@ -315,14 +315,14 @@ class SDGMHead(Head):
 
 @final
 class CompactSDGMHead(Head):
-    """An SDGM head after pruning: the weights that are left, the features that they meet, the components in use.
+    """SDGM head after pruning, reduced to the unpruned weights, their features and the components in use.
 
     Args:
         dimension: D.
         n_classes: C.
         components: components of each class.
-        n_features: features with a weight that is left.
-        n_weights: weights that are left.
+        n_features: features with unpruned weights.
+        n_weights: unpruned weights.
     """
 
     name: ClassVar[str] = "sdgm_compact"
@@ -342,7 +342,7 @@ class CompactSDGMHead(Head):
         self.register_buffer("place", torch.zeros(n_weights, dtype=torch.int64))
 
     def config(self) -> dict[str, Any]:
-        """Plain values that build the same head before its state is loaded."""
+        """Constructor arguments as plain values; they rebuild the head before its state is loaded."""
         return {
             "dimension": self.dimension,
             "n_classes": self.n_classes,
@@ -352,7 +352,7 @@ class CompactSDGMHead(Head):
         }
 
     def component_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
-        """Logits of the components."""
+        """Component logits."""
         n_components = sum(self.counts)
         value = wide(self.value)
         weight = value.new_zeros(n_components * self.n_features).scatter(0, self.place, value)
@@ -360,7 +360,7 @@ class CompactSDGMHead(Head):
         return nn.functional.linear(self.map(x), weight, nn.functional.pad(wide(self.bias), (0, 1)))
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
-        """Logits of the classes; no densities."""
+        """Class logits, which are not densities."""
         return self.groups(self.component_scores(x))
 
 
@@ -379,7 +379,7 @@ def _check(quadratic: str, dimension: int, n_components: int, most_bytes: float)
 def _moments(
     x: Float[Tensor, "N D"], features: Callable[[Tensor], Tensor]
 ) -> tuple[Float[Tensor, " H"], Float[Tensor, " H"]]:
-    """Mean and variance of features of rows, in float64; never the features of all rows at once."""
+    """Mean and variance of derived features, in float64; computed in tiles to bound memory."""
     anchor = features(x[:1])[0]
     first = torch.zeros_like(anchor, dtype=torch.float64)
     for part in x.split(TILE_ROWS):
@@ -392,6 +392,6 @@ def _moments(
 
 
 def _inverse(variance: Float[Tensor, " H"]) -> Float[Tensor, " H"]:
-    """One over the deviation; zero where it is a millionth of the others' or less, so that no rounding is blown up."""
+    """Inverse standard deviation; zero if a millionth of the others' or less, so rounding errors are not amplified."""
     least = 1e-12 * variance.mean()
     return torch.where(variance > least, variance.clamp_min(torch.finfo(variance.dtype).tiny).rsqrt(), 0.0)

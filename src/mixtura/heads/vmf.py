@@ -1,4 +1,4 @@
-"""Mixtures of von Mises-Fisher densities: directions, not points."""
+"""Von Mises-Fisher head: mixtures over directions instead of points."""
 
 from typing import Any, ClassVar, final
 
@@ -10,14 +10,14 @@ from mixtura.core import ownership, special
 from mixtura.heads import init
 from mixtura.heads.base import GenerativeHead, Groups, wide
 
-MIN_CONCENTRATION, MAX_CONCENTRATION = 1e-3, 1e6  # of a concentration that a start may have
+MIN_CONCENTRATION, MAX_CONCENTRATION = 1e-3, 1e6  # range of initial concentrations
 NEWTON_STEPS = 8
-EM_STEPS = 20  # of EM
-MIN_LENGTH = 1e-4  # of a mean direction; below, the rows point everywhere
+EM_STEPS = 20
+MIN_LENGTH = 1e-4  # of a mean direction; below, the directions are uniform
 
 
 def concentration(length: Float[Tensor, "*K"], dimension: int) -> Float[Tensor, "*K"]:
-    r"""The most likely concentration for a mean of given length, in float64: Banerjee's estimate, then Newton's steps.
+    r"""Maximum-likelihood concentration for a mean resultant length, in float64: Banerjee's estimate plus Newton steps.
 
     .. math:: \kappa_0 = \frac{\bar R D - \bar R^3}{1 - \bar R^2}, \qquad
         \kappa \leftarrow \kappa - \frac{A_D(\kappa) - \bar R}{1 - A_D(\kappa)^2 - \frac{D - 1}{\kappa} A_D(\kappa)}
@@ -41,20 +41,20 @@ def concentration(length: Float[Tensor, "*K"], dimension: int) -> Float[Tensor, 
 
 @final
 class VonMisesFisherHead(GenerativeHead):
-    r"""A mixture of von Mises-Fisher densities for each class, on rows that are brought to length one.
+    r"""Von Mises-Fisher mixture per class, on samples normalized to length one.
 
     .. math:: \log p(x, k) = \log\pi_{o_k} + \log w_k + \log C_D(\kappa_k) + \kappa_k \mu_k^\top \tfrac{x}{\|x\|}
 
-    Densities are with respect to the surface of the unit sphere. A row of zeros counts as a direction at right angles
-    to all others. With one concentration for all components and one component a class this is a cosine softmax.
+    Densities are with respect to the surface of the unit sphere. A zero sample counts as orthogonal to all directions.
+    With one shared concentration and one component per class, this is a cosine softmax.
 
     Args:
         dimension: D, 2 or more.
         n_classes: C.
-        components: components a class, one number for all or one a class.
+        components: components per class, one number for all or one per class.
         shared: one concentration for all components.
 
-    Source: Banerjee et al., Clustering on the Unit Hypersphere using von Mises-Fisher Distributions, JMLR 2005.
+        Source: Banerjee et al., Clustering on the Unit Hypersphere using von Mises-Fisher Distributions, JMLR 2005.
     """
 
     name: ClassVar[str] = "vmf"
@@ -82,14 +82,14 @@ class VonMisesFisherHead(GenerativeHead):
         seed: int = 0,
         shared: bool = False,
     ) -> "VonMisesFisherHead":
-        """The head at the most likely directions and concentrations: in closed form, or by EM after k-means++.
+        """Head with maximum-likelihood directions and concentrations, in closed form or by EM after k-means++.
 
         Args:
-            x: rows to learn from, of any length.
-            labels: the class of each row.
+            x: training samples, of any norm.
+            labels: the class of each sample.
             n_classes: C.
-            components: components a class; a class never gets more than half its rows.
-            seed: of k-means++.
+            components: components per class; at most half the number of its samples.
+            seed: for k-means++.
             shared: one concentration for all components.
         """
         rows, labels = init.checked(x, labels, n_classes)
@@ -110,13 +110,13 @@ class VonMisesFisherHead(GenerativeHead):
 
     @torch.no_grad()
     def maximize(self, x: Float[Tensor, "N D"], resp: Float[Tensor, "N K"]) -> None:
-        r"""The M-step: directions, concentrations and weights from unit rows and their responsibilities.
+        r"""M-step: set directions, concentrations and weights from unit samples and their responsibilities.
 
-        The squared length of a mean of n rows is too long by chance, so concentrations are read from
+        The squared length of a mean of n samples is biased upward, so concentrations come from
 
         .. math:: \hat\rho_k^2 = \frac{(n_k \bar R_k^2 - 1) + \bar\rho^2}{(n_k - 1) + 1},
 
-        which is unbiased but for one pseudo-observation of :math:`\bar\rho^2`, the same over all components.
+        which is unbiased except for one pseudo-observation of the pooled :math:`\bar\rho^2`.
         """
         weight = resp.sum(0, dtype=torch.float64)
         sums = (resp.T @ x).double()
@@ -131,7 +131,7 @@ class VonMisesFisherHead(GenerativeHead):
         self.weight_logit.copy_(weight.clamp_min(1e-6).log())
 
     def config(self) -> dict[str, Any]:
-        """Plain values that build the same head before its state is loaded."""
+        """Constructor arguments as plain values; they rebuild the head before its state is loaded."""
         return {
             "dimension": self.dimension,
             "n_classes": self.n_classes,
@@ -141,18 +141,18 @@ class VonMisesFisherHead(GenerativeHead):
 
     @property
     def n_parameters(self) -> int:
-        """Free numbers that a prediction uses: with one component a class there are no weights."""
+        """Number of free parameters that a prediction uses; one component per class has no weights."""
         weights = 0 if self.groups.single else self.weight_logit.numel()
         return self.direction.numel() + self.log_concentration.numel() + weights + self.n_classes + 1
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
-        r"""How far each row's direction is from each component's, :math:`\kappa_k (1 - \mu_k^\top x)`, in nats."""
+        r"""Distance of each sample's direction to each component's, :math:`\kappa_k (1 - \mu_k^\top x)`, in nats."""
         direction = nn.functional.normalize(wide(self.direction))
         rows = nn.functional.normalize(x.to(direction.dtype), dim=-1)
         return wide(self.log_concentration).exp() * (1 - rows @ direction.T)
 
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
-        """Log-density of each row's direction together with each component, in nats."""
+        """Joint log-density of each sample's direction and component, in nats."""
         with torch.autocast(x.device.type, enabled=False):
             peak = special.log_normalizer(self.dimension, wide(self.log_concentration).exp())
             log_weight = self.groups.log_weight(self.prior_logit, self.weight_logit)

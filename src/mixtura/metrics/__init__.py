@@ -1,4 +1,4 @@
-"""Metrics: arrays in, numbers out.
+"""Metrics: functions from arrays to numbers.
 
-Conventions: shares lie in [0, 1]; a score is higher for more known items; classes are indices from 0.
+Conventions: shares are in [0, 1]; scores are higher for more known items; classes are indices from 0.
 """

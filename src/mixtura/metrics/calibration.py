@@ -1,4 +1,4 @@
-"""Is a stated probability as often right as it says?"""
+"""Calibration metrics: do predicted probabilities match observed frequencies?"""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from mixtura.metrics.check import require_classes, require_items
 
 @dataclass(frozen=True)
 class Bins:
-    """The table behind a reliability diagram: one row per bin of equal width, empty bins included.
+    """Table of a reliability diagram: one row per equal-width bin, empty bins included.
 
-    ``low`` and ``high`` are the edges of the stated probability; ``count`` the items that fall between;
-    ``right`` how many of them are right; ``stated`` the mean stated probability, ``measured`` the share that is
-    right (both NaN in an empty bin). All but the counts are shares in [0, 1].
+    ``low`` and ``high`` are the bin edges; ``count`` is the number of items in the bin and ``right`` the number of
+    correct ones; ``stated`` is the mean predicted probability and ``measured`` the accuracy (both NaN in an empty
+    bin). All but the counts are shares in [0, 1].
     """
 
     low: Float[np.ndarray, "B"]
@@ -27,12 +27,12 @@ class Bins:
 
 
 def reliability(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"], bins: int = 15) -> Bins:
-    """Sort items by the stated probability of their predicted class into ``bins`` bins of equal width.
+    """Bin items by the probability of their predicted class into ``bins`` equal-width bins.
 
-    A bin holds its upper edge, and the first bin holds 0 as well.
+    A bin includes its upper edge; the first bin also includes 0.
 
     Raises:
-        DataError: there are no items, or a probability lies outside [0, 1] by more than rounding.
+        DataError: there are no items, or a probability is outside [0, 1] by more than rounding.
         NonFinite: a probability is NaN.
 
     Source: Guo et al., On Calibration of Modern Neural Networks (2017), section 2.
@@ -50,10 +50,10 @@ def reliability(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "
 
 
 def gaps(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"], bins: int = 15) -> Float[np.ndarray, "B"]:
-    """Stated less right, summed over the items of each bin: gaps of several parts of a set add up to those of the set.
+    """Predicted probability minus correctness, summed per bin; the gaps of parts of a data set add up.
 
     Raises:
-        DataError: there are no items, or a probability lies outside [0, 1] by more than rounding.
+        DataError: there are no items, or a probability is outside [0, 1] by more than rounding.
         NonFinite: a probability is NaN.
     """
     table = reliability(probability, correct, bins)
@@ -61,10 +61,10 @@ def gaps(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"], bi
 
 
 def ece(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"], bins: int = 15) -> float:
-    """Expected calibration error: the mean gap, weighted by items, between stated and measured share over the bins.
+    """Expected calibration error: item-weighted mean gap between predicted probability and accuracy over the bins.
 
     Raises:
-        DataError: there are no items, or a probability lies outside [0, 1] by more than rounding.
+        DataError: there are no items, or a probability is outside [0, 1] by more than rounding.
         NonFinite: a probability is NaN.
 
     Source: Guo et al., On Calibration of Modern Neural Networks (2017), equation 3.
@@ -73,10 +73,10 @@ def ece(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"], bin
 
 
 def nll(true: Int[np.ndarray, "N"], log_probability: Float[np.ndarray, "N C"]) -> float:
-    """Mean negative log-probability of the true class, in nats; infinite when a true class was given probability 0.
+    """Mean negative log-probability of the true class, in nats; infinite if a true class has probability 0.
 
     Raises:
-        DataError: there are no items, or an index lies outside the columns.
+        DataError: there are no items, or an index is outside the columns.
         NonFinite: a log-probability is NaN.
     """
     require_items("nll", log_probability)
@@ -86,10 +86,10 @@ def nll(true: Int[np.ndarray, "N"], log_probability: Float[np.ndarray, "N C"]) -
 
 
 def brier(true: Int[np.ndarray, "N"], probability: Float[np.ndarray, "N C"]) -> float:
-    """Mean squared distance between the probabilities and the truth as 0 and 1, summed over classes: in [0, 2].
+    """Brier score: mean squared distance between probabilities and one-hot labels, summed over classes, in [0, 2].
 
     Raises:
-        DataError: there are no items, or an index lies outside the columns.
+        DataError: there are no items, or an index is outside the columns.
         NonFinite: a probability is NaN.
 
     Source: Brier, Verification of forecasts expressed in terms of probability (1950).
@@ -102,7 +102,7 @@ def brier(true: Int[np.ndarray, "N"], probability: Float[np.ndarray, "N C"]) -> 
 
 
 def _as_shares(what: str, probability: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-    """The probabilities in float64, with rounding beyond 0 and 1 (at most 1e-6) taken off."""
+    """Probabilities in float64, with rounding errors beyond 0 and 1 (at most 1e-6) clipped."""
     p = probability.astype(np.float64)
     outside = (p < -1e-6) | (p > 1 + 1e-6)
     if outside.any():

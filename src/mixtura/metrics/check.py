@@ -1,4 +1,4 @@
-"""What every metric asks of its arrays: something to count, and no NaN."""
+"""Input checks shared by the metrics: at least one item, and no NaN."""
 
 import numpy as np
 from jaxtyping import Shaped
@@ -7,7 +7,7 @@ from mixtura.errors import DataError, NonFinite
 
 
 def require_items(what: str, *arrays: Shaped[np.ndarray, "N ..."]) -> None:
-    """Hold that there is at least one item and that no value is NaN; infinities are ordered, so they may stay.
+    """Check for at least one item and no NaN; infinities are allowed because they are ordered.
 
     Raises:
         DataError: there are no items.
@@ -21,7 +21,7 @@ def require_items(what: str, *arrays: Shaped[np.ndarray, "N ..."]) -> None:
 
 
 def require_numbers(what: str, array: Shaped[np.ndarray, "N ..."]) -> None:
-    """Hold that no value is NaN.
+    """Check that no value is NaN.
 
     Raises:
         NonFinite: a value is NaN; the message names the count and the first index.
@@ -35,10 +35,10 @@ def require_numbers(what: str, array: Shaped[np.ndarray, "N ..."]) -> None:
 
 
 def require_classes(what: str, index: Shaped[np.ndarray, "N"], n_classes: int) -> None:
-    """Hold that every class index lies in [0, ``n_classes``).
+    """Check that every class index is in [0, ``n_classes``).
 
     Raises:
-        DataError: an index lies outside.
+        DataError: an index is outside.
     """
     outside = (index < 0) | (index >= n_classes)
     if outside.any():

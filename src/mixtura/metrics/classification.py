@@ -1,4 +1,4 @@
-"""How often is the class right?"""
+"""Classification metrics: how often is the predicted class correct?"""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,7 +23,7 @@ def confusion(true: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"], n_cla
     """Counts of items by true class (row) and predicted class (column).
 
     Raises:
-        DataError: an index lies outside [0, ``n_classes``).
+        DataError: an index is outside [0, ``n_classes``).
     """
     require_classes("confusion", true, n_classes)
     require_classes("confusion", predicted, n_classes)
@@ -34,22 +34,22 @@ def confusion(true: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"], n_cla
 def recall(
     true: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"], n_classes: int
 ) -> tuple[Int[np.ndarray, "C"], Int[np.ndarray, "C"]]:
-    """Per class, how many items were given their own class, and how many there were.
+    """Number of correctly predicted items and of all items, per class.
 
-    Two counts, not one share: a class without items has no recall, and an interval needs the count.
+    Two counts instead of a share: a class without items has no recall, and an interval needs the count.
 
     Raises:
-        DataError: an index lies outside [0, ``n_classes``).
+        DataError: an index is outside [0, ``n_classes``).
     """
     table = confusion(true, predicted, n_classes)
     return np.diagonal(table).copy(), table.sum(axis=1)
 
 
 def balanced_accuracy(true: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"], n_classes: int) -> float:
-    """Mean over the classes that occur of the share of the class's items that are right.
+    """Balanced accuracy: mean recall over the classes that occur.
 
     Raises:
-        DataError: there are no items, or an index lies outside [0, ``n_classes``).
+        DataError: there are no items, or an index is outside [0, ``n_classes``).
     """
     require_items("balanced_accuracy", true)
     right, total = recall(true, predicted, n_classes)
@@ -58,12 +58,12 @@ def balanced_accuracy(true: Int[np.ndarray, "N"], predicted: Int[np.ndarray, "N"
 
 
 def top_k(true: Int[np.ndarray, "N"], score: Float[np.ndarray, "N C"], k: int) -> float:
-    """Share of items whose true class is among the ``k`` classes of highest score.
+    """Top-k accuracy: share of items whose true class is among the ``k`` highest-scoring classes.
 
-    Ties go to the lower class index, as in ``argmax``, so ``top_k(..., 1)`` is the accuracy of the arg-max.
+    Ties go to the lower class index, as in ``argmax``, so ``top_k(..., 1)`` is the accuracy of the argmax.
 
     Raises:
-        DataError: there are no items, or an index lies outside the columns of ``score``.
+        DataError: there are no items, or an index is outside the columns of ``score``.
         NonFinite: a score is NaN.
     """
     require_items("top_k", score)

@@ -1,6 +1,6 @@
-"""How good are clusters? Against labels, against themselves, and against another run.
+"""Clustering metrics: agreement with labels, silhouette, and stability across runs.
 
-A cluster number of -1 is noise: items that a method has put into no cluster.
+Cluster -1 is noise: items that a method assigned to no cluster.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ MAX_SILHOUETTE_SAMPLES = 2000  # the silhouette compares all pairs
 
 
 def adjusted_rand(first: Int[np.ndarray, " N"], second: Int[np.ndarray, " N"]) -> float:
-    """Adjusted Rand index of two partitions: 1 if they are the same, 0 on average by chance; noise is one cluster.
+    """Adjusted Rand index of two partitions: 1 if they are equal, 0 on average by chance; noise is one cluster.
 
     Source: Hubert and Arabie, Comparing Partitions, 1985.
 
@@ -29,18 +29,18 @@ def adjusted_rand(first: Int[np.ndarray, " N"], second: Int[np.ndarray, " N"]) -
 
 
 def mutual_information(first: Int[np.ndarray, " N"], second: Int[np.ndarray, " N"]) -> float:
-    """Normalized mutual information in [0, 1], by the arithmetic mean of the entropies.
+    """Normalized mutual information in [0, 1], with the arithmetic mean of the entropies.
 
-    It is not adjusted for chance: many small clusters raise it.
+    It is not adjusted for chance, so many small clusters raise it.
     """
     require_items("mutual_information", first, second)
     return float(normalized_mutual_info_score(first, second))
 
 
 def silhouette(x: Float[np.ndarray, "N D"], cluster: Int[np.ndarray, " N"], seed: int = 0) -> float:
-    """Mean silhouette in [-1, 1] by Euclidean distance, noise left out; of 2,000 rows if there are more.
+    """Mean silhouette in [-1, 1] with Euclidean distance, without noise; on 2,000 random samples if there are more.
 
-    NaN where it does not exist: with fewer than two clusters, or with no cluster of two items.
+    NaN if it is undefined: fewer than two clusters, or no cluster with two items.
 
     Source: Rousseeuw, Silhouettes, 1987.
     """
@@ -54,10 +54,10 @@ def silhouette(x: Float[np.ndarray, "N D"], cluster: Int[np.ndarray, " N"], seed
 
 
 def stability(runs: Sequence[Int[np.ndarray, " N"]]) -> float:
-    """Mean adjusted Rand index over all pairs of runs: 1 if every run finds the same clusters.
+    """Mean adjusted Rand index over all pairs of runs; 1 if every run finds the same clusters.
 
     Raises:
-        DataError: there are fewer than two runs.
+        DataError: fewer than two runs.
     """
     if len(runs) < 2:
         raise DataError(f"The stability of {len(runs)} runs does not exist. Give two or more.")

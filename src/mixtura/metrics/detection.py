@@ -1,4 +1,4 @@
-"""Are known items told from unknown ones? Scores are higher for more known items; known is the positive class."""
+"""Detection metrics for known versus unknown items; known is the positive class and scores higher."""
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -9,7 +9,7 @@ from mixtura.metrics.check import require_items
 
 
 def auroc(score: Float[np.ndarray, "N"], known: Bool[np.ndarray, "N"]) -> float:
-    """Chance that a known item scores above an unknown one, a tie counting half; 0.5 is guessing.
+    """Area under the ROC curve: probability that a known item scores above an unknown one, ties half; chance is 0.5.
 
     Raises:
         DataError: there is no known or no unknown item.
@@ -19,9 +19,9 @@ def auroc(score: Float[np.ndarray, "N"], known: Bool[np.ndarray, "N"]) -> float:
 
 
 def aupr(score: Float[np.ndarray, "N"], known: Bool[np.ndarray, "N"]) -> float:
-    """Average precision of finding the known items; ``aupr(-score, ~known)`` is that of finding the unknown ones.
+    """Average precision of detecting known items; use ``aupr(-score, ~known)`` for unknown items.
 
-    Depends on the share of known items, unlike :func:`auroc`.
+    Unlike :func:`auroc`, it depends on the share of known items.
 
     Raises:
         DataError: there is no known or no unknown item.
@@ -31,15 +31,15 @@ def aupr(score: Float[np.ndarray, "N"], known: Bool[np.ndarray, "N"]) -> float:
 
 
 def fpr_at_tpr(score: Float[np.ndarray, "N"], known: Bool[np.ndarray, "N"], tpr: float = 0.95) -> float:
-    """Share of unknown items let in at the highest threshold that keeps at least ``tpr`` of the known ones.
+    """False positive rate: share of unknown items accepted at the highest threshold that keeps ``tpr`` of known items.
 
     Args:
         score: higher for more known items.
         known: whether an item is in the catalog.
-        tpr: share of known items to keep, in (0, 1].
+        tpr: minimum share of known items to keep, in (0, 1].
 
-    Raises:
-        DataError: there is no known or no unknown item, or ``tpr`` lies outside (0, 1].
+        Raises:
+            DataError: there is no known or no unknown item, or ``tpr`` is outside (0, 1].
         NonFinite: a score is NaN.
     """
     if not 0 < tpr <= 1:
@@ -51,7 +51,7 @@ def fpr_at_tpr(score: Float[np.ndarray, "N"], known: Bool[np.ndarray, "N"], tpr:
 
 
 def _ranks(what: str, score: Float[np.ndarray, "N"], known: Bool[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
-    """Dense ranks of the scores: all that these metrics use, and finite where a score is infinite."""
+    """Dense ranks of the scores, which are all that these metrics use and finite even for infinite scores."""
     require_items(what, score)
     if known.all() or not known.any():
         missing = "unknown" if known.all() else "known"

@@ -1,4 +1,4 @@
-"""How sure is a measured share?"""
+"""Confidence intervals of measured shares and means."""
 
 import math
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from mixtura.errors import DataError
 
 
 def wilson(successes: int, count: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's interval of a share; honest also for few items and for shares near 0 and 1.
+    """Wilson confidence interval of a share; valid also for few items and for shares near 0 and 1.
 
     Args:
-        successes: items that have the property.
-        count: all items; at 0 the interval is [0, 1].
+        successes: number of items with the property.
+        count: number of all items; 0 gives the interval [0, 1].
         z: half-width in standard deviations; the default gives 95%.
 
     Raises:
-        DataError: ``successes`` lies outside 0..``count``.
+        DataError: ``successes`` is outside 0..``count``.
 
     Source: Wilson, Probable inference, the law of succession, and statistical inference (1927).
 
@@ -36,10 +36,10 @@ def wilson(successes: int, count: int, z: float = 1.959963984540054) -> tuple[fl
 
 
 def binomial_sigma(share: float, count: int) -> float:
-    """Standard deviation of a measured share when the true share is ``share`` and ``count`` items are drawn.
+    """Standard deviation of a measured share for a true share of ``share`` and ``count`` random items.
 
     Raises:
-        DataError: ``share`` lies outside [0, 1], or ``count`` is below 1.
+        DataError: ``share`` is outside [0, 1], or ``count`` is below 1.
 
     >>> round(binomial_sigma(0.05, 1900), 4)
     0.005
@@ -50,10 +50,10 @@ def binomial_sigma(share: float, count: int) -> float:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean of a few measurements and the half-width of its 95% interval, by Student's t.
+    """Mean of a few measurements and the half-width of its 95% interval, by Student's t.
 
     Args:
-        values: one a run; with a single one the half-width is NaN.
+        values: one per run; a single value has a half-width of NaN.
 
     Raises:
         DataError: there are no values.

@@ -1,4 +1,4 @@
-"""Means and intervals over the runs of a sweep, and the best setting of each head."""
+"""Means and intervals over the runs of a sweep, and the best cell of each head."""
 
 import math
 import statistics
@@ -9,14 +9,14 @@ from mixtura.metrics.intervals import t_interval
 from mixtura.records.sweep import DONE, Cell, Run, Summary, Sweep
 
 AVERAGED_METRICS = ("accuracy", "nll", "ece", "brier", "dimension", "parameters", "sparsity", "seconds", "memory")
-"""The columns that are averaged over the runs of a cell."""
+"""Columns that are averaged over the runs of a cell."""
 
 METRIC_DIRECTIONS = {"accuracy": "higher", "nll": "lower", "ece": "lower", "brier": "lower"}
-"""Which way is better."""
+"""Whether higher or lower is better, per metric."""
 
 
 def summarize(runs: Sequence[Run]) -> list[Summary]:
-    """One summary a cell, over its finished runs, in the order of their first run."""
+    """One summary per cell over its finished runs, in the order of first runs."""
     cells: dict[Cell, list[Run]] = {}
     for run in runs:
         if run.status == DONE:
@@ -25,10 +25,10 @@ def summarize(runs: Sequence[Run]) -> list[Summary]:
 
 
 def replicates(runs: Sequence[Run], metric: str) -> list[float]:
-    """The values of a metric whose mean and spread are stated: one a run, or with folds one a fold.
+    """Replicate values of a metric, for its mean and interval: one per run, or one per fold if there are folds.
 
-    The runs of a fold, one a seed, are tested on the same rows and count as one. The calibration error is one a seed,
-    of all folds together: on the few rows of one fold it is mostly chance.
+    The runs of a fold, one per seed, are tested on the same samples and count as one. The calibration error has one
+    value per seed over all folds, because it is mostly noise on the few samples of one fold.
     """
     folded: dict[Any, list[Run]] = {}
     for run in runs:
@@ -38,7 +38,7 @@ def replicates(runs: Sequence[Run], metric: str) -> list[float]:
 
 
 def _of_all(runs: list[Run], metric: str) -> float:
-    """A metric of several runs: their mean, or the calibration error of their rows together."""
+    """Metric of several runs: their mean, or the calibration error of their pooled samples."""
     if len(runs) > 1 and metric == "ece":
         of_bins = [math.fsum(gaps) for gaps in zip(*(run.gaps for run in runs), strict=True)]
         return math.fsum(map(abs, of_bins)) / sum(run.tested for run in runs)
@@ -52,10 +52,10 @@ def _summary(cell: Cell, runs: list[Run]) -> Summary:
 
 
 def best_rows(sweep: Sweep) -> list[Summary]:
-    """The best cell of each head, in the order of their first run; heads without a finished run have none.
+    """Best cell of each head, in the order of first runs; heads without a finished run are left out.
 
-    Best is by the validation rows alone: the highest mean accuracy there, then the lowest loss. Cells of which a run
-    failed count only where a head has no whole one.
+    The best cell has the highest mean validation accuracy, then the lowest validation loss. Cells with a failed run
+    count only if a head has no complete cell.
     """
     of_cell: dict[Cell, list[Run]] = {}
     for run in sweep.runs:
@@ -72,6 +72,6 @@ def best_rows(sweep: Sweep) -> list[Summary]:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """The mean; the lowest of all where a value is not a number."""
+    """The mean; minus infinity if a value is NaN."""
     mean = math.fsum(values) / len(values)
     return -math.inf if math.isnan(mean) else mean

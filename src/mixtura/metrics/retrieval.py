@@ -1,8 +1,8 @@
-"""Are the items that a search returns of the query's own class?
+"""Retrieval metrics: do the results of a search have the query's class?
 
-Conventions: a query counts only if another item of its class exists; precision divides by k, also where the class has
-fewer than k other items, so that it may have a ceiling below 1; items of equal similarity share one rank, as in
-scikit-learn, so the order of the store decides nothing.
+Conventions: a query counts only if another item of its class exists. Precision divides by k even if the class has
+fewer than k other items, so it may have a ceiling below 1. Items of equal similarity share one rank, as in
+scikit-learn, so the order in the store does not matter.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from mixtura.metrics.check import require_items
 
 
 def precision_at(relevant: Bool[np.ndarray, "N K"], k: int) -> float:
-    """Mean share, in [0, 1], of the first ``k`` results that are relevant; results that are missing are not.
+    """Precision at k: mean share, in [0, 1], of relevant results in the first ``k``; missing ones count as irrelevant.
 
     Args:
-        relevant: whether each result is of the query's class, nearest first; one row a query.
-        k: how many results are looked at.
+        relevant: whether each result has the query's class, nearest first; one row per query.
+        k: number of results to consider.
 
     Raises:
         UsageError: ``k`` is below 1.
@@ -33,7 +33,7 @@ def precision_at(relevant: Bool[np.ndarray, "N K"], k: int) -> float:
 
 
 def precision_ceiling(others: Int[np.ndarray, " N"], k: int) -> float:
-    """The precision at ``k`` of a perfect search, given how many other items the class of each query has.
+    """Precision at ``k`` of a perfect search, given the number of other items in each query's class.
 
     >>> precision_ceiling(np.array([4, 20]), 10)
     0.7
@@ -49,14 +49,14 @@ def average_precision(
 
     .. math:: \mathrm{AP} = \frac{1}{|R|} \sum_{r \in R} \frac{|\{s \in R: c_s \ge c_r\}|}{|\{s: c_s \ge c_r\}|}
 
-    An item of similarity minus infinity (the query itself) is never returned.
+    Items of similarity minus infinity (the query itself) are never returned.
 
     Args:
-        similarity: of each query to each item, higher is nearer.
-        relevant: whether the item is of the query's class.
+        similarity: similarity of each query to each item; higher is nearer.
+        relevant: whether the item has the query's class.
 
     Raises:
-        DataError: there are no queries, or one has nothing relevant.
+        DataError: there are no queries, or a query has no relevant item.
         NonFinite: a similarity is NaN.
 
     Source: Manning, Raghavan, Schuetze, Introduction to Information Retrieval (2008), section 8.4.
@@ -75,7 +75,7 @@ def average_precision(
 def _average(
     ordered: Float[np.ndarray, " M"], similarity: Float[np.ndarray, " M"], relevant: Bool[np.ndarray, " M"]
 ) -> float:
-    """Average precision of one query; ``ordered`` holds its similarities, the smallest first."""
+    """Average precision of one query; ``ordered`` holds its similarities in ascending order."""
     own = np.sort(similarity[relevant])
     returned = len(ordered) - np.searchsorted(ordered, own, "left")
     right = len(own) - np.searchsorted(own, own, "left")

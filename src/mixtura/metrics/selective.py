@@ -1,4 +1,4 @@
-"""What if the model answers only where it is sure?"""
+"""Selective classification metrics, for a model that rejects uncertain items."""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -9,9 +9,9 @@ from mixtura.metrics.check import require_items
 def risk_coverage(
     score: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"]
 ) -> tuple[Float[np.ndarray, "N"], Float[np.ndarray, "N"]]:
-    """The risk-coverage curve: coverage i/N, and the share of errors among the i items of highest score.
+    """Risk-coverage curve: coverage i/N, and the error rate among the i highest-scoring items.
 
-    Items with equal scores share their errors evenly, so the order of the items does not matter.
+    Items with equal scores share their errors evenly, so the item order does not matter.
 
     Raises:
         DataError: there are no items.
@@ -29,7 +29,7 @@ def risk_coverage(
 
 
 def aurc(score: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"]) -> float:
-    """Area under the risk-coverage curve: the mean risk over all coverages i/N; 0 when nothing is wrong.
+    """Area under the risk-coverage curve: mean risk over all coverages i/N; 0 without errors.
 
     Raises:
         DataError: there are no items.

@@ -1,7 +1,6 @@
-"""Objectives: what training lowers; each is a function of a head, rows and labels.
+"""Training objectives; each is a loss function of a head, samples and labels.
 
-There is one table for each kind of rows that objectives read, so that choices and help texts can be filtered without
-importing any of them.
+There is one table per kind of input, so choices and help texts can be filtered without importing the objectives.
 """
 
 HEAD_OBJECTIVES = {
@@ -10,10 +9,10 @@ HEAD_OBJECTIVES = {
     "hybrid": "mixtura.objectives.classification:Hybrid",
     "large_margin": "mixtura.objectives.classification:LargeMargin",
 }
-"""Those of a head on the embeddings of a frozen encoder: of the class given the row, of both together, or a margin."""
+"""Objectives of a head on embeddings of a frozen encoder: conditional, joint, or with a margin."""
 
 BY_INPUT = {"head": HEAD_OBJECTIVES}
-"""Every table by what its objectives read, which is their ``reads``."""
+"""Tables by the input of their objectives, which is their ``reads``."""
 
 OBJECTIVES = {name: target for table in BY_INPUT.values() for name, target in table.items()}
 """Every objective by name."""

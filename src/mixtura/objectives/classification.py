@@ -1,4 +1,4 @@
-"""What training of a head lowers: of the class given the row, of both together, or with a margin."""
+"""Classification losses of heads: conditional, joint, hybrid, and with a margin."""
 
 import math
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ Weights = Float[Tensor, " N"] | None
 @final
 @dataclass(frozen=True)
 class Conditional:
-    r"""Cross-entropy of the class given the row, with smoothed labels, class weights and logit adjustment.
+    r"""Cross-entropy of the class given the sample, with label smoothing, class weights and logit adjustment.
 
     .. math:: -\frac{\sum_n w_n \left[(1 - \epsilon)\, a_{y_n} \log q_{n y_n}
             + \tfrac{\epsilon}{C} \sum_c a_c \log q_{nc}\right]}{\sum_n w_n a_{y_n}}, \qquad
         q_n = \operatorname{softmax}_c [\log p(c \mid x_n) + \tau \log \pi_c]
 
     Args:
-        label_smoothing: :math:`\epsilon`, share of the label that is spread over all classes, in [0, 1).
-        class_weight: :math:`a_c`, how much a row of each class counts; ``None`` for equal.
-        logit_adjustment: :math:`\tau`, how far the class shares are added to the scores in training; 1 makes the
-            classes count alike in prediction.
-        log_prior: :math:`\log \pi_c`, log-shares of the classes among the training rows, for the adjustment.
+        label_smoothing: :math:`\epsilon`, share of the label spread over all classes, in [0, 1).
+        class_weight: :math:`a_c`, the weight of each class; ``None`` for equal.
+        logit_adjustment: :math:`\tau`, the factor of the log-priors added to the scores in training; 1 balances
+            the classes in prediction.
+        log_prior: :math:`\log \pi_c`, log-frequencies of the classes in the training samples, for the adjustment.
 
     Raises:
-        UsageError: an argument out of range, or of another number of classes than the head's.
+        UsageError: an argument out of range, or not one value per class of the head.
 
     Source: Szegedy et al., Rethinking the Inception Architecture, CVPR 2016 (smoothing); Menon et al., Long-tail
     Learning via Logit Adjustment, ICLR 2021.
@@ -53,7 +53,7 @@ class Conditional:
         logit_adjustment: float = 0.0,
         log_prior: tuple[float, ...] | None = None,
     ) -> "Conditional":
-        """The objective with options of a recipe; log-priors that nothing is adjusted by are left out."""
+        """Build from the options of a recipe; log-priors are dropped without logit adjustment."""
         return cls(label_smoothing, class_weight, logit_adjustment, log_prior if logit_adjustment else None)
 
     def __post_init__(self) -> None:
@@ -78,15 +78,15 @@ class Conditional:
         labels: Int[Tensor, " N"],
         weight: Weights = None,
     ) -> Float[Tensor, ""]:
-        """The loss."""
-        if self == PLAIN_CONDITIONAL and weight is None:  # half the time of a step of a small head
+        """Mean loss in nats."""
+        if self == PLAIN_CONDITIONAL and weight is None:  # takes half the time for a small head
             return -head(x).gather(1, labels[:, None]).mean()
         return self.of_log_posterior(head(x), labels, weight)
 
     def of_log_posterior(
         self, log_posterior: Float[Tensor, "N C"], labels: Int[Tensor, " N"], weight: Weights = None
     ) -> Float[Tensor, ""]:
-        """The loss of log-posteriors, or of any log-scores whose softmax they are."""
+        """Loss of log-posteriors, or of any scores whose softmax is the posterior."""
         scores = log_posterior
         if self.logit_adjustment and self.log_prior is not None:
             scores = scores + self.logit_adjustment * _of_classes("log-priors", self.log_prior, scores)
@@ -100,13 +100,13 @@ class Conditional:
 
 
 PLAIN_CONDITIONAL = Conditional()
-"""Cross-entropy and nothing else."""
+"""Plain cross-entropy."""
 
 
 @final
 @dataclass(frozen=True)
 class Generative:
-    r"""Minus the log-density of row and class together, :math:`-\log p(x, y)`: maximum likelihood.
+    r"""Negative joint log-density of sample and class, :math:`-\log p(x, y)`: maximum likelihood.
 
     Source: Bishop, Pattern Recognition and Machine Learning (2006), section 4.2.
     """
@@ -116,7 +116,7 @@ class Generative:
 
     @classmethod
     def from_options(cls) -> "Generative":
-        """The objective; it has no options."""
+        """Build the objective; it has no options."""
         return cls()
 
     def __call__(
@@ -126,10 +126,10 @@ class Generative:
         labels: Int[Tensor, " N"],
         weight: Weights = None,
     ) -> Float[Tensor, ""]:
-        """The loss.
+        """Mean loss in nats.
 
         Raises:
-            NoDensity: the head has none.
+            NoDensity: the head has no density.
         """
         joint = head.component_log_prob(x)
         return _mean(-_own(cast(GenerativeHead, head).groups(joint), labels), weight)
@@ -138,13 +138,13 @@ class Generative:
 @final
 @dataclass(frozen=True)
 class Hybrid:
-    r"""The conditional loss, and a share of the generative one for each dimension.
+    r"""Conditional loss plus a share of the generative loss per dimension.
 
     .. math:: -\log p(y \mid x) - \frac{\lambda}{D} \log p(x, y)
 
     Args:
-        generative_weight: :math:`\lambda`, zero or more; at 1 a nat of density in one dimension counts as a nat of
-            the class.
+        generative_weight: :math:`\lambda`, zero or more; at 1, a nat of density per dimension counts as a nat of
+            class log-probability.
         conditional: the first term, with its smoothing, class weights and adjustment.
 
     Raises:
@@ -167,7 +167,7 @@ class Hybrid:
         logit_adjustment: float = 0.0,
         log_prior: tuple[float, ...] | None = None,
     ) -> "Hybrid":
-        """The objective with options of a recipe."""
+        """Build from the options of a recipe."""
         return cls(
             generative_weight, Conditional.from_options(label_smoothing, class_weight, logit_adjustment, log_prior)
         )
@@ -185,10 +185,10 @@ class Hybrid:
         labels: Int[Tensor, " N"],
         weight: Weights = None,
     ) -> Float[Tensor, ""]:
-        """The loss.
+        """Mean loss in nats.
 
         Raises:
-            NoDensity: the head has none.
+            NoDensity: the head has no density.
         """
         density = Generative()(head, x, labels, weight)
         share = self.generative_weight / cast(GenerativeHead, head).density_dimension
@@ -198,7 +198,7 @@ class Hybrid:
 @final
 @dataclass(frozen=True)
 class LargeMargin:
-    r"""Cross-entropy in which the right class must be nearer by a margin, and the likelihood of that class.
+    r"""Cross-entropy with a margin on the distance to the correct class, plus its negative log-likelihood.
 
     With :math:`d_k` half the squared Mahalanobis distance to component k, in nats:
 
@@ -207,7 +207,7 @@ class LargeMargin:
 
     Args:
         margin: :math:`a`, zero or more.
-        generative_weight: :math:`\lambda`, zero or more; the density is summed over dimensions, so less for wide rows.
+        generative_weight: :math:`\lambda`, zero or more; the density sums over dimensions, so use less for many.
 
     Raises:
         UsageError: a negative margin or weight.
@@ -222,7 +222,7 @@ class LargeMargin:
 
     @classmethod
     def from_options(cls, margin: float = 0.1, generative_weight: float = 0.01) -> "LargeMargin":
-        """The objective with options of a recipe."""
+        """Build from the options of a recipe."""
         return cls(margin, generative_weight)
 
     def __post_init__(self) -> None:
@@ -238,10 +238,10 @@ class LargeMargin:
         labels: Int[Tensor, " N"],
         weight: Weights = None,
     ) -> Float[Tensor, ""]:
-        """The loss.
+        """Mean loss in nats.
 
         Raises:
-            NoDensity: the head has none.
+            NoDensity: the head has no density.
         """
         joint = head.component_log_prob(x)
         dense = cast(GenerativeHead, head)

@@ -1,1 +1,1 @@
-"""How typical an item is, read from log-densities: a function of arrays, which knows no model."""
+"""Typicality scores of items from log-densities; functions of arrays that are independent of the model."""

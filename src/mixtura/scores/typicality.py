@@ -1,4 +1,4 @@
-"""Typicality: a p-value with a stated false-reject rate, from held-out genuine items alone."""
+"""Typicality: a conformal p-value with a stated false-reject rate, fitted to out-of-fold known items only."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,30 +9,30 @@ from torch import Tensor
 
 from mixtura.errors import LabelError
 
-FAR_SPREADS = 2.0  # spreads by which the plain evidence must be more extreme than the relative score to decide alone
-POOLED_ITEMS = 20.0  # held-out items of a class at which its own ranks count as much as those of all classes
-MIN_HELD_OUT = 2  # held-out items; with fewer there is nothing to rank against
+FAR_SPREADS = 2.0  # spreads by which log p(x) must be lower than the relative score to be the score
+POOLED_ITEMS = 20.0  # out-of-fold items at which a class's own ranks count as much as the pooled ranks
+MIN_HELD_OUT = 2  # out-of-fold items; fewer give no ranks
 
 
 @dataclass(frozen=True)
 class Typicality:
-    r"""Split-conformal ranks of a score among held-out items, by predicted class and over all classes.
+    r"""Split-conformal ranks of a score among out-of-fold items, by predicted class and over all classes.
 
-    The score is the smaller of two, each in spreads from its median over the held-out items:
+    The score is the smaller of two, each in spreads from its median over the out-of-fold items:
 
     .. math:: s = \min\left(\frac{r - \tilde r}{\sigma_r},\; \frac{e - \tilde e}{\sigma_e} + 2\right),
         \qquad r = \log p(x) - \log p_0(x), \; e = \log p(x)
 
-    The first sees what no class explains, the second what lies far from everything. With :math:`m_c` of the
-    :math:`n_c` held-out items of the predicted class scoring no higher, and :math:`p` the share of all that do, the
-    item itself counted, the ranks are blended, :math:`t = (m_c + 20 p) / (n_c + 20)`, and the typicality is the share
-    of held-out items with no larger t, each ranked among the others. An item below all others is among the least
-    typical in a class of any size, even in one with two held-out items.
-    So a genuine item has a typicality under a with probability a, over all classes together exactly (if it is
-    exchangeable with the held-out ones) and class by class the better the more items a class has.
+    The first is low for items that no class explains, the second for items far from all data. Let :math:`m_c` of the
+    :math:`n_c` out-of-fold items of the predicted class score no higher, and let :math:`p` be the share of all items
+    that do, including the new one. The blended rank is :math:`t = (m_c + 20 p) / (n_c + 20)`, and the typicality is the
+    share of out-of-fold items with no larger t, each ranked among the others. An item below all others is among the
+    least typical in a class of any size, even with two out-of-fold items. So a known item has a typicality below a with
+    probability a: exactly over all classes together (if it is exchangeable with the out-of-fold items), and per class
+    more closely the more items the class has.
 
-    A class that has no held-out items yet may have scores that stand for them (``stand_in``, of class ``stand_for``):
-    they count among its own, but not among those of all classes.
+    A class without out-of-fold items may use substitute scores (``stand_in``, of class ``stand_for``). They count
+    within the class, but not in the pooled ranks.
 
     Source: Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World (2005), inductive and Mondrian conformal.
     """
@@ -51,15 +51,15 @@ class Typicality:
         background: Float[Tensor, " M"],
         predicted: Int[Tensor, " M"],
     ) -> "Typicality":
-        """Typicality from held-out genuine items.
+        """Fit the typicality to out-of-fold known items.
 
         Args:
-            log_density: under the whole mixture, in nats.
-            background: under the background, in nats.
-            predicted: the class that each item was given, right or wrong, as it will be for new items.
+            log_density: log-density under the mixture, in nats.
+            background: log-density under the background, in nats.
+            predicted: the predicted class of each item, right or wrong, as for new items.
 
         Raises:
-            LabelError: fewer than two held-out items.
+            LabelError: fewer than two out-of-fold items.
         """
         if len(predicted) < MIN_HELD_OUT:
             raise LabelError(
@@ -77,24 +77,24 @@ class Typicality:
     def parts(
         self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-        """The two scores, in spreads; the second is already lifted by ``FAR_SPREADS``."""
+        """The two scores, in spreads; the second includes the offset ``FAR_SPREADS``."""
         standard = (_raw(log_density, background) - self.center[:, None]) / self.spread[:, None]
         return standard[0], standard[1] + FAR_SPREADS
 
     def score(self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """The default score of being known, in spreads; higher = more known.
+        """Default known-item score, in spreads; higher is more known.
 
-        A row so far away that its density is no number any more has minus infinity.
+        An item so far away that its density is NaN gets minus infinity.
         """
         lesser = torch.minimum(*self.parts(log_density, background))
         return torch.where(lesser.isnan(), -torch.inf, lesser)
 
     def pooled(self, score: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Share of held-out items of all classes that score no higher, the item itself counted."""
+        """Share of out-of-fold items of all classes that score no higher, including the item itself."""
         return _rank(self.scores, score)
 
     def __call__(self, score: Float[Tensor, " N"], predicted: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """The typicality of new items with these scores and predicted classes, in [0, 1]."""
+        """Typicality of new items from their scores and predicted classes, in [0, 1]."""
         blended = self.pooled(score)
         for c in predicted.unique().tolist():
             rows = predicted == c
@@ -103,7 +103,7 @@ class Typicality:
         return _rank(self._blended, blended)
 
     def _own(self, c: int) -> Float[Tensor, " m"]:
-        """The scores of a class, sorted; those that stand for its held-out items too."""
+        """Sorted scores of a class, including its substitute scores."""
         if c not in self._by_class:
             own = [self.scores[self.predicted == c], self.stand_in[self.stand_for == c]]
             self._by_class[c] = torch.cat(own).sort().values
@@ -115,7 +115,7 @@ class Typicality:
 
     @cached_property
     def _blended(self) -> Float[Tensor, " M"]:
-        """The blended ranks of the held-out items among one another, sorted."""
+        """Sorted blended ranks of the out-of-fold items, each among the others."""
         count = len(self.scores)
         blended = _below(self.scores, self.scores) / count
         for c in self.predicted.unique().tolist():
@@ -131,11 +131,11 @@ class Typicality:
 
 
 def _raw(log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Float[Tensor, "2 N"]:
-    r"""How much better the classes explain each item than one broad Gaussian does, and how well at all; in nats.
+    r"""Log-density of each item relative to the background Gaussian, and absolute, in nats.
 
     .. math:: \log p(x) - \log N(x; \mu_0, \Sigma_0), \qquad \log p(x)
 
-    In the first, whatever is unusual for every photo alike, such as its light, cancels.
+    In the first, variation common to all classes, such as lighting, cancels.
 
     Source: Ren et al., A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection, 2021, with the
     background matched to the mixture's own moments.
@@ -145,15 +145,15 @@ def _raw(log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> F
 
 
 def _below(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """The number of held-out values that are no larger."""
+    """Number of out-of-fold values that are no larger."""
     return torch.searchsorted(held, new.contiguous(), right=True).double()
 
 
 def _rank(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """(1 + number of held-out values no larger) / (1 + number of held-out values)."""
+    """Conformal rank: (1 + number of out-of-fold values no larger) / (1 + number of out-of-fold values)."""
     return (1 + _below(held, new)) / (1 + len(held))
 
 
 def _blend(below: Float[Tensor, " N"], pooled: Float[Tensor, " N"], count: int) -> Float[Tensor, " N"]:
-    """The share of ``count`` items of the class that lie below, shrunk towards the share of all."""
+    """Share of the ``count`` class items that are below, shrunk toward the pooled share."""
     return (below + POOLED_ITEMS * pooled) / (count + POOLED_ITEMS)

@@ -1,4 +1,4 @@
-"""Estimators for scikit-learn: ``fit`` and ``predict`` on arrays, in pipelines and grid searches."""
+"""scikit-learn estimators: ``fit`` and ``predict`` on arrays, for pipelines and grid searches."""
 
 from mixtura.sklearn.classifier import MixtureClassifier
 from mixtura.sklearn.gaussian import GaussianMixture

@@ -1,4 +1,4 @@
-"""Classification by class-conditional mixtures: a density for each class, Bayes' rule, and log p(x) besides."""
+"""Classification by class-conditional Gaussian mixtures and Bayes' rule, with log p(x) as well."""
 
 from dataclasses import replace
 from numbers import Integral, Real
@@ -32,43 +32,43 @@ AUTO_NAME = "auto"
 
 
 def _adds_up(model: Any) -> bool:
-    """Whether the fit is a sum over rows, so that batches can be added."""
+    """Whether the fit uses only moments, so mini-batches can be added."""
     return model.n_components in (1, AUTO_NAME) and model.family != "lowrank"
 
 
 class MixtureClassifier(ClassifierMixin, BaseEstimator):
-    """Each class is a mixture of Gaussians; the class posterior follows by Bayes' rule.
+    """Classifier with a Gaussian mixture per class; the class posterior follows from Bayes' rule.
 
-    One component a class is a closed form: "tied" is linear discriminant analysis, "full" quadratic,
-    "diagonal" Gaussian naive Bayes, "spherical" nearest mean with spreads.
+    One component per class has a closed form: "tied" is linear discriminant analysis, "full" is quadratic,
+    "diagonal" is Gaussian naive Bayes, and "spherical" is nearest mean with variances.
 
-    What is "auto" is chosen as ``mixtura fit`` chooses it: by rows that are held out of the fit in five folds. The
-    fold of a row follows from its values, so a row of weight two is that row twice, and neither the order of the rows
-    nor, where features are scaled to unit variance, the unit of a feature matters.
+    "auto" options are selected as in ``mixtura fit``, by five-fold cross-validation. The fold of a sample follows from
+    its values, so a sample of weight two equals two copies of it, and the sample order does not matter; nor does the
+    unit of a feature if features are scaled to unit variance.
 
     Args:
         family: "auto", "spherical", "diagonal", "lowrank", "tied" or "full".
-        n_components: components a class, or "auto".
-        shrinkage: share of the scaled identity in every covariance, 0 to 1; "auto" by held-out rows, or "oas" from the
-            sums of the rows alone.
-        rank: directions a component, for "lowrank".
+        n_components: components per class, or "auto".
+        shrinkage: share of the scaled identity in every covariance, 0 to 1; "auto" by cross-validation, or "oas" from
+            the moments alone.
+        rank: directions per component, for "lowrank".
         variance_floor: variance added to each feature, as a share of its variance within classes.
-        priors: class probabilities in the order of ``classes_``; default: the classes' shares of the rows.
-        random_state: seed of the starts, of the folds, and of ``sample``.
-        feature_scale: the units in which covariances are shrunk: "none" (features as they are), "unit" (standard
-            deviations within classes), "half" (their roots), or "auto".
-        temperature: what log-densities are divided by before they become probabilities; "auto" by held-out rows, 1 for
-            densities as they are.
-        projection: ``None``, "auto" (features as they are, their square roots, or random features on top of many
-            rows), or a list of steps, each a name or a dict with options, such as ``["power", {"name": "pca",
-            "explained_variance": 0.9}]``. Steps that learn from the rows count each distinct row once.
+        priors: class probabilities in the order of ``classes_``; by default the class frequencies.
+        random_state: seed of the initializations, of the folds, and of ``sample``.
+        feature_scale: the units in which covariances are shrunk: "none" (unscaled features), "unit" (within-class
+            standard deviations), "half" (their square roots), or "auto".
+        temperature: divisor of log-densities before the softmax; "auto" by cross-validation, 1 for uncalibrated
+            densities.
+        projection: ``None``, "auto" (raw features, their square roots, or random features if there are many samples),
+            or a list of steps, each a name or a dict with options, such as ``["power", {"name": "pca",
+            "explained_variance": 0.9}]``. Fitted steps count each distinct sample once.
 
     Attributes:
         classes_: the labels.
         mixture_: the fitted ``mixtura.core.mixture.Mixture``, in the space of the projection.
         projection_: the fitted projection; a chain without steps for ``None``.
         temperature_: the temperature in use.
-        plan_: family, components, shrinkage and feature scale in use.
+        plan_: the family, components, shrinkage and feature scale in use.
 
     >>> import numpy as np
     >>> X = np.array([[-2.0, 0.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, 0.0], [2.0, 1.0], [2.0, -1.0]])
@@ -115,17 +115,17 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         self.projection = projection
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MixtureClassifier":
-        """Fit one mixture a class.
+        """Fit one mixture per class.
 
         Args:
-            X: rows.
-            y: a label a row.
-            sample_weight: how often each row counts. Weights that sum to one count as one row in all, which is too few
-                to choose anything by: multiply them by the number of rows.
+            X: training samples.
+            y: labels.
+            sample_weight: sample weights, as counts. Weights that sum to one count as a single sample, which is too few
+                for model selection; multiply them by the number of samples.
 
         Raises:
-            LabelError: one class only (a ValueError as well).
-            ValueError: input or parameters that cannot be used.
+            LabelError: only one class (also a ValueError).
+            ValueError: invalid input or parameters.
         """
         self._validate_params()
         X, y = validate_data(self, X, y, dtype=FLOAT_TYPES)
@@ -160,23 +160,23 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
     @available_if(_adds_up)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> "MixtureClassifier":
-        """Add the sums of one more batch: batches give exactly what all rows at once would.
+        """Update with one more mini-batch; the result equals a fit of all samples at once.
 
-        After ``fit``, what that chose stays as it is: family, shrinkage, feature scale, temperature and projection.
-        Without it nothing can be held out, so what is "auto" is taken from the sums: the tied family, shrinkage "oas",
+        After ``fit``, its choices are kept: family, shrinkage, feature scale, temperature and projection. Without
+        ``fit`` there is no cross-validation, so "auto" means the tied family, shrinkage "oas" from the moments,
         feature scale "unit", temperature 1 and no projection.
 
         Args:
-            X: rows.
-            y: a label a row.
-            classes: all labels that may ever come; needed by the first call.
-            sample_weight: how often each row counts.
+            X: samples.
+            y: labels.
+            classes: all labels that may ever occur; required in the first call.
+            sample_weight: sample weights.
 
         Raises:
-            LabelError: a label that is not in ``classes`` (a ValueError as well).
-            ValueError: input or parameters that cannot be used.
+            LabelError: a label that is not in ``classes`` (also a ValueError).
+            ValueError: invalid input or parameters.
 
-        There is no ``partial_fit`` for several components a class or the low-rank family: their fits are not sums.
+        Not available for several components per class or the low-rank family, whose fits need more than moments.
         """
         self._validate_params()
         first = _check_partial_fit_first_call(self, classes)
@@ -200,7 +200,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         return self._keep(closed_form(self.plan_, self._sums, variance))
 
     def _begin(self, X: Array) -> None:
-        """What batches are added to: nothing yet, under a plan that needs no held-out rows."""
+        """Set up an empty fit for the first mini-batch, with a plan that needs no cross-validation."""
         if self.projection not in (None, AUTO_NAME):
             raise ValueError("partial_fit cannot fit a projection to batches. Call fit first, or project X before.")
         plan, rule = self._plan(), self._rule()
@@ -211,13 +211,13 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         self.projection_, self._sums, self._dtype = Chain(), None, X.dtype
 
     def _open(self) -> bool:
-        """Whether anything is left to held-out rows."""
+        """Whether any option needs cross-validation."""
         given = (self.family, self.n_components, self.shrinkage, self.temperature, self.projection)
         scaled = self.feature_scale == AUTO_NAME and self.shrinkage != 0
         return scaled or any(isinstance(value, str) and value == AUTO_NAME for value in given)
 
     def _plan(self) -> Plan:
-        """What the arguments say; where they leave it open, the tied family and one component."""
+        """Plan from the arguments; "auto" options default to the tied family and one component."""
         given = self.random_state
         drawn = given if isinstance(given, Integral) else check_random_state(given).randint(np.iinfo(np.int32).max)
         return Plan(
@@ -228,13 +228,13 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def _rule(self) -> selection.Rule:
-        """How much to shrink; a number is the share of the identity and nothing else, as in scikit-learn."""
+        """Shrinkage rule; a number is only the share of the identity, as in scikit-learn."""
         if isinstance(self.shrinkage, str):
             return selection.HELD_OUT if self.shrinkage == AUTO_NAME else selection.OAS
         return Prior(identity=float(self.shrinkage))
 
     def _keep(self, mixture: Mixture) -> "MixtureClassifier":
-        """Take a fitted mixture, with the class priors that were asked for."""
+        """Store a fitted mixture, with the requested class priors."""
         check_spread(mixture.covariance)
         self._fitted, self._log_odds = mixture, torch.zeros(len(self.classes_), dtype=torch.float64)
         if self.priors is not None:
@@ -248,7 +248,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _shares(self) -> Tensor:
-        """The classes' shares of the training rows."""
+        """Class frequencies of the training samples."""
         mixture = self._fitted
         assert mixture.component_class is not None
         shares = torch.zeros(len(self.classes_), dtype=torch.float64)
@@ -264,36 +264,36 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         return self.projection_(to_tensor(X))
 
     def _scores(self, X: Any) -> Tensor:
-        """Log-probability of each class for each row, up to a constant of the row, in nats.
+        """Class log-probabilities up to a constant per sample, in nats.
 
-        The temperature is that of the classes' shares of the training rows; other priors come on top of it whole.
+        The temperature applies to scores with the training class frequencies; other priors are added unscaled.
         """
         x = self._projected(X)
         joint = self._fitted.class_log_prob(x)
         return joint / self.temperature_ + self._log_odds.to(joint.dtype)
 
     def predict(self, X: Any) -> Array:
-        """The most probable label of each row."""
+        """Most probable label of each sample."""
         chosen = self._scores(X).argmax(1).numpy()
         return self.classes_[chosen]
 
     def predict_proba(self, X: Any) -> Array:
-        """Probability of each class for each row, if the row is of one of the classes."""
+        """Probability of each class for each sample, assuming the sample is from one of the classes."""
         return self._scores(X).softmax(1).numpy()
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Log-probability of each class for each row, in nats."""
+        """Log-probability of each class for each sample, in nats."""
         return self._scores(X).log_softmax(1).numpy()
 
     def score_samples(self, X: Any) -> Array:
-        """Log-density of each row under all classes together, in nats: how well known a row is.
+        """Log-density of each sample under all classes together, in nats; low for unknown samples.
 
-        It is the density itself, whatever the temperature, in the space of the projection.
+        It is in the space of the projection and independent of the temperature.
         """
         return self.mixture_.log_prob(self._projected(X)).numpy()
 
     def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
-        """Random rows, in the space of the projection, and their labels."""
+        """Random samples, in the space of the projection, and their labels."""
         check_is_fitted(self, "mixture_")
         if n_samples < 1:
             raise ValueError(f"n_samples must be 1 or more, got {n_samples}.")

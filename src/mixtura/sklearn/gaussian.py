@@ -1,4 +1,4 @@
-"""Clustering and density estimation: scikit-learn's GaussianMixture over mixtura's EM."""
+"""Clustering and density estimation: scikit-learn's GaussianMixture on top of mixtura's EM."""
 
 import sys
 import warnings
@@ -27,32 +27,32 @@ FLOAT_TYPES = [np.float64, np.float32]
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):
-    """A mixture of Gaussians fitted by expectation maximization; arguments and attributes are scikit-learn's.
+    """Gaussian mixture fitted by expectation maximization, with scikit-learn's arguments and attributes.
 
-    Beyond scikit-learn's: ``sample_weight``, ``partial_fit``, ``covariance_type="lowrank"`` (a few directions and a
-    diagonal per component), and memory that does not grow with the number of rows.
+    Additions to scikit-learn: ``sample_weight``, ``partial_fit``, ``covariance_type="lowrank"`` (a few directions and a
+    diagonal per component), and memory that does not grow with the number of samples.
 
     Args:
         n_components: number of components.
         covariance_type: "full", "tied", "diag", "spherical" or "lowrank".
-        tol: EM stops when the mean log-likelihood rises by less, in nats a point.
+        tol: convergence threshold; EM stops when the mean log-likelihood rises by less, in nats per sample.
         reg_covar: variance added to every dimension, in squared units of X.
-        max_iter: most EM steps.
-        n_init: number of starts; the best is kept.
+        max_iter: maximum number of EM steps.
+        n_init: number of initializations; the best result is kept.
         init_params: "kmeans", "k-means++", "random" or "random_from_data".
-        weights_init: weights to start from.
-        means_init: means to start from.
-        precisions_init: precisions to start from, in the layout of ``precisions_``; not for "lowrank".
-        random_state: seed of the starts and of ``sample``.
-        warm_start: start from the last solution.
+        weights_init: initial weights.
+        means_init: initial means.
+        precisions_init: initial precisions, in the layout of ``precisions_``; not for "lowrank".
+        random_state: seed of the initializations and of ``sample``.
+        warm_start: initialize with the last solution.
         verbose: 1 prints steps, 2 also gains and seconds.
-        verbose_interval: print each so many steps.
-        rank: directions a component, for "lowrank".
+        verbose_interval: number of steps between prints.
+        rank: directions per component, for "lowrank".
 
     Attributes:
         weights_, means_, covariances_, precisions_, precisions_cholesky_: as in scikit-learn; low-rank matrices are
-            written out on access.
-        converged_, n_iter_, lower_bound_, lower_bounds_: of the best start.
+            computed on access.
+        converged_, n_iter_, lower_bound_, lower_bounds_: of the best initialization.
         mixture_: the fitted ``mixtura.core.mixture.Mixture``.
 
     >>> import numpy as np
@@ -117,16 +117,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.rank = rank
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "GaussianMixture":
-        """Fit by EM from ``n_init`` starts and keep the best.
+        """Fit by EM from ``n_init`` initializations and keep the best result.
 
         Args:
-            X: rows.
+            X: training samples.
             y: ignored.
-            sample_weight: how often each row counts.
+            sample_weight: sample weights.
 
         Raises:
-            ValueError: input or parameters that cannot be used.
-            CollapsedComponent: a component without spread (a ValueError as well).
+            ValueError: invalid input or parameters.
+            CollapsedComponent: a component without spread (also a ValueError).
         """
         x, weight = self._training_rows(X, sample_weight)
         random_state = check_random_state(self.random_state)
@@ -149,14 +149,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Array:
-        """Fit, and the most probable component of each row."""
+        """Fit and return the most probable component of each sample."""
         return self.fit(X, sample_weight=sample_weight).predict(X)
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "GaussianMixture":
-        """Learn from one more batch: what it says about each component is added to all that came before.
+        """Update with one more mini-batch: its moments are added to those of all previous batches.
 
-        The first batch is fitted as by ``fit``. Each row counts once, whenever it came, with its responsibilities
-        under the mixture of that time. Memory does not grow; for "lowrank" it is a full matrix a component.
+        The first call is the same as ``fit``. Each sample counts once, with its responsibilities under the mixture at
+        that time. Memory does not grow; for "lowrank" it is a full matrix per component.
 
         Source: Neal and Hinton, A View of the EM Algorithm that Justifies Incremental and Other Variants (1998).
         """
@@ -172,7 +172,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self
 
     def _start(self, x: Tensor, weight: Tensor | None, random_state: np.random.RandomState) -> Mixture:
-        """The mixture before the first step: from ``init_params``, then whatever is given in its place."""
+        """Initial mixture from ``init_params``, with the user's initial values in place of its own."""
         layout, dimension = LAYOUTS[self.covariance_type], x.shape[1]
         given = self._given(layout, dimension)
         if None not in given.values():
@@ -182,7 +182,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return replace(mixture, **{name: value for name, value in given.items() if value is not None})
 
     def _given(self, layout: Layout, dimension: int) -> dict[str, Any]:
-        """The starting values that the user gave, checked; ``None`` for the others."""
+        """Validated initial values from the user; ``None`` for the others."""
         k = self.n_components
         weight = _given_array(self.weights_init, (k,), "weights")
         mean = _given_array(self.means_init, (k, dimension), "means")
@@ -198,7 +198,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         }
 
     def _climb(self, mixture: Mixture, x: Tensor, weight: Tensor | None, bound: float) -> "EMRun":
-        """EM from one start."""
+        """Run EM from one initialization."""
         bounds: list[float] = []
         sums = None
         began = perf_counter()
@@ -214,12 +214,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return EMRun(mixture, sums, bound if bounds else -np.inf, bounds, False)
 
     def _say(self, line: str, detail: str = "") -> None:
-        """Print progress as ``verbose`` asks."""
+        """Print progress according to ``verbose``."""
         if self.verbose:
             sys.stdout.write(line + (detail if self.verbose > 1 else "") + "\n")
 
     def _training_rows(self, X: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None]:
-        """Rows to fit on, with parameters validated."""
+        """Validated training samples and weights; also validates the parameters."""
         self._validate_params()
         X = validate_data(self, X, dtype=FLOAT_TYPES, ensure_min_samples=2)
         if len(X) < self.n_components:
@@ -229,34 +229,34 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return to_tensor(X), weights_of(X, sample_weight)
 
     def _rows(self, X: Any, sample_weight: Any = None) -> tuple[Tensor, Tensor | None]:
-        """Rows for a fitted mixture."""
+        """Validated samples and weights for a fitted mixture."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=FLOAT_TYPES, reset=False)
         return to_tensor(X), weights_of(X, sample_weight)
 
-    # Questions
+    # Inference
 
     def predict(self, X: Any) -> Array:
-        """The most probable component of each row."""
+        """Most probable component of each sample."""
         x, _ = self._rows(X)
         return torch.cat([self.mixture_.component_log_prob(rows).argmax(1) for rows in x.split(em.TILE_ROWS)]).numpy()
 
     def predict_proba(self, X: Any) -> Array:
-        """Posterior probability of each component for each row."""
+        """Posterior probability of each component for each sample."""
         x, _ = self._rows(X)
         return torch.cat([self.mixture_.responsibility(rows) for rows in x.split(em.TILE_ROWS)]).numpy()
 
     def score_samples(self, X: Any) -> Array:
-        """Log-density of each row, in nats."""
+        """Log-density of each sample, in nats."""
         x, _ = self._rows(X)
         return self.mixture_.log_prob(x).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean log-density of the rows, in nats a point."""
+        """Mean log-density, in nats per sample."""
         return float(self.score_samples(X).mean(dtype=np.float64))
 
     def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
-        """Random rows and the component of each, ordered by component."""
+        """Random samples and their components, ordered by component."""
         check_is_fitted(self)
         if n_samples < 1:
             raise ValueError(f"n_samples must be 1 or more, got {n_samples}.")
@@ -273,7 +273,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Akaike information criterion on X, in nats; lower is better."""
         return -2 * self.score(X) * len(X) + 2 * self.mixture_.n_parameters
 
-    # Attributes in scikit-learn's layout, in the precision of the training rows
+    # Attributes in scikit-learn's layout, in the dtype of the training samples
 
     @property
     def weights_(self) -> Array:
@@ -292,7 +292,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     @property
     def precisions_cholesky_(self) -> Array:
-        """Upper triangular factors U of the precisions, U U'."""
+        """Upper triangular Cholesky factors U of the precisions, U U'."""
         return self._array(self._roots())
 
     @property
@@ -309,7 +309,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class EMRun:
-    """EM from one start: where it ended, the sums of its last step, and the bound before each step."""
+    """Result of EM from one initialization: the mixture, the last step's moments, and the bound before each step."""
 
     mixture: Mixture
     sums: Moments | None
@@ -319,12 +319,12 @@ class EMRun:
 
 
 def generator_of(random_state: Any) -> torch.Generator:
-    """A torch generator that follows scikit-learn's rules for seeds."""
+    """Torch generator seeded by scikit-learn's ``random_state`` rules."""
     return torch.Generator().manual_seed(int(check_random_state(random_state).randint(np.iinfo(np.int32).max)))
 
 
 def weights_of(X: Array, sample_weight: Any) -> Tensor | None:
-    """The sample weights as a checked float64 tensor; ``None`` where all samples count once."""
+    """Validated sample weights as a float64 tensor; ``None`` if there are none."""
     if sample_weight is None:
         return None
     return to_tensor(_check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True))

@@ -1,4 +1,4 @@
-"""Where EM starts, as scikit-learn starts it, and how it goes on batch by batch."""
+"""Initialization of EM as in scikit-learn, and incremental EM over mini-batches."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from mixtura.sklearn.layouts import Array
 
 @dataclass(frozen=True)
 class Initialization:
-    """What every start needs: the model's options, the rows and their weights."""
+    """Input of every initialization: the model's options, the samples and their weights."""
 
     family: str
     n_components: int
@@ -28,11 +28,11 @@ class Initialization:
     weight: Tensor | None
 
     def from_labels(self, x: Tensor, labels: Tensor, weight: Tensor | None) -> Mixture:
-        """The mixture of rows whose components are known."""
+        """Mixture from samples with known components."""
         return init.from_labels(self.family, x, labels, self.n_components, self.floor, weight=weight, rank=self.rank)
 
     def from_rows(self, index: Array) -> Mixture:
-        """Components of one row each; low-rank must see directions, so there every row goes to the nearest."""
+        """One component per indexed sample; low-rank needs directions, so it assigns all samples to the nearest."""
         seeds = self.x[torch.from_numpy(np.asarray(index, dtype=np.int64))]
         if FAMILIES[self.family].sums_depend_on_parameters:
             return self.from_labels(self.x, init.nearest(self.x, seeds), self.weight)
@@ -40,27 +40,27 @@ class Initialization:
 
 
 def by_kmeans(begin: Initialization, random_state: np.random.RandomState) -> Mixture:
-    """Clusters of k-means."""
+    """Initialize from k-means clusters."""
     options: dict[str, Any] = {"n_clusters": begin.n_components, "n_init": 1, "random_state": random_state}
     labels = KMeans(**options).fit_predict(begin.x.numpy(), sample_weight=_array(begin.weight))
     return begin.from_labels(begin.x, torch.from_numpy(np.asarray(labels, dtype=np.int64)), begin.weight)
 
 
 def by_seeds(begin: Initialization, random_state: np.random.RandomState) -> Mixture:
-    """Rows that k-means++ picks."""
+    """Initialize from k-means++ seeds."""
     mass = _array(begin.weight)
     _, index = kmeans_plusplus(begin.x.numpy(), begin.n_components, sample_weight=mass, random_state=random_state)
     return begin.from_rows(index)
 
 
 def by_rows(begin: Initialization, random_state: np.random.RandomState) -> Mixture:
-    """Rows drawn at random."""
+    """Initialize from random samples."""
     odds = None if begin.weight is None else (begin.weight / begin.weight.sum()).numpy()
     return begin.from_rows(random_state.choice(len(begin.x), size=begin.n_components, replace=False, p=odds))
 
 
 def by_chance(begin: Initialization, random_state: np.random.RandomState) -> Mixture:
-    """Responsibilities drawn at random."""
+    """Initialize from random responsibilities."""
     x, weight, family = begin.x, begin.weight, FAMILIES[begin.family]
     resp = torch.from_numpy(random_state.uniform(size=(len(x), begin.n_components))).to(x.dtype)
     resp /= resp.sum(1, keepdim=True)
@@ -81,13 +81,13 @@ INIT_PARAMS: dict[str, Callable[[Initialization, np.random.RandomState], Mixture
     "random_from_data": by_rows,
     "random": by_chance,
 }
-"""scikit-learn's ``init_params``; the draws are scikit-learn's own, so that the same seed starts at the same place."""
+"""scikit-learn's ``init_params``, with its own random draws, so the same seed gives the same initialization."""
 
 
 def incremental_sums(mixture: Mixture, x: Tensor, weight: Tensor | None) -> Moments:
-    """Sums of some rows, in a form that sums taken under other mixtures can be added to.
+    """Moments of samples in a form that can be added to moments under other mixtures.
 
-    Low-rank sums depend on the mixture they were taken under, so full scatters stand in for them.
+    Low-rank moments depend on their mixture, so full scatter matrices replace them.
     """
     family = Full if mixture.covariance.sums_depend_on_parameters else type(mixture.covariance)
     parts = []
@@ -99,7 +99,7 @@ def incremental_sums(mixture: Mixture, x: Tensor, weight: Tensor | None) -> Mome
 
 
 def full_sums(sums: Moments, mixture: Mixture) -> Moments:
-    """The sums of ``fit``, in a form that others can be added to: low-rank ones are written out from the mixture."""
+    """Moments of ``fit`` in additive form; low-rank moments become full ones, reconstructed from the mixture."""
     if sums.factors is None:
         return sums
     dense = mixture.covariance.dense(mixture.n_components, mixture.dimension)
@@ -107,7 +107,7 @@ def full_sums(sums: Moments, mixture: Mixture) -> Moments:
 
 
 def maximize(mixture: Mixture, sums: Moments, floor: float) -> Mixture:
-    """The M-step of incremental EM; a few rounds of factor analysis where the mixture is low-rank."""
+    """M-step of incremental EM; runs a few factor-analysis steps if the mixture is low-rank."""
     if not mixture.covariance.sums_depend_on_parameters:
         return mixture.update(sums, floor)
     centered = sums.centered()

@@ -1,4 +1,4 @@
-"""How scikit-learn lays out covariances, and the way there and back from mixtura's families."""
+"""scikit-learn's covariance layouts, and conversions from and to mixtura's families."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Layout:
-    """One covariance type of scikit-learn.
+    """A covariance type of scikit-learn.
 
-    ``covariances`` and ``precisions_cholesky`` read a family; ``square`` turns the latter into precisions;
-    ``read`` makes the family from given precisions (``None`` where there is no such layout);
-    ``axes`` names the axes of all of these arrays.
+    ``covariances`` and ``precisions_cholesky`` convert from a family; ``square`` turns Cholesky factors into
+    precisions; ``read`` builds the family from precisions (``None`` if unsupported); ``axes`` names the axes of all
+    of these arrays.
     """
 
     family: str
@@ -33,17 +33,17 @@ class Layout:
     read: Callable[[Tensor], Covariance] | None
 
     def shape(self, n_components: int, dimension: int) -> tuple[int, ...]:
-        """The expected shape of given precisions."""
+        """Expected shape of user-supplied precisions."""
         return tuple({"K": n_components, "D": dimension}[axis] for axis in self.axes)
 
 
 def upper_root(precision: Float[Tensor, "*K D D"]) -> Float[Tensor, "*K D D"]:
-    """Upper triangular U with ``U U' = precision``: the lower factor of the matrix turned upside down."""
+    """Upper triangular U with ``U U' = precision``, from the Cholesky factor of the flipped matrix."""
     return linalg.cholesky(precision.flip(-1, -2)).flip(-1, -2)
 
 
 def tril_of(precision: Float[Tensor, "*K D D"]) -> Float[Tensor, "*K D D"]:
-    """The lower factor W of a precision, ``W' W``: the upper factor of ``precision = U U'``, turned."""
+    """Lower triangular W with ``W' W = precision``: the transpose of :func:`upper_root`."""
     return upper_root(precision).mT.contiguous()
 
 
@@ -98,11 +98,11 @@ LAYOUTS: dict[str, Layout] = {
         None,
     ),
 }
-"""scikit-learn's ``covariance_type``, and low-rank, which it lacks; low-rank arrays are written out in full."""
+"""scikit-learn's ``covariance_type`` values, plus low-rank, whose arrays are dense."""
 
 
 def spread(covariance: Covariance) -> Tensor:
-    """The numbers of a covariance that must be positive and finite."""
+    """Parameters of a covariance that must be positive and finite."""
     if isinstance(covariance, Full | Tied):
         return covariance.precision_tril.diagonal(dim1=-2, dim2=-1)
     assert isinstance(covariance, Diagonal | Spherical | LowRank)
@@ -110,7 +110,7 @@ def spread(covariance: Covariance) -> Tensor:
 
 
 def check_spread(covariance: Covariance) -> None:
-    """Refuse a component that has collapsed onto a point or a plane.
+    """Reject a component that has collapsed onto a point or a plane.
 
     Raises:
         CollapsedComponent: a variance is zero or not finite.
@@ -124,6 +124,6 @@ def check_spread(covariance: Covariance) -> None:
 
 
 def to_tensor(array: Array) -> Tensor:
-    """A tensor over the array's own memory where that is possible; a copy of read-only or reversed arrays."""
+    """Tensor that shares the array's memory if possible; read-only or reversed arrays are copied."""
     usable = array.flags.writeable and all(stride >= 0 for stride in array.strides)
     return torch.from_numpy(array if usable else array.copy())

@@ -1,4 +1,4 @@
-"""Projections as arguments of an estimator: names and options, checked before anything is fitted."""
+"""Projections as estimator arguments: names and options, validated before fitting."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from mixtura.names import find
 
 
 def steps_of(given: Sequence[Any]) -> Steps:
-    """The projections that steps name: each a name, or a dict of a ``name`` and options.
+    """Projection classes and options from steps; each step is a name, or a dict with a ``name`` and options.
 
     Raises:
         ValueError: an unknown name or option.
@@ -36,7 +36,7 @@ def _step(options: dict[str, Any]) -> tuple[type[Projection], dict[str, Any]]:
 
 @contextmanager
 def as_value_errors() -> Iterator[None]:
-    """What is wrong with an argument, as the kind of error that users of scikit-learn expect.
+    """Context manager that turns usage errors into the ``ValueError`` that scikit-learn users expect.
 
     Raises:
         ValueError: in place of a usage error.

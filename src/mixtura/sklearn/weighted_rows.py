@@ -1,4 +1,4 @@
-"""Training rows in an order of their own: what is fitted to them depends neither on their order nor on repetition."""
+"""Training samples in canonical order, so that a fit depends on neither sample order nor repetition."""
 
 import torch
 from torch import Tensor
@@ -8,16 +8,16 @@ from mixtura.core.cross_fitting import DEFAULT_FOLDS, Folds, content_folds
 
 
 def distinct(x: Tensor, labels: Tensor, weight: Tensor | None, n_classes: int, seed: int) -> Folds:
-    """Each row once, with the number of times that it occurs, in an order that its content gives, and without folds.
+    """Distinct samples with their multiplicities as weights, in an order given by their values, and without folds.
 
-    Rows of weight zero are left out. So a row of weight two is exactly that row twice.
+    Samples of weight zero are dropped. So a sample of weight two exactly equals two copies of it.
     """
     if weight is not None and bool((weight == 0).any()):
         some = weight > 0
         x, labels, weight = x[some], labels[some], weight[some]
     order, content = content_order(x, seed)
     key = content * n_classes + labels
-    within = order[labels[order].argsort(stable=True)]  # by class first, so that equal rows of a class stand together
+    within = order[labels[order].argsort(stable=True)]  # by class first, so equal samples of a class are adjacent
     first = torch.ones_like(key, dtype=torch.bool)
     first[1:] = key[within][1:] != key[within][:-1]
     number = first.long().cumsum(0) - 1
@@ -29,6 +29,6 @@ def distinct(x: Tensor, labels: Tensor, weight: Tensor | None, n_classes: int, s
 
 
 def with_folds(rows: Folds, seed: int, n_folds: int = DEFAULT_FOLDS) -> Folds:
-    """The same rows, dealt into folds by their content."""
+    """The same samples, assigned to folds by their values."""
     fold = content_folds(rows.x, rows.labels, n_folds, seed)
     return Folds(rows.x, rows.labels, rows.n_classes, fold, n_folds, rows.weight)

@@ -1,1 +1,1 @@
-"""Law kits, shipped with the package: what must hold of every family, so that one from outside can prove itself."""
+"""Law kits shipped with the package: test suites with which third-party families and heads can verify themselves."""

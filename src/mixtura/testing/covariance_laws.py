@@ -1,12 +1,12 @@
-"""What must hold of every covariance family.
+"""Laws of every covariance family.
 
-Inherit from :class:`CovarianceLaws` in a test file, name the family, and pytest finds the laws::
+Inherit from :class:`CovarianceLaws` in a test file, set the family, and pytest collects the laws::
 
     class TestMyFamily(CovarianceLaws):
         family = MyFamily
 
-Without pytest, ``TestMyFamily().run()`` goes through them all. No golden numbers: each law is an identity, an
-integral, or an oracle (torch.distributions, scikit-learn).
+Without pytest, ``TestMyFamily().run()`` runs them all. There are no golden numbers: each law is an identity, an
+integral, or a comparison with an oracle (torch.distributions, scikit-learn).
 """
 
 import itertools
@@ -33,19 +33,19 @@ from mixtura.testing.score_laws import ScoreLaws, clusters
 
 
 def dense(mixture: Mixture) -> Float[Tensor, "K D D"]:
-    """The covariance matrix of each component."""
+    """Covariance matrix of each component."""
     return mixture.covariance.dense(mixture.n_components, mixture.dimension)
 
 
 def steps(mixture: Mixture, batches: list[Batch] | Chunks, n: int, floor: float = 0.0) -> Mixture:
-    """``n`` steps of EM."""
+    """Mixture after ``n`` EM steps."""
     for _ in range(n):
         mixture, _ = em.step(mixture, batches, floor)
     return mixture
 
 
 def assert_same(found: Mixture, expected: Mixture, tolerance: float) -> None:
-    """Weights, means and covariances agree to ``tolerance``, relative to the largest entry of each."""
+    """Assert that weights, means and covariances agree to ``tolerance``, relative to the largest entry of each."""
     for name in ("log_weight", "mean"):
         one, other = getattr(found, name).double(), getattr(expected, name).double()
         assert_close(one, other, rtol=0, atol=tolerance * max(1.0, float(other.abs().max())))
@@ -54,7 +54,7 @@ def assert_same(found: Mixture, expected: Mixture, tolerance: float) -> None:
 
 
 class Meeting:
-    """Three threads that play three machines: each gives a tensor, all get the sum."""
+    """All-reduce among threads that simulate machines: each gives a tensor, all get the sum."""
 
     def __init__(self, n_ranks: int) -> None:
         self.gifts: list[Tensor] = []
@@ -62,7 +62,7 @@ class Meeting:
         self.lock = threading.Lock()
 
     def reduce(self, tensor: Tensor) -> Tensor:
-        """The sum over all threads; like ``all_reduce``, each calls it in the same order."""
+        """Sum over all threads; like ``all_reduce``, all threads must call it in the same order."""
         with self.lock:
             self.gifts.append(tensor)
         self.barrier.wait(60)
@@ -74,11 +74,11 @@ class Meeting:
 
 
 class CovarianceLaws(ScoreLaws):
-    """The laws; a family from outside sets ``family`` and, where they apply, the others.
+    """Laws of a covariance family; set ``family`` and, if needed, the other attributes.
 
-    ``sklearn_type`` is scikit-learn's name of the same family. ``exact`` says whether one M-step under known labels
-    is the maximum (false for latent factors, which take several). :meth:`project` and :meth:`fitted` are to be
-    replaced by a family that keeps less than a full matrix, or that needs a start of its own.
+    ``sklearn_type`` is scikit-learn's name of the same family. ``exact``: one M-step under known labels reaches the
+    maximum (false for latent factors, which take several). Override :meth:`project` for a family that keeps less
+    than a full matrix, and :meth:`fitted` for one that needs its own initialization.
     """
 
     sklearn_type: ClassVar[str | None] = None
@@ -86,11 +86,11 @@ class CovarianceLaws(ScoreLaws):
 
     @staticmethod
     def project(matrix: Float[Tensor, "*K D D"]) -> Float[Tensor, "*K D D"]:
-        """What the family keeps of covariance matrices."""
+        """Project covariance matrices onto the family."""
         return matrix
 
     def run(self) -> list[str]:
-        """Go through every law; the names of those that held. The first that does not raises."""
+        """Run every law and return their names; the first violated law raises."""
         names = [name for name in dir(self) if name.startswith("test_")]
         for name in names:
             getattr(self, name)()
@@ -106,7 +106,7 @@ class CovarianceLaws(ScoreLaws):
         assert_close(mixture.component_log_prob(x) - mixture.log_weight, oracle, rtol=1e-10, atol=1e-10)
 
     def test_density_integrates_to_one(self) -> None:
-        """On a line and in the plane."""
+        """The density integrates to one, in one and two dimensions."""
         for dimension, points in ((1, 4001), (2, 501)):
             x, labels = clusters(200, 3, dimension)
             mixture = self.fitted(x, labels)
@@ -116,7 +116,7 @@ class CovarianceLaws(ScoreLaws):
             assert_close(mass, torch.ones_like(mass), rtol=0, atol=1e-6)
 
     def test_gradients_are_right(self) -> None:
-        """Of the joint, by points, means and every parameter."""
+        """Gradients of ``component_log_prob`` by x, means and every parameter pass ``gradcheck``."""
         x, labels = clusters(40, 3, 3)
         mixture = self.fitted(x, labels)
         names, values = zip(*mixture.covariance.state().items(), strict=True)
@@ -129,7 +129,7 @@ class CovarianceLaws(ScoreLaws):
         assert torch.autograd.gradcheck(joint, inputs)
 
     def test_samples_have_the_moments(self) -> None:
-        """Means and covariances of 100,000 draws agree within six standard errors."""
+        """Means and covariances of 100,000 random samples agree within six standard errors."""
         x, labels = clusters(400, 2, 3)
         mixture = self.fitted(x, labels)
         points, index = mixture.sample(100_000, torch.Generator().manual_seed(1))
@@ -141,7 +141,7 @@ class CovarianceLaws(ScoreLaws):
             assert abs(len(own) / len(points) - float(mixture.log_weight[k].exp())) < 0.01
 
     def test_n_parameters_counts_free_numbers(self) -> None:
-        """The rank of the map from parameters to covariance matrices."""
+        """``n_parameters`` is the rank of the map from parameters to covariance matrices."""
         x, labels = clusters(100, 2, 6)
         covariance = self.fitted(x, labels).covariance
         names, values = zip(*covariance.state().items(), strict=True)
@@ -156,7 +156,7 @@ class CovarianceLaws(ScoreLaws):
     # --- EM ----------------------------------------------------------------------------------------------------
 
     def test_twenty_steps_are_scikit_learns(self) -> None:
-        """Where it has the family, to 1e-9 in float64."""
+        """EM agrees with scikit-learn to 1e-9 in float64, if scikit-learn has the family."""
         if self.sklearn_type is None:
             return
         x, labels = clusters()
@@ -177,20 +177,20 @@ class CovarianceLaws(ScoreLaws):
         assert abs(ours.trace[-1] - theirs.lower_bound_) < 1e-9
 
     def test_likelihood_never_falls(self) -> None:
-        """Over forty steps from a poor start."""
+        """The likelihood never falls over forty steps from a poor initialization."""
         x, labels = clusters()
         start = self.fitted(x, torch.randint(5, labels.shape, generator=torch.Generator().manual_seed(4)))
         trace = em.fit(start, Chunks(x), steps=40, tolerance=0.0).trace
         assert all(later >= earlier - 1e-10 for earlier, later in itertools.pairwise(trace)), trace
 
     def test_batches_make_the_whole(self) -> None:
-        """Any cut into batches gives the same step."""
+        """Any split into mini-batches gives the same step."""
         x, labels = clusters()
         start = self.fitted(x, labels)
         assert_same(steps(start, Chunks(x, size=137), 1), steps(start, [Batch(x)], 1), 1e-12)
 
     def test_ranks_make_the_whole(self) -> None:
-        """Three machines with unequal shares, summed through ``reduce``, end up with the same mixture each."""
+        """Three machines with unequal shares of the data, summed by ``reduce``, all get the same mixture."""
         x, labels = clusters()
         start = self.fitted(x, labels)
         shares, meeting, found = x.tensor_split([100, 350]), Meeting(3), dict[int, tuple[Mixture, float]]()
@@ -210,13 +210,13 @@ class CovarianceLaws(ScoreLaws):
         assert len(found) == 3
 
     def test_order_of_components_does_not_matter(self) -> None:
-        """EM from a permuted start ends in the permuted end."""
+        """EM from a permuted initialization gives the permuted result."""
         x, labels = clusters()
         start, order = self.fitted(x, labels), torch.tensor([3, 0, 4, 1, 2])
         assert_same(steps(start.select(order), Chunks(x), 5), steps(start, Chunks(x), 5).select(order), 1e-10)
 
     def test_labels_hold_rows_to_their_class(self) -> None:
-        """With one component a class there is nothing left to guess."""
+        """With one component per class, the labels determine all responsibilities."""
         x, labels = clusters()
         start = replace(self.fitted(x, labels), component_class=torch.arange(5), n_classes=5)
         once = steps(start, Chunks(x, labels), 1)
@@ -226,7 +226,7 @@ class CovarianceLaws(ScoreLaws):
     # --- units -------------------------------------------------------------------------------------------------
 
     def test_scaling(self) -> None:
-        """With x in other units, variances take the square of the factor and log-densities fall by D times its log."""
+        """If x is scaled by a factor, variances scale by its square and log-densities fall by D times its log."""
         x, labels = clusters()
         plain = steps(self.fitted(x, labels, 1e-3), Chunks(x), 3, 1e-3)
         for factor in (1e-20, 1e-4, 1e3, 1e100):
@@ -237,7 +237,7 @@ class CovarianceLaws(ScoreLaws):
             assert_close(scaled.log_prob(x * factor), plain.log_prob(x) - shift, rtol=0, atol=1e-8)
 
     def test_shifting(self) -> None:
-        """Where zero lies does not matter."""
+        """The origin of x does not matter."""
         x, labels = clusters()
         plain = steps(self.fitted(x, labels), Chunks(x), 3)
         moved = steps(self.fitted(x + 1e4, labels), Chunks(x + 1e4), 3)
@@ -245,7 +245,7 @@ class CovarianceLaws(ScoreLaws):
         assert_close(moved.log_prob(x + 1e4), plain.log_prob(x), rtol=0, atol=1e-6)
 
     def test_float32_far_from_zero(self) -> None:
-        """Variances at an offset of 10,000 deviations agree with float64 on the same numbers to 1e-3."""
+        """At an offset of 10,000 standard deviations, variances agree with float64 to 1e-3."""
         x, labels = clusters()
         single = ((x - x.mean(0)) / x.std(0) + 1e4).float()
         for n in (0, 3):
@@ -255,7 +255,7 @@ class CovarianceLaws(ScoreLaws):
             assert_close(variance, expected, rtol=1e-3, atol=0)
 
     def test_dtype_is_kept(self) -> None:
-        """Rows of one precision get scores and samples of the same."""
+        """Scores have the dtype of x, and random samples that of the mixture."""
         x, labels = clusters()
         mixture = self.fitted(x, labels)
         for dtype in (torch.float32, torch.float64):
@@ -273,7 +273,7 @@ class CovarianceLaws(ScoreLaws):
     # --- sums --------------------------------------------------------------------------------------------------
 
     def test_one_hot_is_class_statistics(self) -> None:
-        """Soft sums under certain responsibilities equal hard ones, and give class means and covariances."""
+        """Soft moments under one-hot responsibilities equal hard ones, and give class means and covariances."""
         x, labels = clusters()
         mixture = self.fitted(x, labels)
         one_hot = torch.nn.functional.one_hot(labels).double()
@@ -289,7 +289,7 @@ class CovarianceLaws(ScoreLaws):
             assert_close((share * dense(mixture)).sum(0), (share * self.project(within)).sum(0), rtol=1e-10, atol=1e-12)
 
     def test_adding_then_subtracting_is_a_refit(self) -> None:
-        """A part that was added can be taken away, even after the reference has moved."""
+        """Moments that were added can be subtracted, even after the reference has moved."""
         x, labels = clusters()
         mixture = self.fitted(x, labels)
         kept, gone = mixture.moments(x[:400], mixture.responsibility(x[:400])), slice(400, None)
@@ -298,7 +298,7 @@ class CovarianceLaws(ScoreLaws):
         assert_same(mixture.update(moved), mixture.update(kept), 1e-9)
 
     def test_weights_are_repetitions(self) -> None:
-        """A row of weight three counts as three rows; a row of weight zero is not there."""
+        """A sample of weight three equals three copies; a sample of weight zero has no effect."""
         x, labels = clusters(300)
         times = torch.arange(300) % 4
         again, named, weight = x.repeat_interleave(times, 0), labels.repeat_interleave(times), times.double()
@@ -307,7 +307,7 @@ class CovarianceLaws(ScoreLaws):
         assert_same(steps(mixture, [Batch(x, weight=weight)], 1), steps(mixture, [Batch(again)], 1), 1e-10)
 
     def test_priors_pull_where_they_say(self) -> None:
-        """Many pseudo-observations make components alike; a whole share of the identity makes them round."""
+        """Many pseudo-observations make covariances equal; an identity share of one makes them scaled identities."""
         x, labels = clusters()
         slack = 1e-6 if self.exact else 0.15
         alike = dense(self.fitted(x, labels, prior=Prior(1e9, 0.0)))
@@ -319,7 +319,7 @@ class CovarianceLaws(ScoreLaws):
     # --- values ------------------------------------------------------------------------------------------------
 
     def test_saved_and_loaded_scores_are_equal_bits(self) -> None:
-        """Through the bytes of safetensors."""
+        """The state round-trips through safetensors."""
         x, labels = clusters()
         mixture = self.fitted(x, labels)
         state = safetensors.torch.load(safetensors.torch.save(mixture.state()))
@@ -329,7 +329,7 @@ class CovarianceLaws(ScoreLaws):
         assert torch.equal(again.component_log_prob(x), mixture.component_log_prob(x))
 
     def test_background_matches_moments(self) -> None:
-        """One Gaussian with the mean and covariance of the whole mixture, in the form that the family can hold."""
+        """The background has the mean and covariance of the mixture, projected onto the family."""
         x, labels = clusters()
         mixture = self.fitted(x, labels)
         share, alone = mixture.log_weight.exp(), mixture.background()
@@ -341,7 +341,7 @@ class CovarianceLaws(ScoreLaws):
         assert_close(alone.log_weight.exp(), torch.ones(1, dtype=x.dtype))
 
     def test_select_takes_columns(self) -> None:
-        """Some components score as before, up to their common weight."""
+        """Selected components score as before, up to their total weight."""
         x, labels = clusters()
         mixture, index = self.fitted(x, labels), torch.tensor([4, 1])
         chosen = mixture.select(index)
@@ -349,7 +349,7 @@ class CovarianceLaws(ScoreLaws):
         assert_close(chosen.component_log_prob(x) + common, mixture.component_log_prob(x)[:, index], rtol=0, atol=1e-10)
 
     def test_join_puts_parts_together(self) -> None:
-        """Parts taken out of a mixture and joined by their shares are the mixture again."""
+        """Selecting parts of a mixture and joining them by their shares restores it."""
         x, labels = clusters()
         mixture = self.fitted(x, labels)
         parts = [mixture.select(torch.tensor(index)) for index in ([0, 1], [2], [3, 4])]

@@ -1,12 +1,12 @@
-"""What must hold of every head.
+"""Laws of every head.
 
-Inherit from :class:`HeadLaws` in a test file, say how the head is built, and pytest finds the laws::
+Inherit from :class:`HeadLaws` in a test file, set how the head is built, and pytest collects the laws::
 
     class TestMyHead(HeadLaws):
         head_type = MyHead
         options = {"components": 2}
 
-Without pytest, ``TestMyHead().run()`` goes through them all.
+Without pytest, ``TestMyHead().run()`` runs them all.
 """
 
 import copy
@@ -33,13 +33,13 @@ DIMENSION = 4
 
 
 def labeled(seed: int = 0, n: int = 120) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
-    """Overlapping classes of two clusters each, float32."""
+    """Samples and labels of overlapping classes with two clusters each, float32."""
     x, part = clusters(n, 2 * N_CLASSES, DIMENSION, seed)
     return x.float(), part % N_CLASSES
 
 
 def separable(n: int = 96) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
-    """Classes along axes of their own, float32, which no head should find hard to learn."""
+    """Samples and labels of classes on separate axes, float32, which every head should learn easily."""
     labels = torch.arange(n) % N_CLASSES
     noise = torch.randn(n, DIMENSION, generator=torch.Generator().manual_seed(5))
     return 2 * torch.eye(DIMENSION)[labels] + 0.3 * noise, labels
@@ -51,7 +51,7 @@ def loss(head: Callable[[Tensor], Tensor], x: Float[Tensor, "N D"], labels: Int[
 
 
 def gradients(head: Head, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], parts: int = 1) -> dict[str, Tensor]:
-    """Gradients of the loss of the rows, gathered over parts of equal size; zero where a parameter has none."""
+    """Loss gradients accumulated over equal parts of the samples; zero for a parameter without a gradient."""
     head.zero_grad()
     if any(parameter.requires_grad for parameter in head.parameters()):
         for rows, own in zip(x.chunk(parts), labels.chunk(parts), strict=True):
@@ -63,10 +63,10 @@ def gradients(head: Head, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], pa
 
 
 class HeadLaws:
-    """The laws; a head from outside sets ``head_type`` and, where they apply, ``options`` of its ``from_rows``.
+    """Laws of a head; set ``head_type`` and, if needed, the ``options`` of its ``from_rows``.
 
-    ``density`` says whether the head gives log p(x, c), ``knows`` whether its start has seen the labels. :meth:`build`
-    is to be replaced by a head that has no start from rows.
+    ``density``: the head gives log p(x, c). ``knows``: its initialization uses the labels. Override :meth:`build` for
+    a head that is not initialized from samples.
     """
 
     head_type: ClassVar[type[Head]]
@@ -75,31 +75,31 @@ class HeadLaws:
     knows: ClassVar[bool] = True
 
     def build(self, x: Any, labels: Any, seed: int = 0, **options: Any) -> Head:
-        """The head at its start, in ``eval()``; rows and labels are tensors or arrays."""
+        """Initialized head in ``eval()`` mode; samples and labels are tensors or arrays."""
         return self.head_type.from_rows(x, labels, N_CLASSES, seed=seed, **self.options | options).eval()
 
     def fresh(self) -> Head:
-        """A head of the same configuration without a start, as its constructor makes it."""
+        """Uninitialized head of the same configuration, straight from its constructor."""
         head = self.build(*labeled())
         torch.manual_seed(1)
         return type(head)(**json.loads(json.dumps(head.config()))).train()
 
     def run(self) -> list[str]:
-        """Go through every law; the names of those that held. The first that does not raises."""
+        """Run every law and return their names; the first violated law raises."""
         names = [name for name in dir(self) if name.startswith("test_")]
         for name in names:
             getattr(self, name)()
         return names
 
     def test_is_a_head(self) -> None:
-        """It has what objectives ask of a head; with a density, what they ask of one that has it."""
+        """The head has the methods that objectives need, including those for densities if it has one."""
         head = self.build(*labeled())
         assert isinstance(head, AnyHead)
         further = ("groups", "density_dimension", "distances")  # of a GenerativeHead
         assert not self.density or all(hasattr(head, name) for name in further)
 
     def test_posterior_is_a_distribution_and_forward_its_log(self) -> None:
-        """Rows of the posterior sum to one; it ranks classes as the scores do."""
+        """Posteriors sum to one and rank classes like the scores."""
         x, labels = labeled()
         head = self.build(x, labels)
         posterior = head.posterior(x)
@@ -109,13 +109,13 @@ class HeadLaws:
         assert torch.equal(head.class_scores(x).argmax(1), posterior.argmax(1))
 
     def test_start_beats_chance(self) -> None:
-        """A start from rows knows more than half of them."""
+        """The initialized head classifies more than half of its samples correctly."""
         x, labels = labeled()
         found = self.build(x, labels)(x).argmax(1)
         assert not self.knows or float((found == labels).float().mean()) > 0.5
 
     def test_config_and_state_are_the_head(self) -> None:
-        """A head built from its configuration, through JSON, and its state, gives the same bits."""
+        """A head rebuilt from its state and its configuration, via JSON, gives bit-identical outputs."""
         x, labels = labeled()
         head = self.build(x, labels)
         again = type(head)(**json.loads(json.dumps(head.config())))
@@ -126,7 +126,7 @@ class HeadLaws:
         assert (again.dimension, again.n_classes) == (DIMENSION, N_CLASSES)
 
     def test_copies_are_copies(self) -> None:
-        """A deep copy gives the same bits, also after a backward pass, and shares nothing."""
+        """A deep copy gives bit-identical outputs, also after a backward pass, and shares no memory."""
         x, labels = labeled()
         head = self.build(x, labels)
         gradients(head, x, labels)
@@ -137,7 +137,7 @@ class HeadLaws:
         assert torch.equal(head(x), before)
 
     def test_moves_to_double(self) -> None:
-        """In float64 the head says the same, in float64."""
+        """The head gives the same outputs in float64, as float64."""
         x, labels = labeled()
         head = self.build(x, labels)
         single = head(x)
@@ -147,7 +147,7 @@ class HeadLaws:
         assert_close(head(x.double()), double)
 
     def test_a_fresh_head_is_alive(self) -> None:
-        """The rows and every parameter that an answer depends on have a gradient."""
+        """The samples and every parameter that the output depends on have a gradient."""
         x, labels = separable()
         head, rows = self.fresh(), x.clone().requires_grad_()
         loss(head, rows, labels).backward()
@@ -163,7 +163,7 @@ class HeadLaws:
                 assert_close(head(x), before, rtol=1e-5, atol=1e-5, msg=f"{name} has no gradient and is not idle")
 
     def test_a_fresh_head_learns(self) -> None:
-        """A few steps are enough for classes that lie apart."""
+        """A few steps are enough to learn separable classes."""
         x, labels = separable()
         head = self.fresh()
         free = [parameter for parameter in head.parameters() if parameter.requires_grad]
@@ -178,7 +178,7 @@ class HeadLaws:
         assert float((head.eval()(x).argmax(1) == labels).float().mean()) > 0.95
 
     def test_every_parameter_has_a_finite_gradient(self) -> None:
-        """In training, of the loss and the penalty together."""
+        """Gradients of loss plus penalty are finite in training mode."""
         x, labels = labeled()
         head = self.build(x, labels).train()
         total = loss(head, x, labels) + head.penalty() / len(x)
@@ -191,7 +191,7 @@ class HeadLaws:
             assert parameter.grad.isfinite().all(), name
 
     def test_gradient_reaches_the_rows(self) -> None:
-        """And is finite, at a row of zeros too."""
+        """The input gradient is nonzero, and finite even for a zero sample."""
         x, labels = labeled()
         rows = torch.cat([x, torch.zeros(1, DIMENSION)]).requires_grad_()
         self.build(x, labels)(rows).square().sum().backward()
@@ -200,7 +200,7 @@ class HeadLaws:
         assert not self.knows or rows.grad[:-1].abs().sum() > 0
 
     def test_gradients_accumulate_to_those_of_the_big_batch(self) -> None:
-        """Four backward passes on quarters add up to one on the whole."""
+        """Four backward passes on quarters add up to one pass on all samples."""
         x, labels = labeled()
         head = self.build(x, labels)
         whole = gradients(head, x, labels)
@@ -208,7 +208,7 @@ class HeadLaws:
             assert_close(summed, whole[name], rtol=1e-3, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}")
 
     def test_half_precision_rows_give_single_precision_heads(self) -> None:
-        """Float16 and bfloat16 rows: float32 parameters, finite answers near those of the same rows in float32."""
+        """Float16 and bfloat16 samples give float32 parameters and finite outputs close to those in float32."""
         x, labels = labeled()
         for dtype in (torch.float16, torch.bfloat16):
             half = x.to(dtype)
@@ -221,7 +221,7 @@ class HeadLaws:
             assert_close(head(half), head(half.float()))
 
     def test_half_precision_heads_answer_in_half_precision(self) -> None:
-        """Near the answers in float32, which is what they are computed in."""
+        """Outputs are close to those in float32, the compute dtype."""
         x, labels = labeled()
         head = self.build(x, labels)
         for dtype, apart in ((torch.float16, 0.01), (torch.bfloat16, 0.05)):
@@ -235,7 +235,7 @@ class HeadLaws:
             assert float((found.float().exp() - head(x).exp()).detach().abs().mean()) < apart
 
     def test_any_number_of_dimensions_before_the_features(self) -> None:
-        """As ``nn.Linear`` has it: the class axis comes last, and none, two or three axes before it."""
+        """As in ``nn.Linear``, the class axis is last, after none, two or three leading axes."""
         x, labels = labeled()
         head = self.build(x, labels)
         asked = [head, head.posterior, head.class_scores]
@@ -249,7 +249,7 @@ class HeadLaws:
             assert ask(x[:0].reshape(2, 0, DIMENSION)).shape == (2, 0, *whole.shape[1:])
 
     def test_a_head_on_the_meta_device_loads_by_assignment(self) -> None:
-        """Everything that an answer needs is in the state, also in that of an older head."""
+        """The state, also that of an older head, contains everything that an output needs."""
         x, labels = labeled()
         head = self.build(x, labels)
         older = {name: value for name, value in head.state_dict().items() if not name.endswith("members")}
@@ -260,7 +260,7 @@ class HeadLaws:
             assert torch.equal(empty.eval()(x), head(x))
 
     def test_a_start_is_tempered(self) -> None:
-        """The rows themselves want no other temperature, to 0.02 nats, and the best one changes nothing."""
+        """No temperature is 0.02 nats better on the training samples, and setting the best one changes nothing."""
         x, labels = labeled()
         head = self.build(x, labels)
         log_posterior = head(x).detach()
@@ -271,12 +271,12 @@ class HeadLaws:
         assert not self.knows or abs(temperature.nll(head(x).detach(), labels) - now) < 0.02
 
     def test_arrays_of_numpy_are_rows(self) -> None:
-        """The same head as from tensors."""
+        """NumPy arrays give the same head as tensors."""
         x, labels = labeled()
         assert torch.equal(self.build(x.numpy(), labels.numpy())(x), self.build(x, labels)(x))
 
     def test_bad_input_is_one_sentence(self) -> None:
-        """NaN, a class without rows, labels that do not fit, names that stand for nothing."""
+        """NaN, a class without samples, invalid labels and unknown names raise."""
         x, labels = labeled()
         self.refused(NonFinite, x.index_fill(0, torch.tensor([7]), torch.nan), labels)
         self.refused(DataError, x, labels % (N_CLASSES - 1))
@@ -290,7 +290,7 @@ class HeadLaws:
                 self.refused(UsageError, x, labels, **{name: ("nonsense",)})
 
     def refused(self, kind: type[MixturaError], x: Rows, labels: Labels, **options: Any) -> None:
-        """See that a start is refused by one line of an error of a kind."""
+        """Check that initialization raises a given error with a one-line message."""
         try:
             self.build(x, labels, **options)
         except kind as error:
@@ -301,7 +301,7 @@ class HeadLaws:
         raise AssertionError(f"{self.head_type.name} took {options} and rows of shape {tuple(x.shape)}")
 
     def test_stacked_heads_are_the_heads_one_by_one(self) -> None:
-        """Two heads mapped as one: same outputs, same gradients."""
+        """Two heads under vmap have the same outputs and gradients as alone."""
         x, labels = labeled()
         heads = [self.build(x, labels), self.build(x + 1, labels, seed=1)]
         base = copy.deepcopy(heads[0])
@@ -324,7 +324,7 @@ class HeadLaws:
                     assert_close(alone[name], expected, rtol=1e-3, atol=1e-5)
 
     def test_rows_are_judged_one_by_one(self) -> None:
-        """Other rows, and their order, change nothing; no row at all is fine."""
+        """Outputs do not depend on other samples or their order; zero samples are fine."""
         x, labels = labeled()
         head = self.build(x, labels)
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
@@ -333,7 +333,7 @@ class HeadLaws:
         assert head(x[:0]).shape == (0, N_CLASSES)
 
     def test_odd_rows_give_finite_answers(self) -> None:
-        """One row a class, copies of one row, zeros, very small and very large numbers."""
+        """One sample per class, copies of one sample, zeros, very small and very large numbers."""
         x, labels = labeled()
         few = slice(0, 3 * N_CLASSES)
         own = torch.arange(3 * N_CLASSES) % N_CLASSES
@@ -343,7 +343,7 @@ class HeadLaws:
             assert self.build(rows, classes)(rows).isfinite().all()
 
     def test_a_density_is_consistent_or_refused(self) -> None:
-        """The evidence and the scores are log-sum-exps of the joint; a head without a density says so."""
+        """``log_prob`` and class scores are log-sum-exps of ``component_log_prob``; heads without a density raise."""
         x, labels = labeled()
         head = self.build(x, labels)
         if not self.density:
@@ -359,7 +359,7 @@ class HeadLaws:
         assert_close(head.class_scores(x).logsumexp(1), head.log_prob(x), rtol=1e-5, atol=1e-4)
 
     def test_a_temperature_softens_the_answers_and_never_a_density(self) -> None:
-        """At twice its temperature the head is less sure; a density stays as it is."""
+        """At twice the temperature the head is less confident; its density is unchanged."""
         x, labels = labeled()
         head = self.build(x, labels)
         before, scores = head(x), head.class_scores(x)
@@ -370,18 +370,18 @@ class HeadLaws:
         assert surety[1] < surety[0] or not self.knows
 
     def test_compiles(self) -> None:
-        """Traced by TorchDynamo, with as many rows as one likes."""
+        """TorchDynamo traces the head, for any number of samples."""
         x, labels = labeled()
         head = self.build(x, labels)
         torch.compiler.reset()
         traced = torch.compile(head, backend="eager", dynamic=True)
         with warnings.catch_warnings(), unchecked_shapes():
-            warnings.simplefilter("ignore")  # where shapes are checked, the trace is in parts
+            warnings.simplefilter("ignore")  # shape checks cause graph breaks
             for rows in (x, x[:7]):
                 assert_close(traced(rows), head(rows), rtol=1e-5, atol=1e-5)
 
     def test_exports_to_onnx(self) -> None:
-        """With a batch of any size, run by ONNX Runtime; needs the ``onnx`` extra."""
+        """ONNX Runtime gives the same outputs for any batch size; needs the ``onnx`` extra."""
         import onnxruntime
 
         x, labels = labeled()

@@ -1,6 +1,6 @@
-"""What must hold of a covariance family's scores: gradients, digits, and the same numbers however they are run.
+"""Laws of a covariance family's scores: gradients, precision, and equal results in every execution mode.
 
-A part of :class:`mixtura.testing.covariance_laws.CovarianceLaws`.
+Part of :class:`mixtura.testing.covariance_laws.CovarianceLaws`.
 """
 
 import warnings
@@ -22,7 +22,7 @@ from mixtura.core.moments import class_means, hard
 def clusters(
     n: int = 600, n_components: int = 5, dimension: int = 4, seed: int = 0
 ) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
-    """Overlapping clusters of unequal spread, float64, with the number of each row's cluster; each has a few rows."""
+    """Overlapping clusters of unequal spread, float64, with cluster indices; every cluster has a few samples."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.cat(
         [torch.arange(n_components).repeat(2 * dimension), torch.randint(n_components, (n,), generator=generator)]
@@ -34,7 +34,7 @@ def clusters(
 
 
 class Scorer(nn.Module):
-    """A family's scores as a module that holds what rows are multiplied with."""
+    """A family's scores as a module with its operands as buffers."""
 
     def __init__(self, score: Callable[[tuple[Tensor, ...], Tensor], Tensor], operands: tuple[Tensor, ...]) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Scorer(nn.Module):
 
 @contextmanager
 def unchecked_shapes() -> Iterator[None]:
-    """Where tests check shapes at run time, do not: a check cannot be traced."""
+    """Disable run-time shape checks, which cannot be traced."""
     checked = jaxtyping.config.jaxtyping_disable
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
@@ -59,7 +59,7 @@ def unchecked_shapes() -> Iterator[None]:
 
 
 class ScoreLaws:
-    """The laws; ``family`` is what they are about."""
+    """Laws of the scores of ``family``."""
 
     family: ClassVar[type[Covariance]]
 
@@ -71,12 +71,12 @@ class ScoreLaws:
         prior: Prior = NO_PRIOR,
         weight: Float[Tensor, " N"] | None = None,
     ) -> Mixture:
-        """The closed-form mixture under known labels; a family that needs a start of its own replaces this."""
+        """Closed-form mixture for known labels; override it for a family that needs its own initialization."""
         moments = hard(self.family, x, labels, class_means(x, labels, int(labels.max()) + 1, weight), weight)
         return Mixture.from_moments(moments, floor, prior)
 
     def anywhere(self, n_components: int, dimension: int) -> Mixture:
-        """A mixture that no rows were fitted to, float64: the start of a head, and every free parameter moved a bit."""
+        """Unfitted mixture, float64: the initial parameters of a head with small random changes."""
         generator = torch.Generator().manual_seed(7)
 
         def noise(*shape: int) -> Tensor:
@@ -88,7 +88,7 @@ class ScoreLaws:
         return Mixture(log_weight, noise(n_components, dimension), self.family.constrained(free))
 
     def test_gradients_are_right_in_many_dimensions(self) -> None:
-        """Along random directions, by points, means and free parameters: central differences to six digits."""
+        """Gradients by x, means and parameters equal central differences to six digits, in random directions."""
         for dimension in (130, 300):
             mixture = self.anywhere(3, dimension)
             generator = torch.Generator().manual_seed(8)
@@ -112,7 +112,7 @@ class ScoreLaws:
                 assert_close((ends[0] - ends[1]) / 2e-4, slope, rtol=1e-6, atol=1e-6, msg=f"{name} at D = {dimension}")
 
     def test_free_parameters_are_the_covariance(self) -> None:
-        """There and back is the same covariance, and its values do as without what was known of them."""
+        """Unconstrained parameters round-trip to the same covariance, and cached values do not change its operands."""
         x, labels = clusters()
         for mixture in (self.fitted(x, labels), self.anywhere(3, 4)):
             again = self.family.constrained(mixture.covariance.unconstrained())
@@ -125,7 +125,7 @@ class ScoreLaws:
                     assert_close(one, other, rtol=1e-10, atol=1e-10)
 
     def test_scores_are_the_same_however_they_are_run(self) -> None:
-        """In tiles, mapped over mixtures, exported and compiled, with as many rows as one likes."""
+        """Tiled, vmapped, exported and compiled scores are equal, for any number of samples."""
         x, labels = clusters()
         mixture = self.fitted(x, labels)
         operands, score = mixture.covariance.operands(mixture.mean), self.family.score
@@ -147,7 +147,7 @@ class ScoreLaws:
                     assert_close(run(x[:n]), expected[:n], rtol=1e-10, atol=1e-10)
 
     def test_float32_keeps_three_digits_of_far_components(self) -> None:
-        """Means at 0, 1 and 10,000, variances of 0.1: values within 1e-3 of float64; ordinary data stays in float32."""
+        """Means at 0, 1 and 10,000 with variance 0.1 are within 1e-3 of float64; ordinary data stays in float32."""
         generator = torch.Generator().manual_seed(0)
         labels = torch.arange(150) % 3
         noise = torch.randn(150, 4, generator=generator, dtype=torch.float64) * 0.1**0.5

@@ -1,5 +1,5 @@
-"""Training loops that know nothing of methods.
+"""Training loops that are independent of the method.
 
-``head_stack``: heads of one shape trained as one batch on features that fit in memory; ``records``: samples and a
-schedule in, epochs and a head out.
+``head_stack``: trains heads of one shape as one batch, on features that fit in memory; ``records``: its inputs and
+results.
 """

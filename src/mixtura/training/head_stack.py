@@ -1,4 +1,4 @@
-"""Training by gradients: several heads of one shape as one batch, each kept at its best epoch, the start included."""
+"""Gradient training of several heads of one shape as one batch; each keeps its best epoch, initialization included."""
 
 import copy
 import math
@@ -25,13 +25,13 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": partial(torch.optim.SGD, momentum=0.9),
 }
-"""What takes the steps, built as ``OPTIMIZERS[name](parameters, lr=..., fused=True)``."""
+"""Optimizers by name, built as ``OPTIMIZERS[name](parameters, lr=..., fused=True)``."""
 
-NOISE_SEED = 0  # seed of what heads draw in training
+NOISE_SEED = 0  # seed of the random noise in heads during training
 
 
 class _Loss(nn.Module):
-    """A head and its objective as one module, so that all of the head's methods see the parameters of the call."""
+    """A head and its objective as one module, so ``functional_call`` replaces the parameters for all head methods."""
 
     def __init__(self, head: Head, objective: Objective, l2: float) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class _Loss(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor, penalty: Tensor, weight: Tensor | None = None) -> Tensor:
         loss = self.objective(self.head, x, labels, weight)
-        if weight is not None:  # one on average over all rows: a batch of light rows takes a smaller step
+        if weight is not None:  # the mean weight is one, so a low-weight mini-batch takes a smaller step
             loss = loss * weight.mean()
         if self.l2:
             loss = loss + 0.5 * self.l2 * self.head.input_gradients().square().sum()
@@ -47,7 +47,7 @@ class _Loss(nn.Module):
 
 
 class _Judge(nn.Module):
-    """The head's log-posteriors, under the same names of parameters as :class:`_Loss`."""
+    """The head's log-posteriors, with the same parameter names as :class:`_Loss`."""
 
     def __init__(self, head: Head) -> None:
         super().__init__()
@@ -60,23 +60,22 @@ class _Judge(nn.Module):
 def train(
     heads: Sequence[Head], rows: Sequence[TrainingData], objective: Objective, schedule: Schedule
 ) -> list[Trained]:
-    """Train each head on its rows; those of one shape share every step.
+    """Train each head on its own samples; heads of one shape share every step.
 
-    The start counts as epoch 0, so no head ends with a higher validation loss than it began with, unless
-    ``Schedule.stop`` says which epoch to keep. Of a head that prunes, the sparsest epoch within a standard error of the
-    lowest loss is kept. A loss that is not finite ends the training of its head alone; the head keeps its best epoch so
-    far.
+    The initialization is epoch 0, so no head ends with a higher validation loss than it started with, unless
+    ``Schedule.stop`` fixes the epoch. A head that prunes keeps its sparsest epoch within one standard error of the
+    lowest loss. A non-finite loss stops only its own head, which keeps its best epoch so far.
 
     Args:
-        heads: at their starts; they are not changed.
-        rows: the rows of each.
-        objective: what is lowered.
-        schedule: how long and how fast.
+        heads: initialized heads; they are not modified.
+        rows: the training data of each head.
+        objective: the loss to minimize.
+        schedule: the training hyperparameters.
 
     Raises:
-        UsageError: rows of another width or with other classes than their head, none to learn from or to judge by, or
-            batches of no row.
-        NonFinite: NaN or infinity in rows that judge; no epoch could be told from another.
+        UsageError: samples that do not match the width or classes of their head, no training or validation samples,
+            or an empty batch size.
+        NonFinite: NaN or infinity in validation samples, which would make epochs incomparable.
     """
     for head, own in zip(heads, rows, strict=True):
         _check(head, own, schedule)
@@ -112,7 +111,7 @@ def _check(head: Head, rows: TrainingData, schedule: Schedule) -> None:
 
 
 def _alike(heads: Sequence[Head], rows: Sequence[TrainingData]) -> list[list[int]]:
-    """Heads by kind and shape; one whose buffers learn goes alone."""
+    """Indices of heads grouped by kind and shape; a head without ``supports_vmap`` is a group of its own."""
     groups: dict[Any, list[int]] = {}
     for i, (head, own) in enumerate(zip(heads, rows, strict=True)):
         shapes = tuple((name, tensor.dtype, tensor.shape) for name, tensor in head.state_dict().items())
@@ -125,13 +124,13 @@ def _alike(heads: Sequence[Head], rows: Sequence[TrainingData]) -> list[list[int
 
 @dataclass
 class _Best:
-    """The best epoch of one head so far, and its state."""
+    """Best epoch of one head so far, with its state."""
 
     epoch: Epoch
     state: dict[str, Tensor]
 
     def loses_to(self, new: Epoch, epochs: Sequence[Epoch]) -> bool:
-        """Whether a later epoch is to be kept instead; ``epochs`` are all so far, the new one among them."""
+        """Whether the ``new`` epoch replaces this one; ``epochs`` are all epochs so far, including ``new``."""
         lowest = min(epochs, key=lambda epoch: epoch.val_nll)
         limit = min(lowest.val_nll + lowest.error, epochs[0].val_nll)
         if not new.val_nll <= limit:
@@ -141,7 +140,7 @@ class _Best:
 
 
 class _Run:
-    """One stack of heads in training."""
+    """Training run of one stack of heads."""
 
     def __init__(
         self, heads: Sequence[Head], rows: Sequence[TrainingData], objective: Objective, schedule: Schedule
@@ -161,7 +160,7 @@ class _Run:
                 name: p.detach().requires_grad_(name not in self.frozen) for name, p in stacked[0].items()
             }
             self.buffers = stacked[1]
-        # views: what the optimizer does to the parameters is done to these
+        # views, which the optimizer updates together with the parameters
         self.free = {name: p.detach() for name, p in self.parameters.items() if name not in self.frozen}
         self.fixed = {name: p for name, p in self.parameters.items() if name in self.frozen} | self.buffers
         self.x = self._inner(heads, [own.x for own in rows])
@@ -182,9 +181,9 @@ class _Run:
         return torch.stack([head.preprocess(own) for head, own in zip(heads, rows, strict=True)])
 
     def all(self) -> list[Trained]:
-        """Every epoch, then each head at its best.
+        """Run all epochs and return each head at its best.
 
-        A head's noise is the same in whatever company it is trained, and so is what comes of it.
+        A head's noise, and so its result, does not depend on the other heads in the stack.
         """
         with torch.random.fork_rng(), torch.enable_grad():
             torch.manual_seed(NOISE_SEED)
@@ -196,7 +195,7 @@ class _Run:
         schedule, count = self.schedule, self.x.shape[1]
         per_epoch = -(-count // schedule.batch_size)
         if schedule.epochs and (free or not self.module.head.supports_vmap):
-            # a head without parameters learns by absorbing alone; an optimizer wants one to hold
+            # a head without parameters learns only by update_memory, but an optimizer needs a parameter
             held = free or [torch.zeros(1, requires_grad=True)]
             optimizer = OPTIMIZERS[schedule.optimizer](held, lr=schedule.learning_rate, fused=True)
             cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.epochs * per_epoch)
@@ -209,7 +208,7 @@ class _Run:
         return [self._trained(i) for i in range(self.size)]
 
     def _epoch(self, number: int, order: Int[Tensor, "S N"], optimizer: Any, cosine: Any) -> Float[Tensor, " S"]:
-        """All batches once; the mean loss of each head."""
+        """Run one pass over all mini-batches; returns the mean loss of each head."""
         self.module.train()
         batches = order.split(self.schedule.batch_size, dim=1)
         total = torch.zeros(self.size)
@@ -232,7 +231,7 @@ class _Run:
         return total / order.shape[1]
 
     def _rows(self, index: Int[Tensor, "S B"]) -> Float[Tensor, "S B D"]:
-        """Some rows of each head's own, in one copy."""
+        """Gather the samples of each head at ``index``, in one copy."""
         size, count, dimension = self.x.shape
         flat = (index + count * torch.arange(size)[:, None]).reshape(-1).to(self.x.device)
         return self.x.view(size * count, dimension).index_select(0, flat).view(size, -1, dimension)
@@ -244,7 +243,7 @@ class _Run:
         penalty: Float[Tensor, ""],
         weight: Float[Tensor, "S B"] | None,
     ) -> Float[Tensor, " S"]:
-        """The loss of each head; its gradients lie where the optimizer looks for them."""
+        """Loss of each head; also sets the gradients for the optimizer."""
         if self.single:
             loss = self.module(x[0], labels[0], penalty, None if weight is None else weight[0])
             if loss.requires_grad:
@@ -260,9 +259,9 @@ class _Run:
         return loss
 
     def _traced(self, given: tuple[Any, ...]) -> GraphModule:
-        """The step of a stack as a list of operations: gradients and losses, for rows of one number.
+        """Trace gradients and losses of a stack into a graph, for one batch size.
 
-        What autograd and vmap say about a step in Python takes longer than the arithmetic of a small head.
+        For small heads, the Python overhead of autograd and vmap takes longer than the arithmetic.
         """
 
         def loss_of(free: Any, fixed: Any, *batch: Tensor) -> Tensor:
@@ -270,7 +269,7 @@ class _Run:
 
         dims = (0, 0, 0, 0, None, 0)[: len(given)]
         step = vmap(grad_and_value(loss_of), in_dims=dims, randomness="same")
-        with torch.random.fork_rng():  # tracing computes the step once, and draws for it
+        with torch.random.fork_rng():  # tracing runs the step once and consumes random numbers
             return make_fx(step)(*given)
 
     def _penalty(self, number: int) -> Float[Tensor, ""]:
@@ -288,7 +287,7 @@ class _Run:
 
     @torch.no_grad()
     def _judged(self, number: int, loss: Float[Tensor, " S"]) -> None:
-        """Look at the validation rows and keep what is better than before."""
+        """Evaluate on the validation samples and keep better epochs."""
         self.module.eval()
         for i, log_posterior in enumerate(self._log_posteriors()):
             if self._over(i):
@@ -333,7 +332,7 @@ class _Run:
         return {name.removeprefix("head."): tensor.detach().clone() for name, tensor in own.items()}
 
     def _over(self, i: int) -> bool:
-        """True when head i has stopped: by a loss that is not finite, or for want of progress."""
+        """Whether head i has stopped, because of a non-finite loss or early stopping."""
         if self.stopped[i] is not None:
             return True
         patience = self.schedule.patience
@@ -347,7 +346,7 @@ class _Run:
         return Trained(self._head(best.state), tuple(self.epochs[i]), best.epoch.number, self.stopped[i])
 
     def _head(self, state: dict[str, Tensor]) -> Head:
-        """A head of its own with a state, ready to answer."""
+        """Standalone head with the given state, in eval mode."""
         head = copy.deepcopy(self.module.head)
         head.preprocessed = False
         head.load_state_dict({name: state[name] for name in head.state_dict()})
@@ -359,7 +358,7 @@ def _one_on_average(weight: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
 
 
 def _standard_error(values: Float[Tensor, " M"], weight: Float[Tensor, " M"]) -> float:
-    """Of the weighted mean of values, with weights that are one on average."""
+    """Standard error of the weighted mean, for weights that average to one."""
     count = len(values)
     off = weight * (values - (weight * values).mean())
     return float((off.square().sum() / (count * (count - 1))).sqrt())

@@ -1,4 +1,4 @@
-"""What training by gradients is told, and what it tells: rows and a schedule in, epochs and a head out."""
+"""Inputs and results of gradient training: samples and a schedule in, epochs and a head out."""
 
 from dataclasses import dataclass
 
@@ -11,19 +11,19 @@ from mixtura.heads.base import Head
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast.
+    """Hyperparameters of gradient training.
 
     Args:
-        epochs: passes over the training rows; 0 keeps the start.
-        batch_size: rows in a step.
-        learning_rate: the optimizer's, at the start of a half cosine; heads are in units of the data's spread.
-        patience: epochs without a better validation loss before training ends; ``None`` for never.
-        kl_weight: the weight of the head's own penalty relative to its Bayesian one, 1 / N; it rises to this over the
+        epochs: passes over the training samples; 0 keeps the initialization.
+        batch_size: samples per mini-batch.
+        learning_rate: initial learning rate of a half-cosine decay; heads are in units of the data's spread.
+        patience: epochs without a better validation loss before training stops; ``None`` for never.
+        kl_weight: weight of the head's penalty relative to the Bayesian 1 / N; warms up to this value over the
             first half of the epochs.
-        l2: precision of a normal prior on the head's slopes, in units of the data's spread; what 1 / C is to
+        l2: precision of a normal prior on the head's input gradients, in units of the data's spread; like 1 / C in
             logistic regression.
         optimizer: a name in :data:`mixtura.training.head_stack.OPTIMIZERS`.
-        stop: the epoch to end after and to keep, whatever the validation rows say; ``None`` to let them pick it.
+        stop: the epoch to stop after and keep, whatever the validation loss; ``None`` to select by validation.
     """
 
     epochs: int = 30
@@ -38,9 +38,9 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows to learn from and rows that say when to stop; they share no item. ``seed`` orders those that learn.
+    """Disjoint training and validation samples; ``seed`` shuffles the training samples.
 
-    ``weight`` and ``val_weight`` say how often each row counts; ``None`` for once.
+    ``weight`` and ``val_weight`` are sample weights; ``None`` for 1 each.
     """
 
     x: Float[Tensor, "N D"]
@@ -53,16 +53,16 @@ class TrainingData:
 
     @property
     def total(self) -> float:
-        """How much the rows to learn from count."""
+        """Total weight of the training samples."""
         return float(len(self.x) if self.weight is None else self.weight.sum(dtype=torch.float64))
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch: mean loss of its steps, then validation loss (nats), accuracy and classes never answered there.
+    """Metrics of one epoch: mean training loss, validation loss (nats), validation accuracy and ``dead`` classes.
 
-    Epoch 0 is the start, before any step; its training loss is NaN. ``error`` is the standard error of the validation
-    loss, ``sparsity`` the share of weights that are zero.
+    A dead class occurs in the validation samples but is never predicted. Epoch 0 is the initialization; its training
+    loss is NaN. ``error`` is the standard error of the validation loss, ``sparsity`` the share of zero weights.
     """
 
     number: int
@@ -76,7 +76,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Trained:
-    """A head at its best epoch, what each epoch was like, and why it ended early if something went wrong."""
+    """A head at its best epoch, the metrics of each epoch, and why training stopped if the loss was not finite."""
 
     head: Head
     epochs: tuple[Epoch, ...]

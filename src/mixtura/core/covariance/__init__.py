@@ -1,4 +1,4 @@
-"""The five covariance families behind one protocol; one final class a family, and no switch on a name anywhere else."""
+"""The five covariance families behind one protocol: one final class per family, looked up by name in ``FAMILIES``."""
 
 from mixtura.core.covariance.diagonal import Diagonal
 from mixtura.core.covariance.full import Full

@@ -1,4 +1,4 @@
-"""One variance a component and dimension."""
+"""Diagonal covariance: one variance per component and dimension."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
@@ -27,25 +27,25 @@ class Diagonal(TensorRecord):
 
     @property
     def n_parameters(self) -> int:
-        """One number a component and dimension."""
+        """One variance per component and dimension."""
         return self.variance.numel()
 
     def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
-        """From the sum of the log-variances."""
+        """Peak log-densities, from the sum of the log-variances."""
         return _log_peak(self.variance.log() if self.log_variance is None else self.log_variance)
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Constants and two D x K matrices, for the rows and for their squares."""
+        """Constants and two D x K matrices, for the samples and for their squares."""
         return _operands(mean, self.variance.reciprocal(), self.log_peak(mean.shape[1]))
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """One product of the rows, and one of their squares."""
+        """One matrix product with the samples and one with their squares."""
         return diagonal_scores(x, *operands)
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """The same, with the second product added in place."""
+        """Same as :meth:`score`, with the second product added in place."""
         return diagonal_scores_(x, *operands)
 
     @staticmethod
@@ -74,7 +74,7 @@ class Diagonal(TensorRecord):
         delta: Float[Tensor, "K D"],
         factors: FactorPosterior | None,
     ) -> Float[Tensor, "K D"]:
-        """Squares about points that lie ``delta`` further."""
+        """Squares after shifting the reference points by ``delta``."""
         return (second - 2 * delta * first + weight[:, None] * delta.square()).clamp_min(0)
 
     @staticmethod
@@ -105,27 +105,27 @@ class Diagonal(TensorRecord):
 
     @classmethod
     def constrained(cls, free: Any) -> "Diagonal":
-        """Exponentials of log-variances."""
+        """Exponentials of the log-variances."""
         return cls(free["log_variance"].exp(), free["log_variance"])
 
     @classmethod
     def free_operands(cls, free: Any, mean: Float[Tensor, "K D"]) -> Operands:
-        """Without the variances, which scores do not need: a step of training writes K x D numbers less."""
+        """Operands without the variances, which scores do not need; saves K x D numbers per training step."""
         log_variance = free["log_variance"]
         return _operands(mean, (-log_variance).exp(), _log_peak(log_variance))
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Diagonal":
-        """Variances take the square of the factor."""
+        """Variances times the squared factor."""
         return type(self)(self.variance * factor.square())
 
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
-        """Over the variances."""
+        """Divide by the variances."""
         return mean / self.variance
 
     def sample(
         self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None
     ) -> Float[Tensor, "N D"]:
-        """Noise times the deviations of its component."""
+        """Noise times the standard deviations of its component."""
         return normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index]
 
     def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Diagonal":
@@ -154,7 +154,7 @@ def diagonal_scores(
     linear: Float[Tensor, "D K"],
     precision: Float[Tensor, "D K"],
 ) -> Float[Tensor, "N K"]:
-    """Constants, plus the rows times one matrix, less half their squares times another."""
+    """Constants plus ``x @ linear`` minus half of ``x**2 @ precision``."""
     return torch.addmm(torch.addmm(constant, x, linear), -0.5 * x.square(), precision)
 
 
@@ -165,5 +165,5 @@ def diagonal_scores_(
     precision: Float[Tensor, "D K"],
     out: Float[Tensor, "N K"] | None = None,
 ) -> Float[Tensor, "N K"]:
-    """As :func:`diagonal_scores`, in place, into ``out`` if given; no gradient."""
+    """Same as :func:`diagonal_scores`, in place and without a gradient; writes to ``out`` if given."""
     return torch.addmm(constant, x, linear, out=out).addmm_(x.square(), precision, alpha=-0.5)

@@ -1,4 +1,4 @@
-"""One full matrix a component."""
+"""Full covariance: one matrix per component."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
@@ -12,7 +12,7 @@ from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, Te
 from mixtura.core.covariance.tied import scatter, with_floor
 from mixtura.core.moments import FactorPosterior, Moments, present
 
-TILE_ROWS = 2048  # rows scored at once: a tile of rows and one D x D matrix stay in cache
+TILE_ROWS = 2048  # samples scored per tile; a tile and one D x D matrix fit in cache
 
 
 @final
@@ -22,7 +22,7 @@ class Full(TensorRecord):
 
     .. math:: \log N_k(x) = -\tfrac12 \|W_k(x - \mu_k)\|^2 + \log|W_k| - \tfrac D2 \log 2\pi
 
-    With one component a class this is quadratic discriminant analysis.
+    With one component per class, this is quadratic discriminant analysis.
     """
 
     precision_tril: Float[Tensor, "K D D"]
@@ -31,30 +31,30 @@ class Full(TensorRecord):
 
     @property
     def n_parameters(self) -> int:
-        """A triangle a component."""
+        """One triangle per component."""
         n_components, dimension = self.precision_tril.shape[:2]
         return n_components * dimension * (dimension + 1) // 2
 
     def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
-        """From the diagonals of the factors."""
+        """Peak log-densities, from the diagonals of the factors."""
         log_diagonal = linalg.log_diagonal(self.precision_tril) if self.log_diagonal is None else self.log_diagonal
         return log_diagonal.sum(1) - 0.5 * dimension * LOG_2PI
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Constants, K whitening matrices and K whitened means with their sign turned."""
+        """Constants, K whitening matrices and K negated whitened means."""
         whiten = self.precision_tril.mT
         return self.log_peak(mean.shape[1]), whiten, -(mean[:, None, :] @ whiten)
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """Rows are whitened by each component, all at once: N K D numbers of memory."""
+        """Whiten all samples with every component at once; allocates N K D numbers."""
         constant, whiten, shift = operands
         white = torch.baddbmm(shift, x.expand(len(whiten), -1, -1), whiten)
         return torch.sub(constant, (white * white).sum(2).T, alpha=0.5)
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """One product a component, in tiles of rows; no tensor is larger than a tile."""
+        """One product per component and tile of samples; no temporary is larger than a tile."""
         constant, whiten, shift = operands
         tiles = [_tile(rows, whiten, shift) for rows in torch.split(x, TILE_ROWS)]
         return torch.cat(tiles).mul_(-0.5).add_(constant)
@@ -63,7 +63,7 @@ class Full(TensorRecord):
     def second(
         shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], factors: FactorPosterior | None
     ) -> Float[Tensor, "K D D"]:
-        """One scatter matrix a component."""
+        """One scatter matrix per component."""
         columns = resp.T.contiguous()
         return torch.stack([scatter(shifted * r[:, None], shifted) for r in columns])
 
@@ -75,7 +75,7 @@ class Full(TensorRecord):
         n_components: int,
         factors: FactorPosterior | None,
     ) -> Float[Tensor, "K D D"]:
-        """One scatter matrix a label, over its own rows only."""
+        """One scatter matrix per label, over its own samples only."""
         dimension = shifted.shape[1]
         out = torch.zeros(n_components, dimension, dimension, dtype=torch.float64, device=shifted.device)
         for k in present(labels):
@@ -91,7 +91,7 @@ class Full(TensorRecord):
         delta: Float[Tensor, "K D"],
         factors: FactorPosterior | None,
     ) -> Float[Tensor, "K D D"]:
-        """Scatters about points that lie ``delta`` further."""
+        """Scatter matrices after shifting the reference points by ``delta``."""
         cross = delta[:, :, None] * (first - 0.5 * weight[:, None] * delta)[:, None, :]
         return second - (cross + cross.mT)
 
@@ -107,7 +107,7 @@ class Full(TensorRecord):
 
     @classmethod
     def estimate(cls, moments: Moments, floor: Floor, prior: Prior) -> "Full":
-        """The scatter of each component over its weight."""
+        """Scatter of each component divided by its weight, then shrunk."""
         centered = moments.centered()
         pooled = centered.second.sum(0) / centered.weight.sum()
         matrix = prior.shrink_dense(prior.blend(centered.second, centered.weight, pooled))
@@ -115,30 +115,30 @@ class Full(TensorRecord):
 
     @classmethod
     def initial(cls, n_components: int, dimension: int, rank: int) -> "Full":
-        """Identities."""
+        """Identity matrices."""
         return cls(torch.eye(dimension).repeat(n_components, 1, 1))
 
     def unconstrained(self) -> dict[str, Tensor]:
-        """The log-diagonals of the factors, and what is below them."""
+        """Log-diagonals and strictly lower triangles of the factors."""
         return linalg.free_tril(self.precision_tril)
 
     @classmethod
     def constrained(cls, free: Any) -> "Full":
-        """The factors, with the exponentials of their diagonals."""
+        """Factors with exponentiated diagonals."""
         return cls(linalg.tril_of(free["log_diagonal"], free["lower"]), free["log_diagonal"])
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Full":
-        """The precisions' factors are divided by the factor."""
+        """Precision factors divided by ``factor``."""
         return type(self)(self.precision_tril / factor)
 
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
-        """Through each factor and back."""
+        """Multiply by each factor and its transpose."""
         return (mean[:, None, :] @ self.precision_tril.mT @ self.precision_tril)[:, 0]
 
     def sample(
         self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None
     ) -> Float[Tensor, "N D"]:
-        """Noise through the inverse factor of its component, component by component."""
+        """Noise times the inverse factor of its component, one component at a time."""
         noise = normal(self.precision_tril, (len(index), dimension), generator)
         out = torch.empty_like(noise)
         for k in present(index):
@@ -147,20 +147,20 @@ class Full(TensorRecord):
         return out
 
     def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Full":
-        """The average matrix, and the scatter of the means."""
+        """Average matrix plus the scatter of the means."""
         total = (share[:, None] * deviation).double().T @ deviation.double()
         for s, tril in zip(share, self.precision_tril, strict=True):
             total += s.double() * linalg.covariance_of(tril)
         return type(self)(linalg.precision_tril(total)[None].to(self.precision_tril.dtype))
 
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
-        """The matrices themselves."""
+        """The covariance matrices."""
         return linalg.covariance_of(self.precision_tril).to(self.precision_tril.dtype)
 
 
 def _tile(
     rows: Float[Tensor, "N D"], whiten: Float[Tensor, "K D D"], shift: Float[Tensor, "K 1 D"]
 ) -> Float[Tensor, "N K"]:
-    """Squared Mahalanobis distances of one tile of rows."""
+    """Squared Mahalanobis distances for one tile of samples."""
     whitened = (torch.addmm(s, rows, w) for w, s in zip(whiten, shift, strict=True))
     return torch.stack([white.square_().sum(1) for white in whitened], dim=1)

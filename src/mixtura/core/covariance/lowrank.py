@@ -1,4 +1,4 @@
-"""A few directions and a diagonal for each component: a mixture of factor analyzers."""
+"""Low-rank covariance: R directions plus a diagonal per component, a mixture of factor analyzers."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
@@ -16,7 +16,7 @@ from mixtura.core.moments import FactorPosterior, Moments, present
 TILE_ROWS, TILE_DIRECTIONS = (
     2048,
     4096,
-)  # rows and directions met at once: few enough for cache, enough to keep all cores busy
+)  # samples and directions per tile: small enough for cache, large enough to keep all cores busy
 
 
 @final
@@ -29,8 +29,8 @@ class LowRank(TensorRecord):
     .. math::
         \|x-\mu\|^2_\Sigma = \|x - \mu\|^2_V - \|W^\top (x-\mu)\|^2, \qquad \log|\Sigma| = \log|M| + \sum_d \log v_d
 
-    The M-step needs the scatter C of a component only through its diagonal and through
-    :math:`C\,\Sigma^{-1}A`, so the sums hold K D (R + 1) numbers, not K D D.
+    The M-step uses only the diagonal of a component's scatter C and the product :math:`C\,\Sigma^{-1}A`,
+    so the sums hold K D (R + 1) numbers instead of K D D.
 
     Source: Ghahramani and Hinton, The EM Algorithm for Mixtures of Factor Analyzers, 1996.
     """
@@ -43,38 +43,38 @@ class LowRank(TensorRecord):
 
     @property
     def n_parameters(self) -> int:
-        """Directions up to a rotation among themselves, and a diagonal, for each component."""
+        """Directions up to a rotation, plus a diagonal, per component."""
         n_components, dimension, rank = self.factor.shape
         return n_components * (dimension * (rank + 1) - rank * (rank - 1) // 2)
 
     def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
-        """That of the diagonal part, less the log-determinant of the root of M."""
+        """Peak log-density of the diagonal part minus the log-determinant of the Cholesky factor of M."""
         return Diagonal(self.variance, self.log_variance).log_peak(dimension) - linalg.half_log_det(self._factors()[1])
 
     @property
     def taken_off(self) -> Float[Tensor, " K"]:
-        """Twice what its directions take a row away on average, in units of the diagonal part: the trace of M - I."""
+        """Twice the trace of M - I: the average squared distance that a component's directions remove, doubled."""
         return 2 * (self.factor.square() / self.variance[:, :, None]).sum((1, 2))
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Those of the diagonal part, then the D x (K R) directions and the projected means, turned."""
+        """Operands of the diagonal part, the D x (K R) directions and the negated projected means."""
         constant, *diagonal = Diagonal(self.variance, self.log_variance).operands(mean)
         scaled, root = self._factors()
         directions = linalg.right_divide_tril(scaled, root)  # K D R
         shift = -(directions.mT @ mean[:, :, None])
-        flat = directions.mT.reshape(-1, mean.shape[1]).T  # a view: solvers write columns
+        flat = directions.mT.reshape(-1, mean.shape[1]).T  # a view, because solvers write columns
         return constant - linalg.half_log_det(root), *diagonal, flat, shift.reshape(-1)
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """The diagonal part, plus half the squared projections: N K R numbers of memory."""
+        """Score of the diagonal part plus half the squared projections; allocates N K R numbers."""
         constant, linear, precision, directions, shift = operands
         along = torch.unflatten(torch.addmm(shift, x, directions), 1, (len(constant), -1))
         return torch.add(diagonal_scores(x, constant, linear, precision), linalg.squared_norms(along), alpha=0.5)
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """The same, in tiles of rows and components."""
+        """Same as :meth:`score`, in tiles of samples and components."""
         constant, linear, precision, directions, shift = operands
         rank = len(shift) // len(constant)
         count = max(1, TILE_DIRECTIONS // rank)
@@ -87,10 +87,10 @@ class LowRank(TensorRecord):
         return out
 
     def factor_posterior(self) -> FactorPosterior | None:
-        r"""The basis :math:`\Sigma^{-1}A` and the latent uncertainty :math:`M^{-1}`."""
+        r"""Basis :math:`\Sigma^{-1}A` and posterior covariance :math:`M^{-1}` of the factors."""
         scaled, root = self._factors()
         eye = torch.eye(root.shape[-1], dtype=root.dtype, device=root.device).expand_as(root)
-        half = linalg.right_divide_tril(eye, root)  # the inverse of the root, turned
+        half = linalg.right_divide_tril(eye, root)  # the inverse of the Cholesky factor, transposed
         uncertainty = half @ half.mT
         return FactorPosterior(scaled @ uncertainty, uncertainty)
 
@@ -103,7 +103,7 @@ class LowRank(TensorRecord):
         rank: int,
         weight: Float[Tensor, " N"] | None = None,
     ) -> "LowRank":
-        """A start: the principal directions of each label's rows about its mean, the rest as a diagonal."""
+        """Initialization: principal directions of each label's samples about its mean; the residual is the diagonal."""
         n_components, dimension = mean.shape
         rank = max(1, min(rank, dimension - 1)) if dimension > 1 else 1
         factor = torch.zeros(n_components, dimension, rank, dtype=torch.float64, device=x.device)
@@ -121,7 +121,7 @@ class LowRank(TensorRecord):
                 signal = singular.square()
                 noise = (squares.sum() - signal.sum()).clamp_min(0) / max(1, dimension - len(signal))
                 factor[k, :, : len(signal)] = basis * (signal - noise).clamp_min(0).sqrt()
-            else:  # one row, or one row again and again
+            else:  # a single sample, or copies of it
                 squares = spread.expand(dimension)
             rest = squares - factor[k].square().sum(1)
             variance[k] = torch.maximum(rest, 1e-2 * squares.mean().clamp_min(1e-6 * spread))
@@ -131,7 +131,7 @@ class LowRank(TensorRecord):
     def second(
         shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], factors: FactorPosterior | None
     ) -> Float[Tensor, "K D S"]:
-        """Weighted squares, and the scatter times the basis, in blocks of components."""
+        """Weighted squares and the scatter times the basis, computed in blocks of components."""
         assert factors is not None
         n_components, dimension, rank = factors.basis.shape
         basis = factors.basis.to(shifted.dtype)
@@ -154,7 +154,7 @@ class LowRank(TensorRecord):
         n_components: int,
         factors: FactorPosterior | None,
     ) -> Float[Tensor, "K D S"]:
-        """Squares, and the scatter times the basis, of each label over its own rows."""
+        """Squares and the scatter times the basis, per label over its own samples."""
         assert factors is not None
         basis = factors.basis.to(shifted.dtype)
         projected = torch.zeros_like(factors.basis, dtype=torch.float64)
@@ -172,7 +172,7 @@ class LowRank(TensorRecord):
         delta: Float[Tensor, "K D"],
         factors: FactorPosterior | None,
     ) -> Float[Tensor, "K D S"]:
-        """Squares and projected scatter about points that lie ``delta`` further."""
+        """Squares and projected scatter after shifting the reference points by ``delta``."""
         assert factors is not None
         squares = Diagonal.recenter(second[:, :, 0], weight, first, delta, None)
         basis = factors.basis.double()
@@ -183,7 +183,7 @@ class LowRank(TensorRecord):
 
     @staticmethod
     def projected(moments: Moments, factors: FactorPosterior) -> Moments:
-        """The sums that a step under ``factors`` takes, from full scatters of the same rows."""
+        """Low-rank moments under ``factors``, from the full-covariance moments of the same samples."""
         centered = moments.centered()
         squares = centered.second.diagonal(dim1=1, dim2=2)[:, :, None]
         second = torch.cat([squares, centered.second @ factors.basis.double()], dim=2)
@@ -191,16 +191,16 @@ class LowRank(TensorRecord):
 
     @staticmethod
     def truncate(second: Float[Tensor, "K D S"], width: int) -> None:
-        """The basis runs along all features."""
+        """``None``: the basis spans all features."""
 
     @staticmethod
     def variances(second: Float[Tensor, "K D S"]) -> Float[Tensor, "K D"]:
-        """The squares."""
+        """The sums of squares."""
         return second[:, :, 0]
 
     @classmethod
     def estimate(cls, moments: Moments, floor: Floor, prior: Prior) -> "LowRank":
-        r"""One M-step of factor analysis; the prior pulls towards the pooled diagonal.
+        r"""One M-step of factor analysis; the prior shrinks toward the pooled diagonal.
 
         .. math:: A = Y (M^{-1} + B^\top Y)^{-1}, \quad v = \operatorname{diag}(C) - \operatorname{rowsum}(A \circ Y),
             \qquad B = \Sigma^{-1}A_{\text{old}},\; Y = C B
@@ -226,32 +226,32 @@ class LowRank(TensorRecord):
 
     @classmethod
     def initial(cls, n_components: int, dimension: int, rank: int) -> "LowRank":
-        """Small random directions beside unit variances: directions of zeros would have no gradient."""
+        """Small random directions and unit variances; zero directions would get no gradient."""
         rank = max(1, min(rank, dimension - 1))
         return cls(torch.randn(n_components, dimension, rank) / dimension**0.5, torch.ones(n_components, dimension))
 
     def unconstrained(self) -> dict[str, Tensor]:
-        """Directions as they are, and log-variances."""
+        """Directions and log-variances."""
         return {"factor": self.factor, "log_variance": self.variance.log()}
 
     @classmethod
     def constrained(cls, free: Any) -> "LowRank":
-        """Directions, and exponentials of log-variances."""
+        """Directions and exponentials of the log-variances."""
         return cls(free["factor"], free["log_variance"].exp(), free["log_variance"])
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "LowRank":
-        """Directions take the factor, variances its square."""
+        """Directions times the factor, variances times its square."""
         return type(self)(self.factor * factor[..., None], self.variance * factor.square())
 
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
-        """That of the diagonal part, less what the directions take."""
+        """Product with the diagonal part minus the contribution of the directions."""
         directions = linalg.right_divide_tril(*self._factors())
         return mean / self.variance - (directions @ (directions.mT @ mean[:, :, None]))[:, :, 0]
 
     def sample(
         self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None
     ) -> Float[Tensor, "N D"]:
-        """Noise of the diagonal part, plus a few latent numbers through the directions."""
+        """Diagonal noise plus R latent factors times the directions."""
         latent = normal(self.factor, (len(index), self.factor.shape[2]), generator)
         out = normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index]
         for k in present(index):
@@ -260,7 +260,7 @@ class LowRank(TensorRecord):
         return out
 
     def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> Tied:
-        """The average diagonal, the directions of all components and the scatter of the means, as one full matrix."""
+        """One full matrix: the average diagonal, the directions of all components and the scatter of the means."""
         scaled = torch.cat([self.factor, deviation[:, :, None]], dim=2) * share.sqrt()[:, None, None]
         columns = scaled.double().permute(1, 0, 2).reshape(deviation.shape[1], -1)
         total = columns @ columns.T + torch.diag((share[:, None] * self.variance).double().sum(0))
@@ -275,22 +275,22 @@ class LowRank(TensorRecord):
         prior: Prior,
         strength: float,
     ) -> "LowRank":
-        """The covariance of the nearest component: directions of several cannot be averaged."""
+        """Covariance of the nearest component, because directions of several cannot be averaged."""
         return self.select(near[:, 0])
 
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
-        """The matrices written out."""
+        """The covariance matrices."""
         return self.factor @ self.factor.mT + torch.diag_embed(self.variance)
 
     @classmethod
     def join(cls, parts: "list[LowRank]", weight: Float[Tensor, " P"]) -> "LowRank":
-        """The components of several mixtures; smaller ranks are filled with empty directions."""
+        """Concatenated components of several mixtures; smaller ranks are padded with zero directions."""
         rank = max(part.factor.shape[2] for part in parts)
         factors = [torch.nn.functional.pad(part.factor, (0, rank - part.factor.shape[2])) for part in parts]
         return cls(torch.cat(factors), torch.cat([part.variance for part in parts]))
 
     def _factors(self) -> tuple[Float[Tensor, "K D R"], Float[Tensor, "K R R"]]:
-        """The directions over the variances, and the Cholesky factor of M, an identity plus squares: it cannot fail."""
+        """Directions divided by variances, and the Cholesky factor of M = I + squares, which always exists."""
         scale = self.variance.rsqrt()[:, :, None]
         half = self.factor * scale
         eye = torch.eye(half.shape[-1], dtype=half.dtype, device=half.device)
@@ -300,6 +300,6 @@ class LowRank(TensorRecord):
 def _add_along(
     total: Float[Tensor, "N M"], x: Float[Tensor, "N D"], directions: Float[Tensor, "D MR"], shift: Float[Tensor, " MR"]
 ) -> None:
-    """Add half the squared projections on the directions of some components, in place."""
+    """Add half the squared projections on a block of directions, in place."""
     along = torch.unflatten(torch.addmm(shift, x, directions), 1, (total.shape[1], -1))
     total.add_(linalg.squared_norms(along), alpha=0.5)

@@ -1,4 +1,4 @@
-"""What a covariance family must be able to do."""
+"""The protocol of covariance families, the shrinkage prior, and the base class that families share."""
 
 import math
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -17,17 +17,17 @@ Operands = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Prior:
-    r"""Shrinkage of every covariance, which keeps it positive definite when points are few.
+    r"""Shrinkage of every covariance; keeps it positive definite with few samples.
 
     .. math::
         \Sigma_k = (1 - \gamma) B_k + \gamma \frac1D \sum_d \frac{(B_k)_{dd}}{s_d^2} \operatorname{diag}(s^2),
         \qquad B_k = \frac{S_k + n_0 \bar\Sigma}{w_k + n_0}
 
     Args:
-        strength: :math:`n_0`, a number of pseudo-observations of the covariance pooled over all components.
+        strength: :math:`n_0`, the number of pseudo-observations of the covariance pooled over all components.
         identity: :math:`\gamma`, the share of the scaled identity, in [0, 1].
-        scale: s, the length of each feature in units of which the identity is meant; ``None`` for features as they
-            are. A spherical covariance has one unit for all features and ignores it.
+        scale: s, the feature units of the scaled identity; ``None`` for unscaled features. A spherical covariance
+            has one unit for all features and ignores it.
 
     Raises:
         UsageError: a negative strength or a share outside [0, 1].
@@ -51,27 +51,27 @@ class Prior:
         weight: Float[Tensor, " K"],
         pooled: Float[Tensor, "*S"],
     ) -> Float[Tensor, "K *S"]:
-        """Covariances from centered sums, pulled towards the pooled one; a component without points takes it whole."""
+        """Covariances from centered sums, shrunk toward ``pooled``; a component without samples equals ``pooled``."""
         shape = (-1,) + (1,) * (second.ndim - 1)
         total = (weight + self.strength).reshape(shape)
         blended = (second + self.strength * pooled) / torch.where(total > 0, total, 1.0)
         return torch.where(total > 0, blended, pooled.expand_as(second))
 
     def target(self, variance: Float[Tensor, "*K D"]) -> Float[Tensor, "*K D"]:
-        """The diagonal of the scaled identity that variances are pulled towards: equal in units of ``scale``."""
+        """Diagonal of the scaled identity, the shrinkage target: equal variances in units of ``scale``."""
         if self.scale is None:
             return variance.mean(-1, keepdim=True).expand_as(variance)
         squares = self.scale.to(variance).square()
         return (variance / squares).mean(-1, keepdim=True) * squares
 
     def shrink(self, variance: Float[Tensor, "*K D"]) -> Float[Tensor, "*K D"]:
-        """Pull variances towards the scaled identity."""
+        """Shrink variances toward the scaled identity."""
         if self.identity == 0:
             return variance
         return (1 - self.identity) * variance + self.identity * self.target(variance)
 
     def shrink_dense(self, matrix: Float[Tensor, "*K D D"]) -> Float[Tensor, "*K D D"]:
-        """Pull covariance matrices towards their own scaled identity."""
+        """Shrink covariance matrices, each toward its own scaled identity."""
         if self.identity == 0:
             return matrix
         target = self.target(matrix.diagonal(dim1=-2, dim2=-1))
@@ -83,17 +83,17 @@ class Prior:
 NO_PRIOR = Prior()
 
 Floor = float | Float[Tensor, " D"]
-"""A variance that is added to every dimension, in squared units of x: one for all, or one for each."""
+"""A variance added to every dimension, in squared units of x: one number, or one per dimension."""
 
 
 class Covariance(Sums, Protocol):
     """The covariances of K components in one parametrization.
 
-    A family is a frozen dataclass of tensors. It writes log-densities as matrix products over ``operands`` that
-    depend on the parameters only, so a mixture prepares them once and scores any number of batches.
+    A family is a frozen dataclass of tensors. It writes log-densities as matrix products with ``operands`` that
+    depend only on the parameters, so a mixture prepares them once and scores any number of mini-batches.
 
-    ``shared`` says that all components have one covariance; ``round``, that it is its own scaled identity;
-    ``sums_depend_on_parameters``, that second sums are taken through the covariance of the step before.
+    ``shared``: all components have one covariance. ``round``: each covariance is a multiple of the identity.
+    ``sums_depend_on_parameters``: the second sums of an EM step depend on the previous covariance.
     """
 
     name: ClassVar[str]
@@ -103,7 +103,7 @@ class Covariance(Sums, Protocol):
 
     @property
     def n_parameters(self) -> int:
-        """Free numbers, for BIC."""
+        """Number of free parameters, for BIC."""
         ...
 
     def log_peak(self, dimension: int) -> Float[Tensor, " J"]:
@@ -112,28 +112,28 @@ class Covariance(Sums, Protocol):
 
     @property
     def taken_off(self) -> Float[Tensor, "*J"]:
-        """Squared distance that :meth:`score` adds for the outer rows of a component and takes off again."""
+        """Squared distance that cancels within :meth:`score` for a component's outer samples."""
         ...
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Constants (K) and matrices that :meth:`score` multiplies with; no inverse of a D x D matrix.
+        """Constants (K) and matrices for :meth:`score`; needs no inverse of a D x D matrix.
 
-        Squares are expanded about zero, so means and rows are to be taken about a point near them all first.
+        Scores expand squares about zero, so subtract a common center from means and samples first.
         """
         ...
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """Log-densities in nats, up to what the constants carry; can be differentiated, mapped, exported, compiled."""
+        """Log-densities in nats plus any added constants; supports autograd, vmap, export and compile."""
         ...
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """The same without a gradient, in tiles that stay in cache where that pays."""
+        """Same as :meth:`score` without a gradient, in cache-sized tiles where that is faster."""
         ...
 
     def factor_posterior(self) -> FactorPosterior | None:
-        """What the second sums of the next step depend on, if anything."""
+        """The factor posterior for the next step's second sums; ``None`` if they do not depend on parameters."""
         ...
 
     @classmethod
@@ -145,44 +145,44 @@ class Covariance(Sums, Protocol):
         rank: int,
         weight: Float[Tensor, " N"] | None = None,
     ) -> "Covariance":
-        """Where a family whose sums depend on its parameters starts; no other family has a use for it."""
+        """Initial covariance for EM, from principal directions; only for families with parameter-dependent sums."""
         ...
 
     @classmethod
     def initial(cls, n_components: int, dimension: int, rank: int) -> "Covariance":
-        """Unit variances, where the training of a head without rows begins; every parameter has a gradient."""
+        """Unit variances, to initialize a head without samples; every parameter has a nonzero gradient."""
         ...
 
     def unconstrained(self) -> dict[str, Tensor]:
-        """Free parameters: any values of theirs make a covariance."""
+        """Unconstrained parameters; any real values give a valid covariance."""
         ...
 
     @classmethod
     def constrained(cls, free: Any) -> "Covariance":
-        """The inverse of :meth:`unconstrained`, with a gradient; takes a dict or an ``nn.ParameterDict``."""
+        """Covariance from a dict or ``nn.ParameterDict`` of :meth:`unconstrained` parameters; differentiable."""
         ...
 
     @classmethod
     def free_operands(cls, free: Any, mean: Float[Tensor, "K D"]) -> Operands:
-        """The operands of ``constrained(free)``, with a gradient, and with no more work than they need."""
+        """Operands of ``constrained(free)``, without computing what scores do not need; differentiable."""
         ...
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Covariance":
-        """The covariance of x times a factor: one for all features, or one for each unless the family is round."""
+        """Covariance of ``factor * x``; one factor, or one per feature unless the family is round."""
         ...
 
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
-        """The precision of each component times a vector: the gradient of its log-density at zero for its mean."""
+        """Precision of each component times its vector; for means, the gradient of the log-density at zero."""
         ...
 
     def sample(
         self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None
     ) -> Float[Tensor, "N D"]:
-        """Random deviations from the mean, one for each entry of ``index``, a component number."""
+        """Random deviations from the mean, one per component index in ``index``."""
         ...
 
     def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Covariance":
-        """One covariance of all components, each with its share and its mean's deviation from the overall mean."""
+        """Overall covariance, from each component's share and its mean's deviation from the overall mean."""
         ...
 
     def borrowed(
@@ -194,24 +194,24 @@ class Covariance(Sums, Protocol):
         prior: Prior,
         strength: float,
     ) -> "Covariance":
-        """Covariances of P new components from those of the M nearest ones and a few rows of their own."""
+        """Covariances of P new components, from their M nearest components and a few samples of their own."""
         ...
 
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
-        """Covariance matrices, for tests and reports."""
+        """Dense covariance matrices, for tests and reports."""
         ...
 
     def select(self, index: Int[Tensor, " J"]) -> "Covariance":
-        """The covariance of some components."""
+        """Covariance of the components at ``index``."""
         ...
 
     @classmethod
     def join(cls, parts: list[Any], weight: Float[Tensor, " P"]) -> "Covariance":
-        """One covariance over the components of several mixtures; a shared matrix is averaged by ``weight``."""
+        """Concatenated covariance of several mixtures; a shared matrix is averaged with ``weight``."""
         ...
 
     def to(self, target: torch.dtype | torch.device | str) -> "Covariance":
-        """The same covariance in another precision or on another device."""
+        """The same covariance with another dtype or on another device."""
         ...
 
     def state(self) -> dict[str, Tensor]:
@@ -228,10 +228,10 @@ Family = TypeVar("Family", bound="TensorRecord")
 
 
 class TensorRecord:
-    """Shared by the families: a dataclass whose fields are all tensors, and what most of them do alike.
+    """Base of the families: a dataclass of tensors with the methods that most families share.
 
-    A field with a default is no parameter: it holds what free parameters say of one already, such as a logarithm, so
-    that a step of training need not take it of an exponential.
+    A field with a default is not a parameter. It caches a value known from the unconstrained parameters, such as a
+    logarithm, so training does not compute the logarithm of an exponential.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -245,17 +245,17 @@ class TensorRecord:
 
     @property
     def taken_off(self) -> Float[Tensor, ""]:
-        """Nothing."""
-        return torch.zeros(())  # goes with tensors of any device
+        """Zero: nothing cancels."""
+        return torch.zeros(())  # a scalar combines with tensors on any device
 
     @classmethod
     def free_operands(cls, free: Any, mean: Float[Tensor, "K D"]) -> Operands:
-        """By way of the covariance."""
+        """Operands of the constrained covariance."""
         own: Any = cls
         return own.constrained(free).operands(mean)
 
     def factor_posterior(self) -> FactorPosterior | None:
-        """Nothing: the second sums do not depend on the parameters."""
+        """``None``: the second sums do not depend on the parameters."""
         return None
 
     @classmethod
@@ -267,14 +267,14 @@ class TensorRecord:
         rank: int,
         weight: Float[Tensor, " N"] | None = None,
     ) -> Any:
-        """Refused: the closed form needs no start."""
+        """Always raises ``TypeError``: a family with a closed form needs no initialization."""
         raise TypeError(f"{cls.__name__} is fitted in closed form and needs no start.")
 
     @staticmethod
     def reference(
         x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_components: int, weight: Float[Tensor, " N"] | None
     ) -> Float[Tensor, "K D"]:
-        """The means of the components."""
+        """The component means."""
         return class_means(x, labels, n_components, weight)
 
     @classmethod
@@ -286,7 +286,7 @@ class TensorRecord:
         weight: Float[Tensor, " N"] | None,
         row: Int[Tensor, " M"] | None,
     ) -> Moments:
-        """Sums of rows about the means of their components."""
+        """Moments of labeled samples about ``ref``."""
         return hard_some(cls, x, labels, ref, weight, row)
 
     def borrowed(
@@ -298,7 +298,7 @@ class TensorRecord:
         prior: Prior,
         strength: float,
     ) -> Any:
-        """The nearest components' average scatter counts for ``strength`` rows beside the scatter of the own rows."""
+        """Estimate from each new component's own samples plus its neighbors' average as ``strength`` pseudo-samples."""
         kind = cast("type[Covariance]", type(self))  # pyright: ignore[reportUnknownArgumentType]
         rows, labels, mean = own
         centered = moments.centered()
@@ -320,20 +320,20 @@ class TensorRecord:
         return cls(**{name: state[name] for name in cls._names()})
 
     def to(self: Family, target: torch.dtype | torch.device | str) -> Family:
-        """The same parameters in another precision or on another device."""
+        """The same parameters with another dtype or on another device."""
         return type(self)(**{name: value.to(target) for name, value in self.state().items()})
 
     def select(self: Family, index: Int[Tensor, " J"]) -> Family:
-        """The parameters of some components."""
+        """Parameters of the components at ``index``."""
         return type(self)(**{name: value[index] for name, value in self.state().items()})
 
     @classmethod
     def join(cls: type[Family], parts: list[Any], weight: Float[Tensor, " P"]) -> Family:
-        """The parameters of several mixtures, one after another."""
+        """Concatenated parameters of several mixtures."""
         states = [part.state() for part in parts]
         return cls(**{name: torch.cat([state[name] for state in states]) for name in states[0]})
 
 
 def normal(like: Tensor, shape: tuple[int, int], generator: torch.Generator | None) -> Float[Tensor, "N D"]:
-    """Standard normal noise of the kind of ``like``."""
+    """Standard normal noise with the dtype and device of ``like``."""
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)

@@ -1,4 +1,4 @@
-"""One variance a component."""
+"""Spherical covariance: one variance per component."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
@@ -29,16 +29,16 @@ class Spherical(TensorRecord):
 
     @property
     def n_parameters(self) -> int:
-        """One number a component."""
+        """One variance per component."""
         return self.variance.numel()
 
     def log_peak(self, dimension: int) -> Float[Tensor, " K"]:
-        """From D log-variances that are one."""
+        """Peak log-densities; all D log-variances are equal."""
         log_variance = self.variance.log() if self.log_variance is None else self.log_variance
         return -0.5 * dimension * (LOG_2PI + log_variance)
 
     def operands(self, mean: Float[Tensor, "K D"]) -> Operands:
-        """Constants, the D x K matrix and what the squared norms are multiplied with."""
+        """Constants, the D x K matrix and the factors of the squared norms."""
         precision = self.variance.reciprocal()
         outer = -0.5 * precision
         constant = torch.addcmul(self.log_peak(mean.shape[1]), mean.square().sum(1), outer)
@@ -46,13 +46,13 @@ class Spherical(TensorRecord):
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """One product of the rows with the matrix, and one outer product of their squared norms."""
+        """One matrix product with the samples and one outer product with their squared norms."""
         constant, matrix, outer = operands
         return torch.addcmul(torch.addmm(constant, x, matrix), linalg.squared_norms(x)[:, None], outer)
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """The same, with the outer product added in place."""
+        """Same as :meth:`score`, with the outer product added in place."""
         constant, matrix, outer = operands
         return torch.addmm(constant, x, matrix).addr_(linalg.squared_norms(x), outer)
 
@@ -83,21 +83,21 @@ class Spherical(TensorRecord):
         delta: Float[Tensor, "K D"],
         factors: FactorPosterior | None,
     ) -> Float[Tensor, " K"]:
-        """Squared norms about points that lie ``delta`` further."""
+        """Squared norms after shifting the reference points by ``delta``."""
         return (second - 2 * (delta * first).sum(1) + weight * delta.square().sum(1)).clamp_min(0)
 
     @staticmethod
     def truncate(second: Float[Tensor, " K"], width: int) -> None:
-        """One number holds all features."""
+        """``None``: one number covers all features."""
 
     @staticmethod
     def variances(second: Float[Tensor, " K"]) -> Float[Tensor, "K 1"]:
-        """The total over all features."""
+        """Sum of squares over all features."""
         return second[:, None]
 
     @classmethod
     def estimate(cls, moments: Moments, floor: Floor, prior: Prior) -> "Spherical":
-        """Average squared deviation over points and dimensions."""
+        """Average squared deviation over samples and dimensions."""
         centered = moments.centered()
         dimension = moments.ref.shape[1]
         pooled = centered.second.sum() / centered.weight.sum()
@@ -115,21 +115,21 @@ class Spherical(TensorRecord):
 
     @classmethod
     def constrained(cls, free: Any) -> "Spherical":
-        """Exponentials of log-variances."""
+        """Exponentials of the log-variances."""
         return cls(free["log_variance"].exp(), free["log_variance"])
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Spherical":
-        """Variances take the square of the factor."""
+        """Variances times the squared factor."""
         return type(self)(self.variance * factor.square())
 
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
-        """Over the variances."""
+        """Divide by the variances."""
         return mean / self.variance[:, None]
 
     def sample(
         self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None
     ) -> Float[Tensor, "N D"]:
-        """Noise times the deviation of its component."""
+        """Noise times the standard deviation of its component."""
         return normal(self.variance, (len(index), dimension), generator) * self.variance.sqrt()[index, None]
 
     def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Spherical":

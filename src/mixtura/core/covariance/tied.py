@@ -1,4 +1,4 @@
-"""One full matrix for all components."""
+"""Tied covariance: one full matrix for all components."""
 
 import functools
 from collections.abc import Iterator
@@ -13,21 +13,21 @@ from mixtura.core import linalg
 from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, normal
 from mixtura.core.moments import FactorPosterior, Moments
 
-TILE_ROWS = 512  # summed in the precision of the rows, before float64 takes over
-ROUNDING_FACTOR = 32  # times eps (8 + sqrt D): above what such sums lose on rows along one line, at D = 4 to 1280
-LABELED_ROWS = 2048  # a tile of rows stays in cache between its three uses
-TRIANGLE_PANELS = 4  # of the triangle; more would make the products too narrow to be fast
+TILE_ROWS = 512  # samples summed in their own dtype before accumulating in float64
+ROUNDING_FACTOR = 32  # times eps (8 + sqrt D): above the measured loss on collinear samples, D = 4 to 1280
+LABELED_ROWS = 2048  # a tile of samples stays in cache between its three uses
+TRIANGLE_PANELS = 4  # of the triangle; more panels make the products too narrow to be fast
 
 
 @final
 @dataclass(frozen=True)
 class Tied(TensorRecord):
-    r""":math:`\Sigma_k^{-1} = W^\top W`, W lower triangular: whiten once, then every component is a unit sphere.
+    r""":math:`\Sigma_k^{-1} = W^\top W`, W lower triangular; after whitening, every component has unit covariance.
 
     .. math:: \log N_k(x) = z^\top m_k - \tfrac12\|z\|^2 - \tfrac12\|m_k\|^2 + \log|W| - \tfrac D2 \log 2\pi,
         \qquad z = W x, \; m_k = W \mu_k
 
-    With one component a class this is linear discriminant analysis.
+    With one component per class, this is linear discriminant analysis.
     """
 
     precision_tril: Float[Tensor, "1 D D"]
@@ -37,12 +37,12 @@ class Tied(TensorRecord):
 
     @property
     def n_parameters(self) -> int:
-        """A triangle, once."""
+        """One triangle for all components."""
         dimension = self.precision_tril.shape[-1]
         return dimension * (dimension + 1) // 2
 
     def log_peak(self, dimension: int) -> Float[Tensor, " 1"]:
-        """From the diagonal of the factor."""
+        """Peak log-density, from the diagonal of the factor."""
         log_diagonal = linalg.log_diagonal(self.precision_tril) if self.log_diagonal is None else self.log_diagonal
         return log_diagonal.sum(1) - 0.5 * dimension * LOG_2PI
 
@@ -55,14 +55,14 @@ class Tied(TensorRecord):
 
     @staticmethod
     def score(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """Two products: whiten the rows, then meet the means."""
+        """Two products: whiten the samples, then multiply by the whitened means."""
         constant, whiten, means = operands
         white = x @ whiten
         return torch.addmm(constant, white, means) - 0.5 * linalg.squared_norms(white)[:, None]
 
     @staticmethod
     def score_tiled(operands: Operands, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """The same, with the norms subtracted in place."""
+        """Same as :meth:`score`, with the norms subtracted in place."""
         constant, whiten, means = operands
         white = x @ whiten
         return torch.addmm(constant, white, means).sub_(linalg.squared_norms(white)[:, None], alpha=0.5)
@@ -82,14 +82,14 @@ class Tied(TensorRecord):
         n_components: int,
         factors: FactorPosterior | None,
     ) -> Float[Tensor, "1 D D"]:
-        """One scatter matrix of the deviations from each row's own point."""
+        """One scatter matrix of all deviations from the samples' own reference points."""
         return scatter(scaled, shifted)[None]
 
     @staticmethod
     def reference(
         x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], n_components: int, weight: Float[Tensor, " N"] | None
     ) -> Float[Tensor, "K D"]:
-        """One point for all components, so that one triangle of products serves them all."""
+        """One point for all components, so a single triangle of products is enough."""
         point = x[:LABELED_ROWS].mean(0) if len(x) else x.new_zeros(x.shape[1])
         return point.double().expand(n_components, -1)
 
@@ -102,11 +102,11 @@ class Tied(TensorRecord):
         weight: Float[Tensor, " N"] | None,
         row: Int[Tensor, " M"] | None,
     ) -> Moments:
-        r"""Sums about one point a for all components, in one pass over the rows.
+        r"""Moments about one point a for all components, in one pass over the samples.
 
         .. math:: \sum_c S_c = \sum_n w_n (x_n - a)(x_n - a)^\top
 
-        Products are in the precision of the rows within a tile, sums over tiles in float64.
+        Products use the samples' dtype within a tile; sums over tiles use float64.
         """
         zeros = functools.partial(torch.zeros, dtype=torch.float64, device=x.device)
         dimension = x.shape[1]
@@ -135,7 +135,7 @@ class Tied(TensorRecord):
         delta: Float[Tensor, "K D"],
         factors: FactorPosterior | None,
     ) -> Float[Tensor, "1 D D"]:
-        """The scatter about points that lie ``delta`` further."""
+        """Scatter matrix after shifting the reference points by ``delta``."""
         cross = delta.T @ (first - 0.5 * weight[:, None] * delta)
         return second - (cross + cross.T)
 
@@ -151,7 +151,7 @@ class Tied(TensorRecord):
 
     @classmethod
     def estimate(cls, moments: Moments, floor: Floor, prior: Prior) -> "Tied":
-        """The pooled scatter over the total weight."""
+        """Pooled scatter divided by the total weight, then shrunk."""
         centered = moments.centered()
         matrix = prior.shrink_dense(centered.second / centered.weight.sum())
         return cls(linalg.precision_tril(with_floor(matrix, floor)))
@@ -162,33 +162,33 @@ class Tied(TensorRecord):
         return cls(torch.eye(dimension)[None])
 
     def unconstrained(self) -> dict[str, Tensor]:
-        """The log-diagonal of the factor, and what is below it."""
+        """Log-diagonal and strictly lower triangle of the factor."""
         return linalg.free_tril(self.precision_tril)
 
     @classmethod
     def constrained(cls, free: Any) -> "Tied":
-        """The factor, with the exponential of its diagonal."""
+        """Factor with an exponentiated diagonal."""
         return cls(linalg.tril_of(free["log_diagonal"], free["lower"]), free["log_diagonal"])
 
     def scaled(self, factor: Float[Tensor, "*D"]) -> "Tied":
-        """The precision's factor is divided by the factor."""
+        """Precision factor divided by ``factor``."""
         return type(self)(self.precision_tril / factor)
 
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
-        """Through the factor and back."""
+        """Multiply by the factor and its transpose."""
         return mean @ self.precision_tril[0].T @ self.precision_tril[0]
 
     def sample(
         self, index: Int[Tensor, " N"], dimension: int, generator: torch.Generator | None
     ) -> Float[Tensor, "N D"]:
-        """Noise through the inverse of the shared factor."""
+        """Noise times the inverse of the shared factor."""
         noise = normal(self.precision_tril, (len(index), dimension), generator)
         return linalg.solve_rows(self.precision_tril[0], noise)
 
     def pooled(self, share: Float[Tensor, " K"], deviation: Float[Tensor, "K D"]) -> "Tied":
-        """The shared matrix, and the scatter of the means.
+        """Shared matrix plus the scatter of the means.
 
-        In the space that W whitens the matrix is the identity, so no inverse of W is needed.
+        After whitening with W the shared matrix is the identity, so no inverse of W is needed.
         """
         whiten = self.precision_tril[0].double()
         white = (share.sqrt()[:, None] * deviation).double() @ whiten.T
@@ -204,21 +204,21 @@ class Tied(TensorRecord):
         prior: Prior,
         strength: float,
     ) -> "Tied":
-        """The shared matrix is that of new components, too."""
+        """The shared matrix, which new components use too."""
         return self
 
     def dense(self, n_components: int, dimension: int) -> Float[Tensor, "K D D"]:
-        """The shared matrix, once a component."""
+        """The shared matrix, repeated for each component."""
         matrix = linalg.covariance_of(self.precision_tril).to(self.precision_tril.dtype)
         return matrix.expand(n_components, -1, -1)
 
     def select(self, index: Int[Tensor, " J"]) -> "Tied":
-        """The shared matrix belongs to any choice of components."""
+        """The shared matrix, whatever the components."""
         return self
 
     @classmethod
     def join(cls, parts: "list[Tied]", weight: Float[Tensor, " P"]) -> "Tied":
-        """The average of the shared matrices by ``weight``."""
+        """Average of the shared matrices, weighted by ``weight``."""
         if all(part is parts[0] for part in parts):
             return parts[0]
         share = (weight / weight.sum()).double()
@@ -229,7 +229,7 @@ class Tied(TensorRecord):
 def _tiles(
     x: Float[Tensor, "N D"], anchor: Float[Tensor, " D"], row: Int[Tensor, " M"] | None
 ) -> Iterator[tuple[Tensor, slice | Tensor]]:
-    """Rows about a point, tile by tile in one buffer, and which they are; with ``row``, none is copied twice."""
+    """Yield tiles of samples minus ``anchor``, in one reused buffer, with their indices; copies each sample once."""
     count = len(x) if row is None else len(row)
     buffer = torch.empty(min(LABELED_ROWS, count), x.shape[1], dtype=x.dtype, device=x.device)
     for start in range(0, count, LABELED_ROWS):
@@ -242,7 +242,7 @@ def _tiles(
 
 
 def scatter(scaled: Float[Tensor, "N D"], shifted: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
-    """``scaled.T @ shifted``: products in the precision of the rows, summed in float64 over tiles."""
+    """``scaled.T @ shifted``: products in the samples' dtype, summed over tiles in float64."""
     total = torch.zeros(shifted.shape[1], shifted.shape[1], dtype=torch.float64, device=shifted.device)
     for left, right in zip(torch.split(scaled, TILE_ROWS), torch.split(shifted, TILE_ROWS), strict=True):
         total += (left.T @ right).double()
@@ -250,7 +250,7 @@ def scatter(scaled: Float[Tensor, "N D"], shifted: Float[Tensor, "N D"]) -> Floa
 
 
 def upper_products(rows: Float[Tensor, "N D"], out: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
-    """``rows.T @ rows`` on and above the diagonal, in panels: three fifths of the work of the whole."""
+    """Upper triangle of ``rows.T @ rows``, in panels; three fifths of the work of the full product."""
     width = -(-rows.shape[1] // TRIANGLE_PANELS)
     for start in range(0, rows.shape[1], width):
         panel = slice(start, start + width)
@@ -259,10 +259,10 @@ def upper_products(rows: Float[Tensor, "N D"], out: Float[Tensor, "D D"]) -> Flo
 
 
 def rounded_up(scatter: Float[Tensor, "D D"], dtype: torch.dtype) -> Float[Tensor, "D D"]:
-    """The scatter with its diagonal raised, in place, by what products in ``dtype`` may have lost.
+    """Raise the diagonal of the scatter, in place, by the rounding error that products in ``dtype`` may have.
 
-    Rows that span fewer than D dimensions then keep a scatter without negative eigenvalues; in float32 it costs
-    variances a share of 4e-5 (D = 8) to 1.7e-4 (D = 1280).
+    The scatter of samples that span fewer than D dimensions then has no negative eigenvalues. In float32, variances
+    grow by a share of 4e-5 (D = 8) to 1.7e-4 (D = 1280).
     """
     if dtype != torch.float64:
         scatter.diagonal().mul_(1 + ROUNDING_FACTOR * torch.finfo(dtype).eps * (8 + len(scatter) ** 0.5))
@@ -270,7 +270,7 @@ def rounded_up(scatter: Float[Tensor, "D D"], dtype: torch.dtype) -> Float[Tenso
 
 
 def with_floor(matrix: Float[Tensor, "*K D D"], floor: Floor) -> Float[Tensor, "*K D D"]:
-    """Covariance matrices with ``floor``, in squared units of x, added to every variance."""
+    """Copy of the covariance matrices with ``floor``, in squared units of x, added to every variance."""
     raised = matrix.clone()
     raised.diagonal(dim1=-2, dim2=-1).add_(floor)
     return raised
