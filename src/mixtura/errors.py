@@ -41,7 +41,7 @@ class UsageError(MixturaError):
 
 
 class UnknownName(UsageError):
-    """A name that stands in no table."""
+    """A name that is in no table."""
 
 
 class RecipeError(UsageError):

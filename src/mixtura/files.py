@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: temporary name, fsync, rename, fsync of the folder."""
+"""Write files atomically: temporary name, fsync, rename, fsync of the folder."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
 def cache_folder(name: str) -> Path:
-    """Where what was fetched or converted once is kept: ``$XDG_CACHE_HOME/mixtura/NAME``."""
+    """Return the cache folder for downloaded or converted files: ``$XDG_CACHE_HOME/mixtura/NAME``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "mixtura" / name
 
@@ -41,7 +41,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Create the folder ``path`` and its parents; a folder that is there already is fine.
+    """Create the folder ``path`` and its parents; an existing folder is fine.
 
     Raises:
         CannotWrite: it cannot be made, or a file has that name.
@@ -53,7 +53,7 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Be the one writer of a folder; the lock goes with the process, so a killed writer leaves none behind.
+    """Lock a folder for one writer; the lock ends with the process, so a killed writer leaves none behind.
 
     Raises:
         CannotWrite: another writer is at work, or the folder is not writable.
@@ -100,7 +100,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def write_all(contents: Mapping[Path, bytes]) -> None:
-    """Write files that belong together: none is replaced before the last one is on the disk.
+    """Write a set of files together: none is replaced before the last one is on disk.
 
     Raises:
         CannotWrite: the folder is missing or not writable.
@@ -141,6 +141,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def collect(folder: Path) -> None:
-    """Delete the temporary files that a killed writer has left in ``folder``; only its one writer may call this."""
+    """Delete temporary files left in ``folder`` by a killed writer; only its current writer may call this."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)

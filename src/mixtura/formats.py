@@ -1,4 +1,4 @@
-"""How numbers and names are written for people, everywhere: a percentage has no space."""
+"""Format numbers and names for people; a percentage has no space."""
 
 import math
 from collections.abc import Sequence

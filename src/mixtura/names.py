@@ -1,4 +1,4 @@
-"""From a name to the thing: the whole registry of mixtura."""
+"""Find objects by name: the whole registry of mixtura."""
 
 import difflib
 import importlib
@@ -9,7 +9,7 @@ from mixtura.errors import UnknownName
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the closest known names, for the end of an error message.
+    """Return a hint with the closest known name, for the end of an error message.
 
     >>> nearest("diagnal", ["diagonal", "full"])
     "Did you mean 'diagonal'? Known: diagonal, full."
@@ -21,7 +21,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def find(table: Mapping[str, str], name: str) -> Any:
-    """The object that ``name`` stands for: an entry of ``table``, or any ``package.module:Attribute``.
+    """Return the object for ``name``: an entry of ``table``, or any ``package.module:Attribute``.
 
     Raises:
         UnknownName: the name is in no table, or the module or attribute does not exist.

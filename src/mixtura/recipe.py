@@ -1,7 +1,7 @@
-"""Recipes: one YAML file says what a run does; an unknown or duplicate key is an error that names the nearest key.
+"""Recipes: one YAML file defines a run; an unknown or duplicate key is an error that names the nearest key.
 
-A recipe is resolved from three sources, the first that speaks wins: flags of the command line, the YAML file, the
-defaults below. Paths are relative to the folder in which the command runs, as they are on the command line.
+A recipe is resolved from three sources, in order of precedence: command-line flags, the YAML file, the defaults below.
+Paths are relative to the working directory, as on the command line.
 """
 
 import reprlib
@@ -56,7 +56,7 @@ class Recipe(Section):
 
 
 def load_recipe(path: Path) -> Recipe:
-    """The recipe in a YAML file, with defaults for what it leaves out.
+    """Return the recipe in a YAML file, with defaults for missing keys.
 
     Raises:
         NoInput: the file is missing or not a regular file.
@@ -66,7 +66,7 @@ def load_recipe(path: Path) -> Recipe:
 
 
 def load_stored_recipe(path: Path) -> Recipe:
-    """The recipe that mixtura itself has stored in a file; keys of an earlier mixtura are read as those of today.
+    """Return a recipe that mixtura has stored; keys of earlier versions are converted to the current ones.
 
     Raises:
         NoInput, RecipeError: see :func:`load_recipe`.

@@ -1,6 +1,6 @@
 """YAML without its surprises: no aliases, no tags, no duplicate keys, no keys that turn into booleans or dates.
 
-Every value keeps the line it stands on, so that an error can point at it.
+Every value keeps its line number, so errors can point to it.
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ import yaml
 from mixtura.errors import NoInput, RecipeError
 
 MAX_BYTES = 1 << 20
-"""A file may be this long, in bytes: one mebibyte."""
+"""Maximum file size in bytes: one mebibyte."""
 
 Place = tuple[str | int, ...]
-"""Where a value stands: ``("projection", 0, "name")``."""
+"""The position of a value: ``("projection", 0, "name")``."""
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[Place, int]]:

@@ -71,7 +71,7 @@ def test_inspect_finds_the_wrong_label_in_a_model_and_in_a_store(mixtura, shop, 
 
 def test_drift_of_an_unused_catalog_says_so(mixtura, shop):
     answer = mixtura("drift", shop)
-    assert answer.code == 0 and "The journal holds no decision of the last 30 days" in answer.out
+    assert answer.code == 0 and "The journal has no decisions from the last 30 days" in answer.out
 
 
 def test_drift_raises_an_alarm_when_strangers_come(mixtura, shop, tmp_path):
@@ -92,7 +92,7 @@ def test_drift_raises_an_alarm_when_strangers_come(mixtura, shop, tmp_path):
 
 
 def test_discover_lists_groups_and_enrolls_one(mixtura, shop, tmp_path):
-    assert "0 unknown photos wait" in mixtura("discover", shop).out
+    assert "The journal has 0 unknown photos." in mixtura("discover", shop).out
     ask(shop, near(STRANGE, 6, seed=1))
     [group] = json.loads(mixtura("discover", shop, "--json", "--html", tmp_path / "groups.html").out)
     assert group["size"] == 6 and group["id"] in (tmp_path / "groups.html").read_text()
@@ -105,7 +105,7 @@ def test_discover_lists_groups_and_enrolls_one(mixtura, shop, tmp_path):
 
 def test_discover_needs_both_group_and_name(mixtura, shop):
     answer = mixtura("discover", shop, "--accept", "g-1")
-    assert answer.code == 2 and "--accept and --name go together" in answer.err
+    assert answer.code == 2 and "Give --accept and --name together" in answer.err
     answer = mixtura("discover", shop, "--accept", "g-1", "--name", "kettle")
     assert answer.code == 66 and "no group 'g-1'" in answer.err
 
@@ -117,7 +117,7 @@ def test_recalibrate_shows_first_and_writes_when_told(mixtura, shop, tmp_path):
     assert record["written"] is False and record["count"] == 60
     assert record["after"]["false_reject"]["value"] < record["before"]["false_reject"]["value"]
     told = mixtura("recalibrate", shop, "--confirmed", checked)
-    assert "Nothing was changed. Keep it with --write." in told.out and told.err == ""
+    assert "Nothing was changed. Add --write to keep the new limits." in told.out and told.err == ""
     assert "standard error" in told.out and json.loads(mixtura("history", shop, "--json").out) == []
     told = mixtura("recalibrate", shop, "--confirmed", checked, "--write")
     assert "Calibrated anew on 60 items." in told.out and "mixtura undo" in told.out

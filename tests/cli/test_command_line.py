@@ -184,7 +184,7 @@ def test_a_termination_signal_ends_with_143(mixtura, task):
     task("mixtura.tasks.evaluate", run=work)
     answer = mixtura("evaluate", "shop")
     assert answer.code == 143
-    assert "terminated; what was finished is kept" in answer.err
+    assert "terminated; finished work is kept" in answer.err
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -108,7 +108,7 @@ def test_extract_says_what_it_did_and_what_it_left_out(mixtura, task, unreadable
     calls = task("mixtura.tasks.extract", run=lambda recipe, progress: made)
     answer = mixtura("extract", "photos", "-o", "features")
     assert calls[0][0][0].extract.store == Path("features")
-    assert "90 computed in 9.0 s, 10 per second; 10 were there already." in answer.out
+    assert "90 computed in 9.0 s, 10 per second; 10 already in the store." in answer.out
     assert "7 could not be used" in answer.out
     assert "b.jpg: b.jpg ends too early" in answer.out
     assert "and 2 more" in answer.out
@@ -125,7 +125,7 @@ def test_predict_answers_for_every_photo_and_ends_with_66_if_one_is_unreadable(m
     assert answer.code == 66
     assert calls[0][0] == (Path("shop"), [Path("a.jpg"), Path("b.jpg"), Path("c.jpg")], 3)
     rows = [line.split() for line in answer.out.splitlines()]
-    assert ["a.jpg", "match", "apple", "98.7", "%", "40.0", "%", "Looks", "like", "apple."] in rows
+    assert ["a.jpg", "match", "apple", "98.7%", "40.0%", "Looks", "like", "apple."] in rows
     assert any(row[:2] == ["b.jpg", "unreadable"] for row in rows)
     assert any(row[:3] == ["c.jpg", "unknown", "pear"] for row in rows)
     assert "1 match, 1 unreadable, 1 unknown" in answer.out

@@ -161,7 +161,7 @@ def test_one_product_of_a_catalog_is_clustered_and_split(mixtura, shop):
         (("--clusters", "0"), "neither a number"),
         (("--clusters", "30"), "cannot be made of 42 items"),
         (("--name", "1=a"), "--name belongs to --accept"),
-        (("--accept", "--method", "birch"), "takes the clusters found before"),
+        (("--accept", "--method", "birch"), "uses the clusters of the last run"),
         (("--accept", "--name", "a"), "has no '='"),
         (("--method", "kmean"), "Did you mean 'kmeans'"),
         (("--method", "hdbscan", "--clusters", "2"), "hdbscan finds"),

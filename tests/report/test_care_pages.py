@@ -65,8 +65,8 @@ def test_an_inspection_shows_every_kind_with_photos():
     assert page.count("<h2") == 5
     assert reader.tags.count("img") == 3 + 4 + 2 + 1  # of a group the first and three beside it
     assert "9.5 spreads below the median; 0.4% of photos" in page
-    assert "some of them for testing, some for learning" in page
-    assert "198 photos of 200 in 4 classes" in page
+    assert "some are in the test split, some in training" in page
+    assert "Of 200 photos in 4 classes, 198 were judged" in page
 
 
 def test_what_is_not_found_takes_no_room_and_is_said():
@@ -85,7 +85,7 @@ def test_a_long_list_is_cut_and_says_so():
     asked = []
     page = care_page(care(suspects=MAX_ROWS + 7), lambda id: asked.append(id))
     parsed(page)
-    assert len(asked) == MAX_ROWS and "7 more of them are not shown here" in page and "<details>" in page
+    assert len(asked) == MAX_ROWS and "7 more of them are not shown;" in page and "<details>" in page
 
 
 def days(count):
@@ -115,10 +115,10 @@ def test_drift_draws_any_number_of_days(count):
 
 
 def test_drift_says_when_nothing_has_changed_and_when_nothing_was_asked():
-    assert "Nothing has changed that the tests can see." in drift_page(drift(3, (QUIET,)), "shop")
+    assert "The tests detect no change." in drift_page(drift(3, (QUIET,)), "shop")
     empty = drift_page(drift(0, (UNTESTED,)), "shop")
     parsed(empty)
-    assert "no decision of the last 30 days" in empty and "<svg" not in empty
+    assert "no decisions from the last 30 days" in empty and "<svg" not in empty
     assert "are too few to tell" in drift_page(drift(1, (UNTESTED,)), "shop")
 
 

@@ -178,7 +178,7 @@ def test_what_does_not_fit_together_is_refused(evaluation_of, photo):
         r"Evaluation\.true runs from -2 to": {"true": whole.true - 1},
         r"Evaluation\.predicted runs from 1 to 10": {"predicted": whole.predicted + 1},
         r"Evaluation\.verdict holds 'maybe'": {"verdict": np.full(1300, "maybe")},
-        "holds 0 items": {"ids": ()},
+        "has 0 items": {"ids": ()},
     }
     for message, change in wrong.items():
         with pytest.raises(DataError, match=message):

@@ -1,6 +1,6 @@
-"""The command line: one file a command; each parses, calls one task and prints.
+"""The command line, one file per command. Each command parses, calls one task and prints.
 
-Nothing here imports torch before a task runs, so that ``--help`` answers at once.
+Nothing here imports torch before a task runs, so ``--help`` answers at once.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ PANELS = {
         "undo": "mixtura.cli.catalog:undo",
         "history": "mixtura.cli.catalog:history",
     },
-    "Look after a catalog": {
+    "Maintain a catalog": {
         "inspect": "mixtura.cli.inspect:inspect",
         "drift": "mixtura.cli.drift:drift",
         "discover": "mixtura.cli.discover:discover",
@@ -47,19 +47,19 @@ PANELS = {
         "doctor": "mixtura.cli.doctor:doctor",
     },
 }
-"""Every command under the title of its panel in the help."""
+"""Every command, by the title of its help panel."""
 
 COMMANDS = {name: target for commands in PANELS.values() for name, target in commands.items()}
 
 
 def main() -> None:
-    """Run the command that ``sys.argv`` names and exit with its code."""
+    """Run the command in ``sys.argv`` and exit with its code."""
     from mixtura.cli.app import run
 
     code = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # whoever listened has left
+        with contextlib.suppress(OSError, ValueError):  # the reader has gone
             stream.flush()
-    # Not sys.exit: where torch and pyarrow are both loaded, taking their threads down ends some runs in an abort, and
-    # the exit code is a promise.
+    # Not sys.exit: with torch and pyarrow both loaded, stopping their threads sometimes aborts the process, and users
+    # rely on the exit code.
     os._exit(code)

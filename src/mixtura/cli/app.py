@@ -1,4 +1,4 @@
-"""From the table of commands to a run: parse, call, and turn whatever goes wrong into one sentence and an exit code."""
+"""Run a command line: parse it, call the command, and report any error in one sentence with an exit code."""
 
 import errno
 import inspect
@@ -25,18 +25,18 @@ from mixtura.names import find
 INTERNAL, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143
 """Exit codes beyond those of :mod:`mixtura.errors`."""
 
-ABOUT = """Say which class a photo belongs to, whether it belongs to any at all, and why.
+ABOUT = """Classify photos, reject what you have never seen at an error rate you choose, and explain every answer.
 
-mixtura learns from one folder of photos per class. Each answer has a probability (which class, if it is one of \
-them) and a typicality (is it one of them at all), so that a thing it has never seen is called unknown."""
+mixtura learns from one folder of photos per class. Each answer has a probability (which class, if it is a known one) \
+and a typicality (is it a known class at all). Anything the model has not seen is reported as unknown."""
 
 EXAMPLES = """[bold]Examples[/bold]
 
-  mixtura demo                          see it work, no photos needed
+  mixtura demo                          try it without photos of your own
   mixtura fit photos/ -o shop           learn photos/apple/, photos/pear/
-  mixtura predict shop new.jpg          which class, or none of them
-  mixtura predict shop inbox/ --json    the same for programs
-  mixtura report shop                   the page with all figures, again
+  mixtura predict shop new.jpg          classify a photo, or reject it
+  mixtura predict shop inbox/ --json    the same as JSON
+  mixtura report shop                   write the report page again
 
 Every command has its own help: [bold]mixtura fit --help[/bold]"""
 
@@ -49,15 +49,15 @@ ERRNO = {
     errno.EROFS: CannotWrite,
     errno.ENOENT: NoInput,
 }
-"""What a bare error of the operating system means, should one reach us."""
+"""Maps errors of the operating system to errors of mixtura."""
 
 
 class Terminated(KeyboardInterrupt):
-    """A termination signal, on its way out like Ctrl-C."""
+    """A termination signal; unwinds like Ctrl-C."""
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; errors are told on stderr in one sentence."""
+    """Run one command line and return its exit code; errors go to stderr as one sentence."""
     _print_any_name()
     with _termination():
         try:
@@ -67,9 +67,9 @@ def run(arguments: Sequence[str]) -> int:
         except KeyboardInterrupt as stop:
             terminated = isinstance(stop, Terminated) or signal.SIGTERM in stop.args
             word, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
-            return _fail(f"{word}; what was finished is kept. Run the same command again to go on.", code)
+            return _fail(f"{word}; finished work is kept. Run the same command again to continue.", code)
         except BrokenPipeError:
-            # The reader of our output has gone (head, less); what is still buffered must not be flushed at it.
+            # The reader of our output has gone (head, less); the rest of the buffer must not be flushed to it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
         except MixturaError as error:
@@ -81,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def build() -> typer.Typer:
-    """The command line as typer knows it."""
+    """Return the command line as a typer application."""
     app = _group("mixtura", EXAMPLES)
     app.callback(help=ABOUT)(_root)
     groups: dict[str, typer.Typer] = {}
@@ -101,10 +101,10 @@ def build() -> typer.Typer:
 
 
 def _help_of(function: Callable[..., None]) -> tuple[str, str | None]:
-    """The help text and the examples, which the docstring keeps under ``Examples:``."""
+    """Return the help text and the docstring's ``Examples:``."""
     about, _, examples = (inspect.getdoc(function) or "").partition("\n\nExamples:\n")
     paragraphs = [" ".join(paragraph.split("\n")) for paragraph in about.split("\n\n")]
-    # The line break in front keeps the indentation of the lines below.
+    # The leading line break keeps the indentation of the lines below.
     return escape("\n\n".join(paragraphs)), f"\n[bold]Examples[/bold]\n\n{escape(examples)}" if examples else None
 
 
@@ -131,11 +131,11 @@ def _root(
         bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """The program itself does nothing; its help text is :data:`ABOUT`."""
+    """Do nothing: the program needs a command. The help text is :data:`ABOUT`."""
 
 
 def _invoke(arguments: list[str]) -> int:
-    # The context is entered here and not by typer's own main, which would swallow the signals and exit by itself.
+    # We enter the context here because typer's own main would swallow the signals and exit by itself.
     group = typer.main.get_command(build())
     try:
         with group.make_context("mixtura", arguments) as context:
@@ -151,7 +151,7 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def _renamed(error: typer.TyperException, arguments: Sequence[str]) -> str:
-    """What to write in place of an option that has another name now; empty where it has not."""
+    """Return the replacement for a renamed option, or an empty string if it was not renamed."""
     flag, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if flag is None or context is None:
         return ""
@@ -190,7 +190,7 @@ def _internal_error(error: Exception) -> int:
 
 
 def _print_any_name() -> None:
-    """File names may hold bytes that are no text: show them escaped and never fail on them."""
+    """Escape bytes in file names that are not text, so that printing never fails."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -198,14 +198,14 @@ def _print_any_name() -> None:
 
 @contextmanager
 def _termination() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that finished work is committed."""
+    """Let SIGTERM unwind like Ctrl-C, so finished work is committed."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Terminated(signal.Signals(number))
 
     try:
         before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread: signals are not ours
+    except ValueError:  # only the main thread may set signal handlers
         yield
         return
     try:

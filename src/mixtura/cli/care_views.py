@@ -1,4 +1,4 @@
-"""How inspections, drift, groups and recalibrations are printed."""
+"""Print inspections, drift, groups of unknowns and recalibrations."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -19,26 +19,26 @@ from mixtura.records.journal import Drift, UnknownGroup
 from mixtura.tasks.recalibrate import Recalibration
 
 MAX_TABLE_ROWS = 15
-"""Rows of a table, before the rest is only counted."""
+"""Maximum rows in a table; the rest is only counted."""
 
 ALARM_STYLES = {True: ("alarm", "red"), False: ("quiet", "green")}
 
 
 def care_record(care: Inspection, page: Path | None) -> dict[str, Any]:
-    """Everything that an inspection has found."""
+    """Return all findings of an inspection, JSON-ready."""
     return asdict(care) | {"html": page}
 
 
 def care_lines(care: Inspection) -> list[str]:
-    """One suspected label a line: item, label, suggestion."""
+    """Return one suspected label per line: item, label, suggestion."""
     return [f"{shown(one.source)}\t{shown(one.given)}\t{shown(one.suggested)}" for one in care.suspects]
 
 
 def care_view(care: Inspection, page: Path | None) -> list[RenderableType]:
-    """What was found, the clearest first."""
+    """Return the findings as tables, clearest first."""
     head = (
-        f"{care.items} items of {care.classes} classes; {care.judged} judged by a model that has not seen them "
-        f"({care.family}), {percent(care.accuracy)} of them as labeled."
+        f"{care.items} items of {care.classes} classes. A model that has not seen them ({care.family}) judged "
+        f"{care.judged}; it agrees with {percent(care.accuracy)} of their labels."
     )
     views: list[RenderableType] = [Text(head)]
     rows = [
@@ -60,19 +60,19 @@ def care_view(care: Inspection, page: Path | None) -> list[RenderableType]:
 
 
 def drift_record(drift: Drift, page: Path | None) -> dict[str, Any]:
-    """Days, alarms and the mix."""
+    """Return the days, the alarms and the mix of classes, JSON-ready."""
     return asdict(drift) | {"html": page}
 
 
 def drift_lines(drift: Drift) -> list[str]:
-    """One alarm a line: kind, alarm or quiet, p-value and limit."""
+    """Return one test per line: kind, alarm or quiet, p-value and limit."""
     return [f"{one.kind}\t{ALARM_STYLES[one.raised][0]}\t{one.p:.3g}\t{one.limit:.3g}" for one in drift.alarms]
 
 
 def drift_view(drift: Drift, page: Path | None) -> list[RenderableType]:
-    """The days, and what the alarms say."""
+    """Return a table of the days, a table of the tests, and the notes."""
     if not drift.count:
-        said = f"The journal holds no decision of the last {drift.period} days; mixtura serve keeps it."
+        said = f"The journal has no decisions from the last {drift.period} days. mixtura serve writes it."
         return [Text(said), *([written(page)] if page else [])]
     table = plain_table(("Day (UTC)", "Photos", "Unknown", "95% interval", "Unsure", "Typical"), right=5)
     for day in drift.days:
@@ -84,25 +84,25 @@ def drift_view(drift: Drift, page: Path | None) -> list[RenderableType]:
         numbers = ("-" if math.isnan(one.p) else f"{one.p:.2g}"), f"{one.limit:.2g}"
         tests.add_row(Text(word, style), one.kind, *numbers, Text(one_line(one.sentence)))
     said = (
-        f"The latest {drift.window} photos beside {drift.before} before them. Where nothing has changed, looking once "
-        f"a day meets an alarm in at most {percent(drift.false_alarms)} of all months."
+        f"Compares the latest {drift.window} photos with the {drift.before} before them. If nothing has changed, "
+        f"a daily check raises an alarm in at most {percent(drift.false_alarms)} of months."
     )
     notes = [Text(note, style="yellow") for note in drift.notes]
     return [table, tests, *notes, Text(said, style="dim"), *([written(page)] if page else [])]
 
 
 def groups_record(groups: Iterable[UnknownGroup]) -> list[dict[str, Any]]:
-    """All groups."""
+    """Return all groups, JSON-ready."""
     return [asdict(group) for group in groups]
 
 
 def groups_view(
     groups: Sequence[UnknownGroup], waiting: int, catalog: str, page: Path | None, notes: Sequence[str] = ()
 ) -> list[RenderableType]:
-    """One row a group, and how to enroll one."""
+    """Return a table with one row per group, and the command to enroll one."""
     last = [*(Text(note, style="yellow") for note in notes), *([written(page)] if page else [])]
     if not groups:
-        return [Text(f"{waiting} unknown photos wait in the journal; no three of them look like one product."), *last]
+        return [Text(f"The journal has {waiting} unknown photos. No three of them look like one product."), *last]
     table = plain_table(("Group", "Photos", "Nearest product", "Alike", "Usual", "First seen", "Last seen"))
     for one in groups:
         alike = f"{one.tightness:.2f}", "-" if math.isnan(one.usual) else f"{one.usual:.2f}"
@@ -116,27 +116,27 @@ def groups_view(
 
 
 def effect_record(effect: EditResult) -> dict[str, Any]:
-    """An edit and what it did."""
+    """Return an edit and its effect, JSON-ready."""
     return asdict(effect)
 
 
 def effect_view(effect: EditResult) -> list[RenderableType]:
-    """An edit in a sentence, and the accuracy of the products that were there before."""
+    """Return an edit in one sentence, and the accuracy of the existing products."""
     views: list[RenderableType] = [Text(one_line(effect.edit.summary))]
     if effect.before is not None and effect.after is not None:
         pair = f"{percent(effect.before)} before, {percent(effect.after)} after"
-        views.append(Text(f"Accuracy of the products that were there before: {pair} ({effect.tested} test items)."))
+        views.append(Text(f"Accuracy of the existing products: {pair} ({effect.tested} test items)."))
     return [*views, *(Text(one_line(note), style="yellow") for note in effect.notes)]
 
 
 def recalibration_record(made: Recalibration, problems: Sequence[Any], effect: EditResult | None) -> dict[str, Any]:
-    """The figures before and after, and the edit if one was made."""
+    """Return the figures before and after, and the edit if any, JSON-ready."""
     record = made.to_dict() | {"problems": [problem_record(problem) for problem in problems]}
     return record | {"written": effect is not None, "effect": None if effect is None else effect_record(effect)}
 
 
 def recalibration_lines(made: Recalibration) -> list[str]:
-    """One figure a line: name, before, after."""
+    """Return one figure per line: name, before, after."""
     pairs = [
         (name, getattr(made.before, name).value, getattr(made.after, name).value)
         for name in ("false_reject", "right", "found")
@@ -147,7 +147,7 @@ def recalibration_lines(made: Recalibration) -> list[str]:
 def recalibration_view(
     made: Recalibration, problems: Sequence[Any], effect: EditResult | None, catalog: str
 ) -> list[RenderableType]:
-    """Before and after, what may be expected, and how to keep it."""
+    """Return the figures before and after, the expected rate, and the command to keep the change."""
     table = plain_table(
         (
             f"{made.count} confirmed photos, {made.products} products",
@@ -161,7 +161,7 @@ def recalibration_view(
     for name, words in (
         ("false_reject", f"Called unknown (stated {percent(made.stated)})"),
         ("right", "Right product"),
-        ("found", "Right product, not called unknown"),
+        ("found", "Right product and not called unknown"),
     ):
         pair = getattr(made.before, name), getattr(made.after, name)
         table.add_row(words, *(text for one in pair for text in (percent(one.value), _between(one))))
@@ -169,12 +169,12 @@ def recalibration_view(
     table.add_row("Temperature", f"{made.old_temperature:.3g}", "", f"{made.temperature:.3g}", "")
     expected = made.expected
     said = (
-        f"After: judged by limits that other photos have set. A limit from {made.count} photos will turn away "
-        f"{percent(expected.value)} of genuine photos, standard error {100 * made.error:.1f} points (19 times "
-        f"in 20 between {percent(expected.low)} and {percent(expected.high)})."
+        f"The After columns use limits set by other photos. A limit from {made.count} photos will reject "
+        f"{percent(expected.value)} of genuine photos, standard error {100 * made.error:.1f} points (95% interval "
+        f"{percent(expected.low)} to {percent(expected.high)})."
     )
-    last = Text("Nothing was changed. Keep it with --write.") if effect is None else Text.assemble(
-        (one_line(effect.edit.summary) + " ", ""), ("Take it back  ", "dim"), f"mixtura undo {shown(catalog)}"
+    last = Text("Nothing was changed. Add --write to keep the new limits.") if effect is None else Text.assemble(
+        (one_line(effect.edit.summary) + " ", ""), ("Undo  ", "dim"), f"mixtura undo {shown(catalog)}"
     )  # fmt: skip
     return [table, Text(said), *problems_view(problems), *(Text(n, style="yellow") for n in made.notes), last]
 

@@ -1,4 +1,4 @@
-"""The commands that edit a catalog and list what is in it, from ``mixtura enroll`` to ``mixtura products``."""
+"""The commands that edit and list a catalog, from ``mixtura enroll`` to ``mixtura products``."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from rich.text import Text
 from mixtura.cli.output import Output, one_line, plain_table, shown
 from mixtura.errors import NoInput, UsageError
 
-Place = Annotated[Path, typer.Argument(metavar="CATALOG", help="Model folder, as mixtura fit has written it.")]
+Place = Annotated[Path, typer.Argument(metavar="CATALOG", help="Model folder written by mixtura fit.")]
 Product = Annotated[str, typer.Argument(metavar="PRODUCT", help="Id or name; mixtura products lists them.")]
 MAX_EDIT_NUMBER = 2**62  # SQLite counts no further than 2**63 - 1
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the product.")]
@@ -21,10 +21,10 @@ def enroll(
     name: Name,
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Photos or sounds of it, or folders of them.")],
 ) -> None:
-    """Add a product to a catalog from a few photos; nothing is retrained.
+    """Add a product to a catalog from a few photos, without retraining.
 
-    A new product is provisional until it is confirmed. A name that the catalog has already gets further photos. Nothing
-    is enrolled if one of the files cannot be read.
+    A new product is provisional until you confirm it. If the name exists already, the photos are added to that product.
+    Nothing is enrolled if any file cannot be read.
 
     Examples:
       mixtura enroll shop "red kettle" a.jpg b.jpg c.jpg
@@ -39,7 +39,7 @@ def enroll(
     made, problems = shots(encoder_for(opened.model), photos(files))
     if problems:
         rest = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise NoInput(f"{one_line(problems[0].message)} Nothing was enrolled: leave it out{rest}, or mend it.")
+        raise NoInput(f"{one_line(problems[0].message)} Nothing was enrolled: leave it out{rest}, or fix it.")
     _tell(out, opened.enroll(name, made))
 
 
@@ -51,7 +51,7 @@ def remove(
         int | None, typer.Option(metavar="N", min=1, max=MAX_EDIT_NUMBER, help="Number of the item to forget.")
     ] = None,
 ) -> None:
-    """Take a product or one item out of a catalog; the model is then the one without it.
+    """Remove a product or one item from a catalog; the model is then as if fitted without it.
 
     Examples:
       mixtura remove shop --product red-kettle
@@ -60,7 +60,7 @@ def remove(
     from mixtura.catalog import Catalog
 
     if (product is None) == (item is None):
-        raise UsageError("Give either --product or --item: what is to be removed.")
+        raise UsageError("Give either --product or --item to say what to remove.")
     opened = Catalog.open(catalog)
     effect = opened.remove_item(item) if item is not None else opened.remove_product(opened.product(str(product)).id)
     _tell(out, effect)
@@ -81,9 +81,9 @@ def merge(
     out: Output,
     catalog: Place,
     product: Product,
-    into: Annotated[str, typer.Argument(metavar="INTO", help="Id or name of the product that stays.")],
+    into: Annotated[str, typer.Argument(metavar="INTO", help="Id or name of the product to keep.")],
 ) -> None:
-    """Make two products one, which keeps the kinds of both.
+    """Merge two products into one, which keeps the components of both.
 
     Examples:
       mixtura merge shop kettle-2 kettle
@@ -99,10 +99,10 @@ def split(
     product: Product,
     name: Name,
     items: Annotated[
-        list[int], typer.Argument(metavar="ITEM", max=MAX_EDIT_NUMBER, help="Numbers of the items that leave.")
+        list[int], typer.Argument(metavar="ITEM", max=MAX_EDIT_NUMBER, help="Numbers of the items to move.")
     ],
 ) -> None:
-    """Make some items of a product a product of their own; mixtura products CATALOG PRODUCT lists them.
+    """Move some items of a product to a new product; mixtura products CATALOG PRODUCT lists them.
 
     Examples:
       mixtura split shop kettle "red kettle" 17 18 21
@@ -113,7 +113,7 @@ def split(
 
 
 def confirm(out: Output, catalog: Place, product: Product) -> None:
-    """Say that a provisional product is right as it is.
+    """Mark a provisional product as correct.
 
     Examples:
       mixtura confirm shop red-kettle
@@ -124,7 +124,7 @@ def confirm(out: Output, catalog: Place, product: Product) -> None:
 
 
 def undo(out: Output, catalog: Place) -> None:
-    """Take back the last edit of a catalog; again, the one before.
+    """Undo the last edit of a catalog; run it again to undo the one before.
 
     Examples:
       mixtura undo shop
@@ -136,7 +136,7 @@ def undo(out: Output, catalog: Place) -> None:
 def history(
     out: Output,
     catalog: Place,
-    limit: Annotated[int, typer.Option(min=1, max=10**6, metavar="N", help="How many edits, the last ones.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10**6, metavar="N", help="Number of edits to show.")] = 20,
 ) -> None:
     """Show the edits of a catalog, newest first.
 
@@ -155,7 +155,7 @@ def history(
 def products(
     out: Output,
     catalog: Place,
-    product: Annotated[str | None, typer.Argument(metavar="PRODUCT", help="Show the items of this one.")] = None,
+    product: Annotated[str | None, typer.Argument(metavar="PRODUCT", help="List the items of this product.")] = None,
 ) -> None:
     """List the products of a catalog, or the items of one.
 
@@ -182,7 +182,7 @@ def _opened(folder: Path) -> Any:
 
 
 def _tell(out: Output, effect: Any) -> None:
-    """What an edit did, and what it did to the products that were there before."""
+    """Print an edit and its effect on the existing products."""
     from mixtura.cli.care_views import effect_record, effect_view
 
     said = effect.product.id if effect.product else effect.edit.kind

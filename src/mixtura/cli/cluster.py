@@ -1,4 +1,4 @@
-"""``mixtura cluster``: photos without labels in, clusters and their pictures out; clusters accepted as classes."""
+"""``mixtura cluster``: cluster unlabeled photos, show the clusters, and accept them as classes."""
 
 from pathlib import Path
 from shlex import quote
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mixtura.tasks.collection import Collection
 
 MODEL_FILE = "config.json"
-"""The file by which a model folder is known."""
+"""The file that marks a model folder."""
 
 CLUSTERS_PANEL, ACCEPT_PANEL = "Clusters", "Accept clusters as classes"
 
@@ -32,12 +32,12 @@ Method = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="mixture, kmeans, minibatch-kmeans, birch, hdbscan (knows noise).",
+        help="mixture, kmeans, minibatch-kmeans, birch, hdbscan (detects noise).",
         rich_help_panel=CLUSTERS_PANEL,
     ),
 ]
 Count = Annotated[
-    str, typer.Option("--clusters", metavar="N|auto", help="How many clusters.", rich_help_panel=CLUSTERS_PANEL)
+    str, typer.Option("--clusters", metavar="N|auto", help="Number of clusters.", rich_help_panel=CLUSTERS_PANEL)
 ]
 Product = Annotated[
     str | None,
@@ -47,7 +47,7 @@ Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same res
 Accept = Annotated[
     bool,
     typer.Option(
-        "--accept", help="Make classes of the clusters found before, to be learned.", rich_help_panel=ACCEPT_PANEL
+        "--accept", help="Turn the clusters of the last run into classes to fit.", rich_help_panel=ACCEPT_PANEL
     ),
 ]
 Names = Annotated[
@@ -55,7 +55,7 @@ Names = Annotated[
     typer.Option(
         "--name",
         metavar="N=NAME",
-        help="What cluster N is called; two of one name become one class, '3=' leaves 3 out. Repeatable.",
+        help="Name of cluster N; clusters with one name become one class; '3=' leaves out 3. Repeatable.",
         rich_help_panel=ACCEPT_PANEL,
     ),
 ]
@@ -75,24 +75,24 @@ def cluster(
     *,
     flags: dict[str, Any],
 ) -> None:
-    """Find out which photos belong together, without labels, and make classes of it if you like.
+    """Group photos without labels, and turn the groups into classes if you like.
 
-    Writes clusters.csv (one line an item) and clusters.html (the pictures of each cluster) into the output folder. Look
-    at the pages, then run the same command with --accept: it reads the table, puts the names that you give in place of
-    the numbers, and writes labels.csv beside the photos, which mixtura fit learns from. You may edit both files.
+    Writes clusters.csv (one line per item) and clusters.html (the pictures of each cluster) to the output folder. Look
+    at the page, then run the same command with --accept. It reads the table, replaces the numbers with your names, and
+    writes labels.csv next to the photos for mixtura fit. You may edit both files.
 
     Examples:
       mixtura cluster photos/ -o shop
       mixtura cluster photos/ -o shop --clusters 12
       mixtura cluster photos/ -o shop --accept --name 1=mugs --name 2=plates
-      mixtura fit photos/labels.csv -o shop          uses the features again
+      mixtura fit photos/labels.csv -o shop          reuses the features
       mixtura cluster features/ --method hdbscan --json | jq .clusters
-      mixtura cluster shop --product mugs            kinds within one product
+      mixtura cluster shop --product mugs            variants of one product
     """
     if name and not accept:
         raise UsageError("--name belongs to --accept. Look at the clusters first, then accept them by name.")
     if accept and (product is not None or method != "mixture" or clusters != "auto"):
-        raise UsageError("--accept takes the clusters found before. Leave out --method, --clusters and --product.")
+        raise UsageError("--accept uses the clusters of the last run. Leave out --method, --clusters and --product.")
     if accept:
         return _accept(out, place, output, dict(map(_name, name or ())), flags)
     return _cluster(out, place, output, (method, _count(clusters), seed), product, flags)
@@ -122,7 +122,7 @@ def _cluster(
     if product is not None:
         words = f"mixtura split {quote(source)} {quote(product)} NAME"
         again = [f"{words} {one}" for one in views.items_by_cluster(found)[1:]]
-        again = again or ["leave it whole, or ask for two kinds with --clusters 2"]
+        again = again or ["leave it whole, or ask for two clusters with --clusters 2"]
     further = f"look at {shown(str(page))}, then\n        " + "\n        ".join(map(shown, again))
     out.result(record, views.clusters_lines(found), views.clusters_view(found, problems, further))
 
@@ -130,7 +130,7 @@ def _cluster(
 def _items(
     out: Output, source: str, output: Path, product: str | None, flags: dict[str, Any]
 ) -> tuple["Collection", tuple[Any, ...]]:
-    """The items to cluster, and the files that could not be used."""
+    """Return the items to cluster, and the unusable files."""
     from mixtura.cli.progress import Bar
     from mixtura.tasks import collection
 
@@ -144,7 +144,7 @@ def _items(
 
 
 def _is_stored(source: str) -> bool:
-    """Whether features are there already: a model, a catalog or a feature store."""
+    """Whether the features exist already: a model, a catalog or a feature store."""
     return (Path(source) / MODEL_FILE).is_file() or (Path(source) / STORE_HEADER).is_file()
 
 
@@ -163,7 +163,7 @@ def _accept(out: Output, source: str, output: Path, names: dict[str, str], flags
         made = cluster_files.as_store(label, _items(out, source, output, None, flags)[0].features, output)
     further = shown(f"mixtura fit {quote(str(made.path))} -o {quote(str(output))}")
     if len(made.classes) < 2:
-        further = "one class cannot be told from another: give at least two names"
+        further = "a model needs two classes: give at least two names"
     out.result(views.accepted_record(made), [str(made.path)], views.accepted_view(made, further))
 
 

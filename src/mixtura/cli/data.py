@@ -1,4 +1,4 @@
-"""Public data sets by name: what there is, and where it lies."""
+"""List, download and import data sets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,16 +10,16 @@ from mixtura.cli.output import Output
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from mixtura data list.")]
 Folder = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FOLDER", help="Where to put it. Default: the cache folder."),
+    typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the data. Default: the cache folder."),
 ]
 
 
 def list_sets(out: Output) -> None:
-    """List the data that can be named instead of a folder.
+    """List the data sets you can name instead of a folder.
 
     Examples:
       mixtura data list
-      mixtura fit digits -o digits                   a name stands for data
+      mixtura fit digits -o digits                   use a name as DATA
     """
     from mixtura.cli import views
     from mixtura.tasks.data import list as find_sets
@@ -29,9 +29,9 @@ def list_sets(out: Output) -> None:
 
 
 def get(out: Output, name: Name, output: Folder = None) -> None:
-    """Download a public data set, and check every file against its known checksum.
+    """Download a public data set and verify the checksum of every file.
 
-    A set that is already here is not downloaded again.
+    Data already on this machine is not downloaded again.
 
     Examples:
       mixtura data get fashion-mnist
@@ -48,13 +48,13 @@ Source = Annotated[Path, typer.Argument(metavar="SOURCE", help="File or folder w
 Store = Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the feature store.")]
 Layout = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="npy, npz, parquet, or dgmmc (one .pt file an item). Default: by the ending."),
+    typer.Option(metavar="NAME", help="npy, npz, parquet, or dgmmc (one .pt file per item). Default: by extension."),
 ]
 LabelFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Labels of a .npy file, or the list of a dgmmc folder.")
+    Path | None, typer.Option(metavar="FILE", help="Labels for a .npy file, or the list for a dgmmc folder.")
 ]
-EncoderName = Annotated[str, typer.Option(metavar="NAME", help="Name to remember the encoder by.")]
-Part = Annotated[str | None, typer.Option(metavar="PART", help="train, val or test, for all rows.")]
+EncoderName = Annotated[str, typer.Option(metavar="NAME", help="Name of the encoder, stored with the features.")]
+Part = Annotated[str | None, typer.Option(metavar="PART", help="Split of all rows: train, val or test.")]
 
 
 def import_features(
@@ -66,15 +66,15 @@ def import_features(
     encoder: EncoderName = "imported",
     split: Part = None,
 ) -> None:
-    """Turn features that another program has made into a feature store.
+    """Import features made by another program into a feature store.
 
-    Nothing that a file holds is run: pickled objects are refused, and .pt files are read as plain tensors only.
+    No code in a file is ever run: pickled objects are refused, and .pt files are read as plain tensors only.
 
     Examples:
       mixtura data import clip.npz -o clip/    arrays embedding and label
       mixtura data import x.npy -o clip/ --labels y.npy --encoder clip-vit-l14
       mixtura data import Train/ -o clip/ --layout dgmmc --labels train.csv
-      mixtura fit clip/ -o model               then fit on them
+      mixtura fit clip/ -o model               then fit on the store
     """
     from mixtura.cli import views
     from mixtura.tasks.import_features import run

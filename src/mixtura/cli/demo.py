@@ -1,4 +1,4 @@
-"""``mixtura demo``: the whole way on photos that come with mixtura."""
+"""``mixtura demo``: the whole workflow on photos shipped with mixtura."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ DemoFolder = Annotated[
 
 
 def demo(out: Output, output: DemoFolder = Path("demo")) -> None:
-    """See it work on photos that come with mixtura: eight kinds of clothes known, two unknown.
+    """Try mixtura on photos shipped with it: eight known kinds of clothes, two unknown.
 
     Extracts features, fits, calibrates and evaluates in about a minute on two cores, without network. Prints one table
     and writes a report.

@@ -1,4 +1,4 @@
-"""``mixtura discover``: unknown photos that look like a product that the catalog does not have."""
+"""``mixtura discover``: find groups of unknown photos that look like a new product."""
 
 from typing import Annotated
 
@@ -10,14 +10,14 @@ from mixtura.cli.output import Output
 from mixtura.errors import UsageError
 
 Accept = Annotated[str | None, typer.Option(metavar="GROUP", help="Enroll this group as a product.")]
-Name = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the product, new or there already.")]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the product, new or existing.")]
 
 
 def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: Name = None, html: Page = None) -> None:
-    """List unknown photos that look alike: likely products that the catalog does not have yet.
+    """List groups of similar unknown photos: likely products missing from the catalog.
 
-    They come from the journal, which mixtura serve keeps; a group has three photos or more. An accepted group is
-    enrolled from the features in the journal, so no photo is needed again.
+    The photos come from the journal, which mixtura serve writes. A group has three photos or more. An accepted group
+    is enrolled from the features in the journal; you need no photos.
 
     Examples:
       mixtura discover shop
@@ -26,7 +26,7 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
       mixtura discover shop --json | jq '.[0].ids'
     """
     if (accept is None) != (name is None):
-        raise UsageError("--accept and --name go together, as in --accept g-1f0c2a9b --name 'red kettle'.")
+        raise UsageError("Give --accept and --name together, as in --accept g-1f0c2a9b --name 'red kettle'.")
     from mixtura.catalog import Catalog
     from mixtura.catalog.journal import Journal
     from mixtura.cli import care_views

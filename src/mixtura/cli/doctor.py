@@ -1,4 +1,4 @@
-"""``mixtura doctor``: is everything that mixtura needs here and working?"""
+"""``mixtura doctor``: check that everything mixtura needs is installed and works."""
 
 import typer
 
@@ -6,10 +6,10 @@ from mixtura.cli.output import Output
 
 
 def doctor(out: Output) -> None:
-    """Check this installation: versions, weights, disk, threads, and a first photo encoded.
+    """Check this installation: versions, weights, disk, threads, and encoding of a test photo.
 
-    Every line that is not ok says what to do. The exit code is 1 when something is broken; put the output into a
-    report of a fault.
+    Every line that is not ok says what to do. The exit code is 1 if something is broken. Include the output in bug
+    reports.
 
     Examples:
       mixtura doctor

@@ -1,4 +1,4 @@
-"""``mixtura drift``: do the photos that are asked about still look like the catalog's?"""
+"""``mixtura drift``: do the queries still look like the catalog's photos?"""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,17 +9,17 @@ from mixtura.cli.inspect import Page
 from mixtura.cli.output import Output
 
 CatalogFolder = Annotated[
-    Path, typer.Argument(metavar="CATALOG", help="Model folder, as mixtura fit has written it, with its journal.")
+    Path, typer.Argument(metavar="CATALOG", help="Model folder written by mixtura fit, with its journal.")
 ]
-Days = Annotated[int, typer.Option(metavar="N", min=1, max=3650, help="How many days to look back.")]
+Days = Annotated[int, typer.Option(metavar="N", min=1, max=3650, help="Number of days to look back.")]
 
 
 def drift(out: Output, catalog: CatalogFolder, days: Days = 30, html: Page = None) -> None:
-    """Compare the photos that were asked about with those that the catalog was calibrated on.
+    """Compare recent queries with the photos the catalog was calibrated on.
 
-    Looks at the decisions in the journal, which mixtura serve keeps. Alarms are about the latest 200 photos: more
-    unknown ones than stated, another typicality, another mix of classes, a class that has moved. Where nothing has
-    changed, somebody who looks once a day meets an alarm in at most one month of a hundred.
+    Reads the decisions in the journal, which mixtura serve writes. The alarms cover the latest 200 photos: more
+    unknowns than stated, a shift in typicality, a different mix of classes, a class that has moved. If nothing has
+    changed, a daily check raises an alarm in at most one month in a hundred.
 
     Examples:
       mixtura drift shop

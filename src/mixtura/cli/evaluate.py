@@ -1,4 +1,4 @@
-"""``mixtura evaluate``: a model measured on items that took no part in its making."""
+"""``mixtura evaluate``: measure a model on held-out items."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,21 +15,21 @@ TestData = Annotated[
     str | None,
     typer.Argument(
         metavar="DATA",
-        help="Labeled photos to test on, as for fit. Left out: the test part that fit kept aside.",
+        help="Labeled photos to test on, as for fit. Default: the test split held out by fit.",
         show_default=False,
     ),
 ]
-Label = Annotated[str | None, typer.Option(metavar="NAME", help="Which label to test where the data has several.")]
+Label = Annotated[str | None, typer.Option(metavar="NAME", help="Label to test, if the data has several.")]
 
 
 def evaluate(out: Output, model: Model, data: TestData = None, label: Label = None) -> None:
-    """Measure a model: accuracy, calibration, and whether unknown things are noticed.
+    """Measure a model: accuracy, calibration, and detection of unknowns.
 
-    Photos of classes that the model does not know count as unknown: a good model says so.
+    Photos of classes the model does not know count as unknown; a good model reports them as such.
 
     Examples:
-      mixtura evaluate shop                          what fit kept aside
-      mixtura evaluate shop today/                   one folder per class again
+      mixtura evaluate shop                          the test split of fit
+      mixtura evaluate shop today/                   one folder per class
       mixtura evaluate shop --json | jq .metrics
     """
     from mixtura.cli import views
@@ -42,7 +42,7 @@ def evaluate(out: Output, model: Model, data: TestData = None, label: Label = No
 
 
 def section_of(data: str | None, label: str | None) -> "DataSection | None":
-    """The data section that the words mean; ``None`` for the model's own test part."""
+    """Return the data section for the arguments; ``None`` for the model's own test split."""
     if data is None:
         return None
     from mixtura.recipe import resolve

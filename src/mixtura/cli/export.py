@@ -1,4 +1,4 @@
-"""``mixtura export``: a model in, graphs for other programs out."""
+"""``mixtura export``: write a model as graphs for other programs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from mixtura.cli.predict import Model
 from mixtura.errors import UsageError
 
 ONNX = "onnx"
-Format = Annotated[str, typer.Option("--format", metavar="NAME", help="onnx: graphs, and a program that runs them.")]
+Format = Annotated[str, typer.Option("--format", metavar="NAME", help="onnx: graphs and a program to run them.")]
 Onnx = Annotated[bool, typer.Option("--onnx", help="Short for --format onnx.")]
 Folder = Annotated[
     Path | None,
@@ -19,11 +19,11 @@ Folder = Annotated[
 
 
 def export(out: Output, model: Model, format: Format = ONNX, onnx: Onnx = False, output: Folder = None) -> None:
-    """Write a model for machines without mixtura and PyTorch: the graphs of its encoder and head, and a runner.
+    """Export a model for machines without mixtura and PyTorch: the graphs of its encoder and head, and a runner.
 
-    The runner needs numpy, onnxruntime and Pillow: python run.py photo.jpg gives the same verdict, label, probability,
-    typicality and reason as mixtura predict, with the edits of the catalog so far. The graphs take any number of photos
-    at once. Each export is compared with PyTorch before it is written. It needs: pip install 'mixtura[onnx]'
+    The runner needs numpy, onnxruntime and Pillow. python run.py photo.jpg gives the same verdict, label, probability,
+    typicality and reason as mixtura predict, including all catalog edits so far. The graphs accept batches of any size.
+    Each export is checked against PyTorch before it is written. Requires: pip install 'mixtura[onnx]'
 
     Examples:
       mixtura export shop                            writes shop/onnx

@@ -1,4 +1,4 @@
-"""``mixtura fit``: photos in, a model and its report out."""
+"""``mixtura fit``: make a model and its report from photos."""
 
 from mixtura.cli import options
 from mixtura.cli.output import Output
@@ -12,14 +12,14 @@ from mixtura.recipe import Recipe
 def fit(out: Output, recipe: Recipe) -> None:
     """Learn classes from photos: extract features, fit, calibrate, test, and write a report.
 
-    DATA is a folder with one sub-folder per class: photos/apple/1.jpg, photos/pear/2.jpg. Part of the photos is kept
-    aside to calibrate the answers and to measure them; with train/, val/ and test/ folders yours are used.
-    An interrupted run goes on where it stopped: run the same command again.
+    DATA is a folder with one sub-folder per class: photos/apple/1.jpg, photos/pear/2.jpg. Part of the photos is held
+    out for calibration and testing; your own train/, val/ and test/ folders are used if present.
+    If a run is interrupted, run the same command again: it continues where it stopped.
 
     Examples:
       mixtura fit photos/ -o shop                    the usual way
       mixtura fit photos/ -o shop --size 224         more detail, slower
-      mixtura fit photos/ -o shop --unknown other    photos/other is not sold
+      mixtura fit photos/ -o shop --unknown other    photos/other is unknown
       mixtura fit list.csv -o shop --false-reject-rate 0.01
       mixtura fit features/ -o shop --n-components 2 after mixtura extract
       mixtura fit features/ -o shop --head dgmmc-s --solver gradient

@@ -1,4 +1,4 @@
-"""``mixtura inspect``: labels that look wrong, photos that are there twice, photos that look like no other."""
+"""``mixtura inspect``: find suspicious labels, duplicate photos and outliers."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,14 +15,14 @@ Page = Annotated[
 
 
 def inspect(out: Output, place: Place, html: Page = None) -> None:
-    """Find labels that look wrong, photos that are there twice, and photos that look like no other.
+    """Find labels that look wrong, duplicate photos, and photos that look like no other.
 
-    Every item is judged by a model that has not seen it. Nothing is changed: look at what is listed, then move the
-    photos between the folders and fit again, or edit the catalog (mixtura remove, split, merge).
+    Every item is judged by a model that has not seen it. Nothing is changed. Review the list, then move photos between
+    the folders and fit again, or edit the catalog (mixtura remove, split, merge).
 
     Examples:
-      mixtura inspect shop                       the photos that shop was made of
-      mixtura inspect shop --html care.html      the same with the photos
+      mixtura inspect shop                       the photos behind the model
+      mixtura inspect shop --html care.html      also as a page with the photos
       mixtura inspect features/ --json | jq '.suspects[].id'
     """
     from mixtura.cli import care_views

@@ -1,4 +1,4 @@
-"""Results of a search and of clusters as tables, as JSON-ready values and as lines."""
+"""Print search results and clusters as tables, as JSON-ready values or as lines."""
 
 import math
 from collections.abc import Iterable
@@ -23,11 +23,11 @@ from mixtura.tasks.search import QueryResult, Retrieval, SearchResult
 
 WEAKEST_SHOWN = 3
 GROUPS_SHOWN, MEMBERS_SHOWN = 20, 6
-"""Groups of near-duplicates, and items of one, that fit on a screen; --json and --sheet show all."""
+"""Groups of near-duplicates, and items per group, that fit on a screen; --json and --sheet show all."""
 
 
 def lookup_record(found: SearchResult) -> dict[str, Any]:
-    """The answers, or ``{"query": ..., "error": ...}`` for a file that could not be read."""
+    """Return the results, with ``{"query": ..., "error": ...}`` for an unreadable file."""
     return {
         "items": found.items,
         "index": found.index,
@@ -42,7 +42,7 @@ def lookup_record(found: SearchResult) -> dict[str, Any]:
 
 
 def lookup_lines(found: SearchResult) -> Iterable[str]:
-    """Query, id, label and similarity with tabs between, one line an item found."""
+    """Yield one line per item found: query, id, label and similarity, separated by tabs."""
     for one in found.results:
         if not isinstance(one, QueryResult):
             yield f"{shown(one.source)}\terror\t{one.reason}"
@@ -52,7 +52,7 @@ def lookup_lines(found: SearchResult) -> Iterable[str]:
 
 
 def lookup_view(found: SearchResult) -> list[RenderableType]:
-    """A table a query, and which files could not be read."""
+    """Return one table per query, and the unreadable files."""
     views: list[RenderableType] = []
     for one in found.results:
         if isinstance(one, QueryResult):
@@ -73,12 +73,12 @@ def _index(index: str, recall: float | None) -> str:
 
 
 def retrieval_record(found: Retrieval) -> dict[str, Any]:
-    """All figures of an evaluation; shares in [0, 1]."""
+    """Return all figures of an evaluation, JSON-ready; shares in [0, 1]."""
     return asdict(found)
 
 
 def retrieval_lines(found: Retrieval) -> list[str]:
-    """One metric a line: name, tab, share in [0, 1]."""
+    """Return one metric per line: name, tab, share in [0, 1]."""
     return [
         *(f"precision@{k}\t{value:.6g}" for k, value in found.precision.items()),
         f"map\t{found.mean_average_precision:.6g}",
@@ -86,37 +86,37 @@ def retrieval_lines(found: Retrieval) -> list[str]:
 
 
 def retrieval_view(found: Retrieval) -> list[RenderableType]:
-    """The table, the weakest classes, and what the figures mean."""
+    """Return the table with the weakest classes, and a note on the method."""
     table = _table("")
     table.add_column(f"{found.queries:,} queries among {found.items:,} items")
     table.add_column("Measured", justify="right")
     table.add_column("A perfect search", justify="right")
     for k, value in found.precision.items():
-        words = "First result of the own class" if k == 1 else f"Of the first {k} results"
+        words = "First result in the same class" if k == 1 else f"Of the first {k} results"
         table.add_row(f"{words} (precision@{k})", percent(value), percent(found.ceiling[k]))
     table.add_row("Over the whole ranking (mAP)", percent(found.mean_average_precision), percent(1.0))
     for place, (value, name) in enumerate(sorted((v, n) for n, v in found.by_class.items())[:WEAKEST_SHOWN]):
         table.add_row(Text(f"{'Weakest classes' if place == 0 else '':17}{shown(name)}"), percent(value), "")
     said = "Each item was left out of its own results"
     if found.alone:
-        said += f"; {found.alone:,} items are alone in their class and were not asked for"
+        said += f"; {found.alone:,} items are alone in their class and were not used as queries"
     return [table, Text(f"{said}{_index(found.index, found.recall)}.", style="dim")]
 
 
 def duplicates_record(found: DuplicateSearch) -> dict[str, Any]:
-    """The limit with its reason, and every group."""
+    """Return the limit with its reason, and every group, JSON-ready."""
     return asdict(found)
 
 
 def duplicates_lines(found: DuplicateSearch) -> Iterable[str]:
-    """Number of the group, id, label and highest similarity, with tabs between, one line an item."""
+    """Yield one line per item: group number, id, label and highest similarity, separated by tabs."""
     for number, group in enumerate(found.groups, 1):
         for near in group.items:
             yield f"{number}\t{shown(near.id)}\t{shown(near.label)}\t{near.similarity:.4f}"
 
 
 def duplicates_view(found: DuplicateSearch) -> list[RenderableType]:
-    """The first groups, and where the limit comes from."""
+    """Return a table of the first groups, and the reason for the limit."""
     count = sum(len(group.items) for group in found.groups)
     said = f"{len(found.groups):,} groups of near-duplicates, {count:,} of {found.items:,} items. "
     said += f"Limit: a cosine of {found.limit:.4f}. {found.why}"
@@ -138,7 +138,7 @@ def duplicates_view(found: DuplicateSearch) -> list[RenderableType]:
 
 
 def clusters_record(found: Clusters, table: Path, page: Path) -> dict[str, Any]:
-    """The figures, the clusters and the files; the cluster of each item stands in the table."""
+    """Return the figures, the clusters and the files; the table file holds the cluster of each item."""
     names = {
         "method": found.method, "how": found.how, "items": len(found.number), "noise": found.noise,
         "silhouette": found.silhouette, "stability": found.stability, "adjusted_rand": found.rand,
@@ -160,7 +160,7 @@ def clusters_record(found: Clusters, table: Path, page: Path) -> dict[str, Any]:
 
 
 def items_by_cluster(found: Clusters) -> list[str]:
-    """The ids of the items of each cluster, as words of a command line; noise is none."""
+    """Return the item ids of each cluster, quoted for a shell; noise is left out."""
     ids = found.features.id
     return [
         " ".join(quote(ids[row]) for row in sorted(one.typical))
@@ -170,7 +170,7 @@ def items_by_cluster(found: Clusters) -> list[str]:
 
 
 def clusters_lines(found: Clusters) -> list[str]:
-    """Cluster, size and most frequent label, with tabs between."""
+    """Return one line per cluster: number, size and most frequent label, separated by tabs."""
     return [
         f"{'noise' if one.number == NOISE_CLUSTER else one.number}\t{one.size}\t{shown(one.label or '')}"
         for one in found.clusters
@@ -178,7 +178,7 @@ def clusters_lines(found: Clusters) -> list[str]:
 
 
 def clusters_view(found: Clusters, problems: Any, further: str) -> list[RenderableType]:
-    """One row a cluster, the figures, and what to do next."""
+    """Return a table with one row per cluster, the figures, and the next command."""
     table = _table(f"Clustered in {duration(found.seconds)}")
     table.add_column("Cluster", justify="right", no_wrap=True)
     table.add_column("Items", justify="right", no_wrap=True)
@@ -195,7 +195,7 @@ def clusters_view(found: Clusters, problems: Any, further: str) -> list[Renderab
 
 
 def _figures(found: Clusters) -> str:
-    said = f"Number of clusters: {found.how}.\nStability {_number(found.stability)} (1: every re-run finds the same). "
+    said = f"Number of clusters: {found.how}.\nStability {_number(found.stability)} (1: every rerun agrees). "
     said += f"Silhouette {_number(found.silhouette)} (1: far apart, 0: touching)."
     if found.rand is not None:
         said += f" Against the labels: adjusted Rand index {_number(found.rand)}, NMI {_number(found.information)}."
@@ -207,12 +207,12 @@ def _number(value: float | None) -> str:
 
 
 def accepted_record(made: Accepted) -> dict[str, Any]:
-    """Where the classes are, and how many items each has."""
+    """Return the path of the labels and the size of each class, JSON-ready."""
     return asdict(made)
 
 
 def accepted_view(made: Accepted, further: str) -> list[RenderableType]:
-    """The classes with their sizes, and the command that learns them."""
+    """Return the classes with their sizes, and the command to fit them."""
     table = _table("")
     table.add_column("Class", overflow="fold")
     table.add_column("Items", justify="right")
@@ -224,12 +224,12 @@ def accepted_view(made: Accepted, further: str) -> list[RenderableType]:
 
 
 def problems_record(problems: Any) -> list[dict[str, Any]]:
-    """What could not be used."""
+    """Return the unusable files, JSON-ready."""
     return [problem_record(one) for one in problems]
 
 
 def _table(title: str) -> Table:
-    """A plain table; the title is text, not markup, since it may be the name of a file."""
+    """Return a plain table; the title is text, not markup, because it may be a file name."""
     return Table(
         box=box.SIMPLE_HEAD,
         title=Text(title) if title else None,

@@ -1,4 +1,4 @@
-"""What to write in place of an option that has another name now."""
+"""Suggest the new name of a renamed option."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from mixtura.cli.options import FLAGS
 
 
 def renamed(command: str, flag: str, text: str | None) -> str | None:
-    """What to write in place of an old option of a command and its value; ``None`` where it is none.
+    """Return the replacement for a renamed option and its value; ``None`` if it was not renamed.
 
     >>> renamed("sweep", "--share", "90,95")
     'Write --explained-variance 0.9,0.95.'

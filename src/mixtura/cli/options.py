@@ -1,4 +1,4 @@
-"""Options of the command line that are made from the sections of the recipe, and the recipe that they mean."""
+"""Make command-line options from the sections of the recipe, and a recipe from the options."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -33,21 +33,21 @@ CHOICES: dict[str, Iterable[str]] = {
     "sweep.heads": HEADS | VARIANTS,
     "sweep.objectives": HEAD_OBJECTIVES,
 }
-"""Names that a key takes, from the tables; these are read without importing what they name."""
+"""Names allowed for a key, from the registries; nothing they name is imported."""
 
 ENCODER = {"Encoder": ("encoder", "extract")}
-"""The panel of options that :func:`takes_flags` makes for every command that encodes."""
+"""The panel of options for every command that encodes; see :func:`takes_flags`."""
 
 DATA_HELP = (
-    "A folder with one sub-folder of photos or sounds per class; or a list (.csv with file_name,label), "
-    "a pack (.npz), a feature store, or the name of a public set (mixtura data list). May come from the recipe instead."
+    "A folder with one sub-folder of photos or sounds per class, a list (.csv with file_name,label), "
+    "a pack (.npz), a feature store, or the name of a public data set (mixtura data list). A recipe may name it too."
 )
 
 Data = Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
 RecipeFile = Annotated[
     Path | None,
     typer.Option(
-        "--recipe", "-r", metavar="FILE", help="YAML recipe; options given here win over it.", rich_help_panel="Recipe"
+        "--recipe", "-r", metavar="FILE", help="YAML recipe; options given here override it.", rich_help_panel="Recipe"
     ),
 ]
 Settings = Annotated[
@@ -55,7 +55,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Any key of a recipe, as in head.rank=8. May be given several times.",
+        help="Set any key of the recipe, as in head.rank=8. Repeatable.",
         rich_help_panel="Recipe",
     ),
 ]
@@ -68,7 +68,7 @@ Command = Callable[..., None]
 
 @dataclass(frozen=True)
 class Option:
-    """A key of the recipe as an option: the name, type, bounds, default and help that its field has."""
+    """A key of the recipe as an option, with the name, type, bounds, default and help of its field."""
 
     key: str
     field: FieldInfo
@@ -76,16 +76,16 @@ class Option:
 
     @property
     def name(self) -> str:
-        """The name as typer passes it on."""
+        """The parameter name that typer passes on."""
         return self.flag.name or self.key.rpartition(".")[2]
 
     @property
     def switch(self) -> str:
-        """The name as people write it."""
+        """The name on the command line, such as ``--n-components``."""
         return f"--{self.name.replace('_', '-')}"
 
     def parameter(self, panel: str) -> Parameter:
-        """The parameter that typer reads."""
+        """Return the parameter for typer."""
         shown, kind = _default(self.field.default), self._kind
         bounds: list[Any] = [part.ge for part in _parts(self.field) if isinstance(part, Ge)] if kind is int else []
         option = typer.Option(
@@ -99,7 +99,7 @@ class Option:
 
     @property
     def _kind(self) -> Any:
-        """A number or a switch for typer to check; text where the recipe knows better what is allowed."""
+        """A number or a switch for typer to check; otherwise text, which the recipe checks."""
         if self.flag.repeatable:
             return list[str]
         kinds = [part for part in _parts(self.field) if isinstance(part, type | str) and part is not type(None)]
@@ -110,14 +110,14 @@ class Option:
         return get_origin(self.field.annotation) is tuple and not self.flag.repeatable
 
     def read(self, value: Any) -> Any:
-        """What was given, with a list taken apart; everything else the recipe reads by itself."""
+        """Return the value, with a list split at its commas; the recipe parses everything else."""
         if not self._between_commas:
             return value
         return numbers_in(value, self.switch) if {int, float} & {*_parts(self.field)} else names_in(value)
 
 
 def described(key: str, field: FieldInfo) -> str:
-    """What a key means, and the names that it takes."""
+    """Return the description of a key and its allowed names."""
     parts = _parts(field)
     literals = [] if {int, float, str} & {*parts} else [part for part in parts if isinstance(part, str)]
     names = ", ".join(CHOICES.get(key, literals))
@@ -125,7 +125,7 @@ def described(key: str, field: FieldInfo) -> str:
 
 
 def _parts(field: FieldInfo) -> list[Any]:
-    """What the type of a field is made of: plain types, allowed words, bounds."""
+    """Return the parts of a field's type: plain types, allowed words, bounds."""
     return [*_inside(field.annotation), *field.metadata]
 
 
@@ -135,7 +135,7 @@ def _inside(annotation: Any) -> list[Any]:
 
 
 def _default(value: Any) -> str:
-    """A default as one would give it; empty where there is none to give."""
+    """Return a default as you would type it; empty if there is none."""
     if value is None or value is False:
         return ""
     values = value if isinstance(value, tuple) else (value,)
@@ -143,14 +143,14 @@ def _default(value: Any) -> str:
 
 
 FLAGS = {key: Option(key, field, mark) for key, field in fields() for mark in field.metadata if isinstance(mark, Flag)}
-"""Every key of the recipe that has an option."""
+"""The option of every recipe key that has one."""
 
 
 def takes_flags(panels: Mapping[str, Iterable[str]]) -> Callable[[Command], Command]:
-    """Give a command the options of some keys; it gets those that were given as ``flags``, value by key.
+    """Give a command the options of some keys; it receives the options given as ``flags``, a map from key to value.
 
     Args:
-        panels: title in the help -> sections, or single keys, in order.
+        panels: help panel title -> sections, or single keys, in order.
     """
     options = {
         option.name: (option, panel)
@@ -173,12 +173,12 @@ def takes_flags(panels: Mapping[str, Iterable[str]]) -> Callable[[Command], Comm
 
 
 def takes_recipe(panels: Mapping[str, Iterable[str]], output: str, key: str = "output") -> Callable[[Command], Command]:
-    """Give a command data and all that makes a recipe of it; it gets the recipe after ``out``, unless that is printed.
+    """Give a command DATA and the recipe options; it receives the recipe after ``out``, except with ``--dry-run``.
 
     Args:
         panels: see :func:`takes_flags`.
-        output: what the output folder is for.
-        key: the key that the output folder sets.
+        output: help text of the output folder.
+        key: the recipe key of the output folder.
     """
     folder = Annotated[str | None, typer.Option("--output", "-o", metavar="FOLDER", help=output)]
 
@@ -206,21 +206,21 @@ def takes_recipe(panels: Mapping[str, Iterable[str]], output: str, key: str = "o
 
 
 def _replaced(function: Command, name: str, by: Iterable[Parameter]) -> list[Parameter]:
-    """The parameters of a function with others in the place of one."""
+    """Return the parameters of a function with one replaced by others."""
     return [one for own in signature(function).parameters.values() for one in (by if own.name == name else [own])]
 
 
 def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, flags: Mapping[str, Any]) -> Recipe:
-    """The recipe that a command line means; ``flags`` are those that were given, by key.
+    """Return the recipe for a command line; ``flags`` are the options given, by key.
 
     Raises:
-        UsageError: a key is set twice, or nothing says where the data is.
+        UsageError: a key is set twice, or no data is named.
         RecipeError, NoInput: see :func:`mixtura.recipe.resolve`.
     """
     given = dict(flags)
     guess = data_keys(data) if data is not None else {}
     if any(setting.startswith("data.kind=") for setting in settings or ()) and guess.get("data.root"):
-        del guess["data.kind"]  # what a path holds was guessed, and the user knows better
+        del guess["data.kind"]  # the kind was only guessed, and the user knows better
     given |= guess
     for key, value in map(assignment, settings or ()):
         if given.get(key) is not None:
@@ -233,7 +233,7 @@ def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, f
 
 
 def print_recipe(out: Output, recipe: Recipe) -> None:
-    """Answer ``--dry-run``: the resolved recipe as YAML, or as JSON."""
+    """Print the resolved recipe as YAML or JSON, for ``--dry-run``."""
     if out.json:
         out.result(dump_dict(recipe), (), ())
     else:
@@ -241,7 +241,7 @@ def print_recipe(out: Output, recipe: Recipe) -> None:
 
 
 def need_output(recipe: Recipe, example: str) -> Path:
-    """The output folder of a recipe.
+    """Return the output folder of a recipe.
 
     Raises:
         UsageError: there is none.
@@ -252,7 +252,7 @@ def need_output(recipe: Recipe, example: str) -> Path:
 
 
 def store_of(recipe: Recipe, example: str) -> Path:
-    """Where the features of a recipe go: its store, or ``features`` in its output folder.
+    """Return the feature store of a recipe, or ``features`` in its output folder.
 
     Raises:
         UsageError: it names neither.

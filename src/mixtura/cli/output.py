@@ -1,4 +1,4 @@
-"""What every command shares: --json, -q, -v and --debug, and how text, tables and JSON are printed."""
+"""Shared by all commands: --json, -q, -v and --debug, and printing of text, tables and JSON."""
 
 import functools
 import inspect
@@ -21,30 +21,28 @@ from rich.table import Table
 from rich.text import Text
 
 PIPED_WIDTH = 400
-"""Columns when nobody watches: a table in a pipe is not folded, so that grep sees whole lines."""
+"""Columns of piped output: tables in a pipe are not wrapped, so grep sees whole lines."""
 
-Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON for programs and nothing else.", rich_help_panel="Output")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the bare result.", rich_help_panel="Output")]
+Json = Annotated[bool, typer.Option("--json", help="Print only JSON, for programs.", rich_help_panel="Output")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the bare result only.", rich_help_panel="Output")]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Also print what the libraries say.", rich_help_panel="Output")
+    bool, typer.Option("--verbose", "-v", help="Also print the libraries' log messages.", rich_help_panel="Output")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel="Output")]
 
 
 @dataclass(frozen=True)
 class Output:
-    """How the user wants to be answered; results go to stdout, everything else to stderr."""
+    """The output format the user asked for; results go to stdout, everything else to stderr."""
 
     json: bool = False
     verbosity: int = 0
     debug: bool = False
 
     def result(self, record: Any, brief: Iterable[str], views: Iterable[RenderableType]) -> None:
-        """Print a result once: as JSON, as bare lines (``-q``) or as tables and text.
+        """Print a result once: as JSON, as plain lines (``-q``) or as tables and text.
 
-        Bare lines are printed as they are: a path must reach the shell unchanged.
+        Plain lines are not escaped: a path must reach the shell unchanged.
         """
         if self.json:
             print(json.dumps(plain(record), indent=2, allow_nan=False))
@@ -55,18 +53,18 @@ class Output:
             show(views)
 
     def note(self, text: str) -> None:
-        """Say something beside the result, unless asked to be quiet."""
+        """Print a note on stderr, except with ``--json`` or ``-q``."""
         if not self.json and self.verbosity >= 0:
             print(one_line(text), file=sys.stderr)
 
     @property
     def watched(self) -> bool:
-        """Whether a progress bar has a viewer."""
+        """Whether to show a progress bar: stderr is a terminal, and neither ``--json`` nor ``-q`` is given."""
         return not self.json and self.verbosity >= 0 and sys.stderr.isatty()
 
 
 def show(views: Iterable[RenderableType]) -> None:
-    """Print tables and text on stdout; in a pipe, without the blanks that fill a table's lines."""
+    """Print tables and text on stdout; in a pipe, without trailing blanks."""
     console = console_for(sys.stdout)
     with nullcontext() if sys.stdout.isatty() else console.capture() as capture:
         for view in views:
@@ -77,7 +75,7 @@ def show(views: Iterable[RenderableType]) -> None:
 
 
 def plain_table(names: Sequence[str], rows: Iterable[Sequence[str]] = (), right: int = 0) -> Table:
-    """A table with a line below its head; the last ``right`` columns hold numbers."""
+    """Return a table with a line below its header; the last ``right`` columns are numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(names):
         table.add_column(name, overflow="fold", justify="right" if place >= len(names) - right else "left")
@@ -110,7 +108,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 def signed(
     wrapper: Callable[..., None], function: Callable[..., None], parameters: Iterable[inspect.Parameter]
 ) -> Callable[..., None]:
-    """The wrapper under the name and with the help of a command, and with the parameters that typer is to read."""
+    """Give the wrapper the name and help of a command, and the parameters that typer reads."""
     functools.update_wrapper(wrapper, function)
     wrapper.__annotations__ = {}  # typer would resolve the command's own, which name types that are not imported
     named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
@@ -119,12 +117,12 @@ def signed(
 
 
 def console_for(stream: Any) -> Console:
-    """A console as wide as the terminal, or wide open in a pipe; NO_COLOR is honored by rich."""
+    """Return a console as wide as the terminal, or :data:`PIPED_WIDTH` in a pipe; rich honors NO_COLOR."""
     return Console(file=stream, width=None if stream.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=False)
 
 
 def one_line(text: str) -> str:
-    """The text on one line, with anything that could steer a terminal escaped.
+    """Return the text on one line, with terminal control characters escaped.
 
     >>> one_line("a\\nb")
     'a b'
@@ -134,7 +132,7 @@ def one_line(text: str) -> str:
 
 
 def shown(name: str) -> str:
-    """A file name or label as it may be printed: one line, no control characters.
+    """Return a file name or label that is safe to print: one line, no control characters.
 
     >>> shown("photo\\n1.jpg")
     'photo\\\\n1.jpg'
@@ -143,7 +141,7 @@ def shown(name: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it.
+    """Return a time in words; ``seconds`` in seconds.
 
     >>> duration(0.42), duration(75.0), duration(7260.0)
     ('0.4 s', '1 min 15 s', '2 h 1 min')
@@ -155,7 +153,7 @@ def duration(seconds: float) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON can hold it: paths are text, arrays lists, and a number that is not finite is null.
+    """Return the value in JSON types: paths become text, arrays lists, and non-finite numbers null.
 
     >>> plain({"a": float("nan"), "b": (1, Path("x"))})
     {'a': None, 'b': [1, 'x']}
@@ -174,7 +172,7 @@ def plain(value: Any) -> Any:
 
 
 def _set_logging(level: int) -> None:
-    """Libraries talk only when the user asks them to."""
+    """Silence the libraries unless the user asks for their messages."""
     logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     if level > logging.INFO and not sys.warnoptions:
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The report page of a model: where the command line hands records to the drawing."""
+"""Write the report page of a model from its evaluation."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from mixtura.sections import DataSection
 
 
 def write_page(model: Path, evaluation: Evaluation, path: Path | None = None, data: DataSection | None = None) -> Path:
-    """Write the report beside the model, or to ``path``; ``data`` is what was tested on, if not the model's own.
+    """Write the report to ``path`` (default: next to the model); ``data`` is the test data if not the model's own.
 
     Raises:
         CannotWrite, OutOfSpace: the page cannot be written.

@@ -1,4 +1,4 @@
-"""``mixtura predict``: a model and photos or sounds in, one decision each out."""
+"""``mixtura predict``: classify photos or sounds, one decision each."""
 
 import sys
 from collections.abc import Iterable
@@ -11,21 +11,21 @@ from mixtura.cli.output import Output
 from mixtura.errors import NoInput
 from mixtura.pipeline.data_source import PHOTOS, SOUNDS
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, as mixtura fit has written it.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder written by mixtura fit.")]
 Files = Annotated[
     list[str],
-    typer.Argument(metavar="FILE", help="Photos or sounds, folders of them, or - for names on standard input."),
+    typer.Argument(metavar="FILE", help="Photos or sounds, folders of them, or - to read names from standard input."),
 ]
-Neighbors = Annotated[int, typer.Option(min=0, metavar="N", help="Most similar known items to name with each answer.")]
+Neighbors = Annotated[int, typer.Option(min=0, metavar="N", help="Number of similar known items to list per answer.")]
 
 
 def predict(out: Output, model: Model, files: Files, neighbors: Neighbors = 3) -> None:
-    """Say of each photo or sound which class it is, or that it is none of them.
+    """Classify each photo or sound, or report it as unknown.
 
-    The verdict is match, unsure (the classes compete) or unknown (it is like none of them). Probability tells which
-    class it is if it is one of them; typicality tells whether it is: the share of genuine items that look at least
-    this unusual. A file that cannot be read gets a row with the reason; the others are still answered, and the exit
-    code is then 66.
+    The verdict is match, unsure (several classes fit) or unknown (no class fits). Probability says which class it is,
+    assuming it is a known one. Typicality says whether it is known: the share of genuine items that look at least this
+    unusual. An unreadable file gets a row with the reason; the other files are still answered, and the exit code is
+    then 66.
 
     Examples:
       mixtura predict shop a.jpg b.jpg
@@ -48,10 +48,10 @@ def predict(out: Output, model: Model, files: Files, neighbors: Neighbors = 3) -
 
 
 def photos(names: Iterable[str]) -> list[Path]:
-    """The files that the names stand for: folders are searched, ``-`` reads names from standard input.
+    """Return the named files: folders are searched, ``-`` reads names from standard input.
 
     Raises:
-        NoInput: nothing is left to answer for.
+        NoInput: no file is found.
     """
     found: list[Path] = []
     for name in names:

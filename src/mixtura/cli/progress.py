@@ -1,4 +1,4 @@
-"""A progress bar on stderr: items, items per second, time left; silent where nobody watches."""
+"""A progress bar on stderr: items, items per second, time left. Hidden if stderr is not a terminal."""
 
 import math
 import sys
@@ -11,9 +11,9 @@ from mixtura.cli.output import Output, console_for, duration
 
 
 class Bar:
-    """Called with progress records: ``done`` of ``total`` items, ``rate`` a second, ``remaining`` in seconds.
+    """Call it with progress records: ``done`` of ``total`` items, ``rate`` in items/s, ``remaining`` in seconds.
 
-    ``next`` says what goes on when all items are read, so that a long fit does not look like a hang.
+    ``next`` names the step after the last item, so a long fit does not look like a hang.
     """
 
     def __init__(self, out: Output, next: str = "", doing: str = "Reading") -> None:
@@ -33,7 +33,7 @@ class Bar:
         self._bars.stop()
 
     def __call__(self, progress: Any) -> None:
-        """Show how far the task is."""
+        """Update the bar."""
         if self._row is None:
             self._row = self._bars.add_task(self._doing, total=progress.total, pace="")
         left = f", {duration(progress.remaining)} left" if math.isfinite(progress.remaining) else ""

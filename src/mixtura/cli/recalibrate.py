@@ -1,4 +1,4 @@
-"""``mixtura recalibrate``: the limit for "unknown" from photos that clients have sent and somebody has confirmed."""
+"""``mixtura recalibrate``: set the limit for "unknown" from confirmed photos of clients."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,24 +12,22 @@ ConfirmedFolder = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="Confirmed photos, one sub-folder for each product, or a feature store. Default: the answers of clients "
+        help="Confirmed photos, one sub-folder per product, or a feature store. Default: confirmations by clients "
         "in the journal.",
     ),
 ]
-Write = Annotated[
-    bool, typer.Option("--write", help="Put the new limits into the catalog; mixtura undo takes it back.")
-]
+Write = Annotated[bool, typer.Option("--write", help="Write the new limits to the catalog; mixtura undo reverts this.")]
 
 
 def recalibrate(out: Output, catalog: CatalogFolder, confirmed: ConfirmedFolder = None, write: Write = False) -> None:
-    """Set the limit for unknown anew, from about 50 confirmed photos as clients send them.
+    """Reset the limit for unknown from about 50 confirmed photos as clients send them.
 
-    Shows how many of them are turned away and how many are named right, before and after, each judged by limits that
-    it did not set. Nothing is changed without --write. Take the photos as they come: if only mistakes are confirmed,
-    the limit will be far too lax. Photos that the catalog has learned from, and copies of them, do not count.
+    Shows how many photos are rejected and how many are classified correctly, before and after; each photo is judged by
+    limits it did not set. Nothing is changed without --write. Take the photos as they come: if you confirm only
+    mistakes, the limit will be far too lax. Photos the catalog has learned from, and copies of them, do not count.
 
     Examples:
-      mixtura recalibrate shop                       from the answers of clients
+      mixtura recalibrate shop                       from clients' confirmations
       mixtura recalibrate shop --confirmed checked/  from a folder
       mixtura recalibrate shop --confirmed checked/ --write
     """

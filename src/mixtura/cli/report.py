@@ -1,4 +1,4 @@
-"""``mixtura report``: the page with all figures, as one file."""
+"""``mixtura report``: all figures on one page, in one file."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,10 +16,10 @@ PageFile = Annotated[
 
 
 def report(out: Output, model: Model, data: TestData = None, output: PageFile = None, label: Label = None) -> None:
-    """Write the report of a model: one HTML file with every figure, to open in any browser or send by mail.
+    """Write the report of a model: one HTML file with every figure. Open it in any browser or send it by mail.
 
-    It needs no network and shows the weakest classes, the confusions, how far the probabilities can be trusted, how
-    unknown things are told apart, and the worst mistakes beside the photos they were taken for.
+    It needs no network. It shows the weakest classes, the confusions, how reliable the probabilities are, how well the
+    model rejects unknowns, and the worst mistakes next to the most similar stored photos.
 
     Examples:
       mixtura report shop                            writes shop/report.html

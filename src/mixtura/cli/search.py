@@ -1,4 +1,4 @@
-"""``mixtura search``: which stored items look most like a photo, how good that is, and which are near-duplicates."""
+"""``mixtura search``: find the stored items most similar to a photo, measure the search, list near-duplicates."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Place = Annotated[
     Path,
-    typer.Argument(metavar="PLACE", help="What to search: a model or catalog, or a feature store (mixtura extract)."),
+    typer.Argument(metavar="PLACE", help="A model, a catalog, or a feature store (mixtura extract)."),
 ]
 Queries = Annotated[
     list[str] | None,
@@ -22,28 +22,28 @@ Queries = Annotated[
         metavar="QUERY", help="Photos or sounds, folders of them, - for standard input, or ids of stored items."
     ),
 ]
-Count = Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many items to find for each query.")]
+Count = Annotated[int, typer.Option("-k", min=1, metavar="N", help="Number of items to find for each query.")]
 IndexName = Annotated[
     str,
-    typer.Option("--index", metavar="NAME", help="exact, or ivf (approximate, by faiss; for 200,000 items and more)."),
+    typer.Option("--index", metavar="NAME", help="exact, or ivf (approximate, uses faiss; for 200,000 items or more)."),
 ]
 Where = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN=VALUE",
-        help="Only items with this label, superlabel, group or split. May be given several times.",
+        help="Only items with this label, superlabel, group or split. Repeatable.",
     ),
 ]
 SheetFile = Annotated[
-    Path | None, typer.Option("--sheet", metavar="FILE", help="Also write the pictures as one HTML page.")
+    Path | None, typer.Option("--sheet", metavar="FILE", help="Also write the pictures to one HTML page.")
 ]
 Evaluate = Annotated[
-    bool, typer.Option("--evaluate", help="Ask for every stored item and count how often its own class is found.")
+    bool, typer.Option("--evaluate", help="Search for every stored item and count how often its own class is found.")
 ]
 FindTwins = Annotated[bool, typer.Option("--duplicates", help="List near-duplicates among the stored items.")]
 Limit = Annotated[
     float | None,
-    typer.Option(metavar="COSINE", help="Similarity of near-duplicates, as in 0.98. Default: from the items."),
+    typer.Option(metavar="COSINE", help="Lowest similarity of near-duplicates, as in 0.98. Default: set by the items."),
 ]
 
 
@@ -59,11 +59,11 @@ def search(
     duplicates: FindTwins = False,
     limit: Limit = None,
 ) -> None:
-    """Find the stored items that look most like a photo; no model is asked, only the features are compared.
+    """Find the stored items most similar to a photo. This compares features only; it does not classify.
 
-    Similarity is a cosine: 1 is the same, 0 has nothing in common. With --evaluate every stored item is a query, left
-    out of its own results; with --duplicates every pair is compared, and the limit comes from how near the nearest
-    other item usually is.
+    Similarity is a cosine: 1 is identical, 0 has nothing in common. With --evaluate, every stored item is a query and
+    is left out of its own results. With --duplicates, every pair is compared; the limit comes from the usual
+    similarity of an item to its nearest neighbor.
 
     Examples:
       mixtura search shop new.jpg
@@ -74,7 +74,7 @@ def search(
       mixtura search shop --duplicates --sheet same.html
     """
     if sum([bool(queries), evaluate, duplicates]) != 1:
-        raise UsageError("Give a photo to search for, or one of --evaluate and --duplicates.")
+        raise UsageError("Give a photo to search for, or either --evaluate or --duplicates.")
     if limit is not None and not duplicates:
         raise UsageError("--limit belongs to --duplicates.")
     from mixtura.tasks.collection import filtered, open_collection

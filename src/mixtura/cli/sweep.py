@@ -1,4 +1,4 @@
-"""``mixtura sweep``: every head on one set of features, in one table."""
+"""``mixtura sweep``: compare heads on one set of features, in one table."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ Trials = Annotated[
 Metric = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help="What a search looks for: nll (lower) or accuracy (higher).", rich_help_panel="Grid"
+        metavar="NAME", help="Metric that a search optimizes: nll (lower) or accuracy (higher).", rich_help_panel="Grid"
     ),
 ]
 
@@ -36,11 +36,11 @@ Metric = Annotated[
     output="Folder for the runs and the page.",
 )
 def sweep(out: Output, recipe: Recipe, search: Trials = None, metric: Metric = "nll") -> None:
-    """Compare heads: fit each at every explained variance and component count, with several seeds, and draw the curves.
+    """Compare heads: fit each at every explained variance and component count, with several seeds, and plot the curves.
 
     One PCA per seed serves every explained variance; every head sees the same samples. Seeds are trained together.
-    Results are one row per run (runs.parquet, runs.csv) and a page. An interrupted sweep goes on where it stopped: run
-    the same command again.
+    Results are one row per run (runs.parquet, runs.csv) and a page. If a sweep is interrupted, run the same command
+    again: it continues where it stopped.
 
     Examples:
       mixtura sweep features/ -o sweep
@@ -69,7 +69,7 @@ def sweep(out: Output, recipe: Recipe, search: Trials = None, metric: Metric = "
 
 
 def _search(out: Output, recipe: Recipe, trials: int, metric: str) -> None:
-    """Print the best setting of each head."""
+    """Run a search for each head and print its best setting."""
     from mixtura.cli import views
     from mixtura.errors import DataError
     from mixtura.sweeps.tuning import run
@@ -77,6 +77,6 @@ def _search(out: Output, recipe: Recipe, trials: int, metric: str) -> None:
     found = {head: run(recipe, head, metric, trials) for head in recipe.sweep.heads}
     if all(one.best is None for one in found.values()):
         said = next(trial.note for one in found.values() for trial in one.trials)
-        raise DataError(f"None of the trials could be fitted. The first says: {said}")
+        raise DataError(f"All trials failed. The first error: {said}")
     best = [f"{head}: {one.best.value:.4f}" for head, one in found.items() if one.best is not None]
     out.result(views.search_record(found), best, views.search_view(found))

@@ -1,4 +1,4 @@
-"""Records as people read them (tables), as programs read them (JSON-ready values) and as scripts read them (lines)."""
+"""Print records for people (tables), for programs (JSON-ready values) and for scripts (lines)."""
 
 import math
 from collections import Counter
@@ -27,7 +27,7 @@ VERDICT_STYLES = {
     "warning": "yellow",
     "broken": "red",
 }
-"""Color only underlines what the word says."""
+"""Color only repeats what the word says."""
 
 SUMMARY_METRICS = (
     ("top1", "Right class (top-1)"),
@@ -37,22 +37,22 @@ SUMMARY_METRICS = (
     ("stated_false_reject", "False-reject rate, stated"),
     ("false_reject", "False-reject rate, measured"),
 )
-"""The one table: which metrics, in which words."""
+"""The metrics in the summary table, with their labels."""
 
 WEAKEST_SHOWN = 3
 PROBLEMS_SHOWN = 5
 WIDE_COLUMNS = 110
-"""Columns from which a table has room for whole sentences."""
+"""Minimum terminal width, in columns, for a table with whole sentences."""
 
 
 def weakest(evaluation: Evaluation, count: int = WEAKEST_SHOWN) -> list[tuple[str, Interval]]:
-    """The classes that are recognized least often, the worst first; those without test items are left out."""
+    """Return the classes with the lowest recall, worst first; classes without test items are left out."""
     tested = [(name, interval) for name, interval in evaluation.recall.items() if interval.count]
     return sorted(tested, key=lambda pair: (pair[1].value, pair[0]))[:count]
 
 
 def evaluation_view(evaluation: Evaluation, title: str = "") -> Table:
-    """The one table of an evaluation."""
+    """Return the summary table of an evaluation."""
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column(f"{len(evaluation.classes)} classes, {len(evaluation.ids)} test items")
     table.add_column("Measured", justify="right")
@@ -68,7 +68,7 @@ def evaluation_view(evaluation: Evaluation, title: str = "") -> Table:
 
 
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
-    """The figures of an evaluation, without its items."""
+    """Return the figures of an evaluation, without its items, JSON-ready."""
     return {
         "classes": evaluation.classes,
         "items": len(evaluation.ids),
@@ -82,19 +82,19 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
-    """One metric a line: name, tab, share in [0, 1]."""
+    """Return one metric per line: name, tab, share in [0, 1]."""
     return [f"{name}\t{value:.6g}" for name, value in evaluation.metrics.items()]
 
 
 def fit_record(made: Any, page: Path) -> dict[str, Any]:
-    """A fit: where everything is, how long it took, what was left out, and the figures."""
+    """Return the paths, duration in seconds, left-out files and figures of a fit, JSON-ready."""
     record = {"model": made.bundle_path, "report": page, "seconds": made.seconds, "notes": made.notes}
     record["problems"] = [problem_record(problem) for problem in made.problems]
     return record | evaluation_record(made.evaluation)
 
 
 def fit_view(made: Any, page: Path) -> list[RenderableType]:
-    """A fit: the one table, what was left out or is thin, and what to do next."""
+    """Return the summary table of a fit, its left-out files and notes, and the next command."""
     model = shown(str(made.bundle_path))
     said = Text.assemble(
         ("Model   ", "dim"), f"{model}\n", ("Report  ", "dim"), f"{shown(str(page))}\n", ("Try     ", "dim"),
@@ -110,7 +110,7 @@ def fit_view(made: Any, page: Path) -> list[RenderableType]:
 
 
 def extract_record(made: Any, store: Path) -> dict[str, Any]:
-    """An extraction: where the features are, and what was left out."""
+    """Return the path, counts, duration in seconds and left-out files of an extraction, JSON-ready."""
     return {
         "store": store,
         "done": made.done,
@@ -121,15 +121,15 @@ def extract_record(made: Any, store: Path) -> dict[str, Any]:
 
 
 def extract_view(made: Any, store: Path) -> list[RenderableType]:
-    """An extraction in two lines, and the first problems."""
+    """Return an extraction in two lines, and the first problems."""
     rate = f", {made.done / made.seconds:.0f} per second" if made.done and made.seconds > 0 else ""
-    said = f"{made.done} computed in {duration(made.seconds)}{rate}; {made.skipped} were there already."
+    said = f"{made.done} computed in {duration(made.seconds)}{rate}; {made.skipped} already in the store."
     views: list[RenderableType] = [Text(said), *problems_view(made.problems)]
     return [*views, Text.assemble(("Features  ", "dim"), shown(str(store)))]
 
 
 def problems_view(problems: Sequence[Any]) -> list[RenderableType]:
-    """What was left out: how many, and the first with their reasons."""
+    """Return the number of left-out files, and the first of them with reasons."""
     if not problems:
         return []
     lines = [f"{len(problems)} could not be used and were left out:"]
@@ -140,24 +140,24 @@ def problems_view(problems: Sequence[Any]) -> list[RenderableType]:
 
 
 def problem_record(problem: Any) -> dict[str, Any]:
-    """A file that could not be used."""
+    """Return an unusable file, JSON-ready."""
     return {"source": problem.source, "reason": problem.reason, "message": problem.message}
 
 
 def is_problem(answer: Any) -> bool:
-    """Whether an answer says that a file could not be read."""
+    """Whether an answer reports an unreadable file."""
     return not isinstance(answer, Decision)
 
 
 def answer_record(answer: Any) -> dict[str, Any]:
-    """A decision, or ``{"id": ..., "error": ...}`` for a file that could not be read."""
+    """Return a decision, or ``{"id": ..., "error": ...}`` for an unreadable file."""
     if is_problem(answer):
         return {"id": answer.source, "error": {"reason": answer.reason, "message": answer.message}}
     return answer.to_dict()
 
 
 def answer_line(answer: Any) -> str:
-    """File, verdict, label, probability and typicality, with tabs between; ``error`` and the reason if unreadable."""
+    """Return file, verdict, label, probability and typicality; for an unreadable file, ``error`` and the reason."""
     if is_problem(answer):
         return f"{shown(answer.source)}\terror\t{answer.reason}"
     numbers = f"{answer.probability:.4f}\t{answer.typicality:.4f}"
@@ -165,7 +165,7 @@ def answer_line(answer: Any) -> str:
 
 
 def answers_view(answers: Sequence[Any]) -> list[RenderableType]:
-    """One row a file, and a count of the verdicts where there are many."""
+    """Return a table with one row per file; for several files, also the count of each verdict."""
     if len(answers) < 2:
         return [AnswersTable(answers)]
     counts = Counter("unreadable" if is_problem(answer) else answer.verdict for answer in answers)
@@ -174,13 +174,13 @@ def answers_view(answers: Sequence[Any]) -> list[RenderableType]:
 
 
 class AnswersTable:
-    """One row a file; where the terminal is narrow, the sentences stand below the table instead of in it."""
+    """A table with one row per file; on a narrow terminal, the sentences are below the table instead of in it."""
 
     def __init__(self, answers: Sequence[Any]) -> None:
         self.answers = answers
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
-        """The table for the width at hand."""
+        """Yield the table for the terminal's width."""
         wide = options.max_width >= WIDE_COLUMNS
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("File", overflow="fold")
@@ -199,7 +199,7 @@ class AnswersTable:
 
 
 def checks_view(checks: Iterable[Any]) -> Table:
-    """What the doctor found, with advice below what is not well."""
+    """Return the checks of the doctor, with advice for those that failed."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("", "Checked", "Found"):
         table.add_column(name, overflow="fold")
@@ -210,7 +210,7 @@ def checks_view(checks: Iterable[Any]) -> Table:
 
 
 def sets_view(sets: Mapping[str, Any]) -> Table:
-    """The public sets by name."""
+    """Return a table of the public data sets."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Name", no_wrap=True)
     table.add_column("What it is", overflow="fold")
@@ -220,7 +220,7 @@ def sets_view(sets: Mapping[str, Any]) -> Table:
 
 
 def written(path: Path) -> Text:
-    """Where something was written."""
+    """Return the line that says where something was written."""
     return Text.assemble(("Written  ", "dim"), shown(str(path)))
 
 
@@ -255,7 +255,7 @@ def _interval_record(interval: Interval) -> dict[str, Any]:
 
 
 def sweep_view(sweep: Sweep, page: Path) -> list[RenderableType]:
-    """The best cell of each head (chosen on validation rows), and where the page is."""
+    """Return the best cell of each head (chosen on validation rows), and the paths of page and runs."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, justify in SWEEP_COLUMNS:
         table.add_column(name, justify=justify)
@@ -270,7 +270,7 @@ def sweep_view(sweep: Sweep, page: Path) -> list[RenderableType]:
 
 
 def sweep_record(sweep: Sweep, page: Path) -> dict[str, Any]:
-    """The summary of every cell, and the best one of each head."""
+    """Return the summary of every cell, and the best one of each head, JSON-ready."""
     cells = [asdict(summary) for summary in summarize(sweep.runs)]
     failed = [asdict(run) for run in sweep.runs if run.status != DONE]
     best = [asdict(summary) for summary in best_rows(sweep)]
@@ -315,7 +315,7 @@ def _plus_minus(half: float, digits: int) -> str:
 
 
 def search_view(found: Mapping[str, Search]) -> list[RenderableType]:
-    """The best setting of each head."""
+    """Return a table with the best setting of each head."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     first = next(iter(found.values()))
     for name in ("Head", f"Validation {first.metric} ({first.better})", "Trials", "Setting"):
@@ -339,7 +339,7 @@ def _setting(value: Any) -> str:
 
 
 def search_record(found: Mapping[str, Search]) -> dict[str, Any]:
-    """The best setting and all trials of each head."""
+    """Return the best setting and all trials of each head, JSON-ready."""
     return {
         head: {
             "metric": one.metric,

@@ -17,14 +17,14 @@ DATASETS = {
 }
 
 NEED_PATH = frozenset({"folder", "csv", "npz", "audio", "esc50", "esc10", "features"})
-"""Kinds of data that mean nothing without a path; a feature store ("features") is one of them."""
+"""Kinds of data that need a path, including a feature store ("features")."""
 
 NAMED = tuple(name for name in DATASETS if name not in NEED_PATH)
-"""The public sets, for which a name is enough."""
+"""The public data sets, which need only a name."""
 
 OFFICIAL = {
     "cifar10": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "batches.meta.txt", "cifar-10-batches-py"),
     "cifar100": ("cifar-100-binary.tar.gz", "cifar-100-binary", "fine_label_names.txt", "cifar-100-python"),
     "imagenet": ("ILSVRC2012_devkit_t12",),
 }
-"""Names of official files and folders that give a set away, whether they are what is given or lie in it."""
+"""Names of official files and folders that identify a data set, either as the path itself or inside it."""

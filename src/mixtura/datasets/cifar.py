@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from the official binary version, unpacked or not.
+"""Read CIFAR-10 and CIFAR-100 in the official binary version, unpacked or not.
 
 ::
 
@@ -35,7 +35,7 @@ MAX_MEMBERS = 100
 
 @dataclass(frozen=True)
 class Source:
-    """Where a set lies: its binary and Python archives and folders, files by split, and name lists by label byte."""
+    """The files of a data set: its binary and Python archives and folders, files by split, name lists by label byte."""
 
     name: str
     title: str
@@ -47,7 +47,7 @@ class Source:
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """All files."""
+        """All file names."""
         return (*self.names, *(name for files in self.files.values() for name in files))
 
 
@@ -72,7 +72,7 @@ CIFAR100 = Source(
 
 
 def load_cifar10(root: Path | None = None, *, label: str = "fine") -> Dataset:
-    """CIFAR-10, 50,000 training and 10,000 test pictures of 10 classes, (binary version, fetched by hand).
+    """CIFAR-10: 50,000 training and 10,000 test pictures of 10 classes (binary version, downloaded by hand).
 
     Args:
         root: the archive, the folder it unpacks to, or a folder that holds one of them; the cache folder by default.
@@ -85,7 +85,7 @@ def load_cifar10(root: Path | None = None, *, label: str = "fine") -> Dataset:
 
 
 def load_cifar100(root: Path | None = None, *, label: str = "fine") -> Dataset:
-    """CIFAR-100, 50,000 training and 10,000 test pictures of 100 classes (binary version, fetched by hand).
+    """CIFAR-100: 50,000 training and 10,000 test pictures of 100 classes (binary version, downloaded by hand).
 
     Args:
         root: the archive, the folder it unpacks to, or a folder that holds one of them; the cache folder by default.
@@ -116,11 +116,11 @@ def _load(source: Source, root: Path | None) -> Dataset:
 
 
 def find(source: Source, root: Path | None) -> Path:
-    """The folder or the archive of a set, at a root or right below it.
+    """Return the folder or the archive of a data set, at ``root`` or directly below it.
 
     Raises:
-        NoInput: there is neither.
-        DataError: there is the Python version instead.
+        NoInput: neither exists.
+        DataError: only the Python version exists.
     """
     start = root if root is not None else cache_folder(source.name)
     fetch = f"Download {source.archive} ({CIFAR_PAGE}) and give its path."
@@ -165,7 +165,7 @@ def _within(data: bytes, name: str) -> bytes:
 
 
 def _unpack(source: Source, path: Path) -> dict[str, bytes]:
-    """The needed files of an archive, read into memory: nothing is written, whatever the members are called."""
+    """Read the required files of an archive into memory; nothing is written to disk, whatever the member names."""
     found: dict[str, bytes] = {}
     shown = readable(str(path))
     try:
@@ -177,10 +177,10 @@ def _unpack(source: Source, path: Path) -> dict[str, bytes]:
                 file = archive.extractfile(member) if member.isreg() and name in source.needed else None
                 if file is not None and name not in found:
                     found[name] = _within(file.read(MAX_FILE + 1), f"{path}/{name}")
-            stream.read(MAX_FILE)  # to the end, where the checksum of the whole stands
+            stream.read(MAX_FILE)  # to the end, where the checksum of the archive is
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DataError(f"{shown}: is no whole .tar.gz file ({error}). Download {source.archive} again.") from error
-    except OSError as error:  # gzip tells of damage in this way too, without a number
+    except OSError as error:  # gzip reports damage this way too, without a number
         if error.errno is None:
             raise DataError(f"{shown}: is damaged ({error}). Download {source.archive} again.") from error
         raise NoInput(f"{shown}: cannot be read ({error.strerror}). Check its permissions.") from error
@@ -191,10 +191,10 @@ def _unpack(source: Source, path: Path) -> dict[str, bytes]:
 
 
 def _names(data: bytes, shown: str) -> list[str]:
-    """The lines of a list of classes.
+    """Return the class names in a list.
 
     Raises:
-        DataError: it is no text, empty, or names a class twice.
+        DataError: it is not text, is empty, or names a class twice.
     """
     try:
         names = [to_label(line) for line in data.decode("utf-8").splitlines() if line.strip()]
@@ -208,10 +208,10 @@ def _names(data: bytes, shown: str) -> list[str]:
 def _records(
     data: bytes, names: list[list[str]], shown: str
 ) -> tuple[UInt8[np.ndarray, "N L"], UInt8[np.ndarray, "N 32 32 3"]]:
-    """Labels and pictures of a file of records.
+    """Return the labels and pictures in a file of records.
 
     Raises:
-        DataError: it does not end with a record, or a label has no name.
+        DataError: the last record is incomplete, or a label has no name.
     """
     width = len(names) + PIXEL_BYTES
     if not data or len(data) % width:

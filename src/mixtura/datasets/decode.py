@@ -1,14 +1,14 @@
-"""From a payload (a file, its bytes, or pixels) to one RGB picture.
+"""Decode a payload (a file, its bytes, or pixels) into one RGB picture.
 
-The border where hostile files arrive. What costs memory or time is refused from the header, before it is decoded:
+Hostile files arrive here. Anything that would cost too much memory or time is refused by its header, before decoding:
 
 - at most 64 MiB of file, 50 megapixels, 20,000 pixels a side;
 - regular files only: no pipes, devices or folders;
-- six formats, recognized by their first bytes and never by the file name: JPEG, PNG, WebP, GIF, BMP, binary PNM.
+- six formats, recognized by their first bytes, never by file name: JPEG, PNG, WebP, GIF, BMP, binary PNM.
 
-Every accepted file has one meaning: EXIF orientation applied once (broken EXIF: as stored), the first frame of an
-animation, transparency over white, 16 bits scaled to 8, CMYK and gray as RGB. Embedded color profiles are ignored.
-Whatever goes wrong is a :class:`~mixtura.errors.BadImage` with a reason code.
+Every accepted file is decoded the same way: EXIF orientation applied once (broken EXIF: as stored), the first frame of
+an animation, transparency over white, 16 bits scaled to 8, CMYK and gray as RGB. Embedded color profiles are ignored.
+Every failure is a :class:`~mixtura.errors.BadImage` with a reason code.
 """
 
 import errno
@@ -41,8 +41,8 @@ MAX_SCANS = 100  # passes of a progressive JPEG; encoders write about ten, an at
 Pixels = UInt8[np.ndarray, "H W"] | UInt8[np.ndarray, "H W 3"]
 Payload = Path | bytes | Pixels
 
-# The plugins are called directly: Image.open would warn about large images before we can refuse them, and hand
-# a JPEG with several pictures to another plugin.
+# We call the plugins directly: Image.open would warn about large images before we can refuse them, and would pass a
+# JPEG with several pictures to another plugin.
 _READERS: dict[str, tuple[re.Pattern[bytes], type[ImageFile]]] = {
     "JPEG": (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
     "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
@@ -81,12 +81,12 @@ _EXIF_TURNS = {
 
 
 def decode(payload: Payload, *, draft: int | None = None, name: str | None = None) -> Image.Image:
-    """The picture in a payload, as RGB without metadata.
+    """Return the picture in a payload, as RGB without metadata.
 
     Args:
-        payload: a file, the bytes of one, or pixels (H W or H W 3).
+        payload: a file, its bytes, or pixels (H W or H W 3).
         draft: pixels; a larger JPEG may be decoded at 1/2, 1/4 or 1/8, with no side below this. Much faster.
-        name: what messages call the image; the path by default.
+        name: name of the image in messages; the path by default.
 
     Raises:
         BadImage: the image cannot be decoded safely; ``reason`` says why.
@@ -98,10 +98,10 @@ def decode(payload: Payload, *, draft: int | None = None, name: str | None = Non
 
 
 def read_bytes(payload: Path | bytes, *, name: str | None = None, wrong: type[BadItem] = BadImage) -> bytes:
-    """The bytes of a payload, if it is a regular file of sensible size.
+    """Return the bytes of a payload if it is a regular file of reasonable size.
 
     Raises:
-        BadItem: not a regular file, not readable, empty, or above 64 MiB; of the class ``wrong``.
+        BadItem: not a regular file, not readable, empty, or above 64 MiB; raised as class ``wrong``.
     """
     shown = name or (readable(str(payload)) if isinstance(payload, Path) else "item")
     data = _read_file(payload, shown, wrong) if isinstance(payload, Path) else payload
@@ -113,7 +113,7 @@ def read_bytes(payload: Path | bytes, *, name: str | None = None, wrong: type[Ba
 
 
 def _read_file(path: Path, shown: str, wrong: type[BadItem]) -> bytes:
-    # Looked at before it is opened, because opening a device can act; and again after, because names can be swapped.
+    # Checked before opening, because opening a device can have effects, and again after, because names can be swapped.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         _require_regular(path.stat().st_mode, shown, wrong)
@@ -148,7 +148,7 @@ def _from_bytes(data: bytes, shown: str, draft: int | None) -> Image.Image:
             return _finish(image, draft)
     except BadImage:
         raise
-    except Exception as error:  # a decoder may raise anything on hostile bytes; none of it may end a run
+    except Exception as error:  # a decoder may raise anything on hostile bytes, and none of it may end a run
         if _ends_early(kind, data, error):
             message = f"{shown}: the {kind} file ends before the picture does. Copy or download it again."
             raise BadImage(message, "truncated") from error
@@ -170,7 +170,7 @@ def _sniff(data: bytes, shown: str) -> str:
 
 
 def _check_before_open(kind: str, data: bytes, shown: str) -> None:
-    """The checks that would come too late after opening."""
+    """Run the checks that would be too late after opening."""
     if kind == "WebP":  # its decoder reserves the whole canvas when it opens
         _check_size(_webp_canvas(data), shown)
     if kind == "JPEG" and (scans := _jpeg_scans(data)) > MAX_SCANS:
@@ -189,7 +189,7 @@ def _check_size(size: tuple[int, int], shown: str) -> None:
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int]:
-    """Width and height from the first chunk: extended, lossless or lossy. Zero where the header is cut off."""
+    """Return width and height from the first chunk: extended, lossless or lossy. Zero if the header is truncated."""
     chunk = data[12:16]
     if chunk == b"VP8X":
         return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
@@ -200,9 +200,9 @@ def _webp_canvas(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_scans(data: bytes) -> int:
-    """The number of scans of the first picture; counting stops above the limit.
+    """Count the scans of the first picture; counting stops above the limit.
 
-    Segments are stepped over, so that thumbnails in EXIF and a video after the picture do not count.
+    Segments are skipped, so thumbnails in EXIF and a video after the picture do not count.
     """
     next_marker = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
     scans, found = 0, next_marker.search(data, 2)
@@ -220,7 +220,7 @@ def _finish(image: ImageFile, draft: int | None) -> Image.Image:
     turn = _EXIF_TURNS.get(_orientation(image))
     rgb = _to_rgb(image)
     upright = rgb if turn is None else rgb.transpose(turn)
-    upright.info.clear()  # nobody may apply the orientation again
+    upright.info.clear()  # the orientation must not be applied twice
     return upright
 
 
@@ -242,7 +242,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A 16-bit gray picture scaled to 8 bits; Pillow's own conversion would clip it to white."""
+    """Scale a 16-bit gray picture to 8 bits; Pillow's own conversion would clip it to white."""
     wide = np.asarray(image).astype(np.int32)
     narrow = ((wide + 128) // 257).clip(0, 255).astype(np.uint8)
     clear = image.info.get("transparency")

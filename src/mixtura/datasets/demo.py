@@ -8,7 +8,7 @@ from mixtura.datasets.items import Dataset
 
 
 def load(root: Path | None = None) -> Dataset:
-    """130 training and 70 test photos of each of the 10 articles; ``root`` is not needed."""
+    """Fashion-MNIST sample: 130 training and 70 test photos of each of the 10 articles; ``root`` is not used."""
     packed = files("mixtura.datasets") / "demo_fashion" / "demo_fashion.npz"
     with as_file(packed) as path:
         return npz.load(root or path)

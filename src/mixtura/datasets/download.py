@@ -1,4 +1,4 @@
-"""Fetching a named data set: only what is pinned, only over https, checked before it is kept."""
+"""Download a named data set: only pinned files, only over https, verified before they are kept."""
 
 import gzip
 import hashlib
@@ -26,18 +26,18 @@ def download(
     url: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Path:
-    """Fetches the files of a data set that are not there yet, and returns their folder.
+    """Download the missing files of a data set and return their folder.
 
     Args:
         name: an entry of :data:`~mixtura.datasets.idx.SOURCES`.
-        folder: where to keep them; the cache folder by default, which ``load`` looks in.
-        url: where to fetch from, ``https:`` or ``file:``; the official address by default.
-        report: told the name of each file before it is fetched.
+        folder: destination; the cache folder by default, where ``load`` looks.
+        url: source, ``https:`` or ``file:``; the official address by default.
+        report: called with the name of each file before its download.
 
     Raises:
-        UsageError: the name or the kind of address is unknown.
+        UsageError: the name or the URL scheme is unknown.
         NoInput: the address cannot be reached.
-        DataError: what came is not the published file; it is not kept.
+        DataError: the download is not the published file; it is not kept.
         CannotWrite, OutOfSpace: the folder cannot be written.
     """
     if name not in SOURCES:
@@ -61,7 +61,7 @@ def download(
 def _fetch(url: str, file: IdxFile, path: Path) -> None:
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310  the scheme is checked above
-            packed: bytes = answer.read(file.size + _SLACK_BYTES)  # packed is at most a little larger than unpacked
+            packed: bytes = answer.read(file.size + _SLACK_BYTES)  # packed is at most slightly larger than unpacked
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise NoInput(f"{url}: cannot be fetched ({getattr(error, 'reason', error)}). Try again later.") from error
     _require_published(packed, file, url)

@@ -1,10 +1,10 @@
-"""Which pictures are one and the same, or nearly: so that no copy of a training photo is in the test set.
+"""Find near-duplicate pictures, so that no copy of a training photo is in the test set.
 
-Two pictures are near-duplicates when their difference hashes (64 bits: is each cell of a 9 x 8 gray thumbnail
-brighter than its left neighbor) differ in at most 6 bits *and* their 16 x 16 gray thumbnails correlate to at least
-0.995. The hash alone would not do: it joins nearly all of MNIST into one group; confirmed by correlation the largest
-group is 7 of 70,000. Of copies of shop photos at 128 px saved at JPEG quality 50, at half or double size or 10%
-brighter, 99.5 to 100% are found; crops are not, and of 28 px pictures hardly any resized copy is
+Two pictures are near-duplicates if their difference hashes (64 bits: is each cell of a 9 x 8 gray thumbnail brighter
+than its left neighbor) differ in at most 6 bits *and* their 16 x 16 gray thumbnails correlate to at least 0.995. The
+hash alone is not enough: it joins nearly all of MNIST into one group; with the correlation, the largest group is 7 of
+70,000. For shop photos at 128 px, 99.5 to 100% of copies are found if they are saved at JPEG quality 50, halved or
+doubled in size, or 10% brighter. Crops are not found, and hardly any resized copies of 28 px pictures
 (benchmarks/near_duplicates.py).
 
 Source: the difference hash is N. Krawetz's, "Kind of Like That" (2013).
@@ -27,7 +27,7 @@ from mixtura.errors import BadImage, BadItem
 MAX_BITS = 6
 MIN_CORRELATION = 0.995
 _HASH_SIDE = 16
-_BLOCK_ROWS = 32  # rows compared at once; their 32 x N hashes stay near the cache
+_BLOCK_ROWS = 32  # rows compared at once; their 32 x N hashes roughly fit the cache
 _DRAFT_SIDE = 64  # pixels; enough for the thumbnails, and large JPEGs decode several times faster
 
 Pairs = Int[np.ndarray, "P 2"]
@@ -35,7 +35,7 @@ Pairs = Int[np.ndarray, "P 2"]
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Of one picture: SHA-256 of its bytes, difference hash, and centered unit-length thumbnail."""
+    """SHA-256 of a picture's bytes, its difference hash, and its centered unit-length thumbnail."""
 
     digest: str
     bits: int
@@ -43,7 +43,7 @@ class Fingerprint:
 
 
 def fingerprint(image: Image.Image, digest: str) -> Fingerprint:
-    """The fingerprint of a decoded picture. A picture of one color has a zero thumbnail and no near-duplicates."""
+    """Return the fingerprint of a picture. A picture of one color has a zero thumbnail and no near-duplicates."""
     gray = image.convert("L")
     cells = np.asarray(gray.resize((9, 8), Image.Resampling.BOX))
     bits = int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")
@@ -54,7 +54,7 @@ def fingerprint(image: Image.Image, digest: str) -> Fingerprint:
 
 
 def near_pairs(bits: UInt64[np.ndarray, " N"], thumbnail: Float32[np.ndarray, "N T"]) -> Pairs:
-    """All pairs of near-duplicates, as rows of two positions. Time grows with N squared: 70,000 take 15 to 50 s."""
+    """Return all near-duplicate pairs as rows of two positions. Time is quadratic in N: 70,000 take 15 to 50 s."""
     pairs = [np.empty((0, 2), np.int64)]
     for start in range(0, len(bits), _BLOCK_ROWS):
         block = slice(start, start + _BLOCK_ROWS)
@@ -66,9 +66,9 @@ def near_pairs(bits: UInt64[np.ndarray, " N"], thumbnail: Float32[np.ndarray, "N
 
 
 def find_groups(dataset: Dataset, *, workers: int | None = None) -> Int[np.ndarray, " N"]:
-    """A group number for each item: equal ``group``, equal bytes or near-duplicate pictures, chained.
+    """Return a group number per item; equal ``group``, equal bytes and near-duplicate pictures chain into one group.
 
-    Pictures that cannot be decoded are compared by their ``group`` alone; sounds by ``group`` and bytes.
+    Undecodable pictures are compared by ``group`` only; sounds by ``group`` and bytes.
     """
     if dataset.modality != "image":
         return _equal_sounds(dataset)
@@ -87,7 +87,7 @@ def find_groups(dataset: Dataset, *, workers: int | None = None) -> Int[np.ndarr
 
 
 def given_groups(dataset: Dataset) -> Int[np.ndarray, " N"]:
-    """A group number for each item by ``group`` alone, without looking at pictures."""
+    """Return a group number per item by ``group`` only, without reading pictures."""
     return _components(len(dataset), _equal_pairs(item.group for item in dataset.items))
 
 
@@ -112,7 +112,7 @@ def _try_digest(dataset: Dataset, index: int) -> str | None:
 
 
 def _equal_pairs(values: Iterable[Hashable | None]) -> Pairs:
-    """Each position paired with the first that holds the same value; ``None`` equals nothing."""
+    """Pair each position with the first that has the same value; ``None`` equals nothing."""
     first: dict[Hashable, int] = {}
     pairs = [(first.setdefault(value, i), i) for i, value in enumerate(values) if value is not None]
     return np.array(pairs, np.int64).reshape(-1, 2)

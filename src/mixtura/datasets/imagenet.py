@@ -1,4 +1,4 @@
-"""ImageNet of ILSVRC 2012 in its official layout.
+"""Read ImageNet (ILSVRC 2012) in its official layout.
 
 ::
 
@@ -7,8 +7,8 @@
     root/ILSVRC2012_devkit_t12/data/meta.mat        synsets and their words
     root/ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt
 
-The published validation part is the test part here, as in most papers: the labels of the real one are not public.
-Without the devkit, classes are called by their synset alone, and a flat ``val`` cannot be labeled.
+The published validation split is the test split here, as in most papers: the labels of the real one are not public.
+Without the devkit, classes are named by synset only, and a flat ``val`` cannot be labeled.
 
 Source: Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge (IJCV 2015).
 """
@@ -31,14 +31,14 @@ _FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
 
 
 def load(root: Path | None, *, label: str = "fine") -> Dataset:
-    """ImageNet (ILSVRC 2012), 1,281,167 training and 50,000 test photos of 1,000 classes, from its official folders.
+    """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 test photos of 1,000 classes (official folders).
 
     Args:
         root: the folder with ``train`` and ``val``.
         label: ``fine``; there is no other.
 
     Raises:
-        NoInput: a folder is missing, or the devkit that labels a flat ``val``.
+        NoInput: a folder is missing, or a flat ``val`` has no devkit for its labels.
         DataError: the devkit is damaged.
     """
     if root is None or not any((root / name).is_dir() for name in SPLIT_FOLDERS):
@@ -63,7 +63,7 @@ def load(root: Path | None, *, label: str = "fine") -> Dataset:
 
 
 class _Devkit:
-    """What the devkit knows, read when it is first asked."""
+    """The contents of the devkit, read on first use."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,14 +71,14 @@ class _Devkit:
         self._truth: list[int] | None = None
 
     def title(self, synset: str) -> str:
-        """The synset with its first word, as people read it: ``n01440764 tench``."""
+        """Return the synset with its first word: ``n01440764 tench``."""
         return to_label(" ".join((synset, self.words.get(synset, ""))))
 
     def synset_of(self, item: Item) -> str | None:
-        """The synset of a photo of a flat validation folder, or none for a file of another name.
+        """Return the synset of a photo in a flat validation folder, or ``None`` for a file with another name.
 
         Raises:
-            NoInput: the devkit is not there.
+            NoInput: the devkit is missing.
             DataError: it has no label for this photo.
         """
         name = _FLAT.fullmatch(Path(item.source).name)
@@ -107,10 +107,10 @@ class _Devkit:
 
 
 def _meta(path: Path) -> tuple[dict[int, str], dict[str, str]]:
-    """Synset by number, and first word by synset; inner nodes of the tree, which have no photos, are left out.
+    """Return synset by number, and first word by synset, without inner nodes of the tree, which have no photos.
 
     Raises:
-        DataError: it is damaged.
+        DataError: the file is damaged.
     """
     from scipy.io import loadmat
 
@@ -124,6 +124,6 @@ def _meta(path: Path) -> tuple[dict[int, str], dict[str, str]]:
                 synsets[int(row["ILSVRC2012_ID"].item())] = synset
                 words[synset] = str(row["words"].item()).partition(",")[0].strip()
         return synsets, words
-    except Exception as error:  # damaged bytes may make scipy raise anything
+    except Exception as error:  # scipy may raise anything on damaged bytes
         said = " ".join(str(error).split())[:120]
         raise DataError(f"{readable(str(path))}: cannot be read ({said}). Unpack {DEVKIT}.tar.gz again.") from error

@@ -1,4 +1,4 @@
-"""What every data set is, once read: photos or sounds with labels, and a list of what could not be used."""
+"""The common form of all data sets: photos or sounds with labels, and a list of unusable files."""
 
 import hashlib
 from collections import Counter
@@ -15,13 +15,13 @@ from mixtura.errors import BadImage, BadItem, BadSound, DataError, LabelError
 
 SPLITS = ("train", "val", "test")
 MODALITIES: dict[str, type[BadItem]] = {"image": BadImage, "audio": BadSound}
-"""What the items of a data set can be, and the error of one that is not readable as such."""
+"""The modalities of a data set, each with the error for an unreadable item."""
 
 _ALSO_CALLED = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
 def to_split(name: str) -> str | None:
-    """Which of :data:`SPLITS` a folder or column means, or ``None``.
+    """Return the one of :data:`SPLITS` that a folder or column names, or ``None``.
 
     >>> to_split("Validation"), to_split("fold1")
     ('val', None)
@@ -33,11 +33,11 @@ def to_split(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Item:
-    """One picture or sound with what is known of it.
+    """One picture or sound with its metadata.
 
-    ``id`` is unique in its data set and stable from run to run; ``source`` is what people are shown: a path relative
-    to the root, or ``pack.npz#17``. ``split`` is set where the data set gives one. ``weight`` is relative, >= 0.
-    Items are compared by what is known of them, not by their content.
+    ``id`` is unique in its data set and stable across runs; ``source`` is shown to people: a path relative to the
+    root, or ``pack.npz#17``. ``split`` is set if the data set gives one. ``weight`` is relative, >= 0.
+    Items are compared by their metadata, not by their content.
     """
 
     id: str
@@ -52,7 +52,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file or row that was left out: where, a reason code, and one sentence for people."""
+    """A file or row that was left out: its source, a reason code, and one sentence for people."""
 
     source: str
     reason: str
@@ -61,7 +61,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Items in a fixed order; they are decoded when asked for. ``modality`` is ``image`` or ``audio``, for all.
+    """Items in a fixed order, decoded on access. ``modality`` is ``image`` or ``audio`` for all items.
 
     Raises:
         DataError: two items share an id.
@@ -84,16 +84,16 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The labels that occur, sorted."""
+        """The labels in use, sorted."""
         return tuple(sorted({item.label for item in self.items if item.label is not None}))
 
     @property
     def superclasses(self) -> tuple[str, ...]:
-        """The superlabels that occur, sorted."""
+        """The superlabels in use, sorted."""
         return tuple(sorted({item.superlabel for item in self.items if item.superlabel is not None}))
 
     def image(self, index: int, *, draft: int | None = None) -> Image.Image:
-        """The picture as RGB; ``draft`` in pixels, as in :func:`~mixtura.datasets.decode.decode`.
+        """Return the picture as RGB; ``draft`` in pixels, as in :func:`~mixtura.datasets.decode.decode`.
 
         Raises:
             BadImage: it cannot be decoded safely.
@@ -102,17 +102,17 @@ class Dataset:
         return decode(item.payload, draft=draft, name=item.source)
 
     def sound(self, index: int, rate: int) -> sound.Waveform:
-        """The sound as one channel of ``rate`` samples a second.
+        """Return the sound as one channel at ``rate`` samples/s.
 
         Raises:
             BadSound: it cannot be decoded safely.
-            MissingExtra: the library for sounds is not installed.
+            MissingExtra: the sound library is not installed.
         """
         item = self.items[index]
         return sound.decode(item.payload, rate, name=item.source)
 
     def digest(self, index: int) -> str:
-        """The SHA-256 of the item's bytes, in hex; for pixels, of their shape and values.
+        """Return the SHA-256 of the item's bytes, in hex; for pixels, of their shape and values.
 
         Raises:
             BadItem: the file cannot be read.
@@ -125,11 +125,11 @@ class Dataset:
         return hashlib.sha256(data).hexdigest()
 
     def subset(self, indices: Iterable[int] | Int[np.ndarray, " M"]) -> "Dataset":
-        """The items at ``indices``, in that order; the problems stay."""
+        """Return the items at ``indices``, in that order; the problems stay."""
         return replace(self, items=tuple(self.items[int(index)] for index in indices))
 
     def at_level(self, level: str) -> "Dataset":
-        """The same items labeled at a level: ``fine`` keeps the labels, ``coarse`` takes the superlabels instead.
+        """Return the same items labeled at a level: ``fine`` keeps the labels, ``coarse`` uses the superlabels.
 
         Raises:
             LabelError: the level is unknown, or an item has no superlabel.

@@ -1,8 +1,8 @@
-"""Lists of photos or sounds: a CSV file with the columns ``file_name, label`` and, where wanted, more.
+"""Read lists of photos or sounds: a CSV file with the columns ``file_name, label`` and optional others.
 
-Optional columns: ``superclass``, ``group`` (what must stay in one split, such as a product or a person), ``split``
-(train, val or test) and ``weight``. Other columns are ignored. Paths are relative to the photos' folder and stay in it.
-It is a list of sounds if its first file ends as one (``.wav``, ``.flac``, ``.ogg``, ``.mp3``).
+Optional columns: ``superclass``, ``group`` (must stay in one split, such as a product or a person), ``split`` (train,
+val or test) and ``weight``. Other columns are ignored. Paths are relative to the photos' folder and must stay in it.
+It is a list of sounds if the first file has a sound extension (``.wav``, ``.flac``, ``.ogg``, ``.mp3``).
 """
 
 import csv
@@ -16,20 +16,20 @@ from mixtura.datasets.paths import SOUND_SUFFIXES, readable, to_id, to_label
 from mixtura.errors import DataError, NoInput
 from mixtura.names import nearest
 
-MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6  # weights of items; sums of others have no digits left for the rest
+MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6  # item weights; a wider range would lose the small ones in sums
 LIST_COLUMNS = ("file_name", "label", "superclass", "group", "split", "weight")
 
 
 def load(root: Path, *, photos: Path | None = None, label: str = "fine") -> Dataset:
-    """The photos or sounds that a CSV list names.
+    """Return the photos or sounds in a CSV list.
 
     Args:
         root: the list.
-        photos: the folder that its paths start from; the list's own folder by default.
+        photos: the folder its paths are relative to; the list's own folder by default.
         label: ``fine`` for the column ``label``, ``coarse`` for ``superclass``.
 
     Raises:
-        NoInput: the list is missing or names nothing that exists.
+        NoInput: the list is missing, or none of its files exist.
         DataError: a column is missing, or a line is wrong; the message gives its number.
     """
     folder = photos or root.parent
@@ -43,9 +43,9 @@ def load(root: Path, *, photos: Path | None = None, label: str = "fine") -> Data
 def read_list(
     path: Path, folder: Path, *, prefix: str = "", split: str | None = None
 ) -> tuple[list[Item], list[Problem]]:
-    """Items and problems of a list whose paths start at ``folder``.
+    """Return the items and problems of a list with paths relative to ``folder``.
 
-    ``prefix`` is put before ids and sources; ``split`` holds for lines that give none.
+    ``prefix`` is prepended to ids and sources; ``split`` applies to lines without one.
     """
     items: list[Item] = []
     problems: list[Problem] = []
@@ -120,7 +120,7 @@ def _check_row(row: _Row, *, surplus: bool, seen: dict[str, int]) -> None:
 
 
 def _locate(base: Path, name: str) -> Path | str:
-    """The file that a name stands for, or a reason why not. Names may not leave ``base``, not even by a link."""
+    """Return the file for a name, or the reason there is none. Names must not leave ``base``, not even by a link."""
     try:
         path = (base / name).resolve()
         if not path.is_relative_to(base):

@@ -1,9 +1,9 @@
-"""Packs of pictures or sounds: ``.npz`` files, read without pickle and without trusting what their headers ask for.
+"""Read packs of pictures or sounds: ``.npz`` files, read without pickle and without trusting their headers.
 
-A pack holds either ``data`` (encoded files, one after another) with ``offset`` (file i is
-``data[offset[i]:offset[i + 1]]``), or ``image`` (pixels, N H W or N H W 3, uint8); ``y`` and ``classes``; and, where
-it applies, ``split``, ``coarse`` with ``coarse_classes``, and ``group``. Without ``group`` the integers of ``fold``
-are the groups, so that a fold stays on one side of a split. It is a pack of sounds if its first file is one.
+A pack has either ``data`` (concatenated encoded files) with ``offset`` (file i is
+``data[offset[i]:offset[i + 1]]``), or ``image`` (pixels, N H W or N H W 3, uint8). It also has ``y`` and ``classes``
+and optionally ``split``, ``coarse`` with ``coarse_classes``, and ``group``. Without ``group``, the integers in ``fold``
+are the groups, so a fold stays on one side of a split. It is a pack of sounds if its first file is one.
 """
 
 import math
@@ -31,14 +31,14 @@ Arrays = dict[str, np.ndarray]
 
 
 def load(root: Path, *, label: str = "fine") -> Dataset:
-    """The pictures or sounds of a pack, or of its parts ``root_train.npz``, ``root_val.npz``, ``root_test.npz``.
+    """Return the pictures or sounds of a pack, or of its parts ``root_train.npz``, ``root_val.npz``, ``root_test.npz``.
 
     Args:
-        root: the pack, or the common beginning of its parts.
+        root: the pack, or the common prefix of its parts.
         label: ``fine`` for ``classes``, ``coarse`` for ``coarse_classes``.
 
     Raises:
-        NoInput: there is no such pack.
+        NoInput: the pack does not exist.
         DataError: it is not a pack, or its arrays contradict each other.
     """
     parts = {root: None} if root.is_file() else _parts(root)
@@ -97,7 +97,7 @@ def _payloads(path: Path, arrays: Arrays) -> Sequence[bytes] | np.ndarray:
 
 
 def _named(path: Path, arrays: Arrays, index: str, names: str, count: int) -> list[str]:
-    """Names by index, such as classes by ``y``."""
+    """Look up names by index, such as classes by ``y``."""
     y, known = _get(path, arrays, index), _get(path, arrays, names)
     if y.shape != (count,) or y.dtype.kind not in "iu":
         raise _wrong(path, f"{index!r} is {y.dtype} {y.shape}; it must hold {count} integers")
@@ -120,7 +120,7 @@ def _column(path: Path, arrays: Arrays, name: str, count: int) -> list[str | Non
 
 
 def _folds(path: Path, arrays: Arrays, count: int) -> list[str | None]:
-    """The folds as groups, such as ``fold 1``."""
+    """Return the folds as groups, such as ``fold 1``."""
     folds = _column(path, arrays, "fold", count)
     if "fold" in arrays and arrays["fold"].dtype.kind not in "iu":
         raise _wrong(path, f"'fold' is {arrays['fold'].dtype}; it must hold integers")
@@ -134,10 +134,10 @@ def _get(path: Path, arrays: Arrays, name: str) -> np.ndarray:
 
 
 def read_arrays(path: Path) -> Arrays:
-    """The arrays of a pack; each is read only if its header agrees with its size in the archive.
+    """Return the arrays of a pack; each is read only if its header matches its size in the archive.
 
     Raises:
-        DataError: the file is not a pack, is damaged, holds Python objects, or claims more than it holds.
+        DataError: the file is not a pack, is damaged, has Python objects, or claims more data than it has.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,10 +1,10 @@
-"""Names of files as safe text: ids that survive any file system, and labels that print on any terminal."""
+"""Turn file names into safe text: ids that survive any file system, and labels that print on any terminal."""
 
 import unicodedata
 from urllib.parse import unquote_to_bytes
 
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
-"""Endings of sound files that are read."""
+"""Supported extensions of sound files."""
 
 _UNPRINTABLE_CATEGORIES = frozenset(
     {"Cc", "Cs", "Zl", "Zp"}
@@ -12,7 +12,7 @@ _UNPRINTABLE_CATEGORIES = frozenset(
 
 
 def to_id(path: str) -> str:
-    """A path as valid, printable UTF-8, one to one: what would not print, and ``%`` itself, becomes ``%XX``.
+    """Encode a path as printable UTF-8, one to one: unprintable characters and ``%`` itself become ``%XX``.
 
     >>> to_id("pins/a b.jpg"), to_id("50%.jpg"), to_id("two\\nlines.jpg")
     ('pins/a b.jpg', '50%25.jpg', 'two%0Alines.jpg')
@@ -21,7 +21,7 @@ def to_id(path: str) -> str:
 
 
 def from_id(identifier: str) -> str:
-    """The path that :func:`to_id` was given.
+    """Return the path of an id; the inverse of :func:`to_id`.
 
     >>> from_id("two%0Alines.jpg")
     'two\\nlines.jpg'
@@ -30,14 +30,14 @@ def from_id(identifier: str) -> str:
 
 
 def readable(text: str) -> str:
-    """Text that can be printed and stored: control characters and undecodable bytes become ``%XX``."""
+    """Return printable, storable text: control characters and undecodable bytes become ``%XX``."""
     if text.isprintable():
         return text
     return "".join(_escape(c) if unicodedata.category(c) in _UNPRINTABLE_CATEGORIES else c for c in text)
 
 
 def to_label(text: str) -> str:
-    """A class name as it is compared: printable, without outer blanks, in Unicode normal form C.
+    """Normalize a class name for comparison: printable, stripped, in Unicode normal form C.
 
     >>> to_label(" cafe\\u0301 ") == "caf\\u00e9"
     True

@@ -1,24 +1,24 @@
-"""Is a photo good enough to be judged by? What is plainly wrong with it is told beside a verdict, not instead of it."""
+"""Check whether a photo is good enough to judge. A flaw is reported with the verdict, not instead of it."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-MEASURED_SIDE = 256  # pixels of the longer side at which light and sharpness are measured
+MEASURED_SIDE = 256  # pixels of the longer side when measuring light and sharpness
 MIN_SIDE = 16  # pixels
 MIN_CONTRAST = 4.0  # standard deviation of the light, of 255
 MIN_BRIGHTNESS, MAX_BRIGHTNESS = 20.0, 247.0  # mean light, of 255
 MIN_SHARPNESS = 12.0  # mean square of the Laplacian of the light; sharp photos have hundreds
-LEAST_TO_JUDGE = 128  # pixels of the shorter side; smaller photos have no sharpness to speak of
+LEAST_TO_JUDGE = 128  # pixels of the shorter side; the sharpness of smaller photos means nothing
 
 
 @dataclass(frozen=True)
 class Flaw:
-    """What is wrong with a photo.
+    """A flaw of a photo.
 
-    ``kind`` is tiny, blank, dark, bright or blurred; ``value`` is what was measured (pixels, or a number of 255 levels
-    of light) and ``limit`` what it should have reached, or for ``bright`` stayed below.
+    ``kind`` is tiny, blank, dark, bright or blurred; ``value`` is the measurement (pixels, or light on a scale of 255)
+    and ``limit`` the required minimum, or for ``bright`` the maximum.
     """
 
     kind: str
@@ -29,7 +29,7 @@ class Flaw:
 
 
 def flaw(image: Image.Image) -> Flaw | None:
-    """The first plain flaw of a photo; ``None`` if there is none."""
+    """Return the first obvious flaw of a photo; ``None`` if there is none."""
     short = min(image.size)
     if short < MIN_SIDE:
         said = f"The photo is only {image.width} x {image.height} pixels."

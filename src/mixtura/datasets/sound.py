@@ -1,14 +1,14 @@
-"""From a payload (a file or its bytes) to one waveform: one channel, any sample rate that is asked for.
+"""Decode a payload (a file or its bytes) into one waveform: one channel at the requested sample rate.
 
-The border where hostile files arrive, as :mod:`mixtura.datasets.decode` is for pictures. What costs memory or time is
-refused from the header, before it is decoded:
+Hostile files arrive here, as in :mod:`mixtura.datasets.decode` for pictures. Anything that would cost too much memory
+or time is refused by its header, before decoding:
 
-- at most 64 MiB of file, 10 minutes, 8 channels, and 1 to 192 thousand samples a second;
+- at most 64 MiB of file, 10 minutes, 8 channels, and 1,000 to 192,000 samples/s;
 - regular files only: no pipes, devices or folders;
-- four formats, recognized by their first bytes and never by the file name: WAV, FLAC, Ogg (Vorbis, Opus), MP3.
+- four formats, recognized by their first bytes, never by file name: WAV, FLAC, Ogg (Vorbis, Opus), MP3.
 
-Channels are averaged; another rate is reached by polyphase filtering. Samples are in [-1, 1], as floats a little
-beyond. Whatever goes wrong is a :class:`~mixtura.errors.BadSound` with a reason code.
+Channels are averaged; other rates are resampled by polyphase filtering. Samples are in [-1, 1]; float samples may
+slightly exceed this. Every failure is a :class:`~mixtura.errors.BadSound` with a reason code.
 """
 
 import math
@@ -27,11 +27,11 @@ from mixtura.errors import BadSound, MissingExtra
 
 MAX_SECONDS = 600
 MAX_CHANNELS = 8
-MIN_RATE, MAX_RATE = 1_000, 192_000  # samples a second
-MAX_LEVEL = 2.0**16  # floats may leave [-1, 1], or hold integers of 16 bits; more is no sound
+MIN_RATE, MAX_RATE = 1_000, 192_000  # samples/s
+MAX_LEVEL = 2.0**16  # floats may exceed [-1, 1], or hold 16-bit integers; anything larger is not a sound
 _BLOCK_FRAMES = 1 << 16  # frames decoded at once
-_MAX_CHUNKS = 1000  # of a WAV file, looked at before its samples
-_UNKNOWN_LENGTH = 0xFFFFFFFF  # what programs that write to a pipe give as the length of a WAV file
+_MAX_CHUNKS = 1000  # chunks of a WAV file to skip before its samples
+_UNKNOWN_LENGTH = 0xFFFFFFFF  # the WAV length written by programs that write to a pipe
 
 Waveform = Float32[np.ndarray, " T"]
 
@@ -56,7 +56,7 @@ _REFUSED_PATTERNS: dict[str, re.Pattern[bytes]] = {
 
 
 def is_sound(data: bytes) -> bool:
-    """Whether bytes begin as a sound that is read.
+    """Whether bytes start like a supported sound file.
 
     >>> is_sound(b"OggS"), is_sound(b"RIFF1234WEBP")
     (True, False)
@@ -65,12 +65,12 @@ def is_sound(data: bytes) -> bool:
 
 
 def decode(payload: Payload, rate: int, *, name: str | None = None) -> Waveform:
-    """The sound in a payload as one channel.
+    """Return the sound in a payload as one channel.
 
     Args:
-        payload: a file, or the bytes of one.
-        rate: samples a second that are wanted.
-        name: what messages call the sound; the path by default.
+        payload: a file or its bytes.
+        rate: sample rate of the result, in samples/s.
+        name: name of the sound in messages; the path by default.
 
     Raises:
         BadSound: the sound cannot be decoded safely; ``reason`` says why.
@@ -86,7 +86,7 @@ def decode(payload: Payload, rate: int, *, name: str | None = None) -> Waveform:
 
 
 def resample(wave: Waveform, rate: int, wanted: int) -> Float32[np.ndarray, " S"]:
-    """The waveform at another rate, both in samples a second (polyphase filter, Kaiser window of 5.0)."""
+    """Resample a waveform; rates in samples/s (polyphase filter, Kaiser window of 5.0)."""
     if rate == wanted:
         return wave
     from scipy.signal import resample_poly
@@ -120,7 +120,7 @@ def _read(data: bytes, kind: str, shown: str) -> tuple[Waveform, int]:
             frames, rate = file.frames, file.samplerate
     except BadSound:
         raise
-    except Exception as error:  # a decoder may raise anything on hostile bytes; none of it may end a run
+    except Exception as error:  # a decoder may raise anything on hostile bytes, and none of it may end a run
         message = f"{shown}: the {kind} file is damaged ({readable(str(error))[:120]}). Export it again."
         raise BadSound(message, "unreadable") from error
     wave = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
@@ -134,13 +134,13 @@ def _read(data: bytes, kind: str, shown: str) -> tuple[Waveform, int]:
 def _soundfile() -> Any:
     try:
         import soundfile
-    except (ImportError, OSError) as error:  # OSError: the package is there and its library is not
+    except (ImportError, OSError) as error:  # OSError: the package is installed but its library is missing
         raise MissingExtra(f"Sounds need soundfile ({error}). Run: pip install 'mixtura[audio]'") from error
     return soundfile
 
 
 def _check_header(file: Any, shown: str) -> None:
-    """Refuse by what the header claims."""
+    """Refuse a sound by its header."""
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
         raise BadSound(
             f"{shown}: {file.samplerate:,} samples a second; {MIN_RATE:,} to {MAX_RATE:,} are read. Resample it.",
@@ -156,7 +156,7 @@ def _check_header(file: Any, shown: str) -> None:
 
 
 def _mono(file: Any) -> Iterator[Waveform]:
-    """Blocks of the mean over channels, never more than the header claims."""
+    """Yield blocks of the mean over channels, never more than the header claims."""
     left = file.frames
     while left > 0:
         block = file.read(min(left, _BLOCK_FRAMES), dtype="float32", always_2d=True)
@@ -168,7 +168,7 @@ def _mono(file: Any) -> Iterator[Waveform]:
 
 def _checked(wave: Waveform, shown: str) -> Waveform:
     peak = float(np.abs(wave).max())
-    if not peak <= MAX_LEVEL:  # NaN as well
+    if not peak <= MAX_LEVEL:  # also true for NaN
         what = f"levels up to {peak:.0e}" if math.isfinite(peak) else "NaN or infinite samples"
         raise BadSound(f"{shown}: holds {what}; samples should be in [-1, 1]. Export it again.", "not_finite")
     return wave
@@ -180,7 +180,7 @@ def _truncated(kind: str, shown: str) -> BadSound:
 
 
 def _ends_early(kind: str, data: bytes) -> bool:
-    """Whether the file lacks its end, where the decoder would take what there is for the whole."""
+    """Whether the end of the file is missing in a way the decoder would not notice."""
     if kind == "WAV":
         start, size = _wav_samples(data)
         return size != _UNKNOWN_LENGTH and start + size > len(data)
@@ -188,7 +188,7 @@ def _ends_early(kind: str, data: bytes) -> bool:
 
 
 def _wav_samples(data: bytes) -> tuple[int, int]:
-    """Where the samples of a WAV file start and how many bytes they are said to take; zeros if nothing says so."""
+    """Return the start of the samples in a WAV file and their stated size, in bytes; zeros if not stated."""
     at = 12
     for _ in range(_MAX_CHUNKS):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
@@ -199,7 +199,7 @@ def _wav_samples(data: bytes) -> tuple[int, int]:
 
 
 def _ogg_is_whole(data: bytes) -> bool:
-    """Whether the last page says that it is the last, and is all there."""
+    """Whether the last page is marked as the last and is complete."""
     last = data[data.rfind(b"OggS") :]
     header = 27
     if len(last) < header or not last[5] & 0x04:

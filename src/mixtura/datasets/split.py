@@ -1,7 +1,7 @@
-"""Which items train, which choose, which judge: drawn once, written to a file, and never drawn again.
+"""Split items into train, val and test: drawn once, written to a file, and never drawn again.
 
-A split is stratified by label and keeps groups together: what shares a ``group``, its bytes or nearly its pixels
-(:mod:`mixtura.datasets.duplicates`) never lies on both sides. What a data set gives is kept; see :func:`make_split`.
+A split is stratified by label and keeps groups together: items with the same ``group``, the same bytes or nearly the
+same pixels (:mod:`mixtura.datasets.duplicates`) are never separated. A given split is kept; see :func:`make_split`.
 """
 
 import csv
@@ -35,20 +35,20 @@ def make_split(
     known: Mapping[str, str] | None = None,
     carve: bool = True,
 ) -> Split:
-    """Which of train, val and test each item belongs to, by id.
+    """Return the split of each item (train, val or test), by id.
 
-    Items in ``known`` and items whose data set gives a split keep it, with one exception: with ``carve``, where the
-    data set gives training items but nothing at all for val (or test), that part is held out of its training items.
-    Of each label every part gets its share to within one group; a label with one group only trains.
+    Items in ``known`` and items with a split from their data set keep it, with one exception: with ``carve``, if the
+    data set gives training items but none for val (or test), that split is held out of its training items.
+    For each label, every split gets its share to within one group; a label with a single group goes to train.
     The result depends on ids, labels, pictures and seed, not on the order of the items.
 
     Args:
-        shares: of train, val and test, summing to 1; train above 0.
-        seed: of the draw.
+        shares: shares of train, val and test, summing to 1; train above 0.
+        seed: random seed.
         known: an earlier split, by id.
 
     Raises:
-        UsageError: the shares are not shares.
+        UsageError: the shares are invalid.
     """
     _check_shares(shares)
     given = {item.id: item.split for item in dataset.items if item.split}
@@ -69,14 +69,14 @@ def _check_shares(shares: Sequence[float]) -> None:
 
 
 def _missing_parts(given: set[str], shares: Shares) -> tuple[str, ...]:
-    """The held-out parts that nothing was given for, where training items were."""
+    """Return the held-out splits without given items, if training items are given."""
     if "train" not in given:
         return ()
     return tuple(part for part, share in zip(SPLITS, shares, strict=True) if share > 0 and part not in given)
 
 
 def _strata(dataset: Dataset, numbers: np.ndarray) -> dict[str, list[list[str]]]:
-    """The groups, as lists of ids, under the most frequent label of each; all in the order of ids."""
+    """Return the groups, as lists of ids, by the most frequent label of each; all ordered by id."""
     members: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for item, number in zip(dataset.items, numbers.tolist(), strict=True):
         members[number].append((item.id, item.label or ""))
@@ -89,7 +89,7 @@ def _strata(dataset: Dataset, numbers: np.ndarray) -> dict[str, list[list[str]]]
 
 @dataclass(frozen=True)
 class _Stratum:
-    """The placing of one label's groups; ``split`` is filled."""
+    """Places the groups of one label; fills ``split``."""
 
     shares: Shares
     given: Mapping[str, str | None]
@@ -97,7 +97,7 @@ class _Stratum:
     split: Split
 
     def place(self, groups: list[list[str]], rng: np.random.Generator) -> None:
-        """Gives each group without a place to the part that lacks most of its share, larger groups first."""
+        """Assign each unplaced group to the split furthest below its share, larger groups first."""
         loose = [group for group in groups if not self._join(group)]
         counts = Counter(self.split[id_] for group in groups for id_ in group if id_ in self.split)
         total = sum(map(len, groups))
@@ -112,7 +112,7 @@ class _Stratum:
             counts[part] += len(group)
 
     def _join(self, group: list[str]) -> bool:
-        """Lets a group follow those of its members that have a place: most of them, or training if in doubt."""
+        """Place a group with the majority of its placed members, or in train if in doubt."""
         placed = Counter(self.split[id_] for id_ in group if id_ in self.split)
         if not placed:
             return False
@@ -122,7 +122,7 @@ class _Stratum:
         return True
 
     def _parts(self, group: list[str]) -> tuple[str, ...]:
-        """The parts that a group may go to: given training items only to those that nothing was given for."""
+        """Return the splits open to a group: for given training items, only those without given items."""
         if any(id_ in self.given for id_ in group):
             return ("train", *self.missing)
         return tuple(part for part, share in zip(SPLITS, self.shares, strict=True) if share > 0)
@@ -131,11 +131,11 @@ class _Stratum:
 def settle_split(
     path: Path, dataset: Dataset, shares: Shares = DEFAULT_FRACTIONS, seed: int = 0, *, carve: bool = True
 ) -> Split:
-    """The split in a file, which is written if it is not there; items that are new to it are added at its end.
+    """Return the split in a file; create the file if it is missing, and append new items.
 
     Raises:
         DataError: the file is not a split.
-        CannotWrite, OutOfSpace: it cannot be written; an earlier one is intact.
+        CannotWrite, OutOfSpace: it cannot be written; an existing file is intact.
     """
     known = read_split(path) if path.exists() else {}
     if any(item.id not in known for item in dataset.items):
@@ -146,10 +146,10 @@ def settle_split(
 
 
 def write_split(split: Mapping[str, str], path: Path) -> None:
-    """Writes a new split file, completely or not at all.
+    """Write a new split file atomically.
 
     Raises:
-        CannotWrite: it exists already, because a split is never redrawn; or the folder is not writable.
+        CannotWrite: the file exists (a split is never redrawn), or the folder is not writable.
     """
     if path.exists():
         raise CannotWrite(f"{path}: exists already, and a split is never redrawn. Remove it to draw another.")
@@ -157,11 +157,11 @@ def write_split(split: Mapping[str, str], path: Path) -> None:
 
 
 def read_split(path: Path) -> Split:
-    """The split in a file, by id.
+    """Return the split in a file, by id.
 
     Raises:
         NoInput: the file cannot be read.
-        DataError: it is not a split; the message gives the line.
+        DataError: the file is not a split; the message gives the line.
     """
     try:
         rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline=""), strict=True))

@@ -1,4 +1,4 @@
-"""Made-up data with a known truth: points from a mixture of Gaussians, and pictures of stripes."""
+"""Synthetic data with known ground truth: points from a mixture of Gaussians, and pictures of stripes."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ from mixtura.datasets.items import Dataset, Item
 
 @dataclass(frozen=True)
 class Sample:
-    """Points with the component and class that each came from, and the truth they were drawn from.
+    """Points with the component and class of each, and the distribution they were drawn from.
 
-    ``covariance`` is dense; ``component_class`` says which class owns each component; components are equally likely.
+    ``covariance`` is dense; ``component_class`` is the class of each component; components are equally likely.
     """
 
     x: Float64[np.ndarray, "N D"]
@@ -26,10 +26,10 @@ class Sample:
 def gaussian_mixture(
     n: int, dimension: int, *, classes: int = 3, components: int = 1, separation: float = 4.0, seed: int = 0
 ) -> Sample:
-    """Draws ``n`` points from ``classes * components`` Gaussians.
+    """Draw ``n`` points from ``classes * components`` Gaussians.
 
-    Means are drawn with standard deviation ``separation`` in each dimension; covariances are Wishart-like, their
-    expectation about the identity, and well conditioned.
+    Means are drawn with standard deviation ``separation`` in each dimension; covariances are Wishart-like, well
+    conditioned, with an expectation close to the identity.
     """
     rng = np.random.default_rng(seed)
     count = classes * components
@@ -44,9 +44,9 @@ def gaussian_mixture(
 
 
 def stripes(classes: int = 3, per_class: int = 10, *, size: int = 32, seed: int = 0) -> Dataset:
-    """Pictures of noisy stripes, held in memory: each class has its own direction and color.
+    """Return pictures of noisy stripes, in memory: each class has its own direction and color.
 
-    ``size`` is the side in pixels. Any encoder that sees direction or color tells the classes apart.
+    ``size`` is the side in pixels. Any encoder that sees direction or color can separate the classes.
     """
     rng = np.random.default_rng(seed)
     names = [f"stripes{number}" for number in range(classes)]

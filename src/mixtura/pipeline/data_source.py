@@ -1,4 +1,4 @@
-"""What one word of data means: a folder, a list, a pack, a feature store, or the name of a public set."""
+"""Resolve a DATA argument: a folder, a list, a pack, a feature store, or the name of a public data set."""
 
 import os
 from itertools import islice
@@ -9,19 +9,19 @@ from mixtura.datasets import NAMED, OFFICIAL
 
 PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"})
 SOUNDS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
-"""Endings by which files in a folder are taken for photos and for sounds; a file that is named is always tried."""
+"""Extensions of photos and sounds when searching a folder; a file given by name is always tried."""
 
 LOOKED_AT = 1000
-"""How many files of a folder are looked at to see what it holds."""
+"""Maximum number of files to check when guessing what a folder holds."""
 
 STORE_HEADER = "store.json"
-"""The file by which a feature store is known."""
+"""The file that marks a feature store."""
 
 
 def data_keys(source: str) -> dict[str, Any]:
-    """What a user means by one word of data, as keys of a recipe.
+    """Return the recipe keys for a DATA argument.
 
-    What exists on disk wins over the name of a public set; a folder that ``extract`` has written is a feature store.
+    A path on disk takes precedence over the name of a public data set; a folder written by ``extract`` is a store.
 
     >>> data_keys("digits")
     {'data.kind': 'digits', 'data.root': None}
@@ -42,7 +42,7 @@ def data_keys(source: str) -> dict[str, Any]:
 
 
 def _kind_of_folder(path: Path) -> str:
-    """A feature store, a public set in its official layout, or photos or sounds, by the first such file that is met."""
+    """Return the kind: a feature store, an official public data set, or photos or sounds by the first such file."""
     if (path / STORE_HEADER).is_file():
         return "features"
     if (path / "meta" / "esc50.csv").is_file():
@@ -57,7 +57,7 @@ def _kind_of_folder(path: Path) -> str:
 
 
 def _official(path: Path) -> str | None:
-    """The public set whose official files these are."""
+    """Return the public data set whose official files these are."""
     for kind, names in OFFICIAL.items():
         if path.name in names or any((path / name).exists() for name in names):
             return kind

@@ -1,7 +1,7 @@
-"""One self-contained page about one evaluation: for the shop owner, the engineer and the researcher.
+"""Write one self-contained page about an evaluation, for the shop owner, the engineer and the researcher.
 
-``SECTIONS`` stands in the order of the page. A section takes :class:`mixtura.report.parts.PageContext` and returns
-:class:`mixtura.report.parts.Section`, or ``None`` where the evaluation holds nothing for it.
+``SECTIONS`` is in page order. A section takes :class:`mixtura.report.parts.PageContext` and returns
+:class:`mixtura.report.parts.Section`, or ``None`` if the evaluation has nothing for it.
 """
 
 SECTIONS = {

@@ -1,4 +1,4 @@
-"""The page of an inspection: labels that look wrong, photos that are there twice, photos that look like no other."""
+"""The page of an inspection: labels that look wrong, duplicate photos, photos that look like no other."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class SidePicture:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to look at: ``name`` is a label, ``word`` and ``other`` say what it is set against."""
+    """One finding to review: ``name`` is a label; ``word`` and ``other`` say what it is compared with."""
 
     address: str
     name: str
@@ -48,60 +48,60 @@ def write_care(care: Inspection, path: Path, thumbnails: Thumbnails) -> Path:
 
 
 def care_page(care: Inspection, thumbnails: Thumbnails) -> str:
-    """The page as text; only the thumbnails that are shown are asked for."""
+    """Return the page as HTML; only the thumbnails on it are requested."""
     sections = {
         "summary": _summary(care),
         "labels": _section(
             "Labels that look wrong",
-            f"{count(len(care.suspects), 'label')} may be wrong, the clearest first. Some are right and the photo is "
-            "hard: look before you move one.",
+            f"{count(len(care.suspects), 'label')} may be wrong, clearest first. Some are right and the photo is "
+            "just hard: look before you move one.",
             care.suspects,
             lambda one: _suspect(one, thumbnails),
         ),
         "clashes": _section(
             "One photo, several labels",
-            f"{count(len(care.clashes), 'group')} of near-duplicates whose labels contradict each other: "
+            f"{count(len(care.clashes), 'group')} of near-duplicates with conflicting labels: "
             "at most one of the labels can be right.",
             care.clashes,
             lambda one: _twins(one, thumbnails),
         ),
         "copies": _section(
-            "Photos that are there twice",
-            f"{count(len(care.copies), 'group')} of near-duplicates with one label. Copies add nothing, and a copy on "
-            "either side of a test makes the test too easy.",
+            "Duplicate photos",
+            f"{count(len(care.copies), 'group')} of near-duplicates with one label. Copies add nothing, and a copy in "
+            "both the training and the test split makes the test too easy.",
             care.copies,
             lambda one: _twins(one, thumbnails),
         ),
         "outliers": _section(
             "Photos that look like no other",
-            f"{count(len(care.outliers), 'photo')} far from all others, the farthest first: often a screenshot, a "
-            "blurred photo, or a thing that is not for sale.",
+            f"{count(len(care.outliers), 'photo')} far from all others, farthest first: often a screenshot, a "
+            "blurred photo, or something not for sale.",
             care.outliers,
             lambda one: _outlier(one, thumbnails),
         ),
     }
-    title = f"Care for {Path(care.place).name}" if care.place else "Care for the data"
+    title = f"Inspection of {Path(care.place).name}" if care.place else "Inspection of the data"
     return assemble(title, {name: section for name, section in sections.items() if section is not None})
 
 
 def _summary(care: Inspection) -> Section:
     found = [
-        (len(care.suspects), "Labels that look wrong", "The photo clearly looks like another class than its label."),
-        (len(care.clashes), "Photos with several labels", "The same photo, or nearly, under contradicting labels."),
-        (len(care.copies), "Photos that are there twice", "The same photo, or nearly, under one label."),
-        (len(care.outliers), "Photos that look like no other", "Far from every class and from the crowd."),
+        (len(care.suspects), "Labels that look wrong", "The photo clearly looks like a different class."),
+        (len(care.clashes), "Photos with several labels", "The same photo, or nearly, under conflicting labels."),
+        (len(care.copies), "Duplicate photos", "The same photo, or nearly, under one label."),
+        (len(care.outliers), "Photos that look like no other", "Far from every class and from most photos."),
     ]
     names = [words[0].lower() + words[1:] for number, words, _ in found if number]
     say = f"Worth a look: {listing(names)}." if names else "Nothing stands out."
     lead = (
-        f"{say} {count(care.judged, 'photo')} of {count(care.items)} in {count(care.classes, 'class', 'classes')} were "
-        f"each judged by a model that had not seen them; it agrees with {percent(care.accuracy)} of the labels."
+        f"{say} Of {count(care.items)} photos in {count(care.classes, 'class', 'classes')}, {count(care.judged)} were "
+        f"judged by a model that had not seen them; it agrees with {percent(care.accuracy)} of the labels."
     )
     return Section("In short", lead, render("care_counts.html", counts=found))
 
 
 def _section(title: str, lead: str, found: Sequence[T], card: Callable[[T], Finding]) -> Section | None:
-    """A section with cards, or with rows where there is no photo at all; nothing where nothing was found."""
+    """Return a section of cards, or of rows if there are no photos; ``None`` if nothing was found."""
     if not found:
         return None
     findings = [card(one) for one in found[:MAX_ROWS]]
@@ -127,7 +127,7 @@ def _twins(one: NearDuplicates, thumbnails: Thumbnails) -> Finding:
     )
     note = f"{count(len(one.items), 'photo')}, cosine {one.lowest:.4f} or more"
     if "test" in one.splits and len(one.splits) > 1:
-        note += "; some of them for testing, some for learning"
+        note += "; some are in the test split, some in training"
     return Finding(
         address(thumbnails(first.id)), first.label, word, other, note, tuple(i.source for i in one.items), more
     )

@@ -1,4 +1,4 @@
-"""Class by class: how often each is right, how sure that is, and what it is taken for instead."""
+"""The section on classes: the recall of each with its interval, and its most frequent confusion."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ MIN_ITEMS = 20
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class with its recall, the share turned away as unknown, and the class it is most often taken for."""
+    """A class with its recall, the share rejected as unknown, and the class it is most often taken for."""
 
     name: str
     recall: Interval
@@ -25,7 +25,7 @@ class ClassRow:
 
 
 def classes(material: PageContext) -> Section | None:
-    """A table with one dot and one interval for each class, weakest first."""
+    """Return a table with one dot and one interval per class, weakest first; ``None`` without tested classes."""
     rows = _rows(material)
     if not rows:
         return None
@@ -38,8 +38,8 @@ def classes(material: PageContext) -> Section | None:
 
 def _lead(rows: list[ClassRow], mean: float) -> str:
     weak = [row.name for row in rows if row.recall.high < mean]
-    text = "Weakest first. The dot is the share of a class's photos that were given the right class; "
-    text += "the line through it is the 95% interval, wide where there are few test photos. "
+    text = "Weakest first. The dot is the share of a class's photos classified correctly; "
+    text += "the line through it is the 95% interval, which is wide if there are few test photos. "
     if weak:
         shown = [*weak[:4], f"{len(weak) - 4} more"] if len(weak) > 5 else weak
         text += f"Clearly below the mean of {percent(mean)}: {listing(shown)}. "

@@ -1,4 +1,4 @@
-"""What is taken for what: a table for few classes, a map of squares for many, and the most confused pairs."""
+"""The section on confusions: a table for few classes, a map of squares for many, and the most confused pairs."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ from mixtura.metrics.classification import confusion as count_confusion
 from mixtura.report import svg
 from mixtura.report.parts import PageContext, Section, render
 
-WITH_NUMBERS = 12  # classes whose cells hold a figure
-WITH_NAMES = 40  # classes whose rows hold a name
+WITH_NUMBERS = 12  # most classes for cells with a number
+WITH_NAMES = 40  # most classes for rows with a name
 MAX_BLOCKS = 100  # squares along a side of the compact map
 MAX_PAIRS = 10
 FULL_SHADE = 0.4  # share of a class at which an error has the darkest shade
@@ -22,7 +22,7 @@ SHADE_LEVELS = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 @dataclass(frozen=True)
 class Cell:
-    """``shade`` runs from 0 to 100; ``text`` is what stands in the cell, ``note`` what the pointer shows."""
+    """A cell of the table: ``shade`` is 0 to 100, ``text`` the content, ``note`` the tooltip."""
 
     text: str
     note: str
@@ -41,7 +41,7 @@ class Pair:
 
 
 def confusion(material: PageContext) -> Section | None:
-    """The confusion of catalog photos, with classes that are often confused beside each other."""
+    """Return the confusion of catalog photos, with often confused classes next to each other."""
     known, names = material.known, material.evaluation.classes
     if not known.any() or len(names) < 2:
         return None
@@ -58,24 +58,24 @@ def confusion(material: PageContext) -> Section | None:
         compact=compact,
         pairs=most_confused(table, names),
     )
-    return Section("What is taken for what", _lead(table), body)
+    return Section("Which classes are confused", _lead(table), body)
 
 
 def _lead(table: np.ndarray) -> str:
     wrong = int(table.sum() - np.trace(table))
     if wrong == 0:
-        return f"All {count(int(table.sum()), 'catalog photo')} were given the right class."
+        return f"All {count(int(table.sum()), 'catalog photo')} were classified correctly."
     errors = table.copy()
     np.fill_diagonal(errors, 0)
     largest = int(np.sort(errors, axis=None)[-MAX_PAIRS:].sum())
-    text = f"Of {count(int(table.sum()), 'catalog photo')}, {count(wrong)} were given another class than their own. "
+    text = f"Of {count(int(table.sum()), 'catalog photo')}, {count(wrong)} were assigned the wrong class. "
     if np.count_nonzero(errors) > MAX_PAIRS:
-        text += f"The {MAX_PAIRS} most confused pairs make up {percent(largest / wrong, 0)} of that. "
-    return text + "Classes that are often confused stand beside each other."
+        text += f"The {MAX_PAIRS} most confused pairs make up {percent(largest / wrong, 0)} of those. "
+    return text + "Classes that are often confused are next to each other."
 
 
 def similar_beside(table: np.ndarray) -> np.ndarray:
-    """An order of the classes that puts the often confused beside each other (average linkage over error rates)."""
+    """Return an order with often confused classes next to each other (average linkage over error rates)."""
     n = len(table)
     if n < 3:
         return np.arange(n)
@@ -87,10 +87,10 @@ def similar_beside(table: np.ndarray) -> np.ndarray:
 
 
 def most_confused(table: np.ndarray, names: tuple[str, ...]) -> list[Pair]:
-    """The pairs with the most photos of one class taken for the other."""
+    """Return the pairs with the most photos of one class taken for the other."""
     errors = table.copy()
     np.fill_diagonal(errors, 0)
-    floor = min(2, int(errors.max()))  # a single photo is no pattern, unless there is nothing else
+    floor = min(2, int(errors.max()))  # a single photo is not a pattern, unless there is nothing else
     flat = np.argsort(-errors, axis=None, kind="stable")[:MAX_PAIRS]
     rows, columns = np.unravel_index(flat, errors.shape)
     totals = table.sum(axis=1)
@@ -119,7 +119,7 @@ def _cell(number: int, total: int, names: tuple[str, str], right: bool) -> Cell:
 
 
 def _compact(table: np.ndarray) -> Markup:
-    """Squares in five shades; neighboring classes share a square when there are more than ``MAX_BLOCKS``."""
+    """Draw squares in five shades; neighboring classes share a square if there are more than ``MAX_BLOCKS``."""
     pooled = -(-len(table) // MAX_BLOCKS)
     starts = np.arange(0, len(table), pooled)
     table = np.add.reduceat(np.add.reduceat(table, starts, axis=0), starts, axis=1)
@@ -132,7 +132,7 @@ def _compact(table: np.ndarray) -> Markup:
             cells = np.argwhere(mask & (level == step))
             if len(cells):
                 squares.append(_squares(cells, side, f"{kind} shade{step}"))
-    label = f"Map of {len(share)} by {len(share)} squares: rows are true classes, columns the classes given."
+    label = f"Map of {len(share)} by {len(share)} squares: rows are true classes, columns predicted classes."
     return svg.drawing(label, svg.DRAWING_WIDTH, svg.DRAWING_WIDTH, *squares)
 
 

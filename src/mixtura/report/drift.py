@@ -1,4 +1,4 @@
-"""The page of drift: what was asked about day by day, and whether it still looks like the catalog's photos."""
+"""The drift page: the queries day by day, and whether they still look like the catalog's photos."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ ALARM_NAMES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One alarm, ready to be written down."""
+    """One alarm, formatted for the page."""
 
     name: str
     word: str
@@ -36,7 +36,7 @@ class Row:
 
 
 def write_drift(drift: Drift, path: Path, *, title: str) -> Path:
-    """Write the drift of a catalog as one self-contained HTML file.
+    """Write the drift page of a catalog as one self-contained HTML file.
 
     Raises:
         CannotWrite, OutOfSpace: the page cannot be written.
@@ -45,7 +45,7 @@ def write_drift(drift: Drift, path: Path, *, title: str) -> Path:
 
 
 def drift_page(drift: Drift, title: str) -> str:
-    """The page as text."""
+    """Return the page as HTML."""
     sections = {"summary": _summary(drift), "days": _days(drift), "mix": _mix(drift)}
     kept = {name: section for name, section in sections.items() if section is not None}
     return assemble(f"Drift of {title}", kept, "drift.css")
@@ -54,18 +54,18 @@ def drift_page(drift: Drift, title: str) -> str:
 def _summary(drift: Drift) -> Section:
     tested = [alarm for alarm in drift.alarms if not math.isnan(alarm.p)]
     if not drift.count:
-        say = f"The journal holds no decision of the last {count(drift.period, 'day')}."
+        say = f"The journal has no decisions from the last {count(drift.period, 'day')}."
     elif not tested:
         say = f"{count(drift.count, 'photo')} in {count(drift.period, 'day')} are too few to tell."
     elif drift.raised:
         names = [ALARM_NAMES[alarm.kind].lower() for alarm in drift.raised]
         say = f"Something has changed: {listing(names)}."
     else:
-        say = "Nothing has changed that the tests can see."
+        say = "The tests detect no change."
     lead = (
-        f"{say} The latest {count(drift.window, 'photo')} stand beside {count(drift.before)} before them and beside "
-        f"what the catalog was calibrated on. Where nothing has changed, looking once a day meets an alarm in at most "
-        f"{percent(drift.false_alarms, 0)} of all months."
+        f"{say} The latest {count(drift.window, 'photo')} are compared with the {count(drift.before)} before them and "
+        f"with the photos the catalog was calibrated on. If nothing has changed, a daily check raises an alarm in at "
+        f"most {percent(drift.false_alarms, 0)} of months."
     ) + "".join(f" {note}" for note in drift.notes)
     return Section("In short", lead, render("drift.html", alarms=[_row(alarm) for alarm in drift.alarms]))
 
@@ -85,29 +85,29 @@ def _days(drift: Drift) -> Section | None:
             _shares(
                 drift.days, [(d.unknown.value, d.unknown.low, d.unknown.high) for d in drift.days], stated, "Unknown"
             ),
-            f"Share of photos called unknown, with its 95% interval. Of photos like the catalog's, {percent(stated)} "
-            "would be (dashed).",
+            "Share of photos called unknown, with its 95% interval. For photos like the catalog's, it would be "
+            f"{percent(stated)} (dashed).",
         ),
         Figure(
             _shares(drift.days, [(d.typicality, math.nan, math.nan) for d in drift.days], 0.5, "Mean typicality"),
-            "Mean typicality of all photos. Of photos like the catalog's it would be 50% (dashed).",
+            "Mean typicality of all photos. For photos like the catalog's, it would be 50% (dashed).",
         ),
-        Figure(_counts(drift.days), "Photos a day; those too blurred, dark or blank to judge count as well."),
+        Figure(_counts(drift.days), "Photos per day, including those too blurred, dark or blank to judge."),
     ]
     total = f"{count(drift.count, 'photo')} on {count(len(drift.days), 'day')} (UTC)"
-    lead = f"{total}, as the answers were given on the day. A small day has a wide interval."
+    lead = f"{total}, with the answers given at the time. Days with few photos have wide intervals."
     return Section("Day by day", lead, render("figures.html", figures=figures))
 
 
 def _place(days: Sequence[Day]) -> tuple[list[int], tuple[float, float]]:
-    """Days as numbers from the first, and the range to draw."""
+    """Return the days since the first as numbers, and the range to draw."""
     numbers = [date.fromisoformat(day.date).toordinal() for day in days]
     numbers = [number - numbers[0] for number in numbers]
     return numbers, (-0.5, max(numbers[-1], 1) + 0.5)
 
 
 def _shares(days: Sequence[Day], values: Sequence[tuple[float, float, float]], usual: float, title: str) -> Markup:
-    """A dot a day, its interval where there is one, and a dashed line at what is usual."""
+    """Draw a dot per day, with its interval if there is one, and a dashed line at the usual value."""
     numbers, span = _place(days)
     highest = max([usual, *(v for three in values for v in three if not math.isnan(v))])
     top = min(1.0, 1.15 * highest)
@@ -125,7 +125,7 @@ def _shares(days: Sequence[Day], values: Sequence[tuple[float, float, float]], u
 
 
 def _counts(days: Sequence[Day]) -> Markup:
-    """A bar a day."""
+    """Draw a bar per day."""
     numbers, span = _place(days)
     most = max(day.count for day in days)
     area = svg.Plot(44, 34, 384, 230, span, (0, most))
@@ -137,7 +137,7 @@ def _counts(days: Sequence[Day]) -> Markup:
 
 
 def _dates(area: svg.Plot, days: Sequence[Day], numbers: Sequence[int]) -> Markup:
-    """The base line with the first and the last date."""
+    """Draw the base line with the first and the last date."""
     parts = [svg.line((area.left, area.bottom), (area.right, area.bottom), "axis")]
     parts.append(svg.text(area.x(numbers[0]), area.bottom + 16, days[0].date, "tick"))
     if len(days) > 1:
@@ -149,9 +149,9 @@ def _mix(drift: Drift) -> Section | None:
     if not drift.mix or not drift.window:
         return None
     lead = (
-        "Shares of the classes among the latest photos that were not called unknown, among those before them, and of "
-        "the photos in the catalog. Clients ask for some products more than for others, so only now and before are "
-        "compared by a test."
+        "Shares of the classes among the latest photos not called unknown, among those before them, and among "
+        "the photos in the catalog. Some products are queried more than others, so the test compares only now with "
+        "before."
     )
     return Section(
         "Which classes", lead, render("drift_mix.html", shown=drift.mix[:MAX_ROWS], rest=drift.mix[MAX_ROWS:])

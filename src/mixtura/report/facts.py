@@ -1,4 +1,4 @@
-"""Versions and settings: whatever the evaluation says of its making, as small tables."""
+"""The section on versions and settings: the facts of an evaluation, as small tables."""
 
 import re
 from collections.abc import Mapping
@@ -10,23 +10,23 @@ from mixtura.report.parts import PageContext, Section, render
 
 @dataclass(frozen=True)
 class Group:
-    """A table of facts below one heading; names come in the pieces between which a line may break."""
+    """A table of facts with a heading; each name is split where a line may break."""
 
     name: str
     rows: tuple[tuple[list[str], str], ...]
 
 
 def facts(material: PageContext) -> Section | None:
-    """One table for each group of facts; nothing when there are none."""
+    """Return one table per group of facts; ``None`` if there are no facts."""
     groups = grouped(material.evaluation.facts)
     if not groups:
         return None
-    lead = "What is needed to make these figures again."
+    lead = "Everything you need to reproduce these figures."
     return Section("Versions and settings", lead, render("facts.html", groups=groups))
 
 
 def grouped(values: Mapping[str, Any]) -> list[Group]:
-    """Plain values first, then a group for each mapping, its inner keys joined by dots."""
+    """Group the values: plain values first, then one group per mapping, with inner keys joined by dots."""
     plain = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
     nested = {key: value for key, value in values.items() if isinstance(value, Mapping)}
     groups = [Group("run", tuple(_rows(plain)))] if plain else []

@@ -1,4 +1,4 @@
-"""Where the classes lie: a 2-D view of the embeddings with the mixture's ellipses, and one small map a class."""
+"""The map section: a 2-D view of the embeddings with the mixture's ellipses, and one small map per class."""
 
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,7 +14,7 @@ from mixtura.report.parts import PageContext, Section, render
 MAX_LABELED = 12  # classes named on the large map
 MAX_ELLIPSES = 24  # components with an ellipse on the large map; rings at their centers beyond that
 MAX_PANELS = 12  # small maps
-MAX_POINTS = 2000  # dots drawn at most
+MAX_POINTS = 2000  # most dots drawn
 ELLIPSE_RADIUS = 2.1460  # square root of the 90% quantile of chi-square with 2 degrees of freedom
 
 
@@ -28,20 +28,20 @@ class Panel:
 
 @dataclass(frozen=True)
 class MapTransform:
-    """Map coordinates to pixels at equal scale on both axes."""
+    """Converts coordinates to pixels at equal scale on both axes."""
 
     low: np.ndarray
     scale: float
     height: float
 
     def place(self, xy: np.ndarray) -> np.ndarray:
-        """Values as pixels, with y upwards."""
+        """Convert values to pixels, with y upwards."""
         pixels = (xy - self.low) * self.scale
         return np.stack([pixels[..., 0], self.height - pixels[..., 1]], axis=-1)
 
 
 def embedding_map(material: PageContext) -> Section | None:
-    """The large map and the small ones; nothing when the evaluation has no map."""
+    """Return the large map and the small ones; ``None`` if the evaluation has no map."""
     view, names = material.evaluation.map, material.evaluation.classes
     if view is None or len(view.xy) == 0:
         return None
@@ -60,13 +60,13 @@ def embedding_map(material: PageContext) -> Section | None:
         foreign=foreign,
         rings=len(view.mean) > MAX_ELLIPSES,
     )
-    return Section("Where the classes lie", _lead(len(chosen), len(view.xy)), body)
+    return Section("Map of the classes", _lead(len(chosen), len(view.xy)), body)
 
 
 def _lead(drawn: int, total: int) -> str:
     text = (
-        "Each dot is a photo; similar photos lie close together. An ellipse is one component of the model and should "
-        "hold about 90% of its photos. The page is flat and the model is not: what overlaps here may be apart there."
+        "Each dot is a photo; similar photos are close together. An ellipse is one component of the model and should "
+        "contain about 90% of its photos. The map has only two dimensions; classes that overlap here may be separate."
     )
     return text + (f" {drawn:,} of {total:,} photos are drawn." if drawn < total else "")
 
@@ -105,7 +105,7 @@ def _ellipse(view: EmbeddingMap, sheet: MapTransform, k: int, kind: str) -> Mark
 
 
 def _labels(view: EmbeddingMap, sheet: MapTransform, names: tuple[str, ...]) -> list[Markup]:
-    """Names at the centers of their components, pushed apart downwards where they would overlap."""
+    """Place names at the centers of their components, pushed down where they would overlap."""
     spots = []
     for index, name in enumerate(names):
         mine = view.component_class == index

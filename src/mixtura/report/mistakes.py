@@ -1,4 +1,4 @@
-"""The worst mistakes, each with the stored photos that look most like it."""
+"""The section on the worst mistakes, each with its most similar stored photos."""
 
 import base64
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 
 @dataclass(frozen=True)
 class Photo:
-    """A thumbnail as a data address, or an empty string where there is none, and the words below it."""
+    """A thumbnail as a data URL, or an empty string if there is none, and the text below it."""
 
     address: str
     label: str
@@ -23,7 +23,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class Card:
-    """One mistake, ready to be written down."""
+    """One mistake, formatted for the page."""
 
     photo: Photo
     true: str
@@ -36,15 +36,15 @@ class Card:
 
 
 def mistakes(material: PageContext) -> Section | None:
-    """Up to ``MAX_MISTAKES`` cards in the order of the evaluation; nothing when it brings no mistakes."""
+    """Return up to ``MAX_MISTAKES`` cards in the order of the evaluation; ``None`` if it has no mistakes."""
     found = material.evaluation.mistakes
     if not found:
         return None
     cards = [_card(mistake, material.thumbnails) for mistake in found[:MAX_MISTAKES]]
     body = render("mistakes.html", shown=cards[:MAX_CARDS], rest=cards[MAX_CARDS:])
     lead = (
-        f"{count(len(cards), 'mistake')}, the worst first. Below each stand the stored photos that look most like it, "
-        "with their cosine similarity: a wrong label or an odd photo among them is often the cause."
+        f"{count(len(cards), 'mistake')}, worst first. Below each are the most similar stored photos with their cosine "
+        "similarity: a wrong label or an odd photo among them is often the cause."
     )
     return Section("The worst mistakes", lead, body)
 
@@ -67,7 +67,7 @@ def _card(mistake: Mistake, thumbnails: Thumbnails) -> Card:
 
 
 def address(jpeg: bytes | None) -> str:
-    """A JPEG as a data address; an empty string for anything else."""
+    """Return a JPEG as a data URL; an empty string for anything else."""
     if not jpeg or not jpeg.startswith(JPEG_MAGIC):
         return ""
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"

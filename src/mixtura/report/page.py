@@ -1,4 +1,4 @@
-"""The page as a whole: its sections in order, its style, and the file."""
+"""Assemble a page from its sections and style, and write it to a file."""
 
 import contextlib
 import errno
@@ -22,7 +22,7 @@ def write_report(evaluation: Evaluation, path: Path, *, title: str, thumbnails: 
 
     Args:
         evaluation: what to report.
-        path: the file to write; its folder is made, an older file is replaced whole or not at all.
+        path: the file to write; its folder is created, an existing file is replaced atomically.
         title: the heading of the page.
         thumbnails: the JPEG bytes for an item's id, or ``None``.
 
@@ -35,7 +35,7 @@ def write_report(evaluation: Evaluation, path: Path, *, title: str, thumbnails: 
 
 
 def save(path: Path, text: str) -> Path:
-    """Write a page; its folder is made, an older file is replaced whole or not at all.
+    """Write a page; its folder is created, an existing file is replaced atomically.
 
     Raises:
         CannotWrite: the folder or file cannot be written.
@@ -54,7 +54,7 @@ def save(path: Path, text: str) -> Path:
 
 
 def page(evaluation: Evaluation, title: str, thumbnails: Thumbnails) -> str:
-    """The page as text.
+    """Return the page as HTML.
 
     Raises:
         DataError: the arrays of the evaluation do not fit together.
@@ -66,7 +66,7 @@ def page(evaluation: Evaluation, title: str, thumbnails: Thumbnails) -> str:
 
 
 def assemble(title: str, sections: Mapping[str, Section], *styles: str) -> str:
-    """The page of some sections, by their ids; ``styles`` are files of this folder beside the one of every page."""
+    """Return the page made of ``sections``, keyed by id; ``styles`` are further style sheets from this folder."""
     folder = files("mixtura.report")
     sheets = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", *styles)]
     style = Markup("\n".join(sheets))  # noqa: S704  our own files
@@ -74,7 +74,7 @@ def assemble(title: str, sections: Mapping[str, Section], *styles: str) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write beside, flush to the disk, then rename: a reader sees the old file or the new one."""
+    """Write a temporary file, flush it to disk, then rename: a reader sees the old file or the new one."""
     beside = path.with_name(f".report-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with beside.open("xb") as file:

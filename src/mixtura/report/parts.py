@@ -1,4 +1,4 @@
-"""What a page is made of: the material that sections read, and the sections and figures that they return."""
+"""The parts of a page: the context that sections read, and the sections and figures that they return."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what to take from the section in plain words, and its content."""
+    """A heading, the conclusion in plain words, and the content."""
 
     title: str
     lead: str
@@ -35,7 +35,7 @@ class Section:
 
 @dataclass(frozen=True)
 class PageContext:
-    """An evaluation, the views of it that several sections share, and where thumbnails come from."""
+    """An evaluation, the views that several sections share, and the source of thumbnails."""
 
     evaluation: Evaluation
     thumbnails: Thumbnails
@@ -47,7 +47,7 @@ class PageContext:
 
     @cached_property
     def correct(self) -> np.ndarray:
-        """Which items were given their own class; never true for an item that is not in the catalog."""
+        """Which items were classified correctly; never true for an item that is not in the catalog."""
         return self.evaluation.true == self.evaluation.predicted
 
     @cached_property
@@ -57,14 +57,14 @@ class PageContext:
 
 
 def require_whole(evaluation: Evaluation) -> None:
-    """Hold that all arrays run over the same items and speak of known classes and verdicts.
+    """Check that all arrays cover the same items and use only known classes and verdicts.
 
     Raises:
         DataError: an array has another shape, or a class index or verdict does not exist.
     """
     count = len(evaluation.ids)
     if count == 0:
-        raise DataError("The evaluation holds 0 items. Evaluate on at least one.")
+        raise DataError("The evaluation has 0 items. Evaluate on at least one.")
     for name in ("true", "predicted", "probability", "typicality", "score", "verdict"):
         shape = np.shape(getattr(evaluation, name))
         if shape != (count,):
@@ -80,7 +80,7 @@ def require_whole(evaluation: Evaluation) -> None:
 
 
 def render(template: str, **values: Any) -> Markup:
-    """Fill one of the folder's templates; everything that is not Markup is escaped."""
+    """Fill in a template from this folder; everything that is not Markup is escaped."""
     return Markup(_environment().get_template(template).render(**values))  # noqa: S704  autoescape is on
 
 

@@ -1,4 +1,4 @@
-"""Can the probability be trusted: the reliability diagram and the risk-coverage curve, side by side."""
+"""The section on probabilities: the reliability diagram and the risk-coverage curve, side by side."""
 
 import numpy as np
 from markupsafe import Markup
@@ -15,25 +15,25 @@ AXIS_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def probability(material: PageContext) -> Section | None:
-    """Two figures over the catalog photos."""
+    """Return two figures for the catalog photos, or ``None`` if there are none."""
     known = material.known
     if not known.any():
         return None
     stated, correct = material.evaluation.probability[known].astype(np.float64), material.correct[known]
     figures = [_reliability(stated, correct), _risk_coverage(stated, correct)]
-    return Section("Can the probability be trusted?", _lead(stated, correct), render("figures.html", figures=figures))
+    return Section("Can you trust the probability?", _lead(stated, correct), render("figures.html", figures=figures))
 
 
 def _lead(stated: np.ndarray, correct: np.ndarray) -> str:
     mean, right, error = float(stated.mean()), float(correct.mean()), ece(stated, correct)
     if abs(mean - right) <= 0.01:
-        verdict = "neither too sure nor too modest on the whole"
+        verdict = "well calibrated overall"
     else:
-        verdict = "somewhat too sure of itself" if mean > right else "more modest than it needs to be"
+        verdict = "somewhat overconfident" if mean > right else "somewhat underconfident"
     points = f"{100 * error:.1f} percentage points"
     return (
-        f"The model says {percent(mean)} on average and is right in {percent(right)}: {verdict}. "
-        f"At a given stated probability it is off by {points} on average."
+        f"The model states {percent(mean)} on average and is right for {percent(right)} of the photos: {verdict}. "
+        f"On average, a stated probability is off by {points}."
     )
 
 
@@ -51,8 +51,8 @@ def _reliability(stated: np.ndarray, correct: np.ndarray) -> Figure:
     ]
     drawing = svg.drawing(_describe(bins), svg.DRAWING_WIDTH, 332, *parts)
     caption = (
-        "Dots on the dashed line: what is stated is what happens. Below it the model is too sure. "
-        f"Lines are 95% intervals; a hollow dot stands for fewer than {MIN_BIN_COUNT} photos; the bars count them all."
+        "On the dashed line, the stated probability is correct; below it, the model is overconfident. "
+        f"Lines are 95% intervals; a hollow dot means fewer than {MIN_BIN_COUNT} photos; the bars show all counts."
     )
     return Figure(drawing, caption)
 
@@ -74,7 +74,7 @@ def _describe(bins: Bins) -> str:
 def _risk_coverage(stated: np.ndarray, correct: np.ndarray) -> Figure:
     coverage, risk = risk_coverage(stated, correct)
     best = risk_coverage(correct.astype(np.float64), correct)[1]
-    top = 1.12 * max(float(risk[coverage >= 0.05].max()), 0.01)  # the first few answers are a coin's game
+    top = 1.12 * max(float(risk[coverage >= 0.05].max()), 0.01)  # the first few answers are mostly noise
     area = svg.Plot(44, 36, 384, 292, y_range=(0, top))
     keep = _thin(len(coverage))
     curve = area.points(coverage[keep], np.minimum(risk[keep], top))

@@ -1,4 +1,4 @@
-"""Contact sheets: groups of small pictures on one page that needs no network and runs no script."""
+"""Contact sheets: groups of small pictures on one page. It needs no network and runs no script."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, Thumbnails, render
 
 MAX_PICTURES = 200
-"""Groups that are drawn; a page of more would be too heavy to open, and says how many it leaves out."""
+"""Maximum groups on a page, so that it stays light enough to open; the page says how many it leaves out."""
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture ready to be written down: a data address, or an empty string where there is none."""
+    """A picture formatted for the page: a data URL, or an empty string if there is none."""
 
     address: str
     caption: str
@@ -28,7 +28,7 @@ def write_sheet(sheet: ContactSheet, path: Path, thumbnails: Thumbnails) -> Path
 
     Args:
         sheet: what to show.
-        path: the file to write; an older one is replaced whole or not at all.
+        path: the file to write; an existing file is replaced atomically.
         thumbnails: the JPEG bytes for an item's id, or ``None``.
 
     Raises:
@@ -38,7 +38,7 @@ def write_sheet(sheet: ContactSheet, path: Path, thumbnails: Thumbnails) -> Path
 
 
 def sheet_page(sheet: ContactSheet, thumbnails: Thumbnails) -> str:
-    """The page as text."""
+    """Return the page as HTML."""
     shown = [_group(group, thumbnails) for group in sheet.groups[:MAX_PICTURES]]
     rest = len(sheet.groups) - len(shown)
     lead = sheet.lead + (f" {count(rest, 'more group')} are not shown." if rest else "")

@@ -1,4 +1,4 @@
-"""In short: the sentence for the door, what was said of the photos, and the one table."""
+"""The summary section: the headline sentences, the answers as bars, and the table of all figures."""
 
 from dataclasses import dataclass
 
@@ -8,29 +8,29 @@ from mixtura.formats import count, interval, listing, percent
 from mixtura.records.decision import Evaluation
 from mixtura.report.parts import PageContext, Section, render
 
-# name -> (label, what it means). Names that are not here follow below, as they are.
+# name -> (label, meaning). Other metrics follow below under their own names.
 METRIC_TEXT = {
-    "top1": ("Right class", "Share of catalog photos that were given their own class."),
-    "top5": ("Right class among five", "Share whose class is among the five most probable."),
+    "top1": ("Right class", "Share of catalog photos classified correctly."),
+    "top5": ("Right class among top five", "Share of photos whose class is among the five most probable."),
     "balanced": (
         "Right class, mean of classes",
-        "The same, with each class counting the same however many photos it has.",
+        "The same, but every class has equal weight, however many photos it has.",
     ),
-    "ece": ("Calibration error", "Mean gap between the stated probability and how often it is right. 0 is perfect."),
+    "ece": ("Calibration error", "Mean gap between stated probability and measured accuracy. 0 is perfect."),
     "auroc_unknown": (
-        "Known told from unknown",
+        "Known against unknown",
         "Chance that a catalog photo looks more familiar than a foreign one (AUROC). Guessing gives 50%.",
     ),
     "fpr95": (
-        "Unknown let in",
-        "Share of foreign photos let in at the threshold that keeps 95% of the catalog photos.",
+        "Unknowns accepted",
+        "Share of foreign photos accepted at the threshold that keeps 95% of the catalog photos.",
     ),
-    "stated_false_reject": ("Turned away, stated", "Share of catalog photos that the model is set to turn away."),
-    "false_reject": ("Turned away, measured", "Share of catalog photos that it did turn away as unknown."),
-    "unknown_found": ("Unknown found", "Share of foreign photos that were turned away as unknown."),
+    "stated_false_reject": ("False-reject rate, stated", "Share of catalog photos the model is set to reject."),
+    "false_reject": ("False-reject rate, measured", "Share of catalog photos it rejected as unknown."),
+    "unknown_found": ("Unknowns found", "Share of foreign photos rejected as unknown."),
     "nll": ("Log loss", "Mean negative log-probability of the true class, in nats. Lower is better."),
     "brier": ("Brier score", "Squared distance of the probabilities from the truth, 0 to 2. Lower is better."),
-    "aurc": ("Area under risk-coverage", "Mean share of errors over all shares of photos answered. Lower is better."),
+    "aurc": ("Area under risk-coverage", "Mean error rate over all coverages. Lower is better."),
 }
 NOT_SHARES = {"nll", "brier", "aurc"}
 
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a bar: what was said, how often; ``kind`` names its color."""
+    """A segment of a bar: an answer and its frequency; ``kind`` names its color."""
 
     kind: str
     label: str
@@ -57,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A bar: what was said of one kind of photo."""
+    """A bar: the answers for one kind of photo."""
 
     name: str
     total: int
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def summary(material: PageContext) -> Section:
-    """The table of all figures, and the answers as two bars."""
+    """Return the table of all figures, and the answers as two bars."""
     evaluation = material.evaluation
     body = render("summary.html", rows=_rows(evaluation), outcomes=_outcomes(material))
     return Section("In short", _lead(material), body)
@@ -78,23 +78,23 @@ def _lead(material: PageContext) -> str:
     if known:
         right = int(material.correct.sum())
         sentences.append(
-            f"Asked which class, the model is right for {percent(right / known)} of {count(known, 'catalog photo')} "
+            f"The model assigns the right class to {percent(right / known)} of {count(known, 'catalog photo')} "
             f"in {classes} that it had not seen before."
         )
         away = int((material.known & (material.verdict == "unknown")).sum())
         sentences.append(
-            f"It turned {percent(away / known)} of them away as unknown by mistake; "
-            f"it is set to turn away about {percent(material.evaluation.alpha)}."
+            f"It wrongly rejects {percent(away / known)} of them as unknown; "
+            f"it is set to reject about {percent(material.evaluation.alpha)}."
         )
     foreign = ~material.known
     if foreign.any():
         found = float((material.verdict[foreign] == "unknown").mean())
         sentences.append(
-            f"Of {count(int(foreign.sum()), 'photo')} of things not in the catalog, {percent(found)} were recognized "
+            f"Of {count(int(foreign.sum()), 'photo')} of things outside the catalog, it rejects {percent(found)} "
             "as unknown."
         )
     else:
-        sentences.append("No photos of things outside the catalog were tested, so noticing them was not measured.")
+        sentences.append("No photos of things outside the catalog were tested, so finding unknowns was not measured.")
     return " ".join(sentences)
 
 
@@ -124,7 +124,7 @@ def _outcomes(material: PageContext) -> list[Outcome]:
         "right": ("right class", named & correct),
         "wrong": ("wrong class", named & ~correct),
         "unsure": ("unsure", verdict == "unsure"),
-        "unknown": ("said unknown", verdict == "unknown"),
+        "unknown": ("called unknown", verdict == "unknown"),
     }
     groups = {"Photos in the catalog": material.known, "Photos not in the catalog": ~material.known}
     return [_outcome(name, group, answers) for name, group in groups.items() if group.any()]

@@ -1,6 +1,6 @@
-"""Small drawings by hand: tags with escaped content, a plot area and its axes.
+"""Build small SVG drawings: tags with escaped content, a plot area and its axes.
 
-Colors come from the page's style sheet through classes, so a drawing follows light, dark and print.
+Colors come from classes in the page's style sheet, so drawings adapt to light mode, dark mode and print.
 """
 
 import math
@@ -16,7 +16,7 @@ Point = Sequence[Number]  # x and y
 
 
 def tag(element: str, *children: str, **attributes: str | Number) -> Markup:
-    """An element; ``class_`` becomes class, underscores become hyphens, everything not Markup is escaped.
+    """Return an element; ``class_`` becomes class, underscores become hyphens, and non-Markup is escaped.
 
     >>> tag("text", "<b>", x=1.23456, class_="name")
     Markup('<text x="1.23" class="name">&lt;b&gt;</text>')
@@ -34,7 +34,7 @@ def _value(value: str | Number) -> str:
 
 
 def number(value: Number) -> str:
-    """At most two decimals, without trailing zeros.
+    """Format a number with at most two decimals and no trailing zeros.
 
     >>> number(3.0), number(3.14159), number(-0.001)
     ('3', '3.14', '0')
@@ -44,7 +44,7 @@ def number(value: Number) -> str:
 
 
 def drawing(label: str, width: Number, height: Number, *children: str) -> Markup:
-    """The outer svg element: scales to its column and is read aloud as ``label``."""
+    """Return the outer svg element: it scales to its column; screen readers read ``label``."""
     content = Markup("").join(children)
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         number(width), number(height), label, content
@@ -52,23 +52,23 @@ def drawing(label: str, width: Number, height: Number, *children: str) -> Markup
 
 
 def text(x: Number, y: Number, content: str, kind: str = "", anchor: str = "start") -> Markup:
-    """A line of text with its baseline at ``y``."""
+    """Return a line of text with its baseline at ``y``."""
     return tag("text", escape(content), x=x, y=y, class_=kind, text_anchor=anchor)
 
 
 def line(start: Point, end: Point, kind: str) -> Markup:
-    """A straight line."""
+    """Return a straight line."""
     return tag("line", x1=start[0], y1=start[1], x2=end[0], y2=end[1], class_=kind)
 
 
 def path(points: Iterable[Point], kind: str) -> Markup:
-    """A line through points."""
+    """Return a line through points."""
     steps = " ".join(f"{number(x)} {number(y)}" for x, y in points)
     return tag("path", d=f"M{steps}", class_=kind)
 
 
 def dots(points: Iterable[Point], kind: str) -> Markup:
-    """Many round dots in one element: lines of no length with round caps."""
+    """Return many round dots in one element: lines of zero length with round caps."""
     return tag("path", d="".join(f"M{x:.1f} {y:.1f}h0" for x, y in points), class_=kind)
 
 
@@ -84,21 +84,21 @@ class Plot:
     y_range: tuple[Number, Number] = (0.0, 1.0)
 
     def x(self, value: Number) -> float:
-        """Pixels from the left."""
+        """Convert a value to pixels from the left."""
         low, high = self.x_range
         return float(self.left + (value - low) / (high - low) * (self.right - self.left))
 
     def y(self, value: Number) -> float:
-        """Pixels from the top."""
+        """Convert a value to pixels from the top."""
         low, high = self.y_range
         return float(self.bottom - (value - low) / (high - low) * (self.bottom - self.top))
 
     def points(self, xs: Iterable[Number], ys: Iterable[Number]) -> list[Point]:
-        """Values as pixels."""
+        """Convert values to pixels."""
         return [(self.x(x), self.y(y)) for x, y in zip(xs, ys, strict=True)]
 
     def bar(self, low: Number, high: Number, value: Number, kind: str) -> Markup:
-        """A bar from the bottom of the area to ``value``; nothing at 0."""
+        """Return a bar from the bottom of the area to ``value``; nothing at 0."""
         top = self.y(value)
         if self.bottom - top <= 0:
             return Markup("")
@@ -107,14 +107,14 @@ class Plot:
         return tag("rect", x=left, y=top, width=max(right - left, 0.5), height=self.bottom - top, class_=kind)
 
     def x_axis(self, ticks: Sequence[float], write: Callable[[float], str], title: str) -> Markup:
-        """Base line, tick labels below it, and the title below those."""
+        """Return the base line, with tick labels and then the title below it."""
         parts = [line((self.left, self.bottom), (self.right, self.bottom), "axis")]
         parts += [text(self.x(tick), self.bottom + 16, write(tick), "tick", "middle") for tick in ticks]
         parts.append(text((self.left + self.right) / 2, self.bottom + 34, title, "title", "middle"))
         return Markup("").join(parts)
 
     def y_axis(self, ticks: Sequence[float], write: Callable[[float], str], title: str) -> Markup:
-        """Hairlines, tick labels left of them, and the title above, so that no text is turned."""
+        """Return grid lines with tick labels on their left; the title is above, so no text is rotated."""
         parts = [line((self.left, self.y(tick)), (self.right, self.y(tick)), "grid") for tick in ticks]
         parts += [text(self.left - 6, self.y(tick) + 4, write(tick), "tick", "end") for tick in ticks]
         parts.append(text(0, self.top - 12, title, "title"))
@@ -122,7 +122,7 @@ class Plot:
 
 
 def ticks(low: Number, high: Number, most: int = 5) -> list[float]:
-    """Round values from ``low`` to ``high``, at most ``most`` + 1 of them.
+    """Return round values from ``low`` to ``high``, at most ``most`` + 1.
 
     >>> ticks(0.0, 0.23), ticks(-130.0, 40.0)
     ([0.0, 0.05, 0.1, 0.15, 0.2], [-100.0, -50.0, 0.0])

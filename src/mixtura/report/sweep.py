@@ -1,6 +1,6 @@
-"""The page about a sweep: the best of each head, accuracy against kept variance and size, every cell, and failures.
+"""The sweep page: the best cell of each head, accuracy by variance kept and by size, every cell, and failures.
 
-Sections are made from the long-format records and nothing else; test rows decide nothing on the page.
+Sections use only the long-format records; test rows are never used for selection on this page.
 """
 
 import math
@@ -18,12 +18,12 @@ from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, render
 from mixtura.report.sweep_plots import HeadStyle, by_variance, head_styles, sizes
 
-MAX_NOTES = 30  # notes before the rest is folded away
+MAX_NOTES = 30  # notes shown; the rest is collapsed
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric as people read it: its name, which way is better, and how a value is written."""
+    """A metric in a table: its label, which direction is better, and its number format."""
 
     metric: str
     label: str
@@ -46,12 +46,12 @@ TABLE_COLUMNS = (
     Column("memory", "Memory, MiB", "lower", _fixed(1)),
 )
 SHORT_TABLE_COLUMNS = TABLE_COLUMNS[:4]
-"""The metrics that have a table of components by explained variance."""
+"""The metrics with a table of components by explained variance."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A mean as it stands in a table; ``exact`` is the number that programs and tests read."""
+    """A mean formatted for a table; ``exact`` is the full number for programs and tests."""
 
     exact: str
     text: str
@@ -70,9 +70,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """The cells of one head and method: a row an explained variance, a column a number of components.
+    """The cells of one head and method: one row per explained variance, one column per number of components.
 
-    Where no run of a cell finished, it is ``None``.
+    A cell without a finished run is ``None``.
     """
 
     look: HeadStyle
@@ -86,7 +86,7 @@ def write_sweep(sweep: Sweep, path: Path, *, title: str) -> Path:
 
     Args:
         sweep: what to report.
-        path: the file to write; its folder is made, an older file is replaced whole or not at all.
+        path: the file to write; its folder is created, an existing file is replaced atomically.
         title: the heading of the page.
 
     Raises:
@@ -97,7 +97,7 @@ def write_sweep(sweep: Sweep, path: Path, *, title: str) -> Path:
 
 
 def sweep_page(sweep: Sweep, title: str) -> str:
-    """The page as text."""
+    """Return the page as HTML."""
     summaries = [one for one in summarize(sweep.runs) if math.isfinite(one.mean["accuracy"])]
     look = head_styles(sweep.runs)
     made = {
@@ -132,8 +132,8 @@ def _lead(sweep: Sweep, best: list[Summary]) -> str:
     top = max(best, key=lambda one: one.mean["accuracy"])
     entry = _entry(TABLE_COLUMNS[0], top)
     among = f"Of {count(len(best), 'head')}, " if len(best) > 1 else ""
-    text = f"{among}{top.cell.head} is right most often: {entry.text}%{f' {entry.margin}' if entry.margin else ''}. "
-    text += f"The validation rows chose each head's cell among {made}{lost}; the test rows only measured it."
+    text = f"{among}{top.cell.head} is the most accurate: {entry.text}%{f' {entry.margin}' if entry.margin else ''}. "
+    text += f"Each head's cell was selected on validation rows among {made}{lost}; test rows only measured it."
     missing = [
         name for name in dict.fromkeys(run.head for run in sweep.runs) if name not in {b.cell.head for b in best}
     ]
@@ -141,7 +141,7 @@ def _lead(sweep: Sweep, best: list[Summary]) -> str:
 
 
 def _entries(column: Column, summaries: list[Summary]) -> list[Entry]:
-    """The column of a metric, the best values marked."""
+    """Return the column of a metric, with the best values marked."""
     values = [one.mean[column.metric] for one in summaries]
     finite = [value for value in values if math.isfinite(value)]
     pick = max if column.better == "higher" else min
@@ -158,7 +158,7 @@ def _entry(column: Column, summary: Summary, best: bool = False) -> Entry:
 
 
 def explained_text(fraction: float) -> str:
-    """A fraction of the variance as people write it.
+    """Return a fraction of the variance as a percentage.
 
     >>> explained_text(0.95), explained_text(0.995)
     ('95%', '99.5%')
@@ -167,7 +167,7 @@ def explained_text(fraction: float) -> str:
 
 
 def _margin(summaries: list[Summary]) -> str:
-    """What ± means, where there is one."""
+    """Return the meaning of ±, if it is used."""
     several = any(math.isfinite(one.half_width["accuracy"]) for one in summaries)
     return "; ± is half of a 95% interval by Student's t" if several else ""
 
@@ -176,16 +176,16 @@ def _variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> Section |
     if len({one.cell.explained_variance for one in summaries}) < 2:
         return None
     lead = (
-        "PCA keeps the leading axes that hold a share of the variance of the training rows. "
-        "Each line is a way of fitting one head with a number of Gaussians a class; gray lines are the other heads."
+        "PCA keeps the leading axes that explain a share of the variance of the training rows. "
+        "Each line is one head and method with a fixed number of Gaussians per class; gray lines are the other heads."
     )
-    return Section("Accuracy by kept variance", lead, by_variance(summaries, look))
+    return Section("Accuracy by variance kept", lead, by_variance(summaries, look))
 
 
 def _sizes(sweep: Sweep, summaries: list[Summary], look: dict[str, HeadStyle]) -> Section | None:
     if not summaries:
         return None
-    lead = "Every cell by the numbers that it stores. Up and to the left is better."
+    lead = "Every cell by its number of parameters. Up and to the left is better."
     return Section("Accuracy by size", lead, sizes(summaries, best_rows(sweep), look))
 
 
@@ -195,9 +195,9 @@ def _cells(summaries: list[Summary], look: dict[str, HeadStyle]) -> Section | No
     tables = [(column, _grids(column, summaries, look)) for column in SHORT_TABLE_COLUMNS]
     lead = (
         f"The mean over the runs of each cell, on the test rows{_margin(summaries)}. "
-        "The best of each table is bold with a dot."
+        "The best value in each table is bold with a dot."
     )
-    return Section("Components by kept variance", lead, render("sweep_cells.html", tables=tables))
+    return Section("Components by variance kept", lead, render("sweep_cells.html", tables=tables))
 
 
 def _grids(column: Column, summaries: list[Summary], look: dict[str, HeadStyle]) -> list[Grid]:
@@ -223,9 +223,9 @@ def _notes(runs: tuple[Run, ...]) -> Section | None:
     if not told:
         return None
     failed = sum(run.status != DONE for run in told)
-    parts = [f"{count(failed, 'run')} failed and count nowhere on this page."] if failed else []
+    parts = [f"{count(failed, 'run')} failed and are excluded from all figures."] if failed else []
     if len(told) > failed:
-        parts.append(f"{count(len(told) - failed, 'finished run has', 'finished runs have')} something to say.")
+        parts.append(f"{count(len(told) - failed, 'finished run has', 'finished runs have')} notes.")
     body = render(
         "sweep_notes.html", shown=told[:MAX_NOTES], rest=told[MAX_NOTES:], explained=explained_text, done=DONE
     )
@@ -236,5 +236,5 @@ def _facts(sweep: Sweep) -> Section | None:
     groups = grouped(sweep.facts)
     if not groups:
         return None
-    lead = "What is needed to make these figures again."
+    lead = "Everything you need to reproduce these figures."
     return Section("Data, versions and settings", lead, render("facts.html", groups=groups))

@@ -1,7 +1,7 @@
-"""Drawings of a sweep: a small panel a head against the kept variance, and every cell against its size.
+"""Draw a sweep: accuracy by variance kept, in one small panel per head, and accuracy of every cell by size.
 
-A head has its color and its mark on the whole page; a number of components has its dashes, and the second way of
-fitting has hollow marks. So no drawing is read by color alone.
+A head has its own color and mark on the whole page; a number of components has its own dashes, and the second method
+has hollow marks. So you never need color to read a drawing.
 """
 
 import math
@@ -17,8 +17,8 @@ from mixtura.report.parts import render
 from mixtura.report.svg import Number
 
 PANEL_WIDTH = 340.0  # width of a small drawing
-N_COLORS = 7  # of the style sheet
-N_DASHES = 4  # of the style sheet
+N_COLORS = 7  # in the style sheet
+N_DASHES = 4  # in the style sheet
 MARK_PATHS = (
     "M-1 0A1 1 0 1 1 1 0A1 1 0 1 1 -1 0z",
     "M-.9 -.9H.9V.9H-.9z",
@@ -28,10 +28,10 @@ MARK_PATHS = (
     "M-1.15 0L.85 -1.1V1.1z",
     "M-.4 -1.2H.4V-.4H1.2V.4H.4V1.2H-.4V.4H-1.2V-.4H-.4z",
 )
-"""Marks in units of their radius: circle, square, triangle, diamond, triangles downwards and to the left, cross."""
+"""Marks in units of their radius: circle, square, triangle, diamond, triangles pointing down and left, cross."""
 
 ACCURACY_TICKS = (0.0, 0.2, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9998)
-"""Accuracies at which an axis of errors may have a line."""
+"""Accuracies where a logarithmic axis may have a grid line."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class HeadStyle:
     mark: str
 
     def draw(self, at: svg.Point, radius: float, spoken: str, hollow: bool = False) -> Markup:
-        """The mark at a place, with what the pointer shows."""
+        """Return the mark at a place, with its tooltip."""
         place = f"translate({svg.number(at[0])} {svg.number(at[1])}) scale({svg.number(radius)})"
         kind = f"mark {self.color}{' hollow' if hollow else ''}"
         return svg.tag("path", svg.tag("title", spoken), d=self.mark, transform=place, class_=kind)
 
     def sample(self) -> Markup:
-        """The mark in running text."""
+        """Return the mark for use in text."""
         return Markup('<svg class="sample" viewBox="-2 -2 4 4" aria-hidden="true">{}</svg>').format(
             svg.tag("path", d=self.mark, transform="scale(1.3)", class_=f"mark {self.color}")
         )
@@ -66,7 +66,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis of accuracy: its range and ticks as accuracies, and what is drawn of them."""
+    """An accuracy axis: its range and ticks as accuracies, and the function ``of`` that is drawn."""
 
     low: float
     high: float
@@ -74,21 +74,21 @@ class Scale:
     of: Callable[[float], float]
 
     def area(self, left: Number, top: Number, right: Number, bottom: Number, x: tuple[Number, Number]) -> svg.Plot:
-        """A plot area whose upward axis this is."""
+        """Return a plot area with this as its y-axis."""
         return svg.Plot(left, top, right, bottom, x, (self.of(self.low), self.of(self.high)))
 
     def drawn(self, value: float) -> float:
-        """The height of an accuracy in the area, kept inside."""
+        """Return the height of an accuracy, clipped to the area."""
         return self.of(min(max(value, self.low), self.high))
 
     def y_axis(self, area: svg.Plot) -> Markup:
-        """Lines and labels."""
+        """Return the axis lines and labels."""
         written = {self.of(tick): f"{100 * tick:.6g}%" for tick in self.ticks}
         return area.y_axis(list(written), lambda place: written[place], "Accuracy")
 
 
 def head_styles(runs: Iterable[Run]) -> dict[str, HeadStyle]:
-    """A color and a mark for each head, in the order of the runs."""
+    """Return a color and a mark for each head, in the order of the runs."""
     names = dict.fromkeys(run.head for run in runs)
     return {
         name: HeadStyle(name, f"color{i % N_COLORS}", MARK_PATHS[(i + i // N_COLORS) % len(MARK_PATHS)])
@@ -97,9 +97,9 @@ def head_styles(runs: Iterable[Run]) -> dict[str, HeadStyle]:
 
 
 def accuracy_scale(values: Sequence[float]) -> Scale:
-    """Plain where errors are alike; where the most are over four times the fewest, equal steps for equal factors.
+    """Return a linear scale, or a logarithmic one if the highest error is over four times the lowest.
 
-    Without it one poor cell would press all good ones together.
+    On a linear scale, one poor cell would squeeze all the good ones together.
     """
     low, high = min(values), max(values)
     least = max(1 - high, 1e-4)
@@ -115,7 +115,7 @@ def accuracy_scale(values: Sequence[float]) -> Scale:
 
 
 def by_variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> Markup:
-    """One panel a head, and one of the dimensions that are kept."""
+    """Draw one panel per head, and one of the dimensions kept."""
     scale = accuracy_scale([one.mean["accuracy"] for one in summaries])
     lines = {name: _lines(summaries, name) for name in look}
     methods = list(dict.fromkeys(one.cell.method for one in summaries))
@@ -147,7 +147,7 @@ def _lines(summaries: list[Summary], head: str) -> list[Line]:
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
-    """The values' range, never empty."""
+    """Return the range of the values, never empty."""
     low, high = min(values), max(values)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
@@ -163,7 +163,7 @@ def _panel(name: str, scale: Scale, span: tuple[float, float], drawn: list[Marku
 
 
 def _percent(one: Summary) -> float:
-    """The explained variance of a cell in percent, as axes and texts have it."""
+    """Return the explained variance of a cell in percent, for axes and texts."""
     return round(100 * one.cell.explained_variance, 10)
 
 
@@ -179,30 +179,30 @@ def _spoken(name: str, lines: list[Line]) -> str:
             f"{percent(one.mean['accuracy'])} at {_text(_percent(one))}" for one in (line.points[0], line.points[-1])
         ]
         parts.append(
-            f"{line.method}, {line.n_components} a class: {' to '.join(ends)}, "
+            f"{line.method}, {line.n_components} per class: {' to '.join(ends)}, "
             f"highest {percent(best.mean['accuracy'])} at {_text(_percent(best))}"
         )
-    return f"Accuracy of {name} by kept variance. {'; '.join(parts)}."
+    return f"Accuracy of {name} by variance kept. {'; '.join(parts)}."
 
 
 def _context(lines: list[Line], scale: Scale, span: tuple[float, float]) -> Markup:
-    """The lines of all other heads."""
+    """Draw the lines of all other heads."""
     area = _area(scale, span)
     return Markup("").join(svg.path(_places(line.points, area, scale), "others") for line in lines)
 
 
 def _places(points: Sequence[Summary], area: svg.Plot, scale: Scale, times: float = 0.0) -> list[svg.Point]:
-    """Means as pixels, moved by a multiple of their half-widths."""
+    """Return the means as pixels, shifted by a multiple of their half-widths."""
     return [(area.x(_percent(one)), area.y(scale.drawn(_moved(one, times)))) for one in points]
 
 
 def _moved(one: Summary, times: float) -> float:
-    """The accuracy, moved by a multiple of its half-width."""
+    """Return the accuracy, shifted by a multiple of its half-width."""
     return one.mean["accuracy"] + (times * one.half_width["accuracy"] if times else 0.0)
 
 
 def _line(line: Line, scale: Scale, span: tuple[float, float], look: HeadStyle, style: tuple[int, list[str]]) -> Markup:
-    """Band, line and marks."""
+    """Draw the band, line and marks."""
     area, (dash, methods) = _area(scale, span), style
     wide = [one for one in line.points if math.isfinite(one.half_width["accuracy"])]
     band = [*_places(wide, area, scale, 1.0), *reversed(_places(wide, area, scale, -1.0))]
@@ -216,11 +216,11 @@ def _line(line: Line, scale: Scale, span: tuple[float, float], look: HeadStyle, 
 
 
 def told(one: Summary) -> str:
-    """A cell in one line."""
+    """Describe a cell in one line."""
     half = one.half_width["accuracy"]
     margin = f" ± {100 * half:.2f}" if math.isfinite(half) else ""
     return (
-        f"{one.cell.head}, {one.cell.method}, {_text(_percent(one))} of the variance, {one.cell.n_components} a class: "
+        f"{one.cell.head}, {one.cell.method}, {_text(_percent(one))} of variance, {one.cell.n_components} per class: "
         f"{100 * one.mean['accuracy']:.2f}%{margin}, {one.mean['parameters']:,.0f} parameters"
     )
 
@@ -231,7 +231,7 @@ def _dash(index: int) -> Markup:
 
 
 def _dimensions(summaries: list[Summary], span: tuple[float, float]) -> Markup:
-    """How many axes the variance takes, on a logarithmic axis."""
+    """Draw the number of dimensions needed for each variance, on a logarithmic axis."""
     found: dict[float, list[float]] = {}
     for one in summaries:
         found.setdefault(_percent(one), []).append(one.mean["dimension"])
@@ -251,15 +251,15 @@ def _dimensions(summaries: list[Summary], span: tuple[float, float]) -> Markup:
         ],
     ]
     spoken = "; ".join(_dimension(kept, y) for kept, y in points)
-    return svg.drawing(f"Dimensions by kept variance: {spoken}.", PANEL_WIDTH, 256, *parts)
+    return svg.drawing(f"Dimensions by variance kept: {spoken}.", PANEL_WIDTH, 256, *parts)
 
 
 def _dimension(kept: float, place: float) -> str:
-    return f"{_text(kept)} takes {10**place:,.0f}"
+    return f"{_text(kept)} needs {10**place:,.0f}"
 
 
 def _decades(low: Number, high: Number) -> list[float]:
-    """Places of 1, 2, 5 and their tens between two powers of ten; only the tens themselves where there are many."""
+    """Return the places of 1, 2 and 5 times powers of ten in a range; only powers of ten if there are many."""
     tens = range(math.floor(low), math.ceil(high) + 1)
     every = [ten + math.log10(part) for ten in tens for part in (1, 2, 5)]
     inside = [place for place in every if low <= place <= high]
@@ -267,7 +267,7 @@ def _decades(low: Number, high: Number) -> list[float]:
 
 
 def sizes(summaries: list[Summary], best: list[Summary], look: dict[str, HeadStyle]) -> Markup:
-    """Every cell as a mark, the best of each head large and with its interval."""
+    """Draw every cell as a mark, with the best of each head large and with its interval."""
     scale = accuracy_scale([one.mean["accuracy"] for one in summaries])
     places = [_log_size(one) for one in summaries]
     low, high = min(places), max(places)
@@ -292,7 +292,7 @@ def _log_size(one: Summary) -> float:
 
 
 def _tens(place: float) -> str:
-    """A power of ten as people write it.
+    """Return the label for a power of ten.
 
     >>> _tens(2.0), _tens(4.0), _tens(6.0)
     ('100', '10k', '1M')

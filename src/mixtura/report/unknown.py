@@ -1,4 +1,4 @@
-"""Known and unknown: how typical the photos look, with the threshold, and the raw score."""
+"""The section on unknowns: typicality and raw score of known and foreign photos, with the threshold."""
 
 from dataclasses import dataclass
 
@@ -16,44 +16,44 @@ SCORE_BINS = 32
 
 @dataclass(frozen=True)
 class Threshold:
-    """A line through both panels, and what stands beside it."""
+    """A line through both panels, and its label."""
 
     value: float
     text: str
 
 
 def unknown(material: PageContext) -> Section:
-    """Two figures, each with one panel for catalog photos and one for the others."""
+    """Return two figures, each with one panel for catalog photos and one for foreign photos."""
     evaluation = material.evaluation
     figures = [_typicality(material)]
     if np.isfinite(evaluation.score).sum() > 1:
         figures.append(_score(material))
     return Section(
-        "Does it notice what is not in the catalog?", _lead(material), render("figures.html", figures=figures)
+        "Does it reject photos outside the catalog?", _lead(material), render("figures.html", figures=figures)
     )
 
 
 def _lead(material: PageContext) -> str:
     alpha, metrics = material.evaluation.alpha, material.evaluation.metrics
     text = (
-        f"A photo is called unknown when its typicality is below {percent(alpha)}: fewer than {percent(alpha)} of "
+        f"A photo is called unknown if its typicality is below {percent(alpha)}: fewer than {percent(alpha)} of "
         "genuine photos of the class look that unusual. "
     )
     span = material.evaluation.intervals.get("false_reject")
     if span is not None:
         text += (
-            f"So about {percent(alpha)} of genuine photos should be turned away. {percent(span.value)} were, "
+            f"So about {percent(alpha)} of genuine photos should be rejected. {percent(span.value)} were, "
             f"{_compare(span, alpha)} (95% interval {interval(span.low, span.high)}). "
         )
     if material.known.all():
-        return text + "No foreign photos were tested, so how many of those it recognizes was not measured."
+        return text + "No foreign photos were tested, so the detection of unknowns was not measured."
     foreign = ~material.known
     found = float((material.verdict[foreign] == "unknown").mean())
-    text += f"{percent(found)} of {count(int(foreign.sum()), 'foreign photo')} were recognized as unknown. "
+    text += f"{percent(found)} of {count(int(foreign.sum()), 'foreign photo')} were rejected as unknown. "
     if "auroc_unknown" in metrics:
         text += (
-            f"A catalog photo looks more familiar than a foreign one in {percent(metrics['auroc_unknown'])} "
-            "of all pairs (AUROC)."
+            f"In {percent(metrics['auroc_unknown'])} of all pairs, the catalog photo looks more familiar than the "
+            "foreign one (AUROC)."
         )
     return text
 
@@ -69,9 +69,7 @@ def _typicality(material: PageContext) -> Figure:
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     threshold = Threshold(alpha, f"unknown below {percent(alpha, 0 if alpha >= 0.01 else 1)}")
     drawing = _panels(material, values, edges, threshold, "Typicality")
-    caption = (
-        "Typicality of catalog photos should spread evenly; that of foreign photos should pile up left of the line."
-    )
+    caption = "The typicality of catalog photos should be uniform; that of foreign photos should peak left of the line."
     return Figure(drawing, caption)
 
 
@@ -83,18 +81,18 @@ def _score(material: PageContext) -> Figure:
         low, high = low - 0.5, high + 0.5
     clipped = np.clip(score, low, high)
     cut = float(np.quantile(clipped[material.known] if material.known.any() else clipped, alpha))
-    threshold = Threshold(cut, f"{percent(alpha, 0 if alpha >= 0.01 else 1)} of catalog photos lie left")
+    threshold = Threshold(cut, f"{percent(alpha, 0 if alpha >= 0.01 else 1)} of catalog photos are left")
     edges = np.linspace(low, high, SCORE_BINS + 1)
     drawing = _panels(material, clipped, edges, threshold, "Score (higher is more familiar)")
     caption = (
         "The raw score behind the typicality, over all classes. Each class has its own threshold; "
-        "the dashed line marks one for all. The outermost bars hold what lies beyond."
+        "the dashed line shows a common one. The outermost bars include all values beyond them."
     )
     return Figure(drawing, caption)
 
 
 def _panels(material: PageContext, values: np.ndarray, edges: np.ndarray, cut: Threshold, title: str) -> Markup:
-    """One histogram above the other over the same axis; each has its own scale, written at its top."""
+    """Stack the histograms over a common axis; each has its own scale, labeled at its top."""
     span = (float(edges[0]), float(edges[-1]))
     groups = [("In the catalog", material.known, "known"), ("Not in the catalog", ~material.known, "unknown")]
     groups = [group for group in groups if group[1].any()]
@@ -110,7 +108,7 @@ def _panels(material: PageContext, values: np.ndarray, edges: np.ndarray, cut: T
         side = (area.left, "start") if flip else (area.right, "end")
         parts.append(svg.text(side[0], area.top - 5, f"{name}: {group.sum():,}", f"name {kind}", side[1]))
         below = float((values[group] < cut.value).mean())
-        spoken.append(f"{name}: {percent(below)} of {group.sum():,} photos lie left of the line")
+        spoken.append(f"{name}: {percent(below)} of {group.sum():,} photos are left of the line")
         top += height + gap
     parts.append(svg.line((x, 30), (x, lower), "cut"))
     write = (lambda v: f"{100 * v:.0f}%") if span == (0.0, 1.0) else (lambda v: f"{v:,.6g}".replace("-", "−"))
