@@ -1,4 +1,4 @@
-"""A model and photos or sounds in, one decision each out."""
+"""Decide on photos or sounds with a model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,9 +23,9 @@ Decider = Callable[[list[str], np.ndarray], list[Decision]]
 
 
 def run(model_path: Path, paths: Sequence[Path], neighbors: int = 3) -> list[Decision | Problem]:
-    """Decide on photos or sounds, in their order; one that cannot be read gives a problem in its place.
+    """One decision per photo or sound, in order; an unreadable one gives a problem in its place.
 
-    Where the model has a catalog, the answers are the catalog's.
+    If the model has a catalog, the decisions include its edits.
 
     Raises:
         NoInput: there is no model.
@@ -40,7 +40,7 @@ def run(model_path: Path, paths: Sequence[Path], neighbors: int = 3) -> list[Dec
 
 
 def current(model_path: Path) -> Model:
-    """The model of a folder with all edits of its catalog, if it has one.
+    """The model of a folder with all edits of its catalog, if any.
 
     Raises:
         NoInput, BundleError: there is no model, or it or its catalog is damaged.
@@ -54,7 +54,7 @@ def _catalog(model_path: Path) -> Catalog | None:
 
 
 def _decider(model_path: Path, neighbors: int) -> tuple[Model, Decider]:
-    """The model that answers, and how."""
+    """The model, and the function that decides with it."""
     catalog = _catalog(model_path)
     if catalog is not None:
         return catalog.model, lambda ids, embedding: catalog.decide(ids, embedding, neighbors)
@@ -84,7 +84,7 @@ def encoder_for(model: Model) -> factory.Encoder:
 
 
 def known_items(model_path: Path, model: Model) -> Features | None:
-    """The items that the model was made of, if their features are still there."""
+    """The items that the model was fitted on, if their features still exist."""
     try:
         recipe = bundle.recipe_of(model_path)
         features = training_set.stored(recipe)
