@@ -21,9 +21,7 @@ from mixtura.tasks.duplicates import MAD_TO_DEVIATION, MIN_ITEMS, OUTLIER_SPREAD
 BATCH_NOISE = 5e-5  # relative difference of one photo's features between batches: 1.2e-5 with lite0
 FLOAT16_ROUNDING = 2.0**-11  # relative difference from rounding to float16
 MAX_SAMPLED_ITEMS = 2000  # evenly chosen items that show how far apart items of a product are
-MIN_LOG_FACTOR = float(
-    np.log(1.5)
-)  # every other item is farther away than a copy, by at least this factor
+MIN_LOG_FACTOR = float(np.log(1.5))  # every other item is farther away than a copy, by at least this factor
 N_CANDIDATES = 4  # neighbors from a float32 product; the nearest is found by differences
 MIN_DISTANCE = 1e-6  # least distance of unit-length rows that float32 can tell from zero
 BLOCK_ROWS = 256  # rows compared with all items at once
