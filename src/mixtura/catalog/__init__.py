@@ -1,10 +1,10 @@
-"""The catalog: products that are enrolled, renamed, merged, split, removed and brought back without retraining.
+"""The product catalog: enroll, rename, merge, split, remove and restore products without retraining.
 
-Everything here is kept in ``catalog.sqlite`` beside a model. ``catalog``: the live catalog; ``create``: opened, made
-anew, or taken over by a new model (``renewal``); ``database``: its tables; ``edits``: each edit as one transaction;
-``queries``: products and items as they are stored; ``statistics``: the additive sums of each class; ``rebuild``: the
-model after an edit; ``newcomers``: limits for classes of a few photos; ``shots``: photos to enroll; ``journal`` and
-``journal_database``: the decisions that were made.
+All of it is stored in ``catalog.sqlite`` beside the model. ``catalog``: the live catalog; ``create``: opens or creates
+one, or hands it to a new model (``renewal``); ``database``: its tables; ``edits``: each edit as one transaction;
+``queries``: stored products and items; ``statistics``: additive sums per class; ``rebuild``: the model after an edit;
+``newcomers``: limits for classes with few photos; ``shots``: photos to enroll; ``journal`` and ``journal_database``:
+past decisions.
 """
 
 from mixtura.catalog.catalog import Catalog

@@ -1,4 +1,4 @@
-"""The catalog in use: a model that follows the edits, whoever makes them."""
+"""The live catalog: a model that follows every edit, including those of other processes."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ from mixtura.records.decision import Decision
 from mixtura.scores.typicality import Typicality
 
 CALIBRATION_SETTING = "calibration"
-"""The setting with typicality and temperature in place of the fit's, as safetensors."""
+"""Setting that holds the typicality and temperature that replace the fitted ones, as safetensors."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,15 @@ class Snapshot:
 
     @property
     def version(self) -> str:
-        """Which bundle and which revision decide."""
+        """Bundle and revision that made a decision, as one string."""
         return f"{self.bundle}r{self.revision}"
 
 
 class Catalog:
     """A model folder with ``catalog.sqlite``: products, their items, and every edit.
 
-    The model is a function of the bundle and of the items with their products. Several processes may edit; each sees
-    the others' edits at its next call. Any thread may call any method.
+    The model is a function of the bundle and the items with their products. Several processes may edit the catalog;
+    each sees the others' edits at its next call. All methods are thread-safe.
 
     Raises:
         NoInput: there is no model, or the features that it was made of are gone.
@@ -78,11 +78,11 @@ class Catalog:
 
     @classmethod
     def open(cls, folder: Path) -> "Catalog":
-        """The catalog of a model folder; its file is made where there is none."""
+        """Open the catalog of a model folder; creates the file if it does not exist."""
         return cls(folder)
 
     def refresh(self) -> bool:
-        """Follow the edits of other processes, and a model that was fitted again; true if there was anything.
+        """Follow the edits of other processes and a refitted model; returns true if anything changed.
 
         Raises:
             BundleError: the new model takes features of another encoder than the one before.
@@ -98,27 +98,27 @@ class Catalog:
             return True
 
     def view(self) -> Snapshot:
-        """Revision, model and products that belong together, up to date."""
+        """The current snapshot: revision, model and products that belong together."""
         with self._lock:
             self.refresh()
             return self._view
 
     @property
     def revision(self) -> int:
-        """Number of the last edit; 0 before the first."""
+        """Number of the latest edit; 0 before the first."""
         return self.view().revision
 
     @property
     def model(self) -> Model:
-        """The model with all edits."""
+        """The model with all edits applied."""
         return self.view().model
 
     def products(self) -> tuple[Product, ...]:
-        """All products, in the order in which they came."""
+        """All products, in order of creation."""
         return self.view().products
 
     def product(self, id_or_name: str) -> Product:
-        """The product of an id, or of a name.
+        """The product with this id or name.
 
         Raises:
             NoInput: there is none; the nearest is named.
@@ -137,11 +137,11 @@ class Catalog:
         raise NoInput(f"There is no product {id_or_name!r} in this catalog. {named}")
 
     def items(self, product: str) -> tuple[StoredItem, ...]:
-        """The items of a product, test items included."""
+        """The items of a product, including test items."""
         return items_of(self._tables, "part.product = ?", (self.product(product).id,))
 
     def item(self, id: int) -> StoredItem:
-        """One item.
+        """The item with this number.
 
         Raises:
             NoInput: there is none of this number, or its product is gone.
@@ -152,7 +152,7 @@ class Catalog:
         return found[0]
 
     def thumbnail(self, item: int) -> bytes | None:
-        """A small JPEG of an item; ``None`` where its photo is no longer there.
+        """A small JPEG of an item; ``None`` if its photo no longer exists.
 
         Raises:
             NoInput: there is no such item.
@@ -162,11 +162,11 @@ class Catalog:
         return data if data is not None or origin is None else self._thumbnails(origin)
 
     def known(self) -> Features:
-        """What the products are learned from: one row an item, its number as id and the product's name as label."""
+        """Features of the items that products are learned from; item number as id, product name as label."""
         return self.shelf().items
 
     def shelf(self) -> Known:
-        """The same items, prepared for the search of similar ones."""
+        """The items of :meth:`known`, prepared for nearest-neighbor search."""
         with self._lock:
             revision = self.view().revision
             if self._known is None or self._known[0] != revision:
@@ -174,32 +174,32 @@ class Catalog:
             return self._known[1]
 
     def decide(self, ids: Sequence[str], embedding: Float[np.ndarray, "N D"], neighbors: int = 3) -> list[Decision]:
-        """One decision a row, as :func:`mixtura.model.decide.decide` makes it, with items of the catalog beside it."""
+        """One decision per row, see :func:`mixtura.model.decide.decide`, with catalog items as neighbors."""
         view = self.view()
         known = self.shelf() if neighbors else None
         decisions = decide(view.model, list(ids), embedding, known, neighbors)
         return [replace(decision, model=view.version) for decision in decisions]
 
     def history(self, limit: int = 50) -> tuple[Edit, ...]:
-        """The last edits, newest first."""
+        """The latest edits, newest first."""
         return self._tables.history(limit)
 
     def enroll(self, name: str, shots: Sequence[Shot]) -> EditResult:
-        """Add items to a product, or a new product from a few items; nothing is retrained.
+        """Add items to a product, or create a product from a few items, without retraining.
 
         Raises:
-            UsageError: no shot, or a name that does not do.
+            UsageError: no shot, or an invalid name.
             WrongDimension, NonFinite: features that do not fit the model.
             DataError: an item that the catalog has already.
         """
         return self._edit("enroll", lambda draft: edits.enroll(draft, self.model, name, shots, self._base.exact), shots)
 
     def remove_product(self, id: str) -> EditResult:
-        """Take a product out of the catalog."""
+        """Remove a product from the catalog."""
         return self._edit("remove_product", lambda draft: edits.remove_product(draft, self.product(id)))
 
     def remove_item(self, id: int) -> EditResult:
-        """Forget one item: the model is then the one without it.
+        """Remove one item; the model becomes the one fitted without it.
 
         Raises:
             UsageError: it is its product's last item, or the model was trained by gradients on it.
@@ -207,28 +207,28 @@ class Catalog:
         return self._edit("remove_item", lambda draft: edits.remove_item(draft, self.item(id), self._base.exact))
 
     def rename(self, id: str, name: str) -> EditResult:
-        """Give a product another name; its id stays."""
+        """Rename a product; its id stays the same."""
         return self._edit("rename", lambda draft: edits.rename(draft, self.product(id), name))
 
     def merge(self, source: str, into: str) -> EditResult:
-        """Make two products one, which keeps the components of both."""
+        """Merge one product into another, which keeps the components of both."""
         return self._edit("merge", lambda draft: edits.merge(draft, self.product(source), self.product(into)))
 
     def split(self, id: str, items: Sequence[int], name: str) -> EditResult:
-        """Make some items of a product a product of their own."""
+        """Move some items of a product into a new product."""
         return self._edit("split", lambda draft: edits.split(draft, self.product(id), items, name, self._base.exact))
 
     def confirm(self, id: str) -> EditResult:
-        """Say that a provisional product is right as it is."""
+        """Mark a provisional product as confirmed."""
         return self._edit("confirm", lambda draft: edits.confirm(draft, self.product(id)))
 
     def calibrate(self, typicality: Typicality, temperature: float, classes: Sequence[str]) -> EditResult:
-        """Put a typicality and a temperature in place of those of the fit.
+        """Replace the fitted typicality and temperature.
 
         Args:
-            typicality: its classes are numbers of ``classes``.
-            temperature: of the class posterior.
-            classes: names of the products when both were made.
+            typicality: new typicality; its classes are indices into ``classes``.
+            temperature: of the class posterior; no unit.
+            classes: product names at the time of calibration.
 
         Raises:
             UsageError: products have come or gone, or changed their names, since then.
@@ -246,7 +246,7 @@ class Catalog:
         return self._edit("calibrate", change)
 
     def undo(self) -> EditResult:
-        """Take back the last edit that stands.
+        """Undo the latest edit that is still in effect.
 
         Raises:
             UsageError: there is none.
@@ -258,7 +258,7 @@ class Catalog:
         self._tables.close()
 
     def _reopen(self) -> None:
-        """Go on with the model that is in the folder now."""
+        """Switch to the model that is in the folder now."""
         found, base = opened(self.folder)
         if base.model.identity != self._base.model.identity:
             raise BundleError(
@@ -275,9 +275,9 @@ class Catalog:
     def _edit(
         self, kind: str, change: Callable[[EditTransaction], str | None], shots: Sequence[Shot] = ()
     ) -> EditResult:
-        """One transaction; the model follows before it is committed, so an edit that breaks it is no edit.
+        """Apply one edit in a transaction; the model is rebuilt before the commit, so an edit that breaks it fails.
 
-        Whoever asks meanwhile is answered by the model before the edit.
+        Meanwhile, other threads are answered by the model from before the edit.
         """
         self.refresh()  # before the transaction, which belongs to one model
         with self._editing, self._tables.edit(kind) as draft:
@@ -289,7 +289,7 @@ class Catalog:
                     number = draft.commit()
                     self._view = replace(after, revision=number)
             except BaseException:
-                self._gauges.clear()  # numbers of items that were not kept are given again
+                self._gauges.clear()  # a rollback frees item numbers for reuse
                 raise
             pair = (before.model, before.products), (after.model, after.products)
             accuracy = edits.accuracies(self._tables, *pair, was)
@@ -309,7 +309,7 @@ class Catalog:
         return Snapshot(self._tables.bundle, revision, model_of(self._base, state, self._gauge, calibration), products)
 
     def _gauge(self, sums: Moments) -> NewcomerCalibration | None:
-        """Held-out items of the fitted classes as they are now; kept until one of these items comes or goes."""
+        """Calibration from validation items of the fitted classes; cached until one of these items comes or goes."""
         moved = self._tables.rows(f"SELECT item.id {ALL_ITEMS} item.base IS NOT {HOME_CLASS}")
         key = tuple(row[0] for row in moved)
         if key not in self._gauges:

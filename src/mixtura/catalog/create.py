@@ -1,4 +1,4 @@
-"""From a model folder to its catalog: the items come from the features that the model was made of, once."""
+"""Create or open the catalog of a model folder; its first items are the features that the model was fitted on."""
 
 import re
 import unicodedata
@@ -23,13 +23,13 @@ from mixtura.model.model import Model
 from mixtura.pipeline import training_set
 
 SUMS_SETTING, FLOOR_SETTING = "sums", "floor"
-"""Settings that are there from the beginning: the sums of the model's classes, taken once, and its least variance."""
+"""Initial settings: the sums of the model's classes, computed once, and its variance floor."""
 
 
 def opened(folder: Path) -> tuple[CatalogDatabase, FittedStatistics]:
-    """The tables of a catalog and the model with its sums; the file is made where there is none.
+    """Open a catalog's tables and the model with its sums; creates the file if it does not exist.
 
-    Where the model is a new one and no edit stands, its tables are filled anew: a fit was killed before it could.
+    If the model is new and no edit is in effect, the tables are refilled: the fit was killed before it could do so.
 
     Raises:
         NoInput: there is no model, or the features that it was made of are gone.
@@ -58,12 +58,12 @@ def opened(folder: Path) -> tuple[CatalogDatabase, FittedStatistics]:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a folder has a catalog that answers: a file, and a model that products can be added to."""
+    """Whether a folder has a usable catalog: a file, and a model that can take new products."""
     return (folder / database.CATALOG_FILE).exists() and bundle.config_of(folder).head is None
 
 
 def check_renewable(folder: Path) -> None:
-    """See, before the work begins, that the catalog of a folder, if there is one, lets its model be replaced.
+    """Check, before the work starts, that the catalog of a folder (if any) lets its model be replaced.
 
     Raises:
         CannotWrite: edits stand.
@@ -78,16 +78,16 @@ def check_renewable(folder: Path) -> None:
         try:
             digest, config = bundle.fingerprint(folder), bundle.config_of(folder)
         except (OSError, MixturaError):
-            return  # a model that is damaged or gone says nothing of its encoder, and is the more to be replaced
+            return  # a damaged or missing model says nothing of its encoder; all the more reason to replace it
         database.remember(path, connection, digest, fingerprint(config.identity))
 
 
 @contextmanager
 def renewing(folder: Path) -> Iterator[None]:
-    """Replace the model of a folder inside the block; its catalog, where it has one, is the new model's at the end.
+    """Replace the model of a folder inside the block; at the end its catalog, if any, belongs to the new model.
 
-    The journal stays. Killed in the middle, the folder has the old model or the new one; the next opening of the
-    catalog does the rest. Nobody edits meanwhile. A model with a fixed set of classes leaves the file as it is.
+    The journal stays. If killed midway, the folder has either the old or the new model, and the next opening of the
+    catalog does the rest. Edits are locked out meanwhile. A model with a fixed set of classes leaves the file as it is.
 
     Raises:
         CannotWrite: edits stand.
@@ -107,7 +107,7 @@ def renewing(folder: Path) -> Iterator[None]:
 
 
 def _finish(path: Path, folder: Path, model: Model, digest: str) -> None:
-    """Do for a catalog what a fit that was killed has left, unless another process just did, or edits stand."""
+    """Complete the catalog after a killed fit, unless another process just has or edits are in effect."""
     with renewal.transaction(path) as connection:
         if database.bundle_of(path, connection) != digest and not renewal.edits_in(connection):
             renewal.refill(connection, digest, filling(folder, model, *renewal.ids_in(connection)))
@@ -116,13 +116,13 @@ def _finish(path: Path, folder: Path, model: Model, digest: str) -> None:
 def filling(
     folder: Path, model: Model, kept: Mapping[str, str] | None = None, taken: Collection[str] = ()
 ) -> dict[str, Iterator[Sequence[Any]]]:
-    """The rows that the tables of a model begin with: a product a class, an item a row of features.
+    """Initial rows of a model's tables: one product per class, one item per row of features.
 
     Args:
         folder: of the model; its recipe says where the features are.
-        model: what is there now.
-        kept: ids of products by name, which they keep, since the journal speaks of products by id.
-        taken: ids that are given to no other product.
+        model: the current model.
+        kept: product ids by name to reuse, since the journal refers to products by id.
+        taken: ids that no other product may get.
     """
     recipe = bundle.recipe_of(folder)
     features, floor = training_set.stored(recipe), recipe.head.variance_floor
@@ -147,7 +147,7 @@ def filling(
 
 
 def _ids(names: Sequence[str], kept: Mapping[str, str], taken: Collection[str]) -> list[str]:
-    """An id for each name, the one that it has where it has one."""
+    """An id for each name; names that have one keep it."""
     new = [name for name in names if name not in kept]
     made = dict(zip(new, slugs(new, {*taken, *kept.values()}), strict=True))
     return [kept.get(name) or made[name] for name in names]
@@ -163,19 +163,19 @@ def _rows(features: Features, classes: tuple[str, ...], at: str) -> Iterator[tup
 
 
 def items_of(model: Model, features: Features, classes: tuple[str, ...]) -> LabeledItems:
-    """Rows of features as items of the model's classes."""
+    """Feature rows as items of the model's classes."""
     labels = torch.from_numpy(features.label_index(classes))
     weight = torch.from_numpy(features.weight.astype(np.float64))
     return LabeledItems(model.project(features.embedding), labels, weight)
 
 
 def blob(embedding: Float[np.ndarray, " D"]) -> bytes:
-    """An embedding as the file holds it: float32, little-endian."""
+    """An embedding as it is stored: float32, little-endian."""
     return np.ascontiguousarray(embedding, dtype="<f4").tobytes()
 
 
 def embeddings(blobs: list[bytes], dimension: int) -> Float[np.ndarray, "N D"]:
-    """The inverse of :func:`blob`, for many."""
+    """The inverse of :func:`blob`, for many rows."""
     data = b"".join(blobs)
     if len(data) != 4 * len(blobs) * dimension:
         raise BundleError("An embedding in the catalog is damaged. Restore the file, or move it away.")
@@ -183,7 +183,7 @@ def embeddings(blobs: list[bytes], dimension: int) -> Float[np.ndarray, "N D"]:
 
 
 def slugs(names: Collection[str], taken: Collection[str] = ()) -> list[str]:
-    """An id for each name: lower-case letters, digits and hyphens, at most 64, none twice and none of ``taken``.
+    """A unique id for each name: lower-case letters, digits and hyphens, at most 64 characters, none from ``taken``.
 
     >>> slugs(["Red kettle", "red-kettle", "Kähler", "茶"])
     ['red-kettle', 'red-kettle-2', 'kahler', 'product']

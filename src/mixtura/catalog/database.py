@@ -1,8 +1,8 @@
-"""The catalog's file: SQLite in WAL mode, one transaction an edit, every edit with what it takes to undo it.
+"""The catalog's file: SQLite in WAL mode, one transaction per edit, and each edit stored with what undoes it.
 
-An edit is a list of changes of single values, each with the value before and the value after; undoing writes the
-values before. Rows are never deleted by an edit: an item without a part is known to nobody but to undo. A new model in
-the folder fills these tables anew, in one transaction too; what else lies in the file, above all the journal, stays.
+An edit is a list of changes to single values, each with the value before and after; undo writes the values before.
+Edits never delete rows: only undo can see an item without a part. A new model in the folder refills these tables, also
+in one transaction; everything else in the file stays, above all the journal.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from mixtura.files import temporary_beside
 from mixtura.records.catalog import Edit
 
 CATALOG_FILE, CATALOG_LAYOUT = "catalog.sqlite", "1"
-BUSY_SECONDS = 10.0  # seconds that a writer waits for another one
+BUSY_SECONDS = 10.0  # seconds that a writer waits for another
 
 SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -46,14 +46,14 @@ CREATE TABLE edit (
     changes TEXT NOT NULL, undone INTEGER NOT NULL DEFAULT 0, undoes INTEGER
 );
 """
-"""The tables that belong to one model. ``part.base`` and ``item.base`` are numbers of the model's classes: whose
-components a part is, and in whose sums an item was when the model was made. ``item.origin`` is its id among the
-features of the model."""
+"""The tables that belong to one model. ``part.base`` and ``item.base`` are class numbers of the model: the class whose
+components a part has, and the class whose sums included the item when the model was fitted. ``item.origin`` is the
+item's id among the model's features."""
 
 ENCODER_TABLE = """
 CREATE TABLE IF NOT EXISTS encoder (bundle TEXT PRIMARY KEY, fingerprint TEXT NOT NULL) WITHOUT ROWID;
 """
-"""Which encoder each model that was ever here is for: decisions of the journal outlive the model that made them."""
+"""The encoder of each model this catalog has had, because the journal's decisions outlive the model that made them."""
 
 EDIT_STANDS = "undone = 0 AND undoes IS NULL"  # of an edit
 
@@ -65,12 +65,12 @@ VALUE_READERS = {
     ("item", "part"),
     ("setting", "value"),
 }
-"""The columns that edits change."""
+"""The columns that edits may change."""
 
 
 @dataclass
 class Change:
-    """One value of one row, before and after."""
+    """One value of one row, before and after an edit."""
 
     table: str
     key: str | int
@@ -79,13 +79,13 @@ class Change:
     after: Any
 
     def back(self) -> "Change":
-        """The change that takes this one back."""
+        """The change that reverts this one."""
         return Change(self.table, self.key, self.column, self.after, self.before)
 
 
 @dataclass
 class EditTransaction:
-    """An edit in the making, inside its transaction."""
+    """An edit in progress, inside its transaction."""
 
     connection: sqlite3.Connection
     kind: str
@@ -94,13 +94,13 @@ class EditTransaction:
     undoes: int | None = None
 
     def set(self, table: str, key: str | int, column: str, value: Any) -> None:
-        """Change one value and remember the one before."""
+        """Set one value and record the previous one."""
         name = "key" if table == "setting" else "id"
         found = self.connection.execute(f"SELECT {column} FROM {table} WHERE {name} = ?", (key,)).fetchone()  # noqa: S608
         self.apply(Change(table, key, column, None if found is None else found[0], value))
 
     def apply(self, change: Change) -> None:
-        """Write the value after."""
+        """Write the new value of a change."""
         assert (change.table, change.column) in VALUE_READERS
         if change.table == "setting":
             self.connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (change.key, change.after))
@@ -110,7 +110,7 @@ class EditTransaction:
         self.changes.append(change)
 
     def commit(self) -> int:
-        """Make the edit durable and return its number."""
+        """Commit the edit durably and return its number."""
         changes = json.dumps([[c.table, c.key, c.column, _plain(c.before), _plain(c.after)] for c in self.changes])
         number = self.connection.execute(
             "INSERT INTO edit (at, kind, said, changes, undoes) VALUES (?, ?, ?, ?, ?)",
@@ -123,7 +123,7 @@ class EditTransaction:
 
 
 class CatalogDatabase:
-    """Connections to one catalog file, one a thread."""
+    """Connections to one catalog file, one per thread."""
 
     def __init__(self, path: Path, bundle: str) -> None:
         self.path, self.bundle = path, bundle
@@ -143,11 +143,11 @@ class CatalogDatabase:
         return self._local.connection
 
     def outdated(self) -> bool:
-        """Whether the file has become that of another model since it was opened."""
+        """Whether the file has been handed to another model since it was opened."""
         return bundle_of(self.path, self.connection) != self.bundle
 
     def remember(self, fingerprint: str) -> None:
-        """Keep which encoder (its fingerprint) the model is for."""
+        """Record the encoder (its fingerprint) of the model."""
         remember(self.path, self.connection, self.bundle, fingerprint)
 
     def _check(self, connection: sqlite3.Connection) -> None:
@@ -158,22 +158,22 @@ class CatalogDatabase:
             )
 
     def rows(self, text: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
-        """What a query finds."""
+        """All rows of a query."""
         with database_errors(self.path):
             return self.connection.execute(text, values).fetchall()
 
     def revision(self) -> int:
-        """Number of the last edit; 0 before the first."""
+        """Number of the latest edit; 0 before the first."""
         return self.rows("SELECT coalesce(max(number), 0) FROM edit")[0][0]
 
     @contextmanager
     def edit(self, kind: str) -> Iterator[EditTransaction]:
-        """One edit as one transaction: all of it once it is committed, else nothing."""
+        """One edit as one transaction, which takes effect only when committed."""
         connection = self.connection
         with database_errors(self.path):
             connection.execute("BEGIN IMMEDIATE")
         try:
-            self._check(connection)  # the model may have been fitted again this moment; from here on it stays
+            self._check(connection)  # the model may have just been refitted; from here on it cannot change
             with database_errors(self.path):
                 yield EditTransaction(connection, kind)
         finally:
@@ -181,7 +181,7 @@ class CatalogDatabase:
                 connection.execute("ROLLBACK")
 
     def history(self, limit: int) -> tuple[Edit, ...]:
-        """The last edits, newest first."""
+        """The latest edits, newest first."""
         text = "SELECT number, at, kind, said, undone FROM edit ORDER BY number DESC LIMIT ?"
         return tuple(Edit(n, at, kind, said, bool(undone)) for n, at, kind, said, undone in self.rows(text, (limit,)))
 
@@ -193,7 +193,7 @@ class CatalogDatabase:
 
 
 def bundle_of(path: Path, connection: sqlite3.Connection) -> str:
-    """The hash of the model that a file is for.
+    """The hash of the model that a file belongs to.
 
     Raises:
         BundleError: it is no catalog, damaged, or of another layout.
@@ -209,30 +209,30 @@ def bundle_of(path: Path, connection: sqlite3.Connection) -> str:
 
 
 def has(connection: sqlite3.Connection, table: str) -> bool:
-    """Whether there is a table."""
+    """Whether a table exists."""
     return bool(connection.execute("SELECT count(*) FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0])
 
 
 def remember(path: Path, connection: sqlite3.Connection, bundle: str, fingerprint: str) -> None:
-    """Keep which encoder (its fingerprint) a model (its hash) is for."""
+    """Record the encoder (its fingerprint) of a model (its hash)."""
     with database_errors(path):
         known = "SELECT count(*) FROM encoder WHERE bundle = ?"
         if has(connection, "encoder") and connection.execute(known, (bundle,)).fetchone()[0]:
             return
-        if os.access(path.parent, os.W_OK):  # elsewhere nothing is noted and nothing fitted
+        if os.access(path.parent, os.W_OK):  # a read-only folder records nothing and is never fitted
             connection.executescript(ENCODER_TABLE)
             connection.execute("INSERT OR IGNORE INTO encoder VALUES (?, ?)", (bundle, fingerprint))
 
 
 def fill_in(connection: sqlite3.Connection, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]]) -> None:
-    """Write the first rows of a model, inside a transaction."""
+    """Insert the initial rows of a model, inside a transaction."""
     connection.executemany("INSERT INTO meta VALUES (?, ?)", [("layout", CATALOG_LAYOUT), ("bundle", bundle)])
     for text, rows in fill.items():
         connection.executemany(text, rows)
 
 
 def fold(connection: sqlite3.Connection) -> None:
-    """Move what the log beside the file holds into the file, unless somebody reads just now: one file to copy."""
+    """Fold the write-ahead log into the file unless someone is reading, so that there is one file to copy."""
     with contextlib.suppress(sqlite3.OperationalError):
         connection.execute("PRAGMA busy_timeout = 100")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -240,7 +240,7 @@ def fold(connection: sqlite3.Connection) -> None:
 
 
 def undo(draft: EditTransaction) -> str | None:
-    """Take back the last edit that stands; ``None`` if there is none, else what it had said."""
+    """Undo the latest edit in effect; returns its summary, or ``None`` if there is no such edit."""
     found = draft.connection.execute(
         f"SELECT number, said, changes FROM edit WHERE {EDIT_STANDS} ORDER BY number DESC LIMIT 1"  # noqa: S608
     ).fetchone()
@@ -255,12 +255,12 @@ def undo(draft: EditTransaction) -> str | None:
 
 
 def create(path: Path, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]]) -> None:
-    """Make the file under a temporary name and put it in its place when it is whole.
+    """Create the file under a temporary name and move it into place once it is complete.
 
     Args:
-        path: where; if another process has made it meanwhile, its file stays.
-        bundle: hash (hex) of the model that it is for.
-        fill: rows to begin with, by ``INSERT`` statement.
+        path: of the file; if another process has created it meanwhile, that file stays.
+        bundle: hash (hex) of its model.
+        fill: initial rows, by ``INSERT`` statement.
 
     Raises:
         CannotWrite, OutOfSpace: it cannot be written.
@@ -276,13 +276,13 @@ def create(path: Path, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]])
             connection.execute("COMMIT")
             connection.close()
         with explained_files(path), contextlib.suppress(FileExistsError):
-            os.link(temporary, path)  # never over a file that is in use already
+            os.link(temporary, path)  # never overwrites a file in use
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def _check_no_log(path: Path) -> None:
-    """Refuse a log that a file which was moved away has left: SQLite would play it into the new one and ruin it."""
+    """Refuse a leftover log of a file that was moved away: SQLite would replay it into the new file and corrupt it."""
     log = path.with_name(path.name + "-wal")
     if log.exists() and not path.exists():
         raise CannotWrite(
@@ -295,8 +295,8 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
     """A connection that waits for other writers and makes every commit durable.
 
     Args:
-        path: the file; in a folder that may not be written to it is opened for reading only.
-        mode: ``rwc`` makes the file, without a log beside it; ``rw`` does not.
+        path: of the file; in a folder without write permission it is opened read-only.
+        mode: ``rwc`` creates the file, without a log beside it; ``rw`` does not.
     """
     if mode == "rw" and not os.access(path.parent, os.W_OK):
         mode = "ro&immutable=1"
@@ -318,7 +318,7 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
 
 @contextmanager
 def database_errors(path: Path) -> Iterator[None]:
-    """Turn an error of SQLite into a sentence.
+    """Convert SQLite errors into errors with advice.
 
     Raises:
         OutOfSpace: the disk is full.
@@ -341,7 +341,7 @@ def database_errors(path: Path) -> Iterator[None]:
 
 
 def now() -> str:
-    """The time in UTC, to the second (ISO 8601)."""
+    """The current time in UTC, to the second (ISO 8601)."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -1,4 +1,4 @@
-"""The edits: what each changes, what it says, and what it refuses."""
+"""The edits: what each one changes, reports and refuses."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,16 @@ from mixtura.records.catalog import Product, Shot, StoredItem
 
 NAME_JOINERS: dict[int, None] = dict.fromkeys(
     (0x200C, 0x200D)
-)  # that words and signs are made of, and no mark of their own
+)  # letters and emoji may contain these; they are invisible on their own
 MAX_NAME_LENGTH = 200  # characters of a name
-MAX_SHOTS = 1000  # shots at once
-MAX_TEST_ITEMS = 2000  # test items that accuracies are counted on, at most
-MIN_SHOTS = 3  # shots; with fewer, the note says so
-MIN_FITTED_PRODUCTS = 5  # fitted products; with fewer, too
+MAX_SHOTS = 1000  # shots per edit
+MAX_TEST_ITEMS = 2000  # test items used to count accuracy, at most
+MIN_SHOTS = 3  # shots; with fewer, a note says so
+MIN_FITTED_PRODUCTS = 5  # fitted products; with fewer, a note says so
 
 
 def enroll(draft: EditTransaction, model: Model, name: str, shots: Sequence[Shot], exact: bool) -> str:
-    """Items for a product of this name, which is made if there is none."""
+    """Add shots to the product with this name, which is created if it does not exist."""
     name = checked(name)
     if not 1 <= len(shots) <= MAX_SHOTS:
         raise UsageError(f"{len(shots)} photos cannot be enrolled at once. Give 1 to {MAX_SHOTS}.")
@@ -52,7 +52,7 @@ def enroll(draft: EditTransaction, model: Model, name: str, shots: Sequence[Shot
 
 
 def remove_product(draft: EditTransaction, product: Product) -> str:
-    """The product is gone; its items wait for undo."""
+    """Hide a product; its items stay stored for undo."""
     _check_left(draft, product)
     draft.set("product", product.id, "gone", 1)
     draft.summary = f"Removed {product.name} with {product.items} item{'s' * (product.items != 1)}."
@@ -60,7 +60,7 @@ def remove_product(draft: EditTransaction, product: Product) -> str:
 
 
 def remove_item(draft: EditTransaction, item: StoredItem, exact: bool) -> str:
-    """The item belongs to nothing; it waits for undo."""
+    """Detach an item from its product; it stays stored for undo."""
     _check_movable(draft, [item.id], exact)
     text = "SELECT count(*) FROM item JOIN part ON part.id = item.part WHERE part.product = ? AND item.split != 'test'"
     if item.split != "test" and draft.connection.execute(text, (item.product,)).fetchone()[0] < 2:
@@ -71,7 +71,7 @@ def remove_item(draft: EditTransaction, item: StoredItem, exact: bool) -> str:
 
 
 def rename(draft: EditTransaction, product: Product, name: str) -> str:
-    """Another name; the id stays."""
+    """Change a product's name; its id stays the same."""
     name = checked(name)
     _check_free(draft, name, product.id)
     draft.set("product", product.id, "name", name)
@@ -80,7 +80,7 @@ def rename(draft: EditTransaction, product: Product, name: str) -> str:
 
 
 def merge(draft: EditTransaction, source: Product, into: Product) -> str:
-    """All parts of one product become parts of the other."""
+    """Move all parts of one product to another."""
     if source.id == into.id:
         raise UsageError(f"Product {source.id!r} cannot be merged into itself. Give another one.")
     _check_left(draft, source)
@@ -92,7 +92,7 @@ def merge(draft: EditTransaction, source: Product, into: Product) -> str:
 
 
 def split(draft: EditTransaction, product: Product, items: Sequence[int], name: str, exact: bool) -> str:
-    """Some items become a part of their own under a new product."""
+    """Move some items into a part of a new product."""
     name = checked(name)
     _check_free(draft, name)
     wanted = sorted(set(items))
@@ -119,7 +119,7 @@ def split(draft: EditTransaction, product: Product, items: Sequence[int], name: 
 
 
 def confirm(draft: EditTransaction, product: Product) -> str:
-    """A provisional product is right."""
+    """Mark a provisional product as confirmed."""
     if product.status != "provisional":
         raise UsageError(f"Product {product.id!r} is {product.status} already. Only provisional ones are confirmed.")
     draft.set("product", product.id, "status", "confirmed")
@@ -128,7 +128,7 @@ def confirm(draft: EditTransaction, product: Product) -> str:
 
 
 def undo(draft: EditTransaction) -> None:
-    """Take back the last edit that stands."""
+    """Undo the latest edit in effect."""
     said = take_back(draft)
     if said is None:
         raise UsageError("There is nothing to undo: the catalog is as it was made.")
@@ -136,7 +136,7 @@ def undo(draft: EditTransaction) -> None:
 
 
 def checked(name: str) -> str:
-    """A name of a product without needless spaces.
+    """A product name with surplus spaces removed.
 
     Raises:
         UsageError: it is empty, too long, or holds control characters.
@@ -149,7 +149,7 @@ def checked(name: str) -> str:
 
 
 def tested_items(found: CatalogDatabase) -> dict[int, str]:
-    """The product of each test item, of some evenly chosen ones where there are many."""
+    """The product of each test item, or of an evenly chosen subset if there are many."""
     rows = found.rows(f"SELECT item.id, part.product {CURRENT_ITEMS} item.split = 'test' ORDER BY item.id")
     step = -(-len(rows) // MAX_TEST_ITEMS) or 1
     return {row[0]: row[1] for row in rows[::step]}
@@ -161,7 +161,7 @@ def accuracies(
     after: tuple[Model, Sequence[Product]],
     was: dict[int, str],
 ) -> tuple[float | None, float | None, int]:
-    """Share of right answers before and after, on test items whose product is the same in both; and their number."""
+    """Accuracy before and after (shares) on test items that stayed in their product, and the number of these items."""
     now_of = tested_items(found)
     same = [item for item, product in was.items() if now_of.get(item) == product]
     if not same:
@@ -178,7 +178,7 @@ def accuracies(
 
 
 def notes(product: Product | None, model: Model, shots: Sequence[Shot]) -> tuple[str, ...]:
-    """What to know after an edit: of a product that it made or changed, and of what is left to compare with."""
+    """Sentences to show after an edit: on the product it made or changed, and on what is left to compare with."""
     said: list[str] = []
     if product is not None and product.status == "provisional":
         items = "1 item says" if product.items == 1 else f"{product.items} items say"
@@ -205,7 +205,7 @@ def notes(product: Product | None, model: Model, shots: Sequence[Shot]) -> tuple
 
 
 def _new_product(draft: EditTransaction, name: str) -> str:
-    """A product that is not there yet: the edit makes it visible at its end, and undo hides it again."""
+    """Create a hidden product: the edit makes it visible at its end, and undo hides it again."""
     taken = [row[0] for row in draft.connection.execute("SELECT id FROM product")]
     [id] = slugs([name], taken)
     draft.connection.execute("INSERT INTO product VALUES (?, ?, 'provisional', ?, 1)", (id, name, now()))
@@ -237,7 +237,7 @@ def _check_free(draft: EditTransaction, name: str, but: str = "") -> None:
 
 
 def _check_left(draft: EditTransaction, product: Product) -> None:
-    """See that two products of the fit are left: what newcomers are compared with."""
+    """Check that at least two fitted products are left, because newcomers are compared with them."""
     text = (
         "SELECT count(DISTINCT product.id) FROM product JOIN part ON part.product = product.id "
         "WHERE gone = 0 AND part.base IS NOT NULL AND product.id != ?"
@@ -247,7 +247,7 @@ def _check_left(draft: EditTransaction, product: Product) -> None:
 
 
 def _check_movable(draft: EditTransaction, items: Sequence[int], exact: bool) -> None:
-    """See that the model can do without items where they are."""
+    """Check that the model does not depend on where these items are."""
     marks = ",".join("?" * len(items))
     text = f"SELECT id FROM item WHERE id IN ({marks}) AND base IS NOT NULL"  # noqa: S608
     found = draft.connection.execute(text, tuple(items)).fetchone()

@@ -1,9 +1,9 @@
-"""The journal: every decision with its embedding, so that drift, unknown photos and mistakes can be looked at later.
+"""The journal: every decision with its embedding, for later analysis of drift, unknown photos and mistakes.
 
-It lies in ``catalog.sqlite`` beside the catalog's own tables, and stays when a model is fitted again: each decision
-knows its model, and what was made by another encoder is counted, but not compared. No photo is kept unless that was
-asked for, and no file name: only the decision and the numbers that it was made from. What is older than ``KEEP_DAYS``
-or beyond the latest ``KEEP_COUNT`` decisions is deleted.
+It is stored in ``catalog.sqlite`` beside the catalog's own tables and survives a refit: each decision records its
+model, and decisions by another encoder are counted but not compared. It keeps the decision and the numbers behind it,
+no file name, and no photo unless enabled. Decisions older than ``KEEP_DAYS`` or beyond the latest ``KEEP_COUNT`` are
+deleted.
 """
 
 import re
@@ -26,11 +26,11 @@ from mixtura.records.decision import Decision
 from mixtura.records.journal import LoggedDecision
 
 KEEP_DAYS, KEEP_COUNT = 90, 50_000
-"""How long, and how many: 50,000 decisions of 1,280 numbers take about 140 MB."""
+"""Retention in days and in decisions; 50,000 decisions of 1,280 numbers take about 140 MB."""
 
-PRUNE_EVERY = 500  # decisions from one look for what is too old to the next
-MAX_PHOTO_BYTES = 65_536  # the largest thumbnail that is kept
-FLOAT16_TOLERANCE = 1e-3  # the rounding error of float16, as a share of a row's largest number, that is put up with
+PRUNE_EVERY = 500  # decisions between two checks for outdated ones
+MAX_PHOTO_BYTES = 65_536  # size of the largest thumbnail kept
+FLOAT16_TOLERANCE = 1e-3  # accepted rounding error of float16, as a share of the row's largest value
 SECONDS_A_DAY = 86_400.0
 BAD_PHOTO = "bad_photo"
 PRODUCT_ID = re.compile(r"[a-z0-9-]{1,64}")
@@ -39,11 +39,11 @@ IS_UNSETTLED = (
     "settled is null and (reason is null or reason <> ?) and "
     "((verdict = 'unknown' and told is null) or (told is not null and product is null))"
 )
-"""Which decisions are likely of something new: unknown and unanswered, or "not in the catalog" said the client."""
+"""Decisions likely to be of a novel class: unknown without feedback, or with feedback "not in the catalog"."""
 
 
 class Journal:
-    """The decisions of one catalog; any thread may call any method."""
+    """The decisions of one catalog; all methods are thread-safe."""
 
     def __init__(self, folder: Path, keep_photos: bool = False) -> None:
         self.folder, self.keep_photos = folder, keep_photos
@@ -52,11 +52,11 @@ class Journal:
 
     @classmethod
     def open(cls, folder: Path, keep_photos: bool = False) -> "Journal":
-        """The journal of a catalog that has been opened before; made if there is none yet.
+        """Open the journal of an existing catalog; creates its table if necessary.
 
         Args:
             folder: a model folder.
-            keep_photos: also keep the thumbnails that :meth:`log` is given.
+            keep_photos: also keep the thumbnails passed to :meth:`log`.
 
         Raises:
             NoInput: the folder holds no catalog.
@@ -72,7 +72,7 @@ class Journal:
         return journal
 
     def close(self) -> None:
-        """Close the file; the journal may be used again."""
+        """Close the file; the next use reopens it."""
         self._file.close()
 
     def log(
@@ -82,13 +82,13 @@ class Journal:
         pictures: Sequence[bytes | None] = (),
         at: float | None = None,
     ) -> list[str]:
-        """Keep decisions, all or none, and return an id for each.
+        """Store decisions, all or none, and return an id for each.
 
         Args:
-            decisions: what was decided.
-            embedding: the features it was decided from.
-            pictures: small JPEGs; kept only by a journal that keeps photos, and up to 64 KiB each.
-            at: when, in seconds since 1970; now if left out.
+            decisions: to store.
+            embedding: the features of each decision.
+            pictures: small JPEGs, kept only if the journal keeps photos and only up to 64 KiB each.
+            at: time in seconds since 1970; now by default.
 
         Raises:
             UsageError: the numbers of decisions, rows and pictures differ.
@@ -118,7 +118,7 @@ class Journal:
         return ids
 
     def prune(self, days: int = KEEP_DAYS, count: int = KEEP_COUNT) -> int:
-        """Delete what is older than ``days`` or beyond the latest ``count`` decisions; returns how many went."""
+        """Delete decisions older than ``days`` or beyond the latest ``count``; returns how many were deleted."""
         self._since_pruned = 0
         with self._file.writing() as file:
             gone = file.execute("delete from decision where at < ?", (time.time() - days * SECONDS_A_DAY,)).rowcount
@@ -126,7 +126,7 @@ class Journal:
             return gone + file.execute(f"delete from decision where number <= ({last})", (count,)).rowcount  # noqa: S608
 
     def feedback(self, id: str, product: str | None) -> None:
-        """What the client says of a decision: it was this product (its id), or ``None`` for "not in the catalog".
+        """Store a client's feedback on a decision: the correct product's id, or ``None`` for "not in the catalog".
 
         Raises:
             NoInput: there is no such decision.
@@ -135,7 +135,7 @@ class Journal:
         self._answer([id], product)
 
     def resolve(self, ids: Sequence[str], product: str) -> None:
-        """Say of decisions that they were this product and need no more attention, as after enrolling them.
+        """Mark decisions as settled with this product, for example after enrolling them.
 
         Raises:
             NoInput: there is no such decision; then none is settled.
@@ -143,15 +143,15 @@ class Journal:
         self._answer(ids, product)
 
     def logged(self, days: int = KEEP_DAYS) -> tuple[LoggedDecision, ...]:
-        """The decisions of the last days, the oldest first."""
+        """The decisions of the last ``days`` days, oldest first."""
         return self._select("at >= ? order by at, number", time.time() - days * SECONDS_A_DAY)
 
     def unknowns(self, products: Collection[str] | None = None) -> tuple[LoggedDecision, ...]:
-        """What nobody has settled, the oldest first: judged unknown, or "not in the catalog" as the client says.
+        """Unsettled decisions, oldest first: verdict unknown, or feedback "not in the catalog".
 
         Args:
-            products: ids of the products that there are; with them, what was settled as a product that has gone since
-                is open again.
+            products: ids of the existing products; if given, decisions settled with a product that has since been
+                removed are open again.
         """
         found = self._select(f"{IS_UNSETTLED} order by at, number", BAD_PHOTO)
         if products is None:
@@ -160,11 +160,11 @@ class Journal:
         return tuple(sorted((*found, *again), key=lambda note: note.at))
 
     def answered(self) -> tuple[LoggedDecision, ...]:
-        """The decisions of which the client has said which product it was."""
+        """The decisions whose feedback names a product."""
         return self._select("told is not null and product is not null order by at, number")
 
     def embedding(self, ids: Sequence[str]) -> Float[np.ndarray, "N D"]:
-        """The features that decisions were made from; see :meth:`comparable` where a model was fitted again.
+        """The stored features of decisions; after a refit see :meth:`comparable`.
 
         Raises:
             NoInput: there is no such decision.
@@ -181,9 +181,9 @@ class Journal:
         return np.stack(rows) if rows else np.zeros((0, 0), np.float32)
 
     def comparable(self, model: Model) -> frozenset[str]:
-        """Ids of the decisions whose features are of a model's encoder, which alone it can judge anew.
+        """Ids of the decisions whose features come from a model's encoder; the model can only re-evaluate these.
 
-        Where it is not known which encoder made a decision's features, their number decides.
+        If the encoder of a decision is not recorded, the number of features decides.
         """
         own = fingerprint(model.identity)
         text = (
@@ -222,7 +222,7 @@ class Journal:
 
 
 def when(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC.
+    """A time in seconds since 1970 as ISO 8601 in UTC.
 
     >>> when(0.0)
     '1970-01-01T00:00:00+00:00'
@@ -237,7 +237,7 @@ def _noted(*columns: Any) -> LoggedDecision:
 
 
 def _packed(row: Float[np.ndarray, " D"]) -> tuple[bytes, int]:
-    """A row as float16 where that loses nothing that matters, else as float32; and which of the two."""
+    """A row as float16 if the rounding error is acceptable, else as float32, and whether it is float32."""
     row = np.asarray(row, np.float32)
     with np.errstate(over="ignore"):
         narrow = row.astype("<f2")

@@ -1,4 +1,4 @@
-"""The journal's table in ``catalog.sqlite``, and connections to it: one a thread."""
+"""The journal's table in ``catalog.sqlite`` and its connections, one per thread."""
 
 import sqlite3
 import threading
@@ -20,7 +20,7 @@ CREATE INDEX IF NOT EXISTS decision_at ON decision (at);
 
 
 class JournalDatabase:
-    """The journal's part of one catalog file; any thread may use it.
+    """The journal's part of one catalog file; thread-safe.
 
     Raises:
         CannotWrite, OutOfSpace, BundleError: the file cannot be used.
@@ -48,7 +48,7 @@ class JournalDatabase:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A connection inside one transaction: all of it is kept, or nothing."""
+        """A connection inside one transaction: either everything is kept, or nothing."""
         with database_errors(self.path):
             connection = self._connection()
             connection.execute("BEGIN IMMEDIATE")
@@ -61,12 +61,12 @@ class JournalDatabase:
                 raise
 
     def _connection(self) -> sqlite3.Connection:
-        """The connection of this thread; a thread that takes the number of a dead one takes its connection over."""
+        """This thread's connection; a thread that reuses the number of a dead one takes over its connection."""
         own = threading.get_ident()
         with self._guard:
             if own not in self._open:
                 connection = connect(self.path)
-                # In WAL mode safe against a kill at any moment; only a power cut may lose the last decisions, and
+                # Under WAL this is safe against a kill at any moment. Only a power cut may lose the latest decisions;
                 # waiting for the disk after each photo would slow every answer.
                 connection.execute("PRAGMA synchronous = NORMAL")
                 self._open[own] = connection

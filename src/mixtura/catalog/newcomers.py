@@ -1,4 +1,4 @@
-"""Held-out items of the fitted classes: how much a newcomer may take from them, and how its own items will score."""
+"""Validation on items of the fitted classes: how much a newcomer may take from them, and how its own items score."""
 
 import math
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, present
 from mixtura.scores.typicality import Typicality
 
-MAX_LOST_SHARE = 1 / 2000  # of held-out items may turn from right to wrong by one newcomer: ten cost half a point
-AT_MOST = 1 / 200  # of held-out items, whatever the newcomer
+MAX_LOST_SHARE = 1 / 2000  # share of validation items that one newcomer may turn wrong: ten cost half a point
+AT_MOST = 1 / 200  # limit of that share for any newcomer
 HELD_OUT_CLASSES, MIN_SPARE_ITEMS = (
     50,
     4,
-)  # fitted classes that play newcomers, and items that each must have beyond the shots
-CALIBRATION_SCORES = 20  # scores that stand for a newcomer's own held-out items
+)  # fitted classes that simulate newcomers, and items that each needs beyond the support set
+CALIBRATION_SCORES = 20  # scores that represent a newcomer's own validation items
 SIMULATION_SEED = 0
 
 
 @dataclass(frozen=True)
 class NewcomerCalibration:
-    """Items of fitted classes, some of which (``judge``) are held out of the mixture that scores them.
+    """Items of the fitted classes, split into validation rows (``judge``) and the rest, which the mixture is fitted on.
 
-    ``sums`` are over all of the items, by component of the model.
+    ``sums`` include all of the items, by component of the model.
     """
 
     base: FittedStatistics
@@ -38,7 +38,7 @@ class NewcomerCalibration:
 
     @cached_property
     def _fitted(self) -> tuple[Mixture, Moments]:
-        """The mixture of the items that do not judge, and its sums; the model's own where it is no function of sums."""
+        """The mixture without the validation items, and its sums; the model's own if it is no function of sums."""
         held = LabeledItems(self.items.x[self.judge], self.items.labels[self.judge], self.items.weight[self.judge])
         sums = self.sums - sums_of(self.base.model.mixture, held)
         index = (sums.weight > 1e-9).nonzero()[:, 0]
@@ -48,7 +48,7 @@ class NewcomerCalibration:
 
     @cached_property
     def _held(self) -> tuple[Float[Tensor, "M D"], Int[Tensor, " M"], Float[Tensor, "M C"]]:
-        """Held-out rows whose class is known without them, their classes, and their class joint."""
+        """Validation rows whose class is still in the mixture, their classes, and their class log-probabilities."""
         mixture, _ = self._fitted
         assert mixture.component_class is not None
         rows = self.judge & torch.isin(self.items.labels, mixture.component_class)
@@ -60,10 +60,10 @@ class NewcomerCalibration:
         return self._fitted[0].background().log_prob(self._held[0]).double()
 
     def lifts(self, handfuls: list[Float[Tensor, "_ D"]]) -> Float[Tensor, " P"]:
-        """What newcomers get back for their uncertain means, in nats.
+        """The lift of each newcomer in nats: the log-density it gets back for its uncertain mean.
 
-        All of it, unless players of as many items would then take more than their share of the others' items, or this
-        very newcomer more than it may at most.
+        The full lift, unless simulated newcomers with as many items would then take more than their share of the other
+        classes' items, or this newcomer more than its own limit.
         """
         density = self._newcomers(handfuls)[1]
         _, labels, joint = self._held
@@ -73,7 +73,7 @@ class NewcomerCalibration:
         return torch.minimum(own, torch.tensor([self._played(len(rows)).lift for rows in handfuls]).to(own))
 
     def residuals(self, count: int, typicality: Typicality) -> Float[Tensor, " R"]:
-        """Scores of held-out items of the players where these were found, sorted."""
+        """Typicality scores, sorted, of the validation items that simulated newcomers win back."""
         played = self._played(count)
         parts = [typicality.score(*pair) for pair in played.found]
         return torch.cat([torch.zeros(0, dtype=torch.float64), *parts]).sort().values
@@ -83,13 +83,13 @@ class NewcomerCalibration:
         return {}
 
     def _played(self, count: int) -> "SimulatedNewcomers":
-        """What the players show when enrolled from so many items; found out once."""
+        """The simulation of newcomers with ``count`` items each; cached."""
         if count not in self._games:
             self._games[count] = self._play(count)
         return self._games[count]
 
     def _play(self, count: int) -> "SimulatedNewcomers":
-        """Each of some fitted classes plays a newcomer: its components are left out, and it is enrolled again."""
+        """Simulate newcomers: in turn, leave out the components of a fitted class and enroll it again."""
         players = self._players(count)
         if not players:
             return SimulatedNewcomers(0.0, ())
@@ -103,7 +103,7 @@ class NewcomerCalibration:
             best = others.max(1)
             lead = best.values - density[:, place]
             right = (best.indices == labels)[labels != c]
-            leads.append(lead[labels != c].masked_fill(~right, torch.inf))  # what was wrong cannot be taken
+            leads.append(lead[labels != c].masked_fill(~right, torch.inf))  # what is already wrong cannot be lost
             rest.append((others[labels == c].logsumexp(1), lead[labels == c]))
         pooled = torch.cat(leads)
         most = pooled.kthvalue(int(MAX_LOST_SHARE * len(pooled)) + 1).values if len(pooled) else torch.zeros(())
@@ -116,14 +116,14 @@ class NewcomerCalibration:
         return SimulatedNewcomers(lift, tuple(found))
 
     def _newcomers(self, handfuls: list[Float[Tensor, "_ D"]]) -> tuple[novel.NovelComponents, Float[Tensor, "M P"]]:
-        """Newcomers beside the mixture, and the log-density of the held-out rows with each at an average weight."""
+        """Newcomers beside the mixture, and the log-density of each validation row under each, at an average weight."""
         mixture, sums = self._fitted
         made = novel.novel_components(mixture, sums, handfuls, self.base.floor, self.base.prior)
         even = math.log(len(handfuls) / len(present(self.items.labels)))
         return made, made.mixture.component_log_prob(self._held[0]).double() + even
 
     def _players(self, count: int) -> dict[int, Float[Tensor, "_ D"]]:
-        """Items of some fitted classes, drawn by a fixed seed."""
+        """Support sets of ``count`` items from some fitted classes, sampled with a fixed seed."""
         generator = torch.Generator().manual_seed(SIMULATION_SEED)
         players: dict[int, Tensor] = {}
         for c in present(self.items.labels):
@@ -135,14 +135,14 @@ class NewcomerCalibration:
 
 @dataclass(frozen=True)
 class SimulatedNewcomers:
-    """What the players showed: their lift, and the evidence and background of their own held-out items."""
+    """Result of a simulation: the lift in nats, and log_prob and background of the newcomers' own validation items."""
 
     lift: float
     found: tuple[tuple[Float[Tensor, "_"], Float[Tensor, "_"]], ...]
 
 
 def stand_in(residuals: Float[Tensor, " R"]) -> Float[Tensor, " Q"]:
-    """A few scores that are spread as many are."""
+    """At most ``CALIBRATION_SCORES`` quantiles with the same distribution as all residuals."""
     if len(residuals) <= CALIBRATION_SCORES:
         return residuals
     return torch.quantile(residuals, (torch.arange(CALIBRATION_SCORES, dtype=torch.float64) + 0.5) / CALIBRATION_SCORES)

@@ -1,4 +1,4 @@
-"""From the rows of a catalog's tables to the values that its model is made of."""
+"""Read a catalog's tables into the values that its model is made of."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,20 +25,20 @@ from mixtura.records.catalog import Product, StoredItem
 CURRENT_ITEMS = (
     "FROM item JOIN part ON part.id = item.part JOIN product ON product.id = part.product WHERE product.gone = 0 AND "
 )
-"""Items of the catalog as it is; further conditions follow."""
+"""SQL for the items of the current catalog; append further conditions."""
 
 ALL_ITEMS = (
     "FROM item LEFT JOIN part ON part.id = item.part LEFT JOIN product ON product.id = part.product "
     "WHERE item.split != 'test' AND "
 )
-"""Items that were ever learned from; further conditions follow."""
+"""SQL for all items ever learned from; append further conditions."""
 
 HOME_CLASS = "(CASE product.gone WHEN 0 THEN part.base END)"
-"""The model's class in whose components an item is now."""
+"""SQL for the model's class whose components an item belongs to now."""
 
 
 def items_of(found: CatalogDatabase, where: str, values: Sequence[Any]) -> tuple[StoredItem, ...]:
-    """Items of the catalog as it is."""
+    """The items of the current catalog that meet a condition."""
     columns = "item.id, part.product, source, sha256, added, split"
     return tuple(
         StoredItem(*row) for row in found.rows(f"SELECT {columns} {CURRENT_ITEMS} {where} ORDER BY item.id", values)
@@ -46,7 +46,7 @@ def items_of(found: CatalogDatabase, where: str, values: Sequence[Any]) -> tuple
 
 
 def products_of(found: CatalogDatabase) -> tuple[Product, ...]:
-    """All products in the order in which they came, with the number of items that they are learned from."""
+    """All products, in order of creation, with the number of items each is learned from."""
     text = (
         "SELECT product.id, name, count(item.id), status, created FROM product "
         "JOIN part ON part.product = product.id LEFT JOIN item ON item.part = part.id AND item.split != 'test' "
@@ -56,14 +56,14 @@ def products_of(found: CatalogDatabase) -> tuple[Product, ...]:
 
 
 def classes_of(found: CatalogDatabase, products: Sequence[Product]) -> Int[Tensor, " P"]:
-    """The model's class behind each product, the first where there are several; -1 behind newcomers."""
+    """The model's class of each product, the first if there are several; -1 for newcomers."""
     rows = found.rows("SELECT product, min(base) AS base FROM part WHERE base IS NOT NULL GROUP BY product")
     base = {row["product"]: row["base"] for row in rows}
     return torch.tensor([base.get(product.id, -1) for product in products])
 
 
 def known_of(found: CatalogDatabase, model: Model) -> Features:
-    """What the products are learned from, as features of the model's encoder."""
+    """The items that products are learned from, as features of the model's encoder."""
     text = (
         f"SELECT item.id, source, name, sha256, weight, embedding {CURRENT_ITEMS} item.split != 'test' ORDER BY item.id"
     )
@@ -84,7 +84,7 @@ def known_of(found: CatalogDatabase, model: Model) -> Features:
 
 
 def state_of(found: CatalogDatabase, base: FittedStatistics, products: Sequence[Product]) -> CatalogState:
-    """The parts of the products, and the items of the model's classes that have come or gone."""
+    """The products' component groups, and the items added to or removed from the model's classes."""
     place = {product.id: i for i, product in enumerate(products)}
     parts = [
         ComponentGroup(
@@ -109,7 +109,7 @@ def _rows_of(found: CatalogDatabase, base: FittedStatistics, part: int) -> Tenso
 
 
 def _items(found: CatalogDatabase, base: FittedStatistics, label: str, where: str) -> LabeledItems:
-    """Items that fit a condition, in the space of the mixture."""
+    """Items that meet a condition, in the space of the mixture."""
     rows = found.rows(f"SELECT embedding, {label} AS label, weight {ALL_ITEMS} {where} ORDER BY item.id")
     return LabeledItems(
         base.model.project(embeddings([row["embedding"] for row in rows], base.model.dimension)),
@@ -119,7 +119,7 @@ def _items(found: CatalogDatabase, base: FittedStatistics, label: str, where: st
 
 
 def gauge_of(found: CatalogDatabase, base: FittedStatistics, sums: Moments) -> NewcomerCalibration | None:
-    """The items of the model's classes, some held out as in training by gradients; ``None`` if too few can be."""
+    """Calibration items of the model's classes, split as in gradient training; ``None`` if too few can be held out."""
     where = f"{HOME_CLASS} IS NOT NULL"
     items = _items(found, base, HOME_CLASS, where)
     rows = found.rows(f"SELECT item.sha256, item.split, item.id {ALL_ITEMS} {where} ORDER BY item.id")

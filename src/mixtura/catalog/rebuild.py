@@ -1,4 +1,4 @@
-"""The model of a catalog: a function of the bundle and of the items with their products, and of nothing else."""
+"""Rebuild the model of a catalog, as a pure function of the bundle and of the items with their products."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from mixtura.scores.typicality import Typicality
 
 @dataclass(frozen=True)
 class ComponentGroup:
-    """Components of one product: those of the model's class ``base``, or one made of ``rows``."""
+    """Components of one product: those of the model's class ``base``, or new ones made from ``rows``."""
 
     product: int
     base: int | None
@@ -31,10 +31,10 @@ class CatalogState:
     """What a catalog holds beyond its bundle.
 
     Args:
-        names: of the products, in their order.
-        parts: of all products.
-        added: items of the model's classes that were not among those that it was made of.
-        removed: items that it was made of and that are no longer of their class.
+        names: of the products, in order.
+        parts: component groups of all products.
+        added: items of the model's classes that were not in its training set.
+        removed: items of its training set that have left their class.
     """
 
     names: tuple[str, ...]
@@ -49,14 +49,14 @@ def model_of(
     gauge: Callable[[Moments], NewcomerCalibration | None],
     calibration: tuple[Typicality, float] | None,
 ) -> Model:
-    """The model of a state.
+    """The model of a catalog state.
 
     Args:
         base: the model as it was fitted.
         state: the items with their products.
-        gauge: held-out items, from the sums of the model's classes; asked for only where there are newcomers, ``None``
-            where too few can be held out.
-        calibration: typicality and temperature in place of those of the fit.
+        gauge: returns the newcomer calibration for the sums of the model's classes; called only if there are newcomers,
+            ``None`` if too few items can be held out.
+        calibration: typicality and temperature that replace the fitted ones.
     """
     fitted = [part for part in state.parts if part.base is not None]
     new = [part for part in state.parts if part.base is None]
@@ -65,7 +65,7 @@ def model_of(
     for part in fitted:
         product[part.base] = part.product
     predicted = typicality.predicted
-    moved = torch.where(predicted < 0, -1, product[predicted.clamp_min(0)])  # -1: of what is gone, counts for all
+    moved = torch.where(predicted < 0, -1, product[predicted.clamp_min(0)])  # -1: of a removed class, counts for all
     typicality = replace(typicality, predicted=moved)
     total = _sums(base, state)
     kept, sums = _fitted(base, total, product)
@@ -97,7 +97,7 @@ def model_of(
 
 
 def _sums(base: FittedStatistics, state: CatalogState) -> Moments:
-    """The sums over the items of the model's classes as they are now."""
+    """The current sums over the items of the model's classes."""
     if not len(state.added.x) and not len(state.removed.x):
         return base.sums
     mixture = base.model.mixture
@@ -106,7 +106,7 @@ def _sums(base: FittedStatistics, state: CatalogState) -> Moments:
 
 
 def _fitted(base: FittedStatistics, sums: Moments, product: Int[Tensor, " C"]) -> tuple[Mixture, Moments]:
-    """The components that the model was fitted with, as far as they are still there, and their sums."""
+    """The remaining components of the fitted model, and their sums."""
     component_class = _owner(base.model.mixture)
     index = (product[component_class] >= 0).nonzero()[:, 0]
     if sums is base.sums or not base.exact:
@@ -119,7 +119,7 @@ def _fitted(base: FittedStatistics, sums: Moments, product: Int[Tensor, " C"]) -
 def _measured(
     made: NovelComponents, handfuls: list[Tensor], gauge: NewcomerCalibration | None, typicality: Typicality
 ) -> tuple[Float[Tensor, " P"], list[Tensor]]:
-    """The lift of each newcomer, and the scores that stand for its own held-out items."""
+    """The lift of each newcomer in nats, and the scores that represent its own validation items."""
     if gauge is None:
         return made.lift.clamp_max(0), [torch.zeros(0, dtype=torch.float64)] * len(handfuls)
     counts = {len(rows) for rows in handfuls}
@@ -128,13 +128,13 @@ def _measured(
 
 
 def _joined(fitted: Mixture, made: Mixture, weight: Float[Tensor, " 2"], products: list[int]) -> Mixture:
-    """Both, each newcomer with the weight of an average fitted part."""
+    """Both mixtures joined; each newcomer has the weight of an average fitted part."""
     component_class = torch.cat([_owner(fitted), torch.tensor(products)])
     return replace(join([fitted, made], weight), component_class=component_class)
 
 
 def _with(typicality: Typicality, scores: Float[Tensor, " Q"], product: int) -> Typicality:
-    """The typicality with scores that stand for held-out items of a product."""
+    """The typicality with added scores that represent validation items of a product."""
     return replace(
         typicality,
         stand_in=torch.cat([typicality.stand_in, scores]),

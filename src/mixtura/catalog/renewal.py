@@ -1,4 +1,4 @@
-"""A catalog's file becomes that of another model: its tables are filled anew in one transaction, the journal stays."""
+"""Hand a catalog's file to another model: its tables are refilled in one transaction, the journal stays."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from mixtura.catalog.database import EDIT_STANDS, bundle_of, connect, database_e
 from mixtura.errors import CannotWrite
 
 OF_ONE_MODEL = ("edit", "item", "part", "product", "setting", "meta")
-"""The tables of one model, those that refer to others first."""
+"""The tables of one model; referring tables come first."""
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of its own, closed in the end; what was not committed is rolled back."""
+    """A separate connection, closed at the end; uncommitted changes are rolled back."""
     connection = connect(path)
     try:
         with database_errors(path):
@@ -25,7 +25,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def bundle_in(path: Path) -> str:
-    """The hash of the model that a file is for, without opening the catalog.
+    """The hash of a file's model, without opening the catalog.
 
     Raises:
         BundleError: it is no catalog, damaged, or of another layout.
@@ -36,7 +36,7 @@ def bundle_in(path: Path) -> str:
 
 @contextmanager
 def transaction(path: Path) -> Iterator[sqlite3.Connection]:
-    """A transaction in which nobody else edits: all of it is kept at the end of the block, or nothing.
+    """A transaction that locks out other writers; it commits at the end of the block, or keeps nothing.
 
     Raises:
         CannotWrite, OutOfSpace: the file cannot be written.
@@ -51,7 +51,7 @@ def transaction(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def check_no_edits(path: Path, connection: sqlite3.Connection) -> None:
-    """See that another model may take the place of the present one.
+    """Check that another model may replace the present one.
 
     Raises:
         CannotWrite: edits stand, which it would not know.
@@ -65,14 +65,14 @@ def check_no_edits(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def refill(connection: sqlite3.Connection, bundle: str, fill: Mapping[str, Iterator[Sequence[Any]]]) -> None:
-    """Put the rows of another model in place of those of the last one, inside a transaction.
+    """Replace the rows of the previous model with those of a new one, inside a transaction.
 
-    Numbers of edits go on, so that nobody takes the new catalog for a revision of the old one.
+    Edit numbers continue, so that the new catalog is not mistaken for a revision of the old one.
 
     Args:
         connection: in a transaction.
         bundle: hash (hex) of the model.
-        fill: rows to begin with, by ``INSERT`` statement.
+        fill: initial rows, by ``INSERT`` statement.
     """
     for table in OF_ONE_MODEL:
         connection.execute(f"DELETE FROM {table}")  # noqa: S608
@@ -80,7 +80,7 @@ def refill(connection: sqlite3.Connection, bundle: str, fill: Mapping[str, Itera
 
 
 def ids_in(connection: sqlite3.Connection) -> tuple[dict[str, str], set[str]]:
-    """The ids of the products by name, and all that were ever given, as far as the catalog and the journal know."""
+    """Product ids by name, and all ids ever used that the catalog or the journal knows."""
     products = connection.execute("SELECT name, id, gone FROM product").fetchall()
     taken = {row["id"] for row in products}
     if has(connection, "decision"):
@@ -89,5 +89,5 @@ def ids_in(connection: sqlite3.Connection) -> tuple[dict[str, str], set[str]]:
 
 
 def edits_in(connection: sqlite3.Connection) -> int:
-    """How many edits stand, whatever model they are of."""
+    """The number of edits in effect, whatever model they belong to."""
     return connection.execute(f"SELECT count(*) FROM edit WHERE {EDIT_STANDS}").fetchone()[0]  # noqa: S608

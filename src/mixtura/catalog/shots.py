@@ -1,4 +1,4 @@
-"""From photos or sounds to shots: features, hash and a small picture."""
+"""Turn photos or sounds into shots: features, hash and thumbnail."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from mixtura.records.catalog import Shot
 
 
 def shots(encoder: Encoder, paths: Sequence[Path]) -> tuple[list[Shot], list[Problem]]:
-    """Files as shots; those that cannot be read are problems."""
+    """Files as shots; unreadable ones are returned as problems."""
     made: list[Shot] = []
     problems: list[Problem] = []
     for path in paths:
@@ -31,7 +31,7 @@ def shot_of(encoder: Encoder, data: bytes, source: str) -> Shot:
     Args:
         encoder: of the model.
         data: a photo, or a sound where the encoder takes sounds.
-        source: what people are shown.
+        source: name to show to people.
 
     Raises:
         BadItem: the bytes are not what the encoder takes.

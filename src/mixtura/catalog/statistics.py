@@ -1,4 +1,4 @@
-"""What the model's classes were made of, as sums that items are added to and subtracted from."""
+"""The additive sums behind the model's classes; items can be added and subtracted."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,13 +17,13 @@ from mixtura.model.model import Model
 from mixtura.sections import GRADIENT
 
 TILE_ROWS = 4096
-AVERAGE_FLOOR = "average"  # the rule for floors of models of layout 1
-DEFAULT_SHRINKAGE = 0.1  # of newcomers, where the model's own was not chosen
+AVERAGE_FLOOR = "average"  # floor rule of layout 1 models
+DEFAULT_SHRINKAGE = 0.1  # shrinkage of newcomers if the model has none of its own
 
 
 @dataclass(frozen=True)
 class LabeledItems:
-    """Items to sum: rows in the space of the mixture, the number of the model's class of each, and weights."""
+    """Items to sum: rows in the space of the mixture, their class numbers in the model, and weights."""
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"]
@@ -32,10 +32,10 @@ class LabeledItems:
 
 @dataclass(frozen=True)
 class FittedStatistics:
-    """A model and the sums over the items that it was made of; nothing of it changes with the catalog.
+    """A model and the sums over its training items; the catalog never changes it.
 
-    ``floor`` is the variance added to the dimensions, in squared units of x. ``exact`` says that the mixture is a
-    function of the sums, so that an item can be taken out of it as if it had never been there.
+    ``floor`` is the variance added to the dimensions, in squared units of x. ``exact`` means that the mixture is a
+    function of the sums, so that removing an item leaves no trace of it.
     """
 
     model: Model
@@ -50,7 +50,7 @@ class FittedStatistics:
         return self.model.mixture.to(torch.float64)
 
     def rebuilt(self, sums: Moments, index: Int[Tensor, " J"]) -> Mixture:
-        """The mixture of some components from other sums; float64."""
+        """Rebuild some components from other sums, as a float64 mixture."""
         assert self.model.mixture.component_class is not None
         kept = sums.select(index)
         component_class = self.model.mixture.component_class[index]
@@ -58,7 +58,7 @@ class FittedStatistics:
 
 
 def check(model: Model) -> None:
-    """See that products can be added to a model.
+    """Check that products can be added to a model.
 
     Raises:
         UsageError: its head has a fixed set of classes.
@@ -71,7 +71,7 @@ def check(model: Model) -> None:
 
 
 def exact(model: Model) -> bool:
-    """Whether the mixture of a model is a function of sums over its items: no step along a gradient came after them."""
+    """Whether a model's mixture is a function of sums over its items, with no gradient step after them."""
     return bool(model.facts.get("from_sums", model.facts.get("solver") != GRADIENT))
 
 
@@ -80,7 +80,7 @@ def base_of(model: Model, sums: Moments, floor: Floor) -> FittedStatistics:
 
     Args:
         model: as it was fitted.
-        sums: of the items that it was made of.
+        sums: over its training items.
         floor: least variance, in squared units of x.
     """
     strength = float(model.facts.get("prior_strength", 0.0))
@@ -91,9 +91,9 @@ def base_of(model: Model, sums: Moments, floor: Floor) -> FittedStatistics:
 
 
 def floor_of(model: Model, items: LabeledItems, share: float) -> Floor:
-    """The least variances, in squared units of x, as the model was fitted with them.
+    """The variance floor of each dimension, as used in the fit, in squared units of x.
 
-    They are a share of each feature's variance within classes; of the data's average variance in older models.
+    It is a share of each feature's within-class variance; in older models, of the data's average variance.
     """
     if model.facts.get("floor") == AVERAGE_FLOOR:
         return share * classes.average_variance(items.x, items.weight)
@@ -102,8 +102,8 @@ def floor_of(model: Model, items: LabeledItems, share: float) -> Floor:
 
 
 def sums_of(mixture: Mixture, items: LabeledItems) -> Moments:
-    """Float64 sums of items by component of a mixture: all of an item for its class's only component, or by
-    responsibility among those of its class.
+    """Float64 sums of items per component of a mixture. An item counts fully for its class's only component, or by
+    responsibility if the class has several.
     """
     mixture = mixture.to(torch.float64)
     parts = zip(items.x.split(TILE_ROWS), items.labels.split(TILE_ROWS), items.weight.split(TILE_ROWS), strict=True)
@@ -127,7 +127,7 @@ def _sums(mixture: Mixture, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"], 
 
 
 def floor_to_value(floor: Floor) -> float | bytes:
-    """A floor as a table holds it: one number for all dimensions, or safetensors with one for each."""
+    """A floor as it is stored: one number for all dimensions, or safetensors with one per dimension."""
     return save({"floor": floor.contiguous()}) if isinstance(floor, Tensor) else floor
 
 
@@ -137,7 +137,7 @@ def floor_from_value(value: float | bytes) -> Floor:
 
 
 def to_bytes(sums: Moments) -> bytes:
-    """Sums as safetensors; the factors come from the mixture."""
+    """Sums as safetensors, without the factors, which come from the mixture."""
     names = ("ref", "weight", "first", "second")
     return save({name: getattr(sums, name).contiguous() for name in names})
 

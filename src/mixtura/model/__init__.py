@@ -2,5 +2,5 @@
 
 ``model``: the value itself; ``decide``: decisions with reasons and neighbors; ``wording``: their sentences;
 ``bundle``: saving and loading; ``layout_1``: bundles of earlier versions; ``card``: the model card;
-``embedding_map``: the mixture in two dimensions.
+``embedding_map``: a 2-D view of the mixture.
 """

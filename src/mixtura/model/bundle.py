@@ -36,7 +36,7 @@ CONFIG_FILE, TENSORS_FILE, METRICS_FILE, CARD_FILE, RECIPE_FILE = (
 
 
 class Config(BaseModel):
-    """What config.json holds; nothing more, nothing less, and no value of another kind."""
+    """The exact contents of config.json: unknown keys and values of another type are refused."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -62,7 +62,7 @@ class Config(BaseModel):
 
 
 def recipe_of(folder: Path) -> Recipe:
-    """The resolved recipe that made the model in a folder.
+    """The resolved recipe of the model in a folder.
 
     Raises:
         BundleError: it is damaged.
@@ -74,17 +74,17 @@ def recipe_of(folder: Path) -> Recipe:
 
 
 def fingerprint(folder: Path) -> str:
-    """The first 12 hexadecimal digits of the hash of a model's configuration, which holds that of its tensors."""
+    """The first 12 hexadecimal digits of the hash of a model's configuration, which includes the tensors' hash."""
     return hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()[:12]
 
 
 def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | None = None) -> None:
-    """Write the tensors and the configuration with their hash; an earlier model is intact until all is on the disk.
+    """Write a model's tensors and hashed configuration; an earlier model stays intact until all is on the disk.
 
     Args:
-        model: what to save.
-        folder: where; made if it is not there.
-        others: further files of the model by name, written at the same time.
+        model: to save.
+        folder: target; created if necessary.
+        others: further files by name, written at the same time.
 
     Raises:
         CannotWrite, OutOfSpace: the folder cannot be written.
@@ -110,12 +110,12 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
 
 
 def to_json(value: Any) -> bytes:
-    """JSON that people can read."""
+    """A value as indented, human-readable JSON."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def from_pretrained(folder: Path) -> Model:
-    """The model in a folder, checked strictly.
+    """Load the model in a folder, checked strictly.
 
     Raises:
         NoInput: there is no model.
@@ -155,7 +155,7 @@ def from_pretrained(folder: Path) -> Model:
 
 
 def _head(config: dict[str, Any] | None, state: dict[str, Tensor]) -> Head | None:
-    """The head of a model that has one; only heads of mixtura are built, and only from plain values."""
+    """The model's head, if any; builds only heads of mixtura, and only from plain values."""
     if config is None:
         return None
     options = {key: value for key, value in config.items() if key != "name"}
@@ -165,9 +165,9 @@ def _head(config: dict[str, Any] | None, state: dict[str, Tensor]) -> Head | Non
 
 
 def _try(model: Model, names: set[str]) -> None:
-    """See that every tensor has its place, every class its components, and that the whole answers.
+    """Check that all tensors are used, that every class has components, and that the model gives answers.
 
-    A head has looked at its own tensors; older ones had fewer.
+    A head checks its own tensors, because older ones had fewer.
     """
     component_class = model.mixture.component_class
     ours, theirs = ({n for n in part if not n.startswith("head.")} for part in (_tensors(model), names))
@@ -191,7 +191,7 @@ def _tensors(model: Model) -> dict[str, Tensor]:
 
 
 def config_of(folder: Path) -> Config:
-    """The configuration of the model in a folder, checked strictly; its tensors are not read.
+    """The configuration of the model in a folder, checked strictly, without reading the tensors.
 
     Raises:
         NoInput: there is no model.
@@ -201,7 +201,7 @@ def config_of(folder: Path) -> Config:
 
 
 def _config(folder: Path) -> tuple[Config, int]:
-    """The configuration, and the layout that the folder has."""
+    """The configuration, and the layout version of the folder."""
     path = folder / CONFIG_FILE
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))

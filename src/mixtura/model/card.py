@@ -19,7 +19,7 @@ CARD_METRICS = (
 
 
 def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
-    """Figures of an evaluation as JSON-ready values; shares in [0, 1]."""
+    """Figures of an evaluation as JSON-ready values; shares are in [0, 1]."""
     return {
         "items": len(evaluation.ids),
         "metrics": evaluation.metrics,
@@ -29,7 +29,7 @@ def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def model_card(model: Model, evaluation: Evaluation) -> str:
-    """What the model is, how it was measured and what it must not be used for, in Markdown."""
+    """The model card in Markdown: what the model is, how it was measured and what not to use it for."""
     facts = model.facts
     rows = [
         f"| {words} | {short_percent(evaluation.metrics[name])} |"
@@ -77,7 +77,7 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
 
 
 def _what(model: Model) -> str:
-    """What gives the classes and what the typicality."""
+    """A sentence on which parts give the classes and the typicality."""
     mixture = f"{'A' if model.head is None else 'a'} {model.facts.get('family')} mixture of Gaussians"
     if model.head is None:
         return mixture

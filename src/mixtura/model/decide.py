@@ -1,4 +1,4 @@
-"""From answers in columns to one decision an item, with its nearest known items."""
+"""Turn a model's column-wise answers into one decision per item, with its nearest known items."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +19,7 @@ MAX_CANDIDATES = 5
 
 @dataclass(frozen=True)
 class Known:
-    """Items to name as the most similar ones; their features are prepared for the search once."""
+    """Items to show as neighbors; their features are prepared for search once."""
 
     items: Features
 
@@ -28,7 +28,7 @@ class Known:
         return Exact.build(torch.from_numpy(self.items.embedding))
 
     def nearest(self, embedding: Float[np.ndarray, "N D"], count: int) -> list[tuple[Neighbor, ...]]:
-        """The ``count`` most similar items of each row, by cosine."""
+        """The ``count`` items most similar to each row, by cosine."""
         if count == 0 or len(self.items) == 0 or len(embedding) == 0:
             return [()] * len(embedding)
         items = self.items
@@ -47,15 +47,15 @@ def decide(
     neighbors: int = 3,
     answers: Answers | None = None,
 ) -> list[Decision]:
-    """One decision a row.
+    """One decision per row.
 
     Args:
-        model: what decides.
+        model: that decides.
         ids: names of the rows.
         embedding: features of the model's encoder.
-        known: items to name as the most similar ones; ``None`` for none.
-        neighbors: how many of them.
-        answers: the model's answers, if they are at hand.
+        known: items to show as neighbors; ``None`` for none.
+        neighbors: how many to show.
+        answers: the model's answers, if already computed.
     """
     answers = answers or model.answers(embedding)
     near = [()] * len(ids) if known is None else known.nearest(embedding, neighbors)
@@ -64,7 +64,7 @@ def decide(
 
 def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Neighbor, ...]) -> Decision:
     posterior = answers.posterior[row]
-    others = np.arange(len(posterior)) != answers.predicted[row]  # of equal probabilities, the predicted class leads
+    others = np.arange(len(posterior)) != answers.predicted[row]  # at equal probabilities, the predicted class leads
     order = np.lexsort((others, -posterior))[:MAX_CANDIDATES].tolist()
     candidates = [Candidate(model.classes[c], float(posterior[c])) for c in order]
     pair = candidates[0], candidates[min(1, len(candidates) - 1)]
@@ -95,7 +95,7 @@ def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Nei
 
 
 def with_flaw(decision: Decision, flaw: Flaw | None) -> Decision:
-    """The decision, with a plain flaw of the photo as the reason where it was not accepted."""
+    """The decision, with an image flaw as the reason unless it is a match."""
     if flaw is None or decision.verdict == "match":
         return decision
     return replace(decision, reason="bad_photo", sentence=f"{flaw.sentence} {decision.sentence}", advice=flaw.advice)

@@ -1,4 +1,4 @@
-"""The mixture seen in two dimensions."""
+"""A two-dimensional view of the mixture."""
 
 import numpy as np
 import torch
@@ -9,14 +9,14 @@ from mixtura.core.mixture import Mixture
 from mixtura.model.model import Model
 from mixtura.records.decision import EmbeddingMap
 
-MAX_POINTS = 3000  # items that are drawn
-ELLIPSE_SAMPLES = 400  # samples that outline a component
+MAX_POINTS = 3000  # items drawn, at most
+ELLIPSE_SAMPLES = 400  # samples that outline one component
 
 
 def embedding_map(model: Model, embedding: Float[np.ndarray, "N D"], true: Int[np.ndarray, " N"]) -> EmbeddingMap:
     """Items and components along the two directions that separate the components most.
 
-    The directions come from the mixture alone, so the picture shows what the model holds to be so.
+    The directions come from the mixture alone, so the map shows the model's own view.
     """
     keep = np.random.default_rng(0).permutation(len(true))[:MAX_POINTS]
     mixture = model.mixture
@@ -28,7 +28,7 @@ def embedding_map(model: Model, embedding: Float[np.ndarray, "N D"], true: Int[n
 
 
 def _spread(mixture: Mixture, axes: Float[Tensor, "D 2"]) -> Float[np.ndarray, "K 2 2"]:
-    """Covariances in the plane, from samples of each component."""
+    """Covariance of each component in the plane, estimated from samples."""
     generator = torch.Generator().manual_seed(0)
     spreads = []
     for k in range(mixture.n_components):

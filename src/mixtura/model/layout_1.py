@@ -1,4 +1,4 @@
-"""Bundles of layout 1, as they are read today: what has changed its name or its form since; heads read older states."""
+"""Convert bundles of layout 1: what has changed name or form since; heads read older states themselves."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,15 +10,15 @@ from mixtura.renames import RENAMED_FACTS, renamed
 
 
 def migrated_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration as layout 2 would have it; floors were a share of the data's average variance."""
+    """The configuration in layout 2; floors of layout 1 were a share of the data's average variance."""
     facts = config.get("facts")
-    if isinstance(facts, dict):  # else it is refused as it is
+    if isinstance(facts, dict):  # anything else is refused as it is
         facts = {"floor": "average"} | renamed(RENAMED_FACTS, facts)
     return config | {"layout": 2, "facts": facts}
 
 
 def migrated_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as layout 2 would have them."""
+    """The tensors in layout 2."""
     moved: dict[str, Tensor] = {}
     for name, tensor in state.items():
         new, convert = CHANGED_TENSORS.get(name, (name, _same))
@@ -38,4 +38,4 @@ CHANGED_TENSORS: dict[str, tuple[str, Callable[[Tensor], Tensor]]] = {
     "mixture.owner": ("mixture.component_class", _same),
     "mixture.covariance.scale_tril": ("mixture.covariance.precision_tril", _inverse),
 }
-"""Old name -> the new one, and what becomes of the tensor: factors of covariances are factors of precisions now."""
+"""Old name -> new name and conversion: factors of covariances are now factors of precisions."""

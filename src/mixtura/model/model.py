@@ -1,4 +1,4 @@
-"""The model: everything between a feature vector and a decision, as one value."""
+"""The model: all steps from a feature vector to a decision, as one value."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,14 +16,14 @@ from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
 
 FAR_FROM_ALL, BETWEEN_CLASSES, UNUSUAL_FOR_CLASS = "far_from_all", "between_classes", "unusual_for_class"
-RIVAL_SHARE = 0.5  # a runner-up with at least this share of the winner's probability competes with it
+RIVAL_SHARE = 0.5  # a runner-up with at least this share of the winner's probability is a rival
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the model says of N rows, column by column; all on the CPU.
+    """The model's answers for N rows, one field per column; all on the CPU.
 
-    ``score`` is higher for more known rows, in spreads of genuine items; ``reason`` is empty for a match.
+    ``score`` is higher for more familiar rows, in spreads of genuine items; ``reason`` is empty for a match.
     """
 
     posterior: Float[np.ndarray, "N C"]
@@ -38,12 +38,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class Model:
-    """Classes, projection, mixture, temperature and typicality, with the encoder whose features they are for.
+    """Classes, projection, mixture, temperature and typicality, with the identity of the encoder they belong to.
 
-    With a ``head``, the class scores are the head's; how typical an item is always comes from the mixture, which then
-    was fitted beside it, since such a head has no Gaussian density of its own. ``lift`` is what classes of few items
-    get back for the uncertainty of their means, in nats; ``None`` where no class needs it. ``fitted`` is the mixture
-    without such classes, where there are some: the background is its, so that a newcomer does not hide itself.
+    With a ``head``, the head gives the class scores; typicality always comes from the mixture, which is then fitted
+    beside it because such a head has no Gaussian density of its own. ``lift`` is the log-density in nats that classes
+    with few items get back for their uncertain means; ``None`` if no class needs it. ``fitted`` is the mixture without
+    such classes, if there are any. The background is computed from it, so that a newcomer does not hide itself.
     """
 
     classes: tuple[str, ...]
@@ -66,11 +66,11 @@ class Model:
 
     @property
     def background(self) -> Mixture:
-        """The one Gaussian that the catalog looks like from afar."""
+        """A single Gaussian over the whole catalog, used as the background density."""
         return (self.fitted or self.mixture).background()
 
     def project(self, embedding: Float[np.ndarray, "N D"]) -> Float[Tensor, "N R"]:
-        """Features in the space of the mixture.
+        """Project features into the space of the mixture.
 
         Raises:
             WrongDimension: features of another width than the model's.
@@ -91,7 +91,7 @@ class Model:
 
     @torch.inference_mode()
     def predicted(self, embedding: Float[np.ndarray, "N D"]) -> Int[np.ndarray, " N"]:
-        """The class of each row and nothing else, at a part of the cost of :meth:`answers`."""
+        """The class of each row only, at a fraction of the cost of :meth:`answers`."""
         x = self.project(embedding)
         if self.head is not None:
             return self.head.class_scores(x).argmax(1).numpy()
@@ -126,7 +126,7 @@ class Model:
         )
 
     def class_log_prob(self, joint: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
-        """Log-density of each row together with each class, newcomers lifted, from that with each component."""
+        """Class log-probabilities, with lifts, from component log-probabilities; both in nats."""
         class_log_prob = self.mixture.over_classes(joint)
         return class_log_prob if self.lift is None else class_log_prob + self.lift
 
@@ -144,7 +144,7 @@ class Model:
         return verdict, np.where(unknown, reason, np.where(unsure, BETWEEN_CLASSES, ""))
 
     def _subclass(self, joint: Float[Tensor, "N K"], predicted: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
-        """Which component of its class explains a row best, counted within the class from 0."""
+        """The component of the predicted class that explains each row best, counted within the class from 0."""
         component_class = self.mixture.component_class
         assert component_class is not None
         best = joint.masked_fill(component_class != predicted[:, None], -torch.inf).argmax(1)

@@ -1,11 +1,11 @@
-"""Decisions in plain sentences, with the numbers."""
+"""Word decisions as plain sentences with their numbers."""
 
 from mixtura.formats import short_percent
 from mixtura.model.model import BETWEEN_CLASSES, FAR_FROM_ALL
 
 
 def advice(verdict: str, reason: str, labels: tuple[str, str]) -> str | None:
-    """What would make it accepted; ``None`` for a match."""
+    """How to get the item accepted; ``None`` for a match."""
     first, second = labels
     if verdict == "match":
         return None
@@ -24,15 +24,15 @@ def sentence(
     typicality: float,
     limit: float,
 ) -> str:
-    """What was decided and why.
+    """One sentence on the decision and its reason.
 
     Args:
         verdict: match, unsure or unknown.
         reason: empty for a match.
-        labels: the best class and the runner-up.
-        probabilities: theirs, as shares.
-        typicality: the share of genuine items that look at least this unusual.
-        limit: the share below which an item is unknown.
+        labels: best class and runner-up.
+        probabilities: of these two, as shares.
+        typicality: share of genuine items that look at least this unusual.
+        limit: typicality below which an item is unknown, as a share.
     """
     first, second = labels
     one, two = map(short_percent, probabilities)

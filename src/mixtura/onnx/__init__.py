@@ -1,1 +1,1 @@
-"""Export: ``graph`` turns a model into ONNX graphs, ``runner`` is the program that is shipped beside them."""
+"""Export: ``graph`` turns a model into ONNX graphs; ``runner`` is the program shipped with them."""

@@ -1,4 +1,4 @@
-"""The arithmetic of a model as graphs that other programs run: encoder and head as modules, and their ONNX bytes."""
+"""A model's encoder and head as modules, and their ONNX bytes, for programs that do not use PyTorch."""
 
 import importlib.util
 import logging
@@ -19,14 +19,14 @@ from mixtura.model.model import Model
 from mixtura.scores.typicality import POOLED_ITEMS, Typicality
 
 OUTPUT_NAMES = ("posterior", "log_prob", "background", "score", "typicality", "pooled", "far", "subclass")
-"""What the graph of a head gives, row by row."""
+"""Outputs of a head's graph, row by row."""
 
-MAX_FILE_BYTES = 2**31 - 2**20  # bytes; one ONNX file holds no more
-EXAMPLE_ROWS = 3  # of the example that a graph is traced with; the graph takes any number
+MAX_FILE_BYTES = 2**31 - 2**20  # bytes; the limit of one ONNX file
+EXAMPLE_ROWS = 3  # rows of the example used for tracing; the graph takes any number
 
 
 class Scores(nn.Module):
-    """A mixture as a module: rows to the log-density with each component, N x D to N x K, in nats."""
+    """A mixture as a module: rows N x D to component log-probabilities N x K, in nats."""
 
     def __init__(self, mixture: Mixture, dtype: torch.dtype) -> None:
         super().__init__()
@@ -37,18 +37,18 @@ class Scores(nn.Module):
             self.register_buffer(name, operand.contiguous())
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
-        """The joint of each row, in its precision."""
+        """The component log-probabilities of each row, in its precision."""
         center, *operands = (self.get_buffer(name) for name in self.names)
         return self.score(tuple(operands), x.to(center.dtype) - center).to(x.dtype)
 
 
 def _bend(power: Power, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    """As ``Power``, without the copy of a sign bit, which ONNX does not know."""
+    """``Power`` without copysign, which ONNX does not support."""
     return x.sign() * (x.abs().sqrt() if power.power == 0.5 else x.abs().pow(power.power))
 
 
 class Rank(nn.Module):
-    """Typicality as a module: comparisons with the held-out items, which give the same counts as a sorted search."""
+    """Typicality as a module; comparisons with the validation items give the same counts as a sorted search."""
 
     def __init__(self, typicality: Typicality) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Rank(nn.Module):
     def forward(
         self, log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"], predicted: Int[Tensor, " N"]
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"], Float[Tensor, " N"], Bool[Tensor, " N"]]:
-        """Score, typicality, the rank among all held-out items, and whether the row is far from everything."""
+        """Score, typicality, rank among all validation items, and whether the row is far from everything."""
         near, lifted = self.parts(log_prob, background)
         lesser = torch.where(lifted < near, lifted, near)
         score = torch.where(near.isnan() | lifted.isnan(), -torch.inf, lesser)
@@ -78,7 +78,7 @@ def _rank(below: Bool[Tensor, "N M"]) -> Float[Tensor, " N"]:
 
 
 class HeadGraph(nn.Module):
-    """Features to everything that a decision needs: what ``Model.answers`` computes, named in :data:`OUTPUT_NAMES`."""
+    """Features to all outputs of ``Model.answers``, named in :data:`OUTPUT_NAMES`."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class HeadGraph(nn.Module):
         self.register_buffer("first", torch.searchsorted(component_class, torch.arange(len(model.classes))))
 
     def forward(self, features: Float[Tensor, "N D"]) -> tuple[Tensor, ...]:
-        """The outputs, in their order."""
+        """The outputs, in the order of :data:`OUTPUT_NAMES`."""
         x = features
         for step in self.steps:
             x = _bend(step, x) if isinstance(step, Power) else step(x)
@@ -114,7 +114,7 @@ class HeadGraph(nn.Module):
 
 
 def head_bytes(model: Model) -> bytes:
-    """The ONNX file of a head: ``features`` (N D float32) to :data:`OUTPUT_NAMES`.
+    """The ONNX bytes of a model's head, from ``features`` (N D float32) to :data:`OUTPUT_NAMES`.
 
     Raises:
         UsageError: it would be above 2 GB.
@@ -123,10 +123,10 @@ def head_bytes(model: Model) -> bytes:
 
 
 def to_onnx(module: nn.Module, example: Tensor, name: str, outputs: tuple[str, ...]) -> bytes:
-    """The ONNX file of a module of one input, for any number of rows, with its weights inside.
+    """The ONNX bytes of a single-input module, for any number of rows, with its weights inside.
 
     Args:
-        module: what to trace.
+        module: to trace.
         example: three rows of the input; their values do not matter.
         name: of the input.
         outputs: names of the outputs.
@@ -155,7 +155,7 @@ def to_onnx(module: nn.Module, example: Tensor, name: str, outputs: tuple[str, .
 
 
 def need_onnx() -> None:
-    """See that the exporter and the runtime are installed.
+    """Check that the exporter and the runtime are installed.
 
     Raises:
         MissingExtra: one is not.
@@ -167,7 +167,7 @@ def need_onnx() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter warns of its own future and logs each step; neither concerns the user."""
+    """Silence the exporter, which warns of its own future and logs each step; neither concerns the user."""
     logger = logging.getLogger("onnxscript")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,18 +1,18 @@
-"""Say of photos which class they are, with the graphs beside this file: numpy, onnxruntime and Pillow are all it needs.
+"""Classify photos with the graphs beside this file; needs only numpy, onnxruntime and Pillow.
 
     python run.py photo.jpg other.png
     python run.py photo.jpg --json
     python run.py features.npy
 
-Each line says file, verdict (match, unsure, unknown), label, probability, typicality and reason, with tabs between.
-Probability tells which class it is if it is one of them; typicality tells whether it is: the share of genuine items
-that look at least this unusual. A .npy file holds vectors of the encoder, N x D. In a program:
+Each line holds file, verdict (match, unsure, unknown), label, probability, typicality and reason, separated by tabs.
+Probability says which class it is, if it is one of them; typicality says whether it is one of them: the share of
+genuine items that look at least this unusual. A .npy file holds vectors of the encoder, N x D. In a program:
 
     from run import Runner
     runner = Runner("folder")
     answers = runner.photos(["photo.jpg"])
 
-Written by mixtura export. Exit codes: 2 a wrong option, 65 damaged data, 66 a file that is missing or no photo.
+Written by mixtura export. Exit codes: 2 invalid option, 65 damaged data, 66 a file that is missing or not a photo.
 """
 
 import argparse
@@ -51,11 +51,11 @@ READERS = (
     (re.compile(rb"P[456]\s"), PpmImageFile),
 )
 TURNS = dict(enumerate((0, 3, 1, 5, 4, 6, 2), start=2))
-"""What each EXIF orientation asks for, in Pillow's numbers of ``Transpose``."""
+"""The transpose that each EXIF orientation needs, by Pillow's number of ``Transpose``."""
 
 
 class Refused(Exception):
-    """Input that cannot be used; the message says which and what to do, the code is what the program ends with."""
+    """Input that cannot be used; the message says what is wrong and what to do, the code is the exit code."""
 
     def __init__(self, message: str, code: int = 66) -> None:
         super().__init__(message)
@@ -63,10 +63,10 @@ class Refused(Exception):
 
 
 class Runner:
-    """The graphs of a folder.
+    """The graphs of an export folder.
 
     Args:
-        folder: where mixtura export has written them.
+        folder: written by mixtura export.
 
     Raises:
         Refused: a file is missing, or not the one that was exported.
@@ -97,7 +97,7 @@ class Runner:
         return onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
     def photos(self, paths: Sequence[str | Path]) -> list[dict[str, Any]]:
-        """One answer a photo, in their order; one that cannot be read has ``id`` and ``error``."""
+        """One answer per photo, in order; an unreadable photo gives only ``id`` and ``error``."""
         answers: list[dict[str, Any]] = []
         for start in range(0, len(paths), BATCH):
             answers += self._batch([Path(path) for path in paths[start : start + BATCH]])
@@ -118,7 +118,7 @@ class Runner:
         return [found[place] for place in range(len(paths))]
 
     def prepare(self, path: Path) -> np.ndarray:
-        """A photo as the encoder takes it: 3 x H x W, bytes.
+        """A photo as encoder input: 3 x H x W, bytes.
 
         Raises:
             Refused: the file is no photo, or the model was made of features.
@@ -131,12 +131,12 @@ class Runner:
         return np.asarray(image).transpose(2, 0, 1)
 
     def encode(self, prepared: np.ndarray) -> np.ndarray:
-        """The vectors of prepared photos, N x D."""
+        """The features of prepared photos, N x D."""
         assert self.encoder is not None
         return np.asarray(self.encoder.run(["features"], {"photos": prepared})[0])
 
     def answers(self, vectors: np.ndarray, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """One answer a vector.
+        """One answer per vector.
 
         Raises:
             Refused: vectors of another width, or not all numbers.
@@ -158,7 +158,7 @@ class Runner:
         ]
 
     def _answer(self, name: str, row: dict[str, Any]) -> dict[str, Any]:
-        """The rules of mixtura: unknown below the false-reject rate, unsure below the least probability."""
+        """Apply mixtura's rules: unknown below the false-reject rate, unsure below the least probability."""
         limit = self.config["false_reject_rate"]
         posterior = row["posterior"]
         best = int(posterior.argmax())
@@ -184,7 +184,7 @@ class Runner:
 
 
 def decode(path: Path, draft: int | None) -> Image.Image:
-    """The first picture of a file, upright and RGB; transparency lies on white.
+    """The first frame of a file, upright and RGB, with transparency on white.
 
     Args:
         path: of a JPEG, PNG, WebP, GIF, BMP or binary PNM file.
@@ -228,7 +228,7 @@ def _read(path: Path) -> bytes:
 
 
 def _check_before_open(data: bytes, path: Path) -> None:
-    """What would come too late afterwards: the canvas of WebP, and the passes of a progressive JPEG."""
+    """Checks that would be too late after opening: the canvas of WebP, and the scans of a progressive JPEG."""
     if data[:4] == b"RIFF":
         if data[12:16] == b"VP8L":
             bits = int.from_bytes(data[21:25], "little")
@@ -258,7 +258,7 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(0x0112, 1)
         return value if isinstance(value, int) else 1
-    except Exception:  # a photo with broken EXIF is still a photo
+    except Exception:  # broken EXIF does not make a photo unreadable
         return 1
 
 
@@ -300,7 +300,7 @@ STEPS = {"resize": _resize, "crop": _crop}
 
 
 def run(folder: Path, names: list[str], as_json: bool) -> int:
-    """Answer for the files that were named; 66 where one could not be read."""
+    """Print an answer for each file; returns the exit code, 66 if a file could not be read."""
     runner = Runner(folder)
     tables = [name for name in names if name.lower().endswith(".npy")]
     answers = runner.photos([name for name in names if name not in tables])
@@ -334,7 +334,7 @@ def _shown(name: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; every refusal is one sentence."""
+    """Run the command line; every refusal is one sentence."""
     parser = argparse.ArgumentParser(prog="run.py", description="Say which class each photo is, or that it is none.")
     parser.add_argument("files", nargs="+", metavar="FILE", help="photos, or .npy files of vectors")
     parser.add_argument("--json", action="store_true", help="print JSON")

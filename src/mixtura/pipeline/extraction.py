@@ -1,4 +1,4 @@
-"""Photos or sounds in, features in a store: what is missing there is encoded, and nothing else."""
+"""Encode photos or sounds into a feature store; items already stored are skipped."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,13 @@ from mixtura.pipeline import factory
 from mixtura.recipe import Recipe
 
 ProgressCallback = Callable[[Progress], None] | None
-"""Called after each batch; ``None`` where nobody watches."""
+"""Called after each batch; ``None`` for no progress reports."""
 
 
 def fill(
     recipe: Recipe, dataset: Dataset, encoder: factory.Encoder, progress: ProgressCallback = None
 ) -> ExtractReport:
-    """Encode what the store of a recipe lacks, and return a report of it.
+    """Encode the items that a recipe's store lacks, and report on them.
 
     Raises:
         UsageError: the encoder takes photos and the data are sounds, or the other way round.

@@ -1,4 +1,4 @@
-"""From the names in a recipe to objects: data, encoders, projections."""
+"""Build data sets, encoders and projections from the names in a recipe."""
 
 import inspect
 import os
@@ -22,12 +22,12 @@ from mixtura.recipe import Recipe
 from mixtura.sections import ClipsSection, DataSection, EncoderSection, StepSection
 
 IMPORTED_PREFIX = "imported:"
-"""What the name of an encoder begins with whose features came from elsewhere."""
+"""Prefix of the encoder name of imported features."""
 
 Encoder = PhotoEncoder | SoundEncoder
 
 FEATURES_KIND = "features"
-"""The kind of data that has been through an encoder already, and the folder of features inside a model."""
+"""The data kind of already encoded items, and the folder of features inside a model."""
 
 
 def dataset_of(section: DataSection) -> Dataset:
@@ -49,12 +49,12 @@ def dataset_of(section: DataSection) -> Dataset:
 
 
 def output_of(recipe: Recipe, what: str, name: str) -> Path:
-    """The folder for results, which is not that of the data.
+    """The output folder of a recipe, checked to be separate from the data.
 
     Args:
-        recipe: whose output folder it is.
-        what: what goes there, in words.
-        name: a name to propose.
+        recipe: with the output folder.
+        what: description of the output, for the error message.
+        name: folder name to suggest.
 
     Raises:
         UsageError: there is none, or it holds the data.
@@ -67,7 +67,7 @@ def output_of(recipe: Recipe, what: str, name: str) -> Path:
 
 
 def check_place(section: DataSection) -> None:
-    """See that a folder is there; one word may have been meant as the name of a public set.
+    """Check that the data folder exists; a single word may be a misspelled name of a public set.
 
     Raises:
         UnknownName: there is no such kind of data.
@@ -105,7 +105,7 @@ def encoder_of(section: EncoderSection) -> Encoder:
 
 
 def _sound_options(section: EncoderSection) -> dict[str, Any]:
-    """What was said of clips and of length; encoders of photos take neither."""
+    """The recipe's options for clips and length; encoders of photos take neither."""
     options: dict[str, Any] = {} if section.normalize is None else {"normalize": section.normalize}
     if section.clips is not None:
         options["clips"] = Clips(section.clips.how, section.clips.seconds, section.clips.hop)
@@ -113,7 +113,7 @@ def _sound_options(section: EncoderSection) -> dict[str, Any]:
 
 
 def check_modality(dataset: Dataset, encoder: Encoder) -> None:
-    """See that the encoder takes what the data set holds, before anything is decoded.
+    """Check that the encoder takes this kind of data, before anything is decoded.
 
     Raises:
         UsageError: it does not.
@@ -132,9 +132,9 @@ def check_modality(dataset: Dataset, encoder: Encoder) -> None:
 
 
 def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSection:
-    """The section of the encoder that has made some features, so that it can be built again for new photos.
+    """The section of the encoder behind some features, to build it again for new photos.
 
-    What was ``given`` stands; else the size, the clips and the normalization are read from the identity.
+    Values in ``given`` take precedence; size, clips and normalization otherwise come from the identity.
     """
     name = identity.get("name", given.name)
     side = re.fullmatch(r"(\d+)(?: x \1)? px", identity.get("size", ""))
@@ -148,7 +148,7 @@ def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSec
 
 
 def device_of(name: str) -> str:
-    """The device that ``auto`` means here, or the one that was named.
+    """The device with this name, with ``auto`` resolved.
 
     Raises:
         UsageError: there is no such device.
@@ -161,17 +161,17 @@ def device_of(name: str) -> str:
 
 
 def steps_of(sections: tuple[StepSection, ...]) -> tuple[tuple[type[Projection], dict[str, Any]], ...]:
-    """The projections of a recipe with their options."""
+    """The projection classes of a recipe with their options."""
     return tuple((find(PROJECTIONS, section.name), section.options()) for section in sections)
 
 
 def workers_of(recipe: Recipe) -> int:
-    """Threads that decode."""
+    """Number of decoder threads."""
     return recipe.extract.workers if recipe.extract.workers is not None else max(1, os.cpu_count() or 1)
 
 
 def store_path(recipe: Recipe) -> Path:
-    """The folder of the feature store.
+    """The folder of the recipe's feature store.
 
     Raises:
         UsageError: the recipe names neither a store nor an output folder.

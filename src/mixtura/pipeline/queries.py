@@ -1,4 +1,4 @@
-"""Photos and sounds that are asked about, in two steps: each is prepared alone, and all are encoded together."""
+"""Query photos and sounds, in two steps: each is prepared alone, then all are encoded together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from mixtura.pipeline.thumbnails import shrink
 
 @dataclass(frozen=True)
 class Prepared:
-    """An item as its encoder takes it; of a photo, what is plainly wrong with it, and a small JPEG where wanted."""
+    """An item as its encoder takes it; for photos, with an image flaw if there is one, and optionally a small JPEG."""
 
     tensor: Num[Tensor, "..."]
     flaw: quality.Flaw | None = None
@@ -26,13 +26,13 @@ class Prepared:
 
 
 def prepare(encoder: Encoder, payload: Path | bytes, name: str | None = None, picture: bool = False) -> Prepared:
-    """An item from its file or its bytes.
+    """Prepare an item from its file or bytes.
 
     Args:
         encoder: of the model.
         payload: a file, or the bytes of one.
-        name: what messages call it; the path by default.
-        picture: make a small JPEG of a photo too.
+        name: used in messages; the path by default.
+        picture: also make a small JPEG of a photo.
 
     Raises:
         BadItem: it is not the photo or sound that the encoder takes, or cannot be decoded safely.
@@ -44,5 +44,5 @@ def prepare(encoder: Encoder, payload: Path | bytes, name: str | None = None, pi
 
 
 def embed(encoder: Encoder, items: Sequence[Prepared]) -> Float[np.ndarray, "N D"]:
-    """The features of prepared items."""
+    """Encode prepared items to features."""
     return np.ascontiguousarray(encoded(encoder, stacked([item.tensor for item in items])))

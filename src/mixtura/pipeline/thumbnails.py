@@ -1,4 +1,4 @@
-"""Small pictures of items by id, for the report."""
+"""Thumbnails of items by id, for the report."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -15,17 +15,17 @@ from mixtura.recipe import load_stored_recipe
 from mixtura.sections import DataSection
 
 RECIPE = "recipe.yaml"
-"""Where a model folder keeps the resolved recipe that made it."""
+"""File in a model folder with the resolved recipe."""
 
 MAX_SIDE, JPEG_QUALITY = 112, 80
 """Longest side in pixels, and JPEG quality in percent."""
 
 
 def thumbnails(model: Path, data: DataSection | None = None) -> Callable[[str], bytes | None]:
-    """From an item's id to a small JPEG; ``None`` where the item or its photo is no longer there.
+    """A function from an item's id to a small JPEG, or ``None`` if the item or its photo no longer exists.
 
-    Looks in ``data``, if an evaluation was made on other data, and in the data that the model was made of. Nothing is
-    read before the first picture is asked for, and data that cannot be read any more costs only the pictures.
+    It looks in ``data``, if given (an evaluation on other data), then in the model's own data. Nothing is read before
+    the first call; unreadable data only costs the pictures.
     """
 
     @cache
@@ -49,7 +49,7 @@ def thumbnails(model: Path, data: DataSection | None = None) -> Callable[[str], 
 
 
 def shrink(image: Image.Image) -> bytes:
-    """The picture as a JPEG of at most :data:`MAX_SIDE` pixels a side."""
+    """Scale a picture to at most :data:`MAX_SIDE` pixels per side and encode it as JPEG."""
     small = image.convert("RGB")
     small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BICUBIC)
     target = io.BytesIO()

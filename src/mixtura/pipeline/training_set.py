@@ -1,4 +1,4 @@
-"""Labeled features with a split, from photos or from a feature store."""
+"""Labeled features with a train and test split, from photos or from a feature store."""
 
 import hashlib
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ SPLIT_FILE = "split.csv"
 
 @dataclass(frozen=True)
 class Gathered:
-    """Features whose ``split`` is settled, and what was left out on the way."""
+    """Features with a final ``split``, and the items left out on the way."""
 
     features: Features
     encoder: EncoderSection
@@ -35,7 +35,7 @@ class Gathered:
 
 
 def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
-    """Read or extract the features of a recipe and settle which rows train and which test.
+    """Read or extract the features of a recipe and assign each row to training or testing.
 
     Raises:
         NoInput: there are no data, or no photo could be read.
@@ -49,7 +49,7 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         encoder = factory.section_of(features.identity, recipe.encoder)
     else:
         encoder, photos = recipe.encoder, factory.dataset_of(recipe.data)
-        catalog(photos.classes, recipe.data.unknown)  # before hours of extraction
+        catalog(photos.classes, recipe.data.unknown)  # fails before hours of extraction
         features, dataset, problems = read(recipe, photos, progress)
     split = settle_split(_split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
     known = labeled(features.with_split(split))
@@ -57,7 +57,7 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
 
 
 def catalog(labels: Sequence[str], unknown: tuple[str, ...]) -> tuple[str, ...]:
-    """The classes of the catalog: all labels but those that stand for the unknown.
+    """The classes of the catalog: all labels except those of unknown items.
 
     Raises:
         LabelError: fewer than two classes are left, or a class to leave out does not occur.
@@ -75,7 +75,7 @@ def catalog(labels: Sequence[str], unknown: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def stored(recipe: Recipe) -> Features:
-    """The features that a model was made of and tested on, from where fit has kept them; no photo is read.
+    """The features that a model was fitted and tested on, as kept by fit; reads no photo.
 
     Raises:
         NoInput: they are no longer there.
@@ -89,7 +89,7 @@ def stored(recipe: Recipe) -> Features:
 
 
 def train_part(features: Features, classes: tuple[str, ...]) -> Features:
-    """The rows of the catalog that the model may see: all but the test part."""
+    """The catalog's rows that the model may learn from: all but the test part."""
     known = set(classes)
     kept = [s != "test" and label in known for s, label in zip(features.split, features.label, strict=True)]
     return features.select(np.array(kept, dtype=bool))
@@ -98,7 +98,7 @@ def train_part(features: Features, classes: tuple[str, ...]) -> Features:
 def read(
     recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None
 ) -> tuple[Features, Dataset, tuple[Problem | Unreadable, ...]]:
-    """Features of the photos of a recipe, extracted where they are missing, with the items that could be read.
+    """Features of a recipe's photos, extracted where missing, and the data set of the readable items.
 
     Raises:
         NoInput: no photo could be read.
@@ -111,7 +111,7 @@ def read(
 
 
 def _readable(dataset: Dataset, features: Features, problems: Sequence[Problem | Unreadable]) -> Dataset:
-    """The items that have features: those that could be read."""
+    """The readable items: those that have features."""
     have = set(features.id)
     kept = [i for i, item in enumerate(dataset.items) if item.id in have]
     if not kept:
@@ -121,7 +121,7 @@ def _readable(dataset: Dataset, features: Features, problems: Sequence[Problem |
 
 
 def _as_dataset(features: Features) -> Dataset:
-    """Rows as items without photos: equal photos count as one group."""
+    """Rows as items without photos; duplicate photos form one group."""
     columns = zip(
         features.id, features.source, features.label, features.group, features.split, features.sha256, strict=True
     )
@@ -140,7 +140,7 @@ def _split_path(recipe: Recipe) -> Path:
 
 
 def labeled(features: Features) -> Features:
-    """The rows that have a label.
+    """The labeled rows.
 
     Raises:
         LabelError: no row has one.
@@ -154,7 +154,7 @@ def labeled(features: Features) -> Features:
 
 
 def groups_of(features: Features) -> np.ndarray:
-    """A number for each row, the same for rows of one group or of equal photos."""
+    """A group number per row; rows of one group or with equal photos share it."""
     keys: Sequence[str] = [
         group or digest or id for group, digest, id in zip(features.group, features.sha256, features.id, strict=True)
     ]
@@ -163,11 +163,11 @@ def groups_of(features: Features) -> np.ndarray:
 
 
 def weight_of(features: Features) -> Float[Tensor, " N"] | None:
-    """How often each row counts; ``None`` where all count once."""
+    """Weight of each row; ``None`` if every row counts once."""
     return None if (features.weight == 1).all() else torch.from_numpy(features.weight)
 
 
 def digest_of(features: Features) -> str:
-    """A hash of ids and labels: which data a model was made of."""
+    """A hash of ids and labels that identifies a model's training data."""
     text = "\n".join(f"{id}\t{label}" for id, label in sorted(zip(features.id, map(str, features.label), strict=True)))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What a catalog says of itself: plain values for the command line, the server and the page."""
+"""Records of the catalog for the command line, the server and the page."""
 
 from dataclasses import dataclass, field
 
@@ -10,10 +10,10 @@ STATUSES = ("fitted", "provisional", "confirmed")
 
 @dataclass(frozen=True)
 class Product:
-    """A class of the catalog. ``id`` stays through renames and matches ``[a-z0-9-]{1,64}``.
+    """A class of the catalog. ``id`` survives renames and matches ``[a-z0-9-]{1,64}``.
 
-    ``items`` counts what it is learned from; ``status`` is one of :data:`STATUSES`: provisional products were
-    enrolled from a few photos and wait for a person's confirmation. ``created`` is a time in UTC (ISO 8601).
+    ``items`` counts the items it is learned from. ``status`` is one of :data:`STATUSES`; provisional products were
+    enrolled from a few photos and await confirmation. ``created`` is a time in UTC (ISO 8601).
     """
 
     id: str
@@ -25,9 +25,9 @@ class Product:
 
 @dataclass(frozen=True)
 class StoredItem:
-    """A photo or sound that the catalog knows: its features, not its pixels.
+    """A photo or sound in the catalog, stored as features, not pixels.
 
-    ``product`` is the id of its product; ``split`` is train, val or test, and test items are learned from by nothing.
+    ``product`` is the id of its product; ``split`` is train, val or test. Test items are never learned from.
     """
 
     id: int
@@ -40,7 +40,7 @@ class StoredItem:
 
 @dataclass(frozen=True)
 class Edit:
-    """One change of the catalog, whole or not at all. ``number`` counts from 1; ``at`` is a time in UTC (ISO 8601)."""
+    """One atomic change of the catalog. ``number`` counts from 1; ``at`` is a time in UTC (ISO 8601)."""
 
     number: int
     at: str
@@ -51,7 +51,7 @@ class Edit:
 
 @dataclass(frozen=True)
 class Shot:
-    """A photo to enroll: features of the model's encoder, hash (hex) of its bytes, and a small JPEG to show."""
+    """A photo to enroll: its features from the model's encoder, the hash (hex) of its bytes, and a small JPEG."""
 
     embedding: Float[np.ndarray, " D"]
     sha256: str
@@ -61,10 +61,10 @@ class Shot:
 
 @dataclass(frozen=True)
 class EditResult:
-    """What an edit did.
+    """The result of an edit.
 
-    ``before`` and ``after`` are shares in [0, 1] of ``tested`` test items of the products that stayed whose product
-    was named right; ``None`` where there is nothing to test with.
+    ``before`` and ``after`` are accuracies in [0, 1] on ``tested`` test items of the products that stayed;
+    ``None`` if there are no such items.
     """
 
     edit: Edit

@@ -1,11 +1,11 @@
-"""Contact sheets as plain records: groups of pictures with words, which the report draws as one page."""
+"""Contact sheets as plain records: captioned groups of pictures, which the report draws as one page."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture by the id of its item, what stands below it, and a shorter note such as a similarity."""
+    """A picture by the id of its item, its caption, and a shorter note such as a similarity."""
 
     id: str
     caption: str
@@ -14,7 +14,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureRow:
-    """Pictures in a row under a few words."""
+    """A row of pictures under a short heading."""
 
     heading: str
     pictures: tuple[Picture, ...]
@@ -22,7 +22,7 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class SheetGroup:
-    """What belongs together: a cluster, the answer to a query, or near-duplicates of each other."""
+    """One group: a cluster, the results of a query, or near-duplicates of each other."""
 
     name: str
     note: str
@@ -31,7 +31,7 @@ class SheetGroup:
 
 @dataclass(frozen=True)
 class ContactSheet:
-    """A whole page: ``lead`` says what is to be seen, ``facts`` are names with their values."""
+    """A whole page: ``lead`` says what it shows, ``facts`` are pairs of name and value."""
 
     title: str
     lead: str

@@ -21,7 +21,7 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A class with its probability, given that the item is in the catalog at all."""
+    """A class with its probability, given that the item is in the catalog."""
 
     label: str
     probability: float
@@ -29,13 +29,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """What mixtura says of one item.
+    """The decision on one item.
 
     ``probability`` answers "which class, if it is in the catalog"; ``typicality`` answers "is it in the
     catalog at all": the share, in [0, 1], of genuine items that look at least this unusual.
     ``reason`` is one of :data:`REASONS`, or ``None`` for a match. ``threshold`` is the typicality below which an item
-    is unknown: the stated share of genuine items that are. ``advice`` says what would make it accepted, ``model`` which
-    model has answered, with the revision of its catalog.
+    is unknown, equal to the stated false-reject rate. ``advice`` is how to get the item accepted; ``model`` is the
+    model that answered, with the revision of its catalog.
     """
 
     id: str
@@ -69,7 +69,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test item that was given another class than its own."""
+    """A misclassified test item."""
 
     decision: Decision
     true_label: str
@@ -93,9 +93,9 @@ class EmbeddingMap:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model measured on items that took no part in its making.
+    """A model's evaluation on items it was not fitted on.
 
-    Arrays run over the N test items; ``true`` is the index of the class, or -1 for an item that is not in the
+    Arrays have one entry per test item (N); ``true`` is the index of the class, or -1 for an item that is not in the
     catalog. ``metrics`` holds shares in [0, 1] (never percent) by name: ``top1``, ``balanced``, ``ece``, ``nll``,
     ``brier``, ``auroc_unknown`` (absent without unknown items), ``fpr95``, ``stated_false_reject``,
     ``false_reject`` ..., the last with an interval in ``intervals``.

@@ -1,4 +1,4 @@
-"""What an inspection of labeled items finds."""
+"""Records of an inspection of labeled items."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from mixtura.records.decision import Neighbor
 class NearDuplicates:
     """Items that are near-duplicates of each other.
 
-    ``lowest`` and ``highest`` are the cosines of the pairs that join them; ``labels`` and ``splits`` hold what occurs
-    among them: more than one label is a contradiction, and train beside test makes a test too easy.
+    ``lowest`` and ``highest`` are the cosines of the pairs that join them; ``labels`` and ``splits`` are the values
+    among them: more than one label is a contradiction, and train beside test makes the test too easy.
     """
 
     items: tuple[Neighbor, ...]
@@ -22,7 +22,7 @@ class NearDuplicates:
 
 @dataclass(frozen=True)
 class DuplicateSearch:
-    """All groups of near-duplicates, the largest first; ``why`` says in a sentence where the limit comes from."""
+    """All groups of near-duplicates, largest first; ``why`` explains in a sentence where the limit comes from."""
 
     items: int
     limit: float
@@ -33,10 +33,10 @@ class DuplicateSearch:
 
 @dataclass(frozen=True)
 class Suspect:
-    """An item whose label looks wrong.
+    """An item whose label is probably wrong.
 
-    ``given`` and ``suggested`` are classes; the probabilities are those of a model that has not seen the item, in
-    [0, 1]. The suspects come with the greatest difference first.
+    ``given`` and ``suggested`` are classes with their out-of-fold probabilities, in [0, 1]. Suspects are sorted by
+    the difference of the two, largest first.
     """
 
     id: str
@@ -49,10 +49,10 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Outlier:
-    """An item that looks like no other of the catalog.
+    """An item that resembles no other in the catalog.
 
-    ``typicality`` is the share of items that look at least this unusual, ``spreads`` how far its score lies below the
-    median, in robust standard deviations.
+    ``typicality`` is the share of items that look at least this unusual; ``spreads`` is the distance of its score below
+    the median, in robust standard deviations.
     """
 
     id: str
@@ -66,9 +66,9 @@ class Outlier:
 class Inspection:
     """Suspected label errors, near-duplicates and outliers.
 
-    ``items`` were given, ``judged`` of them by a model that had not seen them; ``accuracy`` is the share of those whose
-    label is the most probable class. ``clashes`` are near-duplicates with different labels, ``copies`` those of one
-    label; ``limit`` is the cosine from which two items are near-duplicates, and ``why`` says where it comes from.
+    ``items`` were given, of which ``judged`` have an out-of-fold score; ``accuracy`` is the share of those whose
+    label is the most probable class. ``clashes`` are near-duplicates with different labels, ``copies`` those with the
+    same; ``limit`` is the cosine from which two items are near-duplicates, and ``why`` explains where it comes from.
     """
 
     place: str

@@ -1,4 +1,4 @@
-"""The records of the journal: what was decided, how the days compare, and which unknown photos belong together."""
+"""Records of the journal: logged decisions, drift over days, and groups of unknown photos."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from mixtura.records.decision import Interval
 
 
 def left_out_note(strange: int, count: int) -> tuple[str, ...]:
-    """A sentence on decisions of the journal that were made with another encoder; none where there are none."""
+    """A sentence on journal decisions by another encoder; empty if there are none."""
     if not strange:
         return ()
     return (
@@ -19,8 +19,8 @@ def left_out_note(strange: int, count: int) -> tuple[str, ...]:
 class LoggedDecision:
     """One decision of the journal.
 
-    ``at`` is ISO 8601 in UTC; ``product`` is the id that the client told, ``told`` whether the client said anything
-    (with no product: "it is not in the catalog"); ``photo`` whether a thumbnail is kept.
+    ``at`` is ISO 8601 in UTC. ``told`` is true if the client gave feedback, and ``product`` is the id in it (none:
+    "it is not in the catalog"). ``photo`` is true if a thumbnail is kept.
     """
 
     id: str
@@ -37,10 +37,10 @@ class LoggedDecision:
 
 @dataclass(frozen=True)
 class Day:
-    """The decisions of one day (UTC), as they were told: ``mix`` counts the classes of those not called unknown.
+    """The decisions of one day (UTC), as logged: ``mix`` counts the classes of those not unknown.
 
-    ``bad`` photos (blurred, dark, blank) count in ``count`` and in nothing else; ``typicality`` is a mean, NaN where
-    there is nothing to average.
+    ``bad`` photos (blurred, dark, blank) count only in ``count``; ``typicality`` is a mean, NaN if there is nothing
+    to average.
     """
 
     date: str
@@ -54,10 +54,10 @@ class Day:
 
 @dataclass(frozen=True)
 class Alarm:
-    """One test of the latest photos: ``p`` below ``limit`` raises it.
+    """One test of the latest photos; it is raised if ``p`` is below ``limit``.
 
-    ``kind`` is unknown, typicality, mix or classes. ``p`` is the probability of a ``statistic`` at least this
-    large if nothing has changed, NaN where there are too few photos to test; ``product`` is the class it is about.
+    ``kind`` is unknown, typicality, mix or classes. ``p`` is the probability of a ``statistic`` at least this large
+    if nothing has changed, NaN if there are too few photos to test; ``product`` is the class in question.
     """
 
     kind: str
@@ -71,7 +71,7 @@ class Alarm:
 
 @dataclass(frozen=True)
 class ClassShare:
-    """The share of a class, in [0, 1]: among the latest photos, among those before them, and in the catalog."""
+    """The share of a class, in [0, 1]: in the latest photos, in the photos before them, and in the catalog."""
 
     product: str
     now: float
@@ -81,12 +81,12 @@ class ClassShare:
 
 @dataclass(frozen=True)
 class Drift:
-    """How the photos of the last days compare with what the catalog was calibrated on.
+    """How the photos of the last days compare with the catalog's calibration photos.
 
-    ``window`` photos are the latest ones, which the alarms are about, ``before`` those they are compared with.
-    ``left_out`` decisions count in ``days`` only: their features are of another encoder than the catalog's.
-    ``period`` is in days. ``false_alarms`` is the share of months, looked at once a day, in which an alarm is raised
-    though nothing has changed: at most this.
+    ``window`` counts the latest photos, which the alarms test, and ``before`` the photos they are compared with.
+    ``left_out`` decisions count in ``days`` only, because their features come from another encoder than the catalog's.
+    ``period`` is in days. ``false_alarms`` is the largest share of months, at one look a day, with an alarm although
+    nothing has changed.
     """
 
     period: int
@@ -102,22 +102,22 @@ class Drift:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know beside the figures, in sentences."""
+        """Sentences to show beside the figures."""
         return left_out_note(self.left_out, self.count)
 
     @property
     def raised(self) -> tuple[Alarm, ...]:
-        """The alarms that were raised."""
+        """The raised alarms."""
         return tuple(alarm for alarm in self.alarms if alarm.raised)
 
 
 @dataclass(frozen=True)
 class UnknownGroup:
-    """Unknown photos that look like one product that the catalog does not have.
+    """Unknown photos that resemble each other and likely show one novel class.
 
-    ``ids`` are decisions, the most central first; ``size`` counts a photo that was asked about several times once.
-    ``tightness`` is the mean cosine of the photos to their center, where the products of the catalog are round, and
-    ``usual`` the median of that over its products. ``nearest`` is the product that they are nearest to.
+    ``ids`` are decisions, most central first; ``size`` counts a photo with several decisions once.
+    ``tightness`` is the mean cosine of the photos to their center, in the space where the catalog's products are round;
+    ``usual`` is its median over the catalog's products. ``nearest`` is the nearest product.
     """
 
     id: str

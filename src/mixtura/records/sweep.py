@@ -1,4 +1,4 @@
-"""What a sweep leaves behind: one row a run, in long format."""
+"""Records of a sweep: one row per run, in long format."""
 
 import math
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ FAILED, DONE = "failed", "done"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the grid: a head, how it is fitted, and in how many dimensions and components.
+    """One cell of the grid: a head, its solver, and the numbers of dimensions and components.
 
-    ``objective`` is what the solver ``gradient`` lowers, empty for the others; ``explained_variance`` is the fraction
-    of the variance that PCA keeps, above 0 and at most 1; ``n_components`` counts Gaussians a class.
+    ``objective`` is what the ``gradient`` solver minimizes, empty for the others; ``explained_variance`` is the share
+    of the variance that PCA keeps, in (0, 1]; ``n_components`` is the number of Gaussians per class.
     """
 
     head: str
@@ -34,15 +34,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Run:
-    """One fitted head on one split, measured on its test rows.
+    """One head fitted on one split, evaluated on its test rows.
 
-    ``dimension`` is how many axes the variance takes; ``nll`` (nats), ``ece`` and ``brier`` are at the temperature that
-    the validation rows chose, ``nll_raw`` at the head's own; ``sparsity`` is the share of weights that are zero;
-    ``seconds`` is the time of fitting (of several seeds trained as one, an equal part each) and ``memory`` the most
-    MiB that the process took beyond what it held before; ``epoch`` is the one kept, 0 for the start; ``dead`` counts
-    classes of the validation rows never answered. ``tested`` counts the test rows, and ``gaps`` are what the
-    calibration error adds up: stated probability less right answers, by bin. ``note`` says what went wrong, if
-    anything.
+    ``dimension`` is the number of axes for the explained variance; ``nll`` (nats), ``ece`` and ``brier`` use the
+    temperature chosen on the validation rows, ``nll_raw`` the head's own; ``sparsity`` is the share of zero weights;
+    ``seconds`` is the fitting time (an equal part each for seeds trained together); ``memory`` is the most MiB
+    that the process used beyond what it held before; ``epoch`` is the one kept, 0 for the start; ``dead`` counts
+    classes of the validation rows that are never predicted. ``tested`` counts test rows; ``gaps`` are the terms of
+    the calibration error: stated probability minus accuracy, by bin. ``note`` describes any failure.
     """
 
     head: str
@@ -74,18 +73,18 @@ class Run:
 
     @property
     def cell(self) -> Cell:
-        """The cell of the grid that the run belongs to."""
+        """The grid cell of the run."""
         return Cell(self.head, self.solver, self.objective, self.explained_variance, self.n_components)
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What tells it from every other run of its sweep."""
+        """A key that is unique within the sweep."""
         return self.cell, self.seed, self.fold
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A cell of the grid over its runs: means and 95% half-widths of Student's t (NaN for one) by metric."""
+    """A cell over its runs: means and 95% half-widths of Student's t by metric (NaN for a single run)."""
 
     cell: Cell
     runs: int
@@ -95,9 +94,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A whole sweep: what it was about, and its runs.
+    """A whole sweep: its facts and its runs.
 
-    ``facts`` hold the name of the data and the encoder, counts of rows and classes, seconds, versions.
+    ``facts`` contain the name of the data and the encoder, counts of rows and classes, seconds, versions.
     """
 
     facts: dict[str, Any]
@@ -110,6 +109,6 @@ def columns() -> list[str]:
 
 
 def table(runs: Iterable[Run]) -> dict[str, list[Any]]:
-    """Runs column by column."""
+    """Runs as a table, column by column."""
     rows = [asdict(run) for run in runs]
     return {name: [row[name] for row in rows] for name in columns()}

@@ -1,5 +1,5 @@
-"""The grid of ``mixtura sweep``: which heads are fitted, in which processes, and what is kept of them.
+"""The grid of ``mixtura sweep``: the heads to fit, the processes that fit them, and the stored results.
 
-``grid``: the whole sweep; ``jobs``: what one worker fits; ``results``: the files, resumed after an interruption;
-``earlier``: files of earlier versions; ``tuning``: a search by optuna in place of the grid.
+``grid``: the whole sweep; ``jobs``: the work of one process; ``results``: the files, resumed after an interruption;
+``earlier``: files of earlier versions; ``tuning``: a search by optuna instead of the grid.
 """

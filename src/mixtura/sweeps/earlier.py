@@ -1,4 +1,4 @@
-"""Sweeps and searches that a mixtura before the renaming of keys has left in a folder, read as if written today."""
+"""Read sweeps and searches written before keys were renamed, in the current format."""
 
 import json
 from pathlib import Path
@@ -10,14 +10,14 @@ from mixtura.renames import RENAMED_COLUMNS, RENAMED_KEYS, RENAMED_PARAMETERS, r
 from mixtura.sections import GRADIENT, FitSection, HeadSection
 
 OLD_FITS = {"conditional": "sgd", "hybrid": "hybrid"}
-"""What the fits by gradients were called."""
+"""Former names of the gradient fits."""
 
 NEW_KEYS = ("options", "feature_scale", "optimizer", "class_weight", "logit_adjustment", "margin")
-"""Keys that there were not; a recipe that sets one could not be written then."""
+"""Keys added since; earlier versions could not write a recipe that sets one."""
 
 
 def earlier_parts(recipe: Recipe) -> dict[str, Any] | None:
-    """What the fingerprint of a sweep was made of, in the keys of then; ``None`` where they could not say it."""
+    """The inputs of a sweep's fingerprint under the former keys; ``None`` if they could not express the recipe."""
     plain = dump_dict(recipe)
     given, default = plain["head"] | plain["fit"], dump_dict(HeadSection()) | dump_dict(FitSection())
     if any(given[name] != default[name] for name in NEW_KEYS) or recipe.fit.objective not in OLD_FITS:
@@ -32,16 +32,16 @@ def earlier_parts(recipe: Recipe) -> dict[str, Any] | None:
 
 
 def run_of(plain: dict[str, Any]) -> dict[str, Any]:
-    """The columns of a stored run under the names of today."""
+    """A stored run with its columns under their current names."""
     return {"objective": ""} | renamed(RENAMED_COLUMNS, plain)
 
 
 def update_journal(path: Path, about: dict[str, str]) -> None:
-    """Rewrite the journal of a search in the names of today, whole or not at all; any other stays as it is.
+    """Rewrite an earlier search's journal with current names, whole or not at all; other journals stay as they are.
 
     Args:
-        path: the journal, if there is one.
-        about: what the search was said to be about, and what is said today.
+        path: of the journal, which need not exist.
+        about: former description of the search -> current one.
     """
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
     if any(line.get("user_attr", {}).get("about") in about for line in lines):
@@ -49,7 +49,7 @@ def update_journal(path: Path, about: dict[str, str]) -> None:
 
 
 def _entry(line: dict[str, Any], about: dict[str, str]) -> dict[str, Any]:
-    """One entry of optuna's journal: a setting with what it may be, or what the study is about."""
+    """One entry of optuna's journal: a setting with its allowed values, or the study's description."""
     if "param_name" in line:
         distribution = json.loads(line["distribution"])
         choices = {line["param_name"]: distribution["attributes"].get("choices")}
@@ -68,7 +68,7 @@ def _entry(line: dict[str, Any], about: dict[str, str]) -> dict[str, Any]:
 
 
 def _space(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The space with its choices of numbers read from their text, as the journal keeps it."""
+    """The search space with numeric choices parsed from the text that the journal stores."""
     return {name: _choices(text) if name == "share" else text for name, text in attributes["space"].items()}
 
 

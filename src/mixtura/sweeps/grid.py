@@ -1,4 +1,4 @@
-"""The grid of heads, explained variances and component counts over several draws of the rows, resumable."""
+"""Run the grid of heads, explained variances and component counts over several splits; resumable."""
 
 import multiprocessing
 import os
@@ -37,12 +37,12 @@ from mixtura.sweeps.jobs import TEST, TRAIN, UNUSED, VAL, Job, SplitAssignment, 
 from mixtura.sweeps.results import RUNS_FILE, append, earlier, write
 
 TABLE_PREFIX = ".rows-"
-"""What the folder of rows shared by processes begins with; then comes the number of the process."""
+"""Prefix of the folder of rows shared by processes; the process number follows."""
 
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """How far a sweep is: runs ``done`` of ``total`` after ``seconds``; ``rate`` a second, ``remaining`` in seconds."""
+    """Progress of a sweep: ``done`` of ``total`` runs after ``seconds``; ``rate`` per second, ``remaining`` seconds."""
 
     done: int
     total: int
@@ -54,9 +54,9 @@ class SweepProgress:
 def run(
     recipe: Recipe, progress: ProgressCallback = None, watch: Callable[[SweepProgress], None] | None = None
 ) -> Sweep:
-    """Fit every head of the grid on every draw, and keep one row a run in the output folder.
+    """Fit every head of the grid on every split, and store one row per run in the output folder.
 
-    Rows that are there from an earlier run of the same recipe on the same data are not computed again.
+    Rows of an earlier run with the same recipe and data are not computed again.
 
     Args:
         recipe: data, grid and training.
@@ -103,7 +103,7 @@ def _run(
 
 
 def check(recipe: Recipe) -> Path:
-    """Look at names and numbers before any photo is read; the output folder.
+    """Validate names and numbers before any photo is read; returns the output folder.
 
     Raises:
         UsageError: a head, objective or device that does not fit, or no output folder of its own.
@@ -121,15 +121,15 @@ def check(recipe: Recipe) -> Path:
 
 
 def _methods(recipe: Recipe) -> dict[str, list[str]]:
-    """The objectives of each solver of the grid: one cell each, or one cell where a solver has none."""
+    """The objectives of each solver in the grid, one cell each; a solver without objectives has one cell."""
     grid = recipe.sweep
     return {name: list(dict.fromkeys(grid.objectives)) if name == GRADIENT else [] for name in grid.solvers}
 
 
 def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
-    """The grid as jobs, the widest first; closed forms of one Gaussian a class take every explained variance at once.
+    """The grid as jobs, widest first; closed forms with one Gaussian per class take all explained variances at once.
 
-    A head that has one component a class is not asked for more.
+    Heads limited to one component per class get no jobs with more.
     """
     grid, places, jobs = recipe.sweep, tuple(range(draws)), list[Job]()
     explained = tuple(sorted(set(grid.explained_variance), reverse=True))
@@ -146,10 +146,10 @@ def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
 
 
 def split_assignments(features: Features, recipe: Recipe) -> tuple[SplitAssignment, ...]:
-    """Which rows learn, judge and test, for every seed and fold; all heads see the same draws.
+    """The training, validation and test rows for every seed and fold; all heads use the same splits.
 
-    The rows that judge are the validation part that came with the data; or, with folds, one of the other folds, which
-    one by the seed; or a share of the training rows, drawn by the seed, classes evenly and groups whole.
+    Validation rows are the data's own validation part; with folds, another fold chosen by the seed; else a share of
+    the training rows, sampled by the seed, stratified by class and with groups kept whole.
 
     Raises:
         DataError: fewer than three folds.
@@ -192,7 +192,7 @@ def _seeded(features: Features, recipe: Recipe, seed: int) -> SplitAssignment:
 
 
 def _checked(role: np.ndarray, features: Features) -> np.ndarray:
-    """Every class learns; a class whose rows all judge learns from them instead."""
+    """Ensure that every class has training rows; if all its rows are for validation, it trains on them instead."""
     labels = features.label_index(features.classes)
     for c in range(len(features.classes)):
         own = labels == c
@@ -211,7 +211,7 @@ def _checked(role: np.ndarray, features: Features) -> np.ndarray:
 
 
 def gathered(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Features, tuple[str, ...]]:
-    """The rows of a recipe whose label is a class of it, and the classes.
+    """The rows of a recipe that belong to a catalog class, and the classes.
 
     Raises:
         NoInput, DataError: there are no data, or they cannot be used.
@@ -222,7 +222,7 @@ def gathered(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Feature
 
 
 def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[SplitAssignment, ...]) -> Table:
-    """The rows, after the projections of the recipe, with the PCA of each draw.
+    """The rows after the recipe's projections, with the PCA of each split.
 
     Raises:
         UsageError: a projection that learns from rows, which the test rows of one draw or another would be among.
@@ -247,7 +247,7 @@ def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws
 def _made(
     recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[SplitAssignment, ...], jobs: list[Job]
 ) -> Iterator[list[Run]]:
-    """The runs of each job as it ends."""
+    """The runs of each job, as it finishes."""
     whole = table_of(recipe, features, classes, draws)
     count = min(len(jobs), recipe.sweep.jobs or (1 if whole.device != "cpu" else os.cpu_count() or 1))
     if count == 1:
@@ -262,7 +262,7 @@ def _made(
 
 
 def _sweep_up(folder: Path) -> None:
-    """Remove the rows that a killed sweep has left behind."""
+    """Remove rows left behind by a killed sweep."""
     for left in folder.glob(f"{TABLE_PREFIX}*"):
         owner = left.name.removeprefix(TABLE_PREFIX).partition("-")[0]
         if owner.isdecimal() and Path("/proc/self").exists() and not Path(f"/proc/{owner}").exists():
@@ -272,7 +272,7 @@ def _sweep_up(folder: Path) -> None:
 def _shared_out(
     recipe: Recipe, folder: Path, draws: tuple[SplitAssignment, ...], n_classes: int, jobs: list[Job], count: int
 ) -> Iterator[list[Run]]:
-    """The same over several processes.
+    """The runs of each job over several processes, as it finishes.
 
     Raises:
         DataError: a process was killed, as the kernel does when memory runs out.
@@ -301,7 +301,7 @@ def _shared_out(
 
 
 def _new(made: Iterable[list[Run]], kept: dict[Any, Run]) -> Iterator[list[Run]]:
-    """The runs that were not there before."""
+    """The runs not in ``kept``."""
     for runs in made:
         yield [run for run in runs if run.key not in kept]
 
@@ -312,7 +312,7 @@ def _all_kept(job: Job, draws: Sequence[SplitAssignment], kept: dict[Any, Run]) 
 
 
 def _keys(recipe: Recipe, draws: Sequence[SplitAssignment]) -> Iterator[Any]:
-    """The key of every run in the order of the grid."""
+    """The key of every run, in grid order."""
     grid = recipe.sweep
     methods = [(solver, own) for solver, objectives in _methods(recipe).items() for own in objectives or [""]]
     for name, (solver, objective), count in product(grid.heads, methods, grid.n_components):

@@ -1,4 +1,4 @@
-"""One job of a sweep: a head in one cell of the grid, or at every explained variance at once, for every draw."""
+"""One job of a sweep: one head in one cell, or at all explained variances at once, for every split."""
 
 import os
 import threading
@@ -30,12 +30,12 @@ from mixtura.training.records import Trained
 
 TILE_ROWS = 4096
 VAL, TRAIN, TEST, UNUSED = 0, 1, 2, 3
-"""What a row does in a draw."""
+"""Role of a row in a split."""
 
 
 @dataclass(frozen=True)
 class SplitAssignment:
-    """Which rows learn, judge and test in one run: ``role`` by row. ``fold`` is empty without folds."""
+    """Training, validation and test rows of one run: ``role`` per row. ``fold`` is empty without folds."""
 
     seed: int
     fold: str
@@ -44,7 +44,7 @@ class SplitAssignment:
 
 @dataclass(frozen=True)
 class Job:
-    """One head, solver, objective and component count; at every ``explained`` variance for every draw (by place)."""
+    """One head, solver, objective and component count, at every ``explained`` variance for every split (by index)."""
 
     name: str
     solver: str
@@ -54,13 +54,13 @@ class Job:
     draws: tuple[int, ...]
 
     def cell(self, explained: float) -> Cell:
-        """Its cell at an explained variance."""
+        """The grid cell of the job at an explained variance."""
         return Cell(self.name, self.solver, self.objective, explained, self.n_components)
 
 
 @dataclass(frozen=True)
 class Table:
-    """All rows of a sweep with its draws and each draw's PCA, fitted on the draw's training rows alone."""
+    """All rows of a sweep with its splits, and a PCA per split, fitted on its training rows only."""
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"]
@@ -72,11 +72,11 @@ class Table:
     weight: Float[Tensor, " N"] | None = None
 
     def dimension(self, draw: int, explained: float) -> int:
-        """How many axes of a draw explain a fraction of the variance."""
+        """The number of axes that explain a fraction of the variance in a split."""
         return count_for(self.axes[draw].variance, explained)
 
     def rotated(self, draw: int, width: int, *roles: int) -> tuple[Float[Tensor, "M W"], Int[Tensor, " M"], Tensor]:
-        """Rows of some roles along the first axes, with their labels and the mark of those that judge."""
+        """Rows with some roles along the first axes, their labels, and a mask of the validation rows."""
         role = torch.from_numpy(self.draws[draw].role)
         rows = torch.isin(role, torch.tensor(roles))
         axes = self.axes[draw]
@@ -86,7 +86,7 @@ class Table:
         return torch.cat(parts).to(self.device), self.labels[rows].to(self.device), (role[rows] == VAL).to(self.device)
 
     def folds(self, draw: int, width: int) -> Folds:
-        """The rows that learn, and as fold 0 those that judge."""
+        """The training rows, with the validation rows as fold 0."""
         x, labels, judge = self.rotated(draw, width, TRAIN, VAL)
         weight = self.weight
         if weight is not None:
@@ -95,7 +95,7 @@ class Table:
 
 
 def save(folder: Path, table: Table) -> None:
-    """Put a table where other processes can map it."""
+    """Save a table where other processes can memory-map it."""
     files.make_folder(folder)
     with files.explained(folder):
         np.save(folder / "x.npy", table.x.numpy())
@@ -110,7 +110,7 @@ def save(folder: Path, table: Table) -> None:
 
 
 def load(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, whiten_power: float) -> Table:
-    """The table that :func:`save` has put there; the rows are mapped, not read."""
+    """Load a table saved by :func:`save`; the rows are memory-mapped, not read."""
     roles = np.load(folder / "roles.npy")
     draws = tuple(SplitAssignment(seed, fold, role) for (seed, fold), role in zip(runs, roles, strict=True))
     parts = [
@@ -125,13 +125,13 @@ def load(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, whiten_p
 
 
 class Worker:
-    """A table with the options of all heads; does one job after another, in this process."""
+    """A table with the options of all heads; runs jobs one by one in this process."""
 
     def __init__(self, table: Table, head: HeadSection, fit: FitSection) -> None:
         self.table, self.head, self.fit = table, head, fit
 
     def do(self, job: Job) -> list[Run]:
-        """The runs of a job; what cannot be fitted is a run with a note."""
+        """The runs of a job; a failed fit gives a run with a note."""
         if not self._spec(job, 0).closed:
             return [run for explained in job.explained for run in self._together(job, explained)]
         return [run for draw in job.draws for run in self._nested(job, draw)]
@@ -143,7 +143,7 @@ class Worker:
         return self.fit.model_copy(update={"objective": job.objective} if job.objective else {})
 
     def _together(self, job: Job, explained: float) -> list[Run]:
-        """All draws at one explained variance; those of one width are trained as one batch."""
+        """All splits at one explained variance; those of equal width are trained as one batch."""
         widths = [self.table.dimension(draw, explained) for draw in job.draws]
         try:
             with _Meter() as meter:
@@ -152,7 +152,7 @@ class Worker:
                 specs = [self._spec(job, self.table.draws[draw].seed) for draw in job.draws]
                 trained = heads.fit_all(specs, folds, self._fit_of(job))
         except MixturaError as error:
-            if len(job.draws) > 1:  # the others may do
+            if len(job.draws) > 1:  # the other splits may succeed
                 return [run for draw in job.draws for run in self._together(replace(job, draws=(draw,)), explained)]
             return [self._failed(job, draw, explained, error) for draw in job.draws]
         cost = {"seconds": meter.seconds / len(trained), "memory": meter.memory}
@@ -160,7 +160,7 @@ class Worker:
         return [replace(self._measured(job.cell(explained), d, w, f, t), **cost) for d, w, f, t in parts]
 
     def _nested(self, job: Job, draw: int) -> Iterator[Run]:
-        """Every explained variance of one draw: sums are taken once, in the widest space, and cut for the others."""
+        """All explained variances of one split; sums are computed once at the greatest width and cut for the others."""
         spec = self._spec(job, self.table.draws[draw].seed)
         whole: Folds | None = None
         for explained in sorted(job.explained, reverse=True):
@@ -184,7 +184,7 @@ class Worker:
 
     @torch.inference_mode()
     def _measured(self, cell: Cell, draw: int, width: int, folds: Folds, trained: Trained) -> Run:
-        """The head on the test rows, at the temperature of the validation rows."""
+        """A fitted head's metrics on the test rows, at the temperature chosen on the validation rows."""
         head, own = trained.head, self.table.draws[draw]
         judge = folds.fold == 0
         val, val_labels = in_tiles(head.class_scores, folds.x[judge]).cpu(), folds.labels[judge].cpu()
@@ -225,7 +225,7 @@ class Worker:
 
 
 class _Meter:
-    """Seconds, and the most MiB that this process took beyond what it held at the start (Linux; NaN elsewhere)."""
+    """Seconds, and the most MiB that this process used beyond its level at the start (Linux; NaN elsewhere)."""
 
     seconds = float("nan")
     memory = float("nan")
@@ -243,7 +243,7 @@ class _Meter:
 
 
 def _reset_peak() -> bool:
-    """Let the kernel count the peak of memory anew."""
+    """Reset the kernel's peak-memory counter; returns whether it could."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -261,11 +261,11 @@ def _resident(name: str) -> float | None:
 
 
 _own: list[Worker] = []
-"""The worker of this process, where jobs are shared out over several."""
+"""The worker of this process when jobs are spread over several processes."""
 
 
 def begin(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, options: dict[str, Any]) -> None:
-    """Make the worker of a fresh process, which ends when the process that asked for it does."""
+    """Create the worker of a new process, which ends when its parent does."""
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // options["jobs"]))
     table = load(folder, runs, n_classes, options["whiten_power"])
@@ -273,12 +273,12 @@ def begin(folder: Path, runs: Sequence[tuple[int, str]], n_classes: int, options
 
 
 def _follow(parent: int) -> None:
-    """End this process once its parent is gone: a killed sweep leaves nobody at work."""
+    """End this process once its parent is gone, so that a killed sweep leaves no workers."""
     while os.getppid() == parent:
         time.sleep(2)
     os._exit(1)
 
 
 def do(job: Job) -> list[Run]:
-    """A job in the worker of this process."""
+    """Run a job in the worker of this process."""
     return _own[-1].do(job)

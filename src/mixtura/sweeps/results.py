@@ -1,4 +1,4 @@
-"""What a sweep keeps in its folder: one row a run as it ends, and tables of them in the end."""
+"""A sweep's files: one row per finished run, and tables of all runs at the end."""
 
 import hashlib
 import io
@@ -26,14 +26,14 @@ RUNS_FILE, PARQUET_FILE, CSV_FILE, RECIPE_FILE = "runs.jsonl", "runs.parquet", "
 
 
 def fingerprint(recipe: Recipe, features: Features) -> str:
-    """A hash of all that a run depends on beside its key: rows with split and group, head, training, program."""
+    """A hash of everything a run depends on besides its key: rows with split and group, head, training, program."""
     return _hash(
         {name: dump_dict(recipe).get(name) for name in ("head", "fit", "seed", "projection")}, recipe, features
     )
 
 
 def earlier_fingerprint(recipe: Recipe, features: Features) -> str | None:
-    """The same as it was before keys were renamed; ``None`` of a recipe that could not be written then."""
+    """The fingerprint under former keys; ``None`` if the recipe could not be written then."""
     parts = earlier_parts(recipe)
     return None if parts is None else _hash(parts, recipe, features)
 
@@ -46,7 +46,7 @@ def _hash(parts: dict[str, Any], recipe: Recipe, features: Features) -> str:
 
 
 def earlier(recipe: Recipe, features: Features) -> dict[Any, Run]:
-    """The runs that the output folder holds; the first line of their file says what they belong to.
+    """The runs in the output folder; the first line of their file identifies the data and recipe.
 
     Raises:
         DataError: they are of other data or another recipe.
@@ -74,7 +74,7 @@ def earlier(recipe: Recipe, features: Features) -> dict[Any, Run]:
 
 
 def _parsed(line: bytes) -> Run | None:
-    """A run from its line; a line that was cut off when the machine went down is computed again."""
+    """A run parsed from its line; a line cut off by a crash is computed again."""
     try:
         plain: dict[str, Any] = {k: float("nan") if v is None else v for k, v in json.loads(line).items()}
         plain["gaps"] = tuple(plain["gaps"])
@@ -84,7 +84,7 @@ def _parsed(line: bytes) -> Run | None:
 
 
 def append(path: Path, runs: Iterable[Run]) -> None:
-    """Add runs to those on the disk."""
+    """Append runs to the file."""
     lines = "".join(_line(run) + "\n" for run in runs)
     with files.explained(path), path.open("a", encoding="utf-8") as file:
         file.write(lines)
@@ -97,11 +97,11 @@ def _line(run: Run) -> str:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if value != value else value for name, value in row.items()}  # NaN is not itself
+    return {name: None if value != value else value for name, value in row.items()}  # NaN is not equal to itself
 
 
 def write(sweep: Sweep, recipe: Recipe) -> None:
-    """The runs as Parquet and, without the gaps by bin, as CSV; and the recipe."""
+    """Write the runs as Parquet and, without the gaps by bin, as CSV; and the recipe."""
     assert recipe.output is not None
     rows = pa.table(table(sweep.runs))
     parquet, csv = io.BytesIO(), io.BytesIO()

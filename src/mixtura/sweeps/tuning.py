@@ -1,4 +1,4 @@
-"""A search over the settings of a head on one feature matrix, by optuna: seeded, and resumed where it was left."""
+"""Search a head's settings on one feature matrix with optuna: seeded and resumable."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -24,20 +24,20 @@ from mixtura.sweeps.results import earlier_fingerprint, fingerprint
 
 JOURNAL_FILE = "search.journal"
 TUNED_METRICS = {"accuracy": "val_accuracy", "nll": "val_nll"}
-"""Where a run of a sweep holds what its validation rows say."""
+"""Metric -> field of a sweep run with its value on the validation rows."""
 
-STARTUP_TRIALS = 5  # trials that are never pruned: a median of fewer says little
+STARTUP_TRIALS = 5  # trials that are never pruned, since a median of fewer says little
 
 Report = Callable[[int, float], bool]
-"""``report(step, value)``: how good a trial is so far; true when it should end and give its last value."""
+"""``report(step, value)``: intermediate value of a trial; returns true if it should stop and return its last value."""
 
 Judge = Callable[[dict[str, Any], Report], float]
-"""``judge(params, report) -> value``: the metric of one setting, on validation rows."""
+"""``judge(params, report) -> value``: the metric of one setting on the validation rows."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from ``low`` to ``high``, both included; ``log`` draws their logarithm. Whole numbers stay whole."""
+    """Numbers from ``low`` to ``high``, inclusive; ``log`` samples on a log scale. Integer bounds give integers."""
 
     low: float | int
     high: float | int
@@ -45,7 +45,7 @@ class Range:
 
 
 Space = Mapping[str, Range | tuple[Any, ...]]
-"""What each setting may be: a range of numbers, or a choice of plain values."""
+"""Allowed values of each setting: a range of numbers, or a choice of plain values."""
 
 SEARCH_SPACE: Space = {
     "explained_variance": (0.5, 0.8, 0.9, 0.95, 0.99, 1.0),
@@ -54,13 +54,13 @@ SEARCH_SPACE: Space = {
     "learning_rate": Range(1e-4, 3e-2, log=True),
     "epochs": (0, 5, 15, 30),
 }
-"""The settings of a Gaussian head: fraction of the variance kept, Gaussians a class, share of the identity in
-covariances, learning rate, and passes over the rows, 0 for the closed form."""
+"""The settings of a Gaussian head: fraction of the variance kept, Gaussians per class, share of the identity in
+covariances, learning rate, and passes over the rows (0 for the closed form)."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One judged setting; ``status`` is done, failed or pruned, and ``note`` says why it did not finish."""
+    """One evaluated setting; ``status`` is done, failed or pruned, and ``note`` says why it did not finish."""
 
     number: int
     params: dict[str, Any]
@@ -71,7 +71,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """All trials, those of earlier runs included; ``better`` says which way ``metric`` is better, higher or lower."""
+    """All trials, including those of earlier runs; ``better`` is the direction of ``metric``: higher or lower."""
 
     metric: str
     better: str
@@ -79,7 +79,7 @@ class Search:
 
     @property
     def best(self) -> Trial | None:
-        """The best finished trial, the first of equals; ``None`` where none finished."""
+        """The best finished trial, the first of equals; ``None`` if none finished."""
         sign = 1 if self.better == "higher" else -1
         done = [trial for trial in self.trials if trial.status == "done"]
         return max(done, key=lambda trial: sign * trial.value, default=None)
@@ -87,15 +87,15 @@ class Search:
 
 @dataclass(frozen=True)
 class Options:
-    """How to search.
+    """Search options.
 
     Args:
         metric: a name in ``METRIC_DIRECTIONS``.
-        trials: how many there are to be in the end, those of earlier runs counted.
-        seed: of the sampler. A search with a pause draws other settings than one without.
-        prune: end trials that report less than the median of the others at the same step.
-        folder: where ``search.journal`` is kept, so that a later search goes on; ``None`` keeps nothing.
-        about: the data and head that are searched, in words; a folder holds one search only.
+        trials: total number, including those of earlier runs.
+        seed: of the sampler. A resumed search samples other settings than an uninterrupted one.
+        prune: stop trials that report less than the median of the others at the same step.
+        folder: where ``search.journal`` is kept, to resume later; ``None`` keeps nothing.
+        about: description of the data and head; a folder holds one search only.
     """
 
     metric: str = "nll"
@@ -107,13 +107,13 @@ class Options:
 
 
 def run(recipe: Recipe, head: str, metric: str, trials: int, progress: ProgressCallback = None) -> Search:
-    """Search the settings of one head on the data of a recipe; it is resumed from the recipe's output folder.
+    """Search the settings of one head on a recipe's data; resumes from the recipe's output folder.
 
     Args:
-        recipe: data, and how many draws judge a setting (``sweep.n_seeds``).
-        head: a name that a sweep takes.
-        metric: accuracy or nll, on validation rows; test rows are not looked at.
-        trials: how many settings there are to be in the end.
+        recipe: data, and the number of splits per setting (``sweep.n_seeds``).
+        head: name as in a sweep.
+        metric: accuracy or nll, on validation rows; test rows are not used.
+        trials: total number of settings.
         progress: called while photos are read.
 
     Raises:
@@ -144,7 +144,7 @@ def _run(recipe: Recipe, output: Path, head: str, metric: str, trials: int, prog
 
 
 def _space_of(head: str) -> Space:
-    """What a head has to choose."""
+    """The search space of a head."""
     kind = find(HEADS, resolve(head)[0])
     space = dict(SEARCH_SPACE)
     if not kind.multi_component:
@@ -155,7 +155,7 @@ def _space_of(head: str) -> Space:
 
 
 def _objective_of(recipe: Recipe) -> str:
-    """What gradients lower in a search.
+    """The objective that a search minimizes by gradients.
 
     Raises:
         UsageError: several objectives, or a solver without gradients.
@@ -172,13 +172,13 @@ def _objective_of(recipe: Recipe) -> str:
 
 
 def search(judge: Judge, space: Space = SEARCH_SPACE, options: Options | None = None) -> Search:
-    """Look for the best settings by trying them, each choice informed by those before (TPE).
+    """Search for the best settings by trials, each informed by the earlier ones (TPE).
 
-    A trial whose judge raises an error of mixtura, or gives a value that is not finite, failed; the search goes on.
+    A trial fails if its judge raises an error of mixtura or returns a non-finite value; the search then continues.
 
     Args:
-        judge: called once a trial.
-        space: what each setting may be.
+        judge: called once per trial.
+        space: allowed values of each setting.
         options: metric, number of trials, seed, folder.
 
     Raises:
@@ -197,7 +197,7 @@ def search(judge: Judge, space: Space = SEARCH_SPACE, options: Options | None = 
     study = _study(optuna, space, options)
     earlier = study.get_trials(deepcopy=False)
     over = sum(trial.state.is_finished() for trial in earlier)
-    # a sampler that starts again at its seed would draw the settings of the earlier trials once more
+    # with the same seed, a resumed sampler would repeat the settings of the earlier trials
     study.sampler = optuna.samplers.TPESampler(seed=options.seed + len(earlier))
     if over < options.trials:
         objective = partial(_objective, optuna, judge, space)
@@ -207,16 +207,16 @@ def search(judge: Judge, space: Space = SEARCH_SPACE, options: Options | None = 
 
 
 def objective_for(table: Table, head: str, metric: str, recipe: Recipe) -> Judge:
-    """The judge of a head of a sweep: fitted by gradients from its start, and measured on the rows that judge.
+    """The judge of a sweep's head, which fits it by gradients from its start and scores it on the validation rows.
 
-    It takes the settings of :data:`SEARCH_SPACE`, all or some, the others from a recipe, and reports after each draw
-    the mean so far.
+    It takes some or all settings of :data:`SEARCH_SPACE`, the rest from the recipe, and reports the running mean
+    after each split.
 
     Args:
-        table: rows and draws, as a sweep has them.
-        head: a name that a sweep takes.
-        metric: accuracy or nll; others are not measured on the rows that judge.
-        recipe: what is not searched.
+        table: rows and splits, as in a sweep.
+        head: name as in a sweep.
+        metric: accuracy or nll; others are not measured on the validation rows.
+        recipe: settings that are not searched.
 
     Raises:
         UsageError: another metric, several objectives, or a solver without gradients.
@@ -248,12 +248,12 @@ def _optuna() -> Any:
         import optuna  # here: it is an extra
     except ImportError as error:
         raise MissingExtra(f"A search needs optuna ({error}). Run: pip install 'mixtura[sweep]'") from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # failed trials are told by their notes
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # notes report the failed trials
     return optuna
 
 
 def _study(optuna: Any, space: Space, options: Options) -> Any:
-    """The study of the folder, or a new one."""
+    """The study in the folder, or a new one."""
     pruner = (
         optuna.pruners.MedianPruner(n_startup_trials=STARTUP_TRIALS) if options.prune else optuna.pruners.NopPruner()
     )
@@ -307,7 +307,7 @@ def _objective(optuna: Any, judge: Judge, space: Space, trial: Any) -> float:
         raise optuna.TrialPruned
     if not math.isfinite(value):
         trial.set_user_attr("note", f"The value was {value}.")
-        return math.nan  # which optuna counts as failed
+        return math.nan  # optuna counts NaN as failed
     return value
 
 

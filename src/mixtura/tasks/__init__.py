@@ -1,1 +1,1 @@
-"""Verbs, one file each: ``run(...)`` returns a record; no mathematics here, and no files of its own."""
+"""Verbs, one file each: ``run(...)`` returns a record; no mathematics and no files of their own."""

@@ -1,4 +1,4 @@
-"""Photos without labels in, clusters out: which belong together, how sure that is, and what it rests on."""
+"""Cluster unlabeled photos: returns the groups, their certainty, and the evidence for them."""
 
 import time
 from collections import Counter
@@ -23,20 +23,20 @@ METHODS = {
     "birch": "mixtura.tasks.cluster_methods:birch",
     "hdbscan": "mixtura.tasks.cluster_methods:hdbscan",
 }
-"""What finds clusters; a name of one's own is ``package.module:function``, a ``Method`` of ``partition``."""
+"""Clustering methods; also accepted is ``package.module:function``, a ``Method`` of ``partition``."""
 
 MIN_ITEMS = 4
 STABILITY_RUNS = 4
 RERUN_ROWS = 3000
 NOISE_CLUSTER = 0
-"""The number of what is in no cluster; clusters are numbered from 1, the largest first."""
+"""Number for items in no cluster; clusters are numbered from 1, largest first."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """One cluster: its rows, the most typical first (nearest to the middle), and its most frequent label if any.
+    """One cluster: its rows, most typical first (nearest to the center), and its most frequent label, if any.
 
-    ``share`` is that label's among the labeled rows of the cluster; ``borderline`` holds the rows of least margin.
+    ``share`` is that label's share of the cluster's labeled rows; ``borderline`` holds the rows of least margin.
     """
 
     number: int
@@ -49,13 +49,13 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Clusters:
-    """A clustering of N items with what is known of its quality.
+    """A clustering of N items with its quality measures.
 
-    ``number`` N (0 for noise), ``probability`` N in [0, 1] (NaN where the method states none), ``margin`` N in
-    [-1, 1]: how much nearer an item lies to the middle of its own cluster than to the next, as a share. ``silhouette``
+    ``number`` N (0 for noise), ``probability`` N in [0, 1] (NaN if the method gives none), ``margin`` N in
+    [-1, 1]: how much nearer an item is to the center of its own cluster than to the next, as a share. ``silhouette``
     and ``stability`` (mean adjusted Rand index between re-runs) are at most 1; ``rand`` and ``information`` compare
-    with the labels of ``labeled`` items and are ``None`` where these have not two labels.
-    ``variance`` is the share that ``axes`` hold.
+    with the labels of ``labeled`` items and are ``None`` if these have fewer than two labels.
+    ``variance`` is the share of the variance in ``axes``.
     """
 
     features: Features
@@ -77,18 +77,18 @@ class Clusters:
 
     @property
     def noise(self) -> int:
-        """How many items are in no cluster."""
+        """Number of items in no cluster."""
         return int((self.number == NOISE_CLUSTER).sum())
 
 
 def run(features: Features, method: str = "mixture", clusters: int | None = None, seed: int = 0) -> Clusters:
-    """Cluster items by their features, scaled to length one.
+    """Cluster items by their features, scaled to unit length.
 
     Args:
-        features: the items; their labels, if any, are only compared with.
+        features: of the items; their labels are only used for comparison.
         method: a name in ``METHODS``, or ``package.module:function``.
-        clusters: how many; ``None`` lets the method choose.
-        seed: of all starts.
+        clusters: number of clusters; ``None`` lets the method choose.
+        seed: for all initializations.
 
     Raises:
         NoInput: there are fewer than four items.
@@ -110,7 +110,7 @@ def run(features: Features, method: str = "mixture", clusters: int | None = None
     distance, margin = _margins(x, label)
     known = np.array([own is not None for own in features.label], dtype=bool)
     true = np.unique([own or "" for own in features.label], return_inverse=True)[1].astype(np.int64)
-    told = len(features.classes) > 1  # one label for all says nothing
+    told = len(features.classes) > 1  # a single label carries no information
     return Clusters(
         features,
         method,
@@ -132,7 +132,7 @@ def run(features: Features, method: str = "mixture", clusters: int | None = None
 
 
 def _by_size(label: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-    """The same clusters numbered from 0, the largest first, of equal ones the one that is met first; noise stays."""
+    """The clusters renumbered from 0, largest first, ties by first occurrence; noise stays."""
     first = {int(c): int(row) for c, row in zip(*np.unique(label, return_index=True), strict=True) if c >= 0}
     size = Counter(label.tolist())
     order = sorted(first, key=lambda c: (-size[c], first[c]))
@@ -143,7 +143,7 @@ def _by_size(label: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
 def _margins(
     x: Float[np.ndarray, "N R"], label: Int[np.ndarray, " N"]
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    r"""Distance of each row to the middle of its cluster, and :math:`(b - a) / \max(a, b)` with b that to the next one.
+    r"""Distance of each row to its cluster's center, and :math:`(b - a) / \max(a, b)` with b that to the next one.
 
     Noise has distance and margin 0, and the rows of a single cluster have margin 1.
     """
@@ -169,7 +169,7 @@ def _margins(
 def _clusters(
     features: Features, label: Int[np.ndarray, " N"], distance: Float[np.ndarray, " N"], margin: Float[np.ndarray, " N"]
 ) -> tuple[Cluster, ...]:
-    """The clusters by size; noise, if any, is the last."""
+    """The clusters by size, followed by the noise, if any."""
     found = []
     for c in [*range(int(label.max()) + 1), *([-1] if (label < 0).any() else [])]:
         rows = np.flatnonzero(label == c)
@@ -183,7 +183,7 @@ def _clusters(
 
 
 def _stability(make: Method, points: Points, found: Partition, clusters: int | None, seed: int) -> float:
-    """How alike re-runs are: other seeds, rows in another order, the same count; on at most 3,000 rows."""
+    """Agreement of re-runs with other seeds and row orders but the same cluster count, on at most 3,000 rows."""
     count = len(np.unique(found.label[found.label >= 0])) if found.tried else clusters
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(points.x), generator=generator)[:RERUN_ROWS]

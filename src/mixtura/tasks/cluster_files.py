@@ -1,4 +1,4 @@
-"""Clusters on disk, and clusters accepted as classes: a list, or a feature store, that ``mixtura fit`` reads."""
+"""Write clusters to disk, and accept them as classes: a list or a feature store that ``mixtura fit`` reads."""
 
 import csv
 import io
@@ -19,12 +19,12 @@ from mixtura.tasks.cluster import NOISE_CLUSTER, Clusters
 TABLE_FILE, LIST_FILE, STORE_FOLDER = "clusters.csv", "labels.csv", "accepted"
 TABLE_COLUMNS = ("id", "source", "cluster", "probability", "margin")
 NOISE_WORD = "noise"
-"""What stands in the table for items in no cluster."""
+"""The table's entry for items in no cluster."""
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """What ``mixtura fit`` can read now: a list or a store, the items of each class, and how many were left out."""
+    """Input for ``mixtura fit``: a list or a store, the item count of each class, and how many items were left out."""
 
     path: Path
     classes: dict[str, int]
@@ -32,7 +32,7 @@ class Accepted:
 
 
 def write_table(found: Clusters, folder: Path) -> Path:
-    """Write one line an item: id, source, cluster, probability (empty where the method states none) and margin.
+    """Write one line per item: id, source, cluster, probability (empty if the method gives none) and margin.
 
     Raises:
         CannotWrite, OutOfSpace: the folder cannot be written.
@@ -53,7 +53,7 @@ def write_table(found: Clusters, folder: Path) -> Path:
 
 
 def read_table(folder: Path) -> dict[str, str]:
-    """The cluster of each item, as it stands in the table now: a person may have put names in place of numbers.
+    """The cluster of each item, read from the table, in which users may have replaced numbers by names.
 
     Raises:
         NoInput: there is no table.
@@ -73,7 +73,7 @@ def read_table(folder: Path) -> dict[str, str]:
 
 
 def named(cluster: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
-    """The class of each item: the name of its cluster, ``cluster-3`` where 3 has none; noise and empty names are out.
+    """The class of each item: the cluster's name, or ``cluster-3`` if 3 has none; drops noise and empty names.
 
     Raises:
         UsageError: a name is given to a cluster that does not exist, or nothing is left.
@@ -93,7 +93,7 @@ def named(cluster: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str
 
 
 def as_list(label: Mapping[str, str], folder: Path, left_out: int) -> Accepted:
-    """Write ``labels.csv`` into the folder of the photos: ``file_name,label``, one line a photo that is still there.
+    """Write ``labels.csv`` into the photo folder: ``file_name,label``, one line per photo that still exists.
 
     Raises:
         CannotWrite: there is such a list already, or the folder cannot be written.
@@ -113,7 +113,7 @@ def as_list(label: Mapping[str, str], folder: Path, left_out: int) -> Accepted:
 
 
 def as_store(label: Mapping[str, str], features: Features, folder: Path) -> Accepted:
-    """Write the features of the accepted items with their new labels as a store of their own.
+    """Write the features of the accepted items, with their new labels, as a separate store.
 
     Raises:
         CannotWrite: there is such a store already, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Ways to find clusters: our own mixture, and scikit-learn's methods; each takes points and returns a partition."""
+"""Clustering methods: our own mixture and scikit-learn's; each takes points and returns a partition."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,23 +24,23 @@ from mixtura.metrics.clustering import silhouette
 MAX_AXES = 16
 SAMPLES_AN_AXIS = 10
 N_FOLDS = 5
-MAX_CLUSTERS = 200  # clusters that are tried
-COUNT_GROWTH = 1.4  # from 5 on, each count that is tried is so much larger than the one before
+MAX_CLUSTERS = 200  # clusters to try, at most
+COUNT_GROWTH = 1.4  # ratio between successive counts from 5 on
 COUNT_PATIENCE = 2  # counts without a better score before the search ends
-COUNT_SAMPLES = 3000  # rows that choose the count
+COUNT_SAMPLES = 3000  # rows used to choose the count
 N_INIT = 4
-N_INIT_OPTION: dict[str, Any] = {"n_init": 5}  # scikit-learn's own hints allow only its defaults
+N_INIT_OPTION: dict[str, Any] = {"n_init": 5}  # scikit-learn's type hints allow only its defaults
 COPY_OPTION: dict[str, Any] = {"copy": True}
 CLUSTER_PLAN = Plan("full", prior=Prior(10.0, 0.01), steps=30)
-"""A spread of its own for each cluster, steadied by ten rows' worth of the pooled one. Held-out rows prefer it to one
-spread for all, which needs several clusters to follow one that is not round: of 3,000 digits it made 113, not 30."""
+"""Full covariance per cluster, with a prior of ten rows' worth of the pooled one. Validation rows prefer it to a shared
+covariance, which needs several clusters for one that is not round: on 3,000 digits it chose 113 clusters, not 30."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """Rows to cluster: ``x`` in the space in which distances are taken, ``unit`` before it was made smaller.
+    """Rows to cluster: ``x`` in the space of the distances, ``unit`` before dimensionality reduction.
 
-    ``group`` is equal for rows that must not judge each other, such as copies of one photo.
+    Rows with equal ``group``, such as copies of one photo, are never split between training and validation.
     """
 
     x: Float[Tensor, "N R"]
@@ -54,7 +54,7 @@ class Points:
 
 @dataclass(frozen=True)
 class ScoredCount:
-    """A number of clusters and how it did: ``score`` higher is better, ``error`` of its gap to the best."""
+    """A number of clusters with its ``score`` (higher is better) and the standard ``error`` of its gap to the best."""
 
     count: int
     score: float
@@ -63,9 +63,9 @@ class ScoredCount:
 
 @dataclass(frozen=True)
 class Partition:
-    """A cluster number for each row, -1 for noise, and the probability of it; NaN where a method states none.
+    """A cluster number for each row, -1 for noise, and its probability; NaN if the method gives none.
 
-    ``how`` says in a sentence where the number of clusters comes from.
+    ``how`` explains in a sentence where the number of clusters comes from.
     """
 
     label: Int[np.ndarray, " N"]
@@ -75,14 +75,14 @@ class Partition:
 
 
 Method = Callable[[Points, int | None, int], Partition]
-"""Points, the number of clusters or ``None``, and a seed."""
+"""Called with points, the number of clusters or ``None``, and a seed."""
 
 
 def points_of(unit: Float[Tensor, "N D"], group: Int[Tensor, " N"]) -> tuple[Points, float]:
-    """Rows along the principal axes that their number can carry, and the share of the variance that these hold.
+    """Rows on as many principal axes as their number supports, and the share of the variance on these.
 
     In 1,280 dimensions all distances are alike and a covariance has more entries than there are photos; most of it is
-    noise. Kept are as many axes as a tenth of the rows, at least 2 and at most 16.
+    noise. The number of axes is a tenth of the rows, at least 2 and at most 16.
     """
     axes = PCA.fit(unit, explained_variance=1.0)
     width = axes_for(len(unit))
@@ -91,12 +91,12 @@ def points_of(unit: Float[Tensor, "N D"], group: Int[Tensor, " N"]) -> tuple[Poi
 
 
 def axes_for(rows: int) -> int:
-    """How many axes so many rows carry."""
+    """The number of axes for a number of rows."""
     return min(MAX_AXES, max(2, rows // SAMPLES_AN_AXIS))
 
 
 def mixture(points: Points, clusters: int | None, seed: int) -> Partition:
-    """A mixture of Gaussians, each with its covariance; the number of clusters is the one that held-out rows prefer."""
+    """A Gaussian mixture with full covariances; the number of clusters is chosen on validation rows."""
     tried, how = (), "as asked for"
     if clusters is None:
         tried = held_out(points, seed)
@@ -113,7 +113,7 @@ def mixture(points: Points, clusters: int | None, seed: int) -> Partition:
 
 
 def best_of(x: Float[Tensor, "N R"], clusters: int, seed: int) -> Mixture:
-    """The likeliest of a few fits from different starts."""
+    """The fit with the highest likelihood from a few initializations."""
     fits = [_fit(x, clusters, seed * N_INIT + start) for start in range(N_INIT if clusters > 1 else 1)]
     return max(fits, key=lambda one: float(one.log_prob(x).double().mean()))
 
@@ -132,9 +132,9 @@ def _fit(x: Float[Tensor, "N R"], clusters: int, seed: int) -> Mixture:
 
 
 def held_out(points: Points, seed: int) -> tuple[ScoredCount, ...]:
-    """The mean log-density (nats) of held-out rows for growing counts, until two in a row bring nothing.
+    """The mean log-density (nats) of validation rows for growing counts, until two in a row bring no gain.
 
-    Axes and mixture are those of the other folds; groups stay together. Of more than 3,000 rows, so many are drawn.
+    Axes and mixture are fitted on the other folds; groups stay together. Of more rows, 3,000 are sampled.
     """
     order = torch.randperm(len(points.x), generator=torch.Generator().manual_seed(seed))[:COUNT_SAMPLES]
     points = points.select(order)
@@ -157,7 +157,7 @@ def held_out(points: Points, seed: int) -> tuple[ScoredCount, ...]:
 
 
 def _space(unit: Float[Tensor, "N D"], fold: Int[Tensor, " N"], held: int) -> tuple[Tensor, Tensor]:
-    """The rows to learn from and those to judge by, on the axes of the former."""
+    """The training and the validation rows, on the principal axes of the training rows."""
     learn, judge = unit[fold != held], unit[fold == held]
     axes = PCA.fit(learn, explained_variance=1.0)
     width = axes_for(len(unit))
@@ -174,7 +174,7 @@ def smallest_as_good(tried: Sequence[ScoredCount]) -> int:
 
 
 def counts_for(rows: int, first: int = 1) -> list[int]:
-    """The counts that are tried for so many rows: each up to 5, then two fifths more; two rows a cluster."""
+    """Counts to try for a number of rows: each up to 5, then growing by two fifths; at least two rows per cluster."""
     most, counts = min(MAX_CLUSTERS, rows // 2), []
     count = first
     while count <= most:
@@ -200,7 +200,7 @@ def birch(points: Points, clusters: int | None, seed: int) -> Partition:
 
 
 def hdbscan(points: Points, clusters: int | None, seed: int) -> Partition:
-    """scikit-learn's HDBSCAN: it finds the number of clusters itself and calls items between them noise.
+    """scikit-learn's HDBSCAN, which finds the number of clusters itself and labels items between them as noise.
 
     Raises:
         UsageError: a number of clusters was asked for.
@@ -214,9 +214,9 @@ def hdbscan(points: Points, clusters: int | None, seed: int) -> Partition:
 
 
 def _hard(points: Points, clusters: int | None, make: Callable[[int], Any]) -> Partition:
-    """A method that gives each row a cluster and no probability; without a count, that of the highest silhouette."""
+    """A partition by a method without probabilities; if no count is given, the one with the highest silhouette."""
     x, tried, how = points.x.numpy(), (), "as asked for"
-    if not np.ptp(x, axis=0).any():  # Birch fails on rows that are all the same
+    if not np.ptp(x, axis=0).any():  # Birch fails on identical rows
         return Partition(np.zeros(len(x), np.int64), np.full(len(x), np.nan), "1, since all items are the same")
     if clusters is None:
         tried = _by_silhouette(x, make)
@@ -228,7 +228,7 @@ def _hard(points: Points, clusters: int | None, make: Callable[[int], Any]) -> P
 
 def _predicted(method: Any, x: Float[np.ndarray, "N R"]) -> Int[np.ndarray, " N"]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters than asked for: the result says so itself
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a result with too few clusters says so itself
         return method.fit_predict(x).astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Where stored items are: a model, the catalog in it, or a feature store; for tasks that only read them."""
+"""Stored items of a model, its catalog or a feature store, for tasks that only read them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +19,14 @@ from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
 
 FILTER_COLUMNS = ("label", "superlabel", "group", "split")
-"""The columns by which items can be narrowed down."""
+"""The columns that items can be filtered by."""
 
 Pictures = Callable[[str], bytes | None]
 
 
 @dataclass(frozen=True)
 class Collection:
-    """Stored items with the encoder that has made their features, and their pictures by id."""
+    """Stored items, their encoder, and their pictures by id."""
 
     path: Path
     features: Features
@@ -34,7 +34,7 @@ class Collection:
     picture: Pictures
 
     def build_encoder(self) -> factory.Encoder:
-        """The encoder of the items, checked to be the very same.
+        """Build the items' encoder, checked to be the very same.
 
         Raises:
             UsageError: the features were imported, so that nothing here can encode a new file.
@@ -51,7 +51,7 @@ class Collection:
 
 
 def open_collection(path: Path) -> Collection:
-    """The items of a feature store, of the current catalog of a model, or of a model that has no catalog yet.
+    """Open the items of a feature store, of a model's current catalog, or of a model without a catalog.
 
     Raises:
         NoInput: there is neither, or the features are gone.
@@ -72,12 +72,12 @@ def open_collection(path: Path) -> Collection:
 
 
 def _current(path: Path, catalog: Catalog) -> Collection:
-    """The items of the catalog as it is now."""
+    """The items of the current catalog."""
     return Collection(path, catalog.known(), catalog.model.encoder, lambda id: catalog.thumbnail(int(id)))
 
 
 def items_of(path: Path, product: str) -> Collection:
-    """The items of one product of a catalog, by its id or name; a model without a catalog gets one.
+    """The items of one catalog product, by id or name; creates the catalog of a model without one.
 
     Raises:
         NoInput: there is no model, or no such product; the nearest is named.
@@ -88,7 +88,7 @@ def items_of(path: Path, product: str) -> Collection:
 
 
 def photos_of(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Collection, tuple[Problem | Unreadable, ...]]:
-    """The items of photos or sounds that no model knows yet, encoded, and the files that could not be used.
+    """Encode the photos or sounds of a recipe without a model; also returns the files that could not be used.
 
     Raises:
         NoInput: no file could be read.
@@ -100,7 +100,7 @@ def photos_of(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Collec
 
 
 def list_folder(recipe: Recipe) -> Path | None:
-    """The folder in which a list with labels of these files must lie to be read; ``None`` where they are no files."""
+    """The folder from which a label list for these files is read; ``None`` if the data are not files."""
     root = recipe.data.root
     if root is None:
         return None
@@ -108,12 +108,12 @@ def list_folder(recipe: Recipe) -> Path | None:
 
 
 def _no_picture(id: str) -> bytes | None:
-    """A store of features keeps no photos."""
+    """Always ``None``, since a feature store keeps no photos."""
     return None
 
 
 def filtered(features: Features, where: Sequence[tuple[str, str]]) -> Features:
-    """The rows that have every given value in its column.
+    """The rows that have all the given values in their columns.
 
     Raises:
         UsageError: there is no such column.

@@ -1,4 +1,4 @@
-"""From results to contact sheets: which pictures stand where, under which words."""
+"""Arrange results as contact sheets: captioned groups of pictures."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from mixtura.tasks.collection import Pictures
 from mixtura.tasks.search import QueryResult, SearchResult
 
 TYPICAL_SHOWN, BORDERLINE_SHOWN, EXAMPLES_SHOWN, MEMBERS_SHOWN = 18, 9, 18, 27
-MAX_BORDERLINE_MARGIN = 0.3  # the margin above which an item is plainly in its cluster
+MAX_BORDERLINE_MARGIN = 0.3  # above this margin, an item clearly belongs to its cluster
 QUERY_PREFIX = "query:"
 
 
 def of_clusters(found: Clusters, title: str) -> ContactSheet:
-    """A group a cluster: the most typical pictures, then those that lie nearest to another cluster."""
+    """One group per cluster: the most typical pictures, then those nearest to another cluster."""
     lead = (
         "Each cluster shows its most typical items first, then the borderline ones: those hardly nearer to the middle "
         "of this cluster than to that of another."
@@ -77,7 +77,7 @@ def _picture(features: Features, row: int, note: str = "") -> Picture:
 
 
 def of_search(found: SearchResult, title: str) -> ContactSheet:
-    """A group a query: the query, then what was found."""
+    """One group per query: the query, then its results."""
     lead = f"What looks most like each query among {found.items:,} items, nearest first, with the cosine similarity."
     groups = [_answer(one) for one in found.results if isinstance(one, QueryResult)]
     return ContactSheet(title, lead, tuple(groups), (("Search", _how(found)),))
@@ -99,13 +99,13 @@ def _answer(one: QueryResult) -> SheetGroup:
 
 
 def of_duplicates(found: DuplicateSearch, title: str) -> ContactSheet:
-    """A group for each set of near-duplicates, contradictions said first."""
+    """One group per set of near-duplicates; its note names contradictions."""
     lead = f"Near-duplicates among {found.items:,} items: pairs with a cosine of {found.limit:.4f} or more. {found.why}"
     return ContactSheet(title, lead, tuple(_twins(number, one) for number, one in enumerate(found.groups, 1)))
 
 
 def trouble(one: NearDuplicates) -> str:
-    """What is wrong with a group of near-duplicates, beyond that it is one."""
+    """Contradictions within a group of near-duplicates, in words; empty if there are none."""
     said = []
     if len(one.labels) > 1:
         said.append(f"different labels: {', '.join(one.labels)}")
@@ -124,7 +124,7 @@ def _twins(number: int, one: NearDuplicates) -> SheetGroup:
 
 
 def pictures_with_queries(stored: Pictures) -> Pictures:
-    """Pictures of stored items, and of queries from their files."""
+    """Pictures of stored items by id, and of queries from their files."""
 
     def picture(id: str) -> bytes | None:
         if not id.startswith(QUERY_PREFIX):

@@ -1,4 +1,4 @@
-"""The public data sets by name: what there is, and how to get it."""
+"""The named public data sets: list and download them."""
 
 import inspect
 from pathlib import Path
@@ -11,12 +11,12 @@ from mixtura.names import find, nearest
 
 
 def list() -> dict[str, str]:
-    """What each named set is, in a sentence."""
+    """A one-sentence description of each named set."""
     return {name: (inspect.getdoc(find(DATASETS, name)) or "").partition("\n")[0] for name in NAMED}
 
 
 def get(name: str, folder: Path | None = None) -> Path:
-    """Download a set, check its files, and say where they are.
+    """Download a set, verify its files, and return their folder.
 
     Raises:
         UnknownName: no set that can be downloaded has this name.

@@ -1,4 +1,4 @@
-"""The whole way on photos that come with mixtura."""
+"""The complete workflow on photos that ship with mixtura."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from mixtura.recipe import Recipe, resolve
 from mixtura.tasks import fit
 
 UNKNOWN_CLASSES = ("Bag", "Sandal")
-"""Two of the ten articles of Fashion-MNIST stand for what the shop does not sell."""
+"""Two of the ten articles of Fashion-MNIST, used as unknown items."""
 ENCODER_SIZE = 96
 
 
 def recipe(output: Path) -> Recipe:
-    """Eight articles as the catalog, two as the unknown."""
+    """A recipe with eight articles as the catalog and two as unknown."""
     return resolve(
         {
             "data.kind": "demo",
@@ -24,7 +24,7 @@ def recipe(output: Path) -> Recipe:
 
 
 def run(output: Path, progress: ProgressCallback = None) -> fit.FitReport:
-    """Extract, fit, calibrate, evaluate and save in ``output``.
+    """Extract, fit, calibrate, evaluate and save the demo model in ``output``.
 
     Raises:
         CannotWrite, OutOfSpace: the folder cannot be written.

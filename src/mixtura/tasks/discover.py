@@ -1,10 +1,10 @@
-"""Unknown photos that look alike: likely new products, to be enrolled without taking a photo again.
+"""Group unknown photos that look alike: likely new products, which can be enrolled without new photos.
 
-How alike the photos of one product are is learned from the catalog itself: cosines are taken where its within-product
-scatter is round (shrunken towards a sphere), and unknown photos are joined by average linkage until the next join would
-be looser than the looser quarter of the catalog's own products. On Grocery (features of lite0; ten products left out,
-3 to 19 photos of each among 60 photos of other products; five draws) this finds 7.6 of the ten, and 79% of the photos
-of a group are of one product; HDBSCAN finds 3.4 (50%) in the same space and 1.6 (32%) on the bare features.
+The catalog itself shows how alike photos of one product are: cosines are computed where its within-product scatter is
+round (shrunken towards a sphere), and unknown photos are joined by average linkage until the next join would be looser
+than the looser quarter of the catalog's products. On Grocery (lite0 features; ten products left out, 3 to 19 photos
+each among 60 photos of other products; five samples) this finds 7.6 of the ten, with 79% of a group's photos from one
+product; HDBSCAN finds 3.4 (50%) in the same space and 1.6 (32%) on the raw features.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ from mixtura.records.catalog import EditResult, Shot
 from mixtura.records.contact_sheet import ContactSheet, Picture, PictureRow, SheetGroup
 from mixtura.records.journal import LoggedDecision, UnknownGroup
 
-MIN_GROUP_PHOTOS = 3  # different photos of a group
-MAX_PHOTOS = 2000  # latest unknown photos that are looked at
-SPHERE_SHARE = 0.3  # of the within-product covariance, the share of the sphere of equal variance
-LOOSE_PERCENTILE = 25.0  # percent of the products of the catalog that may be looser than a group
+MIN_GROUP_PHOTOS = 3  # different photos in a group
+MAX_PHOTOS = 2000  # latest unknown photos considered
+SPHERE_SHARE = 0.3  # share of the sphere of equal variance in the within-product covariance
+LOOSE_PERCENTILE = 25.0  # percent of the catalog's products that may be looser than a group
 MAX_PICTURES = 24  # photos of a group on a page
-PHOTOS_A_PRODUCT = 30  # photos of a product, to see how alike they are
+PHOTOS_A_PRODUCT = 30  # photos per product used to measure how alike they are
 
 
 def run(journal: Journal, catalog: Catalog) -> tuple[UnknownGroup, ...]:
-    """The groups among the latest unknown photos, the largest first; an id stays while the oldest photo is in it."""
+    """Groups of the latest unknown photos, largest first; a group keeps its id while its oldest photo stays in it."""
     unknowns = journal.unknowns([product.id for product in catalog.products()])
     comparable = journal.comparable(catalog.model)
     notes = [note for note in unknowns if note.id in comparable][-MAX_PHOTOS:]
@@ -57,7 +57,7 @@ def run(journal: Journal, catalog: Catalog) -> tuple[UnknownGroup, ...]:
 
 
 def accept(journal: Journal, catalog: Catalog, group: str, name: str) -> EditResult:
-    """Enroll a group as a product, or add it to the product of that name, and settle its photos.
+    """Enroll a group as a product, or add it to the existing product of that name, and settle its photos.
 
     Raises:
         NoInput: there is no such group; the nearest is named.
@@ -70,13 +70,13 @@ def accept(journal: Journal, catalog: Catalog, group: str, name: str) -> EditRes
 
 
 def enroll(journal: Journal, catalog: Catalog, ids: Sequence[str], name: str) -> EditResult:
-    """Enroll what was asked before, without the photos: features and thumbnails come from the journal.
+    """Enroll past queries without their photos: features and thumbnails come from the journal.
 
     Args:
-        journal: where the decisions are.
-        catalog: what is edited.
-        ids: decisions; they are settled after the edit.
-        name: a new product, or one that exists.
+        journal: with the decisions.
+        catalog: to edit.
+        ids: decisions, settled after the edit.
+        name: of a new or existing product.
 
     Raises:
         NoInput: the journal has no such decision.
@@ -96,7 +96,7 @@ def enroll(journal: Journal, catalog: Catalog, ids: Sequence[str], name: str) ->
 
 
 def sheet_of(groups: Sequence[UnknownGroup], name: str) -> ContactSheet:
-    """A page with the photos of the groups, where the journal keeps photos."""
+    """A contact sheet of the groups, with photos if the journal keeps them."""
     lead = (
         f"{len(groups)} groups of unknown photos that look alike, the most central photos first. Enroll one with: "
         f'mixtura discover {name} --accept GROUP --name "..."'
@@ -110,12 +110,12 @@ def _sheet_group(group: UnknownGroup) -> SheetGroup:
 
 
 def _shot(journal: Journal, id: str, row: Float[np.ndarray, " D"]) -> Shot:
-    """A decision as a photo to enroll; the hash is that of the features, since the photo is gone."""
+    """A decision as a shot; the hash is that of the features, since the photo is gone."""
     return Shot(row, hashlib.sha256(row.tobytes()).hexdigest(), f"journal {id}", journal.picture(id))
 
 
 class Space:
-    """Directions in which the photos of one product of a catalog scatter alike, and how alike they are."""
+    """A space in which the photos of each product scatter equally in all directions, with the catalog's tightness."""
 
     def __init__(self, known: Features) -> None:
         label, x = known.label_index(known.classes), known.embedding.astype(np.float64)
@@ -136,18 +136,18 @@ class Space:
         self.usual = float(np.median(tight)) if tight else float("nan")
 
     def place(self, x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
-        """Rows of length one about the center of the catalog, where its products are round."""
+        """Map rows into the space, centered on the catalog and scaled to unit length."""
         rows = solve_triangular(self._factor, (x - self.center).T, lower=True).T
         length = np.sqrt(np.square(rows).sum(1, keepdims=True))
         return rows / np.where(length > 0, length, 1.0)
 
     def clusters(self, rows: Float[np.ndarray, "N D"]) -> Int[np.ndarray, " N"]:
-        """A group number for each row: average linkage, cut where groups get looser than products are."""
+        """A group number for each row: average linkage, cut where groups become looser than products."""
         distance = squareform(np.clip(1 - rows @ rows.T, 0, None), checks=False)
         return fcluster(linkage(distance, "average"), 1 - self.least, "distance").astype(np.int64) - 1
 
     def nearest(self, rows: Float[np.ndarray, "N D"]) -> str:
-        """The product whose mean lies in the direction of most of the rows."""
+        """The product whose mean has the highest average cosine to the rows."""
         return self.classes[int((rows @ self._mean.T).mean(0).argmax())]
 
 
@@ -161,14 +161,14 @@ def _factor(deviation: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "D D"]:
 
 
 def _tightness(rows: Float[np.ndarray, "N D"]) -> float:
-    """Mean cosine of rows of length one to their center."""
+    """Mean cosine of unit-length rows to their center."""
     return float(np.sqrt(np.square(rows.mean(0)).sum()))
 
 
 def _group(
     space: Space, rows: Float[np.ndarray, "M D"], asked: Sequence[Sequence[int]], notes: Sequence[LoggedDecision]
 ) -> UnknownGroup:
-    """A group of different photos, each with the places in ``notes`` of the decisions about it."""
+    """A group of different photos; ``asked`` holds, per photo, the indices in ``notes`` of its decisions."""
     central = np.argsort(-(rows @ rows.mean(0)), kind="stable").tolist()
     places = [place for photo in central for place in asked[photo]]
     oldest, latest = notes[min(places)], notes[max(places)]

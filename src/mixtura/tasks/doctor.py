@@ -1,4 +1,4 @@
-"""Is everything here that mixtura needs, and does it work?  Every check ends in a sentence, none in a traceback."""
+"""Check that everything mixtura needs is installed and works; every check ends in a sentence, none in a traceback."""
 
 import os
 import platform
@@ -14,14 +14,14 @@ from typing import Any
 
 GIGABYTE_BYTES = 10**9
 MIN_FREE_BYTES = 2 * GIGABYTE_BYTES
-"""Less free space than this is worth a warning, in bytes."""
+"""Free disk space, in bytes, below which there is a warning."""
 
 OK, WARNING, BROKEN = "ok", "warning", "broken"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at; ``status`` is ``ok``, ``warning`` or ``broken``, ``advice`` says what to do."""
+    """The result of one check; ``status`` is ``ok``, ``warning`` or ``broken``, ``advice`` is what to do."""
 
     name: str
     status: str
@@ -34,7 +34,7 @@ class Check:
 
 
 class Finding(Exception):
-    """What a check that does not find all well says: a warning, or broken."""
+    """Raised by a check that finds a problem: a warning, or broken."""
 
     def __init__(self, detail: str, advice: str, status: str = BROKEN) -> None:
         super().__init__(detail)
@@ -42,17 +42,17 @@ class Finding(Exception):
 
 
 def run(folder: Path = Path()) -> list[Check]:
-    """All checks, in the order in which they depend on each other; ``folder`` is where results would be written."""
+    """Run all checks in order of dependence; ``folder`` is where results would be written."""
     return list(_all(folder))
 
 
 def examine(name: str, check: Callable[[], str], advice: str) -> Check:
-    """Run one check; whatever it raises becomes a finding with this advice."""
+    """Run one check; any exception becomes a finding with this advice."""
     try:
         return Check(name, OK, check())
     except Finding as finding:
         return Check(name, finding.status, finding.detail, finding.advice)
-    except Exception as error:  # a doctor who faints helps nobody
+    except Exception as error:  # a failing check must not stop the others
         detail = " ".join(str(error).split()) or "no message"
         return Check(name, BROKEN, f"{type(error).__name__}: {detail}.", advice)
 
@@ -72,12 +72,12 @@ def _all(folder: Path) -> Iterator[Check]:
 
 
 def python() -> str:
-    """The interpreter and the system."""
+    """The Python version and the system."""
     return f"{platform.python_version()} on {platform.system()} {platform.machine()}"
 
 
 def packages() -> str:
-    """Versions of mixtura and of what it needs, each against the floor that mixtura states."""
+    """Versions of mixtura and its dependencies, each checked against the required minimum."""
     found, wrong = [], []
     for name, floor in sorted(requirements().items()):
         try:
@@ -96,7 +96,7 @@ def packages() -> str:
 
 
 def requirements() -> dict[str, str]:
-    """Package -> lowest version, as the installed mixtura states them, without the extras.
+    """Package -> lowest version required by the installed mixtura, without extras.
 
     Raises:
         Finding: mixtura runs from a folder and is not installed.
@@ -110,7 +110,7 @@ def requirements() -> dict[str, str]:
 
 
 def numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version, to compare by.
+    """The leading numbers of a version, for comparison.
 
     >>> numbers("2.13.0+cpu")
     (2, 13, 0)
@@ -119,7 +119,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def torch_works() -> str:
-    """A product and a Cholesky factor, checked against each other."""
+    """Check a matrix against the product of its Cholesky factors."""
     import torch
 
     x = torch.randn(64, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -132,7 +132,7 @@ def torch_works() -> str:
 
 
 def accelerator() -> str:
-    """What --device auto would take."""
+    """The device that --device auto selects."""
     import torch
 
     if torch.cuda.is_available():
@@ -143,7 +143,7 @@ def accelerator() -> str:
 
 
 def threads() -> str:
-    """Threads that torch uses, and cores that this process may use."""
+    """Number of torch threads, and of cores available to this process."""
     import torch
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -156,14 +156,14 @@ def threads() -> str:
 
 
 def torchvision() -> str:
-    """timm and torchvision import, with the repair that a CPU-only torch needs."""
+    """Check that timm and torchvision import, with the patch for CPU-only torch."""
     from mixtura.encoders.torchvision_repair import import_timm, import_torchvision
 
     return f"torchvision {import_torchvision().__version__}, timm {import_timm().__version__}"
 
 
 def weights() -> str:
-    """The weights of the default encoder are the published ones."""
+    """Check that the default encoder's weights are the published ones."""
     import hashlib
 
     from mixtura.encoders.lite0 import WEIGHTS_SHA256, packaged_weights
@@ -176,7 +176,7 @@ def weights() -> str:
 
 
 def encode_one() -> str:
-    """The default encoder on one gray photo: finite, of the right width, the same twice."""
+    """Check the default encoder on one gray photo: finite features, the right width, reproducible."""
     import torch
     from PIL import Image
 
@@ -198,7 +198,7 @@ def encode_one() -> str:
 
 
 def demo_photos() -> str:
-    """The photos of mixtura demo are here."""
+    """Check that the photos of mixtura demo are present."""
     from mixtura.datasets import DATASETS
     from mixtura.names import find
 
@@ -207,7 +207,7 @@ def demo_photos() -> str:
 
 
 def disk(folder: Path) -> str:
-    """The folder can be written to and has room."""
+    """Check that the folder is writable and has free space."""
     with tempfile.NamedTemporaryFile(dir=folder) as file:
         file.write(b"mixtura")
     free = shutil.disk_usage(folder).free

@@ -1,17 +1,17 @@
-"""Drift: do the photos that are asked about still look like those that the catalog was calibrated on?
+"""Drift: do query photos still look like those that the catalog was calibrated on?
 
-Four tests of the latest photos, each with a p-value that holds if nothing has changed:
+Four tests of the latest photos, each with a p-value that is valid if nothing has changed:
 
-- *unknown*: are more called unknown than stated? Of n genuine photos, the number below the k-th lowest of M calibration
+- *unknown*: are more photos unknown than stated? Of n genuine photos, the number below the k-th lowest of M calibration
   scores is beta-binomial, exactly, as long as they are exchangeable.
-- *typicality*: does the typicality of the others spread as that of the calibration photos does? Kolmogorov and
-  Smirnov's test of two samples, so that a small calibration set is counted as one.
-- *mix*: are the classes asked about in the same shares as before? Chi-square, rare classes taken together.
-- *classes*: has one class moved? The squared distance between its center now and before, in spreads, beside what
-  random exchanges of photos give (a gamma distribution with their mean and variance), times the number of classes.
+- *typicality*: does the typicality of the others have the distribution of the calibration photos? A two-sample
+  Kolmogorov-Smirnov test, so that the size of a small calibration set is taken into account.
+- *mix*: do the classes have the same shares as before? Chi-square, with rare classes pooled.
+- *classes*: has one class moved? The squared distance between its centers now and before, in spreads, compared with
+  random permutations of photos (a gamma distribution with their mean and variance), times the number of classes.
 
-The limit of each is the false-alarm rate divided by the tests and by 30 looks (Bonferroni), so that somebody who looks
-once a day meets a false alarm in at most one month of a hundred.
+The limit of each is the false-alarm rate divided by the number of tests and by 30 looks (Bonferroni): with one look a
+day, a false alarm occurs in at most one month of a hundred.
 """
 
 import math
@@ -32,23 +32,23 @@ from mixtura.model.model import Model
 from mixtura.records.journal import Alarm, ClassShare, Day, Drift, LoggedDecision
 from mixtura.tasks.evaluate import share
 
-FALSE_ALARM_RATE = 0.01  # share of months without any change in which something is raised
+FALSE_ALARM_RATE = 0.01  # share of months without any change that have an alarm
 N_TESTS, N_LOOKS = 4, 30
 P_VALUE_LIMIT = FALSE_ALARM_RATE / (N_TESTS * N_LOOKS)  # of a p-value
 WINDOW_PHOTOS, REFERENCE_PHOTOS = (
     200,
     2000,
-)  # latest photos that are tested, and how many before them they are compared with
-MIN_PHOTOS = 50  # photos; with fewer nothing is tested
-MIN_CLASS_PHOTOS = 5  # photos of a class, now and before, from which its center is compared
-MIN_EXPECTED = 5.0  # photos of a class that chi-square needs
+)  # latest photos tested, and the photos before them for comparison
+MIN_PHOTOS = 50  # photos; with fewer, nothing is tested
+MIN_CLASS_PHOTOS = 5  # photos of a class, now and before, needed to compare its centers
+MIN_EXPECTED = 5.0  # expected photos of a class that chi-square needs
 N_PERMUTATIONS = 400
 MAX_DAYS = 3650  # days
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some photos as the model sees them now: ``x`` in its space, ``label`` a name, ``accepted`` if not unknown."""
+    """Photos as the current model sees them: ``x`` in its space, ``label`` a name, ``accepted`` if not unknown."""
 
     x: Float[np.ndarray, "N R"]
     label: np.ndarray
@@ -65,11 +65,11 @@ class Sample:
 
 
 def run(journal: Journal, catalog: Catalog, days: int = 30) -> Drift:
-    """How the photos of the last days compare with those that the catalog was calibrated on.
+    """Test whether the photos of the last days resemble those that the catalog was calibrated on.
 
     Args:
-        journal: the decisions.
-        catalog: judges the latest photos anew, so that an edit since then is no drift.
+        journal: with the decisions.
+        catalog: re-evaluates the latest photos, so that an edit in between is not taken for drift.
         days: length of the period, 1 to 3650.
 
     Raises:
@@ -102,7 +102,7 @@ def run(journal: Journal, catalog: Catalog, days: int = 30) -> Drift:
 
 
 def sample(model: Model, embedding: Float[np.ndarray, "N D"]) -> Sample:
-    """Photos as the model sees them now."""
+    """Evaluate photos with the current model."""
     if len(embedding) == 0:
         none = np.zeros(0)
         return Sample(np.zeros((0, 1)), none.astype(str), none, none.astype(bool))
@@ -113,15 +113,15 @@ def sample(model: Model, embedding: Float[np.ndarray, "N D"]) -> Sample:
 
 
 def against_calibration(now: Sample, held: int, stated: float, limit: float = P_VALUE_LIMIT) -> tuple[Alarm, Alarm]:
-    """The tests of the share of unknown photos and of the typicality of the others.
+    """Test the share of unknown photos, and the typicality of the others.
 
     Args:
         now: the latest photos.
-        held: number of photos that the typicality was calibrated on.
+        held: number of calibration photos of the typicality.
         stated: false-reject rate, a share.
         limit: p-value below which an alarm is raised.
     """
-    lowest = max(math.ceil(stated * (held + 1)) - 1, 0)  # so many calibration photos have a typicality that low
+    lowest = max(math.ceil(stated * (held + 1)) - 1, 0)  # number of calibration photos with a typicality that low
     count, unknown = len(now), int((~now.accepted).sum())
     if count < MIN_PHOTOS:
         return _few("unknown", count, limit), _few("typicality", count, limit)
@@ -148,7 +148,7 @@ def against_calibration(now: Sample, held: int, stated: float, limit: float = P_
 
 
 def mix_alarm(now: Sample, before: Sample, limit: float = P_VALUE_LIMIT) -> Alarm:
-    """The test of the shares of the classes, against the photos before."""
+    """Test the shares of the classes against the photos before."""
     new, old = Counter(now.labels), Counter(before.labels)
     count, total = new.total(), new.total() + old.total()
     if min(count, old.total()) < MIN_PHOTOS:
@@ -171,7 +171,7 @@ def mix_alarm(now: Sample, before: Sample, limit: float = P_VALUE_LIMIT) -> Alar
 
 
 def classes_alarm(now: Sample, before: Sample, limit: float = P_VALUE_LIMIT) -> Alarm:
-    """The test of the centers of the classes, against the photos before: of the one that has moved most."""
+    """Test the centers of the classes against the photos before; reports the class that has moved most."""
     names = [
         name
         for name, count in sorted(Counter(now.labels).items())
@@ -198,7 +198,7 @@ def classes_alarm(now: Sample, before: Sample, limit: float = P_VALUE_LIMIT) -> 
 def _moved(
     now: Float[np.ndarray, "N R"], before: Float[np.ndarray, "M R"], rng: np.random.Generator
 ) -> tuple[float, float]:
-    """How far two centers are apart, as a multiple of the distance that chance gives, and its p-value."""
+    """Distance between two centers, as a multiple of that expected by chance, and its p-value."""
     rows, count = np.concatenate([now, before]), len(now)
     spread = rows.std(0)
     rows = (rows - rows.mean(0)) / np.where(spread > 0, spread, 1.0)
@@ -206,7 +206,7 @@ def _moved(
     for line in chosen:
         line[rng.permutation(len(rows))[:count]] = 1
     chosen[0] = np.arange(len(rows)) < count
-    squares = np.square(chosen @ rows).sum(1)  # rows sum to zero, so one sum says where both centers are
+    squares = np.square(chosen @ rows).sum(1)  # rows sum to zero, so one sum locates both centers
     actual, chance = squares[0], squares[1:]
     mean, variance = chance.mean(), chance.var()
     if not variance > 0:
@@ -229,7 +229,7 @@ def _day(date: str, notes: Sequence[LoggedDecision]) -> Day:
 
 
 def _parts(now: Sequence[str], before: Sequence[str], catalog: Sequence[str]) -> tuple[ClassShare, ...]:
-    """The shares of every class, the most asked about first."""
+    """The shares of every class, most frequent first."""
     counts = [Counter(labels) for labels in (now, before, catalog)]
     names = sorted(set().union(*counts), key=lambda name: (-counts[0][name], -counts[1][name], name))
     return tuple(

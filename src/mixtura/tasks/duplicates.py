@@ -1,4 +1,4 @@
-"""Near-duplicates among stored items: the same photo twice, saved again, or one of a burst."""
+"""Near-duplicates among stored items: the same photo twice, re-saved, or one of a burst."""
 
 import numpy as np
 import torch
@@ -14,16 +14,16 @@ OUTLIER_SPREADS = (
     3.5  # robust standard deviations from the median at which Iglewicz and Hoaglin call a value an outlier
 )
 MAD_TO_DEVIATION = 1.4826  # median absolute deviations in a standard deviation of a normal distribution
-EQUAL_COSINE = 1 - 1e-5  # cosine above which rounding alone may lie between two vectors
-MIN_ITEMS = 20  # items below which a distribution says nothing
+EQUAL_COSINE = 1 - 1e-5  # above this cosine, two vectors may differ by rounding alone
+MIN_ITEMS = 20  # items; with fewer, a distribution is not informative
 
 
 def run(items: Features, limit: float | None = None) -> DuplicateSearch:
-    """Find near-duplicates: pairs whose cosine reaches the limit, joined into groups; every pair is compared.
+    """Find near-duplicates: pairs whose cosine reaches the limit, joined into groups; compares every pair.
 
     Args:
-        items: the stored items.
-        limit: a cosine in (-1, 1]; ``None`` takes it from the items themselves, see :func:`limit_of`.
+        items: to compare.
+        limit: a cosine in (-1, 1]; ``None`` derives it from the items, see :func:`limit_of`.
 
     Raises:
         NoInput: there are fewer than two items.
@@ -46,11 +46,11 @@ def run(items: Features, limit: float | None = None) -> DuplicateSearch:
 
 
 def limit_of(similarity: Float[np.ndarray, " N"]) -> tuple[float, str]:
-    r"""A limit for near-duplicates from each item's similarity to its nearest other item, and why, in a sentence.
+    r"""A cosine limit for near-duplicates from each item's similarity to its nearest other item, and a sentence on why.
 
     With :math:`u = \log(1 - c)` of each item, the limit is where u falls more than 3.5 robust standard deviations
-    below its median: much closer to another item than items of this collection are. The deviation is that of the
-    lower half, from the median, since a few far items must not widen it.
+    below its median: much closer to another item than is usual in this collection. The deviation is computed on the
+    lower half only, about the median, so that a few distant items do not widen it.
 
     Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993 (the modified z-score).
     """
@@ -71,7 +71,7 @@ def limit_of(similarity: Float[np.ndarray, " N"]) -> tuple[float, str]:
 
 
 def _twins(items: Features, rows: list[int], cosine: list[float]) -> NearDuplicates:
-    """A group by name; the similarity of an item is the highest that it has to another one of the group."""
+    """A group of near-duplicates; each item's similarity is its highest to another item of the group."""
     part = torch.from_numpy(items.embedding[rows])
     nearest = others(part, 1)[0][:, 0].tolist()
     return NearDuplicates(

@@ -1,4 +1,4 @@
-"""A model measured on items that took no part in its making."""
+"""Evaluate a model on items it was not fitted on."""
 
 from pathlib import Path
 
@@ -24,12 +24,12 @@ from mixtura.records.decision import Evaluation, Interval, Mistake
 from mixtura.sections import DataSection
 from mixtura.tasks.predict import known_items
 
-MISTAKES_KEPT = 24  # mistakes that are shown
+MISTAKES_KEPT = 24  # mistakes shown, at most
 MIN_PROBABILITY = 1e-300  # keeps the log of a probability finite
 
 
 def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
-    """Measure a model on its own test part, or on other labeled data; labels it does not know count as unknown.
+    """Evaluate a model on its own test part, or on other labeled data; labels it does not know count as unknown.
 
     Raises:
         NoInput: there is no model, or no data.
@@ -42,13 +42,13 @@ def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
         return evaluate(model, _other(model, recipe, data, model_path), known_items(model_path, model))
     try:
         features = training_set.stored(recipe)
-    except NoInput:  # deleted to save space: the photos and the split are enough
+    except NoInput:  # features deleted to save space: the photos and the split are enough
         features = training_set.gather(recipe).features
     return evaluate(model, features.select_split("test"), training_set.train_part(features, model.classes))
 
 
 def _other(model: Model, recipe: Recipe, data: DataSection, model_path: Path) -> Features:
-    """Features of other data, kept beside the model so that a second evaluation is quick."""
+    """Features of other data, stored beside the model so that the next evaluation is quick."""
     if data.kind == training_set.factory.FEATURES_KIND:
         assert data.root is not None
         return training_set.labeled(FeatureStore.open(data.root).read())
@@ -58,12 +58,12 @@ def _other(model: Model, recipe: Recipe, data: DataSection, model_path: Path) ->
 
 
 def evaluate(model: Model, test: Features, known: Features | None = None) -> Evaluation:
-    """Every figure of a model on labeled features.
+    """All metrics of a model on labeled features.
 
     Args:
-        model: what is measured.
-        test: labeled rows; labels that are no class of the model count as unknown.
-        known: the rows the model was made of, to name neighbors of mistakes.
+        model: to evaluate.
+        test: labeled rows; labels that are not classes of the model count as unknown.
+        known: training rows of the model, used as neighbors of mistakes.
 
     Raises:
         LabelError: no row is of a class of the model.
@@ -106,7 +106,7 @@ def evaluate(model: Model, test: Features, known: Features | None = None) -> Eva
 def _figures(
     model: Model, answers: Answers, true: Int[np.ndarray, " N"]
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    """Metrics as shares, and the intervals of those that are counts."""
+    """Metrics as shares, and intervals for those that are counts."""
     inside = true >= 0
     own, predicted, posterior = true[inside], answers.predicted[inside], answers.posterior[inside]
     right = predicted == own
@@ -139,7 +139,7 @@ def share(hits: Bool[np.ndarray, " N"]) -> Interval:
 
 
 def _interval(hits: int, count: int) -> Interval:
-    """The same from counts; of nothing, nothing is known."""
+    """A share with its 95% interval from counts; NaN with the interval [0, 1] if ``count`` is 0."""
     if count == 0:
         return Interval(float("nan"), 0.0, 1.0, 0)
     return Interval(hits / count, *wilson(hits, count), count)
@@ -156,9 +156,9 @@ def _recall(
 def _mistakes(
     model: Model, test: Features, answers: Answers, true: Int[np.ndarray, " N"], known: Features | None
 ) -> tuple[Mistake, ...]:
-    """The surest wrong answers: another class, or a class for something unknown."""
+    """The most confident mistakes: a wrong class, or any class for an unknown item."""
     wrong = np.flatnonzero((answers.predicted != true) & ~((true < 0) & (answers.verdict == "unknown")))
-    # An unknown item is wrong by how typical it looks, a known one by how probable the other class is.
+    # An unknown item's mistake is ranked by its typicality, a known item's by the wrong class's probability.
     surety = np.where(true < 0, answers.typicality, answers.probability)
     worst = wrong[np.argsort(-surety[wrong], kind="stable")][:MISTAKES_KEPT]
     rows = test.select(worst)

@@ -1,4 +1,4 @@
-"""A model in, a folder of ONNX graphs and a program that runs them out; neither needs mixtura or PyTorch."""
+"""Export a model as a folder of ONNX graphs and a program that runs them without mixtura or PyTorch."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from mixtura.tasks.predict import current, encoder_for, known_items
 
 EXPORT_LAYOUT = 1
 EXPORT_FOLDER = "onnx"
-"""Where the graphs go inside a model's folder unless another place is named."""
+"""Default export folder inside a model's folder."""
 
 HEAD_FILE, ENCODER_FILE, CONFIG_FILE, RUNNER_FILE, README_FILE = (
     "head.onnx",
@@ -31,16 +31,16 @@ HEAD_FILE, ENCODER_FILE, CONFIG_FILE, RUNNER_FILE, README_FILE = (
     "README.md",
 )
 EXPORT_FILES = frozenset({HEAD_FILE, ENCODER_FILE, CONFIG_FILE, RUNNER_FILE, README_FILE})
-CHECKED_ROWS = 16  # rows that the graphs are compared with PyTorch on
-MAX_DIFFERENCE = 1e-4  # largest difference that is written; it is near 1e-6, which is what float32 keeps
+CHECKED_ROWS = 16  # rows on which the graphs are compared with PyTorch
+MAX_DIFFERENCE = 1e-4  # largest accepted difference; it is near 1e-6, the precision of float32
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """Where the graphs are, the size of each in bytes, and how far they are from PyTorch.
+    """The export folder, the size of each graph in bytes, and the largest difference from PyTorch.
 
-    ``difference`` is the largest over a few items: of a probability, of a feature relative to the largest one, and of
-    a log-density relative to its size or to one nat a dimension, whichever is more: it is a sum of that many terms.
+    ``difference`` is taken over a few items: of a probability; of a feature relative to the largest one; and of a
+    log-density relative to its size or to one nat per dimension, whichever is more, as it sums that many terms.
     """
 
     folder: Path
@@ -49,11 +49,11 @@ class ExportReport:
 
 
 def run(model_path: Path, folder: Path | None = None) -> ExportReport:
-    """Write the encoder and the head of a model as ONNX, compared with PyTorch, and a runner beside them.
+    """Write a model's encoder and head as ONNX, compared with PyTorch, together with a runner.
 
     Args:
-        model_path: a model, as ``mixtura fit`` has written it, with the edits of its catalog.
-        folder: where to; ``onnx`` inside the model's folder unless given.
+        model_path: of a model written by ``mixtura fit``, exported with the edits of its catalog.
+        folder: target; ``onnx`` inside the model's folder by default.
 
     Raises:
         MissingExtra: the exporter is not installed.
@@ -86,12 +86,12 @@ def run(model_path: Path, folder: Path | None = None) -> ExportReport:
     files.make_folder(target)
     files.write_all({target / name: content for name, content in contents.items()})
     if encoder is None:
-        (target / ENCODER_FILE).unlink(missing_ok=True)  # of an earlier export of another model
+        (target / ENCODER_FILE).unlink(missing_ok=True)  # left by an earlier export of another model
     return ExportReport(target, {name: len(content) for name, content in contents.items()}, difference)
 
 
 def _require_own(folder: Path) -> None:
-    """See that nothing is there but an earlier export."""
+    """Check that the folder holds nothing but an earlier export."""
     with files.explained(folder):
         others = (
             sorted(path.name for path in folder.iterdir() if path.name not in EXPORT_FILES) if folder.exists() else []
@@ -104,7 +104,7 @@ def _require_own(folder: Path) -> None:
 
 
 def _exportable(model: Model) -> ExportableEncoder | None:
-    """The encoder, or none where the features come from another program.
+    """The model's encoder, or ``None`` if another program made the features.
 
     Raises:
         UsageError: it cannot be exported.
@@ -117,12 +117,12 @@ def _exportable(model: Model) -> ExportableEncoder | None:
             f"Encoder {encoder.name!r} cannot be exported. Use lite0, pixels or a network of timm, "
             "or import its features and export the head alone."
         )
-    encoder.steps()  # says so where photos are prepared in a way that has no plain words
+    encoder.steps()  # raises if the preprocessing cannot be described
     return encoder
 
 
 def _rows(model_path: Path, model: Model) -> np.ndarray:
-    """Features to compare on: of the model's own items if they are there, else noise."""
+    """Features to compare on: those of the model's own items if available, else noise."""
     known = known_items(model_path, model)
     if known is not None and len(known):
         return known.embedding[:CHECKED_ROWS].astype(np.float32)
@@ -136,7 +136,7 @@ def _session(graph: bytes) -> Any:
 
 
 def _head_difference(model: Model, graph: bytes, rows: np.ndarray) -> float:
-    """The largest difference of a probability, and of a log-density relative to what it is a sum of."""
+    """The largest difference of a probability, and of a log-density relative to the number of its terms."""
     found = dict(zip(OUTPUT_NAMES, _session(graph).run(list(OUTPUT_NAMES), {"features": rows}), strict=True))
     log_prob = model.class_log_prob(model.mixture.component_log_prob(model.project(rows))).logsumexp(1).numpy()
     apart = np.abs(found["log_prob"] - log_prob) / np.maximum(np.abs(log_prob), model.mixture.dimension)
@@ -154,7 +154,7 @@ def _encoder_bytes(encoder: ExportableEncoder) -> tuple[bytes, float]:
 
 
 def _config(model: Model, encoder: ExportableEncoder | None, graphs: dict[str, bytes]) -> dict[str, Any]:
-    """Everything that the runner needs beside the graphs."""
+    """The runner's configuration: everything it needs besides the graphs."""
     return {
         "layout": EXPORT_LAYOUT,
         "mixtura": metadata.version("mixtura"),
@@ -171,7 +171,7 @@ def _config(model: Model, encoder: ExportableEncoder | None, graphs: dict[str, b
 
 
 def _input(encoder: ExportableEncoder | None) -> dict[str, Any]:
-    """How photos become the input of the encoder's graph; nothing where features come from elsewhere."""
+    """How photos become the input of the encoder's graph; empty if another program made the features."""
     if encoder is None:
         return {"input": None}
     prepared = encoder.prepare(Image.new("RGB", (64, 64)))
@@ -180,7 +180,7 @@ def _input(encoder: ExportableEncoder | None) -> dict[str, Any]:
 
 
 def _readme(model: Model, encoder: ExportableEncoder | None) -> str:
-    """What the files are, and how to run them."""
+    """The README of an export: its files, and how to run them."""
     given = "photo.jpg" if encoder is not None else "features.npy"
     made = f"- `{ENCODER_FILE}`: prepared photos (N 3 H W) to features (N x {model.dimension}).\n" if encoder else ""
     outputs = ", ".join(f"`{name}`" for name in OUTPUT_NAMES)

@@ -1,4 +1,4 @@
-"""Photos or sounds in, a feature store out."""
+"""Encode photos or sounds into a feature store."""
 
 from mixtura.features.extract import ExtractReport
 from mixtura.pipeline import factory
@@ -7,7 +7,7 @@ from mixtura.recipe import Recipe
 
 
 def run(recipe: Recipe, progress: ProgressCallback = None) -> ExtractReport:
-    """Encode what the store of the recipe does not hold yet.
+    """Encode the items that the recipe's store does not hold yet.
 
     Args:
         recipe: data, encoder and store.

@@ -1,4 +1,4 @@
-"""Photos in, a model out: extract, choose, fit, calibrate, evaluate, save."""
+"""Fit a model from photos: extract, select, fit, calibrate, evaluate, save."""
 
 import time
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ from mixtura.tasks.notes import notes
 
 @dataclass(frozen=True)
 class FitReport:
-    """Where the model is, how it does on its test part, and how long it all took, in seconds.
+    """The model's path, its evaluation on the test part, and the total time in seconds.
 
-    ``problems`` are the files that were left out; ``notes`` are sentences on what the data cannot carry.
+    ``problems`` are the files left out; ``notes`` are sentences on the limits of the data.
     """
 
     bundle_path: Path
@@ -59,9 +59,9 @@ def fit(
 
 
 def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
-    """Fit, calibrate and evaluate on the data of a recipe and save the model in its output folder.
+    """Fit, calibrate and evaluate a model on a recipe's data and save it in the recipe's output folder.
 
-    A catalog that is there becomes that of the new model; its journal stays.
+    An existing catalog is handed to the new model; its journal stays.
 
     Raises:
         UsageError: a name in the recipe does not exist, or there is no output folder.

@@ -1,4 +1,4 @@
-"""Features made elsewhere into a feature store."""
+"""Import features made by another program into a feature store."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from mixtura.features.store import FeatureStore
 from mixtura.names import nearest
 
 LAYOUTS = {"npy": ".npy", "npz": ".npz", "parquet": ".parquet"}
-"""Layouts by the ending of a file; the layout of DGMMC is a folder and must be named."""
+"""Layouts by file suffix; DGMMC's layout is a folder and must be given by name."""
 
 PER_FILE = "dgmmc"
 SPLIT_NAMES = ("train", "val", "test")
@@ -23,14 +23,14 @@ def run(
     encoder: str = "imported",
     split: str | None = None,
 ) -> FeatureStore:
-    """Read features that another program has made and keep them as a store.
+    """Read the features made by another program and store them.
 
     Args:
         source: a file, a folder of Parquet files, or a folder of ``.pt`` files.
         output: folder of the new store.
-        layout: npy, npz, parquet or dgmmc; ``None`` goes by the ending.
+        layout: npy, npz, parquet or dgmmc; ``None`` goes by the suffix.
         labels: labels of a .npy file (another .npy), or the list of a DGMMC folder (CSV or text).
-        encoder: name to remember the encoder by.
+        encoder: encoder name to record.
         split: train, val or test, for all rows.
 
     Raises:

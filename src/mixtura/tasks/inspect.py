@@ -1,9 +1,9 @@
-"""Data care: labels that look wrong, photos that are there twice, and photos that look like no other.
+"""Inspect data for wrong labels, duplicate photos and outliers.
 
-Every item is judged by a mixture that has not seen it, in two rounds: items whose label is not the most probable class
-are disputed, and teach nothing in the second. Labels are then judged by confident learning: an item belongs confidently
-to the classes whose probability reaches what is usual for undisputed items of that label; where the most probable of
-them is another class than the label, the label is suspected.
+Items are scored out-of-fold by a mixture, in two rounds: items whose label is not the most probable class are disputed
+and left out of the second round's training. Confident learning then evaluates the labels: an item belongs confidently
+to the classes whose probability reaches the usual level of undisputed items with that label; if the most probable of
+them is not the item's label, the label is suspected.
 
 Source: Northcutt, Jiang, Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels, JAIR 2021 (the
 off-diagonal of the confident joint, ranked by normalized margin).
@@ -31,15 +31,15 @@ from mixtura.sections import StepSection
 from mixtura.tasks import duplicates
 from mixtura.tasks.collection import Collection, open_collection
 
-OUTLIER_SPREADS = -6.0  # spreads below the median from which an item is an outlier
+OUTLIER_SPREADS = -6.0  # spreads from the median, below which an item is an outlier
 
 
 @dataclass(frozen=True)
 class OutOfFoldScores:
-    """Rows with what a model that has not seen them says: ``posterior`` of every class, ``label`` its index.
+    """Rows with out-of-fold scores: ``posterior`` of every class, ``label`` as its index.
 
-    ``trusted`` rows are those whose label was not disputed in the first round; ``sharp`` are the probabilities at the
-    temperature that suits them alone, by which labels are judged.
+    ``trusted`` rows had an undisputed label in the first round; ``sharp`` are the probabilities used to evaluate
+    labels, at the temperature fitted on the trusted rows alone.
     """
 
     row: Int[np.ndarray, " M"]
@@ -53,7 +53,7 @@ class OutOfFoldScores:
 
 
 def run(path: Path) -> tuple[Inspection, Collection]:
-    """Inspect the items of a model, of a catalog as it is now, or of a feature store with labels.
+    """Inspect the items of a model, of a current catalog, or of a labeled feature store.
 
     Raises:
         NoInput: there is nothing to inspect.
@@ -68,7 +68,7 @@ def run(path: Path) -> tuple[Inspection, Collection]:
 
 
 def _as_fitted(path: Path) -> Recipe:
-    """The recipe of a model, with what ``fit`` had chosen, so that it need not be chosen again."""
+    """The recipe of a model with the values that ``fit`` has selected, to avoid selecting them again."""
     recipe, model = bundle.recipe_of(path), bundle.from_pretrained(path)
     chosen = {"family": str(model.facts.get("family", recipe.head.family))}
     if isinstance(model.facts.get("shrinkage"), float):
@@ -82,9 +82,9 @@ def inspect(features: Features, recipe: Recipe, name: str = "") -> Inspection:
     """Inspect labeled items.
 
     Args:
-        features: what is inspected; every row has a label.
-        recipe: how a model would be made of them.
-        name: what to call the place.
+        features: to inspect; every row has a label.
+        recipe: for the out-of-fold models.
+        name: of the collection, for the result.
 
     Raises:
         LabelError: fewer than two classes, or too few items to hold any out.
@@ -109,9 +109,9 @@ def inspect(features: Features, recipe: Recipe, name: str = "") -> Inspection:
 
 
 def judge(features: Features, classes: tuple[str, ...], recipe: Recipe) -> OutOfFoldScores:
-    """Every item judged by a mixture that has not seen it; family and shrinkage as ``fit`` would choose them.
+    """Out-of-fold scores of every item; family and shrinkage are selected as in ``fit``.
 
-    Items that are alone in their class, or in one fold with all others of it, cannot be judged.
+    Items without a training item of their class in another fold get no score.
     """
     label = torch.from_numpy(features.label_index(classes))
     groups = torch.from_numpy(training_set.groups_of(features))
@@ -125,7 +125,7 @@ def judge(features: Features, classes: tuple[str, ...], recipe: Recipe) -> OutOf
 
 
 def _weight(held: OutOfFold, label: Int[Tensor, " N"], count: int) -> Float[Tensor, " N"]:
-    """0 for disputed rows, else 1; all 1 in classes that would lose half of their rows or more."""
+    """Weight 0 for disputed rows, else 1; all 1 in classes that would lose half of their rows or more."""
     disputed = torch.zeros(len(label), dtype=torch.bool)
     disputed[held.row] = held.predicted != held.label
     lost = torch.bincount(label[disputed], minlength=count) / torch.bincount(label, minlength=count).clamp_min(1)
@@ -148,7 +148,7 @@ def _judged(held: OutOfFold, trusted: Bool[Tensor, " M"], family: str) -> OutOfF
 
 
 def _posterior(held: OutOfFold, settle: Bool[Tensor, " M"]) -> Float[np.ndarray, "M C"]:
-    """Probabilities at the temperature that suits some of the rows."""
+    """Probabilities at the temperature fitted on the rows in ``settle``."""
     posterior = (
         held.class_log_prob.double() / temperature.fit(held.class_log_prob[settle], held.label[settle])
     ).softmax(1)
@@ -158,11 +158,11 @@ def _posterior(held: OutOfFold, settle: Bool[Tensor, " M"]) -> Float[np.ndarray,
 def suspected(
     posterior: Float[np.ndarray, "M C"], label: Int[np.ndarray, " M"], trusted: Bool[np.ndarray, " M"]
 ) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " S"]]:
-    r"""The rows whose label looks wrong, and the class that each seems to be.
+    r"""The rows with a suspected label, and the suggested class of each.
 
     With :math:`t_j` the mean of :math:`p_j(x)` over the trusted rows of label j and one row of doubt (0), a row is
-    counted to the most probable of the classes with :math:`p_j(x) \ge t_j`; if that is not its label, it is suspected.
-    Without the doubt, where all probabilities are nearly 1, half of the rows would lie below the mean by nothing.
+    assigned to the most probable class with :math:`p_j(x) \ge t_j`; if that is not its label, it is suspected.
+    Without the doubt, when all probabilities are nearly 1, half of the rows would be below the mean by almost nothing.
     """
     count = posterior.shape[1]
     own = posterior[np.arange(len(label)), label]
@@ -176,7 +176,7 @@ def suspected(
 
 
 def _suspects(features: Features, classes: tuple[str, ...], judged: OutOfFoldScores) -> tuple[Suspect, ...]:
-    """Suspected labels, the greatest difference of the probabilities first."""
+    """Suspected labels, largest difference of the probabilities first."""
     found = []
     for row, best in zip(
         *(part.tolist() for part in suspected(judged.sharp, judged.label, judged.trusted)), strict=True
@@ -188,7 +188,7 @@ def _suspects(features: Features, classes: tuple[str, ...], judged: OutOfFoldSco
 
 
 def _outliers(features: Features, judged: OutOfFoldScores) -> tuple[Outlier, ...]:
-    """Items whose score lies far below that of the others, the farthest first."""
+    """Items with a score far below that of the others, farthest first."""
     far = np.flatnonzero(judged.score < OUTLIER_SPREADS)
     far = far[np.argsort(judged.score[far], kind="stable")]
     return tuple(

@@ -1,9 +1,9 @@
-"""Which photos a catalog has learned from already: such photos look too typical to set its limits, or to test it.
+"""Find photos that a catalog has already learned from; they look too typical to set its limits or to test it.
 
-Three signs, from certain to likely: the file has the bytes of an item; the features are those of an item, as far as
-the rounding of stored features can tell; the photo is far closer to an item than items of that product are to each
-other, as a resized or newly saved copy is. Of 300 photos of Grocery (128 px; 1,600 items; encoder lite0 at 96 px), 90%
-are found when saved again at JPEG quality 50, all at double size or 10% brighter, 28% at half size; of 600 new photos
+Three signs, from certain to likely: the file has the bytes of an item; the features equal those of an item, up to
+the rounding of stored features; or the photo is far closer to an item than items of that product are to each other,
+as a resized or re-saved copy is. Of 300 photos of Grocery (128 px; 1,600 items; encoder lite0 at 96 px), 90% are
+found when re-saved at JPEG quality 50, all at double size or 10% brighter, 28% at half size; of 600 new photos,
 0.3% are taken for copies.
 """
 
@@ -18,24 +18,22 @@ from mixtura.features.neighbors import unit_rows
 from mixtura.features.records import Features
 from mixtura.tasks.duplicates import MAD_TO_DEVIATION, MIN_ITEMS, OUTLIER_SPREADS
 
-BATCH_NOISE = 5e-5  # relative difference of features of one photo from one batch to another: 1.2e-5 with lite0
-FLOAT16_ROUNDING = 2.0**-11  # the same from rounding to float16
-MAX_SAMPLED_ITEMS = 2000  # items, evenly chosen, that show how far apart items of a product are
-MIN_LOG_FACTOR = float(
-    np.log(1.5)
-)  # an item is farther than a copy of it from every other item, by this factor at least
-N_CANDIDATES = 4  # neighbors by a product in float32, of which the nearest is found by differences
-MIN_DISTANCE = 1e-6  # distance of rows of length one that float32 still tells from none
+BATCH_NOISE = 5e-5  # relative difference of one photo's features between batches: 1.2e-5 with lite0
+FLOAT16_ROUNDING = 2.0**-11  # relative difference from rounding to float16
+MAX_SAMPLED_ITEMS = 2000  # evenly chosen items that show how far apart items of a product are
+MIN_LOG_FACTOR = float(np.log(1.5))  # every other item is farther away than a copy, by at least this factor
+N_CANDIDATES = 4  # neighbors from a float32 product; the nearest is found by differences
+MIN_DISTANCE = 1e-6  # least distance of unit-length rows that float32 can tell from zero
 BLOCK_ROWS = 256  # rows compared with all items at once
 
 
 def learned(known: Features, embedding: Float[np.ndarray, "N D"], sha256: Sequence[str] = ()) -> Bool[np.ndarray, " N"]:
-    """Which photos a catalog has learned from.
+    """Whether a catalog has learned from each photo.
 
     Args:
         known: the items that it is learned from.
-        embedding: features of the photos, of the same encoder.
-        sha256: hashes (hex) of their bytes where they are known; "" where one is not.
+        embedding: features of the photos, from the same encoder.
+        sha256: hashes (hex) of their bytes where known, else "".
     """
     same = np.zeros(len(embedding), dtype=bool)
     if not len(known) or not len(embedding):
@@ -53,9 +51,9 @@ def learned(known: Features, embedding: Float[np.ndarray, "N D"], sha256: Sequen
 
 
 def equal(first: Float[np.ndarray, "N D"], second: Float[np.ndarray, "N D"]) -> Bool[np.ndarray, " N"]:
-    """Whether rows are the same features, each rounded to float16 or not, in every number.
+    """Whether rows are the same features in every number, each rounded to float16 or not.
 
-    Rows that float16 holds exactly are taken to have been rounded to it, as stores and the journal do.
+    Rows that float16 represents exactly are assumed to be rounded to it, as in stores and the journal.
     """
     size = np.maximum(np.abs(first), np.abs(second))
     length = np.sqrt(np.square(size).mean(1, keepdims=True))
@@ -64,7 +62,7 @@ def equal(first: Float[np.ndarray, "N D"], second: Float[np.ndarray, "N D"]) -> 
 
 
 def _rounding(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " N"]:
-    """The relative error of each row: that of float16 where it would lose nothing more."""
+    """The relative error of each row: that of float16 if float16 represents it exactly, else 0."""
     with np.errstate(over="ignore"):
         narrow = x.astype(np.float16).astype(np.float32)
     return np.where((narrow == x).all(1), FLOAT16_ROUNDING, 0.0)
@@ -73,9 +71,9 @@ def _rounding(x: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " N"]:
 def _limits(base: Float[Tensor, "M D"], known: Features) -> Float[np.ndarray, " M"]:
     """The log-distance to each item below which a photo is a copy of it.
 
-    It is 3.5 robust standard deviations within products below the median of the item's product, or of all where a
-    product has few items, of the log-distances from items to their nearest other item: as
-    :func:`mixtura.tasks.duplicates.limit_of` does for a whole collection. Of too few items, nothing is a copy.
+    From the log-distances of items to their nearest other item, it is the median of the item's product (of all items
+    if the product has few) minus 3.5 robust standard deviations within products, similar to
+    :func:`mixtura.tasks.duplicates.limit_of` for a whole collection. With too few items, nothing is a copy.
     """
     if len(known) < MIN_ITEMS:
         return np.full(len(known), -np.inf)
@@ -93,12 +91,12 @@ def _limits(base: Float[Tensor, "M D"], known: Features) -> Float[np.ndarray, " 
 def _nearest(
     query: Float[Tensor, "N D"], base: Float[Tensor, "M D"], own: Int[Tensor, " N"] | None = None
 ) -> tuple[Float[np.ndarray, " N"], Int[np.ndarray, " N"]]:
-    """The log-distance of each row to the nearest item, and which one; ``own`` are items that do not count."""
+    """The log-distance of each row to its nearest item, and the item's index; ``own`` items are excluded."""
     half = base.square().sum(1) / 2
     distances, places = [], []
     for start in range(0, len(query), BLOCK_ROWS):
         rows = query[start : start + BLOCK_ROWS]
-        off = torch.addmm(half, rows, base.T, alpha=-1)  # half the squared distance, less a number of each row
+        off = torch.addmm(half, rows, base.T, alpha=-1)  # half the squared distance, less a constant per row
         if own is not None:
             off[torch.arange(len(rows)), own[start : start + BLOCK_ROWS]] = torch.inf
         found = off.topk(min(N_CANDIDATES, len(base)), largest=False).indices

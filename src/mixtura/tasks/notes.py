@@ -1,4 +1,4 @@
-"""What the data cannot carry, in plain sentences."""
+"""Describe the limits of the data in plain sentences."""
 
 from collections import Counter
 
@@ -6,11 +6,11 @@ from mixtura.formats import short_percent
 from mixtura.model.model import Model
 from mixtura.pipeline.training_set import Gathered, train_part
 
-MAX_NAMED_CLASSES = 5  # classes in a sentence
+MAX_NAMED_CLASSES = 5  # classes named in one sentence
 
 
 def notes(gathered: Gathered, model: Model) -> tuple[str, ...]:
-    """Sentences on items without a label, classes of one photo, classes never tested, and too few photos to reject."""
+    """Sentences on unlabeled items, classes of one photo, classes never tested, and too few photos to reject any."""
     features, classes = gathered.features, set(model.classes)
     learned = Counter(train_part(features, model.classes).label)
     tested = set(features.select_split("test").classes)
@@ -43,7 +43,7 @@ def _unlabeled(count: int) -> str:
 
 
 def _too_few(held: int, rate: float) -> str:
-    """The smallest typicality is 1 / (1 + held): below the limit only with enough held-out items."""
+    """The smallest typicality is 1 / (1 + held): below the limit only with enough validation items."""
     if 1 / (1 + held) < rate:
         return ""
     return (

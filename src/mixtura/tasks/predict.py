@@ -1,4 +1,4 @@
-"""A model and photos or sounds in, one decision each out."""
+"""Decide on photos or sounds with a model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -105,7 +105,7 @@ def run(model_path: Path, paths: Sequence[Path], neighbors: int = 3) -> list[Dec
 
 
 def current(model_path: Path) -> Model:
-    """The model of a folder with all edits of its catalog, if it has one.
+    """The model of a folder with all edits of its catalog, if any.
 
     Raises:
         NoInput, BundleError: there is no model, or it or its catalog is damaged.
@@ -130,7 +130,7 @@ def encoder_for(model: Model) -> factory.Encoder:
 
 
 def known_items(model_path: Path, model: Model) -> Features | None:
-    """The items that the model was made of, if their features are still there."""
+    """The items that the model was fitted on, if their features still exist."""
     try:
         recipe = bundle.recipe_of(model_path)
         features = training_set.stored(recipe)

@@ -1,11 +1,11 @@
-"""Recalibration: limits that hold for the photos that clients send, from some of them that are confirmed.
+"""Recalibrate the limits for client photos, using some confirmed ones.
 
-The limit for "unknown" comes from the catalog's own photos. Where clients' photos differ, more of them are called
-unknown than is stated. Some confirmed ones, taken as they come, set the limit anew: their scores take the place of the
-catalog's in the typicality. Means and covariances stay, so the classes that are named stay too.
+The limit for "unknown" comes from the catalog's own photos. If clients' photos differ, more of them than stated are
+unknown. Some confirmed photos, not hand-picked, reset the limit: their scores replace the catalog's in the
+typicality. Means and covariances stay, so the predicted classes stay too.
 
-Photos that the catalog has learned from look more typical to it than any new photo. A limit set by them would turn away
-most of what is genuine, so they are left out.
+Photos that the catalog has learned from look more typical than any new photo. A limit based on them would reject
+most genuine photos, so they are left out.
 """
 
 from collections.abc import Sequence
@@ -37,16 +37,16 @@ from mixtura.tasks.evaluate import MIN_PROBABILITY, share
 from mixtura.tasks.learned_photos import learned
 from mixtura.tasks.predict import encoder_for
 
-MIN_PHOTOS, ENOUGH_PHOTOS = 20, 50  # confirmed photos: refused below the first, warned below the second
+MIN_PHOTOS, ENOUGH_PHOTOS = 20, 50  # confirmed photos: an error below the first, a warning below the second
 N_FOLDS = 10
 
 
 @dataclass(frozen=True)
 class ConfirmedPhotos:
-    """Photos of which somebody has said what they show: products by name.
+    """Photos with confirmed product names.
 
-    ``sha256`` are hashes (hex) of their bytes, "" where one is not known, or nothing at all; ``notes`` are sentences on
-    what was left out on the way.
+    ``sha256`` are hashes (hex) of their bytes, "" where unknown, or empty; ``notes`` are sentences on what was left
+    out on the way.
     """
 
     embedding: Float[np.ndarray, "N D"]
@@ -61,10 +61,10 @@ class ConfirmedPhotos:
 
 @dataclass(frozen=True)
 class Figures:
-    """What happens to genuine photos, as shares in [0, 1]; ``nll`` in nats.
+    """Rates on genuine photos, as shares in [0, 1]; ``nll`` in nats.
 
-    ``false_reject``: called unknown; ``right``: the right product is the most probable; ``found``: it is, and the
-    photo is not called unknown.
+    ``false_reject``: the verdict is unknown; ``right``: the right product is the most probable; ``found``: it is, and
+    the verdict is not unknown.
     """
 
     false_reject: Interval
@@ -75,11 +75,11 @@ class Figures:
 
 @dataclass(frozen=True)
 class Recalibration:
-    """New limits, and what they change on photos that did not set them (cross-validation).
+    """New limits, and their effect in cross-validation, on photos that did not set them.
 
     ``count`` photos set them; ``learned`` more were confirmed, but the catalog had learned from them.
-    ``stated`` is the false-reject rate that is aimed at. ``expected`` is the rate that the new limit will have on new
-    photos: its mean, and the interval that holds it 95 times in 100; ``error`` is its standard error.
+    ``stated`` is the target false-reject rate. ``expected`` is the rate of the new limit on new photos: its mean, and
+    the interval that holds it 95 times in 100; ``error`` is its standard error.
     """
 
     count: int
@@ -107,9 +107,9 @@ class Recalibration:
 
 
 def recalibrate(catalog: Catalog, confirmed: ConfirmedPhotos) -> Recalibration:
-    """New limits from confirmed photos; the catalog is not changed.
+    """New limits from confirmed photos, without changing the catalog.
 
-    Photos that the catalog has learned from do not count (:mod:`mixtura.tasks.learned_photos`); test items do.
+    Photos that the catalog has learned from are excluded (:mod:`mixtura.tasks.learned_photos`); test items are not.
 
     Raises:
         LabelError: fewer than 20 photos that count, or a label that is no product.
@@ -119,7 +119,7 @@ def recalibrate(catalog: Catalog, confirmed: ConfirmedPhotos) -> Recalibration:
     strange = next((name for name in confirmed.label if name not in place), None)
     if strange is not None:
         raise LabelError(f"The catalog has no product {strange!r}. {nearest(strange, model.classes)}")
-    model.project(confirmed.embedding)  # of the right width, and finite
+    model.project(confirmed.embedding)  # checks width and finiteness
     new = ~learned(catalog.known(), confirmed.embedding, confirmed.sha256)
     _check_enough(len(confirmed), int(new.sum()))
     label = np.array([place[name] for name in confirmed.label], dtype=np.int64)
@@ -150,7 +150,7 @@ def _learned_note(count: int, new: int) -> tuple[str, ...]:
 
 
 def write(catalog: Catalog, made: Recalibration) -> EditResult:
-    """Put the new limits into the catalog, as one edit that can be undone.
+    """Store the new limits in the catalog, as one edit that can be undone.
 
     Raises:
         UsageError: products have come or gone since the limits were made.
@@ -159,7 +159,7 @@ def write(catalog: Catalog, made: Recalibration) -> EditResult:
 
 
 def from_folder(catalog: Catalog, folder: Path) -> ConfirmedPhotos:
-    """Confirmed photos from a folder with one sub-folder a product, or from a feature store with labels.
+    """Confirmed photos from a folder with one sub-folder per product, or from a labeled feature store.
 
     Raises:
         NoInput: there is no such folder, or no photo in it.
@@ -197,9 +197,9 @@ def from_folder(catalog: Catalog, folder: Path) -> ConfirmedPhotos:
 
 
 def from_journal(journal: Journal, catalog: Catalog) -> ConfirmedPhotos:
-    """The photos of which the client has said which product they show.
+    """The photos with client feedback that names their product.
 
-    Those of products that are gone do not count, nor do features of another encoder than the catalog's.
+    Photos of removed products and features of another encoder than the catalog's are excluded.
     """
     present = {product.id: product.name for product in catalog.products()}
     comparable = journal.comparable(catalog.model)
@@ -224,7 +224,7 @@ def _recalibrated(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[
     after = _figures([(new, embedding[part], label[part]) for new, part in zip(judged, parts, strict=True)])
     before = _figures([(model, embedding, label)])
     new = _fitted(model, embedding, label)
-    lowest = int(np.ceil(stated * (count + 1))) - 1  # so many of the confirmed photos lie below the limit
+    lowest = int(np.ceil(stated * (count + 1))) - 1  # number of confirmed photos below the limit
     law = beta(lowest, count + 1 - lowest) if lowest else None
     mean, low, high = (
         (0.0, 0.0, 0.0) if law is None else (float(v) for v in (law.mean(), law.ppf(0.025), law.ppf(0.975)))
@@ -247,7 +247,7 @@ def _recalibrated(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[
 
 
 def _fitted(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[np.ndarray, " N"]) -> Model:
-    """The model with its limits from some photos; the temperature only if it helps on photos that did not set it."""
+    """The model with limits from these photos; the temperature changes only if validation photos benefit."""
     x = model.project(embedding)
     with torch.inference_mode():
         joint = model.mixture.class_log_prob(x)
@@ -260,7 +260,7 @@ def _fitted(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[np.nda
 
 
 def _figures(judged: Sequence[tuple[Model, np.ndarray, np.ndarray]]) -> Figures:
-    """Figures over the photos of all parts (features and labels), each judged by its own model."""
+    """Figures over the photos of all folds (features and labels), each evaluated with its own model."""
     answers = [model.answers(embedding) for model, embedding, _ in judged]
     label = np.concatenate([own for _, _, own in judged])
     rejected = np.concatenate([one.verdict == "unknown" for one in answers])

@@ -1,4 +1,4 @@
-"""Which stored items look most like a photo, and how often such a search finds the right class."""
+"""Find the stored items most similar to a photo, and measure how often such a search finds the right class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,13 +21,13 @@ from mixtura.tasks.collection import Collection, filtered
 from mixtura.tasks.predict import BATCH_SIZE
 
 PRECISION_AT = (1, 5, 10)
-MAX_QUERIES = 10_000  # asked of a larger store: the standard error of a share is then at most half a point
+MAX_QUERIES = 10_000  # queries to a larger store: the standard error of a share is then at most half a point
 _BLOCK_QUERIES = 256  # queries ranked at once
 
 
 @dataclass(frozen=True)
 class QueryResult:
-    """The items most like one query, nearest first; ``query`` is a file, or the id of a stored item."""
+    """The items most similar to one query, nearest first; ``query`` is a file, or the id of a stored item."""
 
     query: str
     neighbors: tuple[Neighbor, ...]
@@ -35,7 +35,7 @@ class QueryResult:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The answers to some queries, and what was searched; ``recall`` is that of an index that is not exact."""
+    """The results of all queries and what was searched; ``recall`` is that of an approximate index."""
 
     results: tuple[QueryResult | Problem, ...]
     items: int
@@ -47,8 +47,8 @@ class SearchResult:
 class Retrieval:
     """How often a search finds the query's own class; shares in [0, 1].
 
-    ``alone`` counts the items that could not be asked for, since no other item has their label; ``ceiling`` is the
-    precision of a perfect search; ``by_class`` the mean average precision of each class.
+    ``alone`` counts items that cannot be queries, since no other item has their label; ``ceiling`` is the
+    precision of a perfect search; ``by_class`` is the mean average precision of each class.
     """
 
     items: int
@@ -65,15 +65,15 @@ class Retrieval:
 def run(
     place: Collection, queries: Sequence[Path], k: int = 10, index: str = "exact", where: Sequence[tuple[str, str]] = ()
 ) -> SearchResult:
-    """The ``k`` items of a place that are most like each query.
+    """The ``k`` items of a collection that are most similar to each query.
 
     Args:
-        place: what is searched.
-        queries: photos or sounds; a name that is no file, but the id of an item, stands for that item, which then
-            does not find itself.
-        k: how many items.
+        place: collection to search.
+        queries: photos or sounds; a name that is not a file but the id of an item means that item, which is then
+            excluded from its own results.
+        k: number of items.
         index: a name in :data:`mixtura.features.INDEXES`.
-        where: columns and the value that the items found must have in each.
+        where: pairs of column and value that the results must match.
 
     Raises:
         NoInput: no item is left to search.
@@ -101,7 +101,7 @@ def run(
 def _vectors(
     place: Collection, queries: Sequence[Path]
 ) -> tuple[dict[int, Float[np.ndarray, " D"]], dict[int, Problem]]:
-    """The features of the queries by their place, and those that could not be read."""
+    """The features of the queries by position, and the unreadable queries."""
     rows = {id: row for row, id in enumerate(place.features.id)}
     stored = {i: rows[str(query)] for i, query in enumerate(queries) if str(query) in rows and not query.exists()}
     vectors = {i: place.features.embedding[row] for i, row in stored.items()}
@@ -127,7 +127,7 @@ def _neighbor(items: Features, row: int, similarity: float) -> Neighbor:
 
 
 def _recall(name: str, built: Index, base: torch.Tensor, k: int) -> float | None:
-    """The measured recall of an index that is not exact."""
+    """The measured recall of an approximate index; ``None`` for an exact one."""
     if name == "exact":
         return None
     from mixtura.features.ann import recall
@@ -136,7 +136,7 @@ def _recall(name: str, built: Index, base: torch.Tensor, k: int) -> float | None
 
 
 def evaluate(place: Collection, index: str = "exact", where: Sequence[tuple[str, str]] = ()) -> Retrieval:
-    """Ask for every labeled item, leaving it out of its own results; of more than 10,000 items, for so many by chance.
+    """Query with every labeled item, excluding it from its own results; of more than 10,000 items, a random sample.
 
     Raises:
         LabelError: no label occurs twice.
@@ -146,13 +146,13 @@ def evaluate(place: Collection, index: str = "exact", where: Sequence[tuple[str,
 
 
 def measure(items: Features, queries: Features | None = None, index: str = "exact", seed: int = 0) -> Retrieval:
-    """Precision at 1, 5 and 10 and mean average precision; every item is ranked, whatever the index.
+    """Precision at 1, 5 and 10 and mean average precision; ranks every item, whatever the index.
 
     Args:
-        items: what is searched; items without a label are never right.
-        queries: other items to ask for; ``None`` asks for the items themselves, each left out of its own results.
-        index: what finds the first ten.
-        seed: of the draw among more than 10,000 queries.
+        items: to search; items without a label are never right.
+        queries: other items as queries; ``None`` queries with the items themselves, each excluded from its own results.
+        index: that finds the first ten.
+        seed: for sampling among more than 10,000 queries.
 
     Raises:
         LabelError: no query has another item of its class.
