@@ -178,6 +178,20 @@ class SoundEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class TrainableSoundEncoder(SoundEncoder, Protocol):
+    """An encoder of sounds whose network can be trained, and which takes the trained weights back as ``weights``."""
+
+    def network(self) -> nn.Module:
+        """A fresh network to train, from a batch of clips (N ..., as ``prepare`` gives them) to vectors (N x D).
+
+        As :meth:`TrainableEncoder.network`, but for single clips, so that a loss may be one of clips or of sounds:
+        ``prepare`` has cut the sound, and what averages is up to the caller. In evaluation mode, the mean of the
+        vectors of a sound's clips is what ``encode`` gives.
+        """
+        ...
+
+
 # Heads and objectives
 
 

@@ -139,10 +139,15 @@ ModalityType = SimpleNamespace(AUDIO="audio")
 class ImageBindModel(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.trunk = torch.nn.Linear(128, 24)
+        kinds = {"text": torch.nn.Linear(5, 7), "audio": torch.nn.Linear(128, 24)}
+        self.modality_trunks = torch.nn.ModuleDict(kinds)
+        heads = {"text": torch.nn.Linear(7, 24), "audio": torch.nn.Dropout(0.5)}
+        self.modality_heads = torch.nn.ModuleDict(heads)
 
     def forward(self, inputs):
-        return {"audio": torch.tanh(self.trunk(inputs["audio"].mean(3)[:, 0])) * 3}
+        (kind,) = inputs
+        trunk, head = self.modality_trunks[kind], self.modality_heads[kind]
+        return {kind: torch.tanh(head(trunk(inputs[kind].mean(3)[:, 0]))) * 3}
 
 
 def imagebind_huge(pretrained=False):
@@ -169,7 +174,9 @@ def imagebind_weights(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
     generator = torch.Generator().manual_seed(0)
     weights = tmp_path / "imagebind_huge.pth"
-    shapes = {"trunk.weight": (24, 128), "trunk.bias": (24,)}
+    trunks = {"audio.weight": (24, 128), "audio.bias": (24,), "text.weight": (7, 5), "text.bias": (7,)}
+    shapes = {f"modality_trunks.{name}": shape for name, shape in trunks.items()}
+    shapes |= {"modality_heads.text.weight": (24, 7), "modality_heads.text.bias": (24,)}
     torch.save({name: torch.randn(shape, generator=generator) / 8 for name, shape in shapes.items()}, weights)
     yield weights
     for name in [name for name in sys.modules if name.partition(".")[0] == "imagebind"]:

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mixtura.encoders import ENCODERS
-from mixtura.encoders.common import split_name
+from mixtura.encoders.common import hash_tensors, split_name
 from mixtura.encoders.sounds import Clips, cut
 from mixtura.encoders.torchvision_repair import import_transformers
 from mixtura.errors import DataError, MissingExtra, NoInput, UsageError
@@ -213,8 +213,11 @@ def test_clap_that_is_not_there(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clap_audio_model"}))
     with pytest.raises(NoInput, match="cannot be had"):
         find(ENCODERS, "clap")(model=str(tmp_path))
-    with pytest.raises(UsageError, match="names its weights; leave out the weight file"):
-        find(ENCODERS, "clap")(model=str(tmp_path), weights=tmp_path / "w")
+
+
+def test_clap_with_weights_that_are_not_there(clap_folders, tmp_path):
+    with pytest.raises(NoInput, match=r"w\.safetensors are missing"):
+        find(ENCODERS, "clap")(model=str(clap_folders["plain"]), weights=tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("name", ["clap", "clap:"])
@@ -238,7 +241,7 @@ def test_imagebind_calls_the_package(imagebind_weights):
     spectrum = encoder._data.waveform2melspec(torch.from_numpy(wave.copy())[None], 16_000, 128, 204)
     weights = torch.load(imagebind_weights, weights_only=True)
     mean = ((spectrum + 4.268) / 9.138).mean(2)[0]
-    expected = 3 * torch.tanh(weights["trunk.weight"] @ mean + weights["trunk.bias"])
+    expected = 3 * torch.tanh(weights["modality_trunks.audio.weight"] @ mean + weights["modality_trunks.audio.bias"])
     torch.testing.assert_close(encode(encoder, wave), expected, rtol=1e-4, atol=1e-5)
     assert encoder.dimension == 24
 
@@ -254,6 +257,12 @@ def test_imagebind_without_its_weights(imagebind_weights, tmp_path):
     with pytest.raises(NoInput, match="missing or unreadable"):
         find(ENCODERS, "imagebind")(weights=tmp_path / "none.pth")
     other = tmp_path / "other.safetensors"
-    save_file({"trunk.weight": torch.zeros(2, 2)}, other)
-    with pytest.raises(DataError, match="does not fit ImageBind"):
+    save_file({"modality_trunks.audio.weight": torch.zeros(2, 2)}, other)
+    with pytest.raises(DataError, match="does not fit the network"):
         find(ENCODERS, "imagebind")(weights=other)
+
+
+def test_imagebind_keeps_its_audio_branch_and_names_all_weights(imagebind_weights):
+    encoder = find(ENCODERS, "imagebind")(weights=imagebind_weights)
+    assert set(encoder._network.state_dict()) == {"modality_trunks.audio.weight", "modality_trunks.audio.bias"}
+    assert encoder.identity["weights"] == hash_tensors(torch.load(imagebind_weights, weights_only=True))

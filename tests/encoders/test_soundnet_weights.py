@@ -9,9 +9,12 @@ import tarfile
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mixtura import files
 from mixtura.encoders import soundnet_weights as module
+from mixtura.encoders.common import hash_tensors
+from mixtura.encoders.soundnet import SoundNet
 from mixtura.encoders.soundnet_weights import read_pickled, read_weights
 from mixtura.errors import DataError, NoInput
 
@@ -128,6 +131,32 @@ def test_other_numbers_are_not_the_published_weights(soundnet_weights, monkeypat
     monkeypatch.setattr(module, "TENSORS_SHA256", "0" * 64)
     with pytest.raises(DataError, match="does not hold the published weights"):
         read_weights(soundnet_weights)
+
+
+@pytest.mark.parametrize("lacking", ["conv1.weights", "conv5.beta"])
+def test_a_part_of_the_published_weights_is_refused(soundnet_tensors, soundnet_weights, tmp_path, lacking):
+    save_file({name: t for name, t in soundnet_tensors.items() if name != lacking}, tmp_path / "part.safetensors")
+    with pytest.raises(DataError, match="does not hold the published weights"):
+        read_weights(tmp_path / "part.safetensors")
+
+
+def test_trained_weights_are_never_kept_as_the_published_ones(soundnet_weights):
+    encoder = SoundNet(weights=soundnet_weights)
+    assert encoder.identity["weights"] == module.TENSORS_SHA256
+    (files.cache_folder("soundnet") / "sound8.safetensors").unlink()
+    trained = soundnet_weights.with_name("trained.safetensors")
+    save_file(encoder.network().state_dict(), trained)
+    assert SoundNet(weights=trained).identity["weights"] == hash_tensors(load_file(trained)) != module.TENSORS_SHA256
+    with pytest.raises(NoInput, match="not here"):
+        read_weights(None)
+
+
+def test_the_cache_holds_published_weights_only(soundnet_weights):
+    cached = files.cache_folder("soundnet") / "sound8.safetensors"
+    state = SoundNet(weights=soundnet_weights).network().state_dict()
+    save_file(state, cached)
+    with pytest.raises(DataError, match="does not hold the published weights"):
+        SoundNet()
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"\x00" * 100, b"PK\x03\x04"])

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from mixtura.encoders.common import hash_tensors
-from mixtura.encoders.sounds import Clips, SoundNetwork, Waveform, refuse_other, refuse_size
+from mixtura.encoders.common import OwnNames, hash_tensors
+from mixtura.encoders.sounds import Clips, SoundNetwork, Waveform, refuse_size
 from mixtura.encoders.torchvision_repair import import_transformers
+from mixtura.encoders.weights import load_weights
 from mixtura.errors import NoInput, UsageError
 
 _KEYS = (
@@ -30,6 +31,7 @@ _KEYS = (
     "padding",
     "truncation",
 )
+_FUSION = ("patch_embed.fusion_model.", "patch_embed.mel_conv2d.")  # parts that only sounds with ``is_longer`` pass
 
 
 class Clap(SoundNetwork):
@@ -43,15 +45,16 @@ class Clap(SoundNetwork):
     Args:
         model: a name of the hub, or a folder that ``save_pretrained`` has written, with its feature extractor.
         size: must be ``None``.
-        weights: must be ``None``; the name says them.
+        weights: a ``.safetensors`` of what :meth:`network` has become; the network's own unless given.
         device: where the network runs.
         clips: mean over clips of the network's own length, one after another, unless given; ``none`` hears the first.
         normalize: whether each clip's vector is scaled to unit length, as CLAP compares them; yes unless given.
 
     Raises:
         MissingExtra: transformers is not installed.
-        UsageError: a size or weights are given, or the clips do not fit.
-        NoInput: there is no such network, neither in the folder nor on the hub.
+        UsageError: a size is given, or the clips do not fit.
+        NoInput: there is no such network, neither in the folder nor on the hub, or no such weights.
+        DataError: the weights do not fit the network.
     """
 
     fixed = True
@@ -68,15 +71,16 @@ class Clap(SoundNetwork):
     ) -> None:
         self.name = f"clap:{model}"
         refuse_size(self.name, size)
-        refuse_other(self.name, weights)
         self._extractor, network = _open(model)
+        if weights is not None:
+            load_weights(network, weights)
         self.sample_rate = int(self._extractor.sampling_rate)
         self.default = Clips("mean", seconds=float(self._extractor.max_length_s))
         settings = {key: getattr(self._extractor, key) for key in _KEYS}
         hashed = hash_tensors(network.state_dict())
         self.settle(hashed, f"CLAP {json.dumps(settings)}", clips, normalize, device, ("transformers",))
         self.dimension = int(network.config.projection_dim)
-        self._network = network.to(self.device)
+        self._network = _Embeddings(network).to(self.device)
 
     def front(self, clip: Waveform) -> Float[Tensor, "channels frames bands"]:
         """The log-mel spectrum of a clip, as the network's own processor makes it."""
@@ -85,9 +89,32 @@ class Clap(SoundNetwork):
         return torch.from_numpy(np.asarray(made["input_features"][0], np.float32))
 
     def vectors(self, clips: Float[Tensor, "N channels frames bands"]) -> Float[Tensor, "N D"]:
-        """The projected embeddings; no clip is longer than the network's window, whatever the processor rolls."""
+        """The projected embeddings."""
+        return self._network(clips)
+
+    def network(self) -> nn.Module:
+        """A fresh network to train, as transformers builds it, from spectra of clips to vectors; a copy in memory.
+
+        One vector a clip, of unit length if the encoder's are; cutting and averaging stay in ``encode``. The fusion of
+        long sounds, which some networks have, stays frozen: no vector depends on it.
+        """
+        network = self.to_train(self._network)
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(not any(part in name for part in _FUSION))
+        return network
+
+
+class _Embeddings(OwnNames):
+    """CLAP's audio tower from spectra of clips to projected embeddings."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clips: Float[Tensor, "N channels frames bands"]) -> Float[Tensor, "N D"]:
+        """The embeddings; no clip is longer than the network's window, whatever the processor rolls."""
         longer = torch.zeros(len(clips), 1, dtype=torch.bool, device=clips.device)
-        return self._network(input_features=clips, is_longer=longer).audio_embeds
+        return self.network(input_features=clips, is_longer=longer).audio_embeds.float()
 
 
 def _open(model: str) -> tuple[Any, Any]:

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from mixtura.encoders.common import hash_tensors
+from mixtura.encoders.common import OwnNames, hash_tensors
 from mixtura.encoders.sounds import Clips, SoundNetwork, Waveform, at_least, refuse_size
-from mixtura.encoders.weights import read_tensors
-from mixtura.errors import DataError, MissingExtra, NoInput
+from mixtura.encoders.weights import load_tensors, read_tensors
+from mixtura.errors import MissingExtra, NoInput
 
 _BANDS, _FRAMES = 128, 204  # of the published front end
 _MEAN, _STD = -4.268, 9.138  # of its log-mel values
@@ -28,7 +28,8 @@ class ImageBind(SoundNetwork):
 
     Args:
         size: must be ``None``.
-        weights: ``imagebind_huge.pth``, or the same as safetensors; fetched or found by the package itself if ``None``.
+        weights: ``imagebind_huge.pth``, the same as safetensors, or a ``.safetensors`` of what :meth:`network` has
+            become; fetched or found by the package itself if ``None``.
         device: where the network runs.
         clips: mean over clips of 2 s, one after another, unless given; ``none`` hears the first.
         normalize: whether each clip's vector is scaled to unit length; yes unless given.
@@ -56,11 +57,10 @@ class ImageBind(SoundNetwork):
     ) -> None:
         refuse_size(self.name, size)
         self._data, models = _import("imagebind.data"), _import("imagebind.models.imagebind_model")
-        self._kind = models.ModalityType.AUDIO
-        network = _network(models, weights)
+        network, hashed = _open(models, weights)
         described = f"silence up to 2 s; imagebind.data.waveform2melspec, {_BANDS} x {_FRAMES}; (x - {_MEAN}) / {_STD}"
-        self.settle(hash_tensors(network.state_dict()), described, clips, normalize, device)
-        self._network = network.to(self.device)
+        self.settle(hashed, described, clips, normalize, device)
+        self._network = _Embeddings(network, models.ModalityType.AUDIO).to(self.device)
         self.dimension = int(self.vectors(torch.zeros(1, 1, _BANDS, _FRAMES, device=self.device)).shape[1])
 
     def front(self, clip: Waveform) -> Float[Tensor, "1 bands frames"]:
@@ -72,7 +72,26 @@ class ImageBind(SoundNetwork):
     @torch.inference_mode()
     def vectors(self, clips: Float[Tensor, "N 1 bands frames"]) -> Float[Tensor, "N D"]:
         """The audio embeddings."""
-        return self._network({self._kind: clips})[self._kind]
+        return self._network(clips)
+
+    def network(self) -> nn.Module:
+        """A fresh network to train, the audio branch as the package builds it, from spectra of clips to vectors.
+
+        One vector a clip, of unit length if the encoder's are; cutting and averaging stay in ``encode``.
+        """
+        return self.to_train(self._network)
+
+
+class _Embeddings(OwnNames):
+    """ImageBind's audio branch from spectra of clips to embeddings."""
+
+    def __init__(self, network: nn.Module, kind: str) -> None:
+        super().__init__()
+        self.network, self.kind = network, kind
+
+    def forward(self, clips: Float[Tensor, "N 1 bands frames"]) -> Float[Tensor, "N D"]:
+        """The audio embeddings of a batch of clips."""
+        return self.network({self.kind: clips})[self.kind].float()
 
 
 def _import(module: str) -> Any:
@@ -86,16 +105,27 @@ def _import(module: str) -> Any:
         ) from error
 
 
-def _network(models: Any, weights: Path | None) -> Any:
-    """The network in eval mode."""
+def _open(models: Any, weights: Path | None) -> tuple[nn.Module, str]:
+    """The audio branch in eval mode, and the hash of all the weights that it was loaded with."""
     try:
         network = models.imagebind_huge(pretrained=weights is None)
     except OSError as error:
         raise NoInput(f"ImageBind's own weights cannot be had ({error}). Give them with --weights.") from error
+    tensors = network.state_dict() if weights is None else read_tensors(weights)
+    hashed = hash_tensors(tensors)
+    others = _drop_others(network, models.ModalityType.AUDIO)
     if weights is not None:
-        try:
-            network.load_state_dict(read_tensors(weights))
-        except RuntimeError as error:
-            first = str(error).splitlines()[0]
-            raise DataError(f"{weights} does not fit ImageBind ({first}). Give imagebind_huge.pth.") from error
-    return network.eval().requires_grad_(False)
+        load_tensors(network, tensors, weights, spare=others)
+    return network.eval().requires_grad_(False), hashed
+
+
+def _drop_others(network: nn.Module, kind: str) -> list[str]:
+    """Remove the branches of other modalities, nine tenths of the network; their names.
+
+    The network keeps a dict of modules by modality for each of its stages.
+    """
+    stages = [(name, stage) for name, stage in network.named_modules() if isinstance(stage, nn.ModuleDict)]
+    others = [(name, stage, other) for name, stage in stages if kind in stage for other in stage if other != kind]
+    for _, stage, other in others:
+        del stage[other]
+    return [f"{name}.{other}" for name, _, other in others]

