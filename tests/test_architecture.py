@@ -238,6 +238,12 @@ def test_no_path_of_one_machine():
             assert not MACHINE_PATH.search(allowed), f"{path.relative_to(ROOT)}:{number} {line.strip()}"
 
 
+@pytest.mark.parametrize("folder", ["core", "heads"])
+def test_the_readme_of_a_folder_names_files_that_are_there(folder):
+    named = re.findall(r"`(\w+\.py)`", (SOURCE / folder / "README.md").read_text(encoding="utf-8"))
+    assert named and not [name for name in named if not list((SOURCE / folder).rglob(name))]
+
+
 BRITISH = re.compile(
     r"neighbour|behaviour|colour|favour|centre(?!d)|catalogue\b|\blicence|\bgrey|judgement|(?<!aria-)labell(ed|ing)|modell(ed|ing)|"
     r"(normal|initial|optim|recogn|organ|regular|maxim|minim|summar)is(e|ed|es|ing)\b",

@@ -52,8 +52,8 @@ def test_no_solver_ends_below_its_start_on_the_validation_rows(skewed, family):
     rows = _rows(skewed)
     val = gradient.validation_mask(rows, resolve(base))
     choice = choose(resolve(base), rows)
-    without = without_fold(choice.steps, rows.x, heads.folds_of(rows.x, rows.labels, val, rows.n_classes), 0)
-    start = without.mixture(choice.trial.plan, 0).class_log_prob(without.x[val])
+    without = without_fold(choice.steps, rows.x, heads.holdout_split(rows.x, rows.labels, val, rows.n_classes), 0)
+    start = without.mixture(choice.candidate.plan, 0).class_log_prob(without.x[val])
     labels = rows.labels[val]
     first = temperature.nll(start, labels, temperature.best(start, labels))
     held = made[3].out_of_fold

@@ -98,8 +98,8 @@ def test_balanced_weights_find_the_rare_class():
     generator = torch.Generator().manual_seed(0)
     labels = (torch.arange(1000) % 10 == 9).long()
     x = torch.randn(1000, 2, generator=generator) + 1.5 * labels[:, None]
-    folds = heads.folds_of(x, labels, torch.arange(1000) % 4 == 0, 2)
-    other = heads.folds_of(x, labels, torch.arange(1000) < 300, 2)
+    folds = heads.holdout_split(x, labels, torch.arange(1000) % 4 == 0, 2)
+    other = heads.holdout_split(x, labels, torch.arange(1000) < 300, 2)
     recall = {}
     for weight in ("none", "balanced"):
         recipe = resolve({"fit.solver": "gradient", "fit.class_weight": weight, "fit.epochs": 40})

@@ -50,7 +50,7 @@ def problem(n=60, classes=3, **more):
         "x": torch.randn(n, 5, generator=generator),
         "labels": torch.arange(n) % classes,
         "groups": torch.arange(n),
-        "given": torch.zeros(n, dtype=torch.bool),
+        "is_validation": torch.zeros(n, dtype=torch.bool),
         "weight": None,
         "n_classes": classes,
     }
@@ -99,7 +99,7 @@ def test_copies_are_held_out_together():
 @pytest.mark.parametrize("given", [MIN_VALIDATION - 1, MIN_VALIDATION])
 def test_a_given_validation_part_judges_alone_where_it_is_large_enough(given):
     marks = torch.arange(300) < given
-    fold = folds_of(problem(300, given=marks), 0).fold
+    fold = folds_of(problem(300, is_validation=marks), 0).fold
     assert torch.equal(fold < FOLDS, marks) == (given >= MIN_VALIDATION)
 
 

@@ -53,7 +53,7 @@ class Mixture:
         component_class: Int[Tensor, " K"] | None = None,
         n_classes: int = 0,
     ) -> "Mixture":
-        r"""Maximum-likelihood mixture for the given moments. Every fit builds its mixture here.
+        r"""Mixture of given moments: the M-step, maximum likelihood where ``prior`` and ``floor`` add nothing.
 
         .. math:: \pi_k = \frac{w_k}{\sum_j w_j}, \qquad \mu_k = a_k + \frac{f_k}{w_k}
 
@@ -94,7 +94,7 @@ class Mixture:
         return self.n_components - 1 + self.mean.numel() + self.covariance.n_parameters
 
     @property
-    def _trained(self) -> bool:
+    def _requires_grad(self) -> bool:
         """Whether any parameter requires a gradient; derived tensors are then not cached."""
         return any(t.requires_grad for t in (self.log_weight, self.mean, *self.covariance.state().values()))
 
@@ -146,11 +146,11 @@ class Mixture:
         float32 results, because half precision cannot resolve log-densities of hundreds of nats.
         """
         dtype = self._working(x.dtype)
-        if self._trained:
+        if self._requires_grad:
             center, *operands = (operand.to(dtype) for operand in self._prepared())
         else:
             center, *operands = self.operands(x.dtype)
-        tiled = not torch.is_grad_enabled() or not (self._trained or x.requires_grad)
+        tiled = not torch.is_grad_enabled() or not (self._requires_grad or x.requires_grad)
         score = self.covariance.score_tiled if tiled else self.covariance.score
         return score(tuple(operands), x.to(dtype) - center).to(torch.promote_types(x.dtype, torch.float32))
 
@@ -191,7 +191,7 @@ class Mixture:
         return sums.soft(type(self.covariance), x, resp, self.mean, self.covariance.factor_posterior())
 
     def update(self, moments: Moments, floor: Floor = 0.0, prior: Prior = NO_PRIOR) -> "Mixture":
-        """M-step: the maximum-likelihood mixture for the given moments.
+        """M-step about this mixture: see :meth:`from_moments`.
 
         Args:
             moments: sums over all of the data.
@@ -233,7 +233,7 @@ class Mixture:
         .. math:: \mu = \sum_k \pi_k\mu_k, \qquad
             \Sigma = \sum_k \pi_k [\Sigma_k + (\mu_k - \mu)(\mu_k - \mu)^\top]
         """
-        return self._made_background() if self._trained else self._background
+        return self._made_background() if self._requires_grad else self._background
 
     @cached_property
     @torch.inference_mode(False)

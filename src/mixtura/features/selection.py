@@ -28,7 +28,7 @@ class Selected:
     steps: Steps
     projection: Chain
     folds: Folds
-    trial: Candidate
+    candidate: Candidate
 
 
 def candidates(x: Float[Tensor, "N D"]) -> list[Steps]:
@@ -66,4 +66,6 @@ def _with_random_features(selected: Selected, folds: Folds, plan: Plan, asked: d
     further = [*selected.steps, (RandomFeatures, {"dimension": RANDOM_FEATURES, "seed": plan.seed})]
     projection, space = cross_fit_projection(further, folds.x, folds)
     trial = choosing.choose(space, plan, **(asked | {"family": "tied", "components": 1}))
-    return Selected(further, projection, space, trial) if trial.significantly_better_than(selected.trial) else selected
+    return (
+        Selected(further, projection, space, trial) if trial.significantly_better_than(selected.candidate) else selected
+    )

@@ -11,7 +11,7 @@ from mixtura.errors import LabelError
 from mixtura.features.records import Features
 from mixtura.fitting import gradient, heads
 from mixtura.fitting.fitted import Fitted, assemble
-from mixtura.fitting.selection import TrainingSamples, choose, closed
+from mixtura.fitting.selection import TrainingSamples, choose, fit_without_gradients
 from mixtura.model.model import Model
 from mixtura.pipeline import factory, training_set
 from mixtura.recipe import Recipe
@@ -43,7 +43,7 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
     """
     features = gathered.features
     learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
-    classes = training_set.catalog(learned.classes, tuple(set(recipe.data.unknown) & set(learned.classes)))
+    classes = training_set.known_classes(learned.classes, tuple(set(recipe.data.unknown) & set(learned.classes)))
     if not (features.select_split("test").label_index(classes) >= 0).any():
         raise LabelError(
             f"No photo is left to test with: all {len(learned)} are needed to learn from. "
@@ -76,9 +76,9 @@ def solve(recipe: Recipe, rows: TrainingSamples) -> Fitted:
         UsageError: an invalid head, solver or option.
     """
     recipe = gradient.resolve_variant(recipe)
-    choice = choose(gradient.density(recipe), rows)
-    fitted = closed(choice, rows, recipe.seed)
-    return gradient.fit(recipe, rows, choice, fitted) if gradient.needs_gradients(recipe) else fitted
+    choice = choose(gradient.density_recipe(recipe), rows)
+    fitted = fit_without_gradients(choice, rows, recipe.seed)
+    return gradient.fit(recipe, rows, choice, fitted) if gradient.needs_head_training(recipe) else fitted
 
 
 def _rows(train: Features, classes: tuple[str, ...]) -> TrainingSamples:

@@ -32,19 +32,19 @@ def resolve_variant(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"head": recipe.head.model_copy(update={"name": kind} | options)})
 
 
-def needs_gradients(recipe: Recipe) -> bool:
-    """Whether a recipe needs gradients, or a head other than a Gaussian mixture of the unprojected samples."""
-    return _beside(recipe) or recipe.fit.solver == GRADIENT or bool(recipe.head.options)
+def needs_head_training(recipe: Recipe) -> bool:
+    """Whether a recipe trains a head, or needs one other than a Gaussian mixture of the whole feature vector."""
+    return _needs_separate_density(recipe) or recipe.fit.solver == GRADIENT or bool(recipe.head.options)
 
 
-def _beside(recipe: Recipe) -> bool:
-    """Whether the head needs a separate density, because it has none for the unprojected samples."""
+def _needs_separate_density(recipe: Recipe) -> bool:
+    """Whether the head needs a separate density, because it has none over the whole feature vector."""
     return recipe.head.name != "gaussian" or recipe.head.options.get("width") is not None
 
 
-def density(recipe: Recipe) -> Recipe:
+def density_recipe(recipe: Recipe) -> Recipe:
     """Recipe of the density: the head itself, or a separate tied mixture if the head has none."""
-    if not _beside(recipe):
+    if not _needs_separate_density(recipe):
         return recipe
     head = recipe.head.model_copy(update={"name": "gaussian", "family": "tied", "n_components": 1, "options": {}})
     return recipe.model_copy(update={"head": head})
@@ -70,20 +70,20 @@ def fit(recipe: Recipe, rows: TrainingSamples, choice: Selected, start: Fitted) 
     solver = "em" if recipe.fit.solver == "auto" else recipe.fit.solver
     spec = heads.spec_of(recipe.head.name, solver, recipe.head.n_components, recipe.head, recipe.seed)
     val = validation_mask(rows, recipe)
-    raw = heads.folds_of(rows.x, rows.labels, val, rows.n_classes, rows.weight)
+    raw = heads.holdout_split(rows.x, rows.labels, val, rows.n_classes, rows.weight)
     folds = without_fold(choice.steps, rows.x, raw, 0)
     heads.check_components(recipe.head.n_components, folds)
     with torch.random.fork_rng():  # a new head has random parameters before initialization
         torch.manual_seed(spec.seed)
-        own = not _beside(recipe)
-        first = heads.initialize(spec, folds, choice.trial.plan if own else None)
+        head_is_density = not _needs_separate_density(recipe)
+        first = heads.initialize(spec, folds, choice.candidate.plan if head_is_density else None)
         trained = heads.train_from([first.head], [spec], [folds], recipe.fit)[0]
         facts = start.facts | _facts(recipe, trained, len(rows.x))
-        if own and trained.best == 0:
+        if head_is_density and trained.best == 0:
             return replace(start, facts=facts)
-        facts["from_sums"] = not own
+        facts["from_sums"] = not head_is_density
         whole = _refitted(recipe, spec, first, trained, start.projection(rows.x), rows, folds)
-    return _fitted(choice, start, trained.head, whole, folds, facts, own)
+    return _fitted(choice, start, trained.head, whole, folds, facts, head_is_density)
 
 
 def _refitted(
@@ -97,19 +97,25 @@ def _refitted(
     schedule = replace(heads.schedule_of(section, spec.solver), stop=trained.best)
     learn, judge = heads.split(everything, spec.seed), heads.split(replace(folds, x=x), spec.seed)
     # training includes the validation samples here, because ``stop`` fixes the epoch
-    own = replace(judge, x=learn.x, labels=learn.labels, weight=learn.weight)
-    whole = train([head], [own], objective, schedule)[0].head
+    data = replace(judge, x=learn.x, labels=learn.labels, weight=learn.weight)
+    whole = train([head], [data], objective, schedule)[0].head
     return whole.compressed(x) if isinstance(whole, SDGMHead) else whole
 
 
 @torch.no_grad()
 def _fitted(
-    choice: Selected, start: Fitted, first: Head, whole: Head, folds: Folds, facts: dict[str, object], own: bool
+    choice: Selected,
+    start: Fitted,
+    first: Head,
+    whole: Head,
+    folds: Folds,
+    facts: dict[str, object],
+    head_is_density: bool,
 ) -> Fitted:
     """Combine both heads: ``first`` scores the validation samples, ``whole`` is returned."""
     val = folds.fold == 0
     x, labels = folds.x[val], folds.labels[val]
-    if own:
+    if head_is_density:
         assert isinstance(first, GaussianHead)
         assert isinstance(whole, GaussianHead)
         seen, mixture = first.mixture(), replace(whole.mixture(), feature_scale=start.mixture.feature_scale)
@@ -123,12 +129,12 @@ def _fitted(
         seen.background().log_prob(x),
         folds.counts[val],
     )
-    return Fitted(start.projection, mixture, None if own else whole, held, facts)
+    return Fitted(start.projection, mixture, None if head_is_density else whole, held, facts)
 
 
 def _tied(choice: Selected, folds: Folds) -> Mixture:
     """The separate density of a head, fitted without the validation samples."""
-    return folds.mixture(choice.trial.plan, without=0).to(torch.float32)
+    return folds.mixture(choice.candidate.plan, without=0).to(torch.float32)
 
 
 def _facts(recipe: Recipe, trained: Trained, count: int) -> dict[str, object]:
@@ -154,13 +160,13 @@ def validation_mask(rows: TrainingSamples, recipe: Recipe) -> Tensor:
 
     Samples with weight zero are never included.
     """
-    counts = torch.ones_like(rows.given) if rows.weight is None else rows.weight > 0
-    val = rows.given & counts
+    has_weight = torch.ones_like(rows.is_validation) if rows.weight is None else rows.weight > 0
+    val = rows.is_validation & has_weight
     if int(val.sum()) < MIN_VALIDATION:
         fraction = (
             recipe.fit.val_fraction if len(rows.x) >= MIN_SAMPLES_FOR_FRACTION else max(0.2, recipe.fit.val_fraction)
         )
-        val = torch.zeros_like(counts)
-        val[counts] = validation_rows(rows.labels[counts], rows.groups[counts], fraction, recipe.seed)
-    learned = torch.bincount(rows.labels[counts & ~val], minlength=rows.n_classes)
+        val = torch.zeros_like(has_weight)
+        val[has_weight] = validation_rows(rows.labels[has_weight], rows.groups[has_weight], fraction, recipe.seed)
+    learned = torch.bincount(rows.labels[has_weight & ~val], minlength=rows.n_classes)
     return val & (learned[rows.labels] > 0)  # a class with only validation samples is trained on them instead

@@ -384,7 +384,7 @@ def split(folds: Folds, seed: int) -> TrainingData:
     )
 
 
-def folds_of(
+def holdout_split(
     x: Float[Tensor, "N D"],
     labels: Int[Tensor, " N"],
     judge: Bool[Tensor, " N"],

@@ -26,12 +26,12 @@ MIN_VALIDATION = 100  # validation samples that came with the data; with fewer, 
 
 @dataclass(frozen=True)
 class TrainingSamples:
-    """Labeled features of a catalog; ``given`` marks the samples of a validation split that came with the data."""
+    """Labeled features of the known classes; ``is_validation`` marks a validation split that came with the data."""
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"]
     groups: Int[Tensor, " N"]
-    given: Tensor
+    is_validation: Tensor
     weight: Float[Tensor, " N"] | None
     n_classes: int
 
@@ -43,7 +43,7 @@ def choose(recipe: Recipe, rows: TrainingSamples) -> Selected:
         LabelError: too few samples can be held out.
     """
     head = recipe.head
-    steps = 0 if recipe.fit.solver == "closed" else 30
+    steps = 0 if recipe.fit.solver == "closed" else 30  # of EM; with 0, several components stay at k-means
     plan = Plan(head.family, floor=head.variance_floor, rank=head.rank, steps=steps, seed=recipe.seed)
     return select(
         folds_of(rows, recipe.seed),
@@ -57,9 +57,9 @@ def choose(recipe: Recipe, rows: TrainingSamples) -> Selected:
     )
 
 
-def closed(choice: Selected, rows: TrainingSamples, seed: int) -> Fitted:
+def fit_without_gradients(choice: Selected, rows: TrainingSamples, seed: int) -> Fitted:
     """The selected mixture fitted to all samples, in closed form or by EM, with out-of-fold scores."""
-    plan = choice.trial.plan
+    plan = choice.candidate.plan
     facts: dict[str, object] = {
         "family": plan.family,
         "n_components": plan.components if isinstance(plan.components, int) else list(plan.components),
@@ -80,9 +80,9 @@ def calibration(choice: Selected, rows: TrainingSamples, seed: int) -> OutOfFold
     """
     folds = choice.folds
     finer = next((count for most, count in CALIBRATION_FOLDS.items() if len(rows.x) <= most), DEFAULT_FOLDS)
-    if finer > DEFAULT_FOLDS and int(rows.given.sum()) < MIN_VALIDATION:
+    if finer > DEFAULT_FOLDS and int(rows.is_validation.sum()) < MIN_VALIDATION:
         _, folds = cross_fit_projection(choice.steps, rows.x, folds_of(rows, seed, finer))
-    return folds.cross_val_predict(choice.trial.plan, background=True)
+    return folds.cross_val_predict(choice.candidate.plan, background=True)
 
 
 def folds_of(rows: TrainingSamples, seed: int, n_folds: int = DEFAULT_FOLDS) -> Folds:
@@ -94,12 +94,12 @@ def folds_of(rows: TrainingSamples, seed: int, n_folds: int = DEFAULT_FOLDS) -> 
     Raises:
         LabelError: too few samples can be held out.
     """
-    if int(rows.given.sum()) < MIN_VALIDATION:
+    if int(rows.is_validation.sum()) < MIN_VALIDATION:
         fold = content_folds(rows.x, rows.labels, n_folds, seed, rows.groups)
     else:
         fold = torch.full_like(rows.labels, n_folds)
-        given = (rows.x[rows.given], rows.labels[rows.given])
-        fold[rows.given] = content_folds(*given, n_folds, seed, rows.groups[rows.given])
+        given = (rows.x[rows.is_validation], rows.labels[rows.is_validation])
+        fold[rows.is_validation] = content_folds(*given, n_folds, seed, rows.groups[rows.is_validation])
     _check(fold, rows, n_folds)
     return Folds(rows.x, rows.labels, rows.n_classes, fold, n_folds, rows.weight)
 

@@ -27,7 +27,7 @@ class Head(nn.Module):
     Initialized heads have float32 or float64 parameters whatever the features. After ``half()`` or ``bfloat16()``,
     scores are still computed in float32, and ``forward`` returns the parameters' dtype. ``supports_vmap``: several
     heads can be trained as one batch. ``multi_component``: a class may have several components. ``takes_shrinkage``:
-    ``from_rows`` takes a ``shrinkage``. ``further``: the callable that receives and checks the ``**options`` of
+    ``from_rows`` takes a ``shrinkage``. ``options_class``: the callable that receives and checks the ``**options`` of
     ``from_rows``; ``None`` for the class itself. ``preprocessed``: set while the samples have already passed
     :meth:`preprocess`, once for all training steps.
     """
@@ -38,7 +38,7 @@ class Head(nn.Module):
     supports_vmap: ClassVar[bool] = True
     multi_component: ClassVar[bool] = True
     takes_shrinkage: ClassVar[bool] = False
-    further: ClassVar[Callable[..., Any] | None] = None
+    options_class: ClassVar[Callable[..., Any] | None] = None
     preprocessed: bool = False
 
     @classmethod
@@ -176,7 +176,9 @@ class GenerativeHead(Head):
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Log-posterior of each class at the head's temperature, in nats and in the dtype of the parameters."""
         return (
-            (self.class_scores(x) * (-wide(self.log_temperature)).exp()).log_softmax(-1).to(self.log_temperature.dtype)
+            (self.class_scores(x) * (-upcast(self.log_temperature)).exp())
+            .log_softmax(-1)
+            .to(self.log_temperature.dtype)
         )
 
     @torch.no_grad()
@@ -232,11 +234,11 @@ class Groups(nn.Module):
 
     def log_weight(self, prior_logit: Float[Tensor, " C"], weight_logit: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
         """Log-weights of all components, from the class-prior logits and the within-class weight logits."""
-        prior = wide(prior_logit).log_softmax(0)
-        return (prior if self.single else prior[self.component_class]) + self.within(wide(weight_logit))
+        prior = upcast(prior_logit).log_softmax(0)
+        return (prior if self.single else prior[self.component_class]) + self.within(upcast(weight_logit))
 
 
-def wide(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def upcast(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """The tensor in the compute dtype of heads: float64 stays, everything else becomes float32."""
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 

@@ -16,7 +16,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.core.random_matrix import RANDOM_MATRICES, orthogonal
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import GenerativeHead, Groups, as_rows, wide
+from mixtura.heads.base import GenerativeHead, Groups, as_rows
 from mixtura.names import nearest
 
 FREEZABLE_PARTS = ("mean", "spread", "weight", "prior", "temperature")
@@ -50,9 +50,7 @@ class Start:
             hint = nearest(self.projection, INPUT_PROJECTIONS)
             raise UsageError(f"A Gaussian head has no input projection {self.projection!r}. {hint}")
         if (self.projection == "identity") != (self.width is None):
-            raise UsageError(
-                f"An input projection needs a width, and a width one of: {', '.join(INPUT_PROJECTIONS[1:])}."
-            )
+            raise UsageError(f"Set both projection (one of {', '.join(INPUT_PROJECTIONS[1:])}) and width, or neither.")
         if self.width is not None and self.width < 1:
             raise UsageError(f"A Gaussian head cannot project to {self.width} features. Give a width of 1 or more.")
 
@@ -82,13 +80,13 @@ class GaussianHead(GenerativeHead):
     Raises:
         UsageError: an invalid family, count, width or name to freeze.
 
-        A new head is random, like a new ``nn.Linear``; initialize it with :meth:`from_rows` or :meth:`assign`.
+    A new head is random, like a new ``nn.Linear``; initialize it with :meth:`from_rows` or :meth:`assign`.
 
     Source: Chopin and Dahyot, arXiv 2410.13421 (spherical, diagonal), with the variance as a log-variance.
     """
 
     name: ClassVar[str] = "gaussian"
-    further: ClassVar[Callable[..., Any] | None] = Start
+    options_class: ClassVar[Callable[..., Any] | None] = Start
     center: Tensor
     scale: Tensor
     project: Tensor | None
@@ -222,8 +220,8 @@ class GaussianHead(GenerativeHead):
 
         It carries the gradient of the parameters; call it under ``torch.no_grad()`` to keep the result.
         """
-        mean = wide(self.mean) * wide(self.scale) + wide(self.center)
-        covariance = self._covariance().scaled(wide(self.scale))
+        mean = upcast(self.mean) * upcast(self.scale) + upcast(self.center)
+        covariance = self._covariance().scaled(upcast(self.scale))
         return Mixture(self._log_weight(), mean, covariance, self.groups.component_class, self.n_classes)
 
     def config(self) -> dict[str, Any]:
@@ -251,9 +249,9 @@ class GaussianHead(GenerativeHead):
 
     def preprocess(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
         """Samples in the head's units: projected, centered and scaled to an average variance of one."""
-        x = x.to(wide(self.mean).dtype)
-        projected = x if self.project is None else x @ wide(self.project)
-        return (projected - wide(self.center)) / wide(self.scale)
+        x = x.to(upcast(self.mean).dtype)
+        projected = x if self.project is None else x @ upcast(self.project)
+        return (projected - upcast(self.center)) / upcast(self.scale)
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Half the squared Mahalanobis distance of each sample to each component."""
@@ -261,18 +259,18 @@ class GaussianHead(GenerativeHead):
 
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         r"""Joint log-density of each sample and component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats."""
-        return self._scores(x, self._log_weight() - self.mean.shape[1] * wide(self.scale).log())
+        return self._scores(x, self._log_weight() - self.mean.shape[1] * upcast(self.scale).log())
 
     def input_gradients(self) -> Float[Tensor, "K D"]:
         r"""Gradients of the components' scores at the center, :math:`\Sigma_k^{-1}\mu_k / T` in the head's units."""
-        return self._covariance().precision_matmul(wide(self.mean)) * (-wide(self.log_temperature)).exp()
+        return self._covariance().precision_matmul(upcast(self.mean)) * (-upcast(self.log_temperature)).exp()
 
     def _scores(self, x: Float[Tensor, "*N D"], added: Float[Tensor, " J"]) -> Float[Tensor, "*N K"]:
         """Log-densities in the head's units plus a constant per component."""
         # no autocast: bfloat16 products keep only three digits of distances in the hundreds
         with torch.autocast(x.device.type, enabled=False):
             family = FAMILIES[self.family]
-            constant, *matrices = family.free_operands(self._free(), wide(self.mean))
+            constant, *matrices = family.free_operands(self._free(), upcast(self.mean))
             operands = (constant + added, *matrices)
             return as_rows(lambda z: family.score(operands, z), x if self.preprocessed else self.preprocess(x))
 
@@ -281,7 +279,7 @@ class GaussianHead(GenerativeHead):
         return FAMILIES[self.family].constrained(self._free())
 
     def _free(self) -> dict[str, Tensor]:
-        return {name: wide(value) for name, value in self.free.items()}
+        return {name: upcast(value) for name, value in self.free.items()}
 
     def _log_weight(self) -> Float[Tensor, " K"]:
         return self.groups.log_weight(self.prior_logit, self.weight_logit)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Head, wide
+from mixtura.heads.base import Head
 
 INITIALIZATIONS = ("closed", "zeros")
 
@@ -93,7 +93,7 @@ class LinearHead(Head):
 
     def input_gradients(self) -> Float[Tensor, "C D"]:
         """Weights, which are the gradients of the scores."""
-        return wide(self.weight)
+        return upcast(self.weight)
 
     def config(self) -> dict[str, Any]:
         """Constructor arguments as plain values; they rebuild the head before its state is loaded."""
@@ -101,8 +101,8 @@ class LinearHead(Head):
 
     def standard(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         """Samples minus the center, in units of their spread."""
-        return (x.to(wide(self.weight).dtype) - wide(self.center)) / wide(self.unit)
+        return (x.to(upcast(self.weight).dtype) - upcast(self.center)) / upcast(self.unit)
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits."""
-        return nn.functional.linear(self.standard(x), wide(self.weight), wide(self.bias))
+        return nn.functional.linear(self.standard(x), upcast(self.weight), upcast(self.bias))

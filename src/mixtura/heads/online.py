@@ -12,7 +12,7 @@ from mixtura.core.covariance import Diagonal
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import GenerativeHead, Groups, as_rows, wide
+from mixtura.heads.base import GenerativeHead, Groups, as_rows
 
 SINKHORN_REGULARIZATION = 0.05  # nats per dimension: sharp, yet balanced within the steps below
 SINKHORN_STEPS = 50
@@ -141,12 +141,12 @@ class OnlineGaussianHead(GenerativeHead):
 
     def embed(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         """Samples in the space of the Gaussians: standardized one by one if ``normalize`` is set."""
-        rows = x.to(wide(self.mean).dtype)
+        rows = x.to(upcast(self.mean).dtype)
         return nn.functional.layer_norm(rows, (self.dimension,)) if self.normalize else rows
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Half the squared Mahalanobis distance of each sample to each component."""
-        return Diagonal(wide(self.variance)).log_peak(self.dimension) - self._log_density(x)
+        return Diagonal(upcast(self.variance)).log_peak(self.dimension) - self._log_density(x)
 
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Joint log-density of each sample and component, in nats."""
@@ -154,19 +154,23 @@ class OnlineGaussianHead(GenerativeHead):
 
     def _log_density(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         with torch.autocast(x.device.type, enabled=False):
-            mean, variance = wide(self.mean), wide(self.variance)
+            mean, variance = upcast(self.mean), upcast(self.variance)
             return as_rows(lambda z: _log_density(z, mean, variance), self.embed(x))
 
     def log_weight(self) -> Float[Tensor, " K"]:
         """Log-weights of the components; equal within a class."""
-        prior = wide(self.log_prior)[self.groups.component_class]
+        prior = upcast(self.log_prior)[self.groups.component_class]
         return prior + self.groups.within(torch.zeros_like(prior))
 
     def mixture(self) -> Mixture:
         """Current density of :meth:`embed` outputs, as a core mixture."""
-        covariance = Diagonal(wide(self.variance).clone())
+        covariance = Diagonal(upcast(self.variance).clone())
         return Mixture(
-            self.log_weight(), wide(self.mean).clone(), covariance, self.groups.component_class.clone(), self.n_classes
+            self.log_weight(),
+            upcast(self.mean).clone(),
+            covariance,
+            self.groups.component_class.clone(),
+            self.n_classes,
         )
 
     def penalty(self) -> Float[Tensor, ""]:

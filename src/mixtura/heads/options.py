@@ -32,7 +32,7 @@ def options_of(kind: type[Head]) -> dict[str, Any]:
 
 
 def _further(kind: type[Head]) -> Any:
-    return kind.further or kind
+    return kind.options_class or kind
 
 
 def check_options(name: str, kind: type[Head], given: Mapping[str, Any]) -> None:
@@ -73,8 +73,8 @@ def _try(kind: type[Head], given: Mapping[str, Any]) -> None:
         {name: value for name, value in given.items() if name in inspect.signature(target).parameters}
         for target in (_further(kind), kind)
     )
-    if kind.further is not None and further:
-        kind.further(**further)
+    if kind.options_class is not None and further:
+        kind.options_class(**further)
     if built:
         with torch.device("meta"):
             kind(max(2, given.get("width") or 2), 2, **built)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Groups, Head, wide
+from mixtura.heads.base import Groups, Head
 from mixtura.names import nearest
 
 
@@ -151,9 +151,9 @@ class PrototypeHead(Head):
 
     def nearness(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Similarity of each sample to each prototype, before scaling."""
-        rows = (x.to(wide(self.prototype).dtype) - wide(self.center)) / wide(self.unit)
-        return DISTANCES[self.metric](rows, wide(self.prototype))
+        rows = (x.to(upcast(self.prototype).dtype) - upcast(self.center)) / upcast(self.unit)
+        return DISTANCES[self.metric](rows, upcast(self.prototype))
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits."""
-        return POOLINGS[self.pool](self.groups, wide(self.log_scale).exp() * self.nearness(x))
+        return POOLINGS[self.pool](self.groups, upcast(self.log_scale).exp() * self.nearness(x))

@@ -10,7 +10,7 @@ from torch import Tensor
 from mixtura.core.random_matrix import RANDOM_MATRICES, gaussian
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Head, wide
+from mixtura.heads.base import Head
 from mixtura.heads.linear import LinearHead
 from mixtura.names import nearest
 
@@ -45,7 +45,7 @@ class RandomProjectionHead(Head):
     name: ClassVar[str] = "random_projection"
     multi_component: ClassVar[bool] = False
     takes_shrinkage: ClassVar[bool] = True
-    further: ClassVar[Callable[..., Any] | None] = _options
+    options_class: ClassVar[Callable[..., Any] | None] = _options
     center: Tensor
     matrix: Tensor
     offset: Tensor
@@ -117,8 +117,8 @@ class RandomProjectionHead(Head):
 
     def features(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N M"]:
         """Random ReLU features of the samples."""
-        matrix = wide(self.matrix)
-        return torch.relu((x.to(matrix.dtype) - wide(self.center)) @ matrix + wide(self.offset))
+        matrix = upcast(self.matrix)
+        return torch.relu((x.to(matrix.dtype) - upcast(self.center)) @ matrix + upcast(self.offset))
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits, which are not densities of x."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Groups, Head, wide
+from mixtura.heads.base import Groups, Head
 from mixtura.names import nearest
 
 PRUNING_THRESHOLD = 3.0  # log of noise variance over squared weight; a dropout rate of 0.95
@@ -84,13 +84,13 @@ class QuadraticMap(nn.Module):
 
     def raw(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
         """Features and products before they are standardized."""
-        center = wide(self.center)
-        z = nn.functional.pad((x.to(center.dtype) - center) * wide(self.gain), (0, 1), value=1.0)
+        center = upcast(self.center)
+        z = nn.functional.pad((x.to(center.dtype) - center) * upcast(self.gain), (0, 1), value=1.0)
         return z[..., self.first] * z[..., self.second]
 
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
         """Standardized features and products, the input of the linear layer."""
-        return (self.raw(x) - wide(self.offset)) * wide(self.scale)
+        return (self.raw(x) - upcast(self.offset)) * upcast(self.scale)
 
     @torch.no_grad()
     def fit(self, x: Float[Tensor, "N D"]) -> None:
@@ -231,7 +231,7 @@ class SDGMHead(Head):
 
     def log_alpha(self) -> Float[Tensor, "J H"]:
         r"""Log noise ratio of each weight, :math:`\log\alpha = \log\sigma^2 - \log w^2`; above 3 it is pruned."""
-        return wide(self.log_variance) - (wide(self.weight).square() + WEIGHT_EPSILON).log()
+        return upcast(self.log_variance) - (upcast(self.weight).square() + WEIGHT_EPSILON).log()
 
     def kept(self) -> Tensor:
         """Mask of the weights that are not pruned."""
@@ -239,10 +239,10 @@ class SDGMHead(Head):
 
     def component_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Component logits; in training mode, with the noise of the weights."""
-        phi, weight, bias = self.map(x), wide(self.weight), wide(self.bias)
+        phi, weight, bias = self.map(x), upcast(self.weight), upcast(self.bias)
         if self.training:
             mean = nn.functional.linear(phi, weight, bias)
-            variance = nn.functional.linear(phi.square(), wide(self.log_variance).exp())
+            variance = nn.functional.linear(phi.square(), upcast(self.log_variance).exp())
             scores = mean + (variance + WEIGHT_EPSILON).sqrt() * torch.randn(
                 mean.shape, dtype=mean.dtype, device=mean.device
             )
@@ -354,10 +354,10 @@ class CompactSDGMHead(Head):
     def component_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Component logits."""
         n_components = sum(self.counts)
-        value = wide(self.value)
+        value = upcast(self.value)
         weight = value.new_zeros(n_components * self.n_features).scatter(0, self.place, value)
         weight = weight.reshape(n_components, self.n_features)
-        return nn.functional.linear(self.map(x), weight, nn.functional.pad(wide(self.bias), (0, 1)))
+        return nn.functional.linear(self.map(x), weight, nn.functional.pad(upcast(self.bias), (0, 1)))
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits, which are not densities."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mixtura.core import ownership, special
 from mixtura.heads import init
-from mixtura.heads.base import GenerativeHead, Groups, wide
+from mixtura.heads.base import GenerativeHead, Groups
 
 MIN_CONCENTRATION, MAX_CONCENTRATION = 1e-3, 1e6  # range of initial concentrations
 NEWTON_STEPS = 8
@@ -147,13 +147,13 @@ class VonMisesFisherHead(GenerativeHead):
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         r"""Distance of each sample's direction to each component's, :math:`\kappa_k (1 - \mu_k^\top x)`, in nats."""
-        direction = nn.functional.normalize(wide(self.direction))
+        direction = nn.functional.normalize(upcast(self.direction))
         rows = nn.functional.normalize(x.to(direction.dtype), dim=-1)
-        return wide(self.log_concentration).exp() * (1 - rows @ direction.T)
+        return upcast(self.log_concentration).exp() * (1 - rows @ direction.T)
 
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Joint log-density of each sample's direction and component, in nats."""
         with torch.autocast(x.device.type, enabled=False):
-            peak = special.log_normalizer(self.dimension, wide(self.log_concentration).exp())
+            peak = special.log_normalizer(self.dimension, upcast(self.log_concentration).exp())
             log_weight = self.groups.log_weight(self.prior_logit, self.weight_logit)
             return log_weight + peak.to(log_weight.dtype) - self.distances(x)

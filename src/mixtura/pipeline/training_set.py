@@ -44,19 +44,19 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
     if recipe.data.kind == factory.FEATURES_KIND:
         assert recipe.data.root is not None
         features = FeatureStore.open(recipe.data.root).read()
-        catalog(features.classes, recipe.data.unknown)
+        known_classes(features.classes, recipe.data.unknown)
         dataset, problems = _as_dataset(features), ()
         encoder = factory.section_of(features.identity, recipe.encoder)
     else:
         encoder, photos = recipe.encoder, factory.dataset_of(recipe.data)
-        catalog(photos.classes, recipe.data.unknown)  # fails before hours of extraction
+        known_classes(photos.classes, recipe.data.unknown)  # fails before hours of extraction
         features, dataset, problems = read(recipe, photos, progress)
     split = settle_split(_split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
     known = labeled(features.with_split(split))
     return Gathered(known, encoder, problems, len(features) - len(known))
 
 
-def catalog(labels: Sequence[str], unknown: tuple[str, ...]) -> tuple[str, ...]:
+def known_classes(labels: Sequence[str], unknown: tuple[str, ...]) -> tuple[str, ...]:
     """The classes of the catalog: all labels except those of unknown items.
 
     Raises:

@@ -148,10 +148,10 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
                 components=self.n_components if isinstance(self.n_components, str) else int(self.n_components),
                 feature_scale=self.feature_scale,
             )
-        self.projection_, self.plan_ = found.projection, found.trial.plan
+        self.projection_, self.plan_ = found.projection, found.candidate.plan
         tempered = self.temperature == AUTO_NAME
         self.temperature_ = (
-            selection.temperature_of(found.folds.x, found.trial.held) if tempered else float(self.temperature)
+            selection.temperature_of(found.folds.x, found.candidate.held) if tempered else float(self.temperature)
         )
         additive = self.plan_.components == 1 and not FAMILIES[self.plan_.family].sums_depend_on_parameters
         self._sums = found.folds.total(self.plan_.family) if additive else None

@@ -217,7 +217,7 @@ def gathered(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Feature
         NoInput, DataError: there are no data, or they cannot be used.
     """
     features = training_set.gather(recipe, progress).features
-    classes = training_set.catalog(features.classes, recipe.data.unknown)
+    classes = training_set.known_classes(features.classes, recipe.data.unknown)
     return features.select(features.label_index(classes) >= 0), classes
 
 

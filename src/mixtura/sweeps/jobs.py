@@ -91,7 +91,7 @@ class Table:
         weight = self.weight
         if weight is not None:
             weight = weight[torch.from_numpy(np.isin(self.draws[draw].role, (TRAIN, VAL)))].to(self.device)
-        return heads.folds_of(x, labels, judge, self.n_classes, weight)
+        return heads.holdout_split(x, labels, judge, self.n_classes, weight)
 
 
 def save(folder: Path, table: Table) -> None:

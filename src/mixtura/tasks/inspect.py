@@ -89,7 +89,7 @@ def inspect(features: Features, recipe: Recipe, name: str = "") -> Inspection:
     Raises:
         LabelError: fewer than two classes, or too few items to hold any out.
     """
-    classes = training_set.catalog(features.classes, ())
+    classes = training_set.known_classes(features.classes, ())
     judged = judge(features, classes, recipe)
     found = duplicates.run(features)
     return Inspection(
@@ -121,7 +121,7 @@ def judge(features: Features, classes: tuple[str, ...], recipe: Recipe) -> OutOf
     weight = _weight(calibration(choice, rows, recipe.seed), label, len(classes))
     without = replace(choice, folds=choice.folds.with_weight(weight))
     held = calibration(without, replace(rows, weight=weight), recipe.seed)
-    return _judged(held, weight[held.row] > 0, choice.trial.plan.family)
+    return _judged(held, weight[held.row] > 0, choice.candidate.plan.family)
 
 
 def _weight(held: OutOfFold, label: Int[Tensor, " N"], count: int) -> Float[Tensor, " N"]:

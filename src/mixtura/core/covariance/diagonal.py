@@ -52,7 +52,7 @@ class Diagonal(TensorRecord):
     def second(
         shifted: Float[Tensor, "N D"], resp: Float[Tensor, "N K"], factors: FactorPosterior | None
     ) -> Float[Tensor, "K D"]:
-        """Weighted squares."""
+        """Weighted sums of squares about the reference points."""
         return (resp.T @ shifted.square()).double()
 
     @staticmethod
@@ -63,7 +63,7 @@ class Diagonal(TensorRecord):
         n_components: int,
         factors: FactorPosterior | None,
     ) -> Float[Tensor, "K D"]:
-        """Weighted squares of each label."""
+        """The same for samples that each belong to one component."""
         return by_label(shifted * scaled, labels, n_components)
 
     @staticmethod
@@ -79,12 +79,12 @@ class Diagonal(TensorRecord):
 
     @staticmethod
     def truncate(second: Float[Tensor, "K D"], width: int) -> Float[Tensor, "K W"]:
-        """The first columns."""
+        """The sums of the first features."""
         return second[:, :width]
 
     @staticmethod
     def variances(second: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
-        """The sums themselves."""
+        """Sums of squares by feature, which here are the sums themselves."""
         return second
 
     @classmethod
