@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtura.datasets import NAMED, OFFICIAL
+from mixtura.names import is_outside
 
 PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"})
 SOUNDS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
@@ -21,7 +22,8 @@ STORE_HEADER = "store.json"
 def data_keys(source: str) -> dict[str, Any]:
     """What a user means by one word of data, as keys of a recipe.
 
-    What exists on disk wins over the name of a public set; a folder that ``extract`` has written is a feature store.
+    What exists on disk wins over the name of a public set or of a loader from outside (package.module:load); a folder
+    that ``extract`` has written is a feature store.
 
     >>> data_keys("digits")
     {'data.kind': 'digits', 'data.root': None}
@@ -31,7 +33,7 @@ def data_keys(source: str) -> dict[str, Any]:
     if not source:  # an unset shell variable; pathlib would read it as the current folder
         return {"data.kind": "folder", "data.root": source}
     path = Path(source)
-    if not path.exists() and source in NAMED:
+    if not path.exists() and (source in NAMED or is_outside(source)):
         return {"data.kind": source, "data.root": None}
     kind = {".csv": "csv", ".npz": "npz"}.get(path.suffix.lower(), "folder")
     if path.is_dir():
@@ -45,8 +47,6 @@ def _kind_of_folder(path: Path) -> str:
     """A feature store, a public set in its official layout, or photos or sounds, by the first such file that is met."""
     if (path / STORE_HEADER).is_file():
         return "features"
-    if (path / "meta" / "esc50.csv").is_file():
-        return "esc50"
     if found := _official(path):
         return found
     names = (Path(name) for _, _, files in os.walk(path) for name in files)

@@ -23,6 +23,7 @@ NAMED = tuple(name for name in DATASETS if name not in NEED_PATH)
 """The public sets, for which a name is enough."""
 
 OFFICIAL = {
+    "esc50": ("meta/esc50.csv",),
     "cifar10": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "batches.meta.txt", "cifar-10-batches-py"),
     "cifar100": ("cifar-100-binary.tar.gz", "cifar-100-binary", "fine_label_names.txt", "cifar-100-python"),
     "imagenet": ("ILSVRC2012_devkit_t12",),

@@ -12,6 +12,7 @@ from torch import Tensor
 from mixtura.core import selection as choosing
 from mixtura.core import temperature
 from mixtura.core.classes import Plan
+from mixtura.core.covariance import family_name
 from mixtura.core.cross_fitting import Folds
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
@@ -343,7 +344,8 @@ def from_mixture(
     assert mixture.component_class is not None
     counts = torch.bincount(mixture.component_class, minlength=mixture.n_classes).tolist()
     dimension, width = (mixture.dimension, None) if project is None else project.shape
-    head = GaussianHead(dimension, mixture.n_classes, counts, type(mixture.covariance).name, rank, width, freeze)
+    family = family_name(type(mixture.covariance))
+    head = GaussianHead(dimension, mixture.n_classes, counts, family, rank, width, freeze)
     head.to(mixture.mean.device)
     head.project = None if project is None else project.to(head.mean)
     head.assign(mixture.to(torch.float32))
