@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mixtura.datasets import NAMED, OFFICIAL
+from mixtura.datasets import BY_SUFFIX, NAMED, OFFICIAL
 from mixtura.names import is_outside
 
 PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"})
@@ -35,7 +35,7 @@ def data_keys(source: str) -> dict[str, Any]:
     path = Path(source)
     if not path.exists() and (source in NAMED or is_outside(source)):
         return {"data.kind": source, "data.root": None}
-    kind = {".csv": "csv", ".npz": "npz"}.get(path.suffix.lower(), "folder")
+    kind = BY_SUFFIX.get(path.suffix.lower(), "folder")
     if path.is_dir():
         kind = _kind_of_folder(path)
     elif path.is_file():

@@ -22,6 +22,9 @@ NEED_PATH = frozenset({"folder", "csv", "npz", "audio", "esc50", "esc10", "featu
 NAMED = tuple(name for name in DATASETS if name not in NEED_PATH)
 """The public sets, for which a name is enough."""
 
+BY_SUFFIX = {".csv": "csv", ".npz": "npz"}
+"""Kinds of data that are one file, by its ending."""
+
 OFFICIAL = {
     "esc50": ("meta/esc50.csv",),
     "cifar10": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "batches.meta.txt", "cifar-10-batches-py"),

@@ -72,15 +72,15 @@ class HeadSpec:
 
 
 def resolve(name: str) -> tuple[str, dict[str, Any]]:
-    """The key into ``HEADS`` and the options that a name means.
+    """The key into ``HEADS`` and the options that a name means; the name of a family means a Gaussian head of it.
 
     Raises:
         UnknownName: it stands in no table.
     """
     if name in VARIANTS:
         return VARIANTS[name]
-    find(HEADS | {variant: HEADS[kind] for variant, (kind, _) in VARIANTS.items()}, name)
-    return name, {}
+    kind = find(HEADS | {variant: HEADS[kind] for variant, (kind, _) in VARIANTS.items()}, name)
+    return ("gaussian", {"family": name}) if hasattr(kind, "unconstrained") else (name, {})
 
 
 def spec_of(name: str, solver: str, components: int | str, section: HeadSection, seed: int) -> HeadSpec:

@@ -35,7 +35,7 @@ def _further(kind: type[Head]) -> Any:
     return kind.further or kind
 
 
-def check_options(name: str, kind: type[Head], given: Mapping[str, Any]) -> None:
+def check_options(name: str, kind: Any, given: Mapping[str, Any]) -> None:
     """See that a head takes its options, before there are rows.
 
     Args:

@@ -1,4 +1,4 @@
-"""The model on disk: config.json, model.safetensors, metrics.json, README.md; nothing pickled or imported by name."""
+"""The model on disk: config.json, model.safetensors, metrics.json, README.md; nothing pickled, no code not allowed."""
 
 import hashlib
 import json
@@ -229,11 +229,13 @@ def _config(folder: Path) -> tuple[Config, int]:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         raise _altered(folder, f"{CONFIG_FILE} is wrong at {place} ({first['msg']})") from error
-    head = str((config.head or {}).get("name", "gaussian"))
-    for table, name in ((FAMILIES, config.family), (SAVED | HEADS, head)):
+    named = [(FAMILIES, config.family)]
+    if config.head is not None:
+        named.append((SAVED | HEADS, str(config.head.get("name"))))
+    for table, name in named:
         if name not in table and not names.is_outside(name):
             raise _altered(folder, f"{name!r} is not known")
-    _require_allowed(folder, config.encoder, config.family, head)
+    _require_allowed(folder, config.encoder, *(name for _, name in named))
     return config, layout
 
 

@@ -247,7 +247,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
     def _keep(self, mixture: Mixture) -> "MixtureClassifier":
         """Take a fitted mixture, with the class priors that were asked for."""
-        check_spread(mixture.covariance)
+        check_spread(mixture)
         self._fitted, self._log_odds = mixture, torch.zeros(len(self.classes_), dtype=torch.float64)
         if self.priors is not None:
             prior = np.asarray(self.priors, dtype=np.float64)

@@ -80,7 +80,7 @@ def run(model_path: Path, folder: Path | None = None) -> ExportReport:
         )
     contents = graphs | {
         CONFIG_FILE: bundle.to_json(_config(model, encoder, graphs)),
-        RUNNER_FILE: resources.files("mixtura.tasks").joinpath("onnx_runner.py").read_bytes(),
+        RUNNER_FILE: resources.files("mixtura.onnx").joinpath("runner.py").read_bytes(),
         README_FILE: _readme(model, encoder).encode(),
     }
     files.make_folder(target)

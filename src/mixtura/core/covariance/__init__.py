@@ -9,8 +9,8 @@ from mixtura.core.covariance.lowrank import LowRank
 from mixtura.core.covariance.protocol import NO_PRIOR, Covariance, Floor, Prior
 from mixtura.core.covariance.spherical import Spherical
 from mixtura.core.covariance.tied import Tied
-from mixtura.errors import UsageError
-from mixtura.names import find, name_of
+from mixtura.errors import UnknownName, UsageError
+from mixtura.names import find, name_of, nearest
 
 FAMILIES: dict[str, type[Covariance]] = {name: find(TABLE, name) for name in TABLE}
 """The families of mixtura; :func:`family_of` finds those from outside too."""
@@ -25,6 +25,8 @@ def family_of(name: str) -> Any:
         UnknownName: there is no such family.
         UsageError: the class lacks what the protocol asks for; the first such member is named.
     """
+    if name not in TABLE and ":" not in name:
+        raise UnknownName(f"There is no family {name!r}. {nearest(name, TABLE)} Or give package.module:Class.")
     kind = find(TABLE, name)
     missing = next((member for member in _MEMBERS if not hasattr(kind, member)), None)
     if missing is not None:
