@@ -17,9 +17,9 @@ ENCODERS = {
 }
 
 NAME_FORMS = {
-    "timm": "timm:NAME or timm:NAME@weights.safetensors",
-    "hf": "hf:NAME of the hub, or hf:./FOLDER",
-    "clap": "clap:NAME of the hub, or clap:FOLDER",
+    "timm": ("timm:NAME", "timm:NAME@weights.safetensors"),
+    "hf": ("hf:NAME of the hub", "hf:./FOLDER"),
+    "clap": ("clap:NAME of the hub", "clap:FOLDER"),
 }
 """The encoders whose name goes on, and how it is written."""
 

@@ -76,7 +76,7 @@ def split_name(name: str) -> tuple[str, dict[str, Any]]:
     if key in WITH_WEIGHTS:
         model, at, weights = model.partition("@")
     if not model or (at and not weights):
-        raise UsageError(f"Encoder name {name!r} is incomplete. Write {NAME_FORMS[key]}.")
+        raise UsageError(f"Encoder name {name!r} is incomplete. Write {', or '.join(NAME_FORMS[key])}.")
     return key, {"model": model} | ({"weights": Path(weights)} if weights else {})
 
 
