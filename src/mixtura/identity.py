@@ -4,6 +4,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+IMPORTED_PREFIX = "imported:"
+"""What the name of an encoder begins with whose features came from elsewhere."""
+
 
 def fingerprint(identity: Mapping[str, str]) -> str:
     """The SHA-256 (hex) of the canonical JSON of ``identity``: equal for equal identities only.

@@ -2,10 +2,15 @@
 
 import difflib
 import importlib
+import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mixtura.errors import UnknownName
+from mixtura.errors import BundleError, UnknownName
+
+EXTENSIONS_VARIABLE = "MIXTURA_EXTENSIONS"
+"""Environment variable with the packages, separated by commas, whose code stored files may name."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -36,3 +41,46 @@ def find(table: Mapping[str, str], name: str) -> Any:
         if name in table:
             raise
         raise UnknownName(f"Cannot load {name!r}: {error}. Check the module path and that it is installed.") from error
+
+
+def is_outside(name: str) -> bool:
+    """Whether a name stands for itself, as ``package.module:Attribute`` does, and not for an entry of a table.
+
+    >>> is_outside("diagonal"), is_outside("mine.families:Ring")
+    (False, True)
+    """
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def require_allowed(name: str, place: object) -> None:
+    """See that code may be loaded by a name that comes from a stored file, which others may have written.
+
+    Entries of tables always may; ``package.module:Attribute`` may where ``MIXTURA_EXTENSIONS`` lists the package.
+
+    Args:
+        name: the name in the file.
+        place: the file or folder, for the message.
+
+    Raises:
+        BundleError: the package is not listed; nothing was imported.
+    """
+    module = name.partition(":")[0]
+    allowed = {one.strip() for one in os.environ.get(EXTENSIONS_VARIABLE, "").split(",")}
+    if ":" in name and not any(module == one or module.startswith(f"{one}.") for one in allowed if one):
+        raise BundleError(
+            f"{place} uses {name!r}, which is no part of mixtura, and no code is run because a stored file names it. "
+            f"If you trust this package, set {EXTENSIONS_VARIABLE}={module.partition('.')[0]}."
+        )
+
+
+def name_of(table: Mapping[str, str], thing: type) -> str:
+    """The name by which :func:`find` gives a class: its key in a table, or else ``package.module:Class``."""
+    own = f"{thing.__module__}:{thing.__qualname__}"
+    return next((name for name, target in table.items() if target == own or _loaded(target) is thing), own)
+
+
+def _loaded(target: str) -> Any:
+    """What a target stands for, if its module is there already."""
+    module, _, attribute = target.partition(":")
+    return getattr(sys.modules.get(module), attribute, None)

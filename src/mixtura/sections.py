@@ -83,7 +83,7 @@ class EncoderSection(Section):
     name: Annotated[str, Flag("NAME", name="encoder")] = Field(
         default="lite0",
         description="Network that computes the features. Name one of timm, hf or clap after a colon: timm:NAME, "
-        "timm:NAME@weights.safetensors, hf:NAME, hf:./folder, clap:NAME.",
+        "timm:NAME@weights.safetensors, hf:NAME, hf:./folder, clap:NAME. Or package.module:Class.",
     )
     size: Annotated[Count | None, Flag("PIXELS")] = Field(
         default=None,
@@ -176,7 +176,8 @@ class HeadSection(Section):
         default="gaussian", description="Classifier on top of the features, or package.module:Class."
     )
     family: Annotated[str, Flag("NAME")] = Field(
-        default="auto", description="gaussian: shape of the covariances; auto chooses by validation."
+        default="auto",
+        description="gaussian: shape of the covariances, or package.module:Class; auto chooses by validation.",
     )
     n_components: Annotated[Count | Literal["auto"], Flag("N|auto")] = Field(
         default=1, description="Gaussians per class, or auto."

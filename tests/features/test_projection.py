@@ -271,8 +271,10 @@ def test_a_pca_that_was_stored_in_percent_is_read_as_a_fraction():
 def test_damaged_states_are_refused():
     x, _ = data()
     pca = PCA.fit(x)
-    with pytest.raises(BundleError, match="Unknown projection"):
+    with pytest.raises(BundleError, match="'os:system', which is no part of mixtura"):
         restore({"name": "os:system"}, {})
+    with pytest.raises(BundleError, match="Unknown projection"):
+        restore({"name": "turn"}, {})
     with pytest.raises(BundleError, match="needs"):
         restore(pca.config(), {"mean": pca.mean})
     chain = Chain((pca,))

@@ -1,9 +1,9 @@
 """Ring 0: immutable Gaussian mixtures and EM on moments. Tensors in, tensors out; see README.md in this folder."""
 
 FAMILIES = {
-    "spherical": "mixtura.core.covariance:Spherical",
-    "diagonal": "mixtura.core.covariance:Diagonal",
-    "lowrank": "mixtura.core.covariance:LowRank",
-    "tied": "mixtura.core.covariance:Tied",
-    "full": "mixtura.core.covariance:Full",
+    "spherical": "mixtura.core.covariance.spherical:Spherical",
+    "diagonal": "mixtura.core.covariance.diagonal:Diagonal",
+    "lowrank": "mixtura.core.covariance.lowrank:LowRank",
+    "tied": "mixtura.core.covariance.tied:Tied",
+    "full": "mixtura.core.covariance.full:Full",
 }

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import em, init
-from mixtura.core.covariance import FAMILIES, NO_PRIOR, Diagonal, Prior
+from mixtura.core.covariance import NO_PRIOR, Diagonal, Prior, family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, feature_variance, labeled
 from mixtura.errors import UsageError
@@ -48,12 +48,11 @@ class Plan:
     feature_scale: str = "none"
 
     def __post_init__(self) -> None:
-        for what, name, known in (
-            ("covariance family", self.family, FAMILIES),
-            ("feature scale", self.feature_scale, FEATURE_SCALES),
-        ):
-            if name not in known and name != "auto":  # "auto" is resolved before fitting
-                raise UsageError(f"There is no {what} {name!r}. {nearest(name, known)}")
+        scale, known = self.feature_scale, FEATURE_SCALES
+        if self.family != "auto":  # which is settled before anything is fitted
+            family_of(self.family)
+        if scale not in known and scale != "auto":
+            raise UsageError(f"There is no feature scale {scale!r}. {nearest(scale, known)}")
 
     def resolved(self, variance: Float[Tensor, " D"]) -> tuple[Float[Tensor, " D"], Prior]:
         """Floor and prior in units of the data, given the within-class variance of each feature."""
@@ -78,7 +77,7 @@ def fit(
     if weight is not None and bool((weight == 0).any()):
         some = weight > 0
         x, labels, weight = x[some], labels[some], weight[some]
-    kind, counts = FAMILIES[plan.family], _counts(plan, labels, n_classes, weight)
+    kind, counts = family_of(plan.family), _counts(plan, labels, n_classes, weight)
     closed = max(counts) == 1 and not kind.sums_depend_on_parameters
     if closed or variance is None:
         (sums,) = labeled(kind if closed else Diagonal, x, labels, n_classes, weight)

@@ -18,7 +18,7 @@ from torch import Tensor
 from mixtura.core import classes
 from mixtura.core.classes import Plan
 from mixtura.core.content import content_order, numbered
-from mixtura.core.covariance import FAMILIES
+from mixtura.core.covariance import family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, feature_variance, labeled
 
@@ -136,7 +136,7 @@ class Folds:
         if family not in self._sums:
             masks = [self.fold == i for i in self.used]
             masks.append(self.fold >= len(self.used))
-            self._sums[family] = labeled(FAMILIES[family], self.x, self.labels, self.n_classes, self.weight, masks)
+            self._sums[family] = labeled(family_of(family), self.x, self.labels, self.n_classes, self.weight, masks)
         return self._sums[family]
 
     def total(self, family: str) -> Moments:
@@ -157,14 +157,14 @@ class Folds:
 
     def feature_variance(self, family: str) -> Float[Tensor, " D"]:
         """Within-class feature variance for floors and feature scales; the same for every fold."""
-        family = "diagonal" if FAMILIES[family].sums_depend_on_parameters else family
+        family = "diagonal" if family_of(family).sums_depend_on_parameters else family
         if family not in self._variances:
             self._variances[family] = feature_variance(self.total(family))
         return self._variances[family]
 
     def precompute(self, family: str) -> None:
         """Compute the moments that :meth:`truncate` reuses, unless the family's moments depend on its parameters."""
-        if not FAMILIES[family].sums_depend_on_parameters:
+        if not family_of(family).sums_depend_on_parameters:
             self.sums(family)
 
     def truncate(self, width: int) -> "Folds":
@@ -189,7 +189,7 @@ class Folds:
     def mixture(self, plan: Plan, without: int | None = None) -> Mixture:
         """Fit the mixture of a plan to all samples, or to all but one fold."""
         variance = self.feature_variance(plan.family)
-        if plan.components != 1 or FAMILIES[plan.family].sums_depend_on_parameters:
+        if plan.components != 1 or family_of(plan.family).sums_depend_on_parameters:
             kept = slice(None) if without is None else self.fold != without
             weight = None if self.weight is None else self.weight[kept]
             return classes.fit(plan, self.x[kept], self.labels[kept], self.n_classes, weight, variance)

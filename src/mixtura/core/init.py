@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.content import content_order
-from mixtura.core.covariance import FAMILIES, NO_PRIOR, Floor, Prior
+from mixtura.core.covariance import NO_PRIOR, Floor, Prior, family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import class_means, hard, labeled
 
@@ -39,7 +39,7 @@ def from_labels(
         weight: sample weights.
         rank: number of directions, for the low-rank family only.
     """
-    kind = FAMILIES[family]
+    kind = family_of(family)
     if not kind.sums_depend_on_parameters:
         (moments,) = labeled(kind, x, labels, n_components, weight)
         return Mixture.from_moments(moments, floor, prior)

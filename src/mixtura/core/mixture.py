@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixtura.core import linalg
 from mixtura.core import moments as sums
-from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, Floor, Prior
+from mixtura.core.covariance import NO_PRIOR, Covariance, Floor, Prior, Spherical, family_of
 from mixtura.core.moments import Moments
 from mixtura.core.ownership import ClassLogSumExp
 
@@ -75,8 +75,7 @@ class Mixture:
         >>> Mixture.standard(2).log_prob(torch.zeros(1, 2))
         tensor([-1.8379])
         """
-        family = FAMILIES["spherical"]
-        return cls(torch.zeros(1), torch.zeros(1, dimension), family.from_state({"variance": torch.ones(1)}))
+        return cls(torch.zeros(1), torch.zeros(1, dimension), Spherical(torch.ones(1)))
 
     @property
     def n_components(self) -> int:
@@ -306,7 +305,7 @@ class Mixture:
         """Rebuild a mixture from :meth:`state` and the name of its family."""
         prefix = "covariance."
         inner = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-        covariance = FAMILIES[family].from_state(inner)
+        covariance = family_of(family).from_state(inner)
         scale = state.get("feature_scale")
         return cls(state["log_weight"], state["mean"], covariance, state.get("component_class"), n_classes, scale)
 

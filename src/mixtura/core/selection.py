@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixtura.core import classes, linalg, temperature
 from mixtura.core.classes import Plan
-from mixtura.core.covariance import FAMILIES, Diagonal, Prior
+from mixtura.core.covariance import Diagonal, Prior, family_of
 from mixtura.core.cross_fitting import Folds, OutOfFold, content_folds
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import feature_variance, labeled
@@ -136,7 +136,7 @@ class Search:
     def best(self, plan: Plan) -> Candidate:
         """Best candidate of a plan's family: first the feature scale, then the share of the identity."""
         plan = self.with_prior(plan, SCREEN_SHRINKAGE)
-        if FAMILIES[plan.family].round:  # spherical is a scaled identity already, with one unit for all features
+        if family_of(plan.family).round:  # spherical is a scaled identity already, with one unit for all features
             return self.cross_validate(self.with_prior(replace(plan, feature_scale="none"), 0.0))
         plan = self.best_scale(plan).plan
         if self.shrinkage != HELD_OUT:
@@ -173,7 +173,7 @@ class Search:
             return replace(plan, prior=automatic_prior(self.folds, plan))
         if strength is None:
             tenth = max(1.0, 0.1 * float(self.folds.counts.sum()) / self.folds.n_classes)
-            strength = 0.0 if FAMILIES[plan.family].shared else tenth
+            strength = 0.0 if family_of(plan.family).shared else tenth
         return replace(plan, prior=Prior(strength, share if self.shrinkage == HELD_OUT else float(self.shrinkage)))
 
     def shares(self, plan: Plan) -> tuple[float, ...]:
@@ -210,7 +210,7 @@ class Search:
 
 def automatic_prior(folds: Folds, plan: Plan) -> Prior:
     """Prior from the moments (OAS); low-rank moments hold no matrix, so its strength is the number of factors."""
-    if FAMILIES[plan.family].sums_depend_on_parameters:
+    if family_of(plan.family).sums_depend_on_parameters:
         return Prior(strength=float(plan.rank))
     return oas(folds.total(plan.family), plan.resolved(folds.feature_variance(plan.family))[1].scale)
 
@@ -240,7 +240,7 @@ def choose_counts(
         some = weight > 0
         x, labels, weight = x[some], labels[some], weight[some]
     side = content_folds(x, labels, 2, plan.seed) == 0
-    if FAMILIES[plan.family].shared:
+    if family_of(plan.family).shared:
         x = _turned(classes.fit(replace(plan, components=1), x, labels, n_classes, weight), x)
         plan = replace(plan, family="diagonal", feature_scale="none")
     variance = feature_variance(labeled(Diagonal, x, labels, n_classes, weight)[0])

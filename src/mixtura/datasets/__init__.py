@@ -22,7 +22,11 @@ NEED_PATH = frozenset({"folder", "csv", "npz", "audio", "esc50", "esc10", "featu
 NAMED = tuple(name for name in DATASETS if name not in NEED_PATH)
 """The public data sets, which need only a name."""
 
+BY_SUFFIX = {".csv": "csv", ".npz": "npz"}
+"""Kinds of data that are one file, by its ending."""
+
 OFFICIAL = {
+    "esc50": ("meta/esc50.csv",),
     "cifar10": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "batches.meta.txt", "cifar-10-batches-py"),
     "cifar100": ("cifar-100-binary.tar.gz", "cifar-100-binary", "fine_label_names.txt", "cifar-100-python"),
     "imagenet": ("ILSVRC2012_devkit_t12",),

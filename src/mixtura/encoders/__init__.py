@@ -15,3 +15,13 @@ ENCODERS = {
     "clap": "mixtura.encoders.clap:Clap",
     "imagebind": "mixtura.encoders.imagebind:ImageBind",
 }
+
+NAME_FORMS = {
+    "timm": ("timm:NAME", "timm:NAME@weights.safetensors"),
+    "hf": ("hf:NAME of the hub", "hf:./FOLDER"),
+    "clap": ("clap:NAME of the hub", "clap:FOLDER"),
+}
+"""The encoders whose name goes on, and how it is written."""
+
+WITH_WEIGHTS = frozenset({"timm"})
+"""Those of them that may name a weight file behind an @."""

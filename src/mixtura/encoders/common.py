@@ -13,7 +13,9 @@ from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from mixtura.encoders import NAME_FORMS, WITH_WEIGHTS
 from mixtura.errors import UsageError
+from mixtura.identity import IMPORTED_PREFIX
 
 
 class OwnNames(nn.Module):
@@ -53,17 +55,6 @@ def to_train(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).train().requires_grad_(True)
 
 
-NAME_FORMS = {
-    "timm": "timm:NAME or timm:NAME@weights.safetensors",
-    "hf": "hf:NAME of the hub, or hf:./FOLDER",
-    "clap": "clap:NAME of the hub, or clap:FOLDER",
-}
-"""The encoders whose name goes on, and how it is written."""
-
-WITH_WEIGHTS = frozenset({"timm"})
-"""Those of them that may name a weight file behind an @."""
-
-
 def split_name(name: str) -> tuple[str, dict[str, Any]]:
     """The key into ``ENCODERS`` and the further constructor arguments that an encoder's full name stands for.
 
@@ -85,8 +76,17 @@ def split_name(name: str) -> tuple[str, dict[str, Any]]:
     if key in WITH_WEIGHTS:
         model, at, weights = model.partition("@")
     if not model or (at and not weights):
-        raise UsageError(f"Encoder name {name!r} is incomplete. Write {NAME_FORMS[key]}.")
+        raise UsageError(f"Encoder name {name!r} is incomplete. Write {', or '.join(NAME_FORMS[key])}.")
     return key, {"model": model} | ({"weights": Path(weights)} if weights else {})
+
+
+def is_outside_encoder(name: str) -> bool:
+    """Whether a full name is ``package.module:Class``, and not an encoder of mixtura or one whose features came in.
+
+    >>> [is_outside_encoder(name) for name in ("lite0", "timm:resnet18", "imported:clip", "mine.nets:Net")]
+    [False, False, False, True]
+    """
+    return ":" in name and name.partition(":")[0] not in NAME_FORMS and not name.startswith(IMPORTED_PREFIX)
 
 
 def checked_size(size: int | None, default: int, smallest: int = 1, largest: int = 4096) -> int:

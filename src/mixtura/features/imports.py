@@ -23,6 +23,7 @@ from torch import Tensor
 from mixtura.errors import DataError, LabelError, NoInput, StoreError, WrongDimension
 from mixtura.features.records import Features, Rows, to_features
 from mixtura.features.store import FeatureStore
+from mixtura.identity import IMPORTED_PREFIX
 
 _TEXT = ("id", "source", "label", "superlabel", "group", "split")
 _PART_ROWS = 65_536
@@ -157,7 +158,8 @@ def _assemble(embedding: np.ndarray, extra: Mapping[str, Any], name: str, encode
     text["split"] = [split] * count if split is not None else text["split"]
     weight = np.ones(count) if extra.get("weight") is None else np.asarray(extra["weight"], dtype=np.float64)
     digest = [hashlib.sha256(row.tobytes()).hexdigest() for row in matrix]
-    identity = {"name": f"imported:{encoder}", "weights": "unknown", "preprocessing": "unknown", "dtype": "float32"}
+    name = f"{IMPORTED_PREFIX}{encoder}"
+    identity = {"name": name, "weights": "unknown", "preprocessing": "unknown", "dtype": "float32"}
     return to_features(Rows(embedding=matrix, weight=weight, sha256=digest, **text), identity)
 
 

@@ -28,7 +28,7 @@ from mixtura.features.spectrum import (
     project,
     work_dtype,
 )
-from mixtura.names import find
+from mixtura.names import find, is_outside, name_of, require_allowed
 from mixtura.renames import RENAMED_STEP_KEYS, renamed
 
 
@@ -54,7 +54,8 @@ class Projection:
     def config(self) -> dict[str, Any]:
         """Everything but the tensors, as JSON values; ``name`` says which projection it is."""
         tensors = self.state()
-        return {"name": self.name} | {f.name: getattr(self, f.name) for f in fields(self) if f.name not in tensors}
+        name = name_of(PROJECTIONS, type(self))
+        return {"name": name} | {f.name: getattr(self, f.name) for f in fields(self) if f.name not in tensors}
 
     @classmethod
     def from_state(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> "Projection":
@@ -368,7 +369,7 @@ class Chain(Projection):
 def restore(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Projection:
     """The projection that ``config()`` and ``state()`` came from, of any kind.
 
-    Only what :data:`mixtura.features.PROJECTIONS` lists can be named: nothing that a file says is ever imported.
+    Nothing is imported because a file says so: see :func:`mixtura.names.require_allowed`.
 
     Raises:
         BundleError: a kind that is not known, or fields that do not fit it.
@@ -376,7 +377,9 @@ def restore(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Projectio
     name = config.get("name", "")
     if name == Chain.name:
         return Chain.from_state(config, state)
-    if name not in PROJECTIONS:
+    if is_outside(name):
+        require_allowed(name, "The projection")
+    elif name not in PROJECTIONS:
         raise BundleError(f"Unknown projection {name!r}. Known: {', '.join(sorted(PROJECTIONS))}.")
     kind: type[Projection] = find(PROJECTIONS, name)
     return kind.from_state(config, state)

@@ -5,6 +5,7 @@ import torch
 
 from mixtura import names
 from mixtura.core import FAMILIES
+from mixtura.core.covariance import family_of
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import split_name
 from mixtura.errors import LabelError
@@ -31,8 +32,9 @@ def check_names(recipe: Recipe) -> None:
     factory.device_of(recipe.encoder.device)
     spec = heads.spec_of(recipe.head.name, recipe.fit.solver, recipe.head.n_components, recipe.head, 0)
     heads.check_fit(spec, recipe.fit, [recipe.fit.objective])
-    if recipe.head.family != "auto" and recipe.head.family not in FAMILIES:
-        names.find({name: FAMILIES[name] for name in FAMILIES} | {"auto": ""}, recipe.head.family)
+    if recipe.head.family != "auto":
+        names.find(FAMILIES | {"auto": ""}, recipe.head.family)
+        family_of(recipe.head.family)
 
 
 def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mixtura.core import selection as choosing
 from mixtura.core import temperature
 from mixtura.core.classes import Plan
+from mixtura.core.covariance import family_name
 from mixtura.core.cross_fitting import Folds
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
@@ -71,15 +72,15 @@ class HeadSpec:
 
 
 def resolve(name: str) -> tuple[str, dict[str, Any]]:
-    """Key in ``HEADS`` and options for the name of a head or variant.
+    """Key in ``HEADS`` and options for the name of a head or variant; a family means a Gaussian head of it.
 
     Raises:
         UnknownName: the name is not registered.
     """
     if name in VARIANTS:
         return VARIANTS[name]
-    find(HEADS | {variant: HEADS[kind] for variant, (kind, _) in VARIANTS.items()}, name)
-    return name, {}
+    kind = find(HEADS | {variant: HEADS[kind] for variant, (kind, _) in VARIANTS.items()}, name)
+    return ("gaussian", {"family": name}) if hasattr(kind, "unconstrained") else (name, {})
 
 
 def spec_of(name: str, solver: str, components: int | str, section: HeadSection, seed: int) -> HeadSpec:
@@ -343,7 +344,8 @@ def from_mixture(
     assert mixture.component_class is not None
     counts = torch.bincount(mixture.component_class, minlength=mixture.n_classes).tolist()
     dimension, width = (mixture.dimension, None) if project is None else project.shape
-    head = GaussianHead(dimension, mixture.n_classes, counts, type(mixture.covariance).name, rank, width, freeze)
+    family = family_name(type(mixture.covariance))
+    head = GaussianHead(dimension, mixture.n_classes, counts, family, rank, width, freeze)
     head.to(mixture.mean.device)
     head.project = None if project is None else project.to(head.mean)
     head.assign(mixture.to(torch.float32))

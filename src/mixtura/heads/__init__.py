@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mixtura.core import FAMILIES
+
 HEADS = {
     "gaussian": "mixtura.heads.gaussian:GaussianHead",
     "sdgm": "mixtura.heads.sdgm:SDGMHead",
@@ -15,12 +17,7 @@ HEADS = {
 SAVED = HEADS | {"sdgm_compact": "mixtura.heads.sdgm:CompactSDGMHead"}
 """Heads that a model may contain, including the pruned head, which cannot be trained."""
 
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "spherical": ("gaussian", {"family": "spherical"}),
-    "diagonal": ("gaussian", {"family": "diagonal"}),
-    "lowrank": ("gaussian", {"family": "lowrank"}),
-    "tied": ("gaussian", {"family": "tied"}),
-    "full": ("gaussian", {"family": "full"}),
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {family: ("gaussian", {"family": family}) for family in FAMILIES} | {
     "dgmmc-s": ("gaussian", {"family": "spherical"}),
     "dgmmc-d": ("gaussian", {"family": "diagonal"}),
     "gmml": ("gaussian", {"family": "full"}),
@@ -29,4 +26,4 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "nearest-mean": ("prototype", {"metric": "euclidean"}),
     "softmax": ("linear", {}),
 }
-"""Names from papers -> head and options."""
+"""Names for a head with its options: each covariance family, and what papers use."""

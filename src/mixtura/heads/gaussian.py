@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from mixtura.core import classes
 from mixtura.core.axes import axes_of
 from mixtura.core.classes import Plan
-from mixtura.core.covariance import FAMILIES, NO_PRIOR, Covariance, Prior
+from mixtura.core.covariance import NO_PRIOR, Covariance, Prior, family_name, family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.random_matrix import RANDOM_MATRICES, orthogonal
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import GenerativeHead, Groups, as_rows
+from mixtura.heads.base import GenerativeHead, Groups, as_rows, upcast
 from mixtura.names import nearest
 
 FREEZABLE_PARTS = ("mean", "spread", "weight", "prior", "temperature")
@@ -109,7 +109,8 @@ class GaussianHead(GenerativeHead):
         inner = dimension if width is None else width
         self.groups = Groups(init.component_class_of(counts), n_classes)
         self.mean = nn.Parameter(torch.randn(sum(counts), inner) / inner**0.5)
-        self.free = nn.ParameterDict(FAMILIES[family].initial(sum(counts), inner, rank).unconstrained())
+        self.covariance_kind = family_of(family)
+        self.free = nn.ParameterDict(self.covariance_kind.initial(sum(counts), inner, rank).unconstrained())
         self.weight_logit = nn.Parameter(torch.zeros(sum(counts)))
         self.prior_logit = nn.Parameter(torch.zeros(n_classes))
         self.log_temperature = nn.Parameter(torch.zeros(()))
@@ -206,11 +207,11 @@ class GaussianHead(GenerativeHead):
         self.log_temperature.zero_()
 
     def _check_fits(self, mixture: Mixture) -> None:
-        family, width = type(mixture.covariance).name, self.mean.shape[1]
-        if family != self.family or mixture.dimension != width or mixture.component_class is None:
+        family, width = type(mixture.covariance), self.mean.shape[1]
+        if family is not self.covariance_kind or mixture.dimension != width or mixture.component_class is None:
             raise UsageError(
-                f"A {family} mixture in {mixture.dimension} dimensions does not fit a {self.family} head in {width}. "
-                "Build the head with the family and width of the mixture."
+                f"A {family_name(family)} mixture in {mixture.dimension} dimensions does not fit a {self.family} head "
+                f"in {width}. Build the head with the family and width of the mixture."
             )
         if not torch.equal(mixture.component_class.cpu(), self.groups.component_class.cpu()):
             raise UsageError("The mixture's components belong to other classes than the head's. Give it equal counts.")
@@ -269,14 +270,14 @@ class GaussianHead(GenerativeHead):
         """Log-densities in the head's units plus a constant per component."""
         # no autocast: bfloat16 products keep only three digits of distances in the hundreds
         with torch.autocast(x.device.type, enabled=False):
-            family = FAMILIES[self.family]
+            family = self.covariance_kind
             constant, *matrices = family.free_operands(self._free(), upcast(self.mean))
             operands = (constant + added, *matrices)
             return as_rows(lambda z: family.score(operands, z), x if self.preprocessed else self.preprocess(x))
 
     def _covariance(self) -> Covariance:
         """The covariances in the head's units."""
-        return FAMILIES[self.family].constrained(self._free())
+        return self.covariance_kind.constrained(self._free())
 
     def _free(self) -> dict[str, Tensor]:
         return {name: upcast(value) for name, value in self.free.items()}
@@ -293,8 +294,7 @@ class GaussianHead(GenerativeHead):
 
 
 def _check(family: str, freeze: Sequence[str]) -> None:
-    if family not in FAMILIES:
-        raise UsageError(f"A Gaussian head has no family {family!r}. {nearest(family, FAMILIES)}")
+    family_of(family)
     for name in freeze:
         if name not in FREEZABLE_PARTS:
             raise UsageError(f"A Gaussian head cannot freeze {name!r}. {nearest(name, FREEZABLE_PARTS)}")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Head
+from mixtura.heads.base import Head, upcast
 
 INITIALIZATIONS = ("closed", "zeros")
 

@@ -12,7 +12,7 @@ from mixtura.core.covariance import Diagonal
 from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import GenerativeHead, Groups, as_rows
+from mixtura.heads.base import GenerativeHead, Groups, as_rows, upcast
 
 SINKHORN_REGULARIZATION = 0.05  # nats per dimension: sharp, yet balanced within the steps below
 SINKHORN_STEPS = 50

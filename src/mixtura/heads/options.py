@@ -35,7 +35,7 @@ def _further(kind: type[Head]) -> Any:
     return kind.options_class or kind
 
 
-def check_options(name: str, kind: type[Head], given: Mapping[str, Any]) -> None:
+def check_options(name: str, kind: Any, given: Mapping[str, Any]) -> None:
     """Check the options of a head; call it before reading samples.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Groups, Head
+from mixtura.heads.base import Groups, Head, upcast
 from mixtura.names import nearest
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from mixtura.core.random_matrix import RANDOM_MATRICES, gaussian
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Head
+from mixtura.heads.base import Head, upcast
 from mixtura.heads.linear import LinearHead
 from mixtura.names import nearest
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mixtura.core import ownership, special
 from mixtura.heads import init
-from mixtura.heads.base import GenerativeHead, Groups
+from mixtura.heads.base import GenerativeHead, Groups, upcast
 
 MIN_CONCENTRATION, MAX_CONCENTRATION = 1e-3, 1e6  # range of initial concentrations
 NEWTON_STEPS = 8

@@ -1,4 +1,4 @@
-"""The model on disk: config.json, model.safetensors, metrics.json, README.md; nothing pickled or imported by name."""
+"""The model on disk: config.json, model.safetensors, metrics.json, README.md; nothing pickled, no code not allowed."""
 
 import hashlib
 import json
@@ -14,10 +14,12 @@ from torch import Tensor
 
 from mixtura import files, names
 from mixtura.core import FAMILIES
+from mixtura.core.covariance import family_name
 from mixtura.core.mixture import Mixture
+from mixtura.encoders.common import is_outside_encoder
 from mixtura.errors import BundleError, NoInput, RecipeError
 from mixtura.features.projection import Chain
-from mixtura.heads import SAVED
+from mixtura.heads import HEADS, SAVED
 from mixtura.heads.base import Head
 from mixtura.model import layout_1
 from mixtura.model.model import Model
@@ -68,9 +70,12 @@ def recipe_of(folder: Path) -> Recipe:
         BundleError: it is damaged.
     """
     try:
-        return load_stored_recipe(folder / RECIPE_FILE).model_copy(update={"output": folder})
+        recipe = load_stored_recipe(folder / RECIPE_FILE).model_copy(update={"output": folder})
     except RecipeError as error:
         raise _altered(folder, f"{RECIPE_FILE} is damaged ({error})") from error
+    head = recipe.head
+    _require_allowed(folder, recipe.encoder, head.family, head.name, *(step.name for step in recipe.projection))
+    return recipe
 
 
 def fingerprint(folder: Path) -> str:
@@ -98,11 +103,11 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
         identity=model.identity,
         dimension=model.dimension,
         projection=model.projection.config(),
-        family=type(model.mixture.covariance).name,
+        family=family_name(type(model.mixture.covariance)),
         temperature=model.temperature,
         decision=model.decision,
         facts=model.facts,
-        head=None if model.head is None else {"name": model.head.name} | model.head.config(),
+        head=None if model.head is None else {"name": _head_name(model.head)} | model.head.config(),
         sha256=hashlib.sha256(data).hexdigest(),
     )
     contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(config.model_dump(mode="json"))} | dict(others or {})
@@ -154,12 +159,16 @@ def from_pretrained(folder: Path) -> Model:
         raise _altered(folder, f"{CONFIG_FILE} and {TENSORS_FILE} do not fit together ({said})") from error
 
 
+def _head_name(head: Head) -> str:
+    return names.name_of(SAVED | HEADS, type(head))
+
+
 def _head(config: dict[str, Any] | None, state: dict[str, Tensor]) -> Head | None:
-    """The model's head, if any; builds only heads of mixtura, and only from plain values."""
+    """The model's head, if any, built from plain values; :func:`_config` has checked that its name is allowed."""
     if config is None:
         return None
     options = {key: value for key, value in config.items() if key != "name"}
-    head: Head = names.find(SAVED, SAVED[config["name"]])(**options)
+    head: Head = names.find(SAVED | HEADS, config["name"])(**options)
     head.load_state_dict(state, strict=True)
     return head.eval()
 
@@ -220,9 +229,20 @@ def _config(folder: Path) -> tuple[Config, int]:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the whole"
         raise _altered(folder, f"{CONFIG_FILE} is wrong at {place} ({first['msg']})") from error
-    if config.family not in FAMILIES:
-        raise _altered(folder, f"family {config.family!r} is not known")
+    named = [(FAMILIES, config.family)]
+    if config.head is not None:
+        named.append((SAVED | HEADS, str(config.head.get("name"))))
+    for table, name in named:
+        if name not in table and not names.is_outside(name):
+            raise _altered(folder, f"{name!r} is not known")
+    _require_allowed(folder, config.encoder, *(name for _, name in named))
     return config, layout
+
+
+def _require_allowed(folder: Path, encoder: EncoderSection, *others: str) -> None:
+    """See that a model names no code but mixtura's own and what the user allows; nothing is imported for that."""
+    for name in (encoder.name, *others) if is_outside_encoder(encoder.name) else others:
+        names.require_allowed(name, folder)
 
 
 def _state(folder: Path, digest: str) -> dict[str, Tensor]:

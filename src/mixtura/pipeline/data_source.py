@@ -5,7 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mixtura.datasets import NAMED, OFFICIAL
+from mixtura.datasets import BY_SUFFIX, NAMED, OFFICIAL
+from mixtura.names import is_outside
 
 PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"})
 SOUNDS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
@@ -21,7 +22,8 @@ STORE_HEADER = "store.json"
 def data_keys(source: str) -> dict[str, Any]:
     """Return the recipe keys for a DATA argument.
 
-    A path on disk takes precedence over the name of a public data set; a folder written by ``extract`` is a store.
+    A path on disk takes precedence over the name of a public data set or of an outside loader (package.module:load); a
+    folder written by ``extract`` is a store.
 
     >>> data_keys("digits")
     {'data.kind': 'digits', 'data.root': None}
@@ -31,9 +33,9 @@ def data_keys(source: str) -> dict[str, Any]:
     if not source:  # an unset shell variable; pathlib would read it as the current folder
         return {"data.kind": "folder", "data.root": source}
     path = Path(source)
-    if not path.exists() and source in NAMED:
+    if not path.exists() and (source in NAMED or is_outside(source)):
         return {"data.kind": source, "data.root": None}
-    kind = {".csv": "csv", ".npz": "npz"}.get(path.suffix.lower(), "folder")
+    kind = BY_SUFFIX.get(path.suffix.lower(), "folder")
     if path.is_dir():
         kind = _kind_of_folder(path)
     elif path.is_file():
@@ -45,8 +47,6 @@ def _kind_of_folder(path: Path) -> str:
     """Return the kind: a feature store, an official public data set, or photos or sounds by the first such file."""
     if (path / STORE_HEADER).is_file():
         return "features"
-    if (path / "meta" / "esc50.csv").is_file():
-        return "esc50"
     if found := _official(path):
         return found
     names = (Path(name) for _, _, files in os.walk(path) for name in files)

@@ -10,19 +10,17 @@ from typing import Any
 from mixtura.datasets import DATASETS, NAMED
 from mixtura.datasets.items import Dataset
 from mixtura.encoders import ENCODERS
-from mixtura.encoders.common import checked_device, split_name
+from mixtura.encoders.common import checked_device, is_outside_encoder, split_name
 from mixtura.encoders.sounds import Clips
 from mixtura.errors import NoInput, UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.features.projection import Projection
+from mixtura.identity import IMPORTED_PREFIX
 from mixtura.interfaces import Encoder as PhotoEncoder
 from mixtura.interfaces import SoundEncoder
 from mixtura.names import find, nearest
 from mixtura.recipe import Recipe
 from mixtura.sections import ClipsSection, DataSection, EncoderSection, StepSection
-
-IMPORTED_PREFIX = "imported:"
-"""Prefix of the encoder name of imported features."""
 
 Encoder = PhotoEncoder | SoundEncoder
 
@@ -39,6 +37,8 @@ def dataset_of(section: DataSection) -> Dataset:
     options = {} if section.label is None else {"label": section.label}
     check_place(section)
     dataset = find(DATASETS, section.kind)(section.root, **options)
+    if not isinstance(dataset, Dataset):
+        raise UsageError(f"{section.kind!r} gave no mixtura.datasets.items.Dataset but a {type(dataset).__name__}.")
     if not dataset.items:
         listed = "; ".join(problem.message for problem in dataset.problems[:3])
         raise NoInput(
@@ -101,7 +101,15 @@ def encoder_of(section: EncoderSection) -> Encoder:
     strange = sorted(set(sounds) - set(inspect.signature(make).parameters))
     if strange:
         raise UsageError(f"Encoder {section.name!r} has no option {strange[0]!r}. Leave out encoder.{strange[0]}.")
-    return make(**(given | sounds | further))
+    encoder = make(**(given | sounds | further))
+    if not isinstance(encoder, PhotoEncoder | SoundEncoder):
+        raise UsageError(f"{section.name!r} is no encoder. See Encoder and SoundEncoder in mixtura.interfaces.")
+    if is_outside_encoder(section.name) and encoder.identity.get("name") != section.name:
+        raise UsageError(
+            f"The encoder {section.name!r} has the identity {encoder.identity.get('name')!r}, by which its features "
+            f"could not find it again. Set identity['name'] to {section.name!r}."
+        )
+    return encoder
 
 
 def _sound_options(section: EncoderSection) -> dict[str, Any]:

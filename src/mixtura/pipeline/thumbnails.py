@@ -10,7 +10,7 @@ from PIL import Image
 
 from mixtura.datasets import DATASETS
 from mixtura.errors import BadImage, MixturaError
-from mixtura.names import find
+from mixtura.names import find, require_allowed
 from mixtura.recipe import load_stored_recipe
 from mixtura.sections import DataSection
 
@@ -69,6 +69,8 @@ def _datasets(model: Path, data: DataSection | None) -> Iterator[Any]:
 
 def _section_of(model: Path) -> DataSection | None:
     try:
-        return load_stored_recipe(model / RECIPE).data
+        section = load_stored_recipe(model / RECIPE).data
+        require_allowed(section.kind, model)
     except MixturaError:
         return None
+    return section

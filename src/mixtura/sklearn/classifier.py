@@ -1,5 +1,6 @@
 """Classification by class-conditional Gaussian mixtures and Bayes' rule, with log p(x) as well."""
 
+from contextlib import suppress
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -16,11 +17,11 @@ from torch import Tensor
 
 from mixtura.core import selection
 from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, Plan, closed_form
-from mixtura.core.covariance import FAMILIES, Prior
+from mixtura.core.covariance import Prior, family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import feature_variance, labeled
 from mixtura.core.shrinkage import oas
-from mixtura.errors import LabelError
+from mixtura.errors import LabelError, UsageError
 from mixtura.features.projection import Chain
 from mixtura.features.selection import candidates, select
 from mixtura.sklearn.gaussian import FLOAT_TYPES, generator_of, weights_of
@@ -33,7 +34,11 @@ AUTO_NAME = "auto"
 
 def _adds_up(model: Any) -> bool:
     """Whether the fit uses only moments, so mini-batches can be added."""
-    return model.n_components in (1, AUTO_NAME) and model.family != "lowrank"
+    if model.n_components not in (1, AUTO_NAME):
+        return False
+    with suppress(UsageError):  # ``fit`` reports an unknown family
+        return model.family == AUTO_NAME or not family_of(str(model.family)).sums_depend_on_parameters
+    return True
 
 
 class MixtureClassifier(ClassifierMixin, BaseEstimator):
@@ -47,7 +52,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
     unit of a feature if features are scaled to unit variance.
 
     Args:
-        family: "auto", "spherical", "diagonal", "lowrank", "tied" or "full".
+        family: "auto", "spherical", "diagonal", "lowrank", "tied", "full", or package.module:Class.
         n_components: components per class, or "auto".
         shrinkage: share of the scaled identity in every covariance, 0 to 1; "auto" by cross-validation, or "oas" from
             the moments alone.
@@ -78,7 +83,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "family": [StrOptions({AUTO_NAME, *FAMILIES})],
+        "family": [str],
         "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({AUTO_NAME})],
         "shrinkage": [Interval(Real, 0.0, 1.0, closed="both"), StrOptions({AUTO_NAME, selection.OAS})],
         "rank": [Interval(Integral, 1, None, closed="left")],
@@ -127,7 +132,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             LabelError: only one class (also a ValueError).
             ValueError: invalid input or parameters.
         """
-        self._validate_params()
+        self._check_params()
         X, y = validate_data(self, X, y, dtype=FLOAT_TYPES)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -153,7 +158,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         self.temperature_ = (
             selection.temperature_of(found.folds.x, found.candidate.held) if tempered else float(self.temperature)
         )
-        additive = self.plan_.components == 1 and not FAMILIES[self.plan_.family].sums_depend_on_parameters
+        additive = self.plan_.components == 1 and not family_of(self.plan_.family).sums_depend_on_parameters
         self._sums = found.folds.total(self.plan_.family) if additive else None
         self._from_sums = self.shrinkage == selection.OAS
         return self._keep(found.folds.mixture(self.plan_))
@@ -178,7 +183,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
         Not available for several components per class or the low-rank family, whose fits need more than moments.
         """
-        self._validate_params()
+        self._check_params()
         first = _check_partial_fit_first_call(self, classes)
         X, y = validate_data(self, X, y, dtype=FLOAT_TYPES, reset=first)
         self._check_classes()
@@ -191,13 +196,20 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"The fit chose {self.plan_.family!r}, which partial_fit cannot add to. Name another family."
             )
-        x, kind = self.projection_(to_tensor(X)), FAMILIES[self.plan_.family]
+        x, kind = self.projection_(to_tensor(X)), family_of(self.plan_.family)
         sums = labeled(kind, x, torch.from_numpy(index), len(self.classes_), weights_of(X, sample_weight))[0]
         self._sums = sums if self._sums is None else self._sums + sums
         variance = feature_variance(self._sums)
         if self._from_sums:
             self.plan_ = replace(self.plan_, prior=oas(self._sums, self.plan_.resolved(variance)[1].scale))
         return self._keep(closed_form(self.plan_, self._sums, variance))
+
+    def _check_params(self) -> None:
+        """See that the arguments are of the right kind, and that the family is there."""
+        self._validate_params()
+        with as_value_errors():
+            if self.family != AUTO_NAME:
+                family_of(self.family)
 
     def _begin(self, X: Array) -> None:
         """Set up an empty fit for the first mini-batch, with a plan that needs no cross-validation."""
@@ -235,7 +247,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
     def _keep(self, mixture: Mixture) -> "MixtureClassifier":
         """Store a fitted mixture, with the requested class priors."""
-        check_spread(mixture.covariance)
+        check_spread(mixture)
         self._fitted, self._log_odds = mixture, torch.zeros(len(self.classes_), dtype=torch.float64)
         if self.priors is not None:
             prior = np.asarray(self.priors, dtype=np.float64)

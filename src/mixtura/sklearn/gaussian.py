@@ -204,7 +204,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         began = perf_counter()
         steps = em.iterate(mixture, em.Chunks(x, None, weight), float(self.reg_covar))
         for number, (mixture, sums, likelihood) in enumerate(islice(steps, self.max_iter), 1):
-            check_spread(mixture.covariance)
+            check_spread(mixture)
             gain, bound = likelihood - bound, likelihood
             bounds.append(bound)
             if number % self.verbose_interval == 0:

@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from torch import Tensor
 
 from mixtura.core import em, init
-from mixtura.core.covariance import FAMILIES, Full, LowRank
+from mixtura.core.covariance import Full, LowRank, family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, soft
 from mixtura.sklearn.layouts import Array
@@ -34,7 +34,7 @@ class Initialization:
     def from_rows(self, index: Array) -> Mixture:
         """One component per indexed sample; low-rank needs directions, so it assigns all samples to the nearest."""
         seeds = self.x[torch.from_numpy(np.asarray(index, dtype=np.int64))]
-        if FAMILIES[self.family].sums_depend_on_parameters:
+        if family_of(self.family).sums_depend_on_parameters:
             return self.from_labels(self.x, init.nearest(self.x, seeds), self.weight)
         return self.from_labels(seeds, torch.arange(self.n_components), None)
 
@@ -61,7 +61,7 @@ def by_rows(begin: Initialization, random_state: np.random.RandomState) -> Mixtu
 
 def by_chance(begin: Initialization, random_state: np.random.RandomState) -> Mixture:
     """Initialize from random responsibilities."""
-    x, weight, family = begin.x, begin.weight, FAMILIES[begin.family]
+    x, weight, family = begin.x, begin.weight, family_of(begin.family)
     resp = torch.from_numpy(random_state.uniform(size=(len(x), begin.n_components))).to(x.dtype)
     resp /= resp.sum(1, keepdim=True)
     if family.sums_depend_on_parameters:

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.core.covariance import Covariance, Diagonal, Full, LowRank, Spherical, Tied
+from mixtura.core.covariance import Covariance, Diagonal, Full, Spherical, Tied
+from mixtura.core.mixture import Mixture
 from mixtura.errors import CollapsedComponent
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -101,22 +102,13 @@ LAYOUTS: dict[str, Layout] = {
 """scikit-learn's ``covariance_type`` values, plus low-rank, whose arrays are dense."""
 
 
-def spread(covariance: Covariance) -> Tensor:
-    """Parameters of a covariance that must be positive and finite."""
-    if isinstance(covariance, Full | Tied):
-        return covariance.precision_tril.diagonal(dim1=-2, dim2=-1)
-    assert isinstance(covariance, Diagonal | Spherical | LowRank)
-    return covariance.variance
-
-
-def check_spread(covariance: Covariance) -> None:
+def check_spread(mixture: Mixture) -> None:
     """Reject a component that has collapsed onto a point or a plane.
 
     Raises:
         CollapsedComponent: a variance is zero or not finite.
     """
-    numbers = spread(covariance)
-    if not bool((numbers > 0).all() & torch.isfinite(numbers).all()):
+    if not bool(mixture.covariance.log_peak(mixture.dimension).isfinite().all()):
         raise CollapsedComponent(
             "A component has no spread in some direction (singleton or repeated points). "
             "Use fewer components, a larger reg_covar or variance_floor, or rescale the data."

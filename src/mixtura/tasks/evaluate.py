@@ -18,6 +18,7 @@ from mixtura.metrics.selective import aurc
 from mixtura.model import bundle, embedding_map
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Answers, Model
+from mixtura.names import require_allowed
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe
 from mixtura.records.decision import Evaluation, Interval, Mistake
@@ -43,6 +44,7 @@ def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
     try:
         features = training_set.stored(recipe)
     except NoInput:  # features deleted to save space: the photos and the split are enough
+        require_allowed(recipe.data.kind, model_path)
         features = training_set.gather(recipe).features
     return evaluate(model, features.select_split("test"), training_set.train_part(features, model.classes))
 

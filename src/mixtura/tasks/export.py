@@ -12,11 +12,11 @@ from PIL import Image
 
 from mixtura import files
 from mixtura.errors import CannotWrite, DataError, UsageError
+from mixtura.identity import IMPORTED_PREFIX
 from mixtura.interfaces import ExportableEncoder
 from mixtura.model import bundle
 from mixtura.model.model import RIVAL_SHARE, Model
 from mixtura.onnx.graph import EXAMPLE_ROWS, OUTPUT_NAMES, head_bytes, need_onnx, to_onnx
-from mixtura.pipeline.factory import IMPORTED_PREFIX
 from mixtura.tasks.predict import current, encoder_for, known_items
 
 EXPORT_LAYOUT = 1
