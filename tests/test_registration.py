@@ -48,7 +48,7 @@ ALLOWED = {
     "datasets/npz.py": {"audio"},  # a modality
     "datasets/esc.py": {"audio"},  # a modality, and a column of its list
     "pipeline/factory.py": {"audio"},  # a modality
-    "cli/data_argument.py": {"audio"},  # a folder of sounds, told by the endings of its files
+    "pipeline/data_source.py": {"audio"},  # a folder of sounds, told by the endings of its files
     "tasks/collection.py": {"audio", "csv"},  # kinds whose items are files that a list can name
     "tasks/import_features.py": {"npz"},  # the ending of an archive of arrays
     "tasks/demo.py": {"demo"},  # the data of the command demo
