@@ -11,6 +11,7 @@ from mixtura.core.moments import labeled
 from mixtura.datasets.items import Problem
 from mixtura.errors import NoInput, UsageError
 from mixtura.heads.linear import LinearHead
+from mixtura.report.summary import METRIC_TEXT
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 210)}
 SETTINGS = {"encoder.name": "tiny", "encoder.size": 32}
@@ -61,8 +62,10 @@ def test_a_loaded_model_answers_with_later_edits_of_its_catalog(photos, shop):
 
 
 def test_a_recipe_is_fitted_with_an_output_of_its_own(photos, tmp_path):
-    recipe = mixtura.resolve({"data.root": str(photos), "output": "elsewhere"} | SETTINGS)
-    assert mixtura.fit(recipe, output=tmp_path / "shop").bundle_path == tmp_path / "shop"
+    keys = {"data.root": str(photos), "data.unknown": ["blue"], "output": "elsewhere"}
+    report = mixtura.fit(mixtura.resolve(keys | SETTINGS), output=tmp_path / "shop")
+    assert report.bundle_path == tmp_path / "shop"
+    assert "aupr_unknown" in report.evaluation.metrics and set(report.evaluation.metrics) <= set(METRIC_TEXT)
 
 
 def test_what_is_missing_is_said(tmp_path, photos):

@@ -21,6 +21,10 @@ METRIC_TEXT = {
         "Known against unknown",
         "Chance that a catalog photo looks more familiar than a foreign one (AUROC). Guessing gives 50%.",
     ),
+    "aupr_unknown": (
+        "Unknown among the unusual",
+        "Area under precision and recall of the foreign photos (AUPR). Guessing gives their share.",
+    ),
     "fpr95": (
         "Unknowns accepted",
         "Share of foreign photos accepted at the threshold that keeps 95% of the catalog photos.",
