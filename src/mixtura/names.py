@@ -37,7 +37,7 @@ def find(table: Mapping[str, str], name: str) -> Any:
         raise UnknownName(f"Unknown name {name!r}. {nearest(name, table)} Or give package.module:Attribute.")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:  # an empty or relative module is the last two
         if name in table:
             raise
         raise UnknownName(f"Cannot load {name!r}: {error}. Check the module path and that it is installed.") from error

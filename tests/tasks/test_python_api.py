@@ -9,8 +9,9 @@ import mixtura
 from mixtura.catalog import Catalog
 from mixtura.core.moments import labeled
 from mixtura.datasets.items import Problem
-from mixtura.errors import NoInput, UsageError
+from mixtura.errors import NoInput, RecipeError, UnknownName, UsageError
 from mixtura.heads.linear import LinearHead
+from mixtura.names import find
 from mixtura.report.summary import METRIC_TEXT
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 210)}
@@ -73,6 +74,19 @@ def test_what_is_missing_is_said(tmp_path, photos):
         mixtura.load(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="no place for the model"):
         mixtura.fit(photos)
+    with pytest.raises(RecipeError, match="should not be empty"):
+        mixtura.fit(photos, output="")
+
+
+def test_one_path_is_no_list_of_paths(shop):
+    with pytest.raises(UsageError, match=r"predict\(\['a.jpg'\]\)"):
+        mixtura.load(shop).predict("a.jpg")
+
+
+@pytest.mark.parametrize("name", [":", ":a", ".a:b", "..:b", "no.such:Thing"])
+def test_a_name_that_cannot_be_imported_is_said(name):
+    with pytest.raises(UnknownName, match="Cannot load"):
+        find({}, name)
 
 
 def test_values_show_what_they_are_in_one_line(shop):

@@ -54,7 +54,7 @@ def fit(
         MixturaError: see :func:`run`.
     """
     recipe, keys = (data, {}) if isinstance(data, Recipe) else (None, data_keys(str(data)))
-    keys |= dict(settings or {}) | ({} if output is None else {"output": Path(output)})
+    keys |= dict(settings or {}) | ({} if output is None else {"output": output})
     return run(resolve(keys, default=recipe), progress)
 
 

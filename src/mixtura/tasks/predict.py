@@ -9,7 +9,7 @@ import numpy as np
 
 from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
-from mixtura.errors import BadItem, FingerprintMismatch, MixturaError
+from mixtura.errors import BadItem, FingerprintMismatch, MixturaError, UsageError
 from mixtura.features.records import Features
 from mixtura.identity import differences
 from mixtura.model import bundle
@@ -48,7 +48,7 @@ class Predictor:
         """The class labels."""
         return self.model.classes
 
-    def predict(self, paths: Sequence[Path | str], neighbors: int = 3) -> list[Decision | Problem]:
+    def predict(self, paths: Sequence[Path | str] | Path | str, neighbors: int = 3) -> list[Decision | Problem]:
         """One decision per photo or sound, in order; a file that cannot be read gives a problem in its place.
 
         Args:
@@ -56,8 +56,11 @@ class Predictor:
             neighbors: the number of similar stored items to name with each decision.
 
         Raises:
+            UsageError: a single path in place of a list.
             FingerprintMismatch: the installed encoder is not the one that the model was fitted with.
         """
+        if isinstance(paths, str | Path):
+            raise UsageError(f"Give a list of paths, as in predict([{str(paths)!r}]).")
         decider, answers = self._decider(neighbors), []
         for start in range(0, len(paths), BATCH_SIZE):
             answers += _batch(self._encoder, decider, [Path(path) for path in paths[start : start + BATCH_SIZE]])
