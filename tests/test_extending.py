@@ -261,8 +261,8 @@ def test_a_wrong_name_is_told_at_once(tmp_path):
 
 
 def test_an_encoder_is_found_again_by_its_identity():
-    with pytest.raises(UsageError, match=r"has the identity 'grey'.*Set identity\['name'\] to 'outside:Grey'"):
-        factory.encoder_of(EncoderSection(name="outside:Grey"))
+    with pytest.raises(UsageError, match=r"has the identity 'gray'.*Set identity\['name'\] to 'outside:Gray'"):
+        factory.encoder_of(EncoderSection(name="outside:Gray"))
 
 
 def test_the_command_line_of_a_shell_takes_them(made):

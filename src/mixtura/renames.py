@@ -168,7 +168,7 @@ def _converted(entry: tuple[tuple[str, Convert], ...], value: Any) -> dict[str, 
 def renamed(table: Mapping[str, tuple[tuple[str, Convert], ...]], plain: Mapping[str, Any]) -> dict[str, Any]:
     """Stored names and values as they are called now; what has its name still is as it was.
 
-    >>> renamed(COLUMNS, {"fit": "closed", "share": 95.0, "seed": 1})
+    >>> renamed(RENAMED_COLUMNS, {"fit": "closed", "share": 95.0, "seed": 1})
     {'solver': 'closed', 'explained_variance': 0.95, 'seed': 1}
     """
     made: dict[str, Any] = {}

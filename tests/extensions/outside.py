@@ -136,10 +136,10 @@ class Grid:
         return squash_steps(16)
 
 
-class Grey(Grid):
+class Gray(Grid):
     """An encoder that does not say how it is found again."""
 
-    name = "grey"
+    name = "gray"
 
 
 class Silent:

@@ -128,7 +128,7 @@ def test_options_of_a_head_reach_the_model(tmp_path):
             {"metric": "cosine"},
             "has metric 'euclidean'. Leave head.options.metric out, or take prototype",
         ),
-        ("gmml", {"width": 3}, "needs a width"),
+        ("gmml", {"width": 3}, "Set both projection"),
     ],
 )
 def test_wrong_options_of_a_head_are_told_before_any_photo_is_read(tmp_path, name, options, said):

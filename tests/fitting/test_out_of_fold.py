@@ -8,11 +8,11 @@ import torch
 
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
-from mixtura.core.cross_fitting import Folds
+from mixtura.core.cross_fitting import DEFAULT_FOLDS, Folds
 from mixtura.errors import LabelError
 from mixtura.features.projected_folds import CrossFittedFolds, cross_fit_projection
 from mixtura.features.projection import LDA, PCA, Whiten
-from mixtura.fitting.selection import FOLDS, MIN_VALIDATION, TrainingSamples, folds_of
+from mixtura.fitting.selection import MIN_VALIDATION, TrainingSamples, folds_of
 from mixtura.tasks.evaluate import evaluate
 
 STEPS = {
@@ -64,7 +64,7 @@ def test_a_fold_is_projected_by_what_the_other_folds_teach():
     projection, apart = cross_fit_projection(steps, rows.x, folds)
     assert isinstance(apart, CrossFittedFolds)
     assert torch.equal(apart.x, projection(rows.x))
-    assert len(apart.without) == FOLDS
+    assert len(apart.without) == DEFAULT_FOLDS
     for i, space in enumerate(apart.without):
         moved = rows.x.clone()
         moved[folds.fold == i] += 100.0  # the rows of fold i must not matter to where the others lie
@@ -100,7 +100,7 @@ def test_copies_are_held_out_together():
 def test_a_given_validation_part_judges_alone_where_it_is_large_enough(given):
     marks = torch.arange(300) < given
     fold = folds_of(problem(300, is_validation=marks), 0).fold
-    assert torch.equal(fold < FOLDS, marks) == (given >= MIN_VALIDATION)
+    assert torch.equal(fold < DEFAULT_FOLDS, marks) == (given >= MIN_VALIDATION)
 
 
 def test_a_given_validation_part_sets_the_threshold(cloud, learn):

@@ -299,7 +299,7 @@ def test_bad_input_is_one_sentence():
         GaussianHead.from_rows(x.index_fill(0, torch.tensor([7]), torch.nan), labels, N_CLASSES)
     with pytest.raises(DataError, match="class 3 has 0 of 240 rows"):
         GaussianHead.from_rows(x, labels, 4)
-    with pytest.raises(UsageError, match="needs a width, and a width one of"):
+    with pytest.raises(UsageError, match="Set both projection"):
         GaussianHead.from_rows(x, labels, N_CLASSES, width=2)
     with pytest.raises(DataError, match="the number of its class, from 0"):
         GaussianHead.from_rows(x, labels - 1, N_CLASSES)

@@ -76,7 +76,7 @@ def test_every_option_has_its_effect_on_the_head(name):
         ("gaussian", {"freeze": "mean"}, r"is 'mean', but .*Its options: freeze, projection, width"),
         ("gaussian", {"freeze": ["means"]}, "cannot freeze 'means'"),
         ("gaussian", {"projection": "lda", "width": 2}, "no input projection 'lda'"),
-        ("gaussian", {"width": 2}, "needs a width, and a width one of"),
+        ("gaussian", {"width": 2}, "Set both projection"),
         ("gaussian", {"family": "full"}, "no option 'family'"),
         ("online", {"momentum": 2.0}, "omentum"),
         ("random_projection", {"matrix": "dense"}, "no random matrix 'dense'"),

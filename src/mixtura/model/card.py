@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from mixtura.formats import short_percent
+from mixtura.formats import percent, short_percent
 from mixtura.model.model import Model
 from mixtura.records.decision import Evaluation
 from mixtura.sections import GRADIENT
@@ -32,7 +32,7 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
     """The model card in Markdown: what the model is, how it was measured and what not to use it for."""
     facts = model.facts
     rows = [
-        f"| {words} | {short_percent(evaluation.metrics[name])} |"
+        f"| {words} | {percent(evaluation.metrics[name])} |"
         for name, words in CARD_METRICS
         if name in evaluation.metrics
     ]
