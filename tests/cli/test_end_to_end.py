@@ -592,7 +592,7 @@ def test_a_damaged_store_is_told(shop, mixtura):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_extraction_goes_on_where_it_stopped(here, mixtura, number, code):
+def test_an_interrupted_extraction_goes_on_where_it_stopped(here, mixtura, monkeypatch, number, code):
     shoot(here / "photos", {"apple": 30, "pear": 30})
     (here / "slow.py").write_text(
         "import pathlib, time\n"
@@ -635,10 +635,13 @@ def test_an_interrupted_extraction_goes_on_where_it_stopped(here, mixtura, numbe
     assert not (here / "shop" / "config.json").exists()
     kept = len(FeatureStore.open(here / "shop" / "features").read())
     assert 0 < kept < 60
-    answer = mixtura("extract", "photos", "-o", "shop/features", *TINY, "--json")
+    monkeypatch.syspath_prepend(here)
+    monkeypatch.setenv("MIXTURA_EXTENSIONS", "slow")
+    answer = mixtura("extract", "photos", "-o", "shop/features", "--encoder", "slow:Slow", "--json")
     assert answer.code == 0, answer.err
     assert (json.loads(answer.out)["done"], json.loads(answer.out)["skipped"]) == (60 - kept, kept)
-    assert mixtura("fit", "photos", "-o", "shop", *TINY).code == 0
+    assert mixtura("fit", "photos", "-o", "shop", "--encoder", "slow:Slow").code == 0
+    sys.modules.pop("slow", None)
 
 
 def test_an_empty_word_is_not_the_current_folder(tmp_path, monkeypatch, capsys):
