@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from mixtura.catalog.database import CATALOG_FILE
+from mixtura.catalog.journal import Journal
 from mixtura.features.records import Rows, to_features
 from mixtura.fitting import fit as fitting
 from mixtura.pipeline import training_set
@@ -89,3 +91,13 @@ def learn(gathered):
         return fitting.learn(resolve({"data.root": "nowhere"} | keys), gathered(features))
 
     return run
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """The journal of a catalog that holds nothing yet."""
+    sqlite3.connect(tmp_path / CATALOG_FILE).close()
+    (tmp_path / CATALOG_FILE).touch()
+    opened = Journal.open(tmp_path)
+    yield opened
+    opened.close()

@@ -21,15 +21,6 @@ def decision(verdict="match", label="cup", reason=None, typicality=0.4, probabil
     return Decision("a.jpg", label, probability, typicality, verdict, reason, "Said.", 0)
 
 
-@pytest.fixture
-def journal(tmp_path):
-    sqlite3.connect(tmp_path / CATALOG_FILE).close()
-    (tmp_path / CATALOG_FILE).touch()
-    opened = Journal.open(tmp_path)
-    yield opened
-    opened.close()
-
-
 def rows(n, d=5, seed=0):
     return np.random.default_rng(seed).standard_normal((n, d)).astype(np.float32)
 

@@ -1,14 +1,12 @@
 """Drift: alarms when the photos change, hardly ever when they do not, and days as they were."""
 
-import sqlite3
 import time
 
 import numpy as np
 import pytest
 
 from mixtura.catalog import Catalog
-from mixtura.catalog.database import CATALOG_FILE
-from mixtura.catalog.journal import SECONDS_A_DAY, Journal
+from mixtura.catalog.journal import SECONDS_A_DAY
 from mixtura.errors import UsageError
 from mixtura.metrics.intervals import wilson
 from mixtura.model.decide import decide
@@ -143,15 +141,6 @@ def test_few_photos_are_not_tested(cloud, learn):
     few = drift.sample(shop.model, photos(np.random.default_rng(0), mean, 30))
     for alarm in alarms(shop.model, few, few, P_VALUE_LIMIT):
         assert not alarm.raised and np.isnan(alarm.p) and alarm.sentence.startswith("Not tested: ")
-
-
-@pytest.fixture
-def journal(tmp_path):
-    sqlite3.connect(tmp_path / CATALOG_FILE).close()
-    (tmp_path / CATALOG_FILE).touch()
-    opened = Journal.open(tmp_path)
-    yield opened
-    opened.close()
 
 
 def test_days_count_what_was_told(cloud, learn, journal):

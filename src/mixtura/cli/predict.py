@@ -9,7 +9,7 @@ import typer
 
 from mixtura.cli.output import Output
 from mixtura.errors import NoInput
-from mixtura.pipeline.data_source import PHOTOS, SOUNDS
+from mixtura.pipeline.data_source import ITEM_SUFFIXES
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder written by mixtura fit.")]
 Files = Annotated[
@@ -60,10 +60,10 @@ def photos(names: Iterable[str]) -> list[Path]:
             found += sorted(_below(path)) if path.is_dir() else [path]
     if not found:
         raise NoInput(
-            f"There is no photo or sound in {', '.join(names)}. Known endings: {', '.join(sorted(PHOTOS | SOUNDS))}."
+            f"There is no photo or sound in {', '.join(names)}. Known endings: {', '.join(sorted(ITEM_SUFFIXES))}."
         )
     return found
 
 
 def _below(folder: Path) -> Iterable[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() in PHOTOS | SOUNDS and path.is_file())
+    return (path for path in folder.rglob("*") if path.suffix.lower() in ITEM_SUFFIXES and path.is_file())

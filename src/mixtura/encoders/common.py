@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mixtura.encoders import NAME_FORMS, WITH_WEIGHTS
 from mixtura.errors import UsageError
 from mixtura.identity import IMPORTED_PREFIX
+from mixtura.names import require_allowed
 
 
 class OwnNames(nn.Module):
@@ -87,6 +88,16 @@ def is_outside_encoder(name: str) -> bool:
     [False, False, False, True]
     """
     return ":" in name and name.partition(":")[0] not in NAME_FORMS and not name.startswith(IMPORTED_PREFIX)
+
+
+def require_allowed_encoder(name: str, place: object) -> None:
+    """As :func:`mixtura.names.require_allowed`, for the full name of an encoder, where a colon may be mixtura's own.
+
+    Raises:
+        BundleError: the package of an outside encoder is not listed; nothing was imported.
+    """
+    if is_outside_encoder(name):
+        require_allowed(name, place)
 
 
 def checked_size(size: int | None, default: int, smallest: int = 1, largest: int = 4096) -> int:

@@ -16,7 +16,7 @@ from mixtura import files, names
 from mixtura.core import FAMILIES
 from mixtura.core.covariance import family_name
 from mixtura.core.mixture import Mixture
-from mixtura.encoders.common import is_outside_encoder
+from mixtura.encoders.common import require_allowed_encoder
 from mixtura.errors import BundleError, NoInput, RecipeError
 from mixtura.features.projection import Chain
 from mixtura.heads import HEADS, SAVED
@@ -241,7 +241,8 @@ def _config(folder: Path) -> tuple[Config, int]:
 
 def _require_allowed(folder: Path, encoder: EncoderSection, *others: str) -> None:
     """See that a model names no code but mixtura's own and what the user allows; nothing is imported for that."""
-    for name in (encoder.name, *others) if is_outside_encoder(encoder.name) else others:
+    require_allowed_encoder(encoder.name, folder)
+    for name in others:
         names.require_allowed(name, folder)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mixtura.datasets import BY_SUFFIX, NAMED, OFFICIAL
+from mixtura.datasets.paths import SOUND_SUFFIXES
 from mixtura.names import is_outside
 
-PHOTOS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"})
-SOUNDS = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+ITEM_SUFFIXES = SOUND_SUFFIXES | {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"}
 """Extensions of photos and sounds when searching a folder; a file given by name is always tried."""
 
 LOOKED_AT = 1000
@@ -52,7 +52,7 @@ def _kind_of_folder(path: Path) -> str:
     names = (Path(name) for _, _, files in os.walk(path) for name in files)
     endings = (name.suffix.lower() for name in islice(names, LOOKED_AT))
     return next(
-        ("audio" if ending in SOUNDS else "folder" for ending in endings if ending in SOUNDS | PHOTOS), "folder"
+        ("audio" if ending in SOUND_SUFFIXES else "folder" for ending in endings if ending in ITEM_SUFFIXES), "folder"
     )
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
-from mixtura.encoders.common import is_outside_encoder
+from mixtura.encoders.common import require_allowed_encoder
 from mixtura.errors import FingerprintMismatch, NoInput, UsageError
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.identity import differences
 from mixtura.model import bundle
-from mixtura.names import nearest, require_allowed
+from mixtura.names import nearest
 from mixtura.pipeline import factory, training_set
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.pipeline.thumbnails import thumbnails
@@ -61,8 +61,7 @@ def open_collection(path: Path) -> Collection:
     if (path / HEADER_FILE).is_file():
         features = FeatureStore.open(path).read()
         encoder = factory.section_of(features.identity, EncoderSection())
-        if is_outside_encoder(encoder.name):
-            require_allowed(encoder.name, path)
+        require_allowed_encoder(encoder.name, path)
         return Collection(path, features, encoder, _no_picture)
     if not (path / bundle.CONFIG_FILE).is_file():
         raise NoInput(

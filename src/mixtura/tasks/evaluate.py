@@ -19,7 +19,7 @@ from mixtura.model import bundle, embedding_map
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Answers, Model
 from mixtura.names import require_allowed
-from mixtura.pipeline import training_set
+from mixtura.pipeline import factory, training_set
 from mixtura.recipe import Recipe
 from mixtura.records.decision import Evaluation, Interval, Mistake
 from mixtura.sections import DataSection
@@ -51,12 +51,12 @@ def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
 
 def _other(model: Model, recipe: Recipe, data: DataSection, model_path: Path) -> Features:
     """Features of other data, stored beside the model so that the next evaluation is quick."""
-    if data.kind == training_set.factory.FEATURES_KIND:
+    if data.kind == factory.FEATURES_KIND:
         assert data.root is not None
         return training_set.labeled(FeatureStore.open(data.root).read())
     stored = recipe.extract.model_copy(update={"store": model_path / "features-other"})
     other = recipe.model_copy(update={"data": data, "encoder": model.encoder, "extract": stored})
-    return training_set.labeled(training_set.read(other, training_set.factory.dataset_of(data))[0])
+    return training_set.labeled(training_set.read(other, factory.dataset_of(data))[0])
 
 
 def evaluate(model: Model, test: Features, known: Features | None = None) -> Evaluation:

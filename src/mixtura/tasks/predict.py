@@ -1,11 +1,12 @@
 """Decide on photos or sounds with a model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
@@ -20,7 +21,6 @@ from mixtura.pipeline.queries import Prepared, embed, prepare
 from mixtura.records.decision import Decision
 
 BATCH_SIZE = 32
-Decider = Callable[[list[str], np.ndarray], list[Decision]]
 
 
 class Predictor:
@@ -32,16 +32,16 @@ class Predictor:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._catalog = Catalog.open(folder) if create.in_use(folder) else None
-        self._model = bundle.from_pretrained(folder) if self._catalog is None else None
+        self._fitted = None if self._catalog is not None else bundle.from_pretrained(folder)
+        self._version = bundle.fingerprint(folder)  # of the model in memory, also after another fit
 
     @property
     def model(self) -> Model:
         """The classes, the density and the thresholds behind the answers."""
         if self._catalog is not None:
-            self._catalog.refresh()
             return self._catalog.model
-        assert self._model is not None
-        return self._model
+        assert self._fitted is not None
+        return self._fitted
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -61,9 +61,9 @@ class Predictor:
         """
         if isinstance(paths, str | Path):
             raise UsageError(f"Give a list of paths, as in predict([{str(paths)!r}]).")
-        decider, answers = self._decider(neighbors), []
+        answers: list[Decision | Problem] = []
         for start in range(0, len(paths), BATCH_SIZE):
-            answers += _batch(self._encoder, decider, [Path(path) for path in paths[start : start + BATCH_SIZE]])
+            answers += self._batch([Path(path) for path in paths[start : start + BATCH_SIZE]], neighbors)
         return answers
 
     def __repr__(self) -> str:
@@ -78,14 +78,26 @@ class Predictor:
         items = known_items(self.folder, self.model)
         return None if items is None else Known(items)
 
-    def _decider(self, neighbors: int) -> Decider:
-        model, catalog = self.model, self._catalog
-        if catalog is not None:
-            return lambda ids, embedding: catalog.decide(ids, embedding, neighbors)
-        known, version = self._known if neighbors else None, bundle.fingerprint(self.folder)
-        return lambda ids, embedding: [
-            replace(decision, model=version) for decision in decide(model, ids, embedding, known, neighbors)
-        ]
+    def _batch(self, paths: Sequence[Path], neighbors: int) -> list[Decision | Problem]:
+        answers: dict[int, Decision | Problem] = {}
+        prepared: dict[int, Prepared] = {}
+        for place, path in enumerate(paths):
+            try:
+                prepared[place] = prepare(self._encoder, path)
+            except BadItem as error:
+                answers[place] = Problem(str(path), error.reason, str(error))
+        if prepared:
+            items = list(prepared.values())
+            decided = self._decide([str(paths[place]) for place in prepared], embed(self._encoder, items), neighbors)
+            flawed = [with_flaw(decision, item.flaw) for decision, item in zip(decided, items, strict=True)]
+            answers |= dict(zip(prepared, flawed, strict=True))
+        return [answers[place] for place in range(len(paths))]
+
+    def _decide(self, ids: list[str], embedding: Float[np.ndarray, "N D"], neighbors: int) -> list[Decision]:
+        if self._catalog is not None:
+            return self._catalog.decide(ids, embedding, neighbors)
+        decisions = decide(self.model, ids, embedding, self._known if neighbors else None, neighbors)
+        return [replace(decision, model=self._version) for decision in decisions]
 
 
 def load(folder: Path | str) -> Predictor:
@@ -140,19 +152,3 @@ def known_items(model_path: Path, model: Model) -> Features | None:
     except MixturaError:
         return None  # neighbors are evidence beside the decision, not part of it
     return features.select(features.label_index(model.classes) >= 0)
-
-
-def _batch(encoder: factory.Encoder, decider: Decider, paths: Sequence[Path]) -> list[Decision | Problem]:
-    answers: dict[int, Decision | Problem] = {}
-    prepared: dict[int, Prepared] = {}
-    for place, path in enumerate(paths):
-        try:
-            prepared[place] = prepare(encoder, path)
-        except BadItem as error:
-            answers[place] = Problem(str(path), error.reason, str(error))
-    if prepared:
-        items = list(prepared.values())
-        decided = decider([str(paths[place]) for place in prepared], embed(encoder, items))
-        told = [with_flaw(decision, item.flaw) for decision, item in zip(decided, items, strict=True)]
-        answers |= dict(zip(prepared, told, strict=True))
-    return [answers[place] for place in range(len(paths))]
