@@ -116,7 +116,7 @@ def test_a_flag_keeps_the_other_keys_of_its_section(write):
         *(
             (
                 f"decision: {{false_reject_rate: {rate}}}",
-                f"line 1: decision.false_reject_rate is {rate}, but it should be above 0 and below 1, as in 0.05 or 5%.",
+                f"false_reject_rate is {rate}, but it should be above 0 and below 1, as in 0.05 or 5%.",
             )
             for rate in (5, 0, 1, 1.0, -0.1, True, "'120%'", "'often'")
         ),

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,6 @@ from mixtura.cli.output import Output
 from mixtura.errors import NoInput
 from mixtura.formats import count, rate_of, short_percent
 from mixtura.pipeline.data_source import ITEM_SUFFIXES
-
-if TYPE_CHECKING:
-    from mixtura.records.decision import Decision
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder written by mixtura fit.")]
 Files = Annotated[
@@ -62,13 +59,13 @@ def predict(
     out.result(
         [views.answer_record(answer) for answer in answers],
         [views.answer_line(answer) for answer in answers],
-        [*views.answers_view(answers), *_promise([a for a in answers if not views.is_problem(a)])],
+        [*views.answers_view(answers), *_promise([answer for answer in answers if not views.is_problem(answer)])],
     )
     if any(map(views.is_problem, answers)):
         raise typer.Exit(NoInput.exit_code)
 
 
-def _promise(decisions: Sequence["Decision"]) -> Iterable[str]:
+def _promise(decisions: Sequence[Any]) -> Iterable[str]:
     """Yield what a false-discovery rate promises of the files called unknown, in one sentence."""
     rate = decisions[0].false_discovery_rate if decisions else None
     if rate is None:
@@ -80,10 +77,10 @@ def _promise(decisions: Sequence["Decision"]) -> Iterable[str]:
     elif unknown:
         yield f"1 file is called unknown. Of files called unknown so, at most {stated} are expected to be genuine."
     else:
-        lowest = short_percent(min(decision.typicality for decision in decisions))
+        lowest, needed = min(decision.typicality for decision in decisions), decisions[0].threshold
         yield (
-            f"No file is called unknown: the lowest typicality is {lowest}. At a false-discovery rate of {stated}, a "
-            f"single one of {count(len(decisions), 'file')} would need {short_percent(decisions[0].threshold)} or less."
+            f"No file is called unknown: the lowest typicality is {100 * lowest:.2g}%. At a false-discovery rate of "
+            f"{stated}, a single one of {count(len(decisions), 'file')} would need {100 * needed:.2g}% or less."
         )
 
 

@@ -161,8 +161,14 @@ class Runner:
 
     def _judged(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs of the head's graph, with the verdict and the reason of each row."""
-        evidence = (columns[name] for name in ("posterior", "typicality", "pooled", "far"))
-        verdict, reason = judge(*evidence, self.config["false_reject_rate"], self.config["min_probability"])
+        verdict, reason = judge(
+            columns["posterior"],
+            columns["typicality"],
+            columns["pooled"],
+            columns["far"],
+            self.config["false_reject_rate"],
+            self.config["min_probability"],
+        )
         return columns | {"verdict": verdict, "reason": reason}
 
     def _answer(self, name: str, row: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def adjusted(typicality: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     Source: Benjamini and Hochberg, Controlling the False Discovery Rate, JRSS B 57 (1995).
     """
     order = typicality.argsort(kind="stable")
-    steps = typicality[order] * len(typicality) / np.arange(1, len(typicality) + 1)
+    steps = typicality[order] * (len(typicality) / np.arange(1, len(typicality) + 1))
     found = np.empty_like(steps)
     found[order] = np.minimum.accumulate(steps[::-1])[::-1].clip(0, 1)
     return found
@@ -23,9 +23,9 @@ def adjusted(typicality: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
 def limit(typicality: Float[np.ndarray, " N"], rate: float) -> float:
     r"""Typicality below which a row of this batch is unknown; of those, a share ``rate`` or less is expected genuine.
 
-    The rows below it are those whose :func:`adjusted` p-value is at most ``rate``. If there are :math:`k` of them, it
-    is :math:`k \cdot rate / N`; without any, what a single row would have to reach, :math:`rate / N`. A batch of one row
-    has the limit ``rate``, as if it were the false-reject rate.
+    The rows below it are those whose :func:`adjusted` p-value is at most ``rate``. It is :math:`k \cdot rate / N` for
+    :math:`k` of them; without any, what a single row would have to reach, :math:`rate / N`. A batch of one row has the
+    limit ``rate``, as if it were the false-reject rate.
 
     P-values ranked among the same calibration items depend on one another, but positively (PRDS), where the procedure
     keeps its promise: the expected share of genuine rows among the unknown ones is at most ``rate`` times the share of

@@ -22,9 +22,9 @@ from mixtura.core.mixture import Mixture
 from mixtura.core.moments import feature_variance, labeled
 from mixtura.core.shrinkage import oas
 from mixtura.errors import LabelError, UsageError
-from mixtura.formats import rate_of
 from mixtura.features.projection import Chain
 from mixtura.features.selection import candidates, select
+from mixtura.formats import rate_of
 from mixtura.scores import false_discovery
 from mixtura.scores.typicality import Typicality
 from mixtura.sklearn.decisions import Decisions, Evidence, held_out, typicality_of
@@ -303,27 +303,27 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=FLOAT_TYPES, reset=False)
         return self.projection_(to_tensor(X))
 
-    def _scores(self, X: Any) -> Tensor:
-        """Class log-probabilities up to a constant per sample, in nats.
+    def _scores(self, X: Any) -> tuple[Tensor, torch.dtype]:
+        """Class log-probabilities up to a constant per sample, in nats and double precision, and the type of X.
 
         The temperature applies to scores with the training class frequencies; other priors are added unscaled.
         """
-        x = self._projected(X)
-        joint = self._fitted.class_log_prob(x)
-        return joint / self.temperature_ + self._log_odds.to(joint.dtype)
+        joint = self._fitted.class_log_prob(self._projected(X))
+        return joint.double() / self.temperature_ + self._log_odds, joint.dtype
 
     def predict(self, X: Any) -> Array:
         """Most probable label of each sample."""
-        chosen = self._scores(X).argmax(1).numpy()
-        return self.classes_[chosen]
+        return self.classes_[self._scores(X)[0].argmax(1).numpy()]
 
     def predict_proba(self, X: Any) -> Array:
         """Probability of each class for each sample, assuming the sample is from one of the classes."""
-        return self._scores(X).softmax(1).numpy()
+        scores, dtype = self._scores(X)
+        return scores.softmax(1).to(dtype).numpy()
 
     def predict_log_proba(self, X: Any) -> Array:
         """Log-probability of each class for each sample, in nats."""
-        return self._scores(X).log_softmax(1).numpy()
+        scores, dtype = self._scores(X)
+        return scores.log_softmax(1).to(dtype).numpy()
 
     def typicality(self, X: Any) -> Array:
         """Share, in [0, 1], of genuine samples that look at least as unusual as each sample: a conformal p-value.
@@ -337,13 +337,13 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         evidence, calibration = self._evidence(X)
         return evidence.typicality(calibration).numpy()
 
-    def decide(self, X: Any, false_discovery_rate: float | str | None = None) -> Decisions:
+    def decide(self, X: Any, false_discovery_rate: Any = None) -> Decisions:
         """Label, probability, typicality, verdict and reason of each sample.
 
         Args:
             X: samples.
-            false_discovery_rate: of the samples of X called unknown, the largest expected share of genuine ones. It
-                sets the limit of the typicality for this call, in place of ``false_reject_rate``.
+            false_discovery_rate: of the samples of X called unknown, the largest expected share of genuine ones, as in
+                0.05. It sets the limit of the typicality for this call, in place of ``false_reject_rate``.
 
         Raises:
             ValueError: no samples were held out, or an invalid rate.

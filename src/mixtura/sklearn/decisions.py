@@ -56,8 +56,8 @@ class Evidence:
         log_odds: Float[Tensor, " C"],
     ) -> "Evidence":
         """From log-densities at the class frequencies of the training samples; ``log_odds`` adds other priors."""
-        odds = log_odds.to(class_log_prob.dtype)
-        return cls(class_log_prob / temperature + odds, (class_log_prob + odds).logsumexp(1), background)
+        scores = class_log_prob.double() / temperature + log_odds
+        return cls(scores, (class_log_prob + log_odds.to(class_log_prob.dtype)).logsumexp(1), background)
 
     @property
     def predicted(self) -> Int[Tensor, " N"]:
@@ -67,7 +67,7 @@ class Evidence:
     @property
     def posterior(self) -> Float[Tensor, "N C"]:
         """Class probabilities; equal where a sample is too far away for any density."""
-        posterior = self.scores.double().softmax(1)
+        posterior = self.scores.softmax(1)
         return torch.where(posterior.isnan(), 1 / posterior.shape[1], posterior)
 
     @property
