@@ -303,27 +303,27 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=FLOAT_TYPES, reset=False)
         return self.projection_(to_tensor(X))
 
-    def _scores(self, X: Any) -> tuple[Tensor, torch.dtype]:
-        """Class log-probabilities up to a constant per sample, in nats and double precision, and the type of X.
+    def _scores(self, X: Any) -> Tensor:
+        """Class log-probabilities up to a constant per sample, in nats.
 
         The temperature applies to scores with the training class frequencies; other priors are added unscaled.
         """
-        joint = self._fitted.class_log_prob(self._projected(X))
-        return joint.double() / self.temperature_ + self._log_odds, joint.dtype
+        x = self._projected(X)
+        joint = self._fitted.class_log_prob(x)
+        return joint / self.temperature_ + self._log_odds.to(joint.dtype)
 
     def predict(self, X: Any) -> Array:
         """Most probable label of each sample."""
-        return self.classes_[self._scores(X)[0].argmax(1).numpy()]
+        chosen = self._scores(X).argmax(1).numpy()
+        return self.classes_[chosen]
 
     def predict_proba(self, X: Any) -> Array:
         """Probability of each class for each sample, assuming the sample is from one of the classes."""
-        scores, dtype = self._scores(X)
-        return scores.softmax(1).to(dtype).numpy()
+        return self._scores(X).softmax(1).numpy()
 
     def predict_log_proba(self, X: Any) -> Array:
         """Log-probability of each class for each sample, in nats."""
-        scores, dtype = self._scores(X)
-        return scores.log_softmax(1).to(dtype).numpy()
+        return self._scores(X).log_softmax(1).numpy()
 
     def typicality(self, X: Any) -> Array:
         """Share, in [0, 1], of genuine samples that look at least as unusual as each sample: a conformal p-value.
