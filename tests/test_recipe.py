@@ -113,7 +113,13 @@ def test_a_flag_keeps_the_other_keys_of_its_section(write):
         ("head: {rank: 0}", "line 1: head.rank is 0, but it should be greater than or equal to 1."),
         ("head: {n_components: x}", "head.n_components is 'x', but it should be a whole number or 'auto'."),
         ("head: {variance_floor: .nan}", "head.variance_floor is nan, but it should be a finite number."),
-        ("decision: {false_reject_rate: 5}", "decision.false_reject_rate is 5, but it should be less than 1."),
+        *(
+            (
+                f"decision: {{false_reject_rate: {rate}}}",
+                f"false_reject_rate is {rate}, but it should be above 0 and below 1, as in 0.05 or 5%.",
+            )
+            for rate in (5, 0, 1, 1.0, -0.1, True, "'120%'", "'often'")
+        ),
         ("projection: [{name: l2, power: 1}]", "l2 has no option 'power' (its options: none)"),
         ("projection: [{power: 1}]", "projection.0: name is missing"),
         ("train: {foo: 1}", "line 1: there is no key 'train'. What was set there is set in 'fit' now."),

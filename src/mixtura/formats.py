@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from mixtura.errors import UsageError
+
 
 def percent(share: float, digits: int = 1) -> str:
     """A share as percent; what is not quite 0 or 100 never reads as 0 or 100.
@@ -33,6 +35,38 @@ def short_percent(share: float) -> str:
     if value >= 10 or value == round(value):
         return f"{value:.0f}%"
     return f"{value:.1f}%" if value >= 0.1 else "under 0.1%"
+
+
+def rate(value: object) -> float:
+    """A rate from a number or a text, as a share.
+
+    >>> rate("5%"), rate("0.05"), rate(0.05)
+    (0.05, 0.05, 0.05)
+
+    Raises:
+        ValueError: it is not above 0 and below 1; the message says what it should be.
+    """
+    text = str(value).strip()
+    try:
+        # as decimal places: 5.5% is 0.055, not 0.055000000000000004
+        found = float(f"{text[:-1].strip()}e-2" if text.endswith("%") else text)
+    except ValueError:
+        found = math.nan
+    if isinstance(value, bool) or not 0 < found < 1:
+        raise ValueError("should be above 0 and below 1, as in 0.05 or 5%")
+    return found
+
+
+def rate_of(value: object, name: str) -> float:
+    """The same, with an error that names the option.
+
+    Raises:
+        UsageError: it is not above 0 and below 1.
+    """
+    try:
+        return rate(value)
+    except ValueError as error:
+        raise UsageError(f"{name} is {value!r}, but it {error}.") from None
 
 
 def interval(low: float, high: float) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from mixtura.formats import rate
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Explained = Annotated[float, Field(gt=0, le=1)]
 """Explained variance as a fraction, as scikit-learn's PCA takes it."""
@@ -299,9 +301,9 @@ class SweepSection(Section):
 class DecisionSection(Section):
     """When a sample is matched, unsure or unknown."""
 
-    false_reject_rate: Annotated[float, Field(gt=0, lt=1), Flag("SHARE")] = Field(
+    false_reject_rate: Annotated[float, Field(gt=0, lt=1), BeforeValidator(rate), Flag("SHARE")] = Field(
         default=0.05,
-        description="Share of genuine samples that may be reported as unknown; 0.05 is one in twenty.",
+        description="Share of genuine samples that may be reported as unknown; 0.05 or 5% is one in twenty.",
     )
     min_probability: Share = Field(default=0.5, description="A label less probable than this is unsure.")
 

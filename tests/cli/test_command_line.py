@@ -121,7 +121,10 @@ def test_no_color_means_no_escape_codes():
         (["fit", "p", "-o", "s", "--set", "head.family"], "--set 'head.family' is not KEY=VALUE."),
         (["fit", "p", "-o", "s", "--family", "full", "--set", "head.family=tied"], "'head.family' is set twice"),
         (["fit", "p", "-o", "s", "--n-components", "many"], "head.n_components is 'many'"),
-        (["fit", "p", "-o", "s", "--false-reject-rate", "5"], "decision.false_reject_rate is 5.0"),
+        (
+            ["fit", "p", "-o", "s", "--false-reject-rate", "5"],
+            "decision.false_reject_rate is '5', but it should be above 0 and below 1, as in 0.05 or 5%.",
+        ),
     ],
 )
 def test_a_wrong_word_is_one_sentence_and_code_2(mixtura, arguments, said):

@@ -123,7 +123,7 @@ def test_predict_answers_for_every_photo_and_ends_with_66_if_one_is_unreadable(m
     calls = task("mixtura.tasks.predict", run=lambda *arguments: answers)
     answer = mixtura("predict", "shop", "a.jpg", "b.jpg", "c.jpg")
     assert answer.code == 66
-    assert calls[0][0] == (Path("shop"), [Path("a.jpg"), Path("b.jpg"), Path("c.jpg")], 3)
+    assert calls[0][0] == (Path("shop"), [Path("a.jpg"), Path("b.jpg"), Path("c.jpg")], 3, None)
     rows = [line.split() for line in answer.out.splitlines()]
     assert ["a.jpg", "match", "apple", "98.7%", "40.0%", "Looks", "like", "apple."] in rows
     assert any(row[:2] == ["b.jpg", "unreadable"] for row in rows)

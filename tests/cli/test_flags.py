@@ -22,7 +22,7 @@ OPTIONS = {
         "Model": "--label --learning-rate",
         "Encoder": "--device --encoder --size --weights",
     },
-    "predict": {"": "--neighbors"},
+    "predict": {"": "--false-discovery-rate --neighbors"},
     "serve": {"": "--host --host-name --keep-photos --open --port --reads --token-file --writes"},
     "evaluate": {"": "--label"},
     "report": {"": "-o --label --output"},

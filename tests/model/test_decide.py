@@ -9,8 +9,8 @@ import torch
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.formats import short_percent
 from mixtura.model.decide import MAX_CANDIDATES, Known, decide
-from mixtura.model.model import BETWEEN_CLASSES, FAR_FROM_ALL, UNUSUAL_FOR_CLASS
 from mixtura.records.decision import REASONS, VERDICTS
+from mixtura.scores.verdict import BETWEEN_CLASSES, FAR_FROM_ALL, UNUSUAL_FOR_CLASS
 from mixtura.sections import DecisionSection
 
 N = 400

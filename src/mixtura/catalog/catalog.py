@@ -173,11 +173,17 @@ class Catalog:
                 self._known = revision, Known(known_of(self._tables, self._base.model))
             return self._known[1]
 
-    def decide(self, ids: Sequence[str], embedding: Float[np.ndarray, "N D"], neighbors: int = 3) -> list[Decision]:
+    def decide(
+        self,
+        ids: Sequence[str],
+        embedding: Float[np.ndarray, "N D"],
+        neighbors: int = 3,
+        false_discovery_rate: float | None = None,
+    ) -> list[Decision]:
         """One decision per row, see :func:`mixtura.model.decide.decide`, with catalog items as neighbors."""
         view = self.view()
         known = self.shelf() if neighbors else None
-        decisions = decide(view.model, list(ids), embedding, known, neighbors)
+        decisions = decide(view.model, list(ids), embedding, known, neighbors, None, false_discovery_rate)
         return [replace(decision, model=view.version) for decision in decisions]
 
     def history(self, limit: int = 50) -> tuple[Edit, ...]:

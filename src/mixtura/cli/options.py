@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from annotated_types import Ge
+from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from mixtura.cli.lists import names_in, numbers_in
@@ -102,8 +103,10 @@ class Option:
         """A number or a switch for typer to check; otherwise text, which the recipe checks."""
         if self.flag.repeatable:
             return list[str]
-        kinds = [part for part in _parts(self.field) if isinstance(part, type | str) and part is not type(None)]
-        return kinds[0] if kinds in ([int], [float], [bool]) and not self._between_commas else str
+        parts = _parts(self.field)
+        kinds = [part for part in parts if isinstance(part, type | str) and part is not type(None)]
+        own = self._between_commas or any(isinstance(part, BeforeValidator) for part in parts)
+        return kinds[0] if kinds in ([int], [float], [bool]) and not own else str
 
     @property
     def _between_commas(self) -> bool:

@@ -13,6 +13,7 @@ from mixtura.features.records import Features
 from mixtura.model.model import Answers, Model
 from mixtura.model.wording import advice, sentence
 from mixtura.records.decision import Candidate, Decision, Neighbor
+from mixtura.scores import false_discovery
 
 MAX_CANDIDATES = 5
 
@@ -46,6 +47,7 @@ def decide(
     known: Known | None = None,
     neighbors: int = 3,
     answers: Answers | None = None,
+    false_discovery_rate: float | None = None,
 ) -> list[Decision]:
     """One decision per row.
 
@@ -56,10 +58,21 @@ def decide(
         known: items to show as neighbors; ``None`` for none.
         neighbors: how many to show.
         answers: the model's answers, if already computed.
+        false_discovery_rate: largest expected share of genuine rows among those called unknown, in place of the
+            model's false-reject rate, see :func:`mixtura.scores.false_discovery.limit`.
     """
     answers = answers or model.answers(embedding)
+    if false_discovery_rate is not None:
+        model = _limited(model, false_discovery.limit(answers.typicality, false_discovery_rate))
+        answers = model.answers(embedding)
     near = [()] * len(ids) if known is None else known.nearest(embedding, neighbors)
-    return [_decision(model, id, answers, row, near[row]) for row, id in enumerate(ids)]
+    found = [_decision(model, id, answers, row, near[row]) for row, id in enumerate(ids)]
+    return [replace(decision, false_discovery_rate=false_discovery_rate) for decision in found]
+
+
+def _limited(model: Model, limit: float) -> Model:
+    """The model with another typicality below which a row is unknown."""
+    return replace(model, decision=model.decision.model_copy(update={"false_reject_rate": limit}))
 
 
 def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Neighbor, ...]) -> Decision:

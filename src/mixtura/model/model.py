@@ -12,11 +12,9 @@ from mixtura.core.mixture import Mixture
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
+from mixtura.scores import verdict as rule
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
-
-FAR_FROM_ALL, BETWEEN_CLASSES, UNUSUAL_FOR_CLASS = "far_from_all", "between_classes", "unusual_for_class"
-RIVAL_SHARE = 0.5  # a runner-up with at least this share of the winner's probability is a rival
 
 
 @dataclass(frozen=True)
@@ -106,14 +104,18 @@ class Model:
         scores = class_log_prob if self.head is None else self.head.class_scores(x)
         posterior = (scores.double() / self.temperature).softmax(1)
         posterior = torch.where(posterior.isnan(), 1 / len(self.classes), posterior)  # too far away for any density
-        top = posterior.topk(min(2, len(self.classes)), dim=1)
-        predicted, probability = top.indices[:, 0], top.values[:, 0]
+        probability, predicted = posterior.max(1)
         log_density, behind = class_log_prob.logsumexp(1), self.background.log_prob(x)
         score = self.typicality.score(log_density, behind)
         typicality = self.typicality(score, predicted)
-        near, lifted = self.typicality.parts(log_density, behind)
-        far = (lifted < near) | score.isneginf()
-        verdict, reason = self._judge(typicality, probability, top.values[:, -1], far, self.typicality.pooled(score))
+        verdict, reason = rule.judge(
+            posterior.numpy(),
+            typicality.numpy(),
+            self.typicality.pooled(score).numpy(),
+            self.typicality.far(log_density, behind).numpy(),
+            self.decision.false_reject_rate,
+            self.decision.min_probability,
+        )
         return Answers(
             posterior.numpy(),
             predicted.numpy(),
@@ -129,19 +131,6 @@ class Model:
         """Class log-probabilities, with lifts, from component log-probabilities; both in nats."""
         class_log_prob = self.mixture.over_classes(joint)
         return class_log_prob if self.lift is None else class_log_prob + self.lift
-
-    def _judge(
-        self, typicality: Tensor, probability: Tensor, rival: Tensor, far: Tensor, pooled: Tensor
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Verdict and reason of each row."""
-        limit = self.decision.false_reject_rate
-        unknown = (typicality < limit).numpy()
-        unsure = ~unknown & (probability < self.decision.min_probability).numpy()
-        verdict = np.where(unknown, "unknown", np.where(unsure, "unsure", "match"))
-        torn = (rival >= RIVAL_SHARE * probability).numpy() & (len(self.classes) > 1)
-        own = np.where((pooled >= limit).numpy(), UNUSUAL_FOR_CLASS, FAR_FROM_ALL)
-        reason = np.where(far.numpy(), FAR_FROM_ALL, np.where(torn, BETWEEN_CLASSES, own))
-        return verdict, np.where(unknown, reason, np.where(unsure, BETWEEN_CLASSES, ""))
 
     def _subclass(self, joint: Float[Tensor, "N K"], predicted: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
         """The component of the predicted class that explains each row best, counted within the class from 0."""

@@ -1,7 +1,7 @@
 """Word decisions as plain sentences with their numbers."""
 
 from mixtura.formats import short_percent
-from mixtura.model.model import BETWEEN_CLASSES, FAR_FROM_ALL
+from mixtura.scores.verdict import BETWEEN_CLASSES, FAR_FROM_ALL
 
 
 def advice(verdict: str, reason: str, labels: tuple[str, str]) -> str | None:

@@ -39,6 +39,8 @@ try:
 except ImportError as error:
     sys.exit(f"run.py: {error}. Run: pip install numpy onnxruntime pillow")
 
+from mixtura.scores.verdict import judge  # mixtura export writes the rule itself in place of this line
+
 BATCH = 32
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS, MAX_SIDE, MAX_SCANS = 50_000_000, 20_000, 100
@@ -151,34 +153,33 @@ class Runner:
             return []
         outputs = [output.name for output in self.head.get_outputs()]
         values = self.head.run(outputs, {"features": vectors.astype(np.float32)})
-        columns = dict(zip(outputs, map(np.asarray, values), strict=True))
+        columns = self._judged(dict(zip(outputs, map(np.asarray, values), strict=True)))
         return [
             self._answer(str(row) if names is None else names[row], {key: value[row] for key, value in columns.items()})
             for row in range(len(vectors))
         ]
 
+    def _judged(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs of the head's graph, with the verdict and the reason of each row."""
+        verdict, reason = judge(
+            columns["posterior"],
+            columns["typicality"],
+            columns["pooled"],
+            columns["far"],
+            self.config["false_reject_rate"],
+            self.config["min_probability"],
+        )
+        return columns | {"verdict": verdict, "reason": reason}
+
     def _answer(self, name: str, row: dict[str, Any]) -> dict[str, Any]:
-        """Apply mixtura's rules: unknown below the false-reject rate, unsure below the least probability."""
-        limit = self.config["false_reject_rate"]
-        posterior = row["posterior"]
-        best = int(posterior.argmax())
-        probability, typicality = float(posterior[best]), float(row["typicality"])
-        rival = float(np.sort(posterior)[-2])
-        verdict, reason = "match", None
-        if typicality < limit:
-            torn = rival >= self.config["rival"] * probability
-            own = "unusual_for_class" if row["pooled"] >= limit else "far_from_all"
-            verdict = "unknown"
-            reason = "far_from_all" if row["far"] else "between_classes" if torn else own
-        elif probability < self.config["min_probability"]:
-            verdict, reason = "unsure", "between_classes"
+        best = int(row["posterior"].argmax())
         return {
             "id": name,
             "label": self.classes[best],
-            "probability": probability,
-            "typicality": typicality,
-            "verdict": verdict,
-            "reason": reason,
+            "probability": float(row["posterior"][best]),
+            "typicality": float(row["typicality"]),
+            "verdict": str(row["verdict"]),
+            "reason": str(row["reason"]) or None,
             "subclass": int(row["subclass"]),
         }
 

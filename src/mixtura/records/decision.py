@@ -34,8 +34,9 @@ class Decision:
     ``probability`` answers "which class, if it is in the catalog"; ``typicality`` answers "is it in the
     catalog at all": the share, in [0, 1], of genuine items that look at least this unusual.
     ``reason`` is one of :data:`REASONS`, or ``None`` for a match. ``threshold`` is the typicality below which an item
-    is unknown, equal to the stated false-reject rate. ``advice`` is how to get the item accepted; ``model`` is the
-    model that answered, with the revision of its catalog.
+    is unknown: the stated false-reject rate, or, with a ``false_discovery_rate``, the limit that keeps this rate in the
+    batch of the item. ``advice`` is how to get the item accepted; ``model`` is the model that answered, with the
+    revision of its catalog.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Decision:
     threshold: float = 0.05
     advice: str | None = None
     model: str = ""
+    false_discovery_rate: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values."""

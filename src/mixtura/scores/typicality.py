@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.errors import LabelError
@@ -88,6 +88,11 @@ class Typicality:
         """
         lesser = torch.minimum(*self.parts(log_density, background))
         return torch.where(lesser.isnan(), -torch.inf, lesser)
+
+    def far(self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Bool[Tensor, " N"]:
+        """Whether an item lies so far from everything that its plain log-density decides its score."""
+        near, lifted = self.parts(log_density, background)
+        return (lifted < near) | self.score(log_density, background).isneginf()
 
     def pooled(self, score: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Share of out-of-fold items of all classes that score no higher, including the item itself."""

@@ -24,12 +24,25 @@ from mixtura.core.shrinkage import oas
 from mixtura.errors import LabelError, UsageError
 from mixtura.features.projection import Chain
 from mixtura.features.selection import candidates, select
+from mixtura.formats import rate_of
+from mixtura.scores import false_discovery
+from mixtura.scores.typicality import Typicality
+from mixtura.sklearn.decisions import Decisions, Evidence, held_out, typicality_of
 from mixtura.sklearn.gaussian import FLOAT_TYPES, generator_of, weights_of
 from mixtura.sklearn.layouts import Array, check_spread, to_tensor
 from mixtura.sklearn.projection import as_value_errors, steps_of
 from mixtura.sklearn.weighted_rows import distinct, with_folds
 
 AUTO_NAME = "auto"
+NOT_ASKED = (
+    "The classifier was fitted with false_reject_rate=None, which holds out no samples to tell known from unknown. "
+    "Set it, as in false_reject_rate=0.05, and fit again."
+)
+NOT_IN_BATCHES = "partial_fit holds out no samples to tell known from unknown. Call fit first, on part of the samples."
+NOT_HELD_OUT = (
+    "Fewer than two samples could be held out to tell known from unknown. Fit with two or more different samples of at "
+    "least one class."
+)
 
 
 def _adds_up(model: Any) -> bool:
@@ -67,6 +80,10 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         projection: ``None``, "auto" (raw features, their square roots, or random features if there are many samples),
             or a list of steps, each a name or a dict with options, such as ``["power", {"name": "pca",
             "explained_variance": 0.9}]``. Fitted steps count each distinct sample once.
+        false_reject_rate: share of genuine samples that ``decide`` may call unknown, above 0 and below 1. The limit
+            comes from out-of-fold samples, which take time; with ``None``, ``fit`` saves it, and there is no
+            typicality.
+        min_probability: ``decide`` calls a less probable label unsure.
 
     Attributes:
         classes_: the labels.
@@ -74,6 +91,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         projection_: the fitted projection; a chain without steps for ``None``.
         temperature_: the temperature in use.
         plan_: the family, components, shrinkage and feature scale in use.
+        typicality_: the ``mixtura.scores.typicality.Typicality`` of the out-of-fold samples, ``None`` without them.
 
     >>> import numpy as np
     >>> X = np.array([[-2.0, 0.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, 0.0], [2.0, 1.0], [2.0, -1.0]])
@@ -93,6 +111,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         "feature_scale": [StrOptions({AUTO_NAME, *FEATURE_SCALES})],
         "temperature": [Interval(Real, 0.0, None, closed="neither"), StrOptions({AUTO_NAME})],
         "projection": [StrOptions({AUTO_NAME}), list, tuple, None],
+        "false_reject_rate": [Interval(Real, 0.0, 1.0, closed="neither"), None],
+        "min_probability": [Interval(Real, 0.0, 1.0, closed="both")],
     }
 
     def __init__(
@@ -107,6 +127,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         feature_scale: Any = AUTO_NAME,
         temperature: Any = AUTO_NAME,
         projection: Any = None,
+        false_reject_rate: Any = 0.05,
+        min_probability: Any = 0.5,
     ) -> None:
         self.family = family
         self.n_components = n_components
@@ -118,6 +140,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         self.feature_scale = feature_scale
         self.temperature = temperature
         self.projection = projection
+        self.false_reject_rate = false_reject_rate
+        self.min_probability = min_probability
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MixtureClassifier":
         """Fit one mixture per class.
@@ -154,22 +178,25 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
                 feature_scale=self.feature_scale,
             )
         self.projection_, self.plan_ = found.projection, found.candidate.plan
+        judged = self.false_reject_rate is not None
+        held = held_out(found, rows, plan.seed) if judged else found.candidate.held
         tempered = self.temperature == AUTO_NAME
-        self.temperature_ = (
-            selection.temperature_of(found.folds.x, found.candidate.held) if tempered else float(self.temperature)
-        )
+        self.temperature_ = selection.temperature_of(found.folds.x, held) if tempered else float(self.temperature)
         additive = self.plan_.components == 1 and not family_of(self.plan_.family).sums_depend_on_parameters
         self._sums = found.folds.total(self.plan_.family) if additive else None
         self._from_sums = self.shrinkage == selection.OAS
-        return self._keep(found.folds.mixture(self.plan_))
+        self._keep(found.folds.mixture(self.plan_))
+        self.typicality_ = typicality_of(held, self.temperature_, self._log_odds) if judged else None
+        self._untold = NOT_HELD_OUT if judged else NOT_ASKED
+        return self
 
     @available_if(_adds_up)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> "MixtureClassifier":
         """Update with one more mini-batch; the result equals a fit of all samples at once.
 
-        After ``fit``, its choices are kept: family, shrinkage, feature scale, temperature and projection. Without
-        ``fit`` there is no cross-validation, so "auto" means the tied family, shrinkage "oas" from the moments,
-        feature scale "unit", temperature 1 and no projection.
+        After ``fit``, its choices are kept: family, shrinkage, feature scale, temperature, projection and typicality.
+        Without ``fit`` there is no cross-validation, so "auto" means the tied family, shrinkage "oas" from the moments,
+        feature scale "unit", temperature 1 and no projection, and there is no typicality.
 
         Args:
             X: samples.
@@ -221,6 +248,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         self.plan_ = replace(plan, prior=rule) if isinstance(rule, Prior) else plan
         self.temperature_ = 1.0 if self.temperature == AUTO_NAME else float(self.temperature)
         self.projection_, self._sums, self._dtype = Chain(), None, X.dtype
+        self.typicality_, self._untold = None, NOT_IN_BATCHES
 
     def _open(self) -> bool:
         """Whether any option needs cross-validation."""
@@ -296,6 +324,46 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
     def predict_log_proba(self, X: Any) -> Array:
         """Log-probability of each class for each sample, in nats."""
         return self._scores(X).log_softmax(1).numpy()
+
+    def typicality(self, X: Any) -> Array:
+        """Share, in [0, 1], of genuine samples that look at least as unusual as each sample: a conformal p-value.
+
+        It says whether a sample is from any of the classes. Among genuine samples with the class frequencies of the
+        training samples, at most a share a has a typicality below a.
+
+        Raises:
+            ValueError: no samples were held out; the message says why and what to do.
+        """
+        evidence, calibration = self._evidence(X)
+        return evidence.typicality(calibration).numpy()
+
+    def decide(self, X: Any, false_discovery_rate: Any = None) -> Decisions:
+        """Label, probability, typicality, verdict and reason of each sample.
+
+        Args:
+            X: samples.
+            false_discovery_rate: of the samples of X called unknown, the largest expected share of genuine ones, as in
+                0.05. It sets the limit of the typicality for this call, in place of ``false_reject_rate``.
+
+        Raises:
+            ValueError: no samples were held out, or an invalid rate.
+        """
+        self._validate_params()
+        evidence, calibration = self._evidence(X)
+        typicality, limit = evidence.typicality(calibration).numpy(), self.false_reject_rate
+        if false_discovery_rate is not None:
+            with as_value_errors():
+                limit = false_discovery.limit(typicality, rate_of(false_discovery_rate, "false_discovery_rate"))
+        if limit is None:
+            raise ValueError("false_reject_rate is None. Set it to decide what is unknown, as in 0.05.")
+        return evidence.decisions(calibration, typicality, self.classes_, float(limit), float(self.min_probability))
+
+    def _evidence(self, X: Any) -> tuple[Evidence, Typicality]:
+        x = self._projected(X)
+        if self.typicality_ is None:
+            raise ValueError(self._untold)
+        behind = self._fitted.background().log_prob(x)
+        return Evidence.of(self._fitted.class_log_prob(x), behind, self.temperature_, self._log_odds), self.typicality_
 
     def score_samples(self, X: Any) -> Array:
         """Log-density of each sample under all classes together, in nats; low for unknown samples.

@@ -1,6 +1,7 @@
 """Export a model as a folder of ONNX graphs and a program that runs them without mixtura or PyTorch."""
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from importlib import metadata, resources
 from pathlib import Path
@@ -15,7 +16,7 @@ from mixtura.errors import CannotWrite, DataError, UsageError
 from mixtura.identity import IMPORTED_PREFIX
 from mixtura.interfaces import ExportableEncoder
 from mixtura.model import bundle
-from mixtura.model.model import RIVAL_SHARE, Model
+from mixtura.model.model import Model
 from mixtura.onnx.graph import EXAMPLE_ROWS, OUTPUT_NAMES, head_bytes, need_onnx, to_onnx
 from mixtura.tasks.predict import current, encoder_for, known_items
 
@@ -80,7 +81,7 @@ def run(model_path: Path, folder: Path | None = None) -> ExportReport:
         )
     contents = graphs | {
         CONFIG_FILE: bundle.to_json(_config(model, encoder, graphs)),
-        RUNNER_FILE: resources.files("mixtura.onnx").joinpath("runner.py").read_bytes(),
+        RUNNER_FILE: runner_text().encode(),
         README_FILE: _readme(model, encoder).encode(),
     }
     files.make_folder(target)
@@ -88,6 +89,15 @@ def run(model_path: Path, folder: Path | None = None) -> ExportReport:
     if encoder is None:
         (target / ENCODER_FILE).unlink(missing_ok=True)  # left by an earlier export of another model
     return ExportReport(target, {name: len(content) for name, content in contents.items()}, difference)
+
+
+def runner_text() -> str:
+    """The runner as a single-file program: the verdict rule stands in place of its import."""
+    runner = resources.files("mixtura.onnx").joinpath("runner.py").read_text(encoding="utf-8")
+    rule = resources.files("mixtura.scores").joinpath("verdict.py").read_text(encoding="utf-8")
+    found = re.search(r"^from mixtura\.scores\.verdict import .*$", runner, re.MULTILINE)
+    assert found is not None
+    return runner.replace(found[0], rule.partition("\nimport numpy as np\n")[2].strip())
 
 
 def _require_own(folder: Path) -> None:
@@ -163,7 +173,6 @@ def _config(model: Model, encoder: ExportableEncoder | None, graphs: dict[str, b
         "temperature": model.temperature,
         "false_reject_rate": model.decision.false_reject_rate,
         "min_probability": model.decision.min_probability,
-        "rival": RIVAL_SHARE,
         "outputs": list(OUTPUT_NAMES),
         "encoder": {"identity": model.identity} | _input(encoder),
         "sha256": {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()},

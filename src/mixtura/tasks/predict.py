@@ -1,7 +1,7 @@
 """Decide on photos or sounds with a model."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,8 +10,10 @@ from jaxtyping import Float
 
 from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
+from mixtura.datasets.quality import Flaw
 from mixtura.errors import BadItem, FingerprintMismatch, MixturaError, UsageError
 from mixtura.features.records import Features
+from mixtura.formats import rate_of
 from mixtura.identity import differences
 from mixtura.model import bundle
 from mixtura.model.decide import Known, decide, with_flaw
@@ -21,6 +23,15 @@ from mixtura.pipeline.queries import Prepared, embed, prepare
 from mixtura.records.decision import Decision
 
 BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """The features of a file, with its image flaw."""
+
+    path: Path
+    embedding: Float[np.ndarray, " D"]
+    flaw: Flaw | None
 
 
 class Predictor:
@@ -48,23 +59,33 @@ class Predictor:
         """The class labels."""
         return self.model.classes
 
-    def predict(self, paths: Sequence[Path | str] | Path | str, neighbors: int = 3) -> list[Decision | Problem]:
+    def predict(
+        self,
+        paths: Sequence[Path | str] | Path | str,
+        neighbors: int = 3,
+        false_discovery_rate: float | str | None = None,
+    ) -> list[Decision | Problem]:
         """One decision per photo or sound, in order; a file that cannot be read gives a problem in its place.
 
         Args:
             paths: image or audio files.
             neighbors: the number of similar stored items to name with each decision.
+            false_discovery_rate: of the files called unknown, the largest expected share of genuine ones, as in 0.05
+                or "5%". It sets the limit of this call, in place of the model's false-reject rate.
 
         Raises:
-            UsageError: a single path in place of a list.
+            UsageError: a single path in place of a list, or a rate that is not above 0 and below 1.
             FingerprintMismatch: the installed encoder is not the one that the model was fitted with.
         """
         if isinstance(paths, str | Path):
             raise UsageError(f"Give a list of paths, as in predict([{str(paths)!r}]).")
-        answers: list[Decision | Problem] = []
-        for start in range(0, len(paths), BATCH_SIZE):
-            answers += self._batch([Path(path) for path in paths[start : start + BATCH_SIZE]], neighbors)
-        return answers
+        given = false_discovery_rate
+        stated = None if given is None else rate_of(given, "false_discovery_rate")
+        batches = (paths[start : start + BATCH_SIZE] for start in range(0, len(paths), BATCH_SIZE))
+        encoded = (self._encode([Path(path) for path in batch]) for batch in batches)
+        if stated is not None:  # the limit depends on all files
+            encoded = [[item for batch in encoded for item in batch]]
+        return [answer for batch in encoded for answer in self._answers(batch, neighbors, stated)]
 
     def __repr__(self) -> str:
         return f"Predictor({str(self.folder)!r}, {self.model!r})"
@@ -78,25 +99,37 @@ class Predictor:
         items = known_items(self.folder, self.model)
         return None if items is None else Known(items)
 
-    def _batch(self, paths: Sequence[Path], neighbors: int) -> list[Decision | Problem]:
-        answers: dict[int, Decision | Problem] = {}
+    def _encode(self, paths: Sequence[Path]) -> list[_Encoded | Problem]:
+        found: dict[int, _Encoded | Problem] = {}
         prepared: dict[int, Prepared] = {}
         for place, path in enumerate(paths):
             try:
                 prepared[place] = prepare(self._encoder, path)
             except BadItem as error:
-                answers[place] = Problem(str(path), error.reason, str(error))
+                found[place] = Problem(str(path), error.reason, str(error))
         if prepared:
-            items = list(prepared.values())
-            decided = self._decide([str(paths[place]) for place in prepared], embed(self._encoder, items), neighbors)
-            flawed = [with_flaw(decision, item.flaw) for decision, item in zip(decided, items, strict=True)]
-            answers |= dict(zip(prepared, flawed, strict=True))
-        return [answers[place] for place in range(len(paths))]
+            rows = embed(self._encoder, list(prepared.values()))
+            for (place, item), row in zip(prepared.items(), rows, strict=True):
+                found[place] = _Encoded(paths[place], row, item.flaw)
+        return [found[place] for place in range(len(paths))]
 
-    def _decide(self, ids: list[str], embedding: Float[np.ndarray, "N D"], neighbors: int) -> list[Decision]:
+    def _answers(
+        self, items: Sequence[_Encoded | Problem], neighbors: int, stated: float | None
+    ) -> list[Decision | Problem]:
+        readable = [item for item in items if isinstance(item, _Encoded)]
+        if not readable:
+            return [item for item in items if isinstance(item, Problem)]
+        ids, rows = [str(item.path) for item in readable], np.stack([item.embedding for item in readable])
+        flawed = map(with_flaw, self._decide(ids, rows, neighbors, stated), [item.flaw for item in readable])
+        return [item if isinstance(item, Problem) else next(flawed) for item in items]
+
+    def _decide(
+        self, ids: list[str], embedding: Float[np.ndarray, "N D"], neighbors: int, stated: float | None
+    ) -> list[Decision]:
         if self._catalog is not None:
-            return self._catalog.decide(ids, embedding, neighbors)
-        decisions = decide(self.model, ids, embedding, self._known if neighbors else None, neighbors)
+            return self._catalog.decide(ids, embedding, neighbors, stated)
+        known = self._known if neighbors else None
+        decisions = decide(self.model, ids, embedding, known, neighbors, None, stated)
         return [replace(decision, model=self._version) for decision in decisions]
 
 
@@ -109,14 +142,16 @@ def load(folder: Path | str) -> Predictor:
     return Predictor(Path(folder))
 
 
-def run(model_path: Path, paths: Sequence[Path], neighbors: int = 3) -> list[Decision | Problem]:
+def run(
+    model_path: Path, paths: Sequence[Path], neighbors: int = 3, false_discovery_rate: float | str | None = None
+) -> list[Decision | Problem]:
     """The same in one call.
 
     Raises:
         NoInput, BundleError: see :func:`load`.
-        FingerprintMismatch: see :meth:`Predictor.predict`.
+        UsageError, FingerprintMismatch: see :meth:`Predictor.predict`.
     """
-    return load(model_path).predict(paths, neighbors)
+    return load(model_path).predict(paths, neighbors, false_discovery_rate)
 
 
 def current(model_path: Path) -> Model:
