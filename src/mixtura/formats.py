@@ -44,6 +44,19 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f}–{100 * high:.1f}%"
 
 
+def compared(difference: float, p: float) -> str:
+    """A difference of two shares in points, with its p-value, beside the name of what it is compared with.
+
+    >>> compared(-0.012, 0.031), compared(0.003, 0.0002), compared(0.0, 1.0), compared(-0.0001, 0.996)
+    ('1.2 points below, p = 0.03', '0.3 points above, p < 0.001', 'equal, p = 1', '0.01 points below, p = 1')
+    """
+    chance = "p < 0.001" if p < 0.001 else f"p = {p:.{3 if p < 0.01 else 2}f}".rstrip("0").rstrip(".")
+    points = abs(100 * difference)
+    if points < 0.005:
+        return f"equal, {chance}"
+    return f"{points:.{1 if points >= 0.05 else 2}f} points {'above' if difference > 0 else 'below'}, {chance}"
+
+
 def count(number: int, noun: str = "", plural: str = "") -> str:
     """A count with its noun.
 

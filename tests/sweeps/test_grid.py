@@ -24,7 +24,8 @@ from mixtura.records.sweep import DONE, FAILED, Run
 from mixtura.sweeps import grid as sweep_grid
 from mixtura.sweeps import jobs as sweep_jobs
 from mixtura.sweeps import results
-from mixtura.sweeps.grid import jobs_of, run, split_assignments
+from mixtura.sweeps.cells import jobs_of
+from mixtura.sweeps.grid import run, split_assignments
 from mixtura.sweeps.jobs import TEST, TRAIN, VAL, Job, SplitAssignment, Table, Worker
 
 
