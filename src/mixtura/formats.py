@@ -1,6 +1,7 @@
 """Format numbers and names for people; a percentage has no space."""
 
 import math
+import re
 from collections.abc import Sequence
 
 
@@ -77,6 +78,42 @@ def shorten(name: str, width: int) -> str:
         return name
     tail = width // 3 if width > 6 else 0
     return name[: width - 1 - tail] + "…" + (name[-tail:] if tail else "")
+
+
+PLAIN_WORDS = (
+    (r"^Value error, ", ""),
+    (r"^Input should", "should"),
+    (r"^(Tuple|List|Value) should have at least (\d+) items?.*", r"should hold at least \2 value(s)"),
+    (r"^(Tuple|List|Value) should have at most (\d+) items?.*", r"should hold at most \2 value(s)"),
+    (r"^String should", "should"),
+    (r" or instance of .*", ""),
+    (r", unable to .*", ""),
+    (r", got a number with .*", ""),
+    (r"^'.*' is not one of (.*)", r"should be one of \1"),
+    (r"a valid (tuple|list)", "a list"),
+    (r"a valid integer", "a whole number"),
+    (r"a valid boolean", "true or false"),
+    (r"a valid string", "text"),
+    (r"a valid dictionary", "keys and values"),
+    (r"a valid path", "a path"),
+    (r"a valid ", "a "),
+    (r"\b1 value\(s\)", "one value"),
+    (r"value\(s\)", "values"),
+)
+"""What pydantic says, as patterns in order, and what we say."""
+
+
+def plain_words(message: str) -> str:
+    """What pydantic says of a value, in plain words, to follow the name and the value.
+
+    >>> plain_words("Input should be a valid integer, unable to parse string as an integer")
+    'should be a whole number'
+    >>> plain_words("Tuple should have at least 1 item after validation, not 0")
+    'should hold at least one value'
+    """
+    for pattern, words in PLAIN_WORDS:
+        message = re.sub(pattern, words, message)
+    return message
 
 
 def listing(names: Sequence[str]) -> str:

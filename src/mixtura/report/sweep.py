@@ -214,8 +214,10 @@ def _variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> Section |
         return None
     lead = (
         "PCA keeps the leading axes that explain a share of the variance of the training rows. "
-        "Each line is one head and method with a fixed number of Gaussians per class; gray lines are the other heads."
+        "Each line is one head and method with a fixed number of Gaussians per class; gray lines are all others."
     )
+    if len({one.cell.method for one in summaries}) > 1:
+        lead += " Here, colors, marks and dashes stand for the methods."
     return Section("Accuracy by variance kept", lead, by_variance(summaries, look))
 
 
