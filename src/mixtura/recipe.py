@@ -210,18 +210,17 @@ def _explain(
     if details[0]["type"] == "extra_forbidden":
         return f"{_at(where, place, lines)}: there is no key {dotted!r}. {_nearest_key(dotted)}"
     said = " or be ".join(dict.fromkeys(_plain(detail) for detail in details)).replace(" or be should be ", " or ")
-    value = _value_at(place, data)
-    name = next((options[key] for i in range(len(place), 0, -1) if (key := ".".join(map(str, place[:i]))) in options), "")
+    value, name = details[0]["input"], _option_of(place, options)
     if name and isinstance(place[-1], int) and said.startswith("should"):
         return f"{name} holds {reprlib.repr(value)}, but each value {said}."
     at = name or f"{_at(where, place, lines)}: {dotted}"
     return f"{at} is {reprlib.repr(value)}, but it {said}." if said.startswith("should") else f"{at}: {said}."
 
 
-def _value_at(place: Place, data: Any) -> Any:
-    for part in place:
-        data = data[part]
-    return data
+def _option_of(place: Place, options: Mapping[str, str]) -> str:
+    """The option that gave the value at a place, or a part of it; empty if none did."""
+    keys = (".".join(map(str, place[:length])) for length in range(len(place), 0, -1))
+    return next((options[key] for key in keys if key in options), "")
 
 
 def _plain(detail: Any) -> str:

@@ -113,15 +113,18 @@ def test_no_color_means_no_escape_codes():
         (["predic"], "No such command 'predic'. Did you mean 'predict'? Try 'mixtura --help'."),
         (["fit", "--famly", "x"], "No such option: --famly. Did you mean --family? Try 'mixtura fit --help'."),
         (["predict"], "Missing argument 'MODEL'. Try 'mixtura predict --help'."),
-        (["fit", "--size", "big"], "Try 'mixtura fit --help'."),
+        (["fit", "p", "--size", "big"], "--size is 'big', but it should be a whole number."),
         (["fit"], "No data given."),
         (["fit", "photos"], "No output folder given. Name one with -o, as in: mixtura fit photos/ -o shop"),
-        (["fit", "photos", "-o", ""], "output is '', but it should not be empty"),
+        (["fit", "photos", "-o", ""], "--output is '', but it should not be empty"),
         (["fit", "p", "-o", "s", "--set", "head.famly=full"], "Did you mean 'head.family'?"),
         (["fit", "p", "-o", "s", "--set", "head.family"], "--set 'head.family' is not KEY=VALUE."),
         (["fit", "p", "-o", "s", "--family", "full", "--set", "head.family=tied"], "'head.family' is set twice"),
-        (["fit", "p", "-o", "s", "--n-components", "many"], "head.n_components is 'many'"),
-        (["fit", "p", "-o", "s", "--false-reject-rate", "5"], "decision.false_reject_rate is 5.0"),
+        (["fit", "p", "-o", "s", "--n-components", "many"], "--n-components is 'many'"),
+        (
+            ["fit", "p", "-o", "s", "--false-reject-rate", "5"],
+            "--false-reject-rate is '5', but it should be less than 1.",
+        ),
     ],
 )
 def test_a_wrong_word_is_one_sentence_and_code_2(mixtura, arguments, said):

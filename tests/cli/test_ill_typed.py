@@ -12,7 +12,10 @@ WRONG = {
     ("--n-seeds", "0"): "--n-seeds is '0', but it should be greater than or equal to 1.",
     ("--solver", "closed,sgd"): "--solver holds 'sgd', but each value should be 'closed', 'em' or 'gradient'.",
     ("--n-components", "1,1.5"): "--n-components holds 1.5, but each value should be a whole number.",
-    ("--explained-variance", "0.5,2"): "--explained-variance holds 2, but each value should be less than or equal to 1.",
+    (
+        "--explained-variance",
+        "0.5,2",
+    ): "--explained-variance holds 2, but each value should be less than or equal to 1.",
     ("--explained-variance", "abc"): "'abc' is not a number. Write for example --explained-variance 0.1,0.2,...,1.",
     ("--explained-variance", "0.1,...,1"): "the last one after, as in 0.1,0.2,...,1.",
     ("--explained-variance", "inf"): "--explained-variance 'inf': 'inf' is not a finite number.",
@@ -22,7 +25,10 @@ WRONG = {
     ("--set", "sweep.heads=[]"): "--set sweep.heads is [], but it should hold at least one value.",
     ("--set", "sweep.heads=5"): "--set sweep.heads is 5, but it should be a list.",
     ("--set", "sweep.folds=maybe"): "--set sweep.folds is 'maybe', but it should be true or false.",
-    ("--set", "split.fractions=[1,0,0,0]"): "--set split.fractions is [1, 0, 0, 0], but it should hold at most 3 values.",
+    (
+        "--set",
+        "split.fractions=[1,0,0,0]",
+    ): "--set split.fractions is [1, 0, 0, 0], but it should hold at most 3 values.",
     ("--set", "split.fractions=[1]"): "--set split.fractions is [1], but it should hold more values.",
     ("--set", "head.name=[a]"): "--set head.name is ['a'], but it should be text.",
     ("--set", "head.shrinkage=abc"): "--set head.shrinkage is 'abc', but it should be a number or 'auto'.",

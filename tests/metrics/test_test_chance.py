@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, ttest_1samp
 
 from mixtura.errors import DataError
+from mixtura.metrics import paired as paired_tests
 from mixtura.metrics.calibration import brier, brier_terms, ece, ece_terms
 from mixtura.metrics.intervals import (
     Estimate,
@@ -18,7 +19,6 @@ from mixtura.metrics.intervals import (
     t_interval,
     wilson,
 )
-from mixtura.metrics import paired as paired_tests
 from mixtura.metrics.paired import comparisons, holm, paired, sign_test
 from mixtura.metrics.replicates import estimate, summarize
 from mixtura.metrics.right import packed, unpacked

@@ -53,8 +53,6 @@ def _between(found: list[float | int], rest: list[str], given: str, example: str
     step = found[-1] - found[-2] if len(found) > 1 else 0
     last = _number(rest[0], given, example) if rest else 0
     if step <= 0 or last <= found[-1] or (last - found[-1]) / step > 1000:
-        raise UsageError(
-            f"{given}: dots need two rising numbers before and the last one after, as in {example}."
-        )
+        raise UsageError(f"{given}: dots need two rising numbers before and the last one after, as in {example}.")
     # rounded: 0.2 + 0.1 must be 0.3
     return [round(found[-1] + step * i, 10) for i in range(1, round((last - found[-1]) / step))]

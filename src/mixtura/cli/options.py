@@ -226,8 +226,9 @@ def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, f
         if given.get(key) is not None:
             raise UsageError(f"{key!r} is set twice, to {given[key]!r} and {value!r}. Give it once.")
         given[key] = value
-    named = {key: FLAGS[key].switch if key in FLAGS and key in flags else f"--set {key}" for key in given}
-    recipe = resolve(given, file, options=named | dict.fromkeys(guess, "DATA"))
+    options = {key: FLAGS[key].switch if key in FLAGS else "--output" for key in flags}
+    options = {key: f"--set {key}" for key in given} | dict.fromkeys(guess, "DATA") | options
+    recipe = resolve(given, file, options=options)
     if recipe.data.root is None and recipe.data.kind in NEED_PATH:
         raise UsageError("No data given. Name a folder with one sub-folder of photos per class, or a recipe that does.")
     return recipe

@@ -62,7 +62,7 @@ def sweep(out: Output, recipe: Recipe, search: Trials = None, metric: Metric = N
       mixtura sweep features/ -o sweep --heads tied --solver closed,gradient
       mixtura sweep features/ -o sweep --solver gradient --objective hybrid
       mixtura sweep -r recipes/dgmmc-cifar100.yaml -o sweep
-      mixtura sweep features/ -o sweep --save model   and mixtura fit -r model/recipe.yaml makes it again
+      mixtura sweep features/ -o sweep --save model   save the best cell
       mixtura sweep features/ -o search --heads tied --search 30
       mixtura sweep features/ -o sweep --json | jq .best
     """

@@ -110,7 +110,8 @@ def _troubles(sweep: Sweep) -> list[str]:
             found.setdefault((run.status, run.head, run.cell.method), []).append(run)
     ordered = sorted(found.items(), key=lambda pair: pair[0][0] == DONE)
     lines = [
-        f"{'Early' if status == DONE else 'Failed':9} {head}, {method}: {count(len(own), 'run')}, the first: {own[0].note}"
+        f"{'Early' if status == DONE else 'Failed':9} {head}, {method}: {count(len(own), 'run')}, "
+        f"the first: {own[0].note}"
         for (status, head, method), own in ordered
     ]
     rest = len(lines) - NOTES_SHOWN

@@ -23,7 +23,8 @@ def check_fit(spec: heads.HeadSpec, section: FitSection, objectives: Sequence[st
             without an effect.
     """
     if spec.solver != GRADIENT:
-        return check_no_objective(objectives)
+        check_no_objective(objectives)
+        return
     for name in objectives:
         check_objective(spec, section, name)
     check_objective_options(section, objectives)
@@ -58,9 +59,8 @@ def check_objective_options(section: FitSection, objectives: Sequence[str]) -> N
         UsageError: one does not.
     """
     default = FitSection()
-    taken = {
-        option for name in objectives for option in inspect.signature(heads.objective_by_name(name).from_options).parameters
-    }
+    kinds = map(heads.objective_by_name, objectives)
+    taken = {option for kind in kinds for option in inspect.signature(kind.from_options).parameters}
     for key in heads.OBJECTIVE_KEYS:
         if key not in taken and getattr(section, key) != getattr(default, key):
             raise UsageError(f"The objective {', '.join(map(repr, objectives))} takes no fit.{key}. Leave it out.")

@@ -1,7 +1,6 @@
 """From the name of a head to an initialized head and its training objective."""
 
 import inspect
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Paired comparisons: the accuracy of each head's best cell against that of the selected cell, on the same test rows."""
+"""Paired comparisons: the accuracy of each head's best cell against the selected cell's, on the same test rows."""
 
 from collections.abc import Sequence
 
@@ -46,10 +46,8 @@ def paired(runs: Sequence[Run], cell: Cell, other: Cell) -> tuple[Estimate, floa
     if not matched:
         return None
     folds = [_differences(matched, fold) for fold in dict.fromkeys(one.fold for one, _ in matched)]
-    if matched[0][0].fold:
-        whole = over_runs([float(part.mean()) for part in folds])
-    else:
-        whole = over_runs_and_items(folds[0])
+    over_folds = [float(part.mean()) for part in folds]
+    whole = over_runs(over_folds) if matched[0][0].fold else over_runs_and_items(folds[0])
     rows = np.concatenate([part.mean(0) for part in folds])
     return whole, max(_t_test(whole), sign_test(rows))
 

@@ -32,7 +32,9 @@ def unpacked(text: str, count: int) -> Bool[np.ndarray, " N"]:
     try:
         data = zlib.decompress(base64.b85decode(text))
     except (ValueError, binascii.Error, zlib.error) as error:
-        raise DataError(f"The items of a stored run cannot be read ({error}). Run it again in another folder.") from error
+        raise DataError(
+            f"The items of a stored run cannot be read ({error}). Run it again in another folder."
+        ) from error
     bits = np.frombuffer(data, np.uint8)
     if len(bits) != -(-count // 8):
         raise DataError(f"A stored run holds {8 * len(bits)} items, not {count}. Run it again in another folder.")

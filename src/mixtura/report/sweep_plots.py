@@ -66,7 +66,9 @@ class LineStyle:
     def sample(self) -> Markup:
         """Return a piece of the line, with its mark, for a legend."""
         line = svg.line((0, 5), (34, 5), f"trace {self.look.color} dash{self.dash % N_DASHES}")
-        mark = svg.tag("path", d=self.look.mark, transform="translate(17 5) scale(3.4)", class_=f"mark {self.look.color}")
+        mark = svg.tag(
+            "path", d=self.look.mark, transform="translate(17 5) scale(3.4)", class_=f"mark {self.look.color}"
+        )
         return Markup('<svg class="dash" viewBox="0 0 34 10" aria-hidden="true">{}{}</svg>').format(line, mark)
 
 

@@ -30,7 +30,7 @@ from mixtura.sections import FitSection, HeadSection
 from mixtura.training.records import Trained
 
 TILE_ROWS = 4096
-UNFITTABLE = (MixturaError, MemoryError, torch.OutOfMemoryError, torch.linalg.LinAlgError)
+UNFITTABLE = (MixturaError, MemoryError, torch.OutOfMemoryError, torch.linalg.LinAlgError)  # pyright: ignore[reportPrivateImportUsage]
 """Errors that end a cell; the grid goes on."""
 
 VAL, TRAIN, TEST, UNUSED = 0, 1, 2, 3
@@ -200,7 +200,7 @@ class Worker:
         posterior = (test.double() / degrees).softmax(1)
         top = posterior.max(1)
         right = (top.indices == truth).numpy()
-        terms = {
+        terms: dict[str, Any] = {
             "nll": -(test.double() / degrees).log_softmax(1)[torch.arange(len(truth)), truth].numpy(),
             "ece": ece_terms(top.values.numpy(), right),
             "brier": brier_terms(truth.numpy(), posterior.numpy()),
@@ -212,8 +212,7 @@ class Worker:
             status=DONE,
             dimension=width,
             accuracy=accuracy(truth.numpy(), top.indices.numpy()),
-            **{name: float(each.mean()) for name, each in terms.items()},
-            **{f"{name}_variance": _variance(each) for name, each in terms.items()},
+            **_averages(terms),
             nll_raw=float(torch.nn.functional.nll_loss(in_tiles(head, x).cpu(), truth)),
             val_accuracy=float(weight @ (val.argmax(1) == val_labels).double() / weight.sum()),
             val_nll=temperature.nll(val, val_labels, degrees, weight),
@@ -231,6 +230,12 @@ class Worker:
     def _failed(self, job: Job, draw: int, explained: float, error: Exception) -> Run:
         own = self.table.draws[draw]
         return Run(**asdict(job.cell(explained)), seed=own.seed, fold=own.fold, status=FAILED, note=_told(error))
+
+
+def _averages(terms: dict[str, Any]) -> dict[str, Any]:
+    """Mean and variance of the terms of each metric, under the names of a run's columns."""
+    means = {name: float(each.mean()) for name, each in terms.items()}
+    return means | {f"{name}_variance": _variance(each) for name, each in terms.items()}
 
 
 def _told(error: Exception) -> str:
