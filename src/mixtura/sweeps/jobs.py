@@ -30,7 +30,7 @@ from mixtura.sections import FitSection, HeadSection
 from mixtura.training.records import Trained
 
 TILE_ROWS = 4096
-UNFITTABLE = (MixturaError, MemoryError, torch.OutOfMemoryError, torch.linalg.LinAlgError)  # pyright: ignore[reportPrivateImportUsage]
+UNFITTABLE = (MixturaError, MemoryError, torch.OutOfMemoryError)
 """Errors that end a cell; the grid goes on."""
 
 VAL, TRAIN, TEST, UNUSED = 0, 1, 2, 3
