@@ -1,6 +1,7 @@
 """Format numbers and names for people; a percentage has no space."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from mixtura.errors import UsageError
@@ -78,6 +79,19 @@ def interval(low: float, high: float) -> str:
     return f"{100 * low:.1f}–{100 * high:.1f}%"
 
 
+def compared(difference: float, p: float) -> str:
+    """A difference of two shares in points, with its p-value, beside the name of what it is compared with.
+
+    >>> compared(-0.012, 0.031), compared(0.003, 0.0002), compared(0.0, 1.0), compared(-0.0001, 0.996)
+    ('1.2 points below, p = 0.03', '0.3 points above, p < 0.001', 'equal, p = 1', '0.01 points below, p = 1')
+    """
+    chance = "p < 0.001" if p < 0.001 else f"p = {p:.{3 if p < 0.01 else 2}f}".rstrip("0").rstrip(".")
+    points = abs(100 * difference)
+    if points < 0.005:
+        return f"equal, {chance}"
+    return f"{points:.{1 if points >= 0.05 else 2}f} points {'above' if difference > 0 else 'below'}, {chance}"
+
+
 def count(number: int, noun: str = "", plural: str = "") -> str:
     """A count with its noun.
 
@@ -98,6 +112,42 @@ def shorten(name: str, width: int) -> str:
         return name
     tail = width // 3 if width > 6 else 0
     return name[: width - 1 - tail] + "…" + (name[-tail:] if tail else "")
+
+
+PLAIN_WORDS = (
+    (r"^Value error, ", ""),
+    (r"^Input should", "should"),
+    (r"^(Tuple|List|Value) should have at least (\d+) items?.*", r"should hold at least \2 value(s)"),
+    (r"^(Tuple|List|Value) should have at most (\d+) items?.*", r"should hold at most \2 value(s)"),
+    (r"^String should", "should"),
+    (r" or instance of .*", ""),
+    (r", unable to .*", ""),
+    (r", got a number with .*", ""),
+    (r"^'.*' is not one of (.*)", r"should be one of \1"),
+    (r"a valid (tuple|list)", "a list"),
+    (r"a valid integer", "a whole number"),
+    (r"a valid boolean", "true or false"),
+    (r"a valid string", "text"),
+    (r"a valid dictionary", "keys and values"),
+    (r"a valid path", "a path"),
+    (r"a valid ", "a "),
+    (r"\b1 value\(s\)", "one value"),
+    (r"value\(s\)", "values"),
+)
+"""What pydantic says, as patterns in order, and what we say."""
+
+
+def plain_words(message: str) -> str:
+    """What pydantic says of a value, in plain words, to follow the name and the value.
+
+    >>> plain_words("Input should be a valid integer, unable to parse string as an integer")
+    'should be a whole number'
+    >>> plain_words("Tuple should have at least 1 item after validation, not 0")
+    'should hold at least one value'
+    """
+    for pattern, words in PLAIN_WORDS:
+        message = re.sub(pattern, words, message)
+    return message
 
 
 def listing(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, get_args
 
 import yaml
@@ -16,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from mixtura import renames, strict_yaml
 from mixtura.errors import RecipeError
+from mixtura.formats import plain_words
 from mixtura.sections import (
     DataSection,
     DecisionSection,
@@ -80,13 +82,19 @@ def is_stored(path: Path) -> bool:
     return path.name == STORED_NAME and any((path.parent / name).exists() for name in STORED_BESIDE)
 
 
-def resolve(flags: Mapping[str, Any], file: Path | None = None, default: Recipe | None = None) -> Recipe:
+def resolve(
+    flags: Mapping[str, Any],
+    file: Path | None = None,
+    default: Recipe | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> Recipe:
     """The recipe of a run: flags win over the file, the file over ``default``.
 
     Args:
         flags: dotted key -> value, only those that were given; ``None`` is a value and clears the key.
         file: YAML recipe.
         default: what neither says; the defaults of :class:`Recipe` if left out.
+        options: dotted key -> the option that gave it, for errors to name.
 
     Raises:
         NoInput: the file is missing or not a regular file.
@@ -100,7 +108,7 @@ def resolve(flags: Mapping[str, Any], file: Path | None = None, default: Recipe 
     for key, value in flags.items():
         data = _merge(data, _nested(key.split("."), value))
         lines = {place: line for place, line in lines.items() if place[: key.count(".") + 1] != tuple(key.split("."))}
-    return _validate(data, str(file), lines)
+    return _validate(data, str(file), lines, options)
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -162,14 +170,16 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _validate(data: Mapping[str, Any], where: str, lines: Mapping[Place, int]) -> Recipe:
+def _validate(
+    data: Mapping[str, Any], where: str, lines: Mapping[Place, int], options: Mapping[str, str] = MappingProxyType({})
+) -> Recipe:
     # A section with nothing below it ("head:") means its defaults.
     given = {key: value for key, value in data.items() if value is not None}
     _refuse_old(given, where, lines)
     try:
         return Recipe.model_validate(given)
     except ValidationError as error:
-        raise RecipeError(_explain(error, given, where, lines)) from error
+        raise RecipeError(_explain(error, given, where, lines, options)) from error
 
 
 def _refuse_old(data: Mapping[str, Any], where: str, lines: Mapping[Place, int]) -> None:
@@ -187,34 +197,37 @@ def _at(where: str, place: Place, lines: Mapping[Place, int]) -> str:
     return f"{where}, line {lines[place]}" if place in lines else "the options"
 
 
-def _explain(error: ValidationError, data: Mapping[str, Any], where: str, lines: Mapping[Place, int]) -> str:
+def _explain(
+    error: ValidationError, data: Mapping[str, Any], where: str, lines: Mapping[Place, int], options: Mapping[str, str]
+) -> str:
     """The first thing that is wrong, by line, with all that pydantic says of that place."""
     problems: dict[Place, list[Any]] = {}
     for detail in error.errors(include_url=False, include_context=False):
         problems.setdefault(_given_place(detail["loc"], data), []).append(detail)
     place = min(problems, key=lambda p: lines.get(p, 0))
     details = problems[place]
-    at = _at(where, place, lines)
     dotted = ".".join(map(str, place))
     if details[0]["type"] == "extra_forbidden":
-        return f"{at}: there is no key {dotted!r}. {_nearest_key(dotted)}"
+        return f"{_at(where, place, lines)}: there is no key {dotted!r}. {_nearest_key(dotted)}"
     said = " or be ".join(dict.fromkeys(_plain(detail) for detail in details)).replace(" or be should be ", " or ")
-    value = details[0]["input"]
-    shown = f"{dotted}:" if isinstance(value, dict | list) else f"{dotted} is {reprlib.repr(value)}, but it"
-    return f"{at}: {shown} {said}."
+    value, name = details[0]["input"], _option_of(place, options)
+    if name and isinstance(place[-1], int) and said.startswith("should"):
+        return f"{name} holds {reprlib.repr(value)}, but each value {said}."
+    at = name or f"{_at(where, place, lines)}: {dotted}"
+    return f"{at} is {reprlib.repr(value)}, but it {said}." if said.startswith("should") else f"{at}: {said}."
+
+
+def _option_of(place: Place, options: Mapping[str, str]) -> str:
+    """The option that gave the value at a place, or a part of it; empty if none did."""
+    keys = (".".join(map(str, place[:length])) for length in range(len(place), 0, -1))
+    return next((options[key] for key in keys if key in options), "")
 
 
 def _plain(detail: Any) -> str:
     """What pydantic says, in our words."""
     if detail["type"] == "missing":
-        return f"{detail['loc'][-1]} is missing" if isinstance(detail["loc"][-1], str) else "a value is missing"
-    message = detail["msg"].removeprefix("Value error, ").replace("Input should", "should", 1)
-    message = message.replace("a valid tuple", "a list").replace("a valid integer", "a whole number")
-    return (
-        message.partition(" or instance of ")[0]
-        .replace("a valid dictionary", "keys and values")
-        .partition(", unable")[0]
-    )
+        return f"{detail['loc'][-1]} is missing" if isinstance(detail["loc"][-1], str) else "should hold more values"
+    return plain_words(detail["msg"])
 
 
 def _given_place(loc: Place, data: Any) -> Place:

@@ -259,8 +259,10 @@ class FitSection(Section):
     )
     val_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.1,
-        description="Fraction of the training samples that chooses the epoch, where the data has no validation part; "
-        "with fewer than 2,000 samples, a fifth or more.",
+        description="Fraction of the training samples that chooses the epoch, where the data has no validation part.",
+    )
+    min_val_fraction: Share = Field(
+        default=0.2, description="Least val_fraction with fewer than 2,000 samples; a sweep goes without it."
     )
 
 

@@ -18,7 +18,7 @@ OPTIONS = {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",
         "Grid": "--epochs --explained-variance --folds --heads --jobs --metric --n-components --n-seeds --objective "
-        "--search --solver",
+        "--save --search --solver",
         "Model": "--label --learning-rate",
         "Encoder": "--device --encoder --size --weights",
     },
@@ -160,7 +160,7 @@ def test_folds_is_a_switch(mixtura):
 def test_every_option_of_a_recipe_is_tried(commands):
     """What is left out here is the same option on another command."""
     assert set(KEYS["fit"]) == set(_flags("fit")) - {"-r", "--recipe", "--set", "--dry-run", "--output"}
-    left_out = {"--size", "--weights", "--device", "--search", "--metric", "--folds"}
+    left_out = {"--size", "--weights", "--device", "--search", "--metric", "--folds", "--save"}
     assert set(KEYS["sweep"]) | left_out == set(_flags("sweep")) - {"-r", "--recipe", "--set", "--dry-run", "--output"}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mixtura.errors import UnknownName, UsageError
-from mixtura.fitting import heads
+from mixtura.fitting import checks, heads
 from mixtura.heads import HEADS
 from mixtura.heads.base import GenerativeHead
 from mixtura.interfaces import RecipeObjective
@@ -25,7 +25,7 @@ class Pixels:
 def objective(head="gaussian", **fit):
     recipe = resolve({f"fit.{key}": value for key, value in ({"solver": "gradient"} | fit).items()})
     spec = heads.spec_of(head, recipe.fit.solver, 1, recipe.head, 0)
-    heads.check_fit(spec, recipe.fit, [recipe.fit.objective])
+    checks.check_fit(spec, recipe.fit, [recipe.fit.objective])
     return heads.objective_of(spec, recipe.fit, LABELS, 3)
 
 

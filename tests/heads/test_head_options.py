@@ -69,10 +69,10 @@ def test_every_option_has_its_effect_on_the_head(name):
         (
             "prototype",
             {"metric": 3},
-            r"option 'metric' .* is 3, but it should be a valid string\. Its options: metric, pool",
+            r"option 'metric' .* is 3, but it should be text\. Its options: metric, pool",
         ),
         ("prototype", {"metric": "euclid"}, "no metric 'euclid'"),
-        ("vmf", {"shared": "yes"}, r"is 'yes', but it should be a valid boolean\. Its options: shared"),
+        ("vmf", {"shared": "yes"}, r"is 'yes', but it should be true or false\. Its options: shared"),
         ("gaussian", {"freeze": "mean"}, r"is 'mean', but .*Its options: freeze, projection, width"),
         ("gaussian", {"freeze": ["means"]}, "cannot freeze 'means'"),
         ("gaussian", {"projection": "lda", "width": 2}, "no input projection 'lda'"),

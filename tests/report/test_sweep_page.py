@@ -9,10 +9,12 @@ from html.parser import HTMLParser
 from importlib.resources import files
 from statistics import fmean
 
+import numpy as np
 import pytest
 
 from mixtura.metrics.replicates import best_rows
-from mixtura.records.sweep import Run, Sweep, table
+from mixtura.metrics.right import packed
+from mixtura.records.sweep import Run, Skipped, Sweep, table
 from mixtura.report.sweep import sweep_page, write_sweep
 from mixtura.report.sweep_plots import MARK_PATHS, N_COLORS, accuracy_scale, head_styles
 
@@ -110,7 +112,7 @@ def test_the_table_of_components_by_variance_equals_the_records():
                 assert cell["value"] == pytest.approx(fmean(own), rel=1e-14)
                 factor, digits = (100, 2) if values["data-metric"] in ("accuracy", "ece") else (1, 4)
                 assert cell["text"].split()[0] == f"{factor * fmean(own):.{digits}f}"
-                assert ("±" in cell["text"]) == (len(own) > 1)
+                assert ("±" in cell["text"] or " to " in cell["text"]) == (len(own) > 1)
     cells = {of(row) for row in rows if row["status"] == "done"}
     assert {(metric, *cell) for metric in ("accuracy", "nll", "ece", "brier") for cell in cells} <= seen
 
@@ -169,7 +171,7 @@ def test_nothing_leaves_the_sweep_page_and_drawings_speak():
     assert "default-src 'none'" in text and "url(" not in text and "@import" not in text
     assert all(link.startswith(("#", "data:")) for link in re.findall(r'(?:href|src)="([^"]*)"', text))
     drawings = re.findall(r"<svg viewBox.*?</svg>", text, flags=re.S)
-    assert len(drawings) == len(HEADS) + 2
+    assert len(drawings) == 2 * len(HEADS) + 3  # a panel per head and count, the dimensions, two methods by size
     for drawing in drawings:
         root = ET.fromstring(drawing)
         assert root.get("role") == "img" and len(root.get("aria-label")) > 30
@@ -220,6 +222,51 @@ def test_the_sweep_is_written_whole(tmp_path):
     path = write_sweep(made(), tmp_path / "new" / "sweep.html", title="A sweep")
     assert path.read_text().startswith("<!doctype html>")
     assert path.read_text() == sweep_page(made(), "A sweep")
+
+
+def drawn_marks(panel):
+    """Color, mark and dashes of each line of a panel."""
+    lines = re.findall(r'class="trace (color\d) (dash\d)"', panel)
+    marks = re.findall(r'<path d="([^"]*)"[^>]*class="mark (color\d)"', panel)
+    return {(color, dash, *{d for d, own in marks if own == color}) for color, dash in lines}
+
+
+@pytest.mark.parametrize("components", [(1,), (1, 2)])
+def test_five_methods_are_told_apart_by_color_mark_and_dashes(components):
+    methods = [("closed", ""), ("em", ""), *(("gradient", name) for name in ("conditional", "hybrid", "large_margin"))]
+    runs = [
+        replace(run, solver=solver, objective=objective)
+        for run in made(components=components, failing=0.0).runs
+        if run.solver == "closed"
+        for solver, objective in methods
+    ]
+    text = sweep_page(Sweep({}, tuple(runs)), "A sweep")
+    section = text.partition('id="variance"')[2].partition('id="sizes"')[0]
+    panels = re.findall(r"<svg viewBox[^>]*role.*?</svg>", section, flags=re.S)[:-1]
+    assert len(panels) == len(HEADS) * len(components)
+    for panel in panels:
+        looks = drawn_marks(panel)
+        assert len(looks) == len(methods)
+        for channel in zip(*looks, strict=True):
+            assert len(set(channel)) == len(methods)
+    legend = section.partition("</ul>")[0]
+    assert [item in legend for item in ("closed", "em", "gradient (hybrid)", "gradient (large_margin)")] == [True] * 4
+    assert {(color, dash) for color, dash, _ in looks} == set(re.findall(r'class="trace (color\d) (dash\d)"', legend))
+    assert len(re.findall(r"<svg viewBox[^>]*role", text.partition('id="sizes"')[2])) == len(methods)
+
+
+def test_selected_and_skipped_are_told():
+    sweep = made(failing=0.0)
+    right = packed(np.arange(600) >= 30)
+    runs = tuple(replace(run, right=right, tested=600) for run in sweep.runs)
+    left_out = (Skipped("linear", "gradient", "hybrid", 1, "It has no density."),)
+    text = sweep_page(Sweep({}, runs, left_out), "A sweep")
+    best = next(rows for values, rows in read(text).tables if values.get("class") == "best")
+    told = [row[-1]["text"] for row in best[1:]]
+    assert told.count("selected") == 1 and told.count("equal, p = 1") == len(HEADS) - 1
+    skipped = next(rows for values, rows in read(text).tables if values.get("class") == "skipped")
+    assert [cell["text"] for cell in skipped[1]] == ["linear", "gradient (hybrid)", "1", "It has no density."]
+    assert "1 combination was skipped." in text and "chance of seeds and test samples" in text
 
 
 def test_heads_look_different_from_one_another():

@@ -17,14 +17,15 @@ from mixtura.features.projection import PCA
 from mixtura.features.store import FeatureStore
 from mixtura.fitting import heads
 from mixtura.metrics.calibration import ece, gaps
-from mixtura.metrics.intervals import t_interval
+from mixtura.metrics.intervals import over_runs, share_interval, t_interval
 from mixtura.metrics.replicates import summarize
 from mixtura.recipe import resolve
 from mixtura.records.sweep import DONE, FAILED, Run
 from mixtura.sweeps import grid as sweep_grid
 from mixtura.sweeps import jobs as sweep_jobs
 from mixtura.sweeps import results
-from mixtura.sweeps.grid import jobs_of, run, split_assignments
+from mixtura.sweeps.cells import jobs_of
+from mixtura.sweeps.grid import run, split_assignments
 from mixtura.sweeps.jobs import TEST, TRAIN, VAL, Job, SplitAssignment, Table, Worker
 
 
@@ -222,7 +223,8 @@ def test_of_folds_the_interval_is_over_folds_and_the_calibration_error_over_all_
     together = [ece(*map(np.concatenate, zip(*parts, strict=True))) for parts in of_seed.values()]
     assert summary.mean["ece"] == pytest.approx(np.mean(together), abs=1e-12)
     folds = [np.mean([run.accuracy for run in runs if run.fold == fold]) for fold in "abc"]
-    assert (summary.mean["accuracy"], summary.half_width["accuracy"]) == pytest.approx(t_interval(folds), abs=1e-12)
+    assert summary.interval["accuracy"] == share_interval(over_runs(folds), 105) and summary.test_chance
+    assert (summary.mean["accuracy"], summary.half_width["accuracy"]) == pytest.approx(t_interval(folds), abs=0.01)
     assert summary.runs == 6
 
 

@@ -20,6 +20,7 @@ from mixtura.cli import PANELS
 from mixtura.cli.old_options import renamed
 from mixtura.cli.output import command, one_line
 from mixtura.errors import CannotWrite, MixturaError, NoInput, OutOfSpace
+from mixtura.formats import plain_words
 from mixtura.names import find
 
 INTERNAL, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143
@@ -145,7 +146,7 @@ def _invoke(arguments: list[str]) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "mixtura"
-        said = _renamed(error, arguments) or _usage_sentence(error)
+        said = _renamed(error, arguments) or _ill_typed(error, arguments) or _usage_sentence(error)
         return _fail(f"{said} Try '{path} --help'.", error.exit_code) if said else error.exit_code
     return 0
 
@@ -155,12 +156,29 @@ def _renamed(error: typer.TyperException, arguments: Sequence[str]) -> str:
     flag, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if flag is None or context is None:
         return ""
-    place = next((i for i, word in enumerate(arguments) if word.partition("=")[0] == flag), len(arguments))
-    _, equals, value = "".join(arguments[place : place + 1]).partition("=")
-    following = arguments[place + 1 : place + 2]
-    text = value if equals else following[0] if following and not following[0].startswith("-") else None
-    said = renamed(str(context.info_name), flag, text)
+    text = _value_of([flag], arguments)
+    said = renamed(str(context.info_name), flag, None if text is None or text.startswith("-") else text)
     return f"There is no option {flag} any more. {said}" if said else ""
+
+
+def _value_of(flags: Sequence[str], arguments: Sequence[str]) -> str | None:
+    """Return the last value that was given to an option, under one of its names."""
+    found = None
+    for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+        name, equals, value = word.partition("=")
+        if name in flags:
+            found = value if equals else following
+    return found
+
+
+def _ill_typed(error: typer.TyperException, arguments: Sequence[str]) -> str:
+    """Return what is wrong with the value of an option, with both; an empty string if something else is wrong."""
+    said = plain_words(getattr(error, "message", ""))
+    flags = getattr(getattr(error, "param", None), "opts", [])
+    value = _value_of(flags, arguments)
+    if value is None or not said.startswith("should"):
+        return ""
+    return f"{flags[0]} is {value!r}, but it {said.rstrip('.')}."
 
 
 def _usage_sentence(error: typer.TyperException) -> str:

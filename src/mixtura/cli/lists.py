@@ -1,5 +1,7 @@
 """Parse lists on the command line: values between commas, with dots for steps."""
 
+import math
+
 from mixtura.errors import UsageError
 
 
@@ -15,7 +17,7 @@ def names_in(text: str) -> list[str]:
     return names
 
 
-def numbers_in(text: str, flag: str) -> list[float | int]:
+def numbers_in(text: str, flag: str, example: str = "1,2,...,10") -> list[float | int]:
     """Return the numbers between commas; ``...`` continues in the step of the two numbers before it.
 
     >>> numbers_in("5,10,...,25", "--n-components")
@@ -30,27 +32,27 @@ def numbers_in(text: str, flag: str) -> list[float | int]:
     parts = [part.strip() for part in text.split(",")]
     for place, part in enumerate(parts):
         if part == "...":
-            found += _between(found, parts[place + 1 :], text, flag)
+            found += _between(found, parts[place + 1 :], f"{flag} {text!r}", example)
         else:
-            found.append(_number(part, text, flag))
+            found.append(_number(part, f"{flag} {text!r}", f"{flag} {example}"))
     return found
 
 
-def _number(part: str, text: str, flag: str) -> float | int:
+def _number(part: str, given: str, example: str) -> float | int:
     try:
         value = float(part)
     except ValueError:
-        raise UsageError(f"{flag} {text!r}: {part!r} is not a number. Write for example {flag} 1,2,...,10.") from None
+        raise UsageError(f"{given}: {part!r} is not a number. Write for example {example}.") from None
+    if not math.isfinite(value):
+        raise UsageError(f"{given}: {part!r} is not a finite number. Write for example {example}.")
     return int(value) if value.is_integer() else value
 
 
-def _between(found: list[float | int], rest: list[str], text: str, flag: str) -> list[float | int]:
+def _between(found: list[float | int], rest: list[str], given: str, example: str) -> list[float | int]:
     """Return the numbers that the dots stand for."""
     step = found[-1] - found[-2] if len(found) > 1 else 0
-    last = _number(rest[0], text, flag) if rest else 0
+    last = _number(rest[0], given, example) if rest else 0
     if step <= 0 or last <= found[-1] or (last - found[-1]) / step > 1000:
-        raise UsageError(
-            f"{flag} {text!r}: dots need two rising numbers before and the last one after, as in 1,2,...,10."
-        )
+        raise UsageError(f"{given}: dots need two rising numbers before and the last one after, as in {example}.")
     # rounded: 0.2 + 0.1 must be 0.3
     return [round(found[-1] + step * i, 10) for i in range(1, round((last - found[-1]) / step))]

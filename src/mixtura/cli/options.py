@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
-from annotated_types import Ge
-from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from mixtura.cli.lists import names_in, numbers_in
@@ -88,25 +86,21 @@ class Option:
     def parameter(self, panel: str) -> Parameter:
         """Return the parameter for typer."""
         shown, kind = _default(self.field.default), self._kind
-        bounds: list[Any] = [part.ge for part in _parts(self.field) if isinstance(part, Ge)] if kind is int else []
         option = typer.Option(
             self.switch,
             metavar=self.flag.metavar or None,
             help=described(self.key, self.field) + (f" Default: {shown}." if shown else ""),
-            min=next(iter(bounds), None),
             rich_help_panel=panel,
         )
         return Parameter(self.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option])
 
     @property
     def _kind(self) -> Any:
-        """A number or a switch for typer to check; otherwise text, which the recipe checks."""
+        """A switch or text, which the recipe checks; typer's own errors do not name the value."""
         if self.flag.repeatable:
             return list[str]
-        parts = _parts(self.field)
-        kinds = [part for part in parts if isinstance(part, type | str) and part is not type(None)]
-        own = self._between_commas or any(isinstance(part, BeforeValidator) for part in parts)
-        return kinds[0] if kinds in ([int], [float], [bool]) and not own else str
+        kinds = [part for part in _parts(self.field) if isinstance(part, type | str) and part is not type(None)]
+        return bool if kinds == [bool] and not self._between_commas else str
 
     @property
     def _between_commas(self) -> bool:
@@ -116,7 +110,10 @@ class Option:
         """Return the value, with a list split at its commas; the recipe parses everything else."""
         if not self._between_commas:
             return value
-        return numbers_in(value, self.switch) if {int, float} & {*_parts(self.field)} else names_in(value)
+        kinds = {*_parts(self.field)}
+        if not {int, float} & kinds:
+            return names_in(value)
+        return numbers_in(value, self.switch, "0.1,0.2,...,1" if float in kinds else "1,2,...,10")
 
 
 def described(key: str, field: FieldInfo) -> str:
@@ -229,7 +226,9 @@ def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, f
         if given.get(key) is not None:
             raise UsageError(f"{key!r} is set twice, to {given[key]!r} and {value!r}. Give it once.")
         given[key] = value
-    recipe = resolve(given, file)
+    options = {key: FLAGS[key].switch if key in FLAGS else "--output" for key in flags}
+    options = {key: f"--set {key}" for key in given} | dict.fromkeys(guess, "DATA") | options
+    recipe = resolve(given, file, options=options)
     if recipe.data.root is None and recipe.data.kind in NEED_PATH:
         raise UsageError("No data given. Name a folder with one sub-folder of photos per class, or a recipe that does.")
     return recipe

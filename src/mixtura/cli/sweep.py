@@ -1,11 +1,13 @@
 """``mixtura sweep``: compare heads on one set of features, in one table."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from mixtura.cli import options
 from mixtura.cli.output import Output
+from mixtura.errors import UsageError
 from mixtura.recipe import Recipe
 
 Trials = Annotated[
@@ -20,9 +22,19 @@ Trials = Annotated[
     ),
 ]
 Metric = Annotated[
-    str,
+    Literal["nll", "accuracy"] | None,
     typer.Option(
-        metavar="NAME", help="Metric that a search optimizes: nll (lower) or accuracy (higher).", rich_help_panel="Grid"
+        metavar="NAME",
+        help="Metric that a search optimizes: nll (lower) or accuracy (higher). Default: nll.",
+        rich_help_panel="Grid",
+    ),
+]
+Save = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Refit the cell that is best on validation samples, and save it as a model with the recipe that makes it.",
+        rich_help_panel="Grid",
     ),
 ]
 
@@ -35,7 +47,7 @@ Metric = Annotated[
     },
     output="Folder for the runs and the page.",
 )
-def sweep(out: Output, recipe: Recipe, search: Trials = None, metric: Metric = "nll") -> None:
+def sweep(out: Output, recipe: Recipe, search: Trials = None, metric: Metric = None, save: Save = None) -> None:
     """Compare heads: fit each at every explained variance and component count, with several seeds, and plot the curves.
 
     One PCA per seed serves every explained variance; every head sees the same samples. Seeds are trained together.
@@ -50,27 +62,36 @@ def sweep(out: Output, recipe: Recipe, search: Trials = None, metric: Metric = "
       mixtura sweep features/ -o sweep --heads tied --solver closed,gradient
       mixtura sweep features/ -o sweep --solver gradient --objective hybrid
       mixtura sweep -r recipes/dgmmc-cifar100.yaml -o sweep
+      mixtura sweep features/ -o sweep --save model   save the best cell
       mixtura sweep features/ -o search --heads tied --search 30
       mixtura sweep features/ -o sweep --json | jq .best
     """
     folder = options.need_output(recipe, "sweep features/ -o sweep")
     if search is not None:
-        _search(out, recipe, search, metric)
+        if save is not None:
+            raise UsageError("--save saves the best cell of a grid. Leave out --search, or --save.")
+        _search(out, recipe, search, metric or "nll")
         return
-    from mixtura.cli import views
+    if metric is not None:
+        raise UsageError(f"--metric {metric} is for a search; a grid measures all. Add --search N, or leave it out.")
+    from mixtura.cli import sweep_views as views
+    from mixtura.cli.page import write_page
     from mixtura.cli.progress import Bar
     from mixtura.report.sweep import write_sweep
-    from mixtura.sweeps.grid import run
+    from mixtura.tasks.sweep import run
 
     with Bar(out) as reading, Bar(out, doing="Fitting heads") as fitting:
-        made = run(recipe, reading, fitting)
-    page = write_sweep(made, folder / "sweep.html", title=f"Heads on {made.facts['data']}")
-    out.result(views.sweep_record(made, page), [str(page)], views.sweep_view(made, page))
+        made = run(recipe, reading, fitting, save)
+    page = write_sweep(made.sweep, folder / "sweep.html", title=f"Heads on {made.sweep.facts['data']}")
+    if made.saved is not None:
+        write_page(made.saved.bundle_path, made.saved.evaluation)
+    record = views.sweep_record(made.sweep, page) | views.saved_record(made.saved)
+    out.result(record, [str(page)], [*views.sweep_view(made.sweep, page), *views.saved_view(made.saved)])
 
 
 def _search(out: Output, recipe: Recipe, trials: int, metric: str) -> None:
     """Run a search for each head and print its best setting."""
-    from mixtura.cli import views
+    from mixtura.cli import sweep_views as views
     from mixtura.errors import DataError
     from mixtura.sweeps.tuning import run
 

@@ -1,9 +1,7 @@
 """Print records for people (tables), for programs (JSON-ready values) and for scripts (lines)."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,7 @@ from rich.text import Text
 
 from mixtura.cli.output import duration, one_line, shown
 from mixtura.formats import percent
-from mixtura.metrics.replicates import best_rows, summarize
 from mixtura.records.decision import Decision, Evaluation, Interval
-from mixtura.records.sweep import DONE, Sweep
-from mixtura.sweeps.tuning import Search
 
 VERDICT_STYLES = {
     "match": "green",
@@ -252,100 +247,3 @@ def _between(interval: Interval | None) -> str:
 
 def _interval_record(interval: Interval) -> dict[str, Any]:
     return {"value": interval.value, "low": interval.low, "high": interval.high, "count": interval.count}
-
-
-def sweep_view(sweep: Sweep, page: Path) -> list[RenderableType]:
-    """Return the best cell of each head (chosen on validation rows), and the paths of page and runs."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, justify in SWEEP_COLUMNS:
-        table.add_column(name, justify=justify)
-    for row in _best(sweep):
-        table.add_row(*row)
-    failed = [run for run in sweep.runs if run.status != DONE]
-    said = [Text(f"{len(failed)} runs failed, the first: {one_line(failed[0].note)}", style="yellow")] if failed else []
-    ended = [run for run in sweep.runs if run.status == DONE and run.note]
-    if ended:
-        said.append(Text(f"{len(ended)} runs ended early, the first: {one_line(ended[0].note)}", style="yellow"))
-    return [table, *said, Text(f"Page      {page}"), Text(f"Runs      {page.parent / 'runs.csv'}")]
-
-
-def sweep_record(sweep: Sweep, page: Path) -> dict[str, Any]:
-    """Return the summary of every cell, and the best one of each head, JSON-ready."""
-    cells = [asdict(summary) for summary in summarize(sweep.runs)]
-    failed = [asdict(run) for run in sweep.runs if run.status != DONE]
-    best = [asdict(summary) for summary in best_rows(sweep)]
-    return {"facts": sweep.facts, "best": best, "cells": cells, "failed": failed, "page": page}
-
-
-SWEEP_COLUMNS: tuple[tuple[str, Any], ...] = (
-    ("Head", "left"),
-    ("Method", "left"),
-    ("Variance", "right"),
-    ("Comp.", "right"),
-    ("Dim.", "right"),
-    ("Accuracy (higher)", "right"),
-    ("NLL (lower)", "right"),
-    ("ECE (lower)", "right"),
-    ("Numbers", "right"),
-    ("Pruned", "right"),
-    ("Time", "right"),
-)
-
-
-def _best(sweep: Sweep) -> Iterable[tuple[str, ...]]:
-    for summary in best_rows(sweep):
-        cell, mean, half = summary.cell, summary.mean, summary.half_width
-        yield (
-            shown(cell.head),
-            cell.method,
-            f"{100 * cell.explained_variance:g}%",
-            str(cell.n_components),
-            f"{mean['dimension']:.0f}",
-            f"{100 * mean['accuracy']:.1f}{_plus_minus(100 * half['accuracy'], 1)}%",
-            f"{mean['nll']:.3f}{_plus_minus(half['nll'], 3)}",
-            percent(mean["ece"]),
-            f"{mean['parameters']:,.0f}",
-            percent(mean["sparsity"]),
-            duration(mean["seconds"]),
-        )
-
-
-def _plus_minus(half: float, digits: int) -> str:
-    return "" if math.isnan(half) else f" ± {half:.{digits}f}"
-
-
-def search_view(found: Mapping[str, Search]) -> list[RenderableType]:
-    """Return a table with the best setting of each head."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    first = next(iter(found.values()))
-    for name in ("Head", f"Validation {first.metric} ({first.better})", "Trials", "Setting"):
-        table.add_column(name)
-    for head, one in found.items():
-        best = one.best
-        failed = sum(trial.status == "failed" for trial in one.trials)
-        counts = f"{len(one.trials)}" + (f", {failed} failed" if failed else "")
-        first_note = next((trial.note for trial in one.trials if trial.note), "")
-        setting = (
-            f"none finished: {one_line(first_note)}"
-            if best is None
-            else ", ".join(f"{k} {_setting(v)}" for k, v in best.params.items())
-        )
-        table.add_row(shown(head), "-" if best is None else f"{best.value:.4f}", counts, setting)
-    return [table]
-
-
-def _setting(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def search_record(found: Mapping[str, Search]) -> dict[str, Any]:
-    """Return the best setting and all trials of each head, JSON-ready."""
-    return {
-        head: {
-            "metric": one.metric,
-            "better": one.better,
-            "best": None if one.best is None else asdict(one.best),
-            "trials": [asdict(trial) for trial in one.trials],
-        }
-        for head, one in found.items()
-    }

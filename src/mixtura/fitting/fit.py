@@ -10,7 +10,7 @@ from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import split_name
 from mixtura.errors import LabelError
 from mixtura.features.records import Features
-from mixtura.fitting import gradient, heads
+from mixtura.fitting import checks, gradient, heads
 from mixtura.fitting.fitted import Fitted, assemble
 from mixtura.fitting.selection import TrainingSamples, choose, fit_without_gradients
 from mixtura.model.model import Model
@@ -31,7 +31,7 @@ def check_names(recipe: Recipe) -> None:
     factory.steps_of(recipe.projection)
     factory.device_of(recipe.encoder.device)
     spec = heads.spec_of(recipe.head.name, recipe.fit.solver, recipe.head.n_components, recipe.head, 0)
-    heads.check_fit(spec, recipe.fit, [recipe.fit.objective])
+    checks.check_fit(spec, recipe.fit, [recipe.fit.objective])
     if recipe.head.family != "auto":
         names.find(FAMILIES | {"auto": ""}, recipe.head.family)
         family_of(recipe.head.family)

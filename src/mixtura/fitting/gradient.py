@@ -21,7 +21,7 @@ from mixtura.sections import GRADIENT
 from mixtura.training.head_stack import train
 from mixtura.training.records import Trained
 
-MIN_SAMPLES_FOR_FRACTION = 2000  # below, at least a fifth of the samples is for validation
+MIN_SAMPLES_FOR_FRACTION = 2000  # below, at least ``fit.min_val_fraction`` of the samples is for validation
 
 
 def resolve_variant(recipe: Recipe) -> Recipe:
@@ -163,9 +163,8 @@ def validation_mask(rows: TrainingSamples, recipe: Recipe) -> Tensor:
     has_weight = torch.ones_like(rows.is_validation) if rows.weight is None else rows.weight > 0
     val = rows.is_validation & has_weight
     if int(val.sum()) < MIN_VALIDATION:
-        fraction = (
-            recipe.fit.val_fraction if len(rows.x) >= MIN_SAMPLES_FOR_FRACTION else max(0.2, recipe.fit.val_fraction)
-        )
+        few = len(rows.x) < MIN_SAMPLES_FOR_FRACTION
+        fraction = max(recipe.fit.val_fraction, recipe.fit.min_val_fraction if few else 0.0)
         val = torch.zeros_like(has_weight)
         val[has_weight] = validation_rows(rows.labels[has_weight], rows.groups[has_weight], fraction, recipe.seed)
     learned = torch.bincount(rows.labels[has_weight & ~val], minlength=rows.n_classes)

@@ -1,7 +1,6 @@
 """From the name of a head to an initialized head and its training objective."""
 
 import inspect
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -176,35 +175,6 @@ def _class_weight(section: FitSection, counts: Float[Tensor, " C"]) -> tuple[flo
             f"fit.class_weight has {len(section.class_weight)} numbers for {len(counts)} classes. Give one for each."
         )
     return tuple(map(float, section.class_weight))
-
-
-def check_fit(spec: HeadSpec, section: FitSection, objectives: Sequence[str]) -> None:
-    """Check that a head supports the ``fit`` section of a recipe; call it before reading samples.
-
-    Args:
-        spec: the head.
-        section: how to fit it.
-        objectives: all objectives to try; each option must belong to at least one of them.
-
-    Raises:
-        UnknownName, UsageError: see :func:`objective_of`; also an objective or an option without an effect.
-    """
-    if spec.solver != GRADIENT:
-        wrong = [name for name in objectives if name != FitSection().objective]
-        if wrong:
-            raise UsageError(f"Only the solver 'gradient' lowers the objective {wrong[0]!r}. Add --solver gradient.")
-        return
-    weights = section.class_weight
-    classes = len(weights) if isinstance(weights, tuple) else 2
-    for name in objectives:
-        objective_of(spec, section.model_copy(update={"objective": name}), torch.arange(classes), classes)
-    default = FitSection()
-    taken = {
-        option for name in objectives for option in inspect.signature(objective_by_name(name).from_options).parameters
-    }
-    for key in OBJECTIVE_KEYS:
-        if key not in taken and getattr(section, key) != getattr(default, key):
-            raise UsageError(f"The objective {', '.join(map(repr, objectives))} takes no fit.{key}. Leave it out.")
 
 
 def schedule_of(section: FitSection, solver: str) -> Schedule:

@@ -8,6 +8,7 @@ import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mixtura.errors import UsageError
+from mixtura.formats import plain_words
 from mixtura.heads.base import Head
 from mixtura.names import nearest
 
@@ -56,7 +57,7 @@ def check_options(name: str, kind: Any, given: Mapping[str, Any]) -> None:
         try:
             TypeAdapter(known[option], config=_ANY).validate_python(value, strict=True)
         except ValidationError as error:
-            said = error.errors(include_url=False)[0]["msg"].replace("Input should", "should", 1)
+            said = plain_words(error.errors(include_url=False)[0]["msg"])
             raise UsageError(
                 f"The option {option!r} of the head {name!r} (head.options) is {value!r}, but it {said}. "
                 f"Its options: {', '.join(sorted(known))}."

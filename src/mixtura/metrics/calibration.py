@@ -40,7 +40,7 @@ def reliability(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "
     require_items("reliability", probability)
     p = _as_shares("reliability", probability)
     edges = np.linspace(0.0, 1.0, bins + 1)
-    index = np.clip(np.searchsorted(edges, p, side="left") - 1, 0, bins - 1)
+    index = _bin_of(p, bins)
     count = np.bincount(index, minlength=bins)
     right = np.bincount(index[correct], minlength=bins)
     with np.errstate(invalid="ignore"):
@@ -72,6 +72,25 @@ def ece(probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"], bin
     return float(np.abs(gaps(probability, correct, bins)).sum() / len(probability))
 
 
+def ece_terms(
+    probability: Float[np.ndarray, "N"], correct: Bool[np.ndarray, "N"], bins: int = 15
+) -> Float[np.ndarray, "N"]:
+    """Terms of the expected calibration error, one per item, whose mean it is: the item's gap, with its bin's sign.
+
+    Raises:
+        DataError: there are no items, or a probability is outside [0, 1] by more than rounding.
+        NonFinite: a probability is NaN.
+    """
+    sign = np.sign(gaps(probability, correct, bins))
+    p = _as_shares("ece_terms", probability)
+    return sign[_bin_of(p, bins)] * (p - correct)
+
+
+def _bin_of(p: Float[np.ndarray, "N"], bins: int) -> Int[np.ndarray, "N"]:
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    return np.clip(np.searchsorted(edges, p, side="left") - 1, 0, bins - 1)
+
+
 def nll(true: Int[np.ndarray, "N"], log_probability: Float[np.ndarray, "N C"]) -> float:
     """Mean negative log-probability of the true class, in nats; infinite if a true class has probability 0.
 
@@ -96,9 +115,13 @@ def brier(true: Int[np.ndarray, "N"], probability: Float[np.ndarray, "N C"]) -> 
     """
     require_items("brier", probability)
     require_classes("brier", true, probability.shape[1])
+    return float(np.mean(brier_terms(true, probability)))
+
+
+def brier_terms(true: Int[np.ndarray, "N"], probability: Float[np.ndarray, "N C"]) -> Float[np.ndarray, "N"]:
+    """The Brier score of each item."""
     p = probability.astype(np.float64)
-    own = p[np.arange(len(true)), true]
-    return float(np.mean((p**2).sum(axis=1) - 2 * own + 1))
+    return (p**2).sum(axis=1) - 2 * p[np.arange(len(true)), true] + 1
 
 
 def _as_shares(what: str, probability: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:

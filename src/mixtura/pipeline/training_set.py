@@ -51,7 +51,7 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         encoder, photos = recipe.encoder, factory.dataset_of(recipe.data)
         known_classes(photos.classes, recipe.data.unknown)  # fails before hours of extraction
         features, dataset, problems = read(recipe, photos, progress)
-    split = settle_split(_split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
+    split = settle_split(split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
     known = labeled(features.with_split(split))
     return Gathered(known, encoder, problems, len(features) - len(known))
 
@@ -83,7 +83,7 @@ def stored(recipe: Recipe) -> Features:
     """
     place = recipe.data.root if recipe.data.kind == factory.FEATURES_KIND else factory.store_path(recipe)
     assert place is not None
-    features, split = FeatureStore.open(place).read(), read_split(_split_path(recipe))
+    features, split = FeatureStore.open(place).read(), read_split(split_path(recipe))
     kept = np.array([id in split for id in features.id], dtype=bool)
     return labeled(features.select(kept).with_split(split))
 
@@ -132,7 +132,8 @@ def _as_dataset(features: Features) -> Dataset:
     return Dataset("features", tuple(items))
 
 
-def _split_path(recipe: Recipe) -> Path:
+def split_path(recipe: Recipe) -> Path:
+    """The split file of a recipe: the one it names, or that of its output folder."""
     if recipe.split.file is not None:
         return recipe.split.file
     assert recipe.output is not None

@@ -41,7 +41,9 @@ class Run:
     ``seconds`` is the fitting time (an equal part each for seeds trained together); ``memory`` is the most MiB
     that the process used beyond what it held before; ``epoch`` is the one kept, 0 for the start; ``dead`` counts
     classes of the validation rows that are never predicted. ``tested`` counts test rows; ``gaps`` are the terms of
-    the calibration error: stated probability minus accuracy, by bin. ``note`` describes any failure.
+    the calibration error: stated probability minus accuracy, by bin. ``right`` says which test rows were right, in
+    their order (see :mod:`mixtura.metrics.right`); ``nll_variance``, ``ece_variance`` and ``brier_variance`` are the
+    variances of the terms of the test rows. Runs of earlier versions lack these. ``note`` describes any failure.
     """
 
     head: str
@@ -69,6 +71,10 @@ class Run:
     dead: int = 0
     tested: int = 0
     gaps: tuple[float, ...] = ()
+    right: str = ""
+    nll_variance: float = math.nan
+    ece_variance: float = math.nan
+    brier_variance: float = math.nan
     note: str = ""
 
     @property
@@ -84,23 +90,60 @@ class Run:
 
 @dataclass(frozen=True)
 class Summary:
-    """A cell over its runs: means and 95% half-widths of Student's t by metric (NaN for a single run)."""
+    """A cell over its runs: means by metric, with 95% intervals and half their lengths (NaN where unknown).
+
+    ``test_chance`` says whether the intervals of the test metrics include the chance of the test rows; with runs of an
+    earlier version, they are those of the seeds alone.
+    """
 
     cell: Cell
     runs: int
     mean: dict[str, float]
     half_width: dict[str, float]
+    interval: dict[str, tuple[float, float]]
+    test_chance: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The accuracy of a cell minus that of the selected cell, on the same test rows, with its 95% interval.
+
+    ``p`` is the p-value of no difference, ``p_holm`` the same corrected for the number of heads compared.
+    """
+
+    cell: Cell
+    difference: float
+    interval: tuple[float, float]
+    p: float
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Cells of the grid that were not tried, at any explained variance, because the head cannot be fitted so."""
+
+    head: str
+    solver: str
+    objective: str
+    n_components: int
+    note: str
+
+    @property
+    def method(self) -> str:
+        """Solver and objective in words."""
+        return Cell(self.head, self.solver, self.objective, 1.0, self.n_components).method
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A whole sweep: its facts and its runs.
+    """A whole sweep: its facts, its runs, and the cells that were skipped.
 
     ``facts`` contain the name of the data and the encoder, counts of rows and classes, seconds, versions.
     """
 
     facts: dict[str, Any]
     runs: tuple[Run, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
 def columns() -> list[str]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from mixtura.formats import count, listing
-from mixtura.metrics.replicates import METRIC_DIRECTIONS, best_rows, summarize
-from mixtura.records.sweep import DONE, Cell, Run, Summary, Sweep
+from mixtura.formats import compared, count, listing
+from mixtura.metrics.paired import comparisons
+from mixtura.metrics.replicates import METRIC_DIRECTIONS, best_rows, selected, summarize
+from mixtura.records.sweep import DONE, Cell, Summary, Sweep
 from mixtura.report.facts import grouped
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, render
@@ -61,11 +62,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """The best cell of a head."""
+    """The best cell of a head, and how its accuracy compares with that of the selected cell."""
 
     look: HeadStyle
     summary: Summary
     entries: tuple[Entry, ...]
+    against: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def sweep_page(sweep: Sweep, title: str) -> str:
         "variance": _variance(summaries, look),
         "sizes": _sizes(sweep, summaries, look),
         "cells": _cells(summaries, look),
-        "notes": _notes(sweep.runs),
+        "notes": _notes(sweep),
         "facts": _facts(sweep),
     }
     return assemble(title, {name: one for name, one in made.items() if one is not None}, "sweep.css")
@@ -114,11 +116,19 @@ def sweep_page(sweep: Sweep, title: str) -> str:
 def _summary(sweep: Sweep, look: dict[str, HeadStyle]) -> Section:
     best = best_rows(sweep)
     columns = [_entries(column, best) for column in TABLE_COLUMNS]
+    against = _against(sweep)
     rows = [
-        Row(look[one.cell.head], one, tuple(entries))
+        Row(look[one.cell.head], one, tuple(entries), against.get(one.cell, "n/a"))
         for one, entries in zip(best, zip(*columns, strict=True), strict=True)
     ]
-    body = render("sweep_best.html", rows=rows, columns=TABLE_COLUMNS, explained=explained_text, margin=_margin(best))
+    body = render(
+        "sweep_best.html",
+        rows=rows,
+        columns=TABLE_COLUMNS,
+        explained=explained_text,
+        margin=_margin(best),
+        pairs=_pairs(sweep, best),
+    )
     return Section("In short", _lead(sweep, best), body if rows else Markup(""))
 
 
@@ -129,11 +139,12 @@ def _lead(sweep: Sweep, best: list[Summary]) -> str:
     lost = f", {failed:,} of them failed" if failed else ""
     if not best:
         return f"None of {made} finished, so there is nothing to compare."
-    top = max(best, key=lambda one: one.mean["accuracy"])
+    top = selected(sweep) or best[0]
     entry = _entry(TABLE_COLUMNS[0], top)
     among = f"Of {count(len(best), 'head')}, " if len(best) > 1 else ""
-    text = f"{among}{top.cell.head} is the most accurate: {entry.text}%{f' {entry.margin}' if entry.margin else ''}. "
-    text += f"Each head's cell was selected on validation rows among {made}{lost}; test rows only measured it."
+    between = f" (95% interval {entry.margin}%)" if entry.margin else ""
+    text = f"{among}{top.cell.head} is selected: {entry.text}% of the test samples are right{between}. "
+    text += f"Validation samples chose it, and each head's best cell, among {made}{lost}; test samples only measure."
     missing = [
         name for name in dict.fromkeys(run.head for run in sweep.runs) if name not in {b.cell.head for b in best}
     ]
@@ -154,6 +165,8 @@ def _entry(column: Column, summary: Summary, best: bool = False) -> Entry:
     text = column.write(value) if math.isfinite(value) else "n/a"
     counted = column in SHORT_TABLE_COLUMNS or (math.isfinite(half) and column.write(half) != column.write(0.0))
     margin = f"± {column.write(half)}" if math.isfinite(half) and counted else ""
+    if margin and column.metric == "accuracy":
+        margin = " to ".join(column.write(edge) for edge in summary.interval["accuracy"])
     return Entry(repr(value), text, margin, best)
 
 
@@ -166,10 +179,34 @@ def explained_text(fraction: float) -> str:
     return f"{100 * fraction:g}%"
 
 
+def _against(sweep: Sweep) -> dict[Cell, str]:
+    """Return the comparison of each head's best cell with the selected cell, in words."""
+    top = selected(sweep)
+    found = {one.cell: compared(one.difference, one.p_holm) for one in comparisons(sweep)}
+    return found | ({top.cell: "selected"} if top else {})
+
+
+def _pairs(sweep: Sweep, best: list[Summary]) -> str:
+    """Return how the heads are compared, or why they are not."""
+    if len(best) < 2:
+        return ""
+    if not comparisons(sweep):
+        return (
+            "No paired differences: these runs are of an earlier version, which kept no answers to single test "
+            "samples. Sweep into a new folder to get them."
+        )
+    return (
+        "Against the selected: the difference in accuracy on the same test samples. p: Student's t over seeds and "
+        "samples, or a sign test over the samples, whichever is larger; corrected for the number of heads (Holm)."
+    )
+
+
 def _margin(summaries: list[Summary]) -> str:
-    """Return the meaning of ±, if it is used."""
-    several = any(math.isfinite(one.half_width["accuracy"]) for one in summaries)
-    return "; ± is half of a 95% interval by Student's t" if several else ""
+    """Return the meaning of ± and of the intervals, if there are any."""
+    if not any(math.isfinite(one.half_width["accuracy"]) for one in summaries):
+        return ""
+    chance = "of seeds and test samples" if all(one.test_chance for one in summaries) else "of the seeds alone"
+    return f"; ranges, and ± on either side, are 95% intervals for the chance {chance}"
 
 
 def _variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> Section | None:
@@ -177,8 +214,10 @@ def _variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> Section |
         return None
     lead = (
         "PCA keeps the leading axes that explain a share of the variance of the training rows. "
-        "Each line is one head and method with a fixed number of Gaussians per class; gray lines are the other heads."
+        "Each line is one head and method with a fixed number of Gaussians per class; gray lines are all others."
     )
+    if len({one.cell.method for one in summaries}) > 1:
+        lead += " Here, colors, marks and dashes stand for the methods."
     return Section("Accuracy by variance kept", lead, by_variance(summaries, look))
 
 
@@ -218,16 +257,23 @@ def _grid(column: Column, look: HeadStyle, method: str, own: dict[Cell, Summary]
     return Grid(look, method, n_components, rows)
 
 
-def _notes(runs: tuple[Run, ...]) -> Section | None:
-    told = sorted((run for run in runs if run.status != DONE or run.note), key=lambda run: run.status == DONE)
-    if not told:
+def _notes(sweep: Sweep) -> Section | None:
+    told = sorted((run for run in sweep.runs if run.status != DONE or run.note), key=lambda run: run.status == DONE)
+    if not told and not sweep.skipped:
         return None
     failed = sum(run.status != DONE for run in told)
     parts = [f"{count(failed, 'run')} failed and are excluded from all figures."] if failed else []
     if len(told) > failed:
         parts.append(f"{count(len(told) - failed, 'finished run has', 'finished runs have')} notes.")
+    if sweep.skipped:
+        parts.append(f"{count(len(sweep.skipped), 'combination was', 'combinations were')} skipped.")
     body = render(
-        "sweep_notes.html", shown=told[:MAX_NOTES], rest=told[MAX_NOTES:], explained=explained_text, done=DONE
+        "sweep_notes.html",
+        skipped=sweep.skipped,
+        shown=told[:MAX_NOTES],
+        rest=told[MAX_NOTES:],
+        explained=explained_text,
+        done=DONE,
     )
     return Section("Failures and notes", " ".join(parts), body)
 

@@ -1,7 +1,8 @@
-"""Draw a sweep: accuracy by variance kept, in one small panel per head, and accuracy of every cell by size.
+"""Draw a sweep: accuracy by variance kept, in small panels, and accuracy of every cell by size.
 
-A head has its own color and mark on the whole page; a number of components has its own dashes, and the second method
-has hollow marks. So you never need color to read a drawing.
+With one method, a panel is a head, with its color and mark, and dashes tell the numbers of components apart. With
+several, a panel is a head and a number of components, and each method has its own color, mark and dashes; accuracy by
+size has one panel per method. So you never need color to read a drawing.
 """
 
 import math
@@ -17,8 +18,9 @@ from mixtura.report.parts import render
 from mixtura.report.svg import Number
 
 PANEL_WIDTH = 340.0  # width of a small drawing
+MAX_BANDS = 2  # lines of a panel; the bands of more would cover one another
 N_COLORS = 7  # in the style sheet
-N_DASHES = 4  # in the style sheet
+N_DASHES = 6  # in the style sheet
 MARK_PATHS = (
     "M-1 0A1 1 0 1 1 1 0A1 1 0 1 1 -1 0z",
     "M-.9 -.9H.9V.9H-.9z",
@@ -42,11 +44,10 @@ class HeadStyle:
     color: str
     mark: str
 
-    def draw(self, at: svg.Point, radius: float, spoken: str, hollow: bool = False) -> Markup:
+    def draw(self, at: svg.Point, radius: float, spoken: str) -> Markup:
         """Return the mark at a place, with its tooltip."""
         place = f"translate({svg.number(at[0])} {svg.number(at[1])}) scale({svg.number(radius)})"
-        kind = f"mark {self.color}{' hollow' if hollow else ''}"
-        return svg.tag("path", svg.tag("title", spoken), d=self.mark, transform=place, class_=kind)
+        return svg.tag("path", svg.tag("title", spoken), d=self.mark, transform=place, class_=f"mark {self.color}")
 
     def sample(self) -> Markup:
         """Return the mark for use in text."""
@@ -56,9 +57,26 @@ class HeadStyle:
 
 
 @dataclass(frozen=True)
+class LineStyle:
+    """How a line looks: the color and mark of its head or its method, and its dashes."""
+
+    look: HeadStyle
+    dash: int
+
+    def sample(self) -> Markup:
+        """Return a piece of the line, with its mark, for a legend."""
+        line = svg.line((0, 5), (34, 5), f"trace {self.look.color} dash{self.dash % N_DASHES}")
+        mark = svg.tag(
+            "path", d=self.look.mark, transform="translate(17 5) scale(3.4)", class_=f"mark {self.look.color}"
+        )
+        return Markup('<svg class="dash" viewBox="0 0 34 10" aria-hidden="true">{}{}</svg>').format(line, mark)
+
+
+@dataclass(frozen=True)
 class Line:
     """The cells of a head, a method and a number of components, by explained variance."""
 
+    head: str
     method: str
     n_components: int
     points: tuple[Summary, ...]
@@ -89,7 +107,11 @@ class Scale:
 
 def head_styles(runs: Iterable[Run]) -> dict[str, HeadStyle]:
     """Return a color and a mark for each head, in the order of the runs."""
-    names = dict.fromkeys(run.head for run in runs)
+    return styles(dict.fromkeys(run.head for run in runs))
+
+
+def styles(names: Iterable[str]) -> dict[str, HeadStyle]:
+    """Return a color and a mark for each name; no two are alike."""
     return {
         name: HeadStyle(name, f"color{i % N_COLORS}", MARK_PATHS[(i + i // N_COLORS) % len(MARK_PATHS)])
         for i, name in enumerate(names)
@@ -115,35 +137,67 @@ def accuracy_scale(values: Sequence[float]) -> Scale:
 
 
 def by_variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> Markup:
-    """Draw one panel per head, and one of the dimensions kept."""
+    """Draw one panel per head (and number of components, with several methods), and one of the dimensions kept."""
     scale = accuracy_scale([one.mean["accuracy"] for one in summaries])
-    lines = {name: _lines(summaries, name) for name in look}
-    methods = list(dict.fromkeys(one.cell.method for one in summaries))
-    counts = sorted({one.cell.n_components for one in summaries})
     span = _span([_percent(one) for one in summaries])
-    panels = []
-    for name, own in lines.items():
-        if own:
-            others = [line for other, far in lines.items() if other != name for line in far]
-            drawn = [_line(line, scale, span, look[name], (counts.index(line.n_components), methods)) for line in own]
-            panels.append((look[name], _panel(name, scale, span, [_context(others, scale, span), *drawn], own)))
-    dashes = [(count, _dash(i)) for i, count in enumerate(counts)]
+    lines, drawn_as = _lines(summaries), _line_styles(summaries)
+    panels, grouped = [], _panels(lines, look)
+    banded = max(map(len, grouped.values())) <= MAX_BANDS
+    for title, own in grouped.items():
+        context = _context([line for line in lines if line not in own], scale, span)
+        drawn = [_line(line, scale, span, drawn_as(line, look), banded) for line in own]
+        panels.append((title, _panel(own[0].head, scale, span, [context, *drawn], own)))
     return render(
         "sweep_variance.html",
         panels=panels,
-        dashes=dashes,
-        methods=methods,
+        legend=_legend(lines, drawn_as, look),
         dimensions=_dimensions(summaries, span),
-        banded=any(math.isfinite(one.half_width["accuracy"]) for one in summaries),
+        banded=banded and any(math.isfinite(one.half_width["accuracy"]) for one in summaries),
     )
 
 
-def _lines(summaries: list[Summary], head: str) -> list[Line]:
-    own: dict[tuple[str, int], list[Summary]] = {}
+def _lines(summaries: list[Summary]) -> list[Line]:
+    own: dict[tuple[str, str, int], list[Summary]] = {}
     for one in summaries:
-        if one.cell.head == head:
-            own.setdefault((one.cell.method, one.cell.n_components), []).append(one)
-    return [Line(method, count, tuple(sorted(points, key=_percent))) for (method, count), points in own.items()]
+        own.setdefault((one.cell.head, one.cell.method, one.cell.n_components), []).append(one)
+    return [Line(*key, tuple(sorted(points, key=_percent))) for key, points in own.items()]
+
+
+def _line_styles(summaries: list[Summary]) -> Callable[[Line, dict[str, HeadStyle]], LineStyle]:
+    """Return the style of a line: by its method if there are several, else by its head and number of components."""
+    methods = list(dict.fromkeys(one.cell.method for one in summaries))
+    counts = sorted({one.cell.n_components for one in summaries})
+    if len(methods) > 1:
+        own = styles(methods)
+        return lambda line, look: LineStyle(own[line.method], methods.index(line.method))
+    return lambda line, look: LineStyle(look[line.head], counts.index(line.n_components))
+
+
+def _panels(lines: list[Line], look: dict[str, HeadStyle]) -> dict[Markup, list[Line]]:
+    """Return the lines of each panel, by its title; heads in the order of the page."""
+    several, counts = _several_methods(lines), {line.n_components for line in lines}
+    found: dict[Markup, list[Line]] = {}
+    for line in sorted(lines, key=lambda line: (list(look).index(line.head), line.n_components)):
+        title = Markup("{}{}").format("" if several else look[line.head].sample(), line.head)
+        if several and len(counts) > 1:
+            title += Markup(' <span class="soft">{} per class</span>').format(line.n_components)
+        found.setdefault(title, []).append(line)
+    return found
+
+
+def _several_methods(lines: list[Line]) -> bool:
+    return len({line.method for line in lines}) > 1
+
+
+def _legend(
+    lines: list[Line], drawn_as: Callable[[Line, dict[str, HeadStyle]], LineStyle], look: dict[str, HeadStyle]
+) -> list[tuple[Markup, str]]:
+    """Return a sample and its meaning for each method, or for each number of components if there is one method."""
+    if _several_methods(lines):
+        return list({line.method: (drawn_as(line, look).sample(), line.method) for line in lines}.values())
+    plain = HeadStyle("", "plain", MARK_PATHS[0])
+    counts = sorted({line.n_components for line in lines})
+    return [(LineStyle(plain, i).sample(), f"{one} per class") for i, one in enumerate(counts)]
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
@@ -191,43 +245,37 @@ def _context(lines: list[Line], scale: Scale, span: tuple[float, float]) -> Mark
     return Markup("").join(svg.path(_places(line.points, area, scale), "others") for line in lines)
 
 
-def _places(points: Sequence[Summary], area: svg.Plot, scale: Scale, times: float = 0.0) -> list[svg.Point]:
-    """Return the means as pixels, shifted by a multiple of their half-widths."""
-    return [(area.x(_percent(one)), area.y(scale.drawn(_moved(one, times)))) for one in points]
+def _places(points: Sequence[Summary], area: svg.Plot, scale: Scale, edge: int | None = None) -> list[svg.Point]:
+    """Return the means, or the lower (0) or upper (1) ends of their intervals, as pixels."""
+    return [(area.x(_percent(one)), area.y(scale.drawn(_accuracy(one, edge)))) for one in points]
 
 
-def _moved(one: Summary, times: float) -> float:
-    """Return the accuracy, shifted by a multiple of its half-width."""
-    return one.mean["accuracy"] + (times * one.half_width["accuracy"] if times else 0.0)
+def _accuracy(one: Summary, edge: int | None) -> float:
+    return one.mean["accuracy"] if edge is None else one.interval["accuracy"][edge]
 
 
-def _line(line: Line, scale: Scale, span: tuple[float, float], look: HeadStyle, style: tuple[int, list[str]]) -> Markup:
+def _line(line: Line, scale: Scale, span: tuple[float, float], style: LineStyle, banded: bool) -> Markup:
     """Draw the band, line and marks."""
-    area, (dash, methods) = _area(scale, span), style
+    area, look = _area(scale, span), style.look
     wide = [one for one in line.points if math.isfinite(one.half_width["accuracy"])]
-    band = [*_places(wide, area, scale, 1.0), *reversed(_places(wide, area, scale, -1.0))]
-    drawn = [svg.path(band, f"band {look.color}")] if len(wide) > 1 else []
+    band = [*_places(wide, area, scale, 1), *reversed(_places(wide, area, scale, 0))]
+    drawn = [svg.path(band, f"band {look.color}")] if banded and len(wide) > 1 else []
     if len(line.points) > 1:
-        drawn.append(svg.path(_places(line.points, area, scale), f"trace {look.color} dash{dash % N_DASHES}"))
+        drawn.append(svg.path(_places(line.points, area, scale), f"trace {look.color} dash{style.dash % N_DASHES}"))
     radius = 3.2 if len(line.points) <= 10 else 2.2
     for one, place in zip(line.points, _places(line.points, area, scale), strict=True):
-        drawn.append(look.draw(place, radius, told(one), methods.index(line.method) % 2 == 1))
+        drawn.append(look.draw(place, radius, told(one)))
     return Markup("").join(drawn)
 
 
 def told(one: Summary) -> str:
     """Describe a cell in one line."""
-    half = one.half_width["accuracy"]
-    margin = f" ± {100 * half:.2f}" if math.isfinite(half) else ""
+    low, high = one.interval["accuracy"]
+    margin = f" ({100 * low:.2f} to {100 * high:.2f})" if math.isfinite(low) else ""
     return (
         f"{one.cell.head}, {one.cell.method}, {_text(_percent(one))} of variance, {one.cell.n_components} per class: "
         f"{100 * one.mean['accuracy']:.2f}%{margin}, {one.mean['parameters']:,.0f} parameters"
     )
-
-
-def _dash(index: int) -> Markup:
-    line = svg.line((0, 5), (34, 5), f"trace plain dash{index % N_DASHES}")
-    return Markup('<svg class="dash" viewBox="0 0 34 10" aria-hidden="true">{}</svg>').format(line)
 
 
 def _dimensions(summaries: list[Summary], span: tuple[float, float]) -> Markup:
@@ -267,24 +315,30 @@ def _decades(low: Number, high: Number) -> list[float]:
 
 
 def sizes(summaries: list[Summary], best: list[Summary], look: dict[str, HeadStyle]) -> Markup:
-    """Draw every cell as a mark, with the best of each head large and with its interval."""
+    """Draw every cell as a mark, with the best of each head large and with its interval; one panel per method."""
+    methods = list(dict.fromkeys(one.cell.method for one in summaries))
+    panels = [(method, _sizes_panel(summaries, best, look, method, len(methods) > 1)) for method in methods]
+    rows = [(look[one.cell.head], one) for one in best]
+    several = any(math.isfinite(one.half_width["accuracy"]) for one in best)
+    return render("sweep_sizes.html", panels=panels, rows=rows, several=several)
+
+
+def _sizes_panel(
+    summaries: list[Summary], best: list[Summary], look: dict[str, HeadStyle], method: str, narrow: bool
+) -> Markup:
     scale = accuracy_scale([one.mean["accuracy"] for one in summaries])
     places = [_log_size(one) for one in summaries]
     low, high = min(places), max(places)
-    area = scale.area(44, 36, 384, 292, (low - 0.08, high + 0.08) if high > low else (low - 0.5, high + 0.5))
+    width, bottom = (PANEL_WIDTH, 240) if narrow else (svg.DRAWING_WIDTH, 292)
+    area = scale.area(44, 36, width - 16, bottom, (low - 0.08, high + 0.08) if high > low else (low - 0.5, high + 0.5))
+    own = [one for one in summaries if one.cell.method == method]
     chosen = {one.cell for one in best}
-    small = [_dot(one, area, scale, look, 2.6) for one in summaries if one.cell not in chosen]
-    large = [
-        _interval(one, area, scale, look) + _dot(one, area, scale, look, 5.5) for one in summaries if one.cell in chosen
-    ]
+    small = [_dot(one, area, scale, look, 2.6) for one in own if one.cell not in chosen]
+    large = [_interval(one, area, scale, look) + _dot(one, area, scale, look, 5.5) for one in own if one.cell in chosen]
     axes = [scale.y_axis(area), area.x_axis(_decades(*area.x_range), _tens, "Parameters")]
-    spoken = "; ".join(told(one) for one in best)
-    drawing = svg.drawing(
-        f"Accuracy by parameters, best of each head: {spoken}.", svg.DRAWING_WIDTH, 332, *axes, *small, *large
-    )
-    rows = [(look[one.cell.head], one) for one in best]
-    several = any(math.isfinite(one.half_width["accuracy"]) for one in best)
-    return render("sweep_sizes.html", drawing=drawing, rows=rows, several=several)
+    spoken = "; ".join(told(one) for one in best if one.cell.method == method)
+    label = f"Accuracy by parameters, {method}: {spoken or 'no head is best so'}."
+    return svg.drawing(label, width, bottom + 40, *axes, *small, *large)
 
 
 def _log_size(one: Summary) -> float:
@@ -304,8 +358,8 @@ def _tens(place: float) -> str:
     return f"{value:,.0f}"
 
 
-def _at(one: Summary, area: svg.Plot, scale: Scale, times: float = 0.0) -> svg.Point:
-    return area.x(_log_size(one)), area.y(scale.drawn(_moved(one, times)))
+def _at(one: Summary, area: svg.Plot, scale: Scale, edge: int | None = None) -> svg.Point:
+    return area.x(_log_size(one)), area.y(scale.drawn(_accuracy(one, edge)))
 
 
 def _dot(one: Summary, area: svg.Plot, scale: Scale, look: dict[str, HeadStyle], radius: float) -> Markup:
@@ -317,4 +371,4 @@ def _dot(one: Summary, area: svg.Plot, scale: Scale, look: dict[str, HeadStyle],
 def _interval(one: Summary, area: svg.Plot, scale: Scale, look: dict[str, HeadStyle]) -> Markup:
     if not math.isfinite(one.half_width["accuracy"]):
         return Markup("")
-    return svg.line(_at(one, area, scale, -1.0), _at(one, area, scale, 1.0), f"whisker {look[one.cell.head].color}")
+    return svg.line(_at(one, area, scale, 0), _at(one, area, scale, 1), f"whisker {look[one.cell.head].color}")

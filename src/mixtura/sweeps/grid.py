@@ -10,7 +10,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,12 @@ from mixtura.errors import DataError, LabelError, UsageError
 from mixtura.features.projected_folds import DATA_FREE_PROJECTIONS
 from mixtura.features.projection import PCA, Chain
 from mixtura.features.records import Features
-from mixtura.fitting import heads
-from mixtura.heads import HEADS
 from mixtura.model import bundle
-from mixtura.names import find
 from mixtura.pipeline import factory, training_set
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe, dump_dict
-from mixtura.records.sweep import FAILED, Cell, Run, Sweep
-from mixtura.sections import GRADIENT
+from mixtura.records.sweep import FAILED, Run, Sweep
+from mixtura.sweeps import cells
 from mixtura.sweeps import jobs as worker_jobs
 from mixtura.sweeps.jobs import TEST, TRAIN, UNUSED, VAL, Job, SplitAssignment, Table, Worker
 from mixtura.sweeps.results import RUNS_FILE, append, earlier, write
@@ -81,10 +77,7 @@ def _run(
     features, classes = gathered(recipe, progress)
     draws = split_assignments(features, recipe)
     kept = earlier(recipe, features)
-    grid = jobs_of(recipe, len(draws))
-    if not grid:
-        raise UsageError("There is nothing to run: these heads have one component a class. Ask for --n-components 1.")
-    jobs = [job for job in grid if not _all_kept(job, draws, kept)]
+    jobs = [job for job in cells.jobs_of(recipe, len(draws)) if not _all_kept(job, draws, kept)]
     total = len(kept) + sum(len(job.explained) * len(job.draws) for job in jobs)
     if jobs:
         made = _made(recipe, features, classes, draws, jobs)
@@ -93,9 +86,9 @@ def _run(
             kept |= {run.key: run for run in runs}
             if watch:
                 watch(_progress(len(kept), total, time.perf_counter() - began))
-    order = {key: place for place, key in enumerate(_keys(recipe, draws))}
+    order = {key: place for place, key in enumerate(cells.keys(recipe, draws))}
     runs = tuple(sorted((run for key, run in kept.items() if key in order), key=lambda run: order[run.key]))
-    result = Sweep(_facts(recipe, features, classes, draws, time.perf_counter() - began), runs)
+    result = Sweep(_facts(recipe, features, classes, draws, time.perf_counter() - began), runs, cells.skipped(recipe))
     write(result, recipe)
     if all(one.status == FAILED for one in runs):
         raise DataError(f"None of the {len(runs)} runs could be fitted. The first says: {runs[0].note}")
@@ -112,37 +105,8 @@ def check(recipe: Recipe) -> Path:
     if (output / bundle.CONFIG_FILE).is_file():
         raise UsageError(f"{output} holds a model, whose recipe a sweep would replace. Name another folder with -o.")
     factory.device_of(recipe.encoder.device)
-    grid = recipe.sweep
-    for name in grid.heads:
-        for solver, own in _methods(recipe).items():
-            lost = () if GRADIENT in grid.solvers else grid.objectives
-            heads.check_fit(heads.spec_of(name, solver, 1, recipe.head, 0), recipe.fit, own or lost)
+    cells.check(recipe)
     return output
-
-
-def _methods(recipe: Recipe) -> dict[str, list[str]]:
-    """The objectives of each solver in the grid, one cell each; a solver without objectives has one cell."""
-    grid = recipe.sweep
-    return {name: list(dict.fromkeys(grid.objectives)) if name == GRADIENT else [] for name in grid.solvers}
-
-
-def jobs_of(recipe: Recipe, draws: int) -> list[Job]:
-    """The grid as jobs, widest first; closed forms with one Gaussian per class take all explained variances at once.
-
-    Heads limited to one component per class get no jobs with more.
-    """
-    grid, places, jobs = recipe.sweep, tuple(range(draws)), list[Job]()
-    explained = tuple(sorted(set(grid.explained_variance), reverse=True))
-    for name in dict.fromkeys(grid.heads):
-        many = find(HEADS, heads.resolve(name)[0]).multi_component
-        for solver, objectives in _methods(recipe).items():
-            for count in sorted(set(grid.n_components)):
-                if count > 1 and not many:
-                    continue
-                closed = heads.spec_of(name, solver, count, recipe.head, 0).closed
-                parts = [explained] if closed else [(one,) for one in explained]
-                jobs += [Job(name, solver, own, count, part, places) for own in objectives or [""] for part in parts]
-    return sorted(jobs, key=lambda job: -max(job.explained))
 
 
 def split_assignments(features: Features, recipe: Recipe) -> tuple[SplitAssignment, ...]:
@@ -309,15 +273,6 @@ def _new(made: Iterable[list[Run]], kept: dict[Any, Run]) -> Iterator[list[Run]]
 def _all_kept(job: Job, draws: Sequence[SplitAssignment], kept: dict[Any, Run]) -> bool:
     cells = [job.cell(explained) for explained in job.explained]
     return all((cell, draws[d].seed, draws[d].fold) in kept for cell in cells for d in job.draws)
-
-
-def _keys(recipe: Recipe, draws: Sequence[SplitAssignment]) -> Iterator[Any]:
-    """The key of every run, in grid order."""
-    grid = recipe.sweep
-    methods = [(solver, own) for solver, objectives in _methods(recipe).items() for own in objectives or [""]]
-    for name, (solver, objective), count in product(grid.heads, methods, grid.n_components):
-        for explained, draw in product(sorted(set(grid.explained_variance)), draws):
-            yield Cell(name, solver, objective, explained, count), draw.seed, draw.fold
 
 
 def _progress(done: int, total: int, seconds: float) -> SweepProgress:

@@ -22,13 +22,17 @@ from mixtura.features.spectrum import count_for
 from mixtura.fitting import heads
 from mixtura.fitting.heads import HeadSpec
 from mixtura.heads.base import in_tiles
-from mixtura.metrics.calibration import brier, ece, gaps
+from mixtura.metrics.calibration import brier_terms, ece_terms, gaps
 from mixtura.metrics.classification import accuracy
+from mixtura.metrics.right import packed
 from mixtura.records.sweep import DONE, FAILED, Cell, Run
 from mixtura.sections import FitSection, HeadSection
 from mixtura.training.records import Trained
 
 TILE_ROWS = 4096
+UNFITTABLE = (MixturaError, MemoryError, torch.OutOfMemoryError)
+"""Errors that end a cell; the grid goes on."""
+
 VAL, TRAIN, TEST, UNUSED = 0, 1, 2, 3
 """Role of a row in a split."""
 
@@ -151,7 +155,7 @@ class Worker:
                 self._check_components(job, folds)
                 specs = [self._spec(job, self.table.draws[draw].seed) for draw in job.draws]
                 trained = heads.fit_all(specs, folds, self._fit_of(job))
-        except MixturaError as error:
+        except UNFITTABLE as error:
             if len(job.draws) > 1:  # the other splits may succeed
                 return [run for draw in job.draws for run in self._together(replace(job, draws=(draw,)), explained)]
             return [self._failed(job, draw, explained, error) for draw in job.draws]
@@ -175,7 +179,7 @@ class Worker:
                     trained = heads.fit_all([spec], [folds], self._fit_of(job))[0]
                 run = self._measured(job.cell(explained), draw, width, folds, trained)
                 yield replace(run, seconds=meter.seconds, memory=meter.memory)
-            except MixturaError as error:
+            except UNFITTABLE as error:
                 yield self._failed(job, draw, explained, error)
 
     def _check_components(self, job: Job, folds: Sequence[Folds]) -> None:
@@ -196,6 +200,11 @@ class Worker:
         posterior = (test.double() / degrees).softmax(1)
         top = posterior.max(1)
         right = (top.indices == truth).numpy()
+        terms: dict[str, Any] = {
+            "nll": -(test.double() / degrees).log_softmax(1)[torch.arange(len(truth)), truth].numpy(),
+            "ece": ece_terms(top.values.numpy(), right),
+            "brier": brier_terms(truth.numpy(), posterior.numpy()),
+        }
         return Run(
             **asdict(cell),
             seed=own.seed,
@@ -203,10 +212,8 @@ class Worker:
             status=DONE,
             dimension=width,
             accuracy=accuracy(truth.numpy(), top.indices.numpy()),
-            nll=temperature.nll(test, truth, degrees),
+            **_averages(terms),
             nll_raw=float(torch.nn.functional.nll_loss(in_tiles(head, x).cpu(), truth)),
-            ece=ece(top.values.numpy(), right),
-            brier=brier(truth.numpy(), posterior.numpy()),
             val_accuracy=float(weight @ (val.argmax(1) == val_labels).double() / weight.sum()),
             val_nll=temperature.nll(val, val_labels, degrees, weight),
             temperature=degrees,
@@ -216,12 +223,27 @@ class Worker:
             dead=best.dead,
             tested=len(truth),
             gaps=tuple(gaps(top.values.numpy(), right).tolist()),
+            right=packed(right),
             note=trained.stopped or "",
         )
 
-    def _failed(self, job: Job, draw: int, explained: float, error: MixturaError) -> Run:
+    def _failed(self, job: Job, draw: int, explained: float, error: Exception) -> Run:
         own = self.table.draws[draw]
-        return Run(**asdict(job.cell(explained)), seed=own.seed, fold=own.fold, status=FAILED, note=str(error))
+        return Run(**asdict(job.cell(explained)), seed=own.seed, fold=own.fold, status=FAILED, note=_told(error))
+
+
+def _averages(terms: dict[str, Any]) -> dict[str, Any]:
+    """Mean and variance of the terms of each metric, under the names of a run's columns."""
+    means = {name: float(each.mean()) for name, each in terms.items()}
+    return means | {f"{name}_variance": _variance(each) for name, each in terms.items()}
+
+
+def _told(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _variance(terms: Float[np.ndarray, " N"]) -> float:
+    return float(np.var(terms, ddof=1)) if len(terms) > 1 else float("nan")
 
 
 class _Meter:

@@ -27,9 +27,9 @@ RUNS_FILE, PARQUET_FILE, CSV_FILE, RECIPE_FILE = "runs.jsonl", "runs.parquet", "
 
 def fingerprint(recipe: Recipe, features: Features) -> str:
     """A hash of everything a run depends on besides its key: rows with split and group, head, training, program."""
-    return _hash(
-        {name: dump_dict(recipe).get(name) for name in ("head", "fit", "seed", "projection")}, recipe, features
-    )
+    plain = dump_dict(recipe)
+    del plain["fit"]["min_val_fraction"]  # not a matter of a sweep, and unknown to earlier ones
+    return _hash({name: plain.get(name) for name in ("head", "fit", "seed", "projection")}, recipe, features)
 
 
 def earlier_fingerprint(recipe: Recipe, features: Features) -> str | None:
@@ -101,11 +101,11 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(sweep: Sweep, recipe: Recipe) -> None:
-    """Write the runs as Parquet and, without the gaps by bin, as CSV; and the recipe."""
+    """Write the runs as Parquet and, without what is given by bin or by row, as CSV; and the recipe."""
     assert recipe.output is not None
     rows = pa.table(table(sweep.runs))
     parquet, csv = io.BytesIO(), io.BytesIO()
     pq.write_table(rows, parquet)
-    pacsv.write_csv(rows.drop_columns(["gaps"]), csv)
+    pacsv.write_csv(rows.drop_columns(["gaps", "right"]), csv)
     contents = {PARQUET_FILE: parquet.getvalue(), CSV_FILE: csv.getvalue(), RECIPE_FILE: dump(recipe).encode()}
     files.write_all({recipe.output / name: content for name, content in contents.items()})
