@@ -12,8 +12,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mixtura.cli.output import duration, one_line, shown
-from mixtura.formats import percent
+from mixtura.cli.output import one_line, shown
+from mixtura.formats import duration, percent
 from mixtura.metrics.replicates import best_rows, summarize
 from mixtura.records.decision import Decision, Evaluation, Interval
 from mixtura.records.sweep import DONE, Sweep

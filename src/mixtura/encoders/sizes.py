@@ -1,0 +1,27 @@
+"""The sides at which encoders read photos, and the one that made some features; imports no torch."""
+
+import re
+from collections.abc import Mapping
+
+from mixtura.renames import EARLIER_SIZES
+
+NATIVE_SIZES = {"lite0": 224, "pixels": 16, "tiny": 32}
+"""Side in pixels at which each encoder of mixtura reads photos unless told; networks of timm and hf know their own."""
+
+WITHOUT_SIZE = frozenset({"soundnet", "logmel", "clap", "imagebind"})
+"""The encoders of sounds, which take no size."""
+
+FAST_SIZE = 128
+"""Side in pixels that ``--fast`` stands for."""
+
+
+def size_of(identity: Mapping[str, str]) -> int | None:
+    """The side in pixels at which the encoder of an identity reads photos; ``None`` if it is unknown or not square.
+
+    >>> size_of({"name": "lite0", "size": "96 px"}), size_of({"name": "timm:x", "size": "256 x 256 px"})
+    (96, 256)
+    >>> size_of({"name": "lite0"}), size_of({"name": "timm:x", "size": "256 x 192 px"})
+    (128, None)
+    """
+    side = re.fullmatch(r"(\d+)(?: x \1)? px", identity.get("size", ""))
+    return int(side[1]) if side else EARLIER_SIZES.get(identity.get("name", ""))
