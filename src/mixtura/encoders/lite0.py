@@ -66,7 +66,7 @@ class Lite0:
     def __init__(
         self, size: int | None = None, weights: Path | None = None, device: str | torch.device = "cpu"
     ) -> None:
-        self.size = checked_size(size, default=NATIVE_SIZES[self.name], smallest=32)
+        self.size = checked_size(size, default=NATIVE_SIZES["lite0"], smallest=32)
         self.draft = 2 * self.size
         self.device = checked_device(device)
         self._weights = weights or packaged_weights()

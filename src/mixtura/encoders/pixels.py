@@ -32,7 +32,7 @@ class Pixels:
         self, size: int | None = None, weights: Path | None = None, device: str | torch.device = "cpu"
     ) -> None:
         refuse_weights(self.name, weights)
-        self.size = checked_size(size, default=NATIVE_SIZES[self.name], largest=256)
+        self.size = checked_size(size, default=NATIVE_SIZES["pixels"], largest=256)
         self.dimension = 3 * self.size**2
         self.identity = {
             "name": self.name,
