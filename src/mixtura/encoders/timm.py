@@ -23,7 +23,7 @@ from mixtura.encoders.common import (
 )
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.encoders.weights import load_weights
-from mixtura.errors import NoInput, UnknownName, UsageError
+from mixtura.errors import DataError, NoInput, UnknownName, UsageError
 from mixtura.identity import fingerprint
 
 _DATA_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
@@ -144,5 +144,12 @@ def _create(model: str, size: int | None, weights: Path | None) -> nn.Module:
         ) from error
     if weights is not None:
         last = network.pretrained_cfg.get("classifier") or ()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-        load_weights(network, weights, spare=(last,) if isinstance(last, str) else last)
+        try:
+            load_weights(network, weights, spare=(last,) if isinstance(last, str) else last)
+        except DataError as error:
+            if not fixed:
+                raise
+            raise DataError(
+                f"timm:{model} cannot read photos at {size} px with these weights; leave the size out. {error}"
+            ) from error
     return network.eval().requires_grad_(False)
