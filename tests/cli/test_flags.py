@@ -5,8 +5,7 @@ import typer.main
 import yaml
 
 from mixtura.cli.app import build
-from mixtura.encoders import ENCODERS
-from mixtura.encoders.sizes import NATIVE_SIZES, WITHOUT_SIZE
+from mixtura.encoders import ENCODERS, NATIVE_SIZES, WITHOUT_SIZE
 
 OPTIONS = {
     "fit": {

@@ -14,8 +14,8 @@ from mixtura.cli.lists import names_in, numbers_in
 from mixtura.cli.output import Output, signed
 from mixtura.core import FAMILIES
 from mixtura.datasets import DATASETS, NEED_PATH
-from mixtura.encoders import ENCODERS
-from mixtura.encoders.sizes import FAST_SIZE, NATIVE_SIZES, WITHOUT_SIZE
+from mixtura.encoders import ENCODERS, NATIVE_SIZES, WITHOUT_SIZE
+from mixtura.encoders.sizes import FAST_SIZE
 from mixtura.errors import UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.heads import HEADS, VARIANTS

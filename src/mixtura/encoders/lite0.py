@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mixtura.encoders import NATIVE_SIZES
 from mixtura.encoders.common import (
     Normalized,
     channels_last,
@@ -28,7 +29,6 @@ from mixtura.encoders.common import (
     to_tensor,
     to_train,
 )
-from mixtura.encoders.sizes import NATIVE_SIZES
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput

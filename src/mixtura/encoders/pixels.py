@@ -8,8 +8,8 @@ from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from mixtura.encoders import NATIVE_SIZES
 from mixtura.encoders.common import checked_size, library_versions, refuse_weights, squash, squash_steps, to_tensor
-from mixtura.encoders.sizes import NATIVE_SIZES
 from mixtura.identity import fingerprint
 
 

@@ -1,18 +1,15 @@
-"""The sides at which encoders read photos, and the one that made some features; imports no torch."""
+"""The sides at which photos may be read, and the one that some features were made at; imports no torch."""
 
 import re
 from collections.abc import Mapping
 
 from mixtura.renames import EARLIER_SIZES
 
-NATIVE_SIZES = {"lite0": 224, "pixels": 16, "tiny": 32}
-"""Side in pixels at which each encoder of mixtura reads photos unless told; networks of timm and hf know their own."""
-
-WITHOUT_SIZE = frozenset({"soundnet", "logmel", "clap", "imagebind"})
-"""The encoders of sounds, which take no size."""
-
 FAST_SIZE = 128
 """Side in pixels that ``--fast`` stands for."""
+
+DEMO_SIZE = 96
+"""Side in pixels at which the demo reads its photos, which have 28 x 28 pixels."""
 
 
 def size_of(identity: Mapping[str, str]) -> int | None:

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mixtura.encoders import NATIVE_SIZES
 from mixtura.encoders.common import (
     checked_device,
     checked_size,
@@ -19,7 +20,6 @@ from mixtura.encoders.common import (
     to_tensor,
     to_train,
 )
-from mixtura.encoders.sizes import NATIVE_SIZES
 from mixtura.encoders.weights import load_weights
 from mixtura.identity import fingerprint
 

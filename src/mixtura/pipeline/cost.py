@@ -70,7 +70,7 @@ def sentence(encoder: factory.Encoder, section: EncoderSection, dataset: Dataset
     """
     size = size_of(encoder.identity)
     at = "" if size is None else f" at {size} px"
-    what = count(left, "sound" if dataset.modality == "audio" else "photo")
+    what = count(left, "sound" if isinstance(encoder, SoundEncoder) else "photo")
     told = f"{what} left{at}, {each:.2g} s each: {duration(left * each)} in all."
     gain = speedup(encoder, section, dataset)
     if gain < MIN_SPEEDUP:
