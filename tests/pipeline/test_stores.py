@@ -11,6 +11,7 @@ from mixtura.model import bundle
 from mixtura.pipeline import stores, training_set
 from mixtura.recipe import load_stored_recipe, resolve
 from mixtura.sections import EncoderSection
+from mixtura.sweeps import grid
 from mixtura.tasks import collection, evaluate, extract, fit
 from mixtura.tasks.predict import encoder_for, known_items
 
@@ -185,3 +186,8 @@ def test_an_encoder_that_fits_a_store_is_taken(photos):
     gathered = training_set.gather(resolve(features | given))
     assert gathered.encoder == EncoderSection(name="tiny", size=32, device="cpu")
     assert training_set.gather(resolve(features)).encoder.size == 32
+
+
+def test_a_sweep_writes_the_size_out(photos):
+    grid.run(recipe(photos, sweep__heads=["spherical"], sweep__solvers=["closed"], sweep__n_seeds=1))
+    assert load_stored_recipe(photos.parent / "shop" / "recipe.yaml").encoder.size == 32

@@ -134,7 +134,8 @@ def _create(model: str, size: int | None, weights: Path | None) -> nn.Module:
         hint = f"Near: {', '.join(close)}." if close else "See timm.list_models()."
         raise UnknownName(f"timm has no network {model!r}. {hint}")
     architecture = timm.get_pretrained_cfg(model, allow_unregistered=False)
-    fixed = {"img_size": size} if size is not None and getattr(architecture, "fixed_input_size", False) else {}
+    other = size is not None and (size, size) != tuple(getattr(architecture, "input_size", ()))[1:]
+    fixed = {"img_size": size} if other and getattr(architecture, "fixed_input_size", False) else {}
     try:
         network = timm.create_model(model, pretrained=weights is None, num_classes=0, **fixed)
     except (RuntimeError, OSError, AssertionError, ValueError) as error:
