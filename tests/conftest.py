@@ -79,7 +79,7 @@ def cloud(features):
 @pytest.fixture(scope="session")
 def gathered():
     """What ``gather`` would give for some features."""
-    return lambda features, problems=(): training_set.Gathered(features, EncoderSection(name="tiny"), problems)
+    return lambda features, problems=(): training_set.Gathered(features, EncoderSection(name="tiny", size=32), problems)
 
 
 @pytest.fixture(scope="session")

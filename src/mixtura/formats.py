@@ -102,6 +102,18 @@ def count(number: int, noun: str = "", plural: str = "") -> str:
     return f"{number:,} {word}".strip()
 
 
+def duration(seconds: float) -> str:
+    """A time in words; ``seconds`` in seconds.
+
+    >>> duration(0.42), duration(75.0), duration(7260.0)
+    ('0.4 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def shorten(name: str, width: int) -> str:
     """A name cut in its middle, where numbered or suffixed names differ least.
 

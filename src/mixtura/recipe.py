@@ -100,7 +100,7 @@ def resolve(
         NoInput: the file is missing or not a regular file.
         RecipeError: see :func:`load_recipe`; a flag of a key that does not exist.
     """
-    data = dump_dict(default) if default else {}
+    data = default.model_dump(mode="json", exclude_none=True, exclude_unset=True) if default else {}
     lines: dict[Place, int] = {}
     if file is not None:
         given, lines = strict_yaml.read(file)

@@ -10,6 +10,9 @@ from typing import Any
 Path = tuple[str | int, ...]
 """Where a value stands: ``("projection", 0, "share")``."""
 
+EARLIER_SIZES = {"lite0": 128}
+"""Encoder -> the side in pixels that a stored recipe or model without a size stands for."""
+
 UNSET = object()
 """What a converter returns where the old value says nothing of the new key."""
 
@@ -196,7 +199,22 @@ def migrated(data: Mapping[str, Any]) -> dict[str, Any]:
     unused = ("train", "hybrid") in [place for place, _ in old] and "hybrid" not in _objectives_in(made)
     if unused:  # it was written out whether or not anything was weighted by it
         made["fit"].pop("generative_weight", None)
+    _settle_encoder(made)
     return {key: value for key, value in made.items() if value != {} or data.get(key) == {}}
+
+
+def _settle_encoder(made: dict[str, Any]) -> None:
+    """Write out the size that an encoder without one had; one that read no photos was a default and is left out."""
+    encoder, data = made.get("encoder"), made.get("data")
+    if not isinstance(encoder, Mapping) or encoder.get("size") is not None:
+        return
+    size = EARLIER_SIZES.get(str(encoder.get("name", "lite0")))
+    if size is None:
+        return
+    if isinstance(data, Mapping) and data.get("kind") == "features":
+        made["encoder"] = {key: value for key, value in encoder.items() if key != "name"}
+    else:
+        made["encoder"] = {**encoder, "size": size}
 
 
 def _objectives_in(data: Mapping[str, Any]) -> list[Any]:

@@ -89,8 +89,8 @@ class EncoderSection(Section):
     )
     size: Annotated[Count | None, Flag("PIXELS")] = Field(
         default=None,
-        description="Side of the encoder's input in pixels. Larger shows more detail and takes longer. "
-        "Default: the encoder's own.",
+        description="Side of the encoder's input in pixels. Smaller is faster and shows less detail. "
+        "Default: the encoder's own, 224 for lite0.",
     )
     weights: Annotated[Location | None, Flag("FILE")] = Field(
         default=None, description="Local weight file of the encoder."

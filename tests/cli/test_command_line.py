@@ -111,7 +111,7 @@ def test_no_color_means_no_escape_codes():
     ("arguments", "said"),
     [
         (["predic"], "No such command 'predic'. Did you mean 'predict'? Try 'mixtura --help'."),
-        (["fit", "--famly", "x"], "No such option: --famly. Did you mean --family? Try 'mixtura fit --help'."),
+        (["fit", "--famili", "x"], "No such option: --famili. Did you mean --family? Try 'mixtura fit --help'."),
         (["predict"], "Missing argument 'MODEL'. Try 'mixtura predict --help'."),
         (["fit", "p", "--size", "big"], "--size is 'big', but it should be a whole number."),
         (["fit"], "No data given."),

@@ -49,6 +49,20 @@ def pages(task):
     return written
 
 
+@pytest.mark.parametrize(("options", "heard"), [((), True), (("--json",), False), (("-q",), False)])
+def test_what_an_extraction_has_to_say_is_told_once_and_not_to_programs(mixtura, task, options, heard):
+    def run(recipe, progress):
+        for done, message in ((0, "features/ is kept."), (5, "5 photos left.\x1b"), (10, "")):
+            progress(SimpleNamespace(done=done, total=10, rate=5.0, remaining=1.0, message=message))
+        return SimpleNamespace(done=10, skipped=0, seconds=2.0, problems=())
+
+    task("mixtura.tasks.extract", run=run)
+    answer = mixtura("extract", "photos", "-o", "features", *options)
+    assert answer.code == 0
+    assert answer.err == ("features/ is kept.\n5 photos left.\\x1b\n" if heard else "")
+    assert "left" not in answer.out
+
+
 def test_fit_resolves_runs_draws_and_says_what_to_do_next(mixtura, task, pages, evaluation, tmp_path):
     def run(recipe, progress):
         for done in (0, 5, 10):
@@ -208,6 +222,7 @@ def test_demo_fits_and_draws(mixtura, task, pages, evaluation, tmp_path):
     assert calls[0][0][0] == tmp_path
     assert pages[0][0] == tmp_path / "report.html"
     assert "Right class (top-1)" in answer.out
+    assert answer.err == "The demo reads its photos (28 x 28 pixels) at 96 px; mixtura fit reads yours at 224 px.\n"
 
 
 def test_doctor_ends_with_1_when_something_is_broken(mixtura, task):

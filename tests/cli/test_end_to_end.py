@@ -413,7 +413,7 @@ def test_a_photo_whose_features_are_no_numbers_is_told(shop, mixtura, broken):
 def test_another_encoder_is_told(shop, mixtura):
     before = state(shop)
     for options in (("--encoder", "pixels"), (*TINY, "--size", "48")):
-        answer = mixtura("fit", "photos", "-o", "shop", *options)
+        answer = mixtura("extract", "photos", "-o", "shop/features", *options)
         assert told(answer, 65, "shop/features holds features of encoder 'tiny'", "extract into a new folder")
         assert len(answer.err) < 250
     assert mixtura("extract", "photos", "-o", "p", "--encoder", "pixels").code == 0

@@ -5,12 +5,13 @@ import typer.main
 import yaml
 
 from mixtura.cli.app import build
+from mixtura.encoders import ENCODERS, NATIVE_SIZES, WITHOUT_SIZE
 
 OPTIONS = {
     "fit": {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",
-        "Encoder": "--batch-size --device --encoder --size --weights --workers",
+        "Encoder": "--batch-size --device --encoder --fast --size --weights --workers",
         "Model": "--epochs --false-reject-rate --family --head --label --learning-rate --n-components --objective "
         "--seed --solver --unknown",
     },
@@ -20,7 +21,7 @@ OPTIONS = {
         "Grid": "--epochs --explained-variance --folds --heads --jobs --metric --n-components --n-seeds --objective "
         "--save --search --solver",
         "Model": "--label --learning-rate",
-        "Encoder": "--device --encoder --size --weights",
+        "Encoder": "--device --encoder --fast --size --weights",
     },
     "predict": {"": "--false-discovery-rate --neighbors"},
     "serve": {"": "--host --host-name --keep-photos --open --port --reads --token-file --writes"},
@@ -43,7 +44,7 @@ OPTIONS = {
     "extract": {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",
-        "Encoder": "--batch-size --device --encoder --size --weights --workers",
+        "Encoder": "--batch-size --device --encoder --fast --size --weights --workers",
         "Model": "--label",
     },
     "search": {"": "-k --duplicates --evaluate --index --limit --sheet --where"},
@@ -51,7 +52,7 @@ OPTIONS = {
         "": "-o --output",
         "Clusters": "--clusters --method --product --seed",
         "Accept clusters as classes": "--accept --name",
-        "Encoder": "--batch-size --device --encoder --size --weights --workers",
+        "Encoder": "--batch-size --device --encoder --fast --size --weights --workers",
     },
     "data list": {},
     "data get": {"": "-o --output"},
@@ -152,6 +153,40 @@ def _put(recipe, key, value):
     recipe[leaf] = value
 
 
+@pytest.mark.parametrize("command", ["fit", "extract", "sweep"])
+def test_fast_is_a_size(mixtura, command):
+    said = mixtura(command, "photos", "--fast", "--dry-run").out
+    assert said == mixtura(command, "photos", "--size", 128, "--dry-run").out
+    assert yaml.safe_load(said)["encoder"]["size"] == 128
+    assert said == mixtura(command, "photos", "--fast", "--size", 128, "--dry-run").out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--size", "224"), "--fast means 128 px, and a size of 224 px is given. Leave one of them out."),
+        (("--set", "encoder.size=96"), "--fast means 128 px, and a size of 96 px is given."),
+        (("--encoder", "logmel"), "--fast is for photos, and the encoder 'logmel' takes sounds."),
+        (("--encoder", "clap:./x"), "--fast is for photos, and the encoder 'clap' takes sounds."),
+        (("--encoder", "tiny"), "The encoder 'tiny' reads photos at 32 px, and --fast would enlarge them to 128 px."),
+    ],
+)
+def test_fast_that_makes_no_sense_is_told(mixtura, options, said):
+    answer = mixtura("fit", "photos", "-o", "shop", "--fast", *options)
+    assert answer.code == 2 and said in answer.err and answer.err.count("\n") == 1
+
+
+def test_fast_wins_over_a_recipe(mixtura, tmp_path):
+    (tmp_path / "r.yaml").write_text("encoder: {name: timm:resnet18, size: 256}\n")
+    said = yaml.safe_load(mixtura("fit", "photos", "-r", tmp_path / "r.yaml", "--fast", "--dry-run").out)
+    assert said["encoder"] == {"name": "timm:resnet18", "size": 128, "device": "auto"}
+
+
+def test_every_encoder_tells_what_fast_does(commands):
+    """Networks of timm and hf have sizes of their own."""
+    assert set(NATIVE_SIZES) | WITHOUT_SIZE == set(ENCODERS) - {"timm", "hf"}
+
+
 def test_folds_is_a_switch(mixtura):
     said = mixtura("sweep", "photos", "--folds", "--dry-run")
     assert yaml.safe_load(said.out)["sweep"]["folds"] is True
@@ -159,8 +194,8 @@ def test_folds_is_a_switch(mixtura):
 
 def test_every_option_of_a_recipe_is_tried(commands):
     """What is left out here is the same option on another command."""
-    assert set(KEYS["fit"]) == set(_flags("fit")) - {"-r", "--recipe", "--set", "--dry-run", "--output"}
-    left_out = {"--size", "--weights", "--device", "--search", "--metric", "--folds", "--save"}
+    assert set(KEYS["fit"]) == set(_flags("fit")) - {"-r", "--recipe", "--set", "--dry-run", "--output", "--fast"}
+    left_out = {"--size", "--fast", "--weights", "--device", "--search", "--metric", "--folds", "--save"}
     assert set(KEYS["sweep"]) | left_out == set(_flags("sweep")) - {"-r", "--recipe", "--set", "--dry-run", "--output"}
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import checked_device, hash_tensors, split_name
+from mixtura.encoders.sizes import size_of
 from mixtura.errors import UsageError
 from mixtura.identity import fingerprint
 from mixtura.interfaces import Encoder
@@ -55,6 +56,20 @@ def test_same_settings_same_vectors_and_fingerprint(make):
     batch = torch.stack([first.prepare(photo(50, 60, seed)) for seed in range(3)])
     assert first.fingerprint == second.fingerprint != other.fingerprint
     torch.testing.assert_close(first.encode(batch), second.encode(batch))
+
+
+def test_the_size_that_is_recorded_makes_the_same_encoder(make):
+    own = make()
+    again = make(size=size_of(own.identity))
+    assert again.identity == own.identity
+    batch = own.prepare(photo(50, 60))[None]
+    torch.testing.assert_close(own.encode(batch), again.encode(batch))
+
+
+@pytest.mark.parametrize("size", [0, -1, 100_000])
+def test_a_size_that_no_network_takes_is_refused(make, size):
+    with pytest.raises(UsageError, match=f"Encoder size {size} px is out of range. Give a side of"):
+        make(size=size)
 
 
 def test_photos_differ_and_order_does_not_matter(make):

@@ -64,7 +64,7 @@ def test_the_whole_photo_is_squashed_bicubically(encoder):
 def test_size_is_part_of_the_identity_and_the_device_is_not(encoder):
     assert Lite0(64, device=torch.device("cpu")).fingerprint == encoder.fingerprint
     other = Lite0()
-    assert (other.size, other.dimension) == (128, 1280)
+    assert (other.size, other.dimension, other.identity["size"]) == (224, 1280, "224 px")
     assert other.fingerprint != encoder.fingerprint
     assert other.identity["weights"] == encoder.identity["weights"]
     assert "torch" in encoder.versions

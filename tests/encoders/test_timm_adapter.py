@@ -50,6 +50,14 @@ def test_a_transformer_takes_its_size(tmp_path):
     assert encoder.encode(encoder.prepare(photo(100, 100))[None]).shape == (1, encoder.dimension)
     with pytest.raises(DataError, match="'pos_embed'"):
         Timm("test_vit", None, tmp_path / "v.safetensors")
+    with pytest.raises(DataError, match="cannot read photos at 128 px with these weights; leave the size out"):
+        Timm("test_vit", 128, tmp_path / "v.safetensors")
+
+
+@pytest.mark.parametrize("size", [0, -1, 100_000])
+def test_a_senseless_size_is_refused(resnet_weights, size):
+    with pytest.raises(UsageError, match=f"{size} px is out of range. Give a side of 1 to 4096 pixels"):
+        Timm("test_resnet", size, resnet_weights)
 
 
 def test_unknown_network_names_near_ones():

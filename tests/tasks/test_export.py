@@ -396,7 +396,7 @@ def test_what_stands_in_the_way_is_told_before_any_work(shop, tmp_path, monkeypa
 @pytest.mark.slow
 def test_real_photos_through_the_default_encoder(features, gathered):
     """Clothes by lite0 and the automatic choice of a family: graphs chained as the runner chains them."""
-    data, encoder = demo.load(), Lite0()
+    data, encoder = demo.load(), Lite0(96)
     chosen = [*range(0, len(data), 8)]
     photos = torch.stack([encoder.prepare(data.image(i, draft=encoder.draft)) for i in chosen]).contiguous()
     embedding = encoder.encode(photos).numpy()

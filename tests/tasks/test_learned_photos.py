@@ -65,7 +65,7 @@ def shop(made, tmp_path):
 def split(shop, part):
     """Photos of the fit, as they were before a store rounded them: those to test with, or the others."""
     x, labels = photos(CLASSES * EACH, seed=0)
-    features = training_set.stored(recipe_of(shop.folder))
+    features = training_set.stored(recipe_of(shop.folder), shop.model.identity)
     rows = [int(id) for id, own in zip(features.id, features.split, strict=True) if (own == "test") == (part == "test")]
     return x[rows], tuple(labels[row] for row in rows)
 

@@ -125,7 +125,7 @@ def filling(
         taken: ids that no other product may get.
     """
     recipe = bundle.recipe_of(folder)
-    features, floor = training_set.stored(recipe), recipe.head.variance_floor
+    features, floor = training_set.stored(recipe, model.identity), recipe.head.variance_floor
     features = features.select(features.label_index(model.classes) >= 0)
     learned = np.array([split != "test" for split in features.split], dtype=bool)
     items = items_of(model, features.select(learned), model.classes)

@@ -18,7 +18,7 @@ def fit(out: Output, recipe: Recipe) -> None:
 
     Examples:
       mixtura fit photos/ -o shop                    the usual way
-      mixtura fit photos/ -o shop --size 224         more detail, slower
+      mixtura fit photos/ -o shop --fast             quicker, less accurate
       mixtura fit photos/ -o shop --unknown other    photos/other is unknown
       mixtura fit list.csv -o shop --false-reject-rate 0.01
       mixtura fit features/ -o shop --n-components 2 after mixtura extract

@@ -12,9 +12,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mixtura.cli.output import duration, one_line, shown
+from mixtura.cli.output import one_line, shown
 from mixtura.cli.views import problem_record, problems_view
-from mixtura.formats import percent
+from mixtura.formats import duration, percent
 from mixtura.records.inspection import DuplicateSearch
 from mixtura.tasks.cluster import NOISE_CLUSTER, Clusters
 from mixtura.tasks.cluster_files import Accepted

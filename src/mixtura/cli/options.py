@@ -13,7 +13,8 @@ from mixtura.cli.lists import names_in, numbers_in
 from mixtura.cli.output import Output, signed
 from mixtura.core import FAMILIES
 from mixtura.datasets import DATASETS, NEED_PATH
-from mixtura.encoders import ENCODERS
+from mixtura.encoders import ENCODERS, NATIVE_SIZES, WITHOUT_SIZE
+from mixtura.encoders.sizes import FAST_SIZE
 from mixtura.errors import UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.heads import HEADS, VARIANTS
@@ -61,6 +62,9 @@ Settings = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the resolved recipe as YAML and stop.", rich_help_panel="Recipe")
 ]
+
+FAST, SIZE_KEY = "fast", "encoder.size"
+"""The flag of ``--fast``, which is no key of a recipe, and the key that it sets."""
 
 Command = Callable[..., None]
 
@@ -162,14 +166,24 @@ def takes_flags(panels: Mapping[str, Iterable[str]]) -> Callable[[Command], Comm
 
     def decorate(function: Command) -> Command:
         def wrapper(*arguments: Any, **values: Any) -> None:
+            fast = {FAST: True} if values.pop(FAST, None) else {}
             said = [(option, values.pop(name)) for name, (option, _) in options.items()]
             flags = {option.key: option.read(value) for option, value in said if value not in (None, [])}
-            function(*arguments, flags=flags, **values)
+            function(*arguments, flags=flags | fast, **values)
 
-        made = [option.parameter(panel) for option, panel in options.values()]
+        made = [one for option, panel in options.values() for one in _parameters(option, panel)]
         return signed(wrapper, function, _replaced(function, "flags", made))
 
     return decorate
+
+
+def _parameters(option: Option, panel: str) -> list[Parameter]:
+    """Return the parameter of an option; ``--fast`` follows ``--size``."""
+    if option.key != SIZE_KEY:
+        return [option.parameter(panel)]
+    said = f"The same as --size {FAST_SIZE}: faster than the encoder's own size, and less accurate."
+    fast = Annotated[bool, typer.Option("--fast", help=said, rich_help_panel=panel)]
+    return [option.parameter(panel), Parameter(FAST, Parameter.KEYWORD_ONLY, default=False, annotation=fast)]
 
 
 def takes_recipe(panels: Mapping[str, Iterable[str]], output: str, key: str = "output") -> Callable[[Command], Command]:
@@ -217,7 +231,7 @@ def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, f
         UsageError: a key is set twice, or no data is named.
         RecipeError, NoInput: see :func:`mixtura.recipe.resolve`.
     """
-    given = dict(flags)
+    given = {key: value for key, value in flags.items() if key != FAST}
     guess = data_keys(data) if data is not None else {}
     if any(setting.startswith("data.kind=") for setting in settings or ()) and guess.get("data.root"):
         del guess["data.kind"]  # the kind was only guessed, and the user knows better
@@ -226,12 +240,35 @@ def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, f
         if given.get(key) is not None:
             raise UsageError(f"{key!r} is set twice, to {given[key]!r} and {value!r}. Give it once.")
         given[key] = value
-    options = {key: FLAGS[key].switch if key in FLAGS else "--output" for key in flags}
+    options = {key: FLAGS[key].switch if key in FLAGS else "--output" for key in flags if key != FAST}
     options = {key: f"--set {key}" for key in given} | dict.fromkeys(guess, "DATA") | options
+    if FAST in flags:
+        given = _sped_up(given, resolve(given, file, options=options))
     recipe = resolve(given, file, options=options)
     if recipe.data.root is None and recipe.data.kind in NEED_PATH:
         raise UsageError("No data given. Name a folder with one sub-folder of photos per class, or a recipe that does.")
     return recipe
+
+
+def _sped_up(given: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """The options with ``--fast`` as a size, checked against the encoder of the recipe.
+
+    Raises:
+        UsageError: another size is given, or the encoder would not be faster.
+    """
+    name = recipe.encoder.name.partition(":")[0]
+    if recipe.encoder.size not in (None, FAST_SIZE) and given.get(SIZE_KEY) is not None:
+        raise UsageError(
+            f"--fast means {FAST_SIZE} px, and a size of {recipe.encoder.size} px is given. Leave one of them out."
+        )
+    if name in WITHOUT_SIZE:
+        raise UsageError(f"--fast is for photos, and the encoder {name!r} takes sounds. Leave --fast out.")
+    if NATIVE_SIZES.get(name, FAST_SIZE) < FAST_SIZE:
+        raise UsageError(
+            f"The encoder {name!r} reads photos at {NATIVE_SIZES[name]} px, and --fast would enlarge them to "
+            f"{FAST_SIZE} px. Leave --fast out."
+        )
+    return given | {SIZE_KEY: FAST_SIZE}
 
 
 def print_recipe(out: Output, recipe: Recipe) -> None:

@@ -140,18 +140,6 @@ def shown(name: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
 
 
-def duration(seconds: float) -> str:
-    """Return a time in words; ``seconds`` in seconds.
-
-    >>> duration(0.42), duration(75.0), duration(7260.0)
-    ('0.4 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def plain(value: Any) -> Any:
     """Return the value in JSON types: paths become text, arrays lists, and non-finite numbers null.
 

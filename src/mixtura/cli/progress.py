@@ -6,18 +6,21 @@ from types import TracebackType
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
-from mixtura.cli.output import Output, console_for, duration
+from mixtura.cli.output import Output, console_for, one_line
+from mixtura.formats import duration
 
 
 class Bar:
     """Call it with progress records: ``done`` of ``total`` items, ``rate`` in items/s, ``remaining`` in seconds.
 
-    ``next`` names the step after the last item, so a long fit does not look like a hang.
+    A record's ``message``, if any, is printed on its own line, with or without a terminal. ``next`` names the step
+    after the last item, so a long fit does not look like a hang.
     """
 
     def __init__(self, out: Output, next: str = "", doing: str = "Reading") -> None:
-        self._doing, self._next = doing, next or doing
+        self._out, self._doing, self._next = out, doing, next or doing
         pace = TextColumn("[dim]{task.fields[pace]}")
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), pace)
         self._bars = Progress(*columns, console=console_for(sys.stderr), transient=True, disable=not out.watched)
@@ -33,10 +36,17 @@ class Bar:
         self._bars.stop()
 
     def __call__(self, progress: Any) -> None:
-        """Update the bar."""
+        """Update the bar, and print what the record has to say."""
+        self._say(getattr(progress, "message", ""))
         if self._row is None:
             self._row = self._bars.add_task(self._doing, total=progress.total, pace="")
         left = f", {duration(progress.remaining)} left" if math.isfinite(progress.remaining) else ""
         pace = f"{progress.rate:.0f}/s{left}"
         now = self._doing if progress.done < progress.total else self._next
         self._bars.update(self._row, description=now, completed=progress.done, total=progress.total, pace=pace)
+
+    def _say(self, message: str) -> None:
+        if message and self._out.watched:
+            self._bars.console.print(Text(one_line(message)))
+        elif message:
+            self._out.note(message)

@@ -11,8 +11,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mixtura.cli.output import duration, one_line, shown
-from mixtura.formats import compared, count, percent
+from mixtura.cli.output import one_line, shown
+from mixtura.formats import compared, count, duration, percent
 from mixtura.metrics.paired import comparisons
 from mixtura.metrics.replicates import best_rows, selected, summarize
 from mixtura.records.sweep import DONE, Run, Summary, Sweep

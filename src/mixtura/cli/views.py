@@ -10,8 +10,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mixtura.cli.output import duration, one_line, shown
-from mixtura.formats import percent
+from mixtura.cli.output import one_line, shown
+from mixtura.formats import duration, percent
 from mixtura.records.decision import Decision, Evaluation, Interval
 
 VERDICT_STYLES = {

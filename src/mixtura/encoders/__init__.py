@@ -25,3 +25,9 @@ NAME_FORMS = {
 
 WITH_WEIGHTS = frozenset({"timm"})
 """Those of them that may name a weight file behind an @."""
+
+NATIVE_SIZES = {"lite0": 224, "pixels": 16, "tiny": 32}
+"""Side in pixels at which each encoder of mixtura reads photos unless told; networks of timm and hf know their own."""
+
+WITHOUT_SIZE = frozenset({"soundnet", "logmel", "clap", "imagebind"})
+"""The encoders of sounds, which take no size."""

@@ -14,9 +14,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mixtura.encoders import NAME_FORMS, WITH_WEIGHTS
+from mixtura.encoders.sizes import size_of
 from mixtura.errors import UsageError
 from mixtura.identity import IMPORTED_PREFIX
 from mixtura.names import require_allowed
+from mixtura.sections import EncoderSection
 
 
 class OwnNames(nn.Module):
@@ -110,6 +112,11 @@ def checked_size(size: int | None, default: int, smallest: int = 1, largest: int
     if not smallest <= side <= largest:
         raise UsageError(f"Encoder size {side} px is out of range. Give a side of {smallest} to {largest} pixels.")
     return side
+
+
+def sized(section: EncoderSection, identity: Mapping[str, str]) -> EncoderSection:
+    """The section with its size written out, read from the identity of the encoder that it has made."""
+    return section if section.size is not None else section.model_copy(update={"size": size_of(identity)})
 
 
 def refuse_weights(name: str, weights: Path | None) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mixtura.encoders import NATIVE_SIZES
 from mixtura.encoders.common import (
     Normalized,
     channels_last,
@@ -49,7 +50,7 @@ class Lite0:
     The whole photo is resized to ``size`` x ``size`` pixels (bicubic, aspect ratio not kept) and scaled to [-1, 1].
 
     Args:
-        size: side in pixels; 128 unless given, at least 32.
+        size: side in pixels; 224 unless given, at least 32.
         weights: another copy of the weight file, or a ``.safetensors`` of what :meth:`network` has become; the file of
             the installed package unless given.
         device: where the network runs.
@@ -65,7 +66,7 @@ class Lite0:
     def __init__(
         self, size: int | None = None, weights: Path | None = None, device: str | torch.device = "cpu"
     ) -> None:
-        self.size = checked_size(size, default=128, smallest=32)
+        self.size = checked_size(size, default=NATIVE_SIZES["lite0"], smallest=32)
         self.draft = 2 * self.size
         self.device = checked_device(device)
         self._weights = weights or packaged_weights()

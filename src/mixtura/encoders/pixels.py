@@ -8,6 +8,7 @@ from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from mixtura.encoders import NATIVE_SIZES
 from mixtura.encoders.common import checked_size, library_versions, refuse_weights, squash, squash_steps, to_tensor
 from mixtura.identity import fingerprint
 
@@ -31,7 +32,7 @@ class Pixels:
         self, size: int | None = None, weights: Path | None = None, device: str | torch.device = "cpu"
     ) -> None:
         refuse_weights(self.name, weights)
-        self.size = checked_size(size, default=16, largest=256)
+        self.size = checked_size(size, default=NATIVE_SIZES["pixels"], largest=256)
         self.dimension = 3 * self.size**2
         self.identity = {
             "name": self.name,

@@ -23,7 +23,7 @@ from mixtura.encoders.common import (
 )
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.encoders.weights import load_weights
-from mixtura.errors import NoInput, UnknownName, UsageError
+from mixtura.errors import DataError, NoInput, UnknownName, UsageError
 from mixtura.identity import fingerprint
 
 _DATA_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
@@ -134,7 +134,8 @@ def _create(model: str, size: int | None, weights: Path | None) -> nn.Module:
         hint = f"Near: {', '.join(close)}." if close else "See timm.list_models()."
         raise UnknownName(f"timm has no network {model!r}. {hint}")
     architecture = timm.get_pretrained_cfg(model, allow_unregistered=False)
-    fixed = {"img_size": size} if size is not None and getattr(architecture, "fixed_input_size", False) else {}
+    other = size is not None and (size, size) != tuple(getattr(architecture, "input_size", ()))[1:]
+    fixed = {"img_size": size} if other and getattr(architecture, "fixed_input_size", False) else {}
     try:
         network = timm.create_model(model, pretrained=weights is None, num_classes=0, **fixed)
     except (RuntimeError, OSError, AssertionError, ValueError) as error:
@@ -144,5 +145,12 @@ def _create(model: str, size: int | None, weights: Path | None) -> nn.Module:
         ) from error
     if weights is not None:
         last = network.pretrained_cfg.get("classifier") or ()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-        load_weights(network, weights, spare=(last,) if isinstance(last, str) else last)
+        try:
+            load_weights(network, weights, spare=(last,) if isinstance(last, str) else last)
+        except DataError as error:
+            if not fixed:
+                raise
+            raise DataError(
+                f"timm:{model} cannot read photos at {size} px with these weights; leave the size out. {error}"
+            ) from error
     return network.eval().requires_grad_(False)

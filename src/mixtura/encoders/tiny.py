@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mixtura.encoders import NATIVE_SIZES
 from mixtura.encoders.common import (
     checked_device,
     checked_size,
@@ -49,7 +50,7 @@ class Tiny:
         device: str | torch.device = "cpu",
         seed: int = 0,
     ) -> None:
-        self.size = checked_size(size, default=32, smallest=8)
+        self.size = checked_size(size, default=NATIVE_SIZES["tiny"], smallest=8)
         self.device = checked_device(device)
         generator = torch.Generator().manual_seed(seed)
         first = torch.randn(8, 3, 3, 3, generator=generator) / 27**0.5

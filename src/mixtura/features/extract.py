@@ -27,6 +27,8 @@ class Progress:
     """How far an extraction is: ``done`` of ``total`` items (encoded, skipped or unreadable) after ``seconds``.
 
     ``rate`` is in encoded items a second, ``remaining`` in seconds (infinite before the first item is encoded).
+    ``encoded`` counts items of this run, ``left`` those to come that the store lacks. ``message`` is a sentence to show
+    once, or empty.
     """
 
     done: int
@@ -34,6 +36,9 @@ class Progress:
     seconds: float
     rate: float
     remaining: float
+    encoded: int = 0
+    left: int = 0
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,7 @@ class _Run:
         self.part_rows, self.progress = part_rows, progress
         self.stored = store.facts()
         self.row = {id: row for row, id in enumerate(self.stored.id)}
+        self.lacking = sum(item.id not in self.row for item in dataset.items)
         self.pending: list[tuple[_Chunk, Float[np.ndarray, "N D"]]] = []
         self.skipped: list[int] = []
         self.problems: list[Unreadable] = []
@@ -206,7 +212,9 @@ class _Run:
         total, seconds = len(self.dataset.items), time.perf_counter() - self.start
         done = self.encoded + len(self.skipped) + len(self.problems)
         rate = self.encoded / seconds if seconds > 0 else 0.0
-        return Progress(done, total, seconds, rate, (total - done) / rate if rate else float("inf"))
+        left = min(total - done, max(0, self.lacking - self.encoded - len(self.problems)))
+        remaining = (total - done) / rate if rate else float("inf")
+        return Progress(done, total, seconds, rate, remaining, self.encoded, left)
 
 
 def _facts(item: Item) -> tuple[Any, ...]:

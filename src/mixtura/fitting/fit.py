@@ -25,8 +25,8 @@ def check_names(recipe: Recipe) -> None:
         UnknownName: a name is not registered; the message suggests the nearest one.
         UsageError: a missing device, or a head that does not support the solver.
     """
-    names.find(ENCODERS, split_name(recipe.encoder.name)[0])
     if recipe.data.kind != factory.FEATURES_KIND:
+        names.find(ENCODERS, split_name(recipe.encoder.name)[0])
         factory.check_place(recipe.data)
     factory.steps_of(recipe.projection)
     factory.device_of(recipe.encoder.device)

@@ -1,11 +1,14 @@
 """Encode photos or sounds into a feature store; items already stored are skipped."""
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from mixtura.datasets.items import Dataset
 from mixtura.features.extract import ExtractReport, Progress, extract
 from mixtura.features.store import FeatureStore
-from mixtura.pipeline import factory
+from mixtura.pipeline import cost, factory, stores
+from mixtura.pipeline.cost import CostWatch
 from mixtura.recipe import Recipe
 
 ProgressCallback = Callable[[Progress], None] | None
@@ -21,8 +24,11 @@ def fill(
         UsageError: the encoder takes photos and the data are sounds, or the other way round.
     """
     factory.check_modality(dataset, encoder)
+    place = stores.store_path(recipe, encoder.identity)
+    if progress:
+        progress = _watched(progress, recipe, dataset, encoder, place)
     store = FeatureStore.open_or_create(
-        factory.store_path(recipe), encoder.identity, encoder.dimension, recipe.extract.dtype, encoder.versions
+        place, encoder.identity, encoder.dimension, recipe.extract.dtype, encoder.versions
     )
     return extract(
         encoder,
@@ -32,3 +38,13 @@ def fill(
         workers=factory.workers_of(recipe),
         progress=progress,
     )
+
+
+def _watched(
+    progress: Callable[[Progress], None], recipe: Recipe, dataset: Dataset, encoder: factory.Encoder, place: Path
+) -> CostWatch:
+    """``progress`` with the costs of a long run; at once, it is told of features of another encoder that are kept."""
+    kept = "" if recipe.output is None else stores.kept_beside(place, recipe.output / factory.FEATURES_KIND)
+    if kept and recipe.extract.store is None:
+        progress(Progress(0, len(dataset), 0.0, 0.0, float("inf"), message=kept))
+    return CostWatch(progress, partial(cost.sentence, encoder, recipe.encoder, dataset))

@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from mixtura.datasets import DATASETS, NAMED
 from mixtura.datasets.items import Dataset
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import checked_device, is_outside_encoder, split_name
+from mixtura.encoders.sizes import size_of
 from mixtura.encoders.sounds import Clips
 from mixtura.errors import NoInput, UsageError
 from mixtura.features import PROJECTIONS
@@ -145,8 +145,7 @@ def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSec
     Values in ``given`` take precedence; size, clips and normalization otherwise come from the identity.
     """
     name = identity.get("name", given.name)
-    side = re.fullmatch(r"(\d+)(?: x \1)? px", identity.get("size", ""))
-    size = int(side[1]) if side and given.size is None else given.size
+    size = size_of(identity) if given.size is None else given.size
     clips = Clips.from_identity(identity)
     section = given.clips or (clips and ClipsSection.model_validate(vars(clips)))
     normalize = given.normalize
@@ -176,16 +175,3 @@ def steps_of(sections: tuple[StepSection, ...]) -> tuple[tuple[type[Projection],
 def workers_of(recipe: Recipe) -> int:
     """Number of decoder threads."""
     return recipe.extract.workers if recipe.extract.workers is not None else max(1, os.cpu_count() or 1)
-
-
-def store_path(recipe: Recipe) -> Path:
-    """The folder of the recipe's feature store.
-
-    Raises:
-        UsageError: the recipe names neither a store nor an output folder.
-    """
-    if recipe.extract.store is not None:
-        return recipe.extract.store
-    if recipe.output is None:
-        raise UsageError("There is no place for the features. Give an output folder, for example -o shop.")
-    return recipe.output / FEATURES_KIND

@@ -1,7 +1,7 @@
 """Labeled features with a train and test split, from photos or from a feature store."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from torch import Tensor
 from mixtura import names
 from mixtura.datasets.items import Dataset, Item, Problem
 from mixtura.datasets.split import read_split, settle_split
+from mixtura.encoders.common import sized
 from mixtura.errors import LabelError, NoInput
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import FeatureStore
-from mixtura.pipeline import factory
+from mixtura.pipeline import factory, stores
 from mixtura.pipeline.extraction import ProgressCallback, fill
 from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
@@ -43,14 +44,15 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
     """
     if recipe.data.kind == factory.FEATURES_KIND:
         assert recipe.data.root is not None
-        features = FeatureStore.open(recipe.data.root).read()
+        store = FeatureStore.open(recipe.data.root)
+        encoder, features = stores.section_of_store(store, recipe.encoder), store.read()
         known_classes(features.classes, recipe.data.unknown)
         dataset, problems = _as_dataset(features), ()
-        encoder = factory.section_of(features.identity, recipe.encoder)
     else:
-        encoder, photos = recipe.encoder, factory.dataset_of(recipe.data)
+        photos = factory.dataset_of(recipe.data)
         known_classes(photos.classes, recipe.data.unknown)  # fails before hours of extraction
         features, dataset, problems = read(recipe, photos, progress)
+        encoder = sized(recipe.encoder, features.identity)
     split = settle_split(split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
     known = labeled(features.with_split(split))
     return Gathered(known, encoder, problems, len(features) - len(known))
@@ -74,14 +76,18 @@ def known_classes(labels: Sequence[str], unknown: tuple[str, ...]) -> tuple[str,
     return classes
 
 
-def stored(recipe: Recipe) -> Features:
+def stored(recipe: Recipe, identity: Mapping[str, str]) -> Features:
     """The features that a model was fitted and tested on, as kept by fit; reads no photo.
+
+    Args:
+        recipe: of the model.
+        identity: of the model's encoder.
 
     Raises:
         NoInput: they are no longer there.
         DataError: they are damaged.
     """
-    place = recipe.data.root if recipe.data.kind == factory.FEATURES_KIND else factory.store_path(recipe)
+    place = recipe.data.root if recipe.data.kind == factory.FEATURES_KIND else stores.store_path(recipe, identity)
     assert place is not None
     features, split = FeatureStore.open(place).read(), read_split(split_path(recipe))
     kept = np.array([id in split for id in features.id], dtype=bool)
@@ -103,8 +109,9 @@ def read(
     Raises:
         NoInput: no photo could be read.
     """
-    report = fill(recipe, dataset, factory.encoder_of(recipe.encoder), progress)
-    features = FeatureStore.open(factory.store_path(recipe)).read()
+    encoder = factory.encoder_of(recipe.encoder)
+    report = fill(recipe, dataset, encoder, progress)
+    features = FeatureStore.open(stores.store_path(recipe, encoder.identity)).read()
     problems = (*dataset.problems, *report.problems)
     readable = _readable(dataset, features, problems)
     return features.select_ids([item.id for item in readable.items]), readable, problems

@@ -89,7 +89,7 @@ def _run(
     order = {key: place for place, key in enumerate(cells.keys(recipe, draws))}
     runs = tuple(sorted((run for key, run in kept.items() if key in order), key=lambda run: order[run.key]))
     result = Sweep(_facts(recipe, features, classes, draws, time.perf_counter() - began), runs, cells.skipped(recipe))
-    write(result, recipe)
+    write(result, recipe.model_copy(update={"encoder": factory.section_of(features.identity, recipe.encoder)}))
     if all(one.status == FAILED for one in runs):
         raise DataError(f"None of the {len(runs)} runs could be fitted. The first says: {runs[0].note}")
     return result

@@ -8,7 +8,7 @@ from mixtura.errors import CannotWrite, DataError
 from mixtura.features.records import Features
 from mixtura.fitting import heads
 from mixtura.metrics.replicates import selected
-from mixtura.pipeline import factory, training_set
+from mixtura.pipeline import factory, stores, training_set
 from mixtura.recipe import Recipe
 from mixtura.records.sweep import DONE, Cell, Run, Sweep
 from mixtura.sections import FitSection, HeadSection, StepSection, SweepSection
@@ -44,7 +44,8 @@ def recipe_of_best(recipe: Recipe, sweep: Sweep, folder: Path) -> Recipe:
         "output": folder,
     }
     if recipe.data.kind != factory.FEATURES_KIND:
-        changes["extract"] = recipe.extract.model_copy(update={"store": factory.store_path(recipe)})
+        changes["extract"] = recipe.extract.model_copy(update={"store": stores.store_path(recipe, features.identity)})
+        changes["encoder"] = factory.section_of(features.identity, recipe.encoder)
     return recipe.model_copy(update=changes)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
-from mixtura.encoders.common import require_allowed_encoder
+from mixtura.encoders.common import require_allowed_encoder, sized
 from mixtura.errors import FingerprintMismatch, NoInput, UsageError
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import HEADER_FILE, FeatureStore
@@ -71,7 +71,8 @@ def open_collection(path: Path) -> Collection:
     if create.in_use(path):
         return _current(path, Catalog.open(path))
     model = bundle.from_pretrained(path)
-    return Collection(path, training_set.stored(bundle.recipe_of(path)), model.encoder, thumbnails(path))
+    features = training_set.stored(bundle.recipe_of(path), model.identity)
+    return Collection(path, features, model.encoder, thumbnails(path))
 
 
 def _current(path: Path, catalog: Catalog) -> Collection:
@@ -99,7 +100,8 @@ def photos_of(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Collec
     """
     features, _, problems = training_set.read(recipe, factory.dataset_of(recipe.data), progress)
     assert recipe.output is not None
-    return Collection(recipe.output, features, recipe.encoder, thumbnails(recipe.output, recipe.data)), problems
+    encoder = sized(recipe.encoder, features.identity)
+    return Collection(recipe.output, features, encoder, thumbnails(recipe.output, recipe.data)), problems
 
 
 def list_folder(recipe: Recipe) -> Path | None:

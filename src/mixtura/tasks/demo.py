@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
+from mixtura.encoders.sizes import DEMO_SIZE
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe, resolve
 from mixtura.tasks import fit
 
 UNKNOWN_CLASSES = ("Bag", "Sandal")
 """Two of the ten articles of Fashion-MNIST, used as unknown items."""
-ENCODER_SIZE = 96
 
 
 def recipe(output: Path) -> Recipe:
@@ -17,7 +17,7 @@ def recipe(output: Path) -> Recipe:
         {
             "data.kind": "demo",
             "data.unknown": list(UNKNOWN_CLASSES),
-            "encoder.size": ENCODER_SIZE,
+            "encoder.size": DEMO_SIZE,
             "output": str(output),
         }
     )

@@ -19,7 +19,7 @@ from mixtura.model import bundle, embedding_map
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Answers, Model
 from mixtura.names import require_allowed
-from mixtura.pipeline import factory, training_set
+from mixtura.pipeline import factory, stores, training_set
 from mixtura.recipe import Recipe
 from mixtura.records.decision import Evaluation, Interval, Mistake
 from mixtura.sections import DataSection
@@ -42,10 +42,10 @@ def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
     if data is not None:
         return evaluate(model, _other(model, recipe, data, model_path), known_items(model_path, model))
     try:
-        features = training_set.stored(recipe)
+        features = training_set.stored(recipe, model.identity)
     except NoInput:  # features deleted to save space: the photos and the split are enough
         require_allowed(recipe.data.kind, model_path)
-        features = training_set.gather(recipe).features
+        features = training_set.gather(recipe.model_copy(update={"encoder": model.encoder})).features
     return evaluate(model, features.select_split("test"), training_set.train_part(features, model.classes))
 
 
@@ -54,7 +54,8 @@ def _other(model: Model, recipe: Recipe, data: DataSection, model_path: Path) ->
     if data.kind == factory.FEATURES_KIND:
         assert data.root is not None
         return training_set.labeled(FeatureStore.open(data.root).read())
-    stored = recipe.extract.model_copy(update={"store": model_path / "features-other"})
+    place = stores.place_for(model_path / "features-other", model.identity)
+    stored = recipe.extract.model_copy(update={"store": place})
     other = recipe.model_copy(update={"data": data, "encoder": model.encoder, "extract": stored})
     return training_set.labeled(training_set.read(other, factory.dataset_of(data))[0])
 

@@ -78,7 +78,7 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
     test = gathered.features.select_split("test")
     evaluation = evaluate(model, test, known=training_set.train_part(gathered.features, model.classes))
     others = {
-        bundle.RECIPE_FILE: dump(recipe).encode(),
+        bundle.RECIPE_FILE: dump(recipe.model_copy(update={"encoder": gathered.encoder})).encode(),
         bundle.METRICS_FILE: bundle.to_json(card.metrics_record(evaluation)),
         bundle.CARD_FILE: card.model_card(model, evaluation).encode(),
     }

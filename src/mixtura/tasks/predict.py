@@ -183,7 +183,7 @@ def known_items(model_path: Path, model: Model) -> Features | None:
     """The items that the model was fitted on, if their features still exist."""
     try:
         recipe = bundle.recipe_of(model_path)
-        features = training_set.stored(recipe)
+        features = training_set.stored(recipe, model.identity)
     except MixturaError:
         return None  # neighbors are evidence beside the decision, not part of it
     return features.select(features.label_index(model.classes) >= 0)
