@@ -79,7 +79,8 @@ def cloud(features):
 @pytest.fixture(scope="session")
 def gathered():
     """What ``gather`` would give for some features."""
-    return lambda features, problems=(): training_set.Gathered(features, EncoderSection(name="tiny", size=32), problems)
+    encoder = EncoderSection(name="tiny", size=32, taps="none")
+    return lambda features, problems=(): training_set.Gathered(features, encoder, problems)
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ seed: 0
 TODAY = {
     "data.kind": "digits",
     "encoder.name": "pixels",
+    "encoder.taps": "none",
     "projection": [{"name": "pca", "explained_variance": 0.995}, "l2"],
     "head.n_components": 2,
     "head.variance_floor": 1e-5,
@@ -89,7 +90,7 @@ def test_a_stored_recipe_means_what_it_meant(stored):
 def test_a_recipe_of_today_is_left_alone(tmp_path):
     from mixtura.recipe import dump, dump_dict
 
-    recipe = resolve(TODAY)
+    recipe = resolve(TODAY | {"encoder.taps": "auto"})
     assert migrated(dump_dict(recipe)) == dump_dict(recipe)
     (tmp_path / "recipe.yaml").write_text(dump(recipe))
     assert load_stored_recipe(tmp_path / "recipe.yaml") == recipe

@@ -73,6 +73,9 @@ RENAMED_KEYS: dict[str, tuple[tuple[str, Convert], ...]] = {
 RENAMED_STEP_KEYS: dict[str, tuple[tuple[str, Convert], ...]] = {"share": (("explained_variance", _fraction),)}
 """The same for the steps of a stored projection."""
 
+ADDED_KEYS: dict[str, dict[str, Any]] = {"encoder": {"taps": "none"}}
+"""Keys that recipes of earlier versions lack, by section, with the value of what was done then."""
+
 RENAMED_FACTS: dict[str, tuple[tuple[str, Convert], ...]] = {
     "fit": (("solver", _solver), ("objective", _objective)),
     "components": (("n_components", _same),),
@@ -200,6 +203,9 @@ def migrated(data: Mapping[str, Any]) -> dict[str, Any]:
     if unused:  # it was written out whether or not anything was weighted by it
         made["fit"].pop("generative_weight", None)
     _settle_encoder(made)
+    for section, added in ADDED_KEYS.items():
+        if isinstance(made.get(section), Mapping):
+            made[section] = added | made[section]
     return {key: value for key, value in made.items() if value != {} or data.get(key) == {}}
 
 

@@ -26,6 +26,14 @@ def _not_empty(value: Any) -> Any:
 Location = Annotated[Path, BeforeValidator(_not_empty)]
 
 
+def _joined(value: Any) -> Any:
+    return ",".join(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
+
+
+Taps = Annotated[str, BeforeValidator(_joined)]
+"""A word or the names of layers between commas; YAML may give them as a list."""
+
+
 @dataclass(frozen=True)
 class Flag:
     """Marks a key that has an option of its own on the command line; ``--set`` reaches the others.
@@ -94,6 +102,11 @@ class EncoderSection(Section):
     )
     weights: Annotated[Location | None, Flag("FILE")] = Field(
         default=None, description="Local weight file of the encoder."
+    )
+    taps: Annotated[Taps, Flag("LAYERS")] = Field(
+        default="auto",
+        description="Layers of an image network whose outputs follow the vector of the last layer, as means and "
+        "deviations over the photo: auto for its later stages, none, last-N, or names as in blocks.4,blocks.6.",
     )
     device: Annotated[str, Flag("NAME")] = Field(
         default="auto", description="cpu, cuda, cuda:1, mps, or auto for the fastest one here."

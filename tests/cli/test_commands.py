@@ -118,12 +118,12 @@ def test_dry_run_prints_a_recipe_that_means_the_same(mixtura, tmp_path):
 
 def test_extract_says_what_it_did_and_what_it_left_out(mixtura, task, unreadable):
     problems = (unreadable,) * 7
-    made = SimpleNamespace(done=90, skipped=10, seconds=9.0, problems=problems)
+    made = SimpleNamespace(done=90, skipped=10, seconds=9.0, problems=problems, notes=("An old store.",))
     calls = task("mixtura.tasks.extract", run=lambda recipe, progress: made)
     answer = mixtura("extract", "photos", "-o", "features")
     assert calls[0][0][0].extract.store == Path("features")
     assert "90 computed in 9.0 s, 10 per second; 10 already in the store." in answer.out
-    assert "7 could not be used" in answer.out
+    assert "7 could not be used" in answer.out and "An old store." in answer.out
     assert "b.jpg: b.jpg ends too early" in answer.out
     assert "and 2 more" in answer.out
     record = json.loads(mixtura("extract", "photos", "-o", "features", "--json").out)

@@ -9,12 +9,13 @@ from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import checked_device, hash_tensors, split_name
 from mixtura.encoders.sizes import size_of
 from mixtura.errors import UsageError
-from mixtura.identity import fingerprint
+from mixtura.identity import blocks_of, fingerprint
 from mixtura.interfaces import Encoder
 from mixtura.names import find
 
 SOUNDS = {"soundnet", "logmel", "clap", "imagebind"}  # see test_sound_encoders.py
 NAMES = ["lite0", "pixels", "tiny", "timm:test_resnet@{weights}", "hf:{vit}"]
+TAPPED = [("lite0", "auto"), ("tiny", "last-2"), ("timm:test_resnet@{weights}", "auto"), ("hf:{vit}", "last-1")]
 
 
 def photo(width, height, seed=0):
@@ -25,17 +26,26 @@ def test_the_list_covers_the_table():
     assert {split_name(name)[0] for name in NAMES} == set(ENCODERS) - SOUNDS
 
 
-@pytest.fixture(params=NAMES)
-def make(request, resnet_weights, vit_folder):
-    key, options = split_name(request.param.format(weights=resnet_weights, vit=vit_folder))
+@pytest.fixture(params=[*((name, None) for name in NAMES), *TAPPED])
+def taps(request):
+    return request.param[1]
+
+
+@pytest.fixture
+def make(request, taps, resnet_weights, vit_folder):
+    name = request.node.callspec.params["taps"][0]
+    key, options = split_name(name.format(weights=resnet_weights, vit=vit_folder))
+    options |= {"taps": taps} if taps else {}
     return lambda **more: find(ENCODERS, key)(**options, **more)
 
 
-def test_is_an_encoder(make):
+def test_is_an_encoder(make, taps):
     encoder = make(size=48)
     assert isinstance(encoder, Encoder)
     assert encoder.fingerprint == fingerprint(encoder.identity)
-    assert {"name", "size", "weights", "preprocessing", "dtype"} == set(encoder.identity)
+    told = {"taps"} if taps else set()
+    assert {"name", "size", "weights", "preprocessing", "dtype"} | told == set(encoder.identity)
+    assert not taps or blocks_of(encoder.identity)[-1].stop == encoder.dimension
     assert all(isinstance(value, str) for value in [*encoder.identity.values(), *encoder.versions.values()])
     assert encoder.draft is None or encoder.draft >= 2 * 48
 

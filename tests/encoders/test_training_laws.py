@@ -18,6 +18,7 @@ from mixtura.names import find
 PHOTOS = ["lite0", "tiny", "timm:test_resnet@{weights}", "hf:{vit}"]
 SOUNDS = ["soundnet", "clap:{clap}", "imagebind"]
 NAMES = PHOTOS + SOUNDS
+TAPPED = ["lite0 auto", "tiny last-2", "timm:test_resnet@{weights} auto", "hf:{vit} last-1"]
 NOTHING_TO_TRAIN = {"pixels", "logmel"}
 FIRST = {  # a name of the original network
     "lite0": "blocks.0.0.bn1.running_mean",
@@ -31,7 +32,8 @@ FIRST = {  # a name of the original network
 
 
 def make_named(request, name):
-    """The encoder's key, and a function that makes a small one with further options."""
+    """The encoder's key, and a function that makes a small one with further options; taps come behind the name."""
+    name, _, taps = name.partition(" ")
     fixture = request.getfixturevalue
     places = {
         "weights": fixture("resnet_weights"),
@@ -39,6 +41,7 @@ def make_named(request, name):
         "clap": fixture("clap_folders")["plain"],
     }
     key, options = split_name(name.format(**places))
+    options |= {"taps": taps} if taps else {}
     if name in PHOTOS:
         options |= {"size": 48}
     elif key != "clap":
@@ -46,7 +49,7 @@ def make_named(request, name):
     return key, lambda **more: find(ENCODERS, key)(**options | more)
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=NAMES + TAPPED)
 def key_and_make(request):
     return make_named(request, request.param)
 

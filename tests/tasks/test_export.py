@@ -342,11 +342,23 @@ def test_the_preparation_of_a_network_in_plain_words(mode, tmp_path):
         np.testing.assert_array_equal(np.asarray(image).transpose(2, 0, 1), wanted)
 
 
-@pytest.mark.parametrize("name", ["pixels", "timm:test_resnet@w.safetensors"])
-def test_encoder_graphs_are_the_encoders(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "taps"),
+    [
+        ("pixels", "none"),
+        ("timm:test_resnet@w.safetensors", "none"),
+        ("timm:test_resnet@w.safetensors", "auto"),
+        ("timm:test_vit@v.safetensors", "auto"),
+        ("lite0", "auto"),
+    ],
+)
+def test_encoder_graphs_are_the_encoders(name, taps, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_file(import_timm().create_model("test_resnet", pretrained=False).state_dict(), "w.safetensors")
-    graph, difference = export._encoder_bytes(encoder_of(EncoderSection(name=name, size=32)))
+    save_file(import_timm().create_model("test_vit", pretrained=False, img_size=32).state_dict(), "v.safetensors")
+    encoder = encoder_of(EncoderSection(name=name, size=32, taps=taps))
+    assert (taps == "auto") == ("taps" in encoder.identity)
+    graph, difference = export._encoder_bytes(encoder)
     assert difference <= CLOSE
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for rows in (1, 7):

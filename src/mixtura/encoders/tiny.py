@@ -20,8 +20,11 @@ from mixtura.encoders.common import (
     to_tensor,
     to_train,
 )
+from mixtura.encoders.taps import Positions, Tapped, layers_of, settled
 from mixtura.encoders.weights import load_weights
-from mixtura.identity import fingerprint
+from mixtura.identity import NO_TAPS, fingerprint, with_blocks
+
+STAGES = ("bend", "mix")
 
 
 class Tiny:
@@ -32,15 +35,16 @@ class Tiny:
         weights: a file of what :meth:`network` has become; the random ones of ``seed`` unless given.
         device: where the network runs.
         seed: of the weights.
+        taps: layers whose averages and deviations follow the vector: ``last-1``, ``last-2`` or their names; the
+            automatic choice is none.
 
     Raises:
-        UsageError: the size is out of range.
+        UsageError: the size is out of range, or the taps do not fit.
         NoInput: the weights are missing.
         DataError: they do not fit.
     """
 
     name = "tiny"
-    dimension = 32
     draft = None
 
     def __init__(
@@ -49,6 +53,7 @@ class Tiny:
         weights: Path | None = None,
         device: str | torch.device = "cpu",
         seed: int = 0,
+        taps: str = NO_TAPS,
     ) -> None:
         self.size = checked_size(size, default=NATIVE_SIZES["tiny"], smallest=8)
         self.device = checked_device(device)
@@ -58,16 +63,21 @@ class Tiny:
         network = _Network(first, second).requires_grad_(False)
         if weights is not None:
             load_weights(network, weights)
-        self.identity = {
+        layers = layers_of(taps, self.name, STAGES, STAGES, auto=())
+        photo = torch.zeros(1, 3, self.size, self.size)
+        tapped, blocks = settled(taps, Tapped(network, network, layers, Positions()), photo)
+        self.dimension = blocks[-1].stop if blocks else 32
+        identity = {
             "name": self.name,
             "size": f"{self.size} px",
             "weights": hash_tensors(network.state_dict()),
             "preprocessing": "whole photo resized to a square, bicubic, aspect ratio not kept; x / 127.5 - 1",
             "dtype": "float32",
         }
+        self.identity = with_blocks(identity, blocks)
         self.fingerprint = fingerprint(self.identity)
         self.versions = library_versions()
-        self._network = network.to(self.device)
+        self._network = tapped.to(self.device)
 
     def prepare(self, image: Image.Image) -> UInt8[Tensor, "3 H W"]:
         """The whole photo at the encoder's size, as bytes."""
@@ -97,9 +107,10 @@ class _Network(nn.Module):
     def __init__(self, first: Tensor, second: Tensor) -> None:
         super().__init__()
         self.first, self.second = nn.Parameter(first), nn.Parameter(second)
+        self.bend, self.mix = nn.LeakyReLU(0.1), nn.Identity()
 
     def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
         x = batch.float() / 127.5 - 1
-        x = functional.leaky_relu(functional.conv2d(x, self.first, stride=2), 0.1)
-        x = functional.conv2d(x, self.second, stride=2)
+        x = self.bend(functional.conv2d(x, self.first, stride=2))
+        x = self.mix(functional.conv2d(x, self.second, stride=2))
         return torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
@@ -44,7 +45,8 @@ class Progress:
 @dataclass(frozen=True)
 class ExtractReport:
     """What an extraction did: items encoded, items that were there already (``updated`` of them with a new label,
-    group, split or weight), items that could not be read, and the time in seconds.
+    group, split or weight), items that could not be read, the time in seconds and the folder of the store; ``notes``
+    are sentences to show.
     """
 
     done: int
@@ -52,6 +54,8 @@ class ExtractReport:
     updated: int
     problems: tuple[Unreadable, ...]
     seconds: float
+    store: Path
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -192,7 +196,7 @@ class _Run:
         """The record of the run."""
         seconds = time.perf_counter() - self.start
         updated = len(self._changed())
-        return ExtractReport(self.encoded, len(self.skipped), updated, tuple(self.problems), seconds)
+        return ExtractReport(self.encoded, len(self.skipped), updated, tuple(self.problems), seconds, self.store.path)
 
     def _has(self, id: str, digest: str) -> bool:
         row = self.row.get(id)

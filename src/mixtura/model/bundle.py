@@ -16,7 +16,7 @@ from mixtura import files, names
 from mixtura.core import FAMILIES
 from mixtura.core.covariance import family_name
 from mixtura.core.mixture import Mixture
-from mixtura.encoders.common import require_allowed_encoder, sized
+from mixtura.encoders.common import require_allowed_encoder, resolved
 from mixtura.errors import BundleError, NoInput, RecipeError
 from mixtura.features.projection import Chain
 from mixtura.heads import HEADS, SAVED
@@ -236,7 +236,7 @@ def _config(folder: Path) -> tuple[Config, int]:
         if name not in table and not names.is_outside(name):
             raise _altered(folder, f"{name!r} is not known")
     _require_allowed(folder, config.encoder, *(name for _, name in named))
-    return config.model_copy(update={"encoder": sized(config.encoder, config.identity)}), layout
+    return config.model_copy(update={"encoder": resolved(config.encoder, config.identity)}), layout
 
 
 def _require_allowed(folder: Path, encoder: EncoderSection, *others: str) -> None:

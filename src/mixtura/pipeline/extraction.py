@@ -1,12 +1,15 @@
 """Encode photos or sounds into a feature store; items already stored are skipped."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from mixtura.datasets.items import Dataset
+from mixtura.encoders.taps import AUTO
 from mixtura.features.extract import ExtractReport, Progress, extract
-from mixtura.features.store import FeatureStore
+from mixtura.features.store import HEADER_FILE, FeatureStore
+from mixtura.identity import NO_TAPS
 from mixtura.pipeline import cost, factory, stores
 from mixtura.pipeline.cost import CostWatch
 from mixtura.recipe import Recipe
@@ -15,14 +18,14 @@ ProgressCallback = Callable[[Progress], None] | None
 """Called after each batch; ``None`` for no progress reports."""
 
 
-def fill(
-    recipe: Recipe, dataset: Dataset, encoder: factory.Encoder, progress: ProgressCallback = None
-) -> ExtractReport:
+def fill(recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None) -> ExtractReport:
     """Encode the items that a recipe's store lacks, and report on them.
 
     Raises:
         UsageError: the encoder takes photos and the data are sounds, or the other way round.
+        FingerprintMismatch: the store belongs to another encoder.
     """
+    encoder, notes = _encoder_of(recipe)
     factory.check_modality(dataset, encoder)
     place = stores.store_path(recipe, encoder.identity)
     if progress:
@@ -30,7 +33,7 @@ def fill(
     store = FeatureStore.open_or_create(
         place, encoder.identity, encoder.dimension, recipe.extract.dtype, encoder.versions
     )
-    return extract(
+    report = extract(
         encoder,
         dataset,
         store,
@@ -38,6 +41,17 @@ def fill(
         workers=factory.workers_of(recipe),
         progress=progress,
     )
+    return replace(report, notes=notes)
+
+
+def _encoder_of(recipe: Recipe) -> tuple[factory.Encoder, tuple[str, ...]]:
+    """The recipe's encoder, and what to say of it: ``auto`` taps nothing for a named store that has no taps."""
+    encoder, place = factory.encoder_of(recipe.encoder), recipe.extract.store
+    fixed = recipe.encoder.taps != AUTO or "taps" not in encoder.identity
+    if fixed or place is None or not (place / HEADER_FILE).is_file() or "taps" in FeatureStore.open(place).identity:
+        return encoder, ()
+    said = f"{place} holds features without taps and is used as it is. For taps, extract into a new folder."
+    return factory.encoder_of(recipe.encoder.model_copy(update={"taps": NO_TAPS})), (said,)
 
 
 def _watched(

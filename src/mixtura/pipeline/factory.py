@@ -12,10 +12,11 @@ from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import checked_device, is_outside_encoder, split_name
 from mixtura.encoders.sizes import size_of
 from mixtura.encoders.sounds import Clips
+from mixtura.encoders.taps import AUTO
 from mixtura.errors import NoInput, UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.features.projection import Projection
-from mixtura.identity import IMPORTED_PREFIX
+from mixtura.identity import IMPORTED_PREFIX, NO_TAPS, taps_of
 from mixtura.interfaces import Encoder as PhotoEncoder
 from mixtura.interfaces import SoundEncoder
 from mixtura.names import find, nearest
@@ -84,7 +85,7 @@ def encoder_of(section: EncoderSection) -> Encoder:
     """The encoder of a section, on its device.
 
     Raises:
-        UsageError: weights are named twice, or the features were imported.
+        UsageError: weights are named twice, the features were imported, or the encoder has no such option.
         UnknownName, NoInput: there is no such encoder, or no such weight file.
     """
     if section.name.startswith(IMPORTED_PREFIX):
@@ -97,11 +98,13 @@ def encoder_of(section: EncoderSection) -> Encoder:
     if section.weights is not None and "weights" in further:
         raise UsageError(f"Encoder {section.name!r} names its weights; leave out --weights {section.weights}.")
     make = find(ENCODERS, name)
-    sounds = _sound_options(section)
-    strange = sorted(set(sounds) - set(inspect.signature(make).parameters))
+    options, takes = _options(section), inspect.signature(make).parameters
+    if "taps" not in takes and section.taps in (AUTO, NO_TAPS):
+        del options["taps"]
+    strange = sorted(set(options) - set(takes))
     if strange:
         raise UsageError(f"Encoder {section.name!r} has no option {strange[0]!r}. Leave out encoder.{strange[0]}.")
-    encoder = make(**(given | sounds | further))
+    encoder = make(**(given | options | further))
     if not isinstance(encoder, PhotoEncoder | SoundEncoder):
         raise UsageError(f"{section.name!r} is no encoder. See Encoder and SoundEncoder in mixtura.interfaces.")
     if is_outside_encoder(section.name) and encoder.identity.get("name") != section.name:
@@ -112,9 +115,11 @@ def encoder_of(section: EncoderSection) -> Encoder:
     return encoder
 
 
-def _sound_options(section: EncoderSection) -> dict[str, Any]:
-    """The recipe's options for clips and length; encoders of photos take neither."""
-    options: dict[str, Any] = {} if section.normalize is None else {"normalize": section.normalize}
+def _options(section: EncoderSection) -> dict[str, Any]:
+    """The recipe's options that not every encoder takes: taps of photos, clips and length of sounds."""
+    options: dict[str, Any] = {"taps": section.taps}
+    if section.normalize is not None:
+        options["normalize"] = section.normalize
     if section.clips is not None:
         options["clips"] = Clips(section.clips.how, section.clips.seconds, section.clips.hop)
     return options
@@ -142,7 +147,11 @@ def check_modality(dataset: Dataset, encoder: Encoder) -> None:
 def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSection:
     """The section of the encoder behind some features, to build it again for new photos.
 
-    Values in ``given`` take precedence; size, clips and normalization otherwise come from the identity.
+    Values in ``given`` take precedence; size, clips and normalization otherwise come from the identity. The taps come
+    from the identity always.
+
+    Raises:
+        UsageError: other taps are given; no option can add them to features that are there.
     """
     name = identity.get("name", given.name)
     size = size_of(identity) if given.size is None else given.size
@@ -151,7 +160,13 @@ def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSec
     normalize = given.normalize
     if normalize is None and "normalization" in identity:
         normalize = identity["normalization"] == "unit length"
-    return given.model_copy(update={"name": name, "size": size, "clips": section, "normalize": normalize})
+    taps = taps_of(identity)
+    if given.taps not in (AUTO, taps):
+        raise UsageError(
+            f"These features of {name!r} have the taps {taps!r}, and encoder.taps is {given.taps!r}. Leave it out, or "
+            "extract the photos again into a new folder."
+        )
+    return given.model_copy(update={"name": name, "size": size, "taps": taps, "clips": section, "normalize": normalize})
 
 
 def device_of(name: str) -> str:

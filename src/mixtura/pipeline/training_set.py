@@ -13,7 +13,7 @@ from torch import Tensor
 from mixtura import names
 from mixtura.datasets.items import Dataset, Item, Problem
 from mixtura.datasets.split import read_split, settle_split
-from mixtura.encoders.common import sized
+from mixtura.encoders.common import resolved
 from mixtura.errors import LabelError, NoInput
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import FeatureStore
@@ -27,12 +27,13 @@ SPLIT_FILE = "split.csv"
 
 @dataclass(frozen=True)
 class Gathered:
-    """Features with a final ``split``, and the items left out on the way."""
+    """Features with a final ``split``, the items left out on the way, and sentences to show."""
 
     features: Features
     encoder: EncoderSection
     problems: tuple[Problem | Unreadable, ...]
     unlabeled: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
@@ -47,15 +48,15 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         store = FeatureStore.open(recipe.data.root)
         encoder, features = stores.section_of_store(store, recipe.encoder), store.read()
         known_classes(features.classes, recipe.data.unknown)
-        dataset, problems = _as_dataset(features), ()
+        dataset, problems, said = _as_dataset(features), (), ()
     else:
         photos = factory.dataset_of(recipe.data)
         known_classes(photos.classes, recipe.data.unknown)  # fails before hours of extraction
-        features, dataset, problems = read(recipe, photos, progress)
-        encoder = sized(recipe.encoder, features.identity)
+        features, dataset, problems, said = read(recipe, photos, progress)
+        encoder = resolved(recipe.encoder, features.identity)
     split = settle_split(split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
     known = labeled(features.with_split(split))
-    return Gathered(known, encoder, problems, len(features) - len(known))
+    return Gathered(known, encoder, problems, len(features) - len(known), said)
 
 
 def known_classes(labels: Sequence[str], unknown: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,18 +104,17 @@ def train_part(features: Features, classes: tuple[str, ...]) -> Features:
 
 def read(
     recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None
-) -> tuple[Features, Dataset, tuple[Problem | Unreadable, ...]]:
-    """Features of a recipe's photos, extracted where missing, and the data set of the readable items.
+) -> tuple[Features, Dataset, tuple[Problem | Unreadable, ...], tuple[str, ...]]:
+    """Features of a recipe's photos, extracted where missing, the data set of the readable items, and what to say.
 
     Raises:
         NoInput: no photo could be read.
     """
-    encoder = factory.encoder_of(recipe.encoder)
-    report = fill(recipe, dataset, encoder, progress)
-    features = FeatureStore.open(stores.store_path(recipe, encoder.identity)).read()
+    report = fill(recipe, dataset, progress)
+    features = FeatureStore.open(report.store).read()
     problems = (*dataset.problems, *report.problems)
     readable = _readable(dataset, features, problems)
-    return features.select_ids([item.id for item in readable.items]), readable, problems
+    return features.select_ids([item.id for item in readable.items]), readable, problems, report.notes
 
 
 def _readable(dataset: Dataset, features: Features, problems: Sequence[Problem | Unreadable]) -> Dataset:

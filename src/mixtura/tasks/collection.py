@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
-from mixtura.encoders.common import require_allowed_encoder, sized
+from mixtura.encoders.common import require_allowed_encoder, resolved
 from mixtura.errors import FingerprintMismatch, NoInput, UsageError
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import HEADER_FILE, FeatureStore
@@ -98,9 +98,9 @@ def photos_of(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Collec
         NoInput: no file could be read.
         UsageError: the encoder takes photos and the files are sounds, or the other way round.
     """
-    features, _, problems = training_set.read(recipe, factory.dataset_of(recipe.data), progress)
+    features, _, problems, _ = training_set.read(recipe, factory.dataset_of(recipe.data), progress)
     assert recipe.output is not None
-    encoder = sized(recipe.encoder, features.identity)
+    encoder = resolved(recipe.encoder, features.identity)
     return Collection(recipe.output, features, encoder, thumbnails(recipe.output, recipe.data)), problems
 
 

@@ -18,4 +18,4 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> ExtractReport:
         FingerprintMismatch: the store belongs to another encoder.
         CannotWrite, OutOfSpace: the store cannot be written.
     """
-    return fill(recipe, factory.dataset_of(recipe.data), factory.encoder_of(recipe.encoder), progress)
+    return fill(recipe, factory.dataset_of(recipe.data), progress)

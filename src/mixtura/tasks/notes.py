@@ -24,7 +24,7 @@ def notes(gathered: Gathered, model: Model) -> tuple[str, ...]:
         str(model.facts.get("stopped", "")),
         _too_few(len(model.typicality.scores), model.decision.false_reject_rate),
     ]
-    return tuple(sentence for sentence in said if sentence)
+    return (*gathered.notes, *(sentence for sentence in said if sentence))
 
 
 def _of(one: str, several: str, labels: set[str], advice: str) -> str:
