@@ -152,6 +152,12 @@ class StepSection(Section):
         default=None, description="power: the exponent; whiten: how far to scale the axes, where 1 gives unit variance."
     )
 
+    parts: tuple[tuple[int, int, float, bool], ...] | None = Field(
+        default=None,
+        description="blocks: first column, column after the last, power, and whether to scale to unit mean square, of "
+        "each block.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
@@ -178,6 +184,7 @@ STEP_OPTIONS: dict[str, frozenset[str]] = {
     "random": frozenset({"dimension", "seed", "sparsity"}),
     "random_features": frozenset({"dimension", "seed"}),
     "power": frozenset({"power"}),
+    "blocks": frozenset({"parts"}),
     "l2": frozenset(),
     "identity": frozenset(),
 }

@@ -43,14 +43,30 @@ class Candidate:
     held: OutOfFold
     accuracy: float
     loss: float
+    temperature: float = 1.0
 
     def significantly_better_than(self, other: "Candidate") -> bool:
         """Whether the accuracy gain over ``other`` on the same samples exceeds its standard error."""
-        gain, weight = self.held.correct - other.held.correct, self.held.weight
-        total = float(weight.sum())
-        mean = float(weight @ gain) / total
-        variance = float(weight @ (gain - mean).square()) / max(total - 1, 1.0)
-        return mean > (variance / total) ** 0.5
+        return _exceeds_error(self.held.correct - other.held.correct, self.held.weight)
+
+    def significantly_likelier_than(self, other: "Candidate") -> bool:
+        """Whether the gain in the correct class's log-probability exceeds its standard error, with no accuracy lost."""
+        gain = self._log_likelihood - other._log_likelihood
+        return _exceeds_error(gain, self.held.weight) and not other.significantly_better_than(self)
+
+    @property
+    def _log_likelihood(self) -> Float[Tensor, " M"]:
+        """Log-probability of the correct class of each sample, in nats."""
+        log_posterior = (self.held.class_log_prob.double() / self.temperature).log_softmax(1)
+        return log_posterior.gather(1, self.held.label[:, None])[:, 0]
+
+
+def _exceeds_error(gain: Float[Tensor, " M"], weight: Float[Tensor, " M"]) -> bool:
+    """Whether a weighted mean of paired gains is above its standard error."""
+    total = float(weight.sum())
+    mean = float(weight @ gain) / total
+    variance = float(weight @ (gain - mean).square()) / max(total - 1, 1.0)
+    return mean > (variance / total) ** 0.5
 
 
 def cross_validate(folds: Folds, plan: Plan) -> Candidate:
@@ -60,7 +76,7 @@ def cross_validate(folds: Folds, plan: Plan) -> Candidate:
         return Candidate(plan, held, 0.0, float("inf"))
     scores = (held.class_log_prob, held.label)
     best = temperature.best(*scores, held.weight)
-    return Candidate(plan, held, held.accuracy, temperature.nll(*scores, best, held.weight))
+    return Candidate(plan, held, held.accuracy, temperature.nll(*scores, best, held.weight), best)
 
 
 def most_accurate(trials: list[Candidate]) -> Candidate:

@@ -7,6 +7,7 @@ PROJECTIONS = {
     "random": "mixtura.features.projection:Random",
     "random_features": "mixtura.features.nonlinear:RandomFeatures",
     "power": "mixtura.features.nonlinear:Power",
+    "blocks": "mixtura.features.blocks:Blocks",
     "l2": "mixtura.features.projection:L2",
     "identity": "mixtura.features.projection:Identity",
 }

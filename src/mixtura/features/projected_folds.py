@@ -9,11 +9,12 @@ from torch import Tensor
 
 from mixtura.core.classes import Plan
 from mixtura.core.cross_fitting import Folds, OutOfFold
+from mixtura.features.blocks import Blocks
 from mixtura.features.nonlinear import Power, RandomFeatures
 from mixtura.features.projection import L2, Chain, Identity, Projection, Random
 
 Steps = Sequence[tuple[type[Projection], Mapping[str, Any]]]
-DATA_FREE_PROJECTIONS = (Identity, L2, Power, Random, RandomFeatures)
+DATA_FREE_PROJECTIONS = (Blocks, Identity, L2, Power, Random, RandomFeatures)
 """Projections that treat a row alike whether or not it was among the rows that they were fitted to."""
 
 

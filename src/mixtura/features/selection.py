@@ -12,9 +12,11 @@ from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
 from mixtura.core.cross_fitting import Folds
 from mixtura.core.selection import SCREEN_SHRINKAGE, Candidate
+from mixtura.features.block_selection import choose_blocks
 from mixtura.features.nonlinear import Power, RandomFeatures
 from mixtura.features.projected_folds import Steps, cross_fit_projection
 from mixtura.features.projection import Chain
+from mixtura.identity import Block
 
 MIN_SAMPLES_FOR_RANDOM = 20_000  # rows from which random features are tried
 RANDOM_FEATURES = 5000  # random features
@@ -36,7 +38,14 @@ def candidates(x: Float[Tensor, "N D"]) -> list[Steps]:
     return [[], [(Power, {})]] if bool((x >= 0).all()) else [[]]
 
 
-def select(folds: Folds, plan: Plan, options: Sequence[Steps], random_features: bool = False, **asked: Any) -> Selected:
+def select(
+    folds: Folds,
+    plan: Plan,
+    options: Sequence[Steps],
+    random_features: bool = False,
+    blocks: Sequence[Block] = (),
+    **asked: Any,
+) -> Selected:
     """The projection and the mixture that serve held-out rows best.
 
     Args:
@@ -44,8 +53,11 @@ def select(folds: Folds, plan: Plan, options: Sequence[Steps], random_features: 
         plan: as in :func:`mixtura.core.selection.choose`.
         options: the projections to try, of which one quick mixture chooses.
         random_features: whether random features may come on top, where there are many rows.
+        blocks: the layers that the columns come from, of which those that help are kept, before any other step.
         **asked: what :func:`mixtura.core.selection.choose` is asked for.
     """
+    kept = choose_blocks(folds, plan, blocks)
+    options = [[*kept, *steps] for steps in options]
     spaces = [cross_fit_projection(steps, folds.x, folds) for steps in options]
     best, known = 0, ()
     if len(spaces) > 1:

@@ -13,6 +13,7 @@ from mixtura.features.records import Features
 from mixtura.fitting import checks, gradient, heads
 from mixtura.fitting.fitted import Fitted, assemble
 from mixtura.fitting.selection import TrainingSamples, choose, fit_without_gradients
+from mixtura.identity import blocks_of
 from mixtura.model.model import Model
 from mixtura.pipeline import factory, training_set
 from mixtura.recipe import Recipe
@@ -91,4 +92,5 @@ def _rows(train: Features, classes: tuple[str, ...]) -> TrainingSamples:
         torch.tensor([split == "val" for split in train.split]),
         training_set.weight_of(train),
         len(classes),
+        blocks_of(train.identity),
     )

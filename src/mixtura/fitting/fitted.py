@@ -10,8 +10,10 @@ from torch import Tensor
 from mixtura.core.cross_fitting import OutOfFold
 from mixtura.core.mixture import Mixture
 from mixtura.core.selection import temperature_of
+from mixtura.features.blocks import Blocks, described
 from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
+from mixtura.identity import blocks_of
 from mixtura.model.model import Model
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe
@@ -62,8 +64,16 @@ def _common_facts(gathered: training_set.Gathered, fitted: Fitted) -> dict[str, 
         "encoder": gathered.encoder.name,
         "fingerprint": gathered.features.fingerprint,
         "projection": " > ".join(step.name for step in fitted.projection.steps) or "none",
+        **_layers(gathered, fitted),
         "left_out": len(gathered.problems),
         "data": training_set.digest_of(gathered.features),
         "held_out_items": len(held.row),
         "held_out_accuracy": held.accuracy,
     }
+
+
+def _layers(gathered: training_set.Gathered, fitted: Fitted) -> dict[str, object]:
+    """The layers that the model reads, where the encoder gives several."""
+    layout = blocks_of(gathered.features.identity)
+    first = next(iter(fitted.projection.steps), None)
+    return {"layers": described(first, layout)} if layout and isinstance(first, Blocks) else {}

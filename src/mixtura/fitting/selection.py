@@ -10,9 +10,11 @@ from mixtura.core.classes import Plan
 from mixtura.core.cross_fitting import DEFAULT_FOLDS, Folds, OutOfFold, content_folds
 from mixtura.core.selection import HELD_OUT
 from mixtura.errors import LabelError
+from mixtura.features.blocks import Blocks
 from mixtura.features.projected_folds import Steps, cross_fit_projection
 from mixtura.features.selection import Selected, candidates, select
 from mixtura.fitting.fitted import Fitted
+from mixtura.identity import Block
 from mixtura.pipeline import factory
 from mixtura.recipe import Recipe
 from mixtura.scores.typicality import MIN_HELD_OUT
@@ -26,7 +28,9 @@ MIN_VALIDATION = 100  # validation samples that came with the data; with fewer, 
 
 @dataclass(frozen=True)
 class TrainingSamples:
-    """Labeled features of the known classes; ``is_validation`` marks a validation split that came with the data."""
+    """Labeled features of the known classes; ``is_validation`` marks a validation split that came with the data, and
+    ``blocks`` are the layers that the columns come from, if there are several.
+    """
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"]
@@ -34,6 +38,7 @@ class TrainingSamples:
     is_validation: Tensor
     weight: Float[Tensor, " N"] | None
     n_classes: int
+    blocks: tuple[Block, ...] = ()
 
 
 def choose(recipe: Recipe, rows: TrainingSamples) -> Selected:
@@ -50,6 +55,7 @@ def choose(recipe: Recipe, rows: TrainingSamples) -> Selected:
         plan,
         options_of(recipe, rows),
         random_features=head.family == "auto" and not recipe.projection,
+        blocks=() if _chooses_columns(recipe) else rows.blocks,
         family=head.family,
         shrinkage=HELD_OUT if head.shrinkage == "auto" else head.shrinkage,
         components=head.n_components,
@@ -120,4 +126,9 @@ def options_of(recipe: Recipe, rows: TrainingSamples) -> list[Steps]:
     """Projections to try: the one in the recipe, or the candidates of ``auto``."""
     if recipe.projection:
         return [factory.steps_of(recipe.projection)]
-    return candidates(rows.x)
+    return [[]] if rows.blocks else candidates(rows.x)
+
+
+def _chooses_columns(recipe: Recipe) -> bool:
+    """Whether the recipe itself says which columns to read."""
+    return bool(recipe.projection) and recipe.projection[0].name == Blocks.name

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from mixtura.core import temperature
 from mixtura.core.cross_fitting import OutOfFold
+from mixtura.features.blocks import Blocks
+from mixtura.features.nonlinear import Power
 from mixtura.features.records import Features
 from mixtura.features.store import HEADER_FILE
 from mixtura.fitting.selection import TrainingSamples, calibration, choose
@@ -73,9 +75,15 @@ def _as_fitted(path: Path) -> Recipe:
     chosen = {"family": str(model.facts.get("family", recipe.head.family))}
     if isinstance(model.facts.get("shrinkage"), float):
         chosen["shrinkage"] = model.facts["shrinkage"]
-    power = tuple(StepSection(name=step.name) for step in model.projection.steps if step.name == "power")
+    steps = model.projection.steps
+    power = tuple(StepSection(name=step.name) for step in steps if isinstance(step, Power))
+    blocks = tuple(
+        StepSection.model_validate({"name": step.name, "parts": step.parts})
+        for step in steps
+        if isinstance(step, Blocks)
+    )
     head = recipe.head.model_copy(update=chosen)
-    return recipe.model_copy(update={"head": head, "projection": recipe.projection or power})
+    return recipe.model_copy(update={"head": head, "projection": (*blocks, *(recipe.projection or power))})
 
 
 def inspect(features: Features, recipe: Recipe, name: str = "") -> Inspection:
