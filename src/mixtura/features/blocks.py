@@ -41,14 +41,17 @@ class Blocks(Projection):
 
     @classmethod
     def fit(
-        cls, x: Shaped[Tensor, "N D"], labels: Int[Tensor, " N"] | None = None, parts: Sequence[Part] | None = None
+        cls,
+        x: Shaped[Tensor, "N D"],
+        labels: Int[Tensor, " N"] | None = None,
+        parts: Sequence[tuple[int, int, float, bool]] | None = None,
     ) -> "Blocks":
         """Compute the scale of each block.
 
         Args:
             x: training features.
             labels: not needed.
-            parts: the blocks; by default a single one of all columns, scaled to unit mean square.
+            parts: the blocks, each a :class:`Part`; by default a single one of all columns, scaled to unit mean square.
 
         Raises:
             UsageError: a block without columns, or outside the features.
