@@ -131,7 +131,7 @@ def rivals(features: Features, unknown: tuple[str, ...]) -> dict[str, dict]:
     judge = np.zeros(len(y), dtype=bool)
     for c in range(len(known)):
         own = order[y[order] == c]
-        judge[own[: int(round(VALIDATION_SHARE * len(own)))]] = True
+        judge[own[: round(VALIDATION_SHARE * len(own))]] = True
     truth = label[test]
     return {
         name: _measured(make, options, (x, y, judge), (features.embedding[test], truth))
