@@ -5,6 +5,7 @@ import logging
 import sys
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -219,6 +220,8 @@ def test_a_float16_store_takes_any_runtime(folder, name):
     found = store.read().select_ids(whole.id).embedding
     assert np.abs(found - expected[1]).max() <= 2**-10 * np.abs(expected[1]).max()
     assert header(folder)["versions"].get("runtime", "torch") == "torch"
+    last = pq.read_schema(store.part_paths()[-1]).metadata[b"versions"]
+    assert json.loads(last)["runtime"].startswith(f"{name} ")
 
 
 @pytest.mark.parametrize("name", HERE)
