@@ -10,7 +10,7 @@ OPTIONS = {
     "fit": {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",
-        "Encoder": "--batch-size --device --encoder --size --weights --workers",
+        "Encoder": "--batch-size --device --encoder --runtime --size --weights --workers",
         "Model": "--epochs --false-reject-rate --family --head --label --learning-rate --n-components --objective "
         "--seed --solver --unknown",
     },
@@ -20,7 +20,7 @@ OPTIONS = {
         "Grid": "--epochs --explained-variance --folds --heads --jobs --metric --n-components --n-seeds --objective "
         "--search --solver",
         "Model": "--label --learning-rate",
-        "Encoder": "--device --encoder --size --weights",
+        "Encoder": "--device --encoder --runtime --size --weights",
     },
     "predict": {"": "--neighbors"},
     "serve": {"": "--host --host-name --keep-photos --open --port --reads --token-file --writes"},
@@ -43,7 +43,7 @@ OPTIONS = {
     "extract": {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",
-        "Encoder": "--batch-size --device --encoder --size --weights --workers",
+        "Encoder": "--batch-size --device --encoder --runtime --size --weights --workers",
         "Model": "--label",
     },
     "search": {"": "-k --duplicates --evaluate --index --limit --sheet --where"},
@@ -51,7 +51,7 @@ OPTIONS = {
         "": "-o --output",
         "Clusters": "--clusters --method --product --seed",
         "Accept clusters as classes": "--accept --name",
-        "Encoder": "--batch-size --device --encoder --size --weights --workers",
+        "Encoder": "--batch-size --device --encoder --runtime --size --weights --workers",
     },
     "data list": {},
     "data get": {"": "-o --output"},
@@ -67,6 +67,7 @@ KEYS = {
         "--size": "encoder.size=96",
         "--weights": "encoder.weights=w.pt",
         "--device": "encoder.device=cpu",
+        "--runtime": "encoder.runtime=torch",
         "--batch-size": "extract.batch_size=8",
         "--workers": "extract.workers=0",
         "--label": "data.label=fine",
@@ -160,7 +161,7 @@ def test_folds_is_a_switch(mixtura):
 def test_every_option_of_a_recipe_is_tried(commands):
     """What is left out here is the same option on another command."""
     assert set(KEYS["fit"]) == set(_flags("fit")) - {"-r", "--recipe", "--set", "--dry-run", "--output"}
-    left_out = {"--size", "--weights", "--device", "--search", "--metric", "--folds"}
+    left_out = {"--size", "--weights", "--device", "--runtime", "--search", "--metric", "--folds"}
     assert set(KEYS["sweep"]) | left_out == set(_flags("sweep")) - {"-r", "--recipe", "--set", "--dry-run", "--output"}
 
 
