@@ -22,6 +22,7 @@ TABLES = [
     ("mixtura.core", "FAMILIES"),
     ("mixtura.datasets", "DATASETS"),
     ("mixtura.encoders", "ENCODERS"),
+    ("mixtura.encoders", "RUNTIMES"),
     ("mixtura.features", "INDEXES"),
     ("mixtura.features", "PROJECTIONS"),
     ("mixtura.heads", "HEADS"),
@@ -38,7 +39,7 @@ UNSAFE_NAMES = {"eval", "exec", "compile", "__import__"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 MAY_LOAD_TENSORS = {"features/imports.py", "encoders/lite0.py", "encoders/timm.py"}
 CHOOSES_FAMILIES = {"core/selection.py", "sklearn/classifier.py"}
-PROTOCOLS_OF_ONE_FOLDER = {"Covariance", "Index", "Sums"}
+PROTOCOLS_OF_ONE_FOLDER = {"Covariance", "Index", "Runtime", "Sums"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/~<])/(home|root|work|tmp|opt|mnt|Users|srv)/")
 
 

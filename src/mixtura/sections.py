@@ -111,6 +111,11 @@ class EncoderSection(Section):
     device: Annotated[str, Flag("NAME")] = Field(
         default="auto", description="cpu, cuda, cuda:1, mps, or auto for the fastest one here."
     )
+    runtime: Annotated[Literal["auto", "torch", "openvino", "onnx"], Flag("NAME")] = Field(
+        default="auto",
+        description="What computes the network of photos on the CPU: torch, openvino, onnx, or auto for openvino "
+        "where it is installed and as exact as the feature store.",
+    )
     clips: ClipsSection | None = Field(default=None, description="Sounds only. Default: the encoder's own.")
     normalize: bool | None = Field(
         default=None,

@@ -11,7 +11,7 @@ OPTIONS = {
     "fit": {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",
-        "Encoder": "--batch-size --device --encoder --fast --size --taps --weights --workers",
+        "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
         "Model": "--epochs --false-reject-rate --family --head --label --learning-rate --n-components --objective "
         "--seed --solver --unknown",
     },
@@ -21,7 +21,7 @@ OPTIONS = {
         "Grid": "--epochs --explained-variance --folds --heads --jobs --metric --n-components --n-seeds --objective "
         "--save --search --solver",
         "Model": "--label --learning-rate",
-        "Encoder": "--device --encoder --fast --size --taps --weights",
+        "Encoder": "--device --encoder --fast --runtime --size --taps --weights",
     },
     "predict": {"": "--false-discovery-rate --neighbors"},
     "serve": {"": "--host --host-name --keep-photos --open --port --reads --token-file --writes"},
@@ -44,7 +44,7 @@ OPTIONS = {
     "extract": {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",
-        "Encoder": "--batch-size --device --encoder --fast --size --taps --weights --workers",
+        "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
         "Model": "--label",
     },
     "search": {"": "-k --duplicates --evaluate --index --limit --sheet --where"},
@@ -52,7 +52,7 @@ OPTIONS = {
         "": "-o --output",
         "Clusters": "--clusters --method --product --seed",
         "Accept clusters as classes": "--accept --name",
-        "Encoder": "--batch-size --device --encoder --fast --size --taps --weights --workers",
+        "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
     },
     "data list": {},
     "data get": {"": "-o --output"},
@@ -69,6 +69,7 @@ KEYS = {
         "--taps": "encoder.taps=last-2",
         "--weights": "encoder.weights=w.pt",
         "--device": "encoder.device=cpu",
+        "--runtime": "encoder.runtime=torch",
         "--batch-size": "extract.batch_size=8",
         "--workers": "extract.workers=0",
         "--label": "data.label=fine",
@@ -196,7 +197,18 @@ def test_folds_is_a_switch(mixtura):
 def test_every_option_of_a_recipe_is_tried(commands):
     """What is left out here is the same option on another command."""
     assert set(KEYS["fit"]) == set(_flags("fit")) - {"-r", "--recipe", "--set", "--dry-run", "--output", "--fast"}
-    left_out = {"--size", "--fast", "--taps", "--weights", "--device", "--search", "--metric", "--folds", "--save"}
+    left_out = {
+        "--size",
+        "--fast",
+        "--taps",
+        "--runtime",
+        "--weights",
+        "--device",
+        "--search",
+        "--metric",
+        "--folds",
+        "--save",
+    }
     assert set(KEYS["sweep"]) | left_out == set(_flags("sweep")) - {"-r", "--recipe", "--set", "--dry-run", "--output"}
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mixtura import files
 from mixtura.errors import CannotWrite, FingerprintMismatch, NonFinite, OutOfSpace
 from mixtura.features.extract import extract
+from mixtura.features.inputs import stacked
 from mixtura.features.store import FeatureStore
 
 
@@ -32,6 +34,16 @@ def test_settings_do_not_change_the_result(photos, means, store, batch_size, wor
     data = photos(20)
     extract(means(), data, store, batch_size=batch_size, workers=workers, part_rows=part_rows)
     np.testing.assert_allclose(store.read().embedding[:, :3], data.pixels.mean((1, 2)), rtol=1e-5)
+
+
+def test_photos_are_stacked_without_changing_how_they_lie():
+    photos = [torch.randint(0, 256, (7, 5, 3), dtype=torch.uint8).permute(2, 0, 1) for _ in range(4)]
+    [(places, batch)] = stacked(photos)
+    assert places == [0, 1, 2, 3]
+    assert torch.equal(batch, torch.stack(photos))
+    assert batch.permute(0, 2, 3, 1).is_contiguous()
+    clips = [torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(0)) for _ in range(2)]
+    assert stacked(clips)[0][1].is_contiguous()
 
 
 def test_an_empty_data_set(photos, means, store):
@@ -167,6 +179,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from conftest import Means, Photos
 from mixtura.features.extract import extract
+from mixtura.features.inputs import stacked
 from mixtura.features.store import FeatureStore
 class Slow(Means):
     def encode(self, batch):

@@ -12,7 +12,7 @@ from mixtura.tasks.doctor import BROKEN, OK, WARNING, Finding, examine, numbers,
 def test_everything_is_well_here(tmp_path):
     checks = {check.name: check for check in run(tmp_path)}
     assert [check for check in checks.values() if check.status == BROKEN] == []
-    assert len(checks) == 10
+    assert len(checks) == 11
     assert "torch" in checks["packages"].detail
     assert "1280 numbers" in checks["encoder"].detail
     assert list(tmp_path.iterdir()) == []
@@ -67,3 +67,15 @@ def test_floors_are_read_from_what_is_installed():
     assert {"torch", "numpy", "typer"} <= set(floors)
     assert "pytest" not in floors
     assert numbers(floors["torch"]) >= (2,)
+
+
+def test_the_faster_runtime_is_proposed_where_the_cpu_is_used(monkeypatch):
+    from mixtura.encoders import runtime
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(runtime, "installed", lambda name: False)
+    found = examine("runtime", doctor.runtime, "advice")
+    assert found.status == WARNING
+    assert "pip install 'mixtura[openvino]'" in found.advice
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert examine("runtime", doctor.runtime, "advice").status == OK

@@ -22,6 +22,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.datasets import demo
 from mixtura.datasets.decode import decode
 from mixtura.encoders.lite0 import Lite0
+from mixtura.encoders.onnx_graph import to_onnx
 from mixtura.encoders.timm import Timm
 from mixtura.encoders.tiny import Tiny
 from mixtura.encoders.torchvision_repair import import_timm
@@ -386,7 +387,7 @@ class Curious(torch.nn.Module):
 
 def test_a_network_that_cannot_be_traced_is_one_sentence():
     with pytest.raises(UsageError, match="cannot be written as ONNX") as caught:
-        onnx_graph.to_onnx(Curious(), torch.ones(3, 2), "x", ("y",))
+        to_onnx(Curious(), torch.ones(3, 2), "x", ("y",))
     assert "\n" not in str(caught.value)
 
 

@@ -17,6 +17,12 @@ ENCODERS = {
     "imagebind": "mixtura.encoders.imagebind:ImageBind",
 }
 
+RUNTIMES = {
+    "openvino": "mixtura.encoders.openvino_graph:OpenVino",
+    "onnx": "mixtura.encoders.onnx_graph:OnnxRuntime",
+}
+"""What can compute the graph of an encoder in place of PyTorch: see :mod:`mixtura.encoders.runtime`."""
+
 NAME_FORMS = {
     "timm": ("timm:NAME", "timm:NAME@weights.safetensors"),
     "hf": ("hf:NAME of the hub", "hf:./FOLDER"),

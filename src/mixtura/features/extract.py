@@ -183,7 +183,8 @@ class _Run:
         if waiting:
             index = [i for chunk, _ in waiting for i in chunk.index]
             digest = [value for chunk, _ in waiting for value in chunk.digest]
-            self.store.append(_rows(self.dataset, index, digest, np.concatenate([vectors for _, vectors in waiting])))
+            rows = _rows(self.dataset, index, digest, np.concatenate([vectors for _, vectors in waiting]))
+            self.store.append(rows, self.encoder.versions)
 
     def update_facts(self) -> None:
         """Write items whose photo is the same and whose label or other facts are not, with the stored embedding."""

@@ -166,8 +166,10 @@ class FeatureStore:
         """
         return to_features(self._merged(embedding=True), self.identity, self.versions)
 
-    def append(self, rows: Rows) -> Path | None:
+    def append(self, rows: Rows, versions: Mapping[str, str] | None = None) -> Path | None:
         """Commit ``rows`` as one part and return its path; no rows, no part. An id that is there already is overridden.
+
+        ``versions`` is what made these rows, as the part records it; what began the store unless given.
 
         Raises:
             NonFinite: NaN or infinity, also where float16 overflows.
@@ -177,7 +179,7 @@ class FeatureStore:
         """
         if not len(rows):
             return None
-        data = parts.encode(rows, self.dimension, self.dtype, self._metadata())
+        data = parts.encode(rows, self.dimension, self.dtype, self._metadata(versions or self.versions))
         with self.lock():
             existing = self.part_paths()
             number = int(existing[-1].name[5:11]) + 1 if existing else 0
@@ -203,10 +205,10 @@ class FeatureStore:
             finally:
                 self._locked = False
 
-    def _metadata(self) -> dict[str, str]:
+    def _metadata(self, versions: Mapping[str, str]) -> dict[str, str]:
         return {
             "identity": json.dumps(self.identity, sort_keys=True),
-            "versions": json.dumps(self.versions, sort_keys=True),
+            "versions": json.dumps(dict(versions), sort_keys=True),
         }
 
     def _merged(self, embedding: bool) -> Rows:

@@ -1,18 +1,11 @@
 """A model's encoder and head as modules, and their ONNX bytes, for programs that do not use PyTorch."""
 
-import importlib.util
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mixtura.core.mixture import Mixture
-from mixtura.errors import MissingExtra, UsageError
+from mixtura.encoders.onnx_graph import to_onnx
 from mixtura.features.nonlinear import Power
 from mixtura.heads.base import Groups
 from mixtura.model.model import Model
@@ -21,7 +14,6 @@ from mixtura.scores.typicality import POOLED_ITEMS, Typicality
 OUTPUT_NAMES = ("posterior", "log_prob", "background", "score", "typicality", "pooled", "far", "subclass")
 """Outputs of a head's graph, row by row."""
 
-MAX_FILE_BYTES = 2**31 - 2**20  # bytes; the limit of one ONNX file
 EXAMPLE_ROWS = 3  # rows of the example used for tracing; the graph takes any number
 
 
@@ -120,60 +112,3 @@ def head_bytes(model: Model) -> bytes:
         UsageError: it would be above 2 GB.
     """
     return to_onnx(HeadGraph(model), torch.zeros(EXAMPLE_ROWS, model.dimension), "features", OUTPUT_NAMES)
-
-
-def to_onnx(module: nn.Module, example: Tensor, name: str, outputs: tuple[str, ...]) -> bytes:
-    """The ONNX bytes of a single-input module, for any number of rows, with its weights inside.
-
-    Args:
-        module: to trace.
-        example: three rows of the input; their values do not matter.
-        name: of the input.
-        outputs: names of the outputs.
-
-    Raises:
-        UsageError: the module cannot be traced, or one file cannot hold it.
-    """
-    size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
-    if size > MAX_FILE_BYTES:
-        raise UsageError(f"The graph would hold {size / 2**30:.1f} GiB and ONNX files end at 2. Project to fewer axes.")
-    with _quiet():
-        try:
-            program: Any = torch.onnx.export(
-                module.eval(),
-                (example,),
-                dynamo=True,
-                verbose=False,
-                input_names=[name],
-                output_names=list(outputs),
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            )
-        except torch.onnx.OnnxExporterError as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0][:200]
-            raise UsageError(f"This network cannot be written as ONNX: {reason}. Choose another encoder.") from error
-    return program.model_proto.SerializeToString()
-
-
-def need_onnx() -> None:
-    """Check that the exporter and the runtime are installed.
-
-    Raises:
-        MissingExtra: one is not.
-    """
-    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingExtra(f"Writing ONNX needs {', '.join(missing)}. Run: pip install 'mixtura[onnx]'")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter, which warns of its own future and logs each step; neither concerns the user."""
-    logger = logging.getLogger("onnxscript")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

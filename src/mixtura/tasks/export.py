@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 
 from mixtura import files
+from mixtura.encoders.onnx_graph import need_onnx, to_onnx
 from mixtura.errors import CannotWrite, DataError, UsageError
 from mixtura.identity import IMPORTED_PREFIX
 from mixtura.interfaces import ExportableEncoder
 from mixtura.model import bundle
 from mixtura.model.model import Model
-from mixtura.onnx.graph import EXAMPLE_ROWS, OUTPUT_NAMES, head_bytes, need_onnx, to_onnx
+from mixtura.onnx.graph import EXAMPLE_ROWS, OUTPUT_NAMES, head_bytes
 from mixtura.tasks.predict import current, encoder_for, known_items
 
 EXPORT_LAYOUT = 1
@@ -67,7 +68,7 @@ def run(model_path: Path, folder: Path | None = None) -> ExportReport:
     model = current(model_path)
     target = folder if folder is not None else model_path / EXPORT_FOLDER
     _require_own(target)
-    model = replace(model, encoder=model.encoder.model_copy(update={"device": "cpu"}))
+    model = replace(model, encoder=model.encoder.model_copy(update={"device": "cpu", "runtime": "torch"}))
     encoder = _exportable(model)
     graphs = {HEAD_FILE: head_bytes(model)}
     difference = _head_difference(model, graphs[HEAD_FILE], _rows(model_path, model))

@@ -21,7 +21,7 @@ from mixtura.tasks.predict import encoder_for
 from mixtura.web.app import create_app
 from mixtura.web.connection import Connection
 from mixtura.web.settings import LOCAL_HOSTS, Settings
-from mixtura.web.tuning import leave_one_core, measure_batch_size, return_memory
+from mixtura.web.tuning import leave_one_core, measure_batch_size, return_memory, warm_up
 
 TOKEN_VARIABLE = "MIXTURA_TOKEN"  # noqa: S105 - the name of a variable
 _TOKEN_PATTERN = re.compile(r"[A-Za-z0-9._~+/=-]{22,256}")
@@ -113,6 +113,7 @@ def run(
     Raises:
         UsageError: another service has begun to listen on the port.
     """
+    warm_up(service[2])
     leave_one_core()
     return_memory()
     largest, quick = measure_batch_size(service[2])
