@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -130,6 +131,11 @@ class Folds:
         return self.counts[known & (self.fold < len(self.used))]
 
     @cached_property
+    def exact_forms(self) -> dict[tuple[object, ...], Any]:
+        """Decompositions of :mod:`mixtura.core.leave_one_out`, kept between calls."""
+        return {}
+
+    @cached_property
     def _sums(self) -> dict[str, list[Moments]]:
         return {}
 
@@ -199,6 +205,7 @@ class Folds:
         self._sums.clear()
         self._totals.clear()
         self._kept.clear()
+        self.exact_forms.clear()
 
     def mixture(self, plan: Plan, without: int | None = None) -> Mixture:
         """Fit the mixture of a plan to all samples, or to all but one fold."""

@@ -23,12 +23,12 @@ class DiagonalWithout:
 
     max_classes: ClassVar[float] = math.inf
 
-    def __init__(self, everything: Everything, some: Int[Tensor, " U"], tolerance: float) -> None:
+    def __init__(self, everything: Everything, some: Int[Tensor, " U"]) -> None:
         self.everything = everything
         self.pooled = everything.second.sum(0)
         self.overall = self.pooled + everything.weight @ everything.mean.square()
 
-    def score(self, tile: Tile, prior: Prior, background: bool) -> Scores:
+    def score(self, tile: Tile, prior: Prior, background: bool, tolerance: float) -> Scores:
         """Log-densities of a tile under each class and under the background, each without the sample's unit."""
         taken = tile.member @ tile.plain.within.square()
         pooled = (self.pooled - taken.sum(1)).clamp_min(0)

@@ -27,8 +27,8 @@ class FullWithout:
 
     max_classes: ClassVar[float] = 1.0
 
-    def __init__(self, everything: Everything, some: Int[Tensor, " U"], tolerance: float) -> None:
-        self.everything, self.tolerance = everything, tolerance
+    def __init__(self, everything: Everything, some: Int[Tensor, " U"]) -> None:
+        self.everything = everything
         folds = everything.folds
         self.lost = torch.bincount(folds.units, folds.counts)[some]
         of_unit = folds.labels.new_zeros(int(folds.units.max()) + 1).scatter_(0, folds.units, folds.labels)
@@ -36,7 +36,7 @@ class FullWithout:
         self.pooled = everything.second.sum(0)
         self.bases: dict[tuple[object, ...], Basis] = {}
 
-    def score(self, tile: Tile, prior: Prior, background: bool) -> Scores:
+    def score(self, tile: Tile, prior: Prior, background: bool, tolerance: float) -> Scores:
         """Log-densities of a tile under each class and under the background, each without the sample's unit."""
         slot, n_classes = tile.slot[:, 0], len(self.everything.weight)
         log_density = tile.x.new_full((*tile.row.shape, n_classes), -torch.inf)
@@ -47,7 +47,7 @@ class FullWithout:
                 continue
             for mask, own in ((slot != k, False), (slot == k, True)):
                 if bool(mask.any()):
-                    part, points = tile.select(mask), self._points(k if own else None, prior)
+                    part, points = tile.select(mask), self._points(k if own else None, prior, tolerance)
                     update = self._each(part, points, lambda p, at, k=k, own=own: self._class(p, k, own, prior, at))
                     log_density[mask, :, k] = update[0]
                     lossy[mask] |= update[1]
@@ -57,13 +57,13 @@ class FullWithout:
                         lossy[mask] |= update[1]
         return Scores(log_density, behind if background else None, lossy)
 
-    def _points(self, k: int | None, prior: Prior) -> list[float]:
+    def _points(self, k: int | None, prior: Prior, tolerance: float) -> list[float]:
         """Unit weights at which to decompose what units of class ``k``, or of any, are taken out of."""
         lost = self.lost if k is None else self.lost[self.label == k]
         room = float(self.everything.total - lost.max())
         if k is not None:
             room = min(room, float(self.everything.weight[k] - lost.max()) + prior.strength)
-        return anchors(lost, float(lost.max() - lost.min()) / max(4 * room, 1e-300), self.tolerance)
+        return anchors(lost, float(lost.max() - lost.min()) / max(4 * room, 1e-300), tolerance)
 
     def _each(
         self, tile: Tile, points: list[float], of: Callable[[Tile, float], tuple[Tensor, Tensor]]

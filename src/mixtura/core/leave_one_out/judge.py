@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -45,23 +46,29 @@ def cross_val_predict(
         exact: make the decompositions that each plan needs. Otherwise all plans share one, which is accurate to a
             floor's difference between features.
     """
-    first = plans[0]
     judged = (folds.fold < len(folds.used)) & _known(folds)
     some = folds.units[judged].unique()
-    lost = torch.bincount(folds.units, folds.counts)
-    some = some[folds.counts.sum() - lost[some] > classes.NO_WEIGHT]
+    remaining = folds.counts.sum() - torch.bincount(folds.units, folds.counts)[some]
+    some, remaining = some[remaining > classes.NO_WEIGHT], remaining[remaining > classes.NO_WEIGHT]
     if not len(some):
         return [OutOfFold.empty(folds) for _ in plans]
-    kind = find(LEAVE_ONE_OUT, first.family)
-    direct = _needs_refit(folds, kind.max_classes)[some]
-    even = exact and min(plan.prior.identity for plan in plans) == 0
-    everything = Everything.of(folds, first, even)
-    form = kind(everything, some[~direct], tolerance_of(folds.x.dtype) if exact else torch.inf)
+    direct = _needs_refit(folds, find(LEAVE_ONE_OUT, plans[0].family).max_classes)[some]
+    varied = not torch.equal(remaining, remaining[:1].expand_as(remaining))
+    form = _form(folds, plans[0], some[~direct], exact and varied and min(plan.prior.identity for plan in plans) == 0)
+    tolerance = tolerance_of(folds.x.dtype) if exact else torch.inf
     found = [_Collected(folds, plan, judged, [], []) for plan in plans]
-    for tile in everything.tiles(folds.units, some[~direct]):
+    for tile in form.everything.tiles(folds.units, some[~direct]):
         for one in found:
-            one.add(tile, form.score(tile, one.plan.prior, background))
+            one.add(tile, form.score(tile, one.plan.prior, background, tolerance))
     return [one.joined(some[direct], background) for one in found]
+
+
+def _form(folds: Folds, plan: Plan, some: Int[Tensor, " U"], even: bool) -> Any:
+    """The exact form of a plan's family, with the decompositions that it has made so far."""
+    key = (plan.family, plan.feature_scale, plan.floor, even)
+    if key not in folds.exact_forms:
+        folds.exact_forms[key] = find(LEAVE_ONE_OUT, plan.family)(Everything.of(folds, plan, even), some)
+    return folds.exact_forms[key]
 
 
 def _known(folds: Folds) -> Bool[Tensor, " N"]:

@@ -24,12 +24,12 @@ class SphericalWithout:
 
     max_classes: ClassVar[float] = math.inf
 
-    def __init__(self, everything: Everything, some: Int[Tensor, " U"], tolerance: float) -> None:
+    def __init__(self, everything: Everything, some: Int[Tensor, " U"]) -> None:
         self.everything = everything
         self.squares = everything.second
         self.between = (everything.weight @ everything.mean.square()).sum()
 
-    def score(self, tile: Tile, prior: Prior, background: bool) -> Scores:
+    def score(self, tile: Tile, prior: Prior, background: bool, tolerance: float) -> Scores:
         """Log-densities of a tile under each class and under the background, each without the sample's unit."""
         view, dimension = tile.plain, len(self.everything.center)
         taken = tile.member @ view.within.square().sum(2, keepdim=True)

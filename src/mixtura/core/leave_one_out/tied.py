@@ -31,8 +31,8 @@ class TiedWithout:
 
     max_classes: ClassVar[float] = math.inf
 
-    def __init__(self, everything: Everything, some: Int[Tensor, " U"], tolerance: float) -> None:
-        self.everything, self.tolerance = everything, tolerance
+    def __init__(self, everything: Everything, some: Int[Tensor, " U"]) -> None:
+        self.everything = everything
         lost = torch.bincount(everything.folds.units, everything.folds.counts)
         self.remaining = everything.total - lost[some]
         self.scatter = everything.second[0]
@@ -40,11 +40,11 @@ class TiedWithout:
         self._bases: list[tuple[float, float, Basis]] = []
         self._backgrounds: dict[tuple[float, float], Basis] = {}
 
-    def score(self, tile: Tile, prior: Prior, background: bool) -> Scores:
+    def score(self, tile: Tile, prior: Prior, background: bool, tolerance: float) -> Scores:
         """Log-densities of a tile under each class and under the background, each without the sample's unit."""
-        points = anchors(self.remaining, self._unevenness(prior) * self._range(), self.tolerance)
+        points = anchors(self.remaining, self._unevenness(prior) * self._range(), tolerance)
         share = interpolation(points, tile.remaining)
-        parts = [self._at(tile, prior, point, background) for point in points]
+        parts = [self._at(tile, prior, self._basis(prior, point, tolerance), background) for point in points]
         return mixed(parts, share)
 
     def _range(self) -> float:
@@ -56,8 +56,8 @@ class TiedWithout:
         least = 0.5 * prior.identity * self.trace / (len(self.scatter) * float(self.everything.total))
         return float(self.everything.uneven.abs().max()) / max(least + float(self.everything.floor.min()), 1e-300)
 
-    def _at(self, tile: Tile, prior: Prior, point: float, background: bool) -> Scores:
-        identity, basis = self._basis(prior, point)
+    def _at(self, tile: Tile, prior: Prior, at: tuple[float, float, Basis], background: bool) -> Scores:
+        identity, point, basis = at
         left = tile.remaining[:, None]
         ratio = (1 - prior.identity) / (1 - identity) * point / left if identity < 1 else torch.ones_like(left)
         view = tile.turned(basis)
@@ -76,16 +76,16 @@ class TiedWithout:
         average = (self.trace - lost) / (len(self.scatter) * tile.remaining)
         return (prior.identity * average + self.everything.floor.mean())[:, None]
 
-    def _basis(self, prior: Prior, point: float) -> tuple[float, Basis]:
+    def _basis(self, prior: Prior, point: float, tolerance: float) -> tuple[float, float, Basis]:
         """A basis for a share of the identity; one of another share or point serves where it is accurate enough."""
         for identity, at, basis in self._bases:
             same = identity == prior.identity and at == point
             change = abs((1 - prior.identity) * at / ((1 - identity) * point) - 1) if identity < 1 else torch.inf
-            if same or change * self._unevenness(prior) <= self.tolerance:
-                return identity, basis
+            if same or change * self._unevenness(prior) <= tolerance:
+                return identity, at, basis
         raised = (1 - prior.identity) / point * self.scatter + self.everything.uneven.diag()
         self._bases.append((prior.identity, point, Basis.of(raised, self.everything)))
-        return prior.identity, self._bases[-1][2]
+        return self._bases[-1]
 
     def _background(
         self, tile: Tile, prior: Prior, point: float, base: Float[Tensor, "B 1"]
