@@ -10,10 +10,10 @@ from torch import Tensor
 
 from mixtura.core import LEAVE_ONE_OUT, classes
 from mixtura.core.classes import Plan
-from mixtura.core.content import numbered
+from mixtura.core.content import distinct, numbered
 from mixtura.core.covariance import family_of
 from mixtura.core.cross_fitting import Folds, OutOfFold
-from mixtura.core.leave_one_out.samples import Everything, Tile
+from mixtura.core.leave_one_out.samples import Everything, Tile, classes_of_units
 from mixtura.core.leave_one_out.scores import Scores
 from mixtura.core.leave_one_out.updates import tolerance_of
 from mixtura.core.moments import labeled
@@ -47,7 +47,7 @@ def cross_val_predict(
             floor's difference between features.
     """
     judged = (folds.fold < len(folds.used)) & _known(folds)
-    some = folds.units[judged].unique()
+    some = distinct(folds.units[judged])
     remaining = folds.counts.sum() - torch.bincount(folds.units, folds.counts)[some]
     some, remaining = some[remaining > classes.NO_WEIGHT], remaining[remaining > classes.NO_WEIGHT]
     if not len(some):
@@ -80,9 +80,7 @@ def _known(folds: Folds) -> Bool[Tensor, " N"]:
 def _needs_refit(folds: Folds, max_classes: float) -> Bool[Tensor, " U"]:
     """Units with too many samples or classes for an update."""
     size = torch.bincount(folds.units)
-    pairs = torch.stack([folds.units, folds.labels], 1).unique(dim=0)
-    mixed = torch.bincount(pairs[:, 0], minlength=len(size)) > max_classes
-    return mixed | (size > min(MAX_UNIT_ROWS, max(1, folds.x.shape[1] // 2)))
+    return (classes_of_units(folds) > max_classes) | (size > min(MAX_UNIT_ROWS, max(1, folds.x.shape[1] // 2)))
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class _Collected:
         again = torch.cat([direct, *self.lossy])[: len(direct) + MAX_REFITS]
         held = OutOfFold.join([OutOfFold.empty(self.folds), *self.parts])
         held = held.select(held.log_prob.isfinite() & ~torch.isin(self.folds.units[held.row], again))
-        held = OutOfFold.join([held, *(self._refitted(unit, background) for unit in again.tolist())])
+        held = OutOfFold.join([held, *(self._refitted(int(unit), background) for unit in again)])
         return held.select(held.row.argsort())
 
     def _refitted(self, unit: int, background: bool) -> OutOfFold:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mixtura.core import linalg
 from mixtura.core.classes import NO_WEIGHT, Plan
+from mixtura.core.content import distinct
 from mixtura.core.covariance import family_of
 from mixtura.core.cross_fitting import Folds
 
@@ -72,24 +73,28 @@ class Everything:
 
     def tiles(self, unit: Int[Tensor, " N"], some: Int[Tensor, " U"]) -> Iterator["Tile"]:
         """Tiles of the units in ``some``, each of units with equally many samples and classes."""
-        row, size, classes = _sorted(unit, self.folds.labels)
+        row, size = _sorted(unit, self.folds.labels)
+        classes = classes_of_units(self.folds)
         start = size.cumsum(0) - size
-        for r, s in torch.stack([size, classes], 1)[some].unique(dim=0).tolist():
-            same = some[(size[some] == r) & (classes[some] == s)]
+        shape = size[some] * (self.folds.n_classes + 1) + classes[some]
+        for each in distinct(shape):
+            same = some[shape == each]
+            r, s = int(size[same[0]]), int(classes[same[0]])
             per_tile = max(1, min(MAX_TILE_ROWS, TILE_NUMBERS // len(self.center)) // r)
-            for part in same.split(per_tile):
+            for part in torch.split(same, per_tile):
                 yield Tile.of(self, row[start[part, None] + torch.arange(r, device=row.device)], part, s)
 
 
-def _sorted(
-    unit: Int[Tensor, " N"], labels: Int[Tensor, " N"]
-) -> tuple[Int[Tensor, " N"], Int[Tensor, " U"], Int[Tensor, " U"]]:
-    """Samples in order of unit and class, and each unit's numbers of samples and of classes."""
+def _sorted(unit: Int[Tensor, " N"], labels: Int[Tensor, " N"]) -> tuple[Int[Tensor, " N"], Int[Tensor, " U"]]:
+    """Samples in order of unit and class, and each unit's number of samples."""
     row = labels.argsort(stable=True)
-    row = row[unit[row].argsort(stable=True)]
-    size = torch.bincount(unit)
-    pairs = torch.stack([unit, labels], 1).unique(dim=0)
-    return row, size, torch.bincount(pairs[:, 0], minlength=len(size))
+    return row[unit[row].argsort(stable=True)], torch.bincount(unit)
+
+
+def classes_of_units(folds: Folds) -> Int[Tensor, " U"]:
+    """Number of classes that each unit has samples of."""
+    pairs = distinct(folds.units * folds.n_classes + folds.labels)
+    return torch.bincount(pairs // folds.n_classes)
 
 
 @dataclass(frozen=True)
@@ -141,8 +146,9 @@ class Tile:
 
     def select(self, index: Bool[Tensor, " B"]) -> "Tile":
         """The units at ``index``."""
-        parts = (self.unit, self.row, self.label, self.weight, self.x, self.slot, self.place, self.left)
-        return Tile(self.everything, *(part[index] for part in parts))
+        unit, row, label, weight = (part[index] for part in (self.unit, self.row, self.label, self.weight))
+        x, slot, place, left = (part[index] for part in (self.x, self.slot, self.place, self.left))
+        return Tile(self.everything, unit, row, label, weight, x, slot, place, left)
 
     def class_weight(self) -> Float[Tensor, "B C"]:
         """The weight of each class without each unit."""

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mixtura.core import linalg
+from mixtura.core.content import distinct
 from mixtura.core.covariance.protocol import LOG_2PI
 
 MAX_ANCHORS = 32  # decompositions of one matrix
@@ -87,9 +88,9 @@ def anchors(values: Float[Tensor, " U"], ratio: float, tolerance: float) -> list
         count = min(MAX_ANCHORS, math.ceil(math.log(tolerance) / math.log(ratio)))
     if low == high or count == 1:
         return [(low + high) / 2]
-    distinct = values.unique()
-    if len(distinct) <= count:
-        return distinct.tolist()
+    few = distinct(values)
+    if len(few) <= count:
+        return [float(value) for value in few]
     angles = (math.pi * (i + 0.5) / count for i in range(count))
     return [(low + high) / 2 + (high - low) / 2 * math.cos(angle) for angle in angles]
 
