@@ -90,6 +90,27 @@ def test_scores_equal_those_of_an_honest_fit_of_the_other_rows(family):
 
 
 @pytest.mark.parametrize("family", LEAVE_ONE_OUT)
+def test_settled_scores_shorten_the_distance_from_the_own_class(family):
+    """By (1 + 1/n) / (1 + 1/(n - 1)), and change nothing else."""
+    x, labels = clusters(30, 3, 5)
+    folds = Folds(x, labels, 3, torch.zeros_like(labels), 2)
+    plan = Plan(family, prior=Prior(2.0, 0.1))
+    (plain,) = cross_val_predict(folds, [plan], background=True)
+    (found,) = cross_val_predict(folds, [plan], background=True, settled=True)
+    n = folds.class_weight[labels]
+    for i in range(30):
+        kept, own = torch.arange(30) != i, int(labels[i])
+        refit = classes.fit(plan, x[kept], labels[kept], 3, variance=folds.feature_variance(family))
+        peak = refit.log_weight[own] + refit.covariance.log_peak(5)[0 if family == "tied" else own]
+        distance = 2 * (peak - plain.class_log_prob[i, own])
+        expected = peak - 0.5 * distance * (1 + 1 / n[i]) / (1 + 1 / (n[i] - 1))
+        assert float(found.class_log_prob[i, own]) == pytest.approx(float(expected), rel=1e-9)
+    others = torch.nn.functional.one_hot(labels, 3) == 0
+    torch.testing.assert_close(found.class_log_prob[others], plain.class_log_prob[others], rtol=0, atol=0)
+    torch.testing.assert_close(found.background, plain.background, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("family", LEAVE_ONE_OUT)
 def test_many_tiles_and_dimensions_above_the_rows(family):
     x, labels = clusters(60, 3, 5)
     wide = torch.cat([x, torch.randn(60, 195, generator=torch.Generator().manual_seed(1), dtype=x.dtype)], 1)

@@ -80,11 +80,12 @@ def calibration(choice: Selected, rows: TrainingSamples, seed: int) -> OutOfFold
     """Out-of-fold scores that set the thresholds; each sample is scored, like a new one, by a mixture not fitted to it.
 
     That mixture is fitted to all other samples where this has an exact form, and to those of other folds elsewhere.
+    In the first case, only the mean of the sample's class rests on fewer samples than later; distances account for it.
     Small data sets use more folds, and densities are extrapolated to a mixture of all samples.
     """
     folds, plan = choice.folds, choice.candidate.plan
     if has_exact_form(folds, plan):
-        return cross_val_predict(folds, [plan], background=True)[0]
+        return cross_val_predict(folds, [plan], background=True, settled=True)[0]
     count = next((count for most, count in CALIBRATION_FOLDS.items() if len(rows.x) <= most), DEFAULT_FOLDS)
     count = count if int(rows.is_validation.sum()) < MIN_VALIDATION else DEFAULT_FOLDS
     plain = folds_of(rows, seed, count)

@@ -64,7 +64,8 @@ class DiagonalWithout:
 
     def _deviation(self, tile: Tile, k: int) -> Float[Tensor, "B R D"]:
         mean = self.everything.mean[k] + _of_class(tile, k, tile.plain.shift)
-        return tile.x - mean.expand(len(tile.row), -1)[:, None]
+        factor = 1 + ((tile.slot == k) * (tile.settling() - 1)).sum(1)
+        return factor[:, None, None] * (tile.x - mean.expand(len(tile.row), -1)[:, None])
 
 
 def _of_class(tile: Tile, k: int, slots: Float[Tensor, "B S D"]) -> Tensor:

@@ -1,7 +1,7 @@
 """Leave-one-out scores of the samples of some folds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ def has_exact_form(folds: Folds, plan: Plan) -> bool:
 
 
 def cross_val_predict(
-    folds: Folds, plans: Sequence[Plan], background: bool = False, exact: bool = True
+    folds: Folds, plans: Sequence[Plan], background: bool = False, exact: bool = True, settled: bool = False
 ) -> list[OutOfFold]:
     """Scores of the samples of the used folds, each by the mixture of all samples outside its unit.
 
@@ -45,6 +45,8 @@ def cross_val_predict(
         background: also score the background.
         exact: make the decompositions that each plan needs. Otherwise all plans share one, which is accurate to a
             floor's difference between features.
+        settled: score deviations from a sample's own class as from a mean of all of its samples, as later items will
+            deviate: a mean of four is off by more than one of five.
     """
     judged = (folds.fold < len(folds.used)) & _known(folds)
     some = distinct(folds.units[judged])
@@ -57,7 +59,7 @@ def cross_val_predict(
     form = _form(folds, plans[0], some[~direct], exact and varied and min(plan.prior.identity for plan in plans) == 0)
     tolerance = tolerance_of(folds.x.dtype) if exact else torch.inf
     found = [_Collected(folds, plan, judged, [], []) for plan in plans]
-    for tile in form.everything.tiles(folds.units, some[~direct]):
+    for tile in (replace(tile, settled=settled) for tile in form.everything.tiles(folds.units, some[~direct])):
         for one in found:
             one.add(tile, form.score(tile, one.plan.prior, background, tolerance))
     return [one.joined(some[direct], background) for one in found]

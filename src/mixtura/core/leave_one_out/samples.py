@@ -14,7 +14,7 @@ from mixtura.core.content import distinct
 from mixtura.core.covariance import family_of
 from mixtura.core.cross_fitting import Folds
 
-TILE_NUMBERS = 1 << 21  # numbers in the samples of one tile
+TILE_NUMBERS = 1 << 19  # numbers in the samples of one tile
 MAX_TILE_ROWS = 1024
 MIN_LEFT = 1e-5  # share of a class's squares; less has lost too many digits, where nothing else adds to a variance
 
@@ -114,6 +114,7 @@ class Tile:
     slot: Int[Tensor, "B S"]
     place: Int[Tensor, "B R"]
     left: Float[Tensor, "B S"]
+    settled: bool = False
     views: dict[int, "View"] = field(default_factory=dict[int, "View"], repr=False)
 
     @classmethod
@@ -148,12 +149,22 @@ class Tile:
         """The units at ``index``."""
         unit, row, label, weight = (part[index] for part in (self.unit, self.row, self.label, self.weight))
         x, slot, place, left = (part[index] for part in (self.x, self.slot, self.place, self.left))
-        return Tile(self.everything, unit, row, label, weight, x, slot, place, left)
+        return Tile(self.everything, unit, row, label, weight, x, slot, place, left, self.settled)
 
     def class_weight(self) -> Float[Tensor, "B C"]:
         """The weight of each class without each unit."""
         whole = self.everything.weight.expand(len(self.row), -1)
         return whole.scatter(1, self.slot, self.left)
+
+    def settling(self) -> Float[Tensor, "B S"]:
+        r"""Factors of deviations from the means of each unit's classes: 1, or what a mean of all samples would do.
+
+        A new sample lies :math:`\sqrt{1 + 1/n}` standard deviations from a mean of n others.
+        """
+        if not self.settled:
+            return torch.ones_like(self.left)
+        whole = self.everything.weight[self.slot]
+        return torch.where(self.left > 0, (1 + 1 / whole) / (1 + 1 / self.left), 1.0).sqrt()
 
     @cached_property
     def class_root(self) -> Float[Tensor, "B R R"]:
@@ -237,7 +248,7 @@ class View:
     def deviation(self) -> Float[Tensor, "B RS D"]:
         """Samples from the moved means of their unit's classes, all slots of a sample in turn."""
         moved = self.mean[self.tile.slot] + self.shift
-        return (self.x[:, :, None] - moved[:, None]).flatten(1, 2)
+        return (self.tile.settling()[:, None, :, None] * (self.x[:, :, None] - moved[:, None])).flatten(1, 2)
 
     def overall_deviation(self) -> Float[Tensor, "B R D"]:
         """Samples from the moved overall mean."""
