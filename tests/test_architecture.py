@@ -20,6 +20,7 @@ TABLES = [
     ("mixtura", "PUBLIC"),
     ("mixtura.cli", "COMMANDS"),
     ("mixtura.core", "FAMILIES"),
+    ("mixtura.core", "LEAVE_ONE_OUT"),
     ("mixtura.datasets", "DATASETS"),
     ("mixtura.encoders", "ENCODERS"),
     ("mixtura.encoders", "RUNTIMES"),

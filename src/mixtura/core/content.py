@@ -4,7 +4,7 @@ import math
 from typing import cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 TILE_ROWS = 512  # samples hashed at once; a tile fits in cache
@@ -31,6 +31,11 @@ def content_order(x: Float[Tensor, "N D"], seed: int) -> tuple[Int[Tensor, " N"]
 def numbered(keys: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
     """Relabel the keys as 0, 1, ... in ascending order."""
     return cast("Tensor", torch.unique(keys, return_inverse=True)[1])  # pyright: ignore[reportUnknownMemberType]
+
+
+def distinct(values: Shaped[Tensor, " N"]) -> Shaped[Tensor, " U"]:
+    """The values that occur, in ascending order."""
+    return cast("Tensor", torch.unique(values))  # pyright: ignore[reportUnknownMemberType]
 
 
 def _hash_of_steps(x: Float[Tensor, "N D"], seed: int) -> Int[Tensor, " N"]:

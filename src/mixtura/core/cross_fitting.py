@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -58,8 +59,11 @@ class OutOfFold:
     @property
     def counted(self) -> "OutOfFold":
         """Scores of the samples with positive weight."""
-        some = self.weight > 0
-        return OutOfFold(*(getattr(self, item.name)[some] for item in fields(self)))
+        return self.select(self.weight > 0)
+
+    def select(self, index: Bool[Tensor, " M"] | Int[Tensor, " J"]) -> "OutOfFold":
+        """Scores of the samples at ``index``."""
+        return OutOfFold(*(getattr(self, item.name)[index] for item in fields(self)))
 
     @property
     def predicted(self) -> Int[Tensor, " M"]:
@@ -80,7 +84,11 @@ class OutOfFold:
 
 @dataclass(frozen=True)
 class Folds:
-    """Labeled samples with fold indices; folds 0 to ``n_folds`` - 1 are held out in turn, others never."""
+    """Labeled samples with fold indices; folds 0 to ``n_folds`` - 1 are held out in turn, others never.
+
+    ``unit`` numbers the samples that stay together, and ``fixed`` says that where the samples lie does not depend on
+    which of them are held out.
+    """
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"]
@@ -88,6 +96,13 @@ class Folds:
     fold: Int[Tensor, " N"]
     n_folds: int
     weight: Float[Tensor, " N"] | None = None
+    unit: Int[Tensor, " N"] | None = None
+    fixed: bool = True
+
+    @cached_property
+    def units(self) -> Int[Tensor, " N"]:
+        """Samples with one number leave together; equal samples do if no ``unit`` is given."""
+        return content_order(self.x, 0)[1] if self.unit is None else numbered(self.unit)
 
     @cached_property
     def counts(self) -> Float[Tensor, " N"]:
@@ -114,6 +129,11 @@ class Folds:
         present[self.labels[self.counts > 0], self.fold[self.counts > 0].clamp_max(self.n_folds)] = True
         known = (present.sum(1) > 1)[self.labels]
         return self.counts[known & (self.fold < len(self.used))]
+
+    @cached_property
+    def exact_forms(self) -> dict[tuple[object, ...], Any]:
+        """Decompositions of :mod:`mixtura.core.leave_one_out`, kept between calls."""
+        return {}
 
     @cached_property
     def _sums(self) -> dict[str, list[Moments]]:
@@ -185,6 +205,7 @@ class Folds:
         self._sums.clear()
         self._totals.clear()
         self._kept.clear()
+        self.exact_forms.clear()
 
     def mixture(self, plan: Plan, without: int | None = None) -> Mixture:
         """Fit the mixture of a plan to all samples, or to all but one fold."""
@@ -242,6 +263,11 @@ def content_folds(
     order, content = content_order(x, seed)
     unit = content if groups is None else _joined(content, numbered(groups))
     return _deal(order, unit, labels, n_folds, torch.Generator().manual_seed(seed))
+
+
+def content_units(x: Float[Tensor, "N D"], groups: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+    """Number of the samples that stay together: equal ones, and those of one group."""
+    return _joined(content_order(x, 0)[1], numbered(groups))
 
 
 def _joined(first: Int[Tensor, " N"], second: Int[Tensor, " N"]) -> Int[Tensor, " N"]:

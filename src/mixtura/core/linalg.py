@@ -3,7 +3,7 @@
 # torch.linalg is untyped; the signatures below supply the types
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mixtura.errors import CollapsedComponent
@@ -135,6 +135,21 @@ def eigh(matrix: Float[Tensor, "*B D D"]) -> tuple[Float[Tensor, "*B D"], Float[
 def solve_spd(matrix: Float[Tensor, "*B R R"], right: Float[Tensor, "*B R M"]) -> Float[Tensor, "*B R M"]:
     """Solution y of ``matrix @ y = right`` for a positive definite matrix, in float64."""
     return torch.cholesky_solve(right.double(), cholesky(matrix))
+
+
+def small_inverse(
+    matrix: Float[Tensor, "B Q Q"],
+) -> tuple[Float[Tensor, "B Q Q"], Float[Tensor, " B"], Bool[Tensor, " B"]]:
+    """Inverse, logarithm of the absolute determinant, and whether the determinant is positive; for many small ones.
+
+    A singular matrix has an inverse that is not finite.
+    """
+    if matrix.shape[-1] == 1:
+        value = matrix[:, 0, 0]
+        return matrix.reciprocal(), value.abs().log(), value > 0
+    inverse, info = torch.linalg.inv_ex(matrix)
+    sign, log_det = torch.linalg.slogdet(matrix)
+    return inverse, log_det, (sign > 0) & (info == 0)
 
 
 def squared_norms(rows: Float[Tensor, "*N D"]) -> Float[Tensor, "*N"]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core import classes, linalg, temperature
+from mixtura.core import classes, leave_one_out, linalg, temperature
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Diagonal, Prior, family_of
 from mixtura.core.cross_fitting import Folds, OutOfFold, content_folds
@@ -71,7 +71,11 @@ def _exceeds_error(gain: Float[Tensor, " M"], weight: Float[Tensor, " M"]) -> bo
 
 def cross_validate(folds: Folds, plan: Plan) -> Candidate:
     """Cross-validate a plan on the folds."""
-    held = folds.cross_val_predict(plan)
+    return evaluated(plan, folds.cross_val_predict(plan))
+
+
+def evaluated(plan: Plan, held: OutOfFold) -> Candidate:
+    """The candidate of a plan with given out-of-fold scores."""
     if not float(held.weight.sum()) > 0:
         return Candidate(plan, held, 0.0, float("inf"))
     scores = (held.class_log_prob, held.label)
@@ -157,12 +161,23 @@ class Search:
         plan = self.best_scale(plan).plan
         if self.shrinkage != HELD_OUT:
             return self.cross_validate(plan)
-        trials = [self.cross_validate(self.with_prior(plan, share)) for share in self.shares(plan)]
+        trials = self.trials(plan, self.shares(plan))
         for share in LARGER_SHRINKAGES:
             if most_accurate(trials) is not trials[-1]:
                 break
-            trials.append(self.cross_validate(self.with_prior(plan, share)))
-        return most_accurate(trials)
+            trials += self.trials(plan, (share,))
+        return self.cross_validate(most_accurate(trials).plan)
+
+    def trials(self, plan: Plan, shares: Sequence[float]) -> list[Candidate]:
+        """Candidates of a plan with several shares of the identity.
+
+        Where one decomposition serves all shares, every sample is scored by all others, and not by other folds only.
+        """
+        plans = [self.with_prior(plan, share) for share in shares]
+        if family_of(plan.family).shared and leave_one_out.has_exact_form(self.folds, plan):
+            scores = leave_one_out.cross_val_predict(self.folds, plans, exact=False)
+            return [evaluated(one, held) for one, held in zip(plans, scores, strict=True)]
+        return [self.cross_validate(one) for one in plans]
 
     def best_scale(self, plan: Plan) -> Candidate:
         """Candidate with the best feature scale at a fixed share of the identity; "none" wins ties.

@@ -1,7 +1,7 @@
 """Held-out rows stay held out of the projection, too."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from jaxtyping import Float, Int
@@ -16,6 +16,8 @@ from mixtura.features.projection import L2, Chain, Identity, Projection, Random
 Steps = Sequence[tuple[type[Projection], Mapping[str, Any]]]
 DATA_FREE_PROJECTIONS = (Blocks, Identity, L2, Power, Random, RandomFeatures)
 """Projections that treat a row alike whether or not it was among the rows that they were fitted to."""
+FIXED_PROJECTIONS = (Blocks, Identity, L2, Power, Random)
+"""Projections that no row has a part in, or, in the scales of whole blocks, next to none."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,13 @@ def cross_fit_projection(steps: Steps, x: Float[Tensor, "N D"], folds: Folds) ->
     """
     counts = folds.counts > 0
     projection = Chain.fit(x[counts], folds.labels[counts], steps)
-    shown = _moved(folds, projection(x), folds.fold, folds.n_folds)
+    fixed = all(issubclass(kind, FIXED_PROJECTIONS) for kind, _ in steps)
+    shown = replace(_moved(folds, projection(x), folds.fold, folds.n_folds), unit=folds.unit, fixed=fixed)
     if all(issubclass(kind, DATA_FREE_PROJECTIONS) for kind, _ in steps):
         return projection, shown
     without = tuple(without_fold(steps, x, folds, i) for i in shown.used)
     return projection, CrossFittedFolds(
-        shown.x, shown.labels, shown.n_classes, shown.fold, shown.n_folds, shown.weight, without
+        **{item.name: getattr(shown, item.name) for item in fields(Folds)}, without=without
     )
 
 

@@ -69,6 +69,7 @@ def _common_facts(gathered: training_set.Gathered, fitted: Fitted) -> dict[str, 
         "data": training_set.digest_of(gathered.features),
         "held_out_items": len(held.row),
         "held_out_accuracy": held.accuracy,
+        "classes_not_held_out": held.class_log_prob.shape[1] - len(held.label.unique()),
     }
 
 

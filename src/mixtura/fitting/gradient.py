@@ -55,7 +55,8 @@ def fit(recipe: Recipe, rows: TrainingSamples, choice: Selected, start: Fitted) 
 
     Validation samples select the epoch; then the head is trained on all samples up to that epoch. Temperature and
     thresholds come from the validation scores of the first head, which did not learn from these samples. If no epoch
-    improves on the initialization, a Gaussian mixture is returned unchanged.
+    improves on the initialization, a Gaussian mixture is returned unchanged. Densities of validation samples are raised
+    as those of the initialization are by the validation samples themselves.
 
     Args:
         recipe: head and solver.
@@ -120,21 +121,40 @@ def _fitted(
         assert isinstance(whole, GaussianHead)
         seen, mixture = first.mixture(), replace(whole.mixture(), feature_scale=start.mixture.feature_scale)
     else:
-        seen, mixture = _tied(choice, folds), start.mixture
+        seen, mixture = _closed(choice, folds), start.mixture
+    rise = _rise(start.out_of_fold, val.nonzero()[:, 0], _closed(choice, folds), x)
     held = OutOfFold(
         val.nonzero()[:, 0],
         labels,
         in_tiles(first.class_scores, x),
-        seen.log_prob(x),
-        seen.background().log_prob(x),
+        seen.log_prob(x) + rise[:, 0],
+        seen.background().log_prob(x) + rise[:, 1],
         folds.counts[val],
     )
+    facts["calibrated_by"] = "validation items"
     return Fitted(start.projection, mixture, None if head_is_density else whole, held, facts)
 
 
-def _tied(choice: Selected, folds: Folds) -> Mixture:
-    """The separate density of a head, fitted without the validation samples."""
+def _closed(choice: Selected, folds: Folds) -> Mixture:
+    """The selected mixture, which starts a head or is its separate density, fitted without the validation samples."""
     return folds.mixture(choice.candidate.plan, without=0).to(torch.float32)
+
+
+def _rise(start: OutOfFold, row: Tensor, closed: Mixture, x: Tensor) -> Tensor:
+    """By how much log-density and background of the validation samples rise from a mixture without all of them.
+
+    Out-of-fold scores of the start stand for a mixture of all other samples; a trained head has moved little from its
+    start. Samples without such a score get the mean of the others.
+    """
+    known = torch.isin(row, start.row)
+    if not bool(known.any()):
+        return x.new_zeros(len(row), 2)
+    order = start.row.argsort()
+    place = order[torch.searchsorted(start.row[order], row[known])]
+    full = torch.stack([start.log_prob[place], start.background[place]], 1)
+    some = x[known]
+    rise = full - torch.stack([closed.log_prob(some), closed.background().log_prob(some)], 1).to(full)
+    return rise.mean(0).repeat(len(row), 1).masked_scatter(known[:, None], rise)
 
 
 def _facts(recipe: Recipe, trained: Trained, count: int) -> dict[str, object]:

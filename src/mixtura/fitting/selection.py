@@ -7,10 +7,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.classes import Plan
-from mixtura.core.cross_fitting import DEFAULT_FOLDS, Folds, OutOfFold, content_folds
+from mixtura.core.cross_fitting import DEFAULT_FOLDS, Folds, OutOfFold, content_folds, content_units
+from mixtura.core.leave_one_out import cross_val_predict, has_exact_form
 from mixtura.core.selection import HELD_OUT
 from mixtura.errors import LabelError
 from mixtura.features.blocks import Blocks
+from mixtura.features.learning_curve import extrapolated
 from mixtura.features.projected_folds import Steps, cross_fit_projection
 from mixtura.features.selection import Selected, candidates, select
 from mixtura.fitting.fitted import Fitted
@@ -21,8 +23,8 @@ from mixtura.scores.typicality import MIN_HELD_OUT
 
 CALIBRATION_FOLDS = {
     500: 20,
-    2000: 10,
-}  # sample count -> calibration folds: few samples need many folds to match the final model
+    5000: 10,
+}  # sample count -> calibration folds where none can be left out one by one; few samples need many
 MIN_VALIDATION = 100  # validation samples that came with the data; with fewer, training samples are held out too
 
 
@@ -74,6 +76,7 @@ def fit_without_gradients(choice: Selected, rows: TrainingSamples, seed: int) ->
         "feature_scale": plan.feature_scale,
         "from_sums": True,
         "training_items": len(choice.folds.labels),
+        "calibrated_by": calibrated_by(choice),
     }
     mixture = choice.folds.mixture(plan).to(torch.float32)
     return Fitted(choice.projection, mixture, None, calibration(choice, rows, seed), facts)
@@ -82,13 +85,23 @@ def fit_without_gradients(choice: Selected, rows: TrainingSamples, seed: int) ->
 def calibration(choice: Selected, rows: TrainingSamples, seed: int) -> OutOfFold:
     """Out-of-fold scores that set the thresholds; each sample is scored, like a new one, by a mixture not fitted to it.
 
-    Small data sets use more folds: a mixture without a fifth of the samples would score lower than the final one.
+    That mixture is fitted to all other samples where this has an exact form, and to those of other folds elsewhere.
+    In the first case, only the mean of the sample's class rests on fewer samples than later; distances account for it.
+    Small data sets use more folds, and densities are extrapolated to a mixture of all samples.
     """
-    folds = choice.folds
-    finer = next((count for most, count in CALIBRATION_FOLDS.items() if len(rows.x) <= most), DEFAULT_FOLDS)
-    if finer > DEFAULT_FOLDS and int(rows.is_validation.sum()) < MIN_VALIDATION:
-        _, folds = cross_fit_projection(choice.steps, rows.x, folds_of(rows, seed, finer))
-    return folds.cross_val_predict(choice.candidate.plan, background=True)
+    folds, plan = choice.folds, choice.candidate.plan
+    if has_exact_form(folds, plan):
+        return cross_val_predict(folds, [plan], background=True, settled=True)[0]
+    count = next((count for most, count in CALIBRATION_FOLDS.items() if len(rows.x) <= most), DEFAULT_FOLDS)
+    count = count if int(rows.is_validation.sum()) < MIN_VALIDATION else DEFAULT_FOLDS
+    plain = folds_of(rows, seed, count)
+    space = folds if count == DEFAULT_FOLDS else cross_fit_projection(choice.steps, rows.x, plain)[1]
+    return extrapolated(choice.steps, rows.x, plain, space, plan)
+
+
+def calibrated_by(choice: Selected) -> str:
+    """How :func:`calibration` scores samples: ``leave-one-out`` or ``cross-validation``."""
+    return "leave-one-out" if has_exact_form(choice.folds, choice.candidate.plan) else "cross-validation"
 
 
 def folds_of(rows: TrainingSamples, seed: int, n_folds: int = DEFAULT_FOLDS) -> Folds:
@@ -107,7 +120,8 @@ def folds_of(rows: TrainingSamples, seed: int, n_folds: int = DEFAULT_FOLDS) -> 
         given = (rows.x[rows.is_validation], rows.labels[rows.is_validation])
         fold[rows.is_validation] = content_folds(*given, n_folds, seed, rows.groups[rows.is_validation])
     _check(fold, rows, n_folds)
-    return Folds(rows.x, rows.labels, rows.n_classes, fold, n_folds, rows.weight)
+    unit = content_units(rows.x, rows.groups)
+    return Folds(rows.x, rows.labels, rows.n_classes, fold, n_folds, rows.weight, unit)
 
 
 def _check(fold: Int[Tensor, " N"], rows: TrainingSamples, n_folds: int) -> None:

@@ -28,6 +28,14 @@ def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+CALIBRATIONS = {
+    "leave-one-out": ", but from all the others",
+    "cross-validation": " (cross-validation, extrapolated to a model of all items)",
+    "validation items": " (validation items, moved by what all items change in the closed form)",
+}
+"""How thresholds were set, by the fact ``calibrated_by``, in the words of the card."""
+
+
 def model_card(model: Model, evaluation: Evaluation) -> str:
     """The model card in Markdown: what the model is, how it was measured and what not to use it for."""
     facts = model.facts
@@ -60,6 +68,7 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
         "",
         f"An item is unknown if fewer than {limit} of genuine items look as unusual as it does. The threshold comes "
         f"from {facts.get('held_out_items')} genuine items, each judged by a model that had not learned from it"
+        f"{CALIBRATIONS.get(str(facts.get('calibrated_by')), '')}"
         f"{' (they also picked its epoch and its temperature)' if facts.get('solver') == GRADIENT else ''}; no example "
         "of anything unknown was needed. The rate holds for items like those; under other light, with another "
         "camera or another background it can be higher, so measure again with `mixtura evaluate`.",

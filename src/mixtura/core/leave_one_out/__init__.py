@@ -1,0 +1,13 @@
+"""Exact leave-one-out: every sample scored by the mixture of all others, without a refit.
+
+========================  =======================================================================
+``judge``                 the driver: which samples leave together, tiles, scores
+``samples``               all samples of a fit, and the ones that a tile takes out
+``updates``               Gaussians after a change of low rank; anchors between which to interpolate
+``spherical`` ...         one file a family: its class densities and its background without a unit
+========================  =======================================================================
+"""
+
+from mixtura.core.leave_one_out.judge import cross_val_predict, has_exact_form
+
+__all__ = ["cross_val_predict", "has_exact_form"]
