@@ -12,6 +12,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
+from mixtura.scores.resemblance import NewcomerTest
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
 
@@ -44,6 +45,7 @@ class Model:
     beside it because such a head has no Gaussian density of its own. ``lift`` is the log-density in nats that classes
     with few items get back for their uncertain means; ``None`` if no class needs it. ``fitted`` is the mixture without
     such classes, if there are any. The background is computed from it, so that a newcomer does not hide itself.
+    ``newcomers`` tests rows of such classes against their own shots as well: the smaller p-value is their typicality.
     """
 
     classes: tuple[str, ...]
@@ -59,6 +61,7 @@ class Model:
     head: Head | None = None
     lift: Float[Tensor, " C"] | None = None
     fitted: Mixture | None = None
+    newcomers: NewcomerTest | None = None
 
     def __repr__(self) -> str:
         head = "" if self.head is None else f", head {self.head.name}"
@@ -112,8 +115,13 @@ class Model:
         score = self.typicality.score(log_density, behind)
         typicality = self.typicality(score, predicted)
         near, lifted = self.typicality.parts(log_density, behind)
-        far = (lifted < near) | score.isneginf()
-        verdict, reason = self._judge(typicality, probability, top.values[:, -1], far, self.typicality.pooled(score))
+        far, pooled = (lifted < near) | score.isneginf(), self.typicality.pooled(score)
+        if self.newcomers is not None:
+            own = self.newcomers(x, predicted)
+            stricter = own < typicality  # then the row is unusual for the newcomer, whatever it is for the catalog
+            typicality = torch.minimum(typicality, own)
+            far, pooled = far & ~stricter, torch.where(stricter, 1.0, pooled)
+        verdict, reason = self._judge(typicality, probability, top.values[:, -1], far, pooled)
         return Answers(
             posterior.numpy(),
             predicted.numpy(),
