@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from common import write
 
-from mixtura.catalog import Catalog, Shot
-from mixtura.catalog.players import MAX_FURTHER_ITEMS, MIN_FURTHER_ITEMS, Players, _sets
+from mixtura.catalog import Catalog
+from mixtura.catalog.players import MIN_FURTHER_ITEMS, Players, scored
+from mixtura.catalog.rebuild import CatalogState, ComponentGroup, model_of
+from mixtura.catalog.statistics import LabeledItems
 from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
 from mixtura.model.model import Model
@@ -87,21 +89,23 @@ def _draw(store: Path, near: Features, far: Features, fitted: int, seed: int) ->
 
 
 def _enrolled(catalog: Catalog, kind: Kind, earlier: Features, k: int, rng: np.random.Generator) -> dict[str, float]:
-    """The figures after each class has been enrolled from k photos; the catalog is left as it was."""
-    before = catalog.model
+    """The figures of the catalog's model with every class enrolled from k photos at once."""
+    before, base = catalog.model, catalog._base
+    shots = []
     for name in kind.enrolled:
         rows = kind.rows(np.array([name]), False)
-        index = rng.permutation(len(rows))[:k]
-        catalog.enroll(name, [Shot(rows.embedding[i].astype(np.float32), "", str(i)) for i in index])
-    model = catalog.model
-    players = catalog._gauge(catalog._base.sums).players
+        shots.append(base.model.project(rows.embedding[rng.permutation(len(rows))[:k]].astype(np.float32)).double())
+    names = (*before.classes, *kind.enrolled)
+    old = [ComponentGroup(place, place) for place in range(len(before.classes))]
+    new = [ComponentGroup(len(old) + place, None, rows) for place, rows in enumerate(shots)]
+    x = shots[0][:0]
+    none = LabeledItems(x, torch.zeros(0, dtype=torch.int64), x.new_zeros(0))
+    model = model_of(base, CatalogState(names, (*old, *new), none, none), catalog._gauge, None)
+    gauge = catalog._gauge(base.sums)
+    assert gauge is not None and model.newcomers is not None
     tests: dict[str, Judge | None] = {"before": None, "now": model.newcomers}
-    tests |= {name: _rule(players, model.newcomers, power) for name, power in POWERS.items()}
-    row = _fitted_figures(before, model, earlier)
-    row |= _figures(model, kind, tests)
-    for _ in kind.enrolled:
-        catalog.undo()
-    return row
+    tests |= {name: _rule(gauge.players, model.newcomers, power) for name, power in POWERS.items()}
+    return _fitted_figures(before, model, earlier) | _figures(model, kind, tests)
 
 
 def _fitted_figures(before: Model, after: Model, earlier: Features) -> dict[str, float]:
@@ -130,16 +134,16 @@ def _figures(model: Model, kind: Kind, tests: dict[str, Judge | None]) -> dict[s
         if part == "found":
             row["enrolled: top-1"] = float(right.mean())
         projected, predicted = model.project(x), torch.from_numpy(answers.predicted)
-        nearest = torch.tensor([model.classes.index(n) for n in rng_pair(label, kind, part)])
+        asked = torch.tensor([model.classes.index(n) for n in _compared_with(label, kind, part)])
         for name, test in tests.items():
             p = 1.0 if test is None else test(projected, predicted).numpy()
             row[f"{part}, {name}"] = float((right & (np.minimum(answers.typicality, p) >= STATED)).mean())
             if test is not None:
-                row[f"test alone, {part}, {name}"] = float((test(projected, nearest) >= STATED).double().mean())
+                row[f"test alone, {part}, {name}"] = float((test(projected, asked) >= STATED).double().mean())
     return row
 
 
-def rng_pair(label: np.ndarray, kind: Kind, part: str) -> list[str]:
+def _compared_with(label: np.ndarray, kind: Kind, part: str) -> list[str]:
     """The newcomer that each photo is compared with if the class is not asked for: its own, or one in turn."""
     return list(label) if part == "found" else [kind.enrolled[i % len(kind.enrolled)] for i in range(len(label))]
 
@@ -167,10 +171,8 @@ def _played(players: Players, count: int, power: float) -> torch.Tensor:
     values = []
     for mixture, sums, rows in players._folds:
         able = [own for own in rows.values() if len(own) >= count + MIN_FURTHER_ITEMS]
-        sets = _sets(players.base, mixture, sums, [own[:count] for own in able])
-        for place, own in enumerate(able):
-            log_prob = sets.mixture.component_log_prob(own[count : count + MAX_FURTHER_ITEMS])
-            values.append(_value(sets, log_prob, power)[:, place])
+        sets, log_prob, place = scored(players.base, mixture, sums, able, count)
+        values.append(_value(sets, log_prob, power).gather(1, place)[:, 0])
     return torch.cat(values)
 
 

@@ -18,7 +18,8 @@ from mixtura.scores.resemblance import NewcomerTest, OwnItems, ShotSets
 MIN_PLAYERS = 5  # fitted classes; fewer say too little about newcomers
 MAX_PLAYERS = 50  # fitted classes, drawn at random
 PLAYER_FOLDS = 5  # models; each leaves out the players that it judges
-MIN_FURTHER_ITEMS, MAX_FURTHER_ITEMS = 4, 20  # items of a player beyond its shots
+SETS_PER_PLAYER = 5  # sets of shots; a player's further items depend on which shots it was given
+MIN_FURTHER_ITEMS, MAX_FURTHER_ITEMS = 4, 8  # items of a player beyond each set
 PLAYER_SEED = 0
 
 
@@ -122,17 +123,24 @@ class Players:
 def _play(
     base: FittedStatistics, mixture: Mixture, sums: Moments, rows: dict[int, Tensor], count: int
 ) -> list[tuple[Tensor, Tensor]]:
-    """How near and alike the further items of each player are, where it has enough items."""
+    """How near and alike the further items of each player are to several sets of its shots."""
     able = [own for own in rows.values() if len(own) >= count + MIN_FURTHER_ITEMS]
     if not able:
         return []
-    sets = _sets(base, mixture, sums, [own[:count] for own in able])
-    found: list[tuple[Tensor, Tensor]] = []
-    for place, own in enumerate(able):
-        further = own[count : count + MAX_FURTHER_ITEMS].float()  # as later items
-        near, alike = sets.resemblance(sets.mixture.component_log_prob(further))
-        found.append((near[:, place], alike[:, place]))
-    return found
+    sets, log_prob, place = scored(base, mixture, sums, able, count)
+    near, alike = sets.resemblance(log_prob)
+    return [(near.gather(1, place)[:, 0], alike.gather(1, place)[:, 0])]
+
+
+def scored(
+    base: FittedStatistics, mixture: Mixture, sums: Moments, rows: list[Float[Tensor, "_ D"]], count: int
+) -> tuple[ShotSets, Float[Tensor, "R Q"], Int[Tensor, "R 1"]]:
+    """Several sets of shots of each player, the log-densities of the items beside them, and the set of each item."""
+    turned = [own.roll(turn * count, 0) for own in rows for turn in range(SETS_PER_PLAYER)]
+    sets = _sets(base, mixture, sums, [own[:count] for own in turned])
+    further = [own[count : count + MAX_FURTHER_ITEMS].float() for own in turned]  # as later items
+    place = torch.repeat_interleave(torch.arange(len(turned)), torch.tensor([len(own) for own in further]))
+    return sets, sets.mixture.component_log_prob(torch.cat(further)), place[:, None]
 
 
 def _sets(base: FittedStatistics, mixture: Mixture, sums: Moments, shots: list[Tensor]) -> ShotSets:
