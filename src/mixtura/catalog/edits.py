@@ -198,8 +198,8 @@ def notes(product: Product | None, model: Model, shots: Sequence[Shot]) -> tuple
     fitted = MIN_FITTED_PRODUCTS if component_class is None else len(set(component_class.tolist()))
     if fitted < MIN_FITTED_PRODUCTS:
         said.append(
-            f"Only {fitted} products of the fit are left, and what was enrolled is measured by them. "
-            "Fit again with the photos of all products."
+            f"Only {fitted} products of the fit are left, and what was enrolled is measured by them: other things of "
+            "its kind may match it. Fit again with the photos of all products."
         )
     return tuple(said)
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mixtura.catalog.players import Players
 from mixtura.catalog.statistics import FittedStatistics, LabeledItems, sums_of
 from mixtura.core import novel
 from mixtura.core.mixture import Mixture
@@ -35,6 +36,11 @@ class NewcomerCalibration:
     sums: Moments
     items: LabeledItems
     judge: Bool[Tensor, " N"]
+
+    @cached_property
+    def players(self) -> Players:
+        """All items of the fitted classes, which play newcomers that are compared with their own shots."""
+        return Players(self.base, self.sums, self.items)
 
     @cached_property
     def _fitted(self) -> tuple[Mixture, Moments]:

@@ -69,16 +69,24 @@ def model_of(
     typicality = replace(typicality, predicted=moved)
     total = _sums(base, state)
     kept, sums = _fitted(base, total, product)
-    mixture, lift = replace(kept, component_class=product[_owner(kept)]), None
+    mixture, lift, test = replace(kept, component_class=product[_owner(kept)]), None, None
     if new:
         handfuls = [part.rows for part in new if part.rows is not None]
         made = novel.novel_components(kept, sums, handfuls, base.floor, base.prior)
-        lifts, residuals = _measured(made, handfuls, gauge(total), typicality)
+        known = gauge(total)
+        lifts, residuals = _measured(made, handfuls, known, typicality)
         weight = torch.tensor([float(len(fitted)), float(len(new))], dtype=torch.float64)
         mixture = _joined(mixture, made.mixture, weight, [part.product for part in new])
         lift = torch.zeros(len(state.names), dtype=torch.float64)
         alone = {part.product for part in new} - {part.product for part in fitted}
         lift[list(alone)] = -torch.inf
+        test = (
+            None
+            if known is None
+            else known.players.test(
+                [(part.product, part.rows) for part in new if part.product in alone and part.rows is not None]
+            )
+        )
         for part, own, scores in zip(new, lifts.tolist(), residuals, strict=True):
             if part.product in alone:
                 lift[part.product] = max(float(lift[part.product]), own)
@@ -93,6 +101,7 @@ def model_of(
         typicality=typicality,
         lift=None if lift is None else lift.float(),
         fitted=kept if new else None,
+        newcomers=test,
     )
 
 

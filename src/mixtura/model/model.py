@@ -13,6 +13,7 @@ from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
 from mixtura.scores import verdict as rule
+from mixtura.scores.resemblance import NewcomerTest
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
 
@@ -42,6 +43,7 @@ class Model:
     beside it because such a head has no Gaussian density of its own. ``lift`` is the log-density in nats that classes
     with few items get back for their uncertain means; ``None`` if no class needs it. ``fitted`` is the mixture without
     such classes, if there are any. The background is computed from it, so that a newcomer does not hide itself.
+    ``newcomers`` tests rows of such classes against their own shots as well: the smaller p-value is their typicality.
     """
 
     classes: tuple[str, ...]
@@ -57,6 +59,7 @@ class Model:
     head: Head | None = None
     lift: Float[Tensor, " C"] | None = None
     fitted: Mixture | None = None
+    newcomers: NewcomerTest | None = None
 
     def __repr__(self) -> str:
         head = "" if self.head is None else f", head {self.head.name}"
@@ -108,11 +111,17 @@ class Model:
         log_density, behind = class_log_prob.logsumexp(1), self.background.log_prob(x)
         score = self.typicality.score(log_density, behind)
         typicality = self.typicality(score, predicted)
+        far, pooled = self.typicality.far(log_density, behind), self.typicality.pooled(score)
+        if self.newcomers is not None:
+            own = self.newcomers(x, predicted)
+            stricter = own < typicality  # then the row is unusual for the newcomer, whatever it is for the catalog
+            typicality = torch.minimum(typicality, own)
+            far, pooled = far & ~stricter, torch.where(stricter, 1.0, pooled)
         verdict, reason = rule.judge(
             posterior.numpy(),
             typicality.numpy(),
-            self.typicality.pooled(score).numpy(),
-            self.typicality.far(log_density, behind).numpy(),
+            pooled.numpy(),
+            far.numpy(),
             self.decision.false_reject_rate,
             self.decision.min_probability,
         )

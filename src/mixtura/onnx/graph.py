@@ -9,6 +9,7 @@ from mixtura.encoders.onnx_graph import to_onnx
 from mixtura.features.nonlinear import Power
 from mixtura.heads.base import Groups
 from mixtura.model.model import Model
+from mixtura.scores.resemblance import DIRECTION_FACTOR, NewcomerTest
 from mixtura.scores.typicality import POOLED_ITEMS, Typicality
 
 OUTPUT_NAMES = ("posterior", "log_prob", "background", "score", "typicality", "pooled", "far", "subclass")
@@ -69,6 +70,51 @@ def _rank(below: Bool[Tensor, "N M"]) -> Float[Tensor, " N"]:
     return (1 + below.sum(1).double()) / (1 + below.shape[1])
 
 
+class OwnShots(nn.Module):
+    """The test of newcomers as a module: the p-value of each row for its predicted class, 1 if this is no newcomer."""
+
+    def __init__(self, test: NewcomerTest, n_classes: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.sets, self.scores = test.sets, Scores(test.sets.mixture, dtype)
+        order = torch.argsort(test.product, stable=True)
+        number = torch.arange(len(order)) - torch.searchsorted(test.product[order], test.product[order])
+        place = torch.full((n_classes, int(number.max()) + 1), -1)
+        place[test.product[order], number] = order
+        sizes = [len(own.near) for own in test.own]
+        self.register_buffer("place", place)  # the sets of each class; -1 fills up
+        self.register_buffer("game", test.game)
+        self.register_buffer("size", torch.tensor(sizes, dtype=torch.float64))
+        for name in ("near", "alike", "lesser"):
+            parts = [getattr(own, name) for own in test.own]
+            self.register_buffer(name, nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=torch.inf))
+
+    def forward(self, x: Float[Tensor, "N D"], predicted: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """The best p-value over the sets of the predicted class."""
+        near, alike = self.sets.resemblance(self.scores(x))
+        place = self.get_buffer("place")[predicted]
+        found = [self._rank(near, alike, column) for column in place.unbind(1)]
+        return torch.where(place[:, 0] < 0, 1.0, torch.stack(found, 1).amax(1))
+
+    def _rank(
+        self, near: Float[Tensor, "N P"], alike: Float[Tensor, "N P"], place: Int[Tensor, " N"]
+    ) -> Float[Tensor, " N"]:
+        """The p-value of each row for one set of shots; 0 where there is none."""
+        column = place.clamp_min(0)[:, None]
+        game = self.get_buffer("game")[column[:, 0]]
+        size = self.get_buffer("size")[game]
+        ranks = [
+            self._share(name, game, size, values.gather(1, column))
+            for name, values in (("near", near), ("alike", alike))
+        ]
+        lesser = torch.minimum(ranks[0], DIRECTION_FACTOR * ranks[1])
+        return torch.where(place < 0, 0.0, self._share("lesser", game, size, lesser[:, None]))
+
+    def _share(
+        self, name: str, game: Int[Tensor, " N"], size: Float[Tensor, " N"], value: Float[Tensor, "N 1"]
+    ) -> Float[Tensor, " N"]:
+        return (1 + (self.get_buffer(name)[game] <= value).sum(1).double()) / (1 + size)
+
+
 class HeadGraph(nn.Module):
     """Features to all outputs of ``Model.answers``, named in :data:`OUTPUT_NAMES`."""
 
@@ -82,6 +128,7 @@ class HeadGraph(nn.Module):
         self.head = model.head
         self.groups = Groups(component_class.tolist(), len(model.classes))
         self.rank = Rank(model.typicality)
+        self.own = None if model.newcomers is None else OwnShots(model.newcomers, len(model.classes), dtype)
         self.temperature, self.uniform = model.temperature, 1 / len(model.classes)
         self.register_buffer("lift", torch.zeros(len(model.classes)) if model.lift is None else model.lift)
         self.register_buffer("component_class", component_class)
@@ -100,6 +147,11 @@ class HeadGraph(nn.Module):
         predicted = posterior.argmax(1)
         log_prob, background = class_log_prob.logsumexp(1), self.background(x)[:, 0]
         score, typicality, pooled, far = self.rank(log_prob, background, predicted)
+        if self.own is not None:
+            own = self.own(x, predicted)
+            stricter = own < typicality
+            typicality = torch.where(stricter, own, typicality)
+            far, pooled = far & ~stricter, torch.where(stricter, 1.0, pooled)
         own = joint.masked_fill(self.get_buffer("component_class") != predicted[:, None], -torch.inf).argmax(1)
         subclass = own - self.get_buffer("first")[predicted]
         return posterior, log_prob, background, score, typicality, pooled, far, subclass
