@@ -16,6 +16,7 @@ from mixtura.cli.output import duration, one_line, shown
 from mixtura.formats import percent
 from mixtura.metrics.replicates import best_rows, summarize
 from mixtura.records.decision import Decision, Evaluation, Interval
+from mixtura.records.strangers import StrangerEstimate
 from mixtura.records.sweep import DONE, Sweep
 from mixtura.sweeps.tuning import Search
 
@@ -103,10 +104,17 @@ def fit_view(made: Any, page: Path) -> list[RenderableType]:
     notes = [Text(f"{one_line(note)}\n", style="yellow") for note in made.notes]
     return [
         evaluation_view(made.evaluation, f"Fitted in {duration(made.seconds)}"),
+        *strangers_view(made.evaluation.facts),
         *problems_view(made.problems),
         *notes,
         said,
     ]
+
+
+def strangers_view(facts: Mapping[str, Any]) -> list[RenderableType]:
+    """Return how many strangers a model would notice, in a sentence; nothing for a model without the estimate."""
+    estimate = StrangerEstimate.of_facts(facts)
+    return [] if estimate is None else [Text(f"{one_line(estimate.sentence)}\n")]
 
 
 def extract_record(made: Any, store: Path) -> dict[str, Any]:

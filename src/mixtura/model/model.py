@@ -12,6 +12,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
+from mixtura.scores.base import Score
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
 
@@ -44,6 +45,7 @@ class Model:
     beside it because such a head has no Gaussian density of its own. ``lift`` is the log-density in nats that classes
     with few items get back for their uncertain means; ``None`` if no class needs it. ``fitted`` is the mixture without
     such classes, if there are any. The background is computed from it, so that a newcomer does not hide itself.
+    ``score`` takes the place of the density in the typicality; ``None`` for the density.
     """
 
     classes: tuple[str, ...]
@@ -59,6 +61,7 @@ class Model:
     head: Head | None = None
     lift: Float[Tensor, " C"] | None = None
     fitted: Mixture | None = None
+    score: Score | None = None
 
     def __repr__(self) -> str:
         head = "" if self.head is None else f", head {self.head.name}"
@@ -109,7 +112,7 @@ class Model:
         top = posterior.topk(min(2, len(self.classes)), dim=1)
         predicted, probability = top.indices[:, 0], top.values[:, 0]
         log_density, behind = class_log_prob.logsumexp(1), self.background.log_prob(x)
-        score = self.typicality.score(log_density, behind)
+        score = self.typicality.score(log_density, behind, self.raw_score(x, log_density, behind))
         typicality = self.typicality(score, predicted)
         near, lifted = self.typicality.parts(log_density, behind)
         far = (lifted < near) | score.isneginf()
@@ -124,6 +127,12 @@ class Model:
             reason,
             self._subclass(joint, predicted).numpy(),
         )
+
+    def raw_score(
+        self, x: Float[Tensor, "N R"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]
+    ) -> Float[Tensor, " N"] | None:
+        """Values of the score that takes the place of the density in the typicality; ``None`` if none does."""
+        return None if self.score is None else self.score(x, log_prob, background)
 
     def class_log_prob(self, joint: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
         """Class log-probabilities, with lifts, from component log-probabilities; both in nats."""
