@@ -67,7 +67,7 @@ def estimated(draws: Draws, asked: str, names: Sequence[str]) -> StrangerEstimat
         trials = {asked: _trial(outcomes[asked], outcomes[asked])}
         return _summary(draws, asked, outcomes[asked], trials, names)
     outcomes, trials = _raced(draws, list(SCORES) if asked == AUTO else [])
-    score = _winner(trials)
+    score = winner(trials)
     return _summary(draws, score, outcomes if score == DENSITY else _outcomes(draws, score), trials, names)
 
 
@@ -122,7 +122,7 @@ def _trial(rival: list[Outcome], base: list[Outcome]) -> ScoreTrial:
     return ScoreTrial(float(area.mean()), share, len(rival), float(gain.mean()), error, ahead)
 
 
-def _winner(trials: dict[str, ScoreTrial]) -> str:
+def winner(trials: dict[str, ScoreTrial]) -> str:
     """The score with the largest gain of those that gain more than a standard error in all draws; else the density."""
     most = max((trial.draws for trial in trials.values()), default=0)
     final = {name: trial for name, trial in trials.items() if trial.draws == most and trial.promising}

@@ -107,7 +107,8 @@ class Score(Protocol):
 
 
 def unit(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    """Rows divided by their length."""
+    """Rows divided by their length; first by their largest entry, because the square of a large one is infinite."""
+    x = x / x.abs().amax(1, keepdim=True).clamp_min(MIN_LENGTH)
     return x / x.square().sum(1, keepdim=True).sqrt().clamp_min(MIN_LENGTH)
 
 
