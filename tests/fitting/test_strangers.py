@@ -169,5 +169,5 @@ def test_a_product_is_known_after_its_enrollment_by_every_score(name, crowd, tmp
     assert sum(one.verdict == "match" for one in after) >= 12
     shop.undo()
     assert [one.verdict for one in shop.decide(["a"], rows[:1])] == ["unknown"]
-    shop.remove("c03")
+    shop.remove_product("c03")
     assert torch.isfinite(torch.from_numpy(shop.model.answers(rows).score)).all()
