@@ -3,7 +3,7 @@
 Each draw keeps a fifth of the classes out, fits a model to the others and notes its estimate; then the kept-out classes
 come as strangers. All scores are compared on the same kept-out classes, paired with the density.
 
-    python benchmarks/strangers.py --data /tmp/stores
+    python benchmarks/strangers.py --data stores
 
 The folder holds feature stores: grocery-fine (all but its test part, which is of another kind) and cifar100.
 """
