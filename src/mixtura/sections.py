@@ -333,6 +333,11 @@ class DecisionSection(Section):
         description="Share of genuine samples that may be reported as unknown; 0.05 or 5% is one in twenty.",
     )
     min_probability: Share = Field(default=0.5, description="A label less probable than this is unsure.")
+    score: str = Field(
+        default="auto",
+        description="What typicality ranks: density, mahalanobis, unit-mahalanobis, relative-mahalanobis, knn or "
+        "vim-residual, or package.module:Class; auto keeps density unless another notices clearly more strangers.",
+    )
 
 
 class SplitSection(Section):

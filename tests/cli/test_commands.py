@@ -5,7 +5,7 @@ import json
 import os
 import pty
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from mixtura.cli.output import console_for
 from mixtura.cli.views import answers_view, weakest
+from mixtura.records.strangers import StrangerEstimate
 from mixtura.tasks.doctor import Check
 
 
@@ -85,6 +86,14 @@ def test_fit_resolves_runs_draws_and_says_what_to_do_next(mixtura, task, pages, 
     assert "kiwi" not in answer.out
     assert "\x1b" not in answer.out + answer.err
     assert all(line == line.rstrip() for line in answer.out.splitlines())
+
+
+def test_fit_says_how_many_strangers_would_be_noticed(mixtura, task, pages, evaluation):
+    estimate = StrangerEstimate(0.58, 0.45, 0.7)
+    told = replace(evaluation, facts=evaluation.facts | {"strangers": estimate.to_dict()})
+    task("mixtura.tasks.fit", run=lambda recipe, progress: Made(recipe.output, told))
+    assert estimate.sentence in " ".join(mixtura("fit", "photos", "-o", "shop").out.split())
+    assert json.loads(mixtura("fit", "photos", "-o", "shop", "--json").out)["facts"]["strangers"]["noticed"] == 0.58
 
 
 def test_fit_answers_programs_and_scripts(mixtura, task, pages, evaluation):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
 from mixtura.errors import DataError
-from mixtura.metrics.intervals import binomial_sigma, wilson
+from mixtura.metrics.intervals import binomial_sigma, share_over_classes, wilson
 
 
 @given(st.integers(1, 500), st.data())
@@ -36,3 +36,29 @@ def test_impossible_counts_are_refused():
         wilson(7, 5)
     with pytest.raises(DataError, match=r"share 5.0 of 100 items"):
         binomial_sigma(5.0, 100)
+
+
+@pytest.mark.parametrize(("classes", "most"), [(10, 0.999), (40, 0.97), (100, 0.955)])
+@pytest.mark.parametrize("shape", [(2.0, 2.0), (0.6, 1.2), (6.0, 1.5)])
+def test_the_share_of_other_classes_lies_in_its_interval_as_often_as_stated(classes, most, shape):
+    """Classes differ by a beta distribution and in size; the truth is the share in other classes of that kind."""
+    rng, hits = np.random.default_rng(3), []
+    for _ in range(800):
+        known, others = ((rng.beta(*shape, n), rng.integers(10, 40, n)) for n in (classes, classes // 4))
+        counts = rng.binomial(known[1], known[0])
+        truth = rng.binomial(others[1], others[0]).sum() / others[1].sum()
+        _, low, high = share_over_classes(counts.astype(float), known[1].astype(float), classes / 4)
+        hits.append(low <= truth <= high)
+    assert 0.86 <= np.mean(hits) <= most  # wider than stated where few classes say little
+
+
+def test_the_interval_counts_classes_and_not_items():
+    rng = np.random.default_rng(0)
+    share, weight = rng.beta(2, 2, 30), np.full(30, 20.0)
+    one, many = (share_over_classes(share * weight * n, weight * n, 8.0) for n in (1, 1000))
+    assert one == pytest.approx(many)
+    assert share_over_classes(share * 0, weight, 8.0)[:2] == (0.0, 0.0)
+    empty = share_over_classes(np.append(share * weight, 0), np.append(weight, 0), 8.0)
+    assert empty == pytest.approx(one)
+    with pytest.raises(DataError, match="no class has items"):
+        share_over_classes(np.zeros(2), np.zeros(2), 1.0)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.catalog.newcomers import NewcomerCalibration, stand_in
+from mixtura.catalog.scores import edited, newcomer_scores
 from mixtura.catalog.statistics import FittedStatistics, LabeledItems, sums_of
 from mixtura.core import novel
 from mixtura.core.mixture import Mixture, join
@@ -70,11 +71,13 @@ def model_of(
     total = _sums(base, state)
     kept, sums = _fitted(base, total, product)
     mixture, lift, test = replace(kept, component_class=product[_owner(kept)]), None, None
+    handfuls = [part.rows for part in new if part.rows is not None]
     if new:
-        handfuls = [part.rows for part in new if part.rows is not None]
         made = novel.novel_components(kept, sums, handfuls, base.floor, base.prior)
         known = gauge(total)
         lifts, residuals = _measured(made, handfuls, known, typicality)
+        if base.model.score is not None:
+            residuals = newcomer_scores(base.model, known, typicality, handfuls)
         weight = torch.tensor([float(len(fitted)), float(len(new))], dtype=torch.float64)
         mixture = _joined(mixture, made.mixture, weight, [part.product for part in new])
         lift = torch.zeros(len(state.names), dtype=torch.float64)
@@ -102,6 +105,7 @@ def model_of(
         lift=None if lift is None else lift.float(),
         fitted=kept if new else None,
         newcomers=test,
+        score=edited(base.model.score, product, state.added, state.removed, handfuls),
     )
 
 

@@ -56,6 +56,7 @@ def care_view(care: Inspection, page: Path | None) -> list[RenderableType]:
     views += _table(
         "photo looks like no other", "photos look like no other", far, ("Item", "Label", "Typical", "Spreads off")
     )
+    views += [Text(one_line(care.strangers))] if care.strangers else []
     return views + ([written(page)] if page else [])
 
 

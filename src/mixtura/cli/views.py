@@ -13,6 +13,7 @@ from rich.text import Text
 from mixtura.cli.output import one_line, shown
 from mixtura.formats import duration, percent
 from mixtura.records.decision import Decision, Evaluation, Interval
+from mixtura.records.strangers import StrangerEstimate
 
 VERDICT_STYLES = {
     "match": "green",
@@ -98,10 +99,17 @@ def fit_view(made: Any, page: Path) -> list[RenderableType]:
     notes = [Text(f"{one_line(note)}\n", style="yellow") for note in made.notes]
     return [
         evaluation_view(made.evaluation, f"Fitted in {duration(made.seconds)}"),
+        *strangers_view(made.evaluation.facts),
         *problems_view(made.problems),
         *notes,
         said,
     ]
+
+
+def strangers_view(facts: Mapping[str, Any]) -> list[RenderableType]:
+    """Return how many strangers a model would notice, in a sentence; nothing for a model without the estimate."""
+    estimate = StrangerEstimate.of_facts(facts)
+    return [] if estimate is None else [Text(f"{one_line(estimate.sentence)}\n")]
 
 
 def extract_record(made: Any, store: Path) -> dict[str, Any]:

@@ -182,6 +182,10 @@ class Folds:
             self._variances[family] = feature_variance(self.total(family))
         return self._variances[family]
 
+    def held_out_spaces(self) -> list[tuple["Folds", int]]:
+        """The samples for each used fold, in a space that may not learn from the fold, and the index of the fold."""
+        return [(self, i) for i in self.used]
+
     def precompute(self, family: str) -> None:
         """Compute the moments that :meth:`truncate` reuses, unless the family's moments depend on its parameters."""
         if not family_of(family).sums_depend_on_parameters:

@@ -35,6 +35,10 @@ class CrossFittedFolds(Folds):
         parts = [space.cross_val_predict(plan, background) for space in self.without]
         return OutOfFold.join([OutOfFold.empty(self), *parts])
 
+    def held_out_spaces(self) -> list[tuple[Folds, int]]:
+        """The rows for each used fold, in the space that was fitted without it, where it is number 0."""
+        return [(space, 0) for space in self.without]
+
     def with_weight(self, weight: Float[Tensor, " N"]) -> "CrossFittedFolds":
         """The same rows, folds and spaces, with other weights."""
         without = tuple(space.with_weight(weight) for space in self.without)

@@ -1,5 +1,7 @@
 """The fitting pipeline: from labeled features to a calibrated model, for every solver."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -13,10 +15,12 @@ from mixtura.features.records import Features
 from mixtura.fitting import checks, gradient, heads
 from mixtura.fitting.fitted import Fitted, assemble
 from mixtura.fitting.selection import TrainingSamples, choose, fit_without_gradients
+from mixtura.fitting.strangers import leave_classes_out
 from mixtura.identity import blocks_of
 from mixtura.model.model import Model
 from mixtura.pipeline import factory, training_set
 from mixtura.recipe import Recipe
+from mixtura.scores import AUTO, DENSITY, SCORES
 
 
 def check_names(recipe: Recipe) -> None:
@@ -33,6 +37,8 @@ def check_names(recipe: Recipe) -> None:
     factory.device_of(recipe.encoder.device)
     spec = heads.spec_of(recipe.head.name, recipe.fit.solver, recipe.head.n_components, recipe.head, 0)
     checks.check_fit(spec, recipe.fit, [recipe.fit.objective])
+    if recipe.decision.score not in (AUTO, DENSITY):
+        names.find(SCORES | {AUTO: "", DENSITY: ""}, recipe.decision.score)
     if recipe.head.family != "auto":
         names.find(FAMILIES | {"auto": ""}, recipe.head.family)
         family_of(recipe.head.family)
@@ -55,7 +61,7 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
     train = training_set.train_part(features, classes)
     rows = _rows(train, classes)
     _check_weights(rows, classes)
-    return assemble(recipe, gathered, classes, rows.x, solve(recipe, rows))
+    return assemble(recipe, gathered, classes, rows.x, solve(recipe, rows, classes))
 
 
 def _check_weights(rows: TrainingSamples, classes: tuple[str, ...]) -> None:
@@ -71,8 +77,13 @@ def _check_weights(rows: TrainingSamples, classes: tuple[str, ...]) -> None:
         )
 
 
-def solve(recipe: Recipe, rows: TrainingSamples) -> Fitted:
+def solve(recipe: Recipe, rows: TrainingSamples, labels: Sequence[str] = ()) -> Fitted:
     """Fit with the solver of a recipe; the projection and the plan are selected first, for every solver.
+
+    Args:
+        recipe: what to fit.
+        rows: the training samples.
+        labels: names of their classes; their indices if left out.
 
     Raises:
         LabelError: too few samples can be held out.
@@ -81,7 +92,9 @@ def solve(recipe: Recipe, rows: TrainingSamples) -> Fitted:
     recipe = gradient.resolve_variant(recipe)
     choice = choose(gradient.density_recipe(recipe), rows)
     fitted = fit_without_gradients(choice, rows, recipe.seed)
-    return gradient.fit(recipe, rows, choice, fitted) if gradient.needs_head_training(recipe) else fitted
+    if gradient.needs_head_training(recipe):
+        fitted = gradient.fit(recipe, rows, choice, fitted)
+    return leave_classes_out(recipe, rows, choice, fitted, labels or tuple(map(str, range(rows.n_classes))))
 
 
 def _rows(train: Features, classes: tuple[str, ...]) -> TrainingSamples:

@@ -17,6 +17,7 @@ from mixtura.identity import blocks_of
 from mixtura.model.model import Model
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe
+from mixtura.scores.base import Score
 from mixtura.scores.typicality import Typicality
 
 
@@ -25,7 +26,8 @@ class Fitted:
     """A projection and a density, with out-of-fold scores.
 
     ``head`` gives the class scores if the mixture does not. ``facts`` describe the fit: for every solver the family,
-    the number of components, the prior and the feature scale.
+    the number of components, the prior and the feature scale. ``score`` takes the place of the density in the
+    typicality, if given, and ``raw`` are its values for the out-of-fold samples, NaN where there is none.
     """
 
     projection: Chain
@@ -33,6 +35,16 @@ class Fitted:
     head: Head | None
     out_of_fold: OutOfFold
     facts: dict[str, object]
+    score: Score | None = None
+    raw: Float[Tensor, " M"] | None = None
+
+    @property
+    def typicality(self) -> Typicality:
+        """The typicality from the out-of-fold samples that have a weight, and a value of the score."""
+        held, raw = self.out_of_fold, self.raw
+        some = held.weight > 0 if raw is None else (held.weight > 0) & ~raw.isnan()
+        columns = (held.log_prob[some], held.background[some], held.predicted[some])
+        return Typicality.fit(*columns, None if raw is None else raw[some])
 
 
 def assemble(
@@ -48,10 +60,11 @@ def assemble(
         projection=fitted.projection,
         mixture=fitted.mixture.to(torch.float32),
         temperature=temperature_of(x, held),
-        typicality=Typicality.fit(held.log_prob, held.background, held.predicted),
+        typicality=fitted.typicality,
         decision=recipe.decision,
         facts=_common_facts(gathered, fitted) | fitted.facts,
         head=fitted.head,
+        score=fitted.score,
     )
 
 

@@ -8,14 +8,18 @@ from mixtura.errors import DataError
 from mixtura.metrics.check import require_items
 
 
-def auroc(score: Float[np.ndarray, "N"], known: Bool[np.ndarray, "N"]) -> float:
+def auroc(
+    score: Float[np.ndarray, "N"], known: Bool[np.ndarray, "N"], weight: Float[np.ndarray, "N"] | None = None
+) -> float:
     """Area under the ROC curve: probability that a known item scores above an unknown one, ties half; chance is 0.5.
+
+    An item of weight two counts as two.
 
     Raises:
         DataError: there is no known or no unknown item.
         NonFinite: a score is NaN.
     """
-    return float(roc_auc_score(known, _ranks("auroc", score, known)))
+    return float(roc_auc_score(known, _ranks("auroc", score, known), sample_weight=weight))
 
 
 def aupr(score: Float[np.ndarray, "N"], known: Bool[np.ndarray, "N"]) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from scipy.stats import t as student
 
 from mixtura.errors import DataError
@@ -173,6 +173,45 @@ def share_interval(estimate: Estimate, count: int) -> tuple[float, float]:
     half = math.sqrt(z2) / (1 + z2 / size) * math.sqrt(share * (1 - share) / size + z2 / (4 * size * size))
     low, high = max(0.0, center - half), min(1.0, center + half)
     return (0.0 if share == 0 else low), (1.0 if share == 1 else high)
+
+
+def share_over_classes(
+    hits: Float[np.ndarray, " C"], weight: Float[np.ndarray, " C"], future: float, level: float = 0.9
+) -> tuple[float, float, float]:
+    r"""Share of hits, and the interval that holds the share among ``future`` other classes with probability ``level``.
+
+    What varies is the class, not the item: items of one class are found or missed together. With s the standard
+    deviation of :math:`w_c (p_c - \tilde p) / \bar w` over the n classes,
+
+    .. math:: \tilde p \pm t_{n - 1}\, s \sqrt{1 / m + 1 / n}
+
+    Two further classes of average weight, one all hits and one none, count in n, :math:`\tilde p` and s, so a few
+    classes that all agree do not promise certainty.
+
+    Args:
+        hits: weight of the hits of each class.
+        weight: weight of the items of each class; classes without any are left out.
+        future: m, the number of other classes.
+        level: probability, in (0, 1).
+
+    Raises:
+        DataError: no class has items.
+
+    Source: a prediction interval for a ratio of class totals (Cochran, Sampling Techniques, 1977, section 6.3); the two
+    classes after Agresti and Coull, Approximate is better than "exact" for interval estimation, 1998.
+
+    >>> [round(value, 2) for value in share_over_classes(np.full(5, 9.0), np.full(5, 9.0), 1)]
+    [1.0, 0.08, 1.0]
+    """
+    hits, weight = hits[weight > 0], weight[weight > 0]
+    if not len(hits):
+        raise DataError("share_over_classes: no class has items. Give one or more.")
+    share, average = float(hits.sum() / weight.sum()), float(weight.mean())
+    hits, weight = np.append(hits, [average, 0.0]), np.append(weight, [average, average])
+    center = float(hits.sum() / weight.sum())
+    spread = float(np.std((hits - center * weight) / average, ddof=1))
+    half = float(student.ppf((1 + level) / 2, len(hits) - 1)) * spread * math.sqrt(1 / future + 1 / len(hits))
+    return share, min(share, max(0.0, center - half)), max(share, min(1.0, center + half))
 
 
 def _require_counts(what: str, successes: int, count: int) -> None:

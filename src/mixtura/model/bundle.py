@@ -24,6 +24,8 @@ from mixtura.heads.base import Head
 from mixtura.model import layout_1
 from mixtura.model.model import Model
 from mixtura.recipe import Recipe, load_stored_recipe
+from mixtura.scores import SCORES
+from mixtura.scores.base import Score
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
 
@@ -53,6 +55,7 @@ class Config(BaseModel):
     decision: DecisionSection
     facts: dict[str, Any]
     head: dict[str, Any] | None = None
+    score: str | None = None
     sha256: str
 
     @field_validator("classes")
@@ -108,6 +111,7 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
         decision=model.decision,
         facts=model.facts,
         head=None if model.head is None else {"name": _head_name(model.head)} | model.head.config(),
+        score=None if model.score is None else names.name_of(SCORES, type(model.score)),
         sha256=hashlib.sha256(data).hexdigest(),
     )
     contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(config.model_dump(mode="json"))} | dict(others or {})
@@ -128,7 +132,7 @@ def from_pretrained(folder: Path) -> Model:
     """
     config, layout = _config(folder)
     state = _state(folder, config.sha256)
-    parts: dict[str, dict[str, Tensor]] = {"mixture": {}, "projection": {}, "typicality": {}, "head": {}}
+    parts: dict[str, dict[str, Tensor]] = {"mixture": {}, "projection": {}, "typicality": {}, "head": {}, "score": {}}
     try:
         state = layout_1.migrated_tensors(state) if layout == 1 else state
     except (ValueError, IndexError, RuntimeError) as error:
@@ -151,6 +155,7 @@ def from_pretrained(folder: Path) -> Model:
             config.decision,
             config.facts,
             _head(config.head, parts["head"]),
+            score=_score(config.score, parts["score"]),
         )
         _try(model, set(state))
         return model
@@ -171,6 +176,11 @@ def _head(config: dict[str, Any] | None, state: dict[str, Tensor]) -> Head | Non
     head: Head = names.find(SAVED | HEADS, config["name"])(**options)
     head.load_state_dict(state, strict=True)
     return head.eval()
+
+
+def _score(name: str | None, state: dict[str, Tensor]) -> Score | None:
+    """The score that takes the place of the density, if any; :func:`_config` has checked that its name is allowed."""
+    return None if name is None else names.find(SCORES, name).from_state(state)
 
 
 def _try(model: Model, names: set[str]) -> None:
@@ -195,6 +205,7 @@ def _tensors(model: Model) -> dict[str, Tensor]:
         "projection": model.projection.state(),
         "typicality": model.typicality.state(),
         "head": {} if model.head is None else model.head.state_dict(),
+        "score": {} if model.score is None else model.score.state(),
     }
     return {f"{part}.{name}": t.contiguous() for part, state in parts.items() for name, t in state.items()}
 
@@ -232,6 +243,8 @@ def _config(folder: Path) -> tuple[Config, int]:
     named = [(FAMILIES, config.family)]
     if config.head is not None:
         named.append((SAVED | HEADS, str(config.head.get("name"))))
+    if config.score is not None:
+        named.append((SCORES, config.score))
     for table, name in named:
         if name not in table and not names.is_outside(name):
             raise _altered(folder, f"{name!r} is not known")

@@ -6,6 +6,7 @@ from typing import Any
 from mixtura.formats import percent, short_percent
 from mixtura.model.model import Model
 from mixtura.records.decision import Evaluation
+from mixtura.records.strangers import ESTIMATE_FACT, StrangerEstimate
 from mixtura.sections import GRADIENT
 
 CARD_METRICS = (
@@ -25,6 +26,7 @@ def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
         "metrics": evaluation.metrics,
         "intervals": {name: asdict(value) for name, value in evaluation.intervals.items()},
         "recall": {name: asdict(value) for name, value in evaluation.recall.items() if value.count},
+        ESTIMATE_FACT: evaluation.facts.get(ESTIMATE_FACT),
     }
 
 
@@ -73,6 +75,7 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
         "of anything unknown was needed. The rate holds for items like those; under other light, with another "
         "camera or another background it can be higher, so measure again with `mixtura evaluate`.",
         "",
+        *_strangers(facts),
         "## Use",
         "",
         "```",
@@ -83,6 +86,18 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _strangers(facts: dict[str, Any]) -> list[str]:
+    """How many strangers the model would notice, and what they would be mistaken for."""
+    estimate = StrangerEstimate.of_facts(facts)
+    if estimate is None:
+        return []
+    said = [estimate.sentence]
+    if estimate.noticed is not None:
+        said += ["No stranger was seen for that: classes were left out in turn.", *estimate.notes]
+        said += [f"Least noticed when left out: {', '.join(estimate.least_noticed())}."]
+    return [" ".join(said), ""]
 
 
 def _what(model: Model) -> str:

@@ -13,6 +13,7 @@ from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
 from mixtura.scores import verdict as rule
+from mixtura.scores.base import Score
 from mixtura.scores.resemblance import NewcomerTest
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
@@ -44,6 +45,7 @@ class Model:
     with few items get back for their uncertain means; ``None`` if no class needs it. ``fitted`` is the mixture without
     such classes, if there are any. The background is computed from it, so that a newcomer does not hide itself.
     ``newcomers`` tests rows of such classes against their own shots as well: the smaller p-value is their typicality.
+    ``score`` takes the place of the density in the typicality; ``None`` for the density.
     """
 
     classes: tuple[str, ...]
@@ -60,6 +62,7 @@ class Model:
     lift: Float[Tensor, " C"] | None = None
     fitted: Mixture | None = None
     newcomers: NewcomerTest | None = None
+    score: Score | None = None
 
     def __repr__(self) -> str:
         head = "" if self.head is None else f", head {self.head.name}"
@@ -109,7 +112,7 @@ class Model:
         posterior = torch.where(posterior.isnan(), 1 / len(self.classes), posterior)  # too far away for any density
         probability, predicted = posterior.max(1)
         log_density, behind = class_log_prob.logsumexp(1), self.background.log_prob(x)
-        score = self.typicality.score(log_density, behind)
+        score = self.typicality.score(log_density, behind, self.raw_score(x, log_density, behind))
         typicality = self.typicality(score, predicted)
         far, pooled = self.typicality.far(log_density, behind), self.typicality.pooled(score)
         if self.newcomers is not None:
@@ -135,6 +138,12 @@ class Model:
             reason,
             self._subclass(joint, predicted).numpy(),
         )
+
+    def raw_score(
+        self, x: Float[Tensor, "N R"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]
+    ) -> Float[Tensor, " N"] | None:
+        """Values of the score that takes the place of the density in the typicality; ``None`` if none does."""
+        return None if self.score is None else self.score(x, log_prob, background)
 
     def class_log_prob(self, joint: Float[Tensor, "N K"]) -> Float[Tensor, "N C"]:
         """Class log-probabilities, with lifts, from component log-probabilities; both in nats."""

@@ -9,6 +9,7 @@ from mixtura.encoders.onnx_graph import to_onnx
 from mixtura.features.nonlinear import Power
 from mixtura.heads.base import Groups
 from mixtura.model.model import Model
+from mixtura.scores.base import Score
 from mixtura.scores.resemblance import DIRECTION_FACTOR, NewcomerTest
 from mixtura.scores.typicality import POOLED_ITEMS, Typicality
 
@@ -46,24 +47,51 @@ class Rank(nn.Module):
     def __init__(self, typicality: Typicality) -> None:
         super().__init__()
         self.parts = typicality.parts
+        self.own_scale: list[float] = typicality.own_scale.tolist()
         self.register_buffer("scores", typicality.scores)
         self.register_buffer("own", torch.cat([typicality.scores, typicality.stand_in]))
         self.register_buffer("of", torch.cat([typicality.predicted, typicality.stand_for]))
         self.register_buffer("blended", typicality._blended)
 
     def forward(
-        self, log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"], predicted: Int[Tensor, " N"]
+        self,
+        log_prob: Float[Tensor, " N"],
+        background: Float[Tensor, " N"],
+        predicted: Int[Tensor, " N"],
+        raw: Float[Tensor, " N"] | None = None,
     ) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"], Float[Tensor, " N"], Bool[Tensor, " N"]]:
         """Score, typicality, rank among all validation items, and whether the row is far from everything."""
         near, lifted = self.parts(log_prob, background)
-        lesser = torch.where(lifted < near, lifted, near)
-        score = torch.where(near.isnan() | lifted.isnan(), -torch.inf, lesser)
+        if raw is None:
+            lesser = torch.where(lifted < near, lifted, near)
+            score = torch.where(near.isnan() | lifted.isnan(), -torch.inf, lesser)
+        else:
+            score = (raw.double() - self.own_scale[0]) / self.own_scale[1]
+            score = torch.where(score.isnan(), -torch.inf, score)
         below = self.get_buffer("own") <= score[:, None]
         own = self.get_buffer("of") == predicted[:, None]
         pooled = _rank(self.get_buffer("scores") <= score[:, None])
         blended = ((below & own).sum(1).double() + POOLED_ITEMS * pooled) / (own.sum(1).double() + POOLED_ITEMS)
         typicality = _rank(self.get_buffer("blended") <= blended[:, None])
         return score, typicality, pooled, (lifted < near) | (score == -torch.inf)
+
+
+class Familiarity(nn.Module):
+    """A score of ``SCORES`` as a module, with its tensors as buffers."""
+
+    def __init__(self, score: Score) -> None:
+        super().__init__()
+        self.kind, state = type(score), score.state()
+        self.names = list(state)
+        for name, tensor in state.items():
+            self.register_buffer(name, tensor)
+
+    def forward(
+        self, x: Float[Tensor, "N D"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]
+    ) -> Float[Tensor, " N"]:
+        """The score of each row."""
+        score = self.kind.from_state({name: self.get_buffer(name) for name in self.names})
+        return score(x, log_prob, background)
 
 
 def _rank(below: Bool[Tensor, "N M"]) -> Float[Tensor, " N"]:
@@ -129,6 +157,7 @@ class HeadGraph(nn.Module):
         self.groups = Groups(component_class.tolist(), len(model.classes))
         self.rank = Rank(model.typicality)
         self.own = None if model.newcomers is None else OwnShots(model.newcomers, len(model.classes), dtype)
+        self.score = None if model.score is None else Familiarity(model.score)
         self.temperature, self.uniform = model.temperature, 1 / len(model.classes)
         self.register_buffer("lift", torch.zeros(len(model.classes)) if model.lift is None else model.lift)
         self.register_buffer("component_class", component_class)
@@ -146,7 +175,8 @@ class HeadGraph(nn.Module):
         posterior = torch.where(posterior.isnan(), self.uniform, posterior)  # too far away for any density
         predicted = posterior.argmax(1)
         log_prob, background = class_log_prob.logsumexp(1), self.background(x)[:, 0]
-        score, typicality, pooled, far = self.rank(log_prob, background, predicted)
+        raw = None if self.score is None else self.score(x, log_prob, background)
+        score, typicality, pooled, far = self.rank(log_prob, background, predicted, raw)
         if self.own is not None:
             own = self.own(x, predicted)
             stricter = own < typicality

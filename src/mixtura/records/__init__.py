@@ -2,5 +2,6 @@
 
 ``decision``: Decision, Evaluation and their parts; ``catalog``: products, items and edits; ``journal``: logged
 decisions, drift and groups of unknown photos; ``inspection``: suspected labels, outliers and near-duplicates;
-``contact_sheet``: pages of pictures; ``sweep``: cells and runs of a grid.
+``contact_sheet``: pages of pictures; ``strangers``: how many strangers a model would notice; ``sweep``: cells
+and runs of a grid.
 """

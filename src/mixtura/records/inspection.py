@@ -69,6 +69,7 @@ class Inspection:
     ``items`` were given, of which ``judged`` have an out-of-fold score; ``accuracy`` is the share of those whose
     label is the most probable class. ``clashes`` are near-duplicates with different labels, ``copies`` those with the
     same; ``limit`` is the cosine from which two items are near-duplicates, and ``why`` explains where it comes from.
+    ``strangers`` is a sentence on the share of strangers that the model would notice, empty where there is no model.
     """
 
     place: str
@@ -83,3 +84,4 @@ class Inspection:
     limit: float
     why: str
     outliers: tuple[Outlier, ...]
+    strangers: str = ""

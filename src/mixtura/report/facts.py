@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mixtura.records.strangers import ESTIMATE_FACT
 from mixtura.report.parts import PageContext, Section, render
 
 
@@ -18,7 +19,7 @@ class Group:
 
 def facts(material: PageContext) -> Section | None:
     """Return one table per group of facts; ``None`` if there are no facts."""
-    groups = grouped(material.evaluation.facts)
+    groups = grouped({name: value for name, value in material.evaluation.facts.items() if name != ESTIMATE_FACT})
     if not groups:
         return None
     lead = "Everything you need to reproduce these figures."

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from mixtura.formats import count, interval, percent
 from mixtura.records.decision import Interval
+from mixtura.records.strangers import StrangerEstimate
 from mixtura.report import svg
 from mixtura.report.parts import Figure, PageContext, Section, render
 
@@ -45,6 +46,7 @@ def _lead(material: PageContext) -> str:
             f"So about {percent(alpha)} of genuine photos should be rejected. {percent(span.value)} were, "
             f"{_compare(span, alpha)} (95% interval {interval(span.low, span.high)}). "
         )
+    text += _strangers(material)
     if material.known.all():
         return text + "No foreign photos were tested, so the detection of unknowns was not measured."
     foreign = ~material.known
@@ -56,6 +58,17 @@ def _lead(material: PageContext) -> str:
             "foreign one (AUROC)."
         )
     return text
+
+
+def _strangers(material: PageContext) -> str:
+    """How many strangers would be noticed, from the classes that were left out in turn."""
+    estimate = StrangerEstimate.of_facts(material.evaluation.facts)
+    if estimate is None:
+        return ""
+    if estimate.noticed is None:
+        return f"{estimate.sentence} "
+    least = ", ".join(estimate.least_noticed())
+    return f"{estimate.sentence} Left out in turn, your own classes played the strangers; least noticed were {least}. "
 
 
 def _compare(measured: Interval, stated: float) -> str:

@@ -1,6 +1,6 @@
 """Typicality: a conformal p-value with a stated false-reject rate, fitted to out-of-fold known items only."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -31,6 +31,9 @@ class Typicality:
     probability a: exactly over all classes together (if it is exchangeable with the out-of-fold items), and per class
     more closely the more items the class has.
 
+    Another score of ``SCORES`` may take the place of s, standardized alike: ``own_scale`` then holds its median and
+    spread. The two parts still tell what lies far from everything.
+
     A class without out-of-fold items may use substitute scores (``stand_in``, of class ``stand_for``). They count
     within the class, but not in the pooled ranks.
 
@@ -43,6 +46,7 @@ class Typicality:
     predicted: Int[Tensor, " M"]
     stand_in: Float[Tensor, " Q"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
     stand_for: Int[Tensor, " Q"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    own_scale: Float[Tensor, " S"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
 
     @classmethod
     def fit(
@@ -50,6 +54,7 @@ class Typicality:
         log_density: Float[Tensor, " M"],
         background: Float[Tensor, " M"],
         predicted: Int[Tensor, " M"],
+        raw: Float[Tensor, " M"] | None = None,
     ) -> "Typicality":
         """Fit the typicality to out-of-fold known items.
 
@@ -57,6 +62,7 @@ class Typicality:
             log_density: log-density under the mixture, in nats.
             background: log-density under the background, in nats.
             predicted: the predicted class of each item, right or wrong, as for new items.
+            raw: another score of each item; ``None`` for the one from the two densities.
 
         Raises:
             LabelError: fewer than two out-of-fold items.
@@ -66,13 +72,13 @@ class Typicality:
                 f"Only {len(predicted)} items can be held out to tell known from unknown. "
                 "Give at least two classes two photos each."
             )
-        raw = _raw(log_density, background)
-        center = raw.median(1).values
-        spread = (raw - center[:, None]).abs().median(1).values * 1.4826
-        spread = torch.where(spread > 0, spread, raw.std(1).clamp_min(1e-12))
-        order = cls(center, spread, raw[0], predicted).score(log_density, background).argsort()
-        scores = cls(center, spread, raw[0], predicted).score(log_density, background)[order]
-        return cls(center, spread, scores, predicted[order])
+        both = _raw(log_density, background)
+        scale = _scale(both)
+        own = scale[:0, 0] if raw is None else _scale(raw[None].double())[:, 0]
+        unsorted = cls(scale[0], scale[1], both[0], predicted, own_scale=own)
+        scores = unsorted.score(log_density, background, raw)
+        order = scores.argsort()
+        return replace(unsorted, scores=scores[order], predicted=predicted[order])
 
     def parts(
         self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]
@@ -81,12 +87,17 @@ class Typicality:
         standard = (_raw(log_density, background) - self.center[:, None]) / self.spread[:, None]
         return standard[0], standard[1] + FAR_SPREADS
 
-    def score(self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Default known-item score, in spreads; higher is more known.
+    def score(
+        self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"], raw: Float[Tensor, " N"] | None = None
+    ) -> Float[Tensor, " N"]:
+        """Known-item score, in spreads; higher is more known. ``raw`` is the other score that it was fitted with.
 
         An item so far away that its density is NaN gets minus infinity.
         """
-        lesser = torch.minimum(*self.parts(log_density, background))
+        if raw is None:
+            lesser = torch.minimum(*self.parts(log_density, background))
+        else:
+            lesser = (raw.double() - self.own_scale[0]) / self.own_scale[1]
         return torch.where(lesser.isnan(), -torch.inf, lesser)
 
     def far(self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Bool[Tensor, " N"]:
@@ -132,6 +143,7 @@ class Typicality:
     def state(self) -> dict[str, Tensor]:
         """All tensors by name."""
         state = {"center": self.center, "spread": self.spread, "scores": self.scores, "predicted": self.predicted}
+        state |= {"own_scale": self.own_scale} if len(self.own_scale) else {}
         return state | ({"stand_in": self.stand_in, "stand_for": self.stand_for} if len(self.stand_in) else {})
 
 
@@ -147,6 +159,13 @@ def _raw(log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> F
     """
     log_density, background = log_density.double(), background.double()
     return torch.stack([log_density - background, log_density])
+
+
+def _scale(raw: Float[Tensor, "P M"]) -> Float[Tensor, "2 P"]:
+    """Median and robust spread of each row of scores."""
+    center = raw.median(1).values
+    spread = (raw - center[:, None]).abs().median(1).values * 1.4826
+    return torch.stack([center, torch.where(spread > 0, spread, raw.std(1).clamp_min(1e-12))])
 
 
 def _below(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:

@@ -28,6 +28,7 @@ from mixtura.model import bundle
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe
 from mixtura.records.inspection import Inspection, Outlier, Suspect
+from mixtura.records.strangers import StrangerEstimate
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import StepSection
 from mixtura.tasks import duplicates
@@ -66,7 +67,16 @@ def run(path: Path) -> tuple[Inspection, Collection]:
     features = training_set.labeled(place.features)
     strangers = set(recipe.data.unknown)  # left out of the catalog on purpose
     known = [row for row, label in enumerate(features.label) if label not in strangers]
-    return inspect(features.select(known), recipe, str(path)), place
+    found = inspect(features.select(known), recipe, str(path))
+    return replace(found, strangers=_strangers(path)), place
+
+
+def _strangers(path: Path) -> str:
+    """How many strangers the model in a folder would notice, in a sentence; empty if the folder has no model."""
+    if (path / HEADER_FILE).is_file():
+        return ""
+    estimate = StrangerEstimate.of_facts(bundle.config_of(path).facts)
+    return "" if estimate is None else estimate.sentence
 
 
 def _as_fitted(path: Path) -> Recipe:

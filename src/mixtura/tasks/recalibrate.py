@@ -254,7 +254,9 @@ def _fitted(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[np.nda
         joint = joint if model.lift is None else joint + model.lift
         scores = joint if model.head is None else model.head.class_scores(x)
         behind = model.background.log_prob(x)
-    typicality = Typicality.fit(joint.logsumexp(1), behind, scores.argmax(1))
+        log_prob = joint.logsumexp(1)
+        raw = model.raw_score(x, log_prob, behind)
+    typicality = Typicality.fit(log_prob, behind, scores.argmax(1), raw)
     factor = temperature.fit(scores / model.temperature, torch.from_numpy(label))
     return replace(model, typicality=typicality, temperature=model.temperature * factor)
 

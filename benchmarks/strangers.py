@@ -1,0 +1,130 @@
+"""Strangers foretold and met: classes really kept out against the estimate from leaving classes out.
+
+Each draw keeps a fifth of the classes out, fits a model to the others and notes its estimate; then the kept-out classes
+come as strangers. All scores are compared on the same kept-out classes, paired with the density.
+
+    python benchmarks/strangers.py --data stores
+
+The folder holds feature stores: grocery-fine (all but its test part, which is of another kind) and cifar100.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from common import arguments, write
+
+from mixtura.features.store import FeatureStore
+from mixtura.fitting.fit import solve
+from mixtura.fitting.selection import TrainingSamples, choose
+from mixtura.fitting.strangers import with_score
+from mixtura.metrics.detection import auroc
+from mixtura.recipe import Recipe, resolve
+from mixtura.records.strangers import StrangerEstimate
+from mixtura.scores import DENSITY, SCORES
+
+DRAWS = 10
+SETS = {"grocery-fine": (81, None), "cifar100": (50, 60)}  # classes of a draw, and rows of a class
+RATE = 0.05
+
+
+def rows_of(store: FeatureStore, classes: int, a_class: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and labels 0, 1, ... of random classes; grocery's test part is left out."""
+    features = store.read()
+    label, rng = np.array(features.label), np.random.default_rng(seed)
+    official = np.array([split != "test" for split in features.split])
+    usable = official if official.sum() > 1000 and len(label) < 10_000 else np.ones(len(label), dtype=bool)
+    names = sorted(rng.choice(sorted(set(label)), classes, replace=False))
+    parts = [rng.permutation(np.flatnonzero(usable & (label == name)))[:a_class] for name in names]
+    where = np.concatenate(parts)
+    return features.embedding[where], np.searchsorted(names, label[where])
+
+
+def samples(x: np.ndarray, label: np.ndarray) -> TrainingSamples:
+    """All rows to learn from, each a group of its own."""
+    tensors = torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(np.unique(label, return_inverse=True)[1])
+    none = torch.zeros(len(x), dtype=torch.bool)
+    return TrainingSamples(*tensors, torch.arange(len(x)), none, None, int(tensors[1].max()) + 1)
+
+
+def draw(x: np.ndarray, label: np.ndarray, recipe: Recipe, seed: int) -> dict[str, object]:
+    """The estimate of a fit without a fifth of the classes, and what each score makes of them; shares in [0, 1]."""
+    count = int(label.max()) + 1
+    out = np.isin(label, np.random.default_rng(100 + seed).choice(count, count // 5, replace=False))
+    known = samples(x[~out], label[~out])
+    fitted = solve(recipe, known)
+    estimate = StrangerEstimate.of_facts(fitted.facts)
+    assert estimate is not None
+    found = {}
+    choice = choose(recipe, known)
+    for name in (DENSITY, *SCORES):
+        one = replace(fitted, score=None, raw=None)
+        one = one if name == DENSITY else with_score(one, known, choice, name, 0)
+        found[name] = judged(one, known, torch.from_numpy(x[out]))
+    truth = found[estimate.score][0]
+    return {
+        "estimate": estimate.noticed,
+        "low": estimate.low,
+        "high": estimate.high,
+        "truth": truth,
+        "inside": estimate.low <= truth <= estimate.high,
+        "score": estimate.score,
+        "noticed": {name: share for name, (share, _) in found.items()},
+        "auroc": {name: area for name, (_, area) in found.items()},
+    }
+
+
+@torch.inference_mode()
+def judged(fitted, known: TrainingSamples, strange: torch.Tensor) -> tuple[float, float]:
+    """Share of the strangers that are noticed, and the AUROC against the out-of-fold genuine rows."""
+    x, typicality = fitted.projection(strange), fitted.typicality
+    joint, behind = fitted.mixture.class_log_prob(x), fitted.mixture.background().log_prob(x)
+    log_prob = joint.logsumexp(1)
+    raw = None if fitted.score is None else fitted.score(x, log_prob, behind)
+    score = typicality.score(log_prob, behind, raw)
+    noticed = (typicality(score, joint.argmax(1)) < RATE).double().mean()
+    both = torch.cat([typicality.scores, score]).numpy()
+    return float(noticed), auroc(both, np.arange(len(both)) < len(typicality.scores))
+
+
+def summary(draws: list[dict]) -> dict[str, object]:
+    """How often the truth lay inside, the half-widths, and each score's gain over the density."""
+    gains = {}
+    for name in SCORES:
+        pairs = {kind: [one[kind][name] - one[kind][DENSITY] for one in draws] for kind in ("noticed", "auroc")}
+        gains[name] = {
+            kind: {"mean": float(np.mean(gain)), "error": float(np.std(gain, ddof=1) / len(gain) ** 0.5)}
+            for kind, gain in pairs.items()
+        }
+    return {
+        "inside": sum(one["inside"] for one in draws),
+        "draws": len(draws),
+        "half_width": float(np.mean([(one["high"] - one["low"]) / 2 for one in draws])),
+        "error": float(np.mean([one["estimate"] - one["truth"] for one in draws])),
+        "density": {kind: float(np.mean([one[kind][DENSITY] for one in draws])) for kind in ("noticed", "auroc")},
+        "gain_over_density": gains,
+    }
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0], data=True)
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--sets", nargs="+", default=list(SETS))
+    given = parser.parse_args()
+    recipe, found = resolve({"head.family": "tied"}), {}
+    for name in given.sets if given.data else []:
+        classes, a_class = SETS[name]
+        store, draws = FeatureStore.open(given.data / name), []
+        for seed in range(given.draws):
+            draws.append(draw(*rows_of(store, classes, a_class, seed), recipe, seed))
+            one = draws[-1]
+            span = f"{one['estimate']:.3f} ({one['low']:.3f} to {one['high']:.3f}), truth {one['truth']:.3f}"
+            print(f"{name:14s} {seed:2d}  {span}, {one['score']}", flush=True)
+        found[name] = summary(draws) | {"each": draws}
+        print({key: value for key, value in found[name].items() if key != "each"}, flush=True)
+    if found:
+        write("strangers", {"sets": found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The draws that leave classes out: which rows are strangers in each, and what a score makes of them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mixtura.core import left_out
+from mixtura.core.classes import Plan
+from mixtura.core.cross_fitting import Folds
+from mixtura.core.mixture import Mixture
+from mixtura.metrics.detection import auroc
+from mixtura.names import find
+from mixtura.scores import SCORES
+from mixtura.scores.base import KnownRows, WeightedRows
+from mixtura.scores.typicality import MIN_HELD_OUT, Typicality
+
+ENOUGH_GENUINE = 600  # genuine rows of a draw; the limit of a 5% rule then has a standard error of 0.9 points
+MAX_ROWS_A_FOLD = 2500  # rows of a fold that are judged; classes differ more than rows do
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Rows of a draw with their scores; ``raw`` holds those of the other scores, by name."""
+
+    row: Int[Tensor, " M"]
+    label: Int[Tensor, " M"]
+    predicted: Int[Tensor, " M"]
+    log_prob: Float[Tensor, " M"]
+    background: Float[Tensor, " M"]
+    weight: Float[Tensor, " M"]
+    raw: dict[str, Tensor]
+
+    @classmethod
+    def join(cls, parts: Sequence["Judged"]) -> "Judged":
+        """The rows of several folds, with the scores that all of them have."""
+        names = set.intersection(*(set(part.raw) for part in parts))
+        raw = {name: torch.cat([part.raw[name] for part in parts]) for name in names}
+        columns = {item.name for item in fields(cls)} - {"raw"}
+        return cls(raw=raw, **{name: torch.cat([getattr(part, name) for part in parts]) for name in columns})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a score makes of one draw: its strangers and whether each is noticed, and the AUROC."""
+
+    label: Int[Tensor, " S"]
+    predicted: Int[Tensor, " S"]
+    weight: Float[Tensor, " S"]
+    noticed: Bool[Tensor, " S"]
+    auroc: float
+
+    @property
+    def share(self) -> float:
+        """Share of the strangers that are noticed."""
+        return float(self.weight @ self.noticed.to(self.weight) / self.weight.sum())
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The draws of a fit: which classes each leaves out, and its outcomes."""
+
+    folds: Folds
+    plan: Plan
+    rate: float
+    seed: int
+
+    @cached_property
+    def gone(self) -> list[Bool[Tensor, " C"]]:
+        """The classes that each draw leaves out."""
+        return left_out.class_draws(self.folds.n_classes, self.seed)
+
+    @cached_property
+    def spaces(self) -> list[tuple[Folds, int]]:
+        """The folds that can be held out, each with its space."""
+        return self.folds.held_out_spaces()
+
+    def spaces_of(self, draw: int) -> list[tuple[Folds, int]]:
+        """The folds that a draw holds out in turn: enough of them, beginning with another one for each draw."""
+        rows = sum(int(((space.fold == fold) & (space.counts > 0)).sum()) for space, fold in self.spaces)
+        genuine = (1 - 1 / left_out.PARTS) * rows / max(1, len(self.spaces))
+        count = min(len(self.spaces), max(1, math.ceil(ENOUGH_GENUINE / max(1.0, genuine))))
+        return [self.spaces[(draw + place) % len(self.spaces)] for place in range(count)]
+
+    def judged(self, draw: int, space: Folds, fold: int, names: Sequence[str]) -> Judged:
+        """Rows of a fold, scored by a mixture without the fold and without the classes of the draw."""
+        gone = self.gone[draw]
+        mixture = left_out.mixture_without(space, self.plan, gone, fold)
+        row = left_out.judged_rows(space, fold, MAX_ROWS_A_FOLD, self.seed)
+        row = row[(left_out.known_labels(space, gone, fold) | gone)[space.labels[row]]]
+        x = space.x[row]
+        joint, background = left_out.scores_with_background(mixture, x)
+        log_prob = joint.logsumexp(1)
+        known = known_rows(space, left_out.rows_without(space, gone, fold), self.plan, mixture)
+        raw = {name: find(SCORES, name).fit(known)(x, log_prob, background) for name in names}
+        return Judged(row, space.labels[row], joint.argmax(1), log_prob, background, space.counts[row], raw)
+
+    def outcome(self, draw: int, judged: Judged, name: str) -> Outcome | None:
+        """The outcome of a draw by a score; ``None`` without strangers or with too few genuine rows."""
+        strange = self.gone[draw][judged.label]
+        if not bool(strange.any()) or int((~strange).sum()) < MIN_HELD_OUT:
+            return None
+        raw, known = judged.raw.get(name), ~strange
+        columns = (judged.log_prob[known], judged.background[known], judged.predicted[known])
+        typicality = Typicality.fit(*columns, None if raw is None else raw[known])
+        score = typicality.score(judged.log_prob, judged.background, raw)
+        noticed = typicality(score[strange], judged.predicted[strange]) < self.rate
+        area = auroc(score.numpy(), (~strange).numpy(), judged.weight.numpy())
+        return Outcome(judged.label[strange], judged.predicted[strange], judged.weight[strange], noticed, area)
+
+
+def known_rows(folds: Folds, row: Int[Tensor, " M"], plan: Plan, mixture: Mixture) -> KnownRows:
+    """Rows to fit a score to, with the mixture of a plan that has been fitted to them."""
+    rows = WeightedRows(folds.x[row], folds.labels[row], folds.counts[row])
+    tied = mixture if mixture.covariance.shared and plan.components == 1 else None
+    return KnownRows(rows, folds.n_classes, plan.prior.identity, tied)

@@ -1,0 +1,203 @@
+"""Leave classes out: how many strangers a model would notice, and the score that notices most of them.
+
+Ten draws each leave out a fifth of the classes. The other classes' rows are genuine and set the limits, those of the
+left-out classes are strangers; both are scored by mixtures that know neither their fold nor the left-out classes. The
+draws compare the scores of :data:`mixtura.scores.SCORES` too. The density stays unless another score notices more of
+the strangers at the stated false-reject rate, by more than the standard error of the gain, and has a higher AUROC. The
+share decides because it is what the verdicts are made of. Where it is low for every score, the AUROC, which counts
+every pair of a genuine row and a stranger, keeps chance from choosing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixtura.core import left_out
+from mixtura.core.cross_fitting import Folds
+from mixtura.features.projected_folds import CrossFittedFolds, cross_fit_projection
+from mixtura.features.selection import Selected
+from mixtura.fitting.draws import Draws, Judged, Outcome, known_rows
+from mixtura.fitting.fitted import Fitted
+from mixtura.fitting.selection import TrainingSamples, folds_of
+from mixtura.metrics.intervals import share_over_classes
+from mixtura.names import find
+from mixtura.recipe import Recipe
+from mixtura.records.strangers import ESTIMATE_FACT, LeftOutClass, ScoreTrial, StrangerEstimate
+from mixtura.scores import AUTO, DENSITY, SCORES
+
+STRANGERS_A_CLASS = 0.25  # kinds of strangers for each known class, as in the draws: one fifth against four
+THRESHOLD_FOLDS = 20  # folds for the limits of another score than the density
+LEVEL = 0.9  # of the interval
+TRIAL_DRAWS = 3  # draws after which a score that does not beat the density is dropped
+NOTHING_HELD_OUT = "How many strangers would be noticed is not estimated: too few photos can be held out."
+
+
+def leave_classes_out(
+    recipe: Recipe, rows: TrainingSamples, choice: Selected, fitted: Fitted, names: Sequence[str]
+) -> Fitted:
+    """The fit with a :class:`StrangerEstimate` among its facts, and with the score that was chosen.
+
+    Args:
+        recipe: the score to use or ``auto``, the false-reject rate and the seed.
+        rows: the training samples.
+        choice: projection and plan.
+        fitted: the fit.
+        names: of the classes.
+    """
+    asked = recipe.decision.score
+    if rows.n_classes < left_out.MIN_CLASSES:
+        score = DENSITY if asked == AUTO else asked
+        estimate = StrangerEstimate(None, score=score, notes=(_too_few(rows.n_classes),))
+    else:
+        draws = Draws(choice.folds, choice.candidate.plan, recipe.decision.false_reject_rate, recipe.seed)
+        estimate = estimated(draws, asked, names)
+        estimate = replace(estimate, notes=estimate.notes or _notes(choice, fitted))
+    fitted = replace(fitted, facts=fitted.facts | {ESTIMATE_FACT: estimate.to_dict()})
+    return fitted if estimate.score == DENSITY else with_score(fitted, rows, choice, estimate.score, recipe.seed)
+
+
+def estimated(draws: Draws, asked: str, names: Sequence[str]) -> StrangerEstimate:
+    """The estimate for a score, or for the score that ``auto`` chooses."""
+    if asked not in (AUTO, DENSITY):
+        outcomes = {asked: _outcomes(draws, asked)}
+        trials = {asked: _trial(outcomes[asked], outcomes[asked])}
+        return _summary(draws, asked, outcomes[asked], trials, names)
+    outcomes, trials = _raced(draws, list(SCORES) if asked == AUTO else [])
+    score = winner(trials)
+    return _summary(draws, score, outcomes if score == DENSITY else _outcomes(draws, score), trials, names)
+
+
+def _outcomes(draws: Draws, score: str) -> list[Outcome]:
+    """The outcomes of all draws by one score."""
+    found = []
+    for draw in range(len(draws.gone)):
+        parts = [draws.judged(draw, *space, [score]) for space in draws.spaces_of(draw)]
+        found.append(draws.outcome(draw, Judged.join(parts), score))
+    return [outcome for outcome in found if outcome is not None]
+
+
+def _raced(draws: Draws, rivals: list[str]) -> tuple[list[Outcome], dict[str, ScoreTrial]]:
+    """The outcomes of all draws by the density, and the trials of it and of its rivals on the first fold of each draw.
+
+    A rival that does not beat the density in the first ``TRIAL_DRAWS`` draws is dropped.
+    """
+    own: list[Outcome] = []
+    paired: dict[str, list[tuple[Outcome, Outcome]]] = {name: [] for name in [DENSITY, *rivals]}
+    for draw in range(len(draws.gone)):
+        if draw == TRIAL_DRAWS:
+            rivals = [name for name in rivals if _trial_of(paired[name]).promising]
+        spaces = draws.spaces_of(draw)
+        first = draws.judged(draw, *spaces[0], rivals)
+        others = [draws.judged(draw, *space, []) for space in spaces[1:]]
+        outcome = draws.outcome(draw, Judged.join([first, *others]), DENSITY)
+        base = draws.outcome(draw, first, DENSITY)
+        own += [outcome] if outcome is not None else []
+        for name in [DENSITY, *rivals]:
+            rival = draws.outcome(draw, first, name)
+            if rival is not None and base is not None:
+                paired[name].append((rival, base))
+    return own, {name: _trial_of(pairs) for name, pairs in paired.items() if pairs}
+
+
+def _trial_of(pairs: list[tuple[Outcome, Outcome]]) -> ScoreTrial:
+    return _trial([rival for rival, _ in pairs], [base for _, base in pairs])
+
+
+def _trial(rival: list[Outcome], base: list[Outcome]) -> ScoreTrial:
+    """The trial of a score against the density.
+
+    The draws leave each class out once in every ``PARTS`` of them, so only so many are independent.
+    """
+    if not rival:
+        return ScoreTrial(float("nan"), float("nan"), 0)
+    gain = np.array([one.share - other.share for one, other in zip(rival, base, strict=True)])
+    error = float(gain.std(ddof=1)) / min(len(gain), left_out.PARTS) ** 0.5 if len(gain) > 1 else 0.0
+    area = np.array([one.auroc for one in rival])
+    ahead = float((area - [one.auroc for one in base]).mean())
+    share = float(np.mean([one.share for one in rival]))
+    return ScoreTrial(float(area.mean()), share, len(rival), float(gain.mean()), error, ahead)
+
+
+def winner(trials: dict[str, ScoreTrial]) -> str:
+    """The score with the largest gain of those that gain more than a standard error in all draws; else the density."""
+    most = max((trial.draws for trial in trials.values()), default=0)
+    final = {name: trial for name, trial in trials.items() if trial.draws == most and trial.promising}
+    better = [name for name, trial in final.items() if trial.gain > trial.error]
+    return max(better, key=lambda name: trials[name].gain, default=DENSITY)
+
+
+def _summary(
+    draws: Draws, score: str, outcomes: list[Outcome], trials: dict[str, ScoreTrial], names: Sequence[str]
+) -> StrangerEstimate:
+    """The estimate from the outcomes of all draws by the chosen score."""
+    if not outcomes:
+        return StrangerEstimate(None, score=score, trials=trials, notes=(NOTHING_HELD_OUT,))
+    label, predicted, weight = (
+        torch.cat([getattr(one, name) for one in outcomes]) for name in ("label", "predicted", "weight")
+    )
+    noticed, count = torch.cat([one.noticed for one in outcomes]), draws.folds.n_classes
+    hits, total = (torch.bincount(label, weight * part, minlength=count).double() for part in (noticed, 1.0))
+    share, low, high = share_over_classes(hits.numpy(), total.numpy(), STRANGERS_A_CLASS * count, LEVEL)
+    confused = torch.zeros(count, count, dtype=torch.float64)
+    confused.index_put_((label, predicted), (weight * ~noticed).double(), accumulate=True)
+    rival = confused.max(1)
+    classes = {
+        str(names[c]): LeftOutClass(
+            float(hits[c] / total[c]), float(total[c]), names[int(rival.indices[c])], float(rival.values[c] / total[c])
+        )
+        for c in total.nonzero()[:, 0].tolist()
+    }
+    area = float(np.mean([one.auroc for one in outcomes]))
+    each = tuple(one.share for one in outcomes)
+    return StrangerEstimate(share, low, high, LEVEL, area, each, score, trials, classes)
+
+
+def with_score(fitted: Fitted, rows: TrainingSamples, choice: Selected, name: str, seed: int) -> Fitted:
+    """The fit with another score than the density, fitted to all rows, and its out-of-fold values for the limits."""
+    plan, folds = choice.candidate.plan, choice.folds
+    every = (folds.counts > 0).nonzero()[:, 0]
+    score = find(SCORES, name).fit(known_rows(folds, every, plan, folds.mixture(plan)))
+    raw = _out_of_fold(name, choice, rows, seed)[fitted.out_of_fold.row]
+    return replace(fitted, score=score, raw=raw)
+
+
+def _out_of_fold(name: str, choice: Selected, rows: TrainingSamples, seed: int) -> Float[Tensor, " N"]:
+    """The score of each row by one that was fitted without its fold; NaN for a row that is held out of none."""
+    _, folds = cross_fit_projection(choice.steps, rows.x, folds_of(rows, seed, THRESHOLD_FOLDS))
+    raw = torch.full((len(rows.x),), torch.nan, dtype=torch.float64)
+    none = torch.zeros(rows.n_classes, dtype=torch.bool)
+    for space, fold in folds.held_out_spaces():
+        row = (space.fold == fold).nonzero()[:, 0]
+        known = left_out.rows_without(space, none, fold)
+        if len(row) and len(known):
+            raw[row] = _scored(name, space, row, fold, choice)
+    return raw
+
+
+def _scored(name: str, space: Folds, row: Tensor, fold: int, choice: Selected) -> Float[Tensor, " M"]:
+    plan, x = choice.candidate.plan, space.x[row]
+    mixture = space.mixture(plan, fold)
+    none = torch.zeros(space.n_classes, dtype=torch.bool)
+    known = known_rows(space, left_out.rows_without(space, none, fold), plan, mixture)
+    return find(SCORES, name).fit(known)(x, mixture.log_prob(x), mixture.background().log_prob(x)).double()
+
+
+def _too_few(count: int) -> str:
+    return (
+        f"How many strangers would be noticed is not estimated: {count} classes are too few to leave a fifth of them "
+        f"out. It takes {left_out.MIN_CLASSES}."
+    )
+
+
+def _notes(choice: Selected, fitted: Fitted) -> tuple[str, ...]:
+    """What the draws did not leave out or did not repeat."""
+    said = []
+    if isinstance(choice.folds, CrossFittedFolds):
+        said.append("The projection had learned from the left-out classes, too.")
+    if fitted.facts.get("from_sums") is False:
+        said.append("The draws used the mixture from before the training by gradients.")
+    return tuple(said)

@@ -1,0 +1,117 @@
+"""The protocol of fitted scores, the rows that they are fitted to, and the edits that they follow."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mixtura.core import classes
+from mixtura.core.classes import Plan
+from mixtura.core.covariance import Prior
+from mixtura.core.mixture import Mixture
+
+MIN_LENGTH = 1e-12  # keeps the unit vector of a zero row finite
+
+
+@dataclass(frozen=True)
+class WeightedRows:
+    """Rows in the space of the mixture, with their classes and weights."""
+
+    x: Float[Tensor, "N D"]
+    labels: Int[Tensor, " N"]
+    weight: Float[Tensor, " N"]
+
+
+@dataclass(frozen=True)
+class KnownRows:
+    """The rows that a score is fitted to.
+
+    ``identity`` is the share of the identity in its covariances, that of the model's mixture. ``tied_mixture`` is the
+    tied mixture of the rows, if it has been fitted already.
+    """
+
+    rows: WeightedRows
+    n_classes: int
+    identity: float
+    tied_mixture: Mixture | None = None
+
+    @cached_property
+    def tied(self) -> Mixture:
+        """One Gaussian for each class that has rows, with a common covariance."""
+        if self.tied_mixture is None:
+            return self._fit_tied(self.rows.x)
+        return self.tied_mixture.select((self.tied_mixture.log_weight > -torch.inf).nonzero()[:, 0])
+
+    @cached_property
+    def unit_tied(self) -> Mixture:
+        """The same for the rows at unit length."""
+        return self._fit_tied(unit(self.rows.x))
+
+    def _fit_tied(self, x: Float[Tensor, "N D"]) -> Mixture:
+        plan = Plan("tied", prior=Prior(0.0, self.identity))
+        return classes.fit(plan, x, self.rows.labels, self.n_classes, self.rows.weight)
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What a catalog has changed since the fit.
+
+    ``gone`` marks fitted classes that were removed; ``added`` and ``removed`` are rows of the others. ``newcomers`` are
+    the rows of each new class.
+    """
+
+    gone: Bool[Tensor, " C"]
+    added: WeightedRows
+    removed: WeightedRows
+    newcomers: tuple[Float[Tensor, "_ D"], ...] = ()
+
+    def on_unit_vectors(self) -> "Edits":
+        """The same edits with all rows at unit length."""
+        added, removed = on_unit_vectors(self.added), on_unit_vectors(self.removed)
+        return Edits(self.gone, added, removed, tuple(unit(rows) for rows in self.newcomers))
+
+
+@runtime_checkable
+class Score(Protocol):
+    """A fitted score: higher is more familiar. It is a value of tensors, restored by its name in ``SCORES``.
+
+    The call is traceable, so it becomes part of an exported graph.
+    """
+
+    @classmethod
+    def fit(cls, known: KnownRows) -> "Score":
+        """The score of known rows."""
+        ...
+
+    def __call__(
+        self, x: Float[Tensor, "N D"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]
+    ) -> Float[Tensor, " N"]:
+        """Scores of rows, from their place and from their log-densities in nats."""
+        ...
+
+    def follow(self, edits: Edits) -> "Score":
+        """The score after the edits of a catalog."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        ...
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> "Score":
+        """The inverse of :meth:`state`."""
+        ...
+
+
+def unit(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """Rows divided by their length; first by their largest entry, because the square of a large one is infinite."""
+    x = x / x.abs().amax(1, keepdim=True).clamp_min(MIN_LENGTH)
+    return x / x.square().sum(1, keepdim=True).sqrt().clamp_min(MIN_LENGTH)
+
+
+def on_unit_vectors(rows: WeightedRows) -> WeightedRows:
+    """The same rows at unit length."""
+    return replace(rows, x=unit(rows.x))
