@@ -29,6 +29,8 @@ ALLOWED = {
     "core/selection.py": {"diagonal", "lowrank", "tied", "full"},  # what "auto" tries, and which data each needs
     "core/cross_fitting.py": {"diagonal"},  # variances of features, for sums that hold none
     "features/selection.py": {"tied"},  # the family by which "auto" screens projections
+    "features/block_selection.py": {"tied"},  # the family by which "auto" screens layers
+    "scores/base.py": {"tied"},  # the covariance in whose metric Mahalanobis distances are
     "fitting/gradient.py": {"tied"},  # the density beside a head that has none
     "heads/__init__.py": {"spherical", "diagonal", "full"},  # heads as papers call them
     "heads/init.py": {"spherical", "tied"},  # how heads begin: by clusters, by linear discriminant analysis

@@ -142,7 +142,7 @@ def keys() -> Iterator[str]:
     """Every dotted key that a recipe may hold, in order.
 
     >>> [key for key in keys() if key.startswith("decision")]
-    ['decision', 'decision.false_reject_rate', 'decision.min_probability']
+    ['decision', 'decision.false_reject_rate', 'decision.min_probability', 'decision.score']
     """
     return (key for key, _ in fields())
 

@@ -15,7 +15,6 @@ from mixtura.catalog.statistics import LabeledItems
 from mixtura.core.classes import FLOOR_SHARE
 from mixtura.core.covariance import FAMILIES
 from mixtura.features import imports
-from mixtura.model.model import RIVAL_SHARE
 from mixtura.onnx import graph, runner
 from mixtura.recipe import resolve
 from mixtura.scores.resemblance import OwnItems
@@ -258,7 +257,7 @@ def test_the_runner_gives_the_reason_of_the_model(flowers, tmp_path):
     answers = model.answers(birds)
     with torch.inference_mode():
         outputs = dict(zip(graph.OUTPUT_NAMES, graph.HeadGraph(model)(torch.from_numpy(birds)), strict=True))
-    config = {"false_reject_rate": 0.05, "rival": RIVAL_SHARE, "min_probability": model.decision.min_probability}
+    config = {"false_reject_rate": 0.05, "min_probability": model.decision.min_probability}
     own = runner.Runner.__new__(runner.Runner)
     own.config, own.classes = config, list(model.classes)
     said = [own._answer("", {name: value[row].numpy() for name, value in outputs.items()}) for row in range(len(birds))]

@@ -55,7 +55,7 @@ def test_what_an_extraction_has_to_say_is_told_once_and_not_to_programs(mixtura,
     def run(recipe, progress):
         for done, message in ((0, "features/ is kept."), (5, "5 photos left.\x1b"), (10, "")):
             progress(SimpleNamespace(done=done, total=10, rate=5.0, remaining=1.0, message=message))
-        return SimpleNamespace(done=10, skipped=0, seconds=2.0, problems=())
+        return SimpleNamespace(done=10, skipped=0, seconds=2.0, problems=(), notes=())
 
     task("mixtura.tasks.extract", run=run)
     answer = mixtura("extract", "photos", "-o", "features", *options)

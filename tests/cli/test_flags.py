@@ -181,7 +181,9 @@ def test_fast_that_makes_no_sense_is_told(mixtura, options, said):
 def test_fast_wins_over_a_recipe(mixtura, tmp_path):
     (tmp_path / "r.yaml").write_text("encoder: {name: timm:resnet18, size: 256}\n")
     said = yaml.safe_load(mixtura("fit", "photos", "-r", tmp_path / "r.yaml", "--fast", "--dry-run").out)
-    assert said["encoder"] == {"name": "timm:resnet18", "size": 128, "device": "auto"}
+    assert said["encoder"] == {"name": "timm:resnet18", "size": 128} | dict.fromkeys(
+        ("taps", "device", "runtime"), "auto"
+    )
 
 
 def test_every_encoder_tells_what_fast_does(commands):

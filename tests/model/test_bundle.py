@@ -163,6 +163,7 @@ WRONG = {
     "facts": [None, []],
     "head": [{"name": "os:system"}, {"name": "linear"}, {"name": "linear", "dimension": 6, "n_classes": 3}, {}, 3],
     "layout": [0, "1", None],
+    "score": ["os:system", "knnn", "knn", 3, {}],
     "sha256": ["", None],
 }
 

@@ -79,7 +79,7 @@ def test_another_encoder_keeps_its_own(tmp_path):
 
 def test_a_recipe_of_features_leaves_the_encoder_to_them(tmp_path):
     (tmp_path / "recipe.yaml").write_text("data: {kind: features, root: x}\nencoder: {name: lite0, device: auto}\n")
-    assert load_stored_recipe(tmp_path / "recipe.yaml").encoder.model_fields_set == {"device"}
+    assert load_stored_recipe(tmp_path / "recipe.yaml").encoder.model_fields_set == {"device", "taps"}
 
 
 def test_a_refit_keeps_its_features_and_renews_its_catalog(earlier, photos):

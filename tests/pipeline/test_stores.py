@@ -184,7 +184,7 @@ def test_an_encoder_that_fits_a_store_is_taken(photos):
     given = {"encoder.name": "tiny", "encoder.size": 32, "encoder.device": "cpu"}
     features = {"data.kind": "features", "data.root": store, "output": photos.parent}
     gathered = training_set.gather(resolve(features | given))
-    assert gathered.encoder == EncoderSection(name="tiny", size=32, device="cpu")
+    assert gathered.encoder == EncoderSection(name="tiny", size=32, taps="none", device="cpu")
     assert training_set.gather(resolve(features)).encoder.size == 32
 
 

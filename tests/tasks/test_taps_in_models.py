@@ -23,7 +23,8 @@ from mixtura.sections import EncoderSection
 from mixtura.tasks import evaluate, export
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 210)}
-ALL_OF_TINY = 32 + 2 * (8 + 16)
+LAST_OF_TINY = 32
+ALL_OF_TINY = LAST_OF_TINY + 2 * (8 + 16)
 LITE0 = ("--encoder", "lite0", "--size", "32")
 
 
@@ -59,7 +60,7 @@ def plain(photos):
     assert config["encoder"].pop("taps") == "none"
     (folder / "config.json").write_text(json.dumps(config))
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
-    assert recipe["encoder"].pop("taps") == "auto"
+    assert recipe["encoder"].pop("taps") == "none"
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder
 
@@ -123,11 +124,11 @@ def test_a_store_without_taps_is_used_as_it_is_unless_taps_are_asked_for(photos,
     for name in COLORS:
         shutil.copytree(photos / name, part / name, ignore=lambda _, files: [f for f in files if f > "5"])
     assert said(capsys, "extract", part, "-o", store, *LITE0, "--taps", "none")[0] == 0
-    code, text = said(capsys, "fit", photos, "-o", shop, *LITE0, "--taps", "last-2")
+    code, text = said(capsys, "extract", photos, "-o", store, *LITE0, "--taps", "last-2")
     assert code == 65 and "taps is '' here and 'last 1280, blocks.5 mean 192" in text
     code, text = said(capsys, "extract", photos, "-o", store, *LITE0)
     assert code == 0 and "holds features without taps and is used as it is" in text
-    code, text = said(capsys, "fit", photos, "-o", shop, *LITE0)
+    code, text = said(capsys, "fit", photos, "-o", shop, *LITE0, "--set", f"extract.store={store}")
     assert code == 0 and text.count("holds features without taps and is used as it is") == 1
     model = bundle.from_pretrained(shop)
     assert (model.dimension, model.encoder.taps, "taps" in model.identity) == (1280, "none", False)
@@ -157,11 +158,30 @@ def test_a_model_of_a_store_has_the_taps_of_the_store(shop, photos, tmp_path, ca
     code, text = said(capsys, "fit", store, "-o", tmp_path / "other")
     assert code == 0, text
     assert mixtura.load(tmp_path / "other").predict([photos / "red" / "0.png"])[0].label == "red"
-    code, text = said(capsys, "fit", store, "-o", tmp_path / "third", "--taps", "none")
-    assert code == 2 and "These features of 'tiny' have the taps 'bend,mix', and encoder.taps is 'none'." in text
+    code, text = said(capsys, "fit", store, "-o", tmp_path / "third", "--taps", "last-1")
+    assert code == 2 and "does not hold features of the encoder that you name: taps is " in text
     identity = FeatureStore.open(store).identity
     assert blocks_of(identity)[-1].stop == FeatureStore.open(store).dimension == ALL_OF_TINY
     assert factory.encoder_of(factory.section_of(identity, EncoderSection())).identity == identity
+
+
+def test_without_taps_a_model_of_a_store_reads_the_last_layer(shop, photos, tmp_path, capsys):
+    code, text = said(capsys, "fit", shop / "features", "-o", tmp_path / "last", "--taps", "none")
+    assert code == 0, text
+    model = mixtura.load(tmp_path / "last")
+    assert [layer.partition(",")[0] for layer in model.model.facts["layers"]] == ["last"]
+    assert model.predict([photos / "red" / "0.png"])[0].label == "red"
+
+
+def test_a_sweep_reads_the_last_layer_and_fit_makes_its_model_again(shop, tmp_path, capsys):
+    flags = ("--heads", "tied", "--solver", "closed", "--explained-variance", "0.9", "--n-seeds", "1")
+    code, text = said(capsys, "sweep", shop / "features", "-o", tmp_path / "sweep", *flags, "--save", tmp_path / "best")
+    assert code == 0, text
+    assert bundle.recipe_of(tmp_path / "best").projection[0].parts == ((0, LAST_OF_TINY, 1.0, False),)
+    code, text = said(capsys, "fit", "-r", tmp_path / "best" / "recipe.yaml", "-o", tmp_path / "again")
+    assert code == 0, text
+    one, other = (bundle.from_pretrained(tmp_path / name).mixture.mean for name in ("best", "again"))
+    assert one.equal(other)
 
 
 @pytest.mark.parametrize(
@@ -212,5 +232,6 @@ def test_a_recipe_may_list_the_names(tmp_path):
 
 
 def test_the_error_of_python_names_both_stores(shop, photos):
+    settings = {"encoder.name": "tiny", "encoder.taps": "last-1", "extract.store": shop / "features"}
     with pytest.raises(FingerprintMismatch, match="Use the same encoder, or extract into a new folder"):
-        mixtura.fit(str(photos), shop, {"encoder.name": "tiny", "encoder.taps": "last-1"})
+        mixtura.fit(str(photos), shop, settings)

@@ -126,6 +126,11 @@ def free_tril(tril: Float[Tensor, "*B D D"]) -> dict[str, Tensor]:
     return {"log_diagonal": log_diagonal(tril), "lower": tril.tril(-1)}
 
 
+def coordinates(rows: Float[Tensor, "N D"]) -> Float[Tensor, "N R"]:
+    """Coordinates of rows in an orthonormal basis of a space that holds them; R is the smaller of N and D; float64."""
+    return torch.linalg.qr(rows.double().T, mode="r").R.T.contiguous()
+
+
 def eigh(matrix: Float[Tensor, "*B D D"]) -> tuple[Float[Tensor, "*B D"], Float[Tensor, "*B D D"]]:
     """Eigenvalues in descending order and their eigenvectors as columns, in float64."""
     values, vectors = torch.linalg.eigh(matrix.double())

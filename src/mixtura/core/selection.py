@@ -17,6 +17,7 @@ from mixtura.core.cross_fitting import Folds, OutOfFold, content_folds
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import feature_variance, labeled
 from mixtura.core.shrinkage import ledoit_wolf, oas
+from mixtura.core.span import spanned
 
 HELD_OUT, OAS = "held-out", "oas"
 Rule = float | str | Prior
@@ -71,7 +72,8 @@ def _exceeds_error(gain: Float[Tensor, " M"], weight: Float[Tensor, " M"]) -> bo
 
 def cross_validate(folds: Folds, plan: Plan) -> Candidate:
     """Cross-validate a plan on the folds."""
-    return evaluated(plan, folds.cross_val_predict(plan))
+    space, same = spanned(folds, plan)
+    return evaluated(plan, space.cross_val_predict(same))
 
 
 def evaluated(plan: Plan, held: OutOfFold) -> Candidate:
@@ -175,7 +177,8 @@ class Search:
         """
         plans = [self.with_prior(plan, share) for share in shares]
         if family_of(plan.family).shared and leave_one_out.has_exact_form(self.folds, plan):
-            scores = leave_one_out.cross_val_predict(self.folds, plans, exact=False)
+            spaces = [spanned(self.folds, one) for one in plans]
+            scores = leave_one_out.cross_val_predict(spaces[0][0], [same for _, same in spaces], exact=False)
             return [evaluated(one, held) for one, held in zip(plans, scores, strict=True)]
         return [self.cross_validate(one) for one in plans]
 

@@ -13,7 +13,7 @@ from mixtura.features.projected_folds import Steps, cross_fit_projection
 from mixtura.identity import LAST, Block
 
 SCREEN_FOLDS = 2  # folds that are held out to compare blocks, where they hold MIN_SCREEN_ROWS rows or more
-MIN_SCREEN_ROWS = 500
+MIN_SCREEN_ROWS = 300
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,10 @@ def choose_blocks(folds: Folds, plan: Plan, layout: Sequence[Block]) -> Steps:
         plan: as in :func:`mixtura.core.selection.choose`.
         layout: the blocks of the columns.
     """
-    taps = [block for block in layout if block.pooling != LAST]
-    if not taps or float(folds.held_out.sum()) < choosing.MIN_HELD_OUT:
-        return [] if not layout else [_step(layout, Scaling(1.0, 1.0, unit=bool(taps)))]
+    if not layout:
+        return []
+    if float(folds.held_out.sum()) < choosing.MIN_HELD_OUT:
+        return [_step(layout[:1], Scaling(1.0, 1.0, unit=False))]
     return _Screen(_fewer(folds), replace(plan, family="tied", components=1), tuple(layout)).best()
 
 
@@ -61,6 +62,8 @@ class _Screen:
         last = tuple(block for block in self.layout if block.pooling == LAST)
         power = self._scaling(last, [Scaling(power, 1.0, unit=False) for power in self._powers(last)]).last_power
         blocks, scaling = last, Scaling(power, 1.0, unit=False)
+        if last == self.layout:
+            return [_step(last, scaling)]
         tried = [Scaling(power, 1.0, unit=False), Scaling(power, 1.0, unit=True), Scaling(power, 0.5, unit=True)]
         with_taps = self._scaling(self.layout, tried)
         for richer in richer_layouts(self.layout):

@@ -19,7 +19,7 @@ from mixtura.scores import SCORES
 from mixtura.scores.base import KnownRows, WeightedRows
 from mixtura.scores.typicality import MIN_HELD_OUT, Typicality
 
-ENOUGH_GENUINE = 600  # genuine rows of a draw; the limit of a 5% rule then has a standard error of 0.9 points
+ENOUGH_GENUINE = 300  # genuine rows of a draw; the limit of a 5% rule then has a standard error of 1.3 points
 MAX_ROWS_A_FOLD = 2500  # rows of a fold that are judged; classes differ more than rows do
 
 

@@ -16,7 +16,7 @@ from mixtura.fitting import checks, gradient, heads
 from mixtura.fitting.fitted import Fitted, assemble
 from mixtura.fitting.selection import TrainingSamples, choose, fit_without_gradients
 from mixtura.fitting.strangers import leave_classes_out
-from mixtura.identity import blocks_of
+from mixtura.identity import NO_TAPS, blocks_of
 from mixtura.model.model import Model
 from mixtura.pipeline import factory, training_set
 from mixtura.recipe import Recipe
@@ -59,7 +59,7 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
             "Give each class three photos or more (where photos have groups, in three groups), or a test folder."
         )
     train = training_set.train_part(features, classes)
-    rows = _rows(train, classes)
+    rows = _rows(recipe, train, classes)
     _check_weights(rows, classes)
     return assemble(recipe, gathered, classes, rows.x, solve(recipe, rows, classes))
 
@@ -97,7 +97,9 @@ def solve(recipe: Recipe, rows: TrainingSamples, labels: Sequence[str] = ()) -> 
     return leave_classes_out(recipe, rows, choice, fitted, labels or tuple(map(str, range(rows.n_classes))))
 
 
-def _rows(train: Features, classes: tuple[str, ...]) -> TrainingSamples:
+def _rows(recipe: Recipe, train: Features, classes: tuple[str, ...]) -> TrainingSamples:
+    """The samples to learn from; without taps, the last layer is the only block."""
+    blocks = blocks_of(train.identity)
     return TrainingSamples(
         torch.from_numpy(train.embedding),
         torch.from_numpy(train.label_index(classes)),
@@ -105,5 +107,5 @@ def _rows(train: Features, classes: tuple[str, ...]) -> TrainingSamples:
         torch.tensor([split == "val" for split in train.split]),
         training_set.weight_of(train),
         len(classes),
-        blocks_of(train.identity),
+        blocks[:1] if recipe.encoder.taps == NO_TAPS else blocks,
     )

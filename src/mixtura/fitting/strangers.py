@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mixtura.core import left_out
 from mixtura.core.cross_fitting import Folds
+from mixtura.core.span import spanned
 from mixtura.features.projected_folds import CrossFittedFolds, cross_fit_projection
 from mixtura.features.selection import Selected
 from mixtura.fitting.draws import Draws, Judged, Outcome, known_rows
@@ -53,7 +54,8 @@ def leave_classes_out(
         score = DENSITY if asked == AUTO else asked
         estimate = StrangerEstimate(None, score=score, notes=(_too_few(rows.n_classes),))
     else:
-        draws = Draws(choice.folds, choice.candidate.plan, recipe.decision.false_reject_rate, recipe.seed)
+        space, plan = spanned(choice.folds, choice.candidate.plan)
+        draws = Draws(space, plan, recipe.decision.false_reject_rate, recipe.seed)
         estimate = estimated(draws, asked, names)
         estimate = replace(estimate, notes=estimate.notes or _notes(choice, fitted))
     fitted = replace(fitted, facts=fitted.facts | {ESTIMATE_FACT: estimate.to_dict()})

@@ -17,7 +17,7 @@ from mixtura.core import FAMILIES
 from mixtura.core.covariance import family_name
 from mixtura.core.mixture import Mixture
 from mixtura.encoders.common import require_allowed_encoder, resolved
-from mixtura.errors import BundleError, NoInput, RecipeError
+from mixtura.errors import BundleError, NoInput, RecipeError, StoreError
 from mixtura.features.projection import Chain
 from mixtura.heads import HEADS, SAVED
 from mixtura.heads.base import Head
@@ -249,7 +249,10 @@ def _config(folder: Path) -> tuple[Config, int]:
         if name not in table and not names.is_outside(name):
             raise _altered(folder, f"{name!r} is not known")
     _require_allowed(folder, config.encoder, *(name for _, name in named))
-    return config.model_copy(update={"encoder": resolved(config.encoder, config.identity)}), layout
+    try:
+        return config.model_copy(update={"encoder": resolved(config.encoder, config.identity)}), layout
+    except StoreError as error:
+        raise _altered(folder, str(error)) from error
 
 
 def _require_allowed(folder: Path, encoder: EncoderSection, *others: str) -> None:

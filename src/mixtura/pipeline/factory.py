@@ -151,7 +151,7 @@ def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSec
     """The section of the encoder behind some features, to build it again for new photos.
 
     Values in ``given`` take precedence; size, clips and normalization otherwise come from the identity. The taps come
-    from the identity always.
+    from the identity always; ``none`` leaves those of the features unread.
 
     Raises:
         UsageError: other taps are given; no option can add them to features that are there.
@@ -164,7 +164,7 @@ def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSec
     if normalize is None and "normalization" in identity:
         normalize = identity["normalization"] == "unit length"
     taps = taps_of(identity)
-    if given.taps not in (AUTO, taps):
+    if given.taps not in (AUTO, NO_TAPS, taps):
         raise UsageError(
             f"These features of {name!r} have the taps {taps!r}, and encoder.taps is {given.taps!r}. Leave it out, or "
             "extract the photos again into a new folder."

@@ -8,7 +8,7 @@ from pathlib import Path
 from mixtura.encoders.sizes import size_of
 from mixtura.errors import UsageError
 from mixtura.features.store import HEADER_FILE, FeatureStore
-from mixtura.identity import differences, fingerprint
+from mixtura.identity import NO_TAPS, differences, fingerprint
 from mixtura.pipeline.factory import FEATURES_KIND, encoder_of, section_of
 from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
@@ -86,7 +86,8 @@ def section_of_store(store: FeatureStore, given: EncoderSection) -> EncoderSecti
     told = section_of(store.identity, EncoderSection())
     for key in sorted(given.model_fields_set - WITHOUT_EFFECT):
         value = getattr(given, key)
-        if value is not None and value != getattr(told, key):
+        unread = key == "taps" and value == NO_TAPS
+        if value is not None and not unread and value != getattr(told, key):
             _refuse(store, given, key, told)
     return section_of(store.identity, given)
 

@@ -19,14 +19,17 @@ import torch
 from mixtura import files
 from mixtura.core.cross_fitting import validation_rows
 from mixtura.errors import DataError, LabelError, UsageError
+from mixtura.features.blocks import Blocks
 from mixtura.features.projected_folds import DATA_FREE_PROJECTIONS
 from mixtura.features.projection import PCA, Chain
 from mixtura.features.records import Features
+from mixtura.identity import blocks_of
 from mixtura.model import bundle
 from mixtura.pipeline import factory, training_set
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe, dump_dict
 from mixtura.records.sweep import FAILED, Run, Sweep
+from mixtura.sections import StepSection
 from mixtura.sweeps import cells
 from mixtura.sweeps import jobs as worker_jobs
 from mixtura.sweeps.jobs import TEST, TRAIN, UNUSED, VAL, Job, SplitAssignment, Table, Worker
@@ -185,13 +188,22 @@ def gathered(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Feature
     return features.select(features.label_index(classes) >= 0), classes
 
 
+def projection_of(recipe: Recipe, features: Features) -> tuple[StepSection, ...]:
+    """The recipe's projection, on the last layer only where the features hold several and it does not choose itself."""
+    layout, steps = blocks_of(features.identity), recipe.projection
+    if not layout or (steps and steps[0].name == Blocks.name):
+        return steps
+    last = layout[0]
+    return (StepSection(name=Blocks.name, parts=((last.start, last.stop, 1.0, False),)), *steps)
+
+
 def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[SplitAssignment, ...]) -> Table:
     """The rows after the recipe's projections, with the PCA of each split.
 
     Raises:
         UsageError: a projection that learns from rows, which the test rows of one draw or another would be among.
     """
-    steps = factory.steps_of(recipe.projection)
+    steps = factory.steps_of(projection_of(recipe, features))
     learning = [kind.name for kind, _ in steps if not issubclass(kind, DATA_FREE_PROJECTIONS)]
     if learning:
         raise UsageError(

@@ -35,7 +35,7 @@ def recipe_of_best(recipe: Recipe, sweep: Sweep, folder: Path) -> Recipe:
     table = grid.table_of(recipe, features, classes, (draw,))
     keep_split(recipe, features, draw, folder)
     changes = {
-        "projection": (*recipe.projection, *_axes(run, recipe.sweep.whiten_power)),
+        "projection": (*grid.projection_of(recipe, features), *_axes(run, recipe.sweep.whiten_power)),
         "head": _head(recipe, table, run),
         "fit": _fit(recipe.fit, run.cell),
         "seed": run.seed,

@@ -1,0 +1,59 @@
+"""Fewer samples than dimensions: the tied mixture in coordinates of the space that they span."""
+
+import pytest
+import torch
+
+from mixtura.core.classes import Plan
+from mixtura.core.covariance import Prior
+from mixtura.core.cross_fitting import Folds, content_folds
+from mixtura.core.selection import cross_validate
+from mixtura.core.span import spanned
+
+
+def folds_of(n=40, d=90, classes=4, weight=None):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % classes
+    x = torch.randn(n, d, generator=generator, dtype=torch.float64) * torch.linspace(0.3, 3, d, dtype=torch.float64)
+    x += 2 * torch.randn(classes, d, generator=generator, dtype=torch.float64)[labels] + 5
+    return Folds(x, labels, classes, content_folds(x, labels, 5, 0), 5, weight)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.6, 1.0])
+@pytest.mark.parametrize("scale", ["none", "unit", "half"])
+def test_class_log_probabilities_are_a_multiple_of_what_they_were(share, scale):
+    folds, plan = folds_of(), Plan("tied", prior=Prior(0.0, share), feature_scale=scale, floor=0.0)
+    space, same = spanned(folds, plan)
+    assert space.x.shape == (40, 40)
+    here, there = (
+        one.class_log_prob - one.class_log_prob.mean(1, keepdim=True)
+        for one in (folds.cross_val_predict(plan), space.cross_val_predict(same))
+    )
+    factor = 1 - share + share * 40 / 90
+    prior = folds.cross_val_predict(plan).class_log_prob.new_zeros(())  # equal classes: priors cancel
+    torch.testing.assert_close(there, factor * here + prior, rtol=1e-8, atol=1e-8)
+
+
+def test_accuracy_and_loss_are_those_of_a_plain_cross_validation():
+    folds, plan = folds_of(), Plan("tied", prior=Prior(0.0, 0.1))
+    held = folds.cross_val_predict(plan)
+    candidate = cross_validate(folds, plan)
+    assert candidate.accuracy == held.accuracy
+    assert torch.equal(candidate.held.row, held.row)
+
+
+@pytest.mark.parametrize("plan", [Plan("full"), Plan("diagonal"), Plan("tied", components=2)])
+def test_what_depends_on_the_axes_stays(plan):
+    folds = folds_of()
+    assert spanned(folds, plan) == (folds, plan)
+
+
+def test_many_samples_stay_where_they_are():
+    folds, plan = folds_of(n=80), Plan("tied")
+    assert spanned(folds, plan)[0] is folds
+
+
+def test_equal_samples_still_leave_together():
+    folds = folds_of()
+    folds.x[1] = folds.x[5]
+    space, _ = spanned(folds, Plan("tied", prior=Prior(0.0, 0.1)))
+    assert space.units[1] == space.units[5]
