@@ -220,11 +220,13 @@ def test_the_data_of_a_stored_recipe_are_looked_at(learn, cloud, tmp_path, monke
     assert not (tmp_path / "done").exists()
 
 
-def test_what_a_program_has_registered_needs_no_permission(made, tmp_path, monkeypatch):
+def test_what_a_program_has_registered_needs_no_permission(installed, tmp_path, monkeypatch):
+    plain = str(tmp_path / "features")
+    assert run(["extract", *DATA, "-o", plain, "--encoder", "pixels", "--size", "8"]) == 0
     monkeypatch.delenv(names.EXTENSIONS_VARIABLE)
     monkeypatch.setitem(FAMILIES, "blend", "outside:Blend")
     monkeypatch.setitem(HEADS, "nearest", "outside:Nearest")
-    features = ("fit", str(made / "family" / "features"), "--encoder", "tiny", "-q")
+    features = ("fit", plain, "-q")
     for kind, options in (("family", ("--family", "blend")), ("head", ("--head", "nearest"))):
         assert run([*features, "-o", str(tmp_path / kind), *options]) == 0
         config = json.loads((tmp_path / kind / "config.json").read_text())

@@ -260,7 +260,8 @@ def test_the_runner_gives_the_reason_of_the_model(flowers, tmp_path):
     config = {"false_reject_rate": 0.05, "min_probability": model.decision.min_probability}
     own = runner.Runner.__new__(runner.Runner)
     own.config, own.classes = config, list(model.classes)
-    said = [own._answer("", {name: value[row].numpy() for name, value in outputs.items()}) for row in range(len(birds))]
+    columns = own._judged({name: value.numpy() for name, value in outputs.items()})
+    said = [own._answer("", {name: value[row] for name, value in columns.items()}) for row in range(len(birds))]
     assert [one["verdict"] for one in said] == answers.verdict.tolist()
     assert [one["reason"] or "" for one in said] == answers.reason.tolist()
     assert "unusual_for_class" in answers.reason

@@ -159,7 +159,7 @@ def test_a_model_of_a_store_has_the_taps_of_the_store(shop, photos, tmp_path, ca
     assert code == 0, text
     assert mixtura.load(tmp_path / "other").predict([photos / "red" / "0.png"])[0].label == "red"
     code, text = said(capsys, "fit", store, "-o", tmp_path / "third", "--taps", "last-1")
-    assert code == 2 and "does not hold features of the encoder that you name: taps is " in text
+    assert code == 2 and "These features of 'tiny' have the taps 'bend,mix', and encoder.taps is 'last-1'." in text
     identity = FeatureStore.open(store).identity
     assert blocks_of(identity)[-1].stop == FeatureStore.open(store).dimension == ALL_OF_TINY
     assert factory.encoder_of(factory.section_of(identity, EncoderSection())).identity == identity
