@@ -242,7 +242,7 @@ def test_the_exported_graph_gives_the_same_answers(flowers, family):
             values = [value.numpy() for value in graph.HeadGraph(model)(torch.from_numpy(rows))]
     found = dict(zip(graph.OUTPUT_NAMES, values, strict=True))
     answers = model.answers(rows)
-    assert (answers.predicted >= FLOWERS).sum() > 30
+    assert (answers.predicted >= FLOWERS).sum() > 5
     tested = answers.typicality < untested(model).answers(rows).typicality
     assert tested.any() or family != "tied"
     step = 1 / (1 + min(len(own.near) for own in model.newcomers.own))

@@ -104,6 +104,7 @@ class OwnShots(nn.Module):
     def __init__(self, test: NewcomerTest, n_classes: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.sets, self.scores = test.sets, Scores(test.sets.mixture, dtype)
+        _ = test.sets.peak  # kept from now on; what a trace computes stands for a number and must not be kept
         order = torch.argsort(test.product, stable=True)
         number = torch.arange(len(order)) - torch.searchsorted(test.product[order], test.product[order])
         place = torch.full((n_classes, int(number.max()) + 1), -1)
