@@ -136,6 +136,11 @@ class Folds:
         return {}
 
     @cached_property
+    def spans(self) -> dict[str, "Folds"]:
+        """The samples in coordinates of :mod:`mixtura.core.span`, by feature scale, kept between calls."""
+        return {}
+
+    @cached_property
     def _sums(self) -> dict[str, list[Moments]]:
         return {}
 
@@ -210,6 +215,7 @@ class Folds:
         self._totals.clear()
         self._kept.clear()
         self.exact_forms.clear()
+        self.spans.clear()
 
     def mixture(self, plan: Plan, without: int | None = None) -> Mixture:
         """Fit the mixture of a plan to all samples, or to all but one fold."""

@@ -30,9 +30,17 @@ def spanned(folds: Folds, plan: Plan) -> tuple[Folds, Plan]:
         return folds, plan
     if count > MAX_SPAN_SHARE * dimension:
         return folds, plan
-    scale = plan.resolved(folds.feature_variance(plan.family))[1].scale if plan.feature_scale != "none" else None
-    moved = linalg.coordinates(folds.x if scale is None else folds.x / scale).to(folds.x.dtype)
-    share = plan.prior.identity * moved.shape[1] / dimension
+    if plan.feature_scale not in folds.spans:
+        folds.spans[plan.feature_scale] = _moved(folds, plan)
+    moved = folds.spans[plan.feature_scale]
+    share = plan.prior.identity * moved.x.shape[1] / dimension
     identity = share / (1 - plan.prior.identity + share)
     prior = replace(plan.prior, identity=identity, scale=None)
-    return replace(folds, x=moved, unit=folds.units), replace(plan, prior=prior, feature_scale="none")
+    return moved, replace(plan, prior=prior, feature_scale="none")
+
+
+def _moved(folds: Folds, plan: Plan) -> Folds:
+    """The folds with their samples in coordinates of their span, in units of the feature scales."""
+    scale = None if plan.feature_scale == "none" else plan.resolved(folds.feature_variance(plan.family))[1].scale
+    x = linalg.coordinates(folds.x if scale is None else folds.x / scale)
+    return replace(folds, x=x.to(folds.x.dtype), unit=folds.units)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.cross_fitting import Folds, OutOfFold
+from mixtura.core.leave_one_out import cross_val_predict, has_exact_form
 from mixtura.features.projected_folds import cross_fit_projection
 from mixtura.features.selection import Selected
 from mixtura.scores.typicality import MIN_HELD_OUT, Typicality
@@ -103,7 +104,10 @@ def held_out(found: Selected, rows: Folds, seed: int) -> OutOfFold:
         seed: of these folds.
     """
     folds = found.folds if rows.n_folds else cross_fit_projection(found.steps, rows.x, with_folds(rows, seed))[1]
-    return folds.cross_val_predict(found.candidate.plan, background=True)
+    plan = found.candidate.plan
+    if has_exact_form(folds, plan):
+        return cross_val_predict(folds, [plan], background=True, settled=True)[0]
+    return folds.cross_val_predict(plan, background=True)
 
 
 def typicality_of(held: OutOfFold, temperature: float, log_odds: Float[Tensor, " C"]) -> Typicality | None:
