@@ -201,7 +201,7 @@ def share_over_classes(
     classes after Agresti and Coull, Approximate is better than "exact" for interval estimation, 1998.
 
     >>> [round(value, 2) for value in share_over_classes(np.full(5, 9.0), np.full(5, 9.0), 1.0)]
-    [1.0, 0.08, 1.0]
+    [1.0, 0.07, 1.0]
     """
     hits, weight = hits[weight > 0], weight[weight > 0]
     if not len(hits):
