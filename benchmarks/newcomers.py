@@ -20,7 +20,7 @@ from common import write
 from mixtura.catalog import Catalog
 from mixtura.catalog.players import MIN_FURTHER_ITEMS, Players, scored
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup, model_of
-from mixtura.catalog.statistics import LabeledItems
+from mixtura.core.moments import LabeledItems
 from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
 from mixtura.model.model import Model

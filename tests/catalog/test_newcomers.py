@@ -11,9 +11,9 @@ from mixtura.catalog import Catalog, Shot, statistics
 from mixtura.catalog.newcomers import NewcomerCalibration
 from mixtura.catalog.players import MIN_FURTHER_ITEMS, Players
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup, model_of
-from mixtura.catalog.statistics import LabeledItems
 from mixtura.core.classes import FLOOR_SHARE
 from mixtura.core.covariance import FAMILIES
+from mixtura.core.moments import LabeledItems
 from mixtura.features import imports
 from mixtura.onnx import graph, runner
 from mixtura.recipe import resolve
@@ -62,9 +62,7 @@ def enrolled(base, items, shots, gone=()):
         names += [name] * (name not in names)
         parts.append(ComponentGroup(names.index(name), None, base.model.project(rows).double()))
     out = torch.isin(items.labels, torch.tensor(list(gone), dtype=torch.int64))
-    left, removed, none = (
-        LabeledItems(items.x[rows], items.labels[rows], items.weight[rows]) for rows in (~out, out, out & ~out)
-    )
+    left, removed, none = (items.select(rows) for rows in (~out, out, out & ~out))
     judge = torch.arange(len(left.labels)) % 5 == 0
     state = CatalogState(tuple(names), tuple(parts), none, removed)
     return model_of(base, state, lambda sums: NewcomerCalibration(base, sums, left, judge), None)
@@ -219,7 +217,7 @@ def test_a_removed_class_plays_no_part(flowers):
     birds, _ = world(1, 40, seed=5, offset=1.5)
     model = enrolled(base, items, [("bird", birds[:2])], gone={3, 7})
     kept = ~torch.isin(items.labels, torch.tensor([3, 7]))
-    left = LabeledItems(items.x[kept], items.labels[kept], items.weight[kept])
+    left = items.select(kept)
     players = Players(base, statistics.sums_of(base.model.mixture, left), left)
     wanted = players.test([(FLOWERS - 2, base.model.project(birds[:2]).double())])
     x, asked = base.model.project(birds[2:]), torch.full((38,), FLOWERS - 2)

@@ -8,10 +8,10 @@ import torch
 
 from mixtura.catalog import statistics
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup, model_of
-from mixtura.catalog.statistics import LabeledItems
 from mixtura.core import classes
 from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, Plan
 from mixtura.core.covariance import FAMILIES
+from mixtura.core.moments import LabeledItems
 
 EXACT = [family for family in FAMILIES if family != "lowrank"]  # a rank is found step by step, not by sums
 

@@ -6,9 +6,10 @@ import torch
 
 from mixtura.core.classes import FLOOR_SHARE, Plan, fit
 from mixtura.core.covariance import Prior
+from mixtura.core.moments import LabeledItems
 from mixtura.names import find
 from mixtura.scores import SCORES
-from mixtura.scores.base import Edits, KnownRows, WeightedRows
+from mixtura.scores.base import Edits, KnownRows
 from mixtura.scores.knn import MAX_ROWS, NEIGHBORS, KNearest
 from mixtura.scores.residual import subspace_width
 from mixtura.testing.covariance_laws import clusters
@@ -20,7 +21,7 @@ SHRINKAGE = 0.1
 
 
 def known(x=X, labels=LABELS, weight=WEIGHT, n_classes=5):
-    return KnownRows(WeightedRows(x, labels, weight), n_classes, SHRINKAGE)
+    return KnownRows(LabeledItems(x, labels, weight), n_classes, SHRINKAGE)
 
 
 def covariance(x, labels, weight):
@@ -99,7 +100,7 @@ def test_a_score_equals_its_formula(name):
 @pytest.mark.parametrize("name", SCORES)
 def test_a_fitted_mixture_gives_the_same_score_as_none(name):
     tied = fit(Plan("tied", prior=Prior(0.0, SHRINKAGE)), X, LABELS, 5, WEIGHT)
-    given = KnownRows(WeightedRows(X, LABELS, WEIGHT), 5, SHRINKAGE, tied)
+    given = KnownRows(LabeledItems(X, LABELS, WEIGHT), 5, SHRINKAGE, tied)
     kind = find(SCORES, name)
     torch.testing.assert_close(values(kind.fit(given), NEW), values(kind.fit(known()), NEW), rtol=1e-9, atol=1e-9)
 
@@ -121,7 +122,7 @@ def test_a_row_far_away_is_less_familiar(name):
 
 
 def edits(gone=(), added=None, removed=None, newcomers=()):
-    none = WeightedRows(X[:0], LABELS[:0], WEIGHT[:0])
+    none = LabeledItems(X[:0], LABELS[:0], WEIGHT[:0])
     mask = torch.tensor([c in gone for c in range(5)])
     return Edits(mask, added or none, removed or none, tuple(newcomers))
 
@@ -129,9 +130,9 @@ def edits(gone=(), added=None, removed=None, newcomers=()):
 @pytest.mark.parametrize("name", ["mahalanobis", "unit-mahalanobis", "relative-mahalanobis", "knn"])
 def test_items_that_come_and_go_leave_no_trace(name):
     score = find(SCORES, name).fit(known())
-    extra = WeightedRows(NEW[:9], torch.arange(9) % 5, torch.ones(9, dtype=torch.float64))
+    extra = LabeledItems(NEW[:9], torch.arange(9) % 5, torch.ones(9, dtype=torch.float64))
     more = KnownRows(
-        WeightedRows(*(torch.cat(pair) for pair in zip((X, LABELS, WEIGHT), vars(extra).values(), strict=True))),
+        LabeledItems(*(torch.cat(pair) for pair in zip((X, LABELS, WEIGHT), vars(extra).values(), strict=True))),
         5,
         SHRINKAGE,
     )
@@ -162,10 +163,10 @@ def test_the_bank_is_bounded_even_and_independent_of_the_order():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(MAX_ROWS + 700, 4, generator=generator)
     labels = torch.where(torch.arange(len(x)) < 300, 0, 1 + torch.arange(len(x)) % 3)
-    rows = WeightedRows(x, labels, torch.ones(len(x)))
+    rows = LabeledItems(x, labels, torch.ones(len(x)))
     bank = KNearest.fit(KnownRows(rows, 4, 0.0))
     assert len(bank.bank) == MAX_ROWS
     assert int((bank.label == 0).sum()) == int((labels == 0).sum())  # none of a small class is lost
     order = torch.randperm(len(x), generator=generator)
-    again = KNearest.fit(KnownRows(WeightedRows(x[order], labels[order], rows.weight), 4, 0.0))
+    again = KNearest.fit(KnownRows(LabeledItems(x[order], labels[order], rows.weight), 4, 0.0))
     assert torch.equal(again.bank.sort(0).values, bank.bank.sort(0).values)

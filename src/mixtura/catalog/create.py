@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 
 from mixtura.catalog import database, renewal, statistics
 from mixtura.catalog.database import CatalogDatabase
-from mixtura.catalog.statistics import FittedStatistics, LabeledItems
+from mixtura.catalog.statistics import FittedStatistics
+from mixtura.core.moments import LabeledItems
 from mixtura.errors import BundleError, MixturaError
 from mixtura.features.records import Features
 from mixtura.identity import fingerprint

@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.catalog.players import Players
-from mixtura.catalog.statistics import FittedStatistics, LabeledItems, sums_of
+from mixtura.catalog.statistics import FittedStatistics, sums_of
 from mixtura.core import novel
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import Moments, present
+from mixtura.core.moments import LabeledItems, Moments, present
 from mixtura.scores.typicality import Typicality
 
 MAX_LOST_SHARE = 1 / 2000  # share of validation items that one newcomer may turn wrong: ten cost half a point
@@ -45,7 +45,7 @@ class NewcomerCalibration:
     @cached_property
     def _fitted(self) -> tuple[Mixture, Moments]:
         """The mixture without the validation items, and its sums; the model's own if it is no function of sums."""
-        held = LabeledItems(self.items.x[self.judge], self.items.labels[self.judge], self.items.weight[self.judge])
+        held = self.items.select(self.judge)
         sums = self.sums - sums_of(self.base.model.mixture, held)
         index = (sums.weight > 1e-9).nonzero()[:, 0]
         if not self.base.exact:
@@ -96,7 +96,7 @@ class NewcomerCalibration:
 
     def _play(self, count: int) -> "SimulatedNewcomers":
         """Simulate newcomers: in turn, leave out the components of a fitted class and enroll it again."""
-        players = self._players(count)
+        players = self.support_sets(count)
         if not players:
             return SimulatedNewcomers(0.0, ())
         made, density = self._newcomers(list(players.values()))
@@ -128,7 +128,7 @@ class NewcomerCalibration:
         even = math.log(len(handfuls) / len(present(self.items.labels)))
         return made, made.mixture.component_log_prob(self._held[0]).double() + even
 
-    def _players(self, count: int) -> dict[int, Float[Tensor, "_ D"]]:
+    def support_sets(self, count: int) -> dict[int, Float[Tensor, "_ D"]]:
         """Support sets of ``count`` items from some fitted classes, sampled with a fixed seed."""
         generator = torch.Generator().manual_seed(SIMULATION_SEED)
         players: dict[int, Tensor] = {}

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.catalog.statistics import FittedStatistics, LabeledItems, sums_of
+from mixtura.catalog.statistics import FittedStatistics, sums_of
 from mixtura.core import novel
 from mixtura.core.classes import NO_WEIGHT
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import Moments
+from mixtura.core.moments import LabeledItems, Moments
 from mixtura.scores.resemblance import NewcomerTest, OwnItems, ShotSets
 
 MIN_PLAYERS = 5  # fitted classes; fewer say too little about newcomers
@@ -85,9 +85,7 @@ class Players:
         out = torch.tensor(gone, dtype=torch.int64)
         rows = torch.isin(self.items.labels, out)
         if bool(rows.any()):
-            sums = sums - sums_of(
-                mixture, LabeledItems(self.items.x[rows], self.items.labels[rows], self.items.weight[rows])
-            )
+            sums = sums - sums_of(mixture, self.items.select(rows))
         kept = ((sums.weight > NO_WEIGHT) & ~torch.isin(mixture.component_class, out)).nonzero()[:, 0]
         if sums is self.base.sums and self.base.exact:
             return self.base.mixture.select(kept), sums.select(kept)

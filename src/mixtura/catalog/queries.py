@@ -12,8 +12,8 @@ from mixtura.catalog.create import embeddings
 from mixtura.catalog.database import CatalogDatabase
 from mixtura.catalog.newcomers import NewcomerCalibration
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup
-from mixtura.catalog.statistics import FittedStatistics, LabeledItems
-from mixtura.core.moments import Moments
+from mixtura.catalog.statistics import FittedStatistics
+from mixtura.core.moments import LabeledItems, Moments
 from mixtura.errors import LabelError
 from mixtura.features.records import Features
 from mixtura.fitting.gradient import validation_mask

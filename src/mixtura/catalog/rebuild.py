@@ -9,10 +9,10 @@ from torch import Tensor
 
 from mixtura.catalog.newcomers import NewcomerCalibration, stand_in
 from mixtura.catalog.scores import edited, newcomer_scores
-from mixtura.catalog.statistics import FittedStatistics, LabeledItems, sums_of
+from mixtura.catalog.statistics import FittedStatistics, sums_of
 from mixtura.core import novel
 from mixtura.core.mixture import Mixture, join
-from mixtura.core.moments import Moments
+from mixtura.core.moments import LabeledItems, Moments
 from mixtura.core.novel import NovelComponents
 from mixtura.model.model import Model
 from mixtura.scores.typicality import Typicality
@@ -83,13 +83,8 @@ def model_of(
         lift = torch.zeros(len(state.names), dtype=torch.float64)
         alone = {part.product for part in new} - {part.product for part in fitted}
         lift[list(alone)] = -torch.inf
-        test = (
-            None
-            if known is None
-            else known.players.test(
-                [(part.product, part.rows) for part in new if part.product in alone and part.rows is not None]
-            )
-        )
+        shots = [(part.product, part.rows) for part in new if part.product in alone and part.rows is not None]
+        test = None if known is None else known.players.test(shots)
         for part, own, scores in zip(new, lifts.tolist(), residuals, strict=True):
             if part.product in alone:
                 lift[part.product] = max(float(lift[part.product]), own)

@@ -4,11 +4,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.catalog.newcomers import HELD_OUT_CLASSES, MIN_SPARE_ITEMS, SIMULATION_SEED, NewcomerCalibration, stand_in
-from mixtura.catalog.statistics import LabeledItems
-from mixtura.core.moments import present
+from mixtura.catalog.newcomers import NewcomerCalibration, stand_in
+from mixtura.core.moments import LabeledItems
 from mixtura.model.model import Model
-from mixtura.scores.base import Edits, Score, WeightedRows
+from mixtura.scores.base import Edits, Score
 from mixtura.scores.typicality import Typicality
 
 
@@ -30,8 +29,7 @@ def edited(
     """
     if score is None:
         return None
-    came, went = (WeightedRows(items.x, items.labels, items.weight) for items in (added, removed))
-    return score.follow(Edits(product < 0, came, went, tuple(newcomers)))
+    return score.follow(Edits(product < 0, added, removed, tuple(newcomers)))
 
 
 def newcomer_scores(
@@ -53,17 +51,11 @@ def _played(
     model: Model, score: Score, gauge: NewcomerCalibration, typicality: Typicality, count: int
 ) -> Float[Tensor, " R"]:
     """Sorted scores of the validation items of all classes that can play newcomers with ``count`` items."""
-    generator = torch.Generator().manual_seed(SIMULATION_SEED)
-    items, parts, played = gauge.items, [torch.zeros(0, dtype=torch.float64)], 0
-    none = WeightedRows(items.x[:0], items.labels[:0], items.weight[:0])
-    for c in present(items.labels):
-        own, judge = (((items.labels == c) & part).nonzero()[:, 0] for part in (~gauge.judge, gauge.judge))
-        if len(own) < count + MIN_SPARE_ITEMS or not len(judge) or played == HELD_OUT_CLASSES:
-            continue
-        played += 1
-        shots = items.x[own[torch.randperm(len(own), generator=generator)[:count]]]
+    items, parts = gauge.items, [torch.zeros(0, dtype=torch.float64)]
+    none = items.select(torch.zeros(0, dtype=torch.int64))
+    for c, shots in gauge.support_sets(count).items():
+        x = items.x[(items.labels == c) & gauge.judge]
         gone = torch.arange(len(model.classes)) == c
-        x = items.x[judge]
         log_prob, behind = model.mixture.log_prob(x), model.background.log_prob(x)
         raw = score.follow(Edits(gone, none, none, (shots,)))(x, log_prob, behind)
         parts.append(typicality.score(log_prob, behind, raw))

@@ -11,7 +11,7 @@ from torch import Tensor
 from mixtura.core import classes, ownership
 from mixtura.core.covariance import Diagonal, Floor, Prior
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import Moments, feature_variance, hard, labeled, soft
+from mixtura.core.moments import LabeledItems, Moments, feature_variance, hard, labeled, soft
 from mixtura.errors import UsageError
 from mixtura.model.model import Model
 from mixtura.sections import GRADIENT
@@ -19,15 +19,6 @@ from mixtura.sections import GRADIENT
 TILE_ROWS = 4096
 AVERAGE_FLOOR = "average"  # floor rule of layout 1 models
 DEFAULT_SHRINKAGE = 0.1  # shrinkage of newcomers if the model has none of its own
-
-
-@dataclass(frozen=True)
-class LabeledItems:
-    """Items to sum: rows in the space of the mixture, their class numbers in the model, and weights."""
-
-    x: Float[Tensor, "N D"]
-    labels: Int[Tensor, " N"]
-    weight: Float[Tensor, " N"]
 
 
 @dataclass(frozen=True)

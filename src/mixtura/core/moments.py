@@ -16,6 +16,19 @@ CONSTANT_TOLERANCE = 1e-18  # of a feature's square; float32 sums of a constant 
 
 
 @dataclass(frozen=True)
+class LabeledItems:
+    """Rows in the space of a mixture, their class numbers in the model, and weights."""
+
+    x: Float[Tensor, "N D"]
+    labels: Int[Tensor, " N"]
+    weight: Float[Tensor, " N"]
+
+    def select(self, index: Bool[Tensor, " N"] | Int[Tensor, " J"]) -> "LabeledItems":
+        """The items at ``index``."""
+        return LabeledItems(self.x[index], self.labels[index], self.weight[index])
+
+
+@dataclass(frozen=True)
 class FactorPosterior:
     r"""Posterior of the latent factors given a sample, :math:`E[z \mid x] = B^\top (x - \mu)`.
 

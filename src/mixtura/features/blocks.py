@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from mixtura.errors import UsageError
+from mixtura.features.nonlinear import signed_power
 from mixtura.features.projection import Projection
 from mixtura.features.spectrum import check_features, check_width, work_dtype
 from mixtura.identity import LAST, Block
@@ -85,11 +86,9 @@ def _in_words(part: Part, names: Mapping[tuple[int, int], str]) -> str:
 
 
 def _bent(x: Float[Tensor, "N D"], part: Part) -> Float[Tensor, "N B"]:
-    """The columns of a block to its power. A product with the sign is used, since ONNX does not support copysign."""
+    """The columns of a block to its power."""
     x = x[:, part.start : part.stop]
-    if part.power == 1:
-        return x
-    return x.sign() * (x.abs().sqrt() if part.power == 0.5 else x.abs().pow(part.power))
+    return x if part.power == 1 else signed_power(x, part.power)
 
 
 def _scale(x: Shaped[Tensor, "N D"], part: Part) -> Float[Tensor, ""]:

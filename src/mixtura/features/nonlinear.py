@@ -12,6 +12,11 @@ from mixtura.errors import UsageError
 from mixtura.features.projection import Projection
 
 
+def signed_power(x: Float[Tensor, "N D"], power: float) -> Float[Tensor, "N D"]:
+    """A power of each number that keeps its sign, in operations that ONNX has: it lacks copysign."""
+    return x.sign() * (x.abs().sqrt() if power == 0.5 else x.abs().pow(power))
+
+
 @dataclass(frozen=True)
 class Power(Projection):
     r"""A power of each feature that keeps its sign, :math:`\operatorname{sign}(x)\,|x|^p`.

@@ -13,10 +13,11 @@ from mixtura.core import left_out
 from mixtura.core.classes import Plan
 from mixtura.core.cross_fitting import Folds
 from mixtura.core.mixture import Mixture
+from mixtura.core.moments import LabeledItems
 from mixtura.metrics.detection import auroc
 from mixtura.names import find
 from mixtura.scores import SCORES
-from mixtura.scores.base import KnownRows, WeightedRows
+from mixtura.scores.base import KnownRows
 from mixtura.scores.typicality import MIN_HELD_OUT, Typicality
 
 ENOUGH_GENUINE = 300  # genuine rows of a draw; the limit of a 5% rule then has a standard error of 1.3 points
@@ -115,6 +116,6 @@ class Draws:
 
 def known_rows(folds: Folds, row: Int[Tensor, " M"], plan: Plan, mixture: Mixture) -> KnownRows:
     """Rows to fit a score to, with the mixture of a plan that has been fitted to them."""
-    rows = WeightedRows(folds.x[row], folds.labels[row], folds.counts[row])
+    rows = LabeledItems(folds.x[row], folds.labels[row], folds.counts[row])
     tied = mixture if mixture.covariance.shared and plan.components == 1 else None
     return KnownRows(rows, folds.n_classes, plan.prior.identity, tied)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from mixtura.core.mixture import Mixture
 from mixtura.encoders.onnx_graph import to_onnx
-from mixtura.features.nonlinear import Power
+from mixtura.features.nonlinear import Power, signed_power
 from mixtura.heads.base import Groups
 from mixtura.model.model import Model
 from mixtura.scores.base import Score
@@ -34,11 +34,6 @@ class Scores(nn.Module):
         """The component log-probabilities of each row, in its precision."""
         center, *operands = (self.get_buffer(name) for name in self.names)
         return self.score(tuple(operands), x.to(center.dtype) - center).to(x.dtype)
-
-
-def _bend(power: Power, x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    """``Power`` without copysign, which ONNX does not support."""
-    return x.sign() * (x.abs().sqrt() if power.power == 0.5 else x.abs().pow(power.power))
 
 
 class Rank(nn.Module):
@@ -168,7 +163,7 @@ class HeadGraph(nn.Module):
         """The outputs, in the order of :data:`OUTPUT_NAMES`."""
         x = features
         for step in self.steps:
-            x = _bend(step, x) if isinstance(step, Power) else step(x)
+            x = signed_power(x, step.power) if isinstance(step, Power) else step(x)
         joint = self.mixture(x)
         class_log_prob = self.groups(joint) + self.get_buffer("lift")
         scores = class_log_prob if self.head is None else self.head.class_scores(x)

@@ -5,24 +5,16 @@ from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mixtura.core import classes
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
 from mixtura.core.mixture import Mixture
+from mixtura.core.moments import LabeledItems
 
 MIN_LENGTH = 1e-12  # keeps the unit vector of a zero row finite
-
-
-@dataclass(frozen=True)
-class WeightedRows:
-    """Rows in the space of the mixture, with their classes and weights."""
-
-    x: Float[Tensor, "N D"]
-    labels: Int[Tensor, " N"]
-    weight: Float[Tensor, " N"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +25,7 @@ class KnownRows:
     tied mixture of the rows, if it has been fitted already.
     """
 
-    rows: WeightedRows
+    rows: LabeledItems
     n_classes: int
     identity: float
     tied_mixture: Mixture | None = None
@@ -64,8 +56,8 @@ class Edits:
     """
 
     gone: Bool[Tensor, " C"]
-    added: WeightedRows
-    removed: WeightedRows
+    added: LabeledItems
+    removed: LabeledItems
     newcomers: tuple[Float[Tensor, "_ D"], ...] = ()
 
     def on_unit_vectors(self) -> "Edits":
@@ -112,6 +104,6 @@ def unit(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
     return x / x.square().sum(1, keepdim=True).sqrt().clamp_min(MIN_LENGTH)
 
 
-def on_unit_vectors(rows: WeightedRows) -> WeightedRows:
+def on_unit_vectors(rows: LabeledItems) -> LabeledItems:
     """The same rows at unit length."""
     return replace(rows, x=unit(rows.x))

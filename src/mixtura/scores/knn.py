@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.content import content_order
-from mixtura.scores.base import Edits, KnownRows, WeightedRows, unit
+from mixtura.core.moments import LabeledItems
+from mixtura.scores.base import Edits, KnownRows, unit
 
 NEIGHBORS = 5  # k: in the range of shots of a small class
 MAX_ROWS = 5000  # rows kept; 25 MB of float32 at 1,280 dimensions
@@ -68,7 +69,7 @@ class KNearest:
         return cls(state["bank"], state["label"], min(NEIGHBORS, len(state["bank"])))
 
 
-def _evenly(rows: WeightedRows) -> Int[Tensor, " M"]:
+def _evenly(rows: LabeledItems) -> Int[Tensor, " M"]:
     """Indices of at most ``MAX_ROWS`` rows, chosen by their values, the first of each class before any second."""
     if len(rows.x) <= MAX_ROWS:
         return torch.arange(len(rows.x))
@@ -92,7 +93,7 @@ def _filled(bank: Float[Tensor, "B D"], label: Int[Tensor, " B"], least: int) ->
     return bank.repeat_interleave(times, 0), label.repeat_interleave(times)
 
 
-def _among(bank: Float[Tensor, "B D"], label: Int[Tensor, " B"], removed: WeightedRows) -> Tensor:
+def _among(bank: Float[Tensor, "B D"], label: Int[Tensor, " B"], removed: LabeledItems) -> Tensor:
     """Which rows of the bank are among the removed rows of their class."""
     if not len(removed.x):
         return torch.zeros_like(label, dtype=torch.bool)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mixtura.core.classes import NO_WEIGHT
 from mixtura.core.mixture import Mixture
-from mixtura.scores.base import Edits, KnownRows, WeightedRows, on_unit_vectors, unit
+from mixtura.core.moments import LabeledItems
+from mixtura.scores.base import Edits, KnownRows, on_unit_vectors, unit
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Centers:
     label: Int[Tensor, " K"]
 
     @classmethod
-    def of(cls, tied: Mixture, rows: WeightedRows, n_classes: int) -> "Centers":
+    def of(cls, tied: Mixture, rows: LabeledItems, n_classes: int) -> "Centers":
         """The centers of a tied mixture of rows, in the precision of the rows."""
         label, whiten = tied.component_class, tied.covariance.state()["precision_tril"]
         assert label is not None
