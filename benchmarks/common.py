@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from datetime import date
 from importlib import metadata
 from pathlib import Path
@@ -49,8 +50,10 @@ def write(name: str, record: dict) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine} | record, indent=2) + "\n")
 
 
-def in_memory(x: np.ndarray, label: list[str], split: list[str]) -> Features:
-    """Features that no encoder has made."""
+def in_memory(
+    x: np.ndarray, label: list[str], split: list[str], identity: Mapping[str, str] | None = None
+) -> Features:
+    """Features of unrelated items; without the identity of an encoder, features that none has made."""
     count = len(x)
     ids = [str(i) for i in range(count)]
     rows = Rows(
@@ -64,7 +67,7 @@ def in_memory(x: np.ndarray, label: list[str], split: list[str]) -> Features:
         np.ones(count),
         list(ids),
     )
-    return to_features(rows, {"name": "memory"})
+    return to_features(rows, dict(identity or {"name": "memory"}))
 
 
 def model_of(features: Features, recipe: Recipe) -> Model:

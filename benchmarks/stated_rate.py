@@ -60,7 +60,7 @@ def drawn(features: Features, count: int, rows: int, seed: int) -> Features:
     test = rng.permutation(test)[:MAX_TEST]
     index = np.concatenate([learn, test]).astype(np.int64)
     split = ["train"] * len(learn) + ["test"] * len(test)
-    return in_memory(features.embedding[index], [str(one) for one in label[index]], split)
+    return in_memory(features.embedding[index], [str(one) for one in label[index]], split, features.identity)
 
 
 def measure(features: Features, options: dict[str, object]) -> tuple[list[float], dict[str, object]]:

@@ -16,7 +16,7 @@ from mixtura.core.content import content_order
 from mixtura.core.covariance import family_of
 from mixtura.core.cross_fitting import Folds
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import labeled
+from mixtura.core.moments import hard
 
 MIN_CLASSES = 5  # classes; with fewer, a fifth of them is less than one
 PARTS = 5  # parts of the classes, left out in turn
@@ -52,7 +52,7 @@ def mixture_without(folds: Folds, plan: Plan, gone: Bool[Tensor, " C"], fold: in
     if kind.shared:  # one sum over all classes
         taken = gone[folds.labels] & (folds.fold != fold)
         weight = None if folds.weight is None else folds.weight[taken]
-        sums = sums - labeled(kind, folds.x[taken], folds.labels[taken], folds.n_classes, weight)[0]
+        sums = sums - hard(kind, folds.x[taken], folds.labels[taken], sums.ref, weight)
     mixture = classes.closed_form(plan, sums.select(stays), variance)
     return replace(mixture, component_class=stays, n_classes=folds.n_classes)
 
@@ -102,9 +102,9 @@ def scores_with_background(
     means = torch.cat([mixture.mean, center])
     plain = Mixture(means.new_zeros(len(means)), means, mixture.covariance)
     peak = float(mixture.covariance.log_peak(mixture.dimension))
-    log_prob = plain.component_log_prob(x)
-    joint = mixture.over_classes(log_prob[:, :-1] + mixture.log_weight.to(log_prob))
-    squared, between = (2 * (peak - part.double()) for part in (log_prob, plain.component_log_prob(means.double())))
+    log_prob = plain.component_log_prob(torch.cat([x, means.to(x)]))
+    joint = mixture.over_classes(log_prob[: len(x), :-1] + mixture.log_weight.to(log_prob))
+    squared, between = (2 * (peak - log_prob.double())).tensor_split([len(x)])
     far = between[-1, :-1]  # squared distance of each mean to the center
     root = share.sqrt()
     inner = 0.5 * (far[:, None] + far - between[:-1, :-1]) * root[:, None] * root

@@ -1,9 +1,10 @@
 """Dense linear algebra, in float64 unless stated otherwise; the only module of mixtura that calls ``torch.linalg``."""
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# torch.linalg is untyped; the signatures below supply the types
+# torch.linalg and scipy.linalg.lapack are untyped; the signatures below supply the types
 
 import torch
 from jaxtyping import Bool, Float
+from scipy.linalg.lapack import dtrtri
 from torch import Tensor
 
 from mixtura.errors import CollapsedComponent
@@ -89,11 +90,23 @@ def precision_tril(covariance: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D
         return inverse_tril(factor)
     size = factor.shape[-1]
     out = torch.empty(factor.shape, dtype=factor.dtype, device=factor.device)  # row-major, like loaded tensors
+    if size > BLOCK_ROWS and out.device.type == "cpu":
+        _invert_each(out.copy_(factor).view(-1, size, size))
+        return out
     step = max(1, AT_ONCE // size**2)
     parts = (flat.view(-1, size, size).split(step) for flat in (factor, out))
     for tril, inverse in zip(*parts, strict=True):
         inverse.copy_(inverse_tril(tril))
     return out
+
+
+def _invert_each(tril: Float[Tensor, "B D D"]) -> None:
+    """Replace lower triangular float64 matrices by their inverses, in place, in half the time of :func:`inverse_tril`.
+
+    LAPACK counts in columns, so it sees the upper triangular transposes.
+    """
+    for one in tril:
+        dtrtri(one.numpy().T, lower=0, overwrite_c=1)
 
 
 def covariance_of(precision_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:

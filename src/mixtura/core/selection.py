@@ -130,7 +130,10 @@ def choose(
         return trial
     richer = cross_validate(folds, replace(trial.plan, components=counts))
     # An explicit number of components is kept; one chosen by likelihood must not cost accuracy.
-    return richer if not isinstance(components, str) or not trial.significantly_better_than(richer) else trial
+    if not isinstance(components, str):
+        return richer
+    simple = search.cross_validate(trial.plan)
+    return simple if simple.significantly_better_than(richer) else richer
 
 
 def temperature_of(x: Float[Tensor, "N D"], held: OutOfFold) -> float:
@@ -156,7 +159,10 @@ class Search:
         return self.tried[plan]
 
     def best(self, plan: Plan) -> Candidate:
-        """Best candidate of a plan's family: first the feature scale, then the share of the identity."""
+        """Best candidate of a plan's family: first the feature scale, then the share of the identity.
+
+        It is not compared with other plans before it is cross-validated like them: see :meth:`trials`.
+        """
         plan = self.with_prior(plan, SCREEN_SHRINKAGE)
         if family_of(plan.family).round:  # spherical is a scaled identity already, with one unit for all features
             return self.cross_validate(self.with_prior(replace(plan, feature_scale="none"), 0.0))
@@ -168,7 +174,7 @@ class Search:
             if most_accurate(trials) is not trials[-1]:
                 break
             trials += self.trials(plan, (share,))
-        return self.cross_validate(most_accurate(trials).plan)
+        return most_accurate(trials)
 
     def trials(self, plan: Plan, shares: Sequence[float]) -> list[Candidate]:
         """Candidates of a plan with several shares of the identity.
@@ -222,9 +228,11 @@ class Search:
         """The tied candidate, unless another family is more accurate by more than a standard error."""
         incumbent = self.best(replace(plan, family="tied"))
         trials = [self.cross_validate(rival) for rival in dict.fromkeys(self.rivals(incumbent.plan))]
-        if trials and (rival := most_accurate(trials)).significantly_better_than(incumbent):
-            return rival
-        return incumbent
+        for share in (SCREEN_SHRINKAGE, incumbent.plan.prior.identity):  # the first of them is known already
+            plain = self.with_prior(incumbent.plan, share)
+            if not trials or not most_accurate(trials).significantly_better_than(self.cross_validate(plain)):
+                return incumbent
+        return most_accurate(trials)
 
     def rivals(self, plan: Plan) -> list[Plan]:
         """Plans of the other families with enough data, each with a few prior strengths."""

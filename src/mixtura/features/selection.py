@@ -74,10 +74,9 @@ def select(
 
 def _with_random_features(selected: Selected, folds: Folds, plan: Plan, asked: dict[str, Any]) -> Selected:
     """Random features on top, where they gain more than a standard error."""
+    plain = choosing.cross_validate(selected.folds, selected.candidate.plan)
     selected.folds.clear_cache()
     further = [*selected.steps, (RandomFeatures, {"dimension": RANDOM_FEATURES, "seed": plan.seed})]
     projection, space = cross_fit_projection(further, folds.x, folds)
     trial = choosing.choose(space, plan, **(asked | {"family": "tied", "components": 1}))
-    return (
-        Selected(further, projection, space, trial) if trial.significantly_better_than(selected.candidate) else selected
-    )
+    return Selected(further, projection, space, trial) if trial.significantly_better_than(plain) else selected

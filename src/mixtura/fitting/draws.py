@@ -96,8 +96,10 @@ class Draws:
         x = space.x[row]
         joint, background = left_out.scores_with_background(mixture, x)
         log_prob = joint.logsumexp(1)
-        known = known_rows(space, left_out.rows_without(space, gone, fold), self.plan, mixture)
-        raw = {name: find(SCORES, name).fit(known)(x, log_prob, background) for name in names}
+        raw = dict[str, Tensor]()
+        if names:
+            known = known_rows(space, left_out.rows_without(space, gone, fold), self.plan, mixture)
+            raw = {name: find(SCORES, name).fit(known)(x, log_prob, background) for name in names}
         return Judged(row, space.labels[row], joint.argmax(1), log_prob, background, space.counts[row], raw)
 
     def outcome(self, draw: int, judged: Judged, name: str) -> Outcome | None:

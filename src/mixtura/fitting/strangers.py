@@ -85,11 +85,14 @@ def _outcomes(draws: Draws, score: str) -> list[Outcome]:
 def _raced(draws: Draws, rivals: list[str]) -> tuple[list[Outcome], dict[str, ScoreTrial]]:
     """The outcomes of all draws by the density, and the trials of it and of its rivals on the first fold of each draw.
 
-    A rival that does not beat the density in the first ``TRIAL_DRAWS`` draws is dropped.
+    A rival is dropped if it is behind the density in both figures of the first draw, or does not beat it in both over
+    the first ``TRIAL_DRAWS``.
     """
     own: list[Outcome] = []
     paired: dict[str, list[tuple[Outcome, Outcome]]] = {name: [] for name in [DENSITY, *rivals]}
     for draw in range(len(draws.gone)):
+        if draw == 1:
+            rivals = [name for name in rivals if not _trial_of(paired[name]).behind]
         if draw == TRIAL_DRAWS:
             rivals = [name for name in rivals if _trial_of(paired[name]).promising]
         spaces = draws.spaces_of(draw)

@@ -44,6 +44,11 @@ class ScoreTrial:
         """Whether the score beats the density in both figures, by however little."""
         return self.gain > 0 and self.auroc_gain > 0
 
+    @property
+    def behind(self) -> bool:
+        """Whether the density beats the score in both figures."""
+        return self.gain < 0 and self.auroc_gain < 0
+
 
 @dataclass(frozen=True)
 class StrangerEstimate:

@@ -55,6 +55,7 @@ class FullWithout:
                         update = self._each(part, points, lambda p, at, k=k: self._background(p, k, prior, at))
                         behind[mask] = update[0]
                         lossy[mask] |= update[1]
+                    part.views.clear()
         return Scores(log_density, behind if background else None, lossy)
 
     def _points(self, k: int | None, prior: Prior, tolerance: float) -> list[float]:

@@ -62,6 +62,7 @@ def cross_val_predict(
     for tile in (replace(tile, settled=settled) for tile in form.everything.tiles(folds.units, some[~direct])):
         for one in found:
             one.add(tile, form.score(tile, one.plan.prior, background, tolerance))
+        tile.views.clear()
     return [one.joined(some[direct], background) for one in found]
 
 

@@ -102,7 +102,7 @@ class Tile:
     """B units of R samples, of S classes each, that are taken out of everything, one unit at a time.
 
     ``slot`` are the classes of a unit, ``place`` the slot of each sample, and ``left`` the weight that remains in
-    each slot's class.
+    each slot's class. ``views`` hold the tile in turn, so they stay in memory until they are cleared.
     """
 
     everything: Everything
@@ -183,10 +183,12 @@ class Tile:
         matrix.diagonal(dim1=1, dim2=2).add_(1.0)
         return linalg.cholesky(matrix)
 
-    @cached_property
+    @property
     def plain(self) -> "View":
         """The tile in the units of everything."""
-        return View(self, self.x, self.everything.mean)
+        if 0 not in self.views:
+            self.views[0] = View(self, self.x, self.everything.mean)
+        return self.views[0]
 
     def turned(self, basis: "Basis") -> "View":
         """The tile on the axes of a basis."""
