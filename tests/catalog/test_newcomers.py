@@ -14,7 +14,9 @@ from mixtura.catalog.rebuild import CatalogState, ComponentGroup, model_of
 from mixtura.core.classes import FLOOR_SHARE
 from mixtura.core.covariance import FAMILIES
 from mixtura.core.moments import LabeledItems
+from mixtura.errors import UsageError
 from mixtura.features import imports
+from mixtura.model.bundle import save_pretrained
 from mixtura.onnx import graph, runner
 from mixtura.recipe import resolve
 from mixtura.scores.resemblance import OwnItems
@@ -298,3 +300,14 @@ def test_the_test_follows_every_edit(shop):
     assert catalog.model.newcomers is None
     catalog.close()
     other.close()
+
+
+def test_the_model_of_an_edited_catalog_is_not_saved_without_its_test(shop, tmp_path):
+    """A bundle holds no shots, so saved alone the model would take a newcomer's whole kind again."""
+    catalog = Catalog.open(shop)
+    catalog.enroll("bird", [Shot(row, "", "") for row in world(1, 3, seed=5, offset=1.5)[0]])
+    with pytest.raises(UsageError, match="mixtura export"):
+        save_pretrained(catalog.model, tmp_path / "alone")
+    catalog.undo()
+    catalog.close()
+    assert not (tmp_path / "alone").exists()

@@ -17,7 +17,7 @@ from mixtura.core import FAMILIES
 from mixtura.core.covariance import family_name
 from mixtura.core.mixture import Mixture
 from mixtura.encoders.common import require_allowed_encoder, resolved
-from mixtura.errors import BundleError, NoInput, RecipeError, StoreError
+from mixtura.errors import BundleError, NoInput, RecipeError, StoreError, UsageError
 from mixtura.features.projection import Chain
 from mixtura.heads import HEADS, SAVED
 from mixtura.heads.base import Head
@@ -96,7 +96,13 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
 
     Raises:
         CannotWrite, OutOfSpace: the folder cannot be written.
+        UsageError: the model is that of a catalog after edits, which is more than a bundle holds.
     """
+    if any(part is not None for part in (model.lift, model.fitted, model.newcomers)):
+        raise UsageError(
+            "The model of an edited catalog cannot be saved by itself: its tests of new products would be lost. "
+            "Copy the catalog's folder, or write the model with mixtura export."
+        )
     files.make_folder(folder)
     data = save(_tensors(model))
     config = Config(
