@@ -50,9 +50,7 @@ def write(name: str, record: dict) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine} | record, indent=2) + "\n")
 
 
-def in_memory(
-    x: np.ndarray, label: list[str], split: list[str], identity: Mapping[str, str] | None = None
-) -> Features:
+def in_memory(x: np.ndarray, label: list[str], split: list[str], identity: Mapping[str, str] | None = None) -> Features:
     """Features of unrelated items; without the identity of an encoder, features that none has made."""
     count = len(x)
     ids = [str(i) for i in range(count)]

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from common import arguments, write
 
+from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
 from mixtura.fitting.fit import solve
 from mixtura.fitting.selection import TrainingSamples, choose
 from mixtura.fitting.strangers import with_score
+from mixtura.identity import Block, blocks_of
 from mixtura.metrics.detection import auroc
 from mixtura.recipe import Recipe, resolve
 from mixtura.records.strangers import StrangerEstimate
@@ -28,9 +30,8 @@ SETS = {"grocery-fine": (81, None), "cifar100": (50, 60)}  # classes of a draw, 
 RATE = 0.05
 
 
-def rows_of(store: FeatureStore, classes: int, a_class: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def rows_of(features: Features, classes: int, a_class: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows and labels 0, 1, ... of random classes; grocery's test part is left out."""
-    features = store.read()
     label, rng = np.array(features.label), np.random.default_rng(seed)
     official = np.array([split != "test" for split in features.split])
     usable = official if official.sum() > 1000 and len(label) < 10_000 else np.ones(len(label), dtype=bool)
@@ -40,18 +41,19 @@ def rows_of(store: FeatureStore, classes: int, a_class: int | None, seed: int) -
     return features.embedding[where], np.searchsorted(names, label[where])
 
 
-def samples(x: np.ndarray, label: np.ndarray) -> TrainingSamples:
+def samples(x: np.ndarray, label: np.ndarray, blocks: tuple[Block, ...]) -> TrainingSamples:
     """All rows to learn from, each a group of its own."""
     tensors = torch.from_numpy(np.ascontiguousarray(x)), torch.from_numpy(np.unique(label, return_inverse=True)[1])
     none = torch.zeros(len(x), dtype=torch.bool)
-    return TrainingSamples(*tensors, torch.arange(len(x)), none, None, int(tensors[1].max()) + 1)
+    return TrainingSamples(*tensors, torch.arange(len(x)), none, None, int(tensors[1].max()) + 1, blocks)
 
 
-def draw(x: np.ndarray, label: np.ndarray, recipe: Recipe, seed: int) -> dict[str, object]:
+def draw(features: Features, shape: tuple[int, int | None], recipe: Recipe, seed: int) -> dict[str, object]:
     """The estimate of a fit without a fifth of the classes, and what each score makes of them; shares in [0, 1]."""
+    x, label = rows_of(features, *shape, seed)
     count = int(label.max()) + 1
     out = np.isin(label, np.random.default_rng(100 + seed).choice(count, count // 5, replace=False))
-    known = samples(x[~out], label[~out])
+    known = samples(x[~out], label[~out], blocks_of(features.identity))
     fitted = solve(recipe, known)
     estimate = StrangerEstimate.of_facts(fitted.facts)
     assert estimate is not None
@@ -113,10 +115,9 @@ def main() -> None:
     given = parser.parse_args()
     recipe, found = resolve({"head.family": "tied"}), {}
     for name in given.sets if given.data else []:
-        classes, a_class = SETS[name]
-        store, draws = FeatureStore.open(given.data / name), []
+        features, draws = FeatureStore.open(given.data / name).read(), []
         for seed in range(given.draws):
-            draws.append(draw(*rows_of(store, classes, a_class, seed), recipe, seed))
+            draws.append(draw(features, SETS[name], recipe, seed))
             one = draws[-1]
             span = f"{one['estimate']:.3f} ({one['low']:.3f} to {one['high']:.3f}), truth {one['truth']:.3f}"
             print(f"{name:14s} {seed:2d}  {span}, {one['score']}", flush=True)

@@ -112,3 +112,13 @@ def test_accuracy_is_never_beyond_one():
         zeros = torch.zeros(90)
         held = OutOfFold(torch.arange(90), torch.zeros(90).long(), torch.zeros(90, 1), zeros, zeros, weight)
         assert held.accuracy <= 1
+
+
+@pytest.mark.parametrize(("held", "n_folds"), [(12, 1), (60, 5)])
+def test_a_small_part_is_held_out_at_once(held, n_folds):
+    """Twelve of 60 rows cost one fit instead of five; all rows still take five."""
+    fold = torch.where(torch.arange(60) < held, torch.arange(60) % 5, 5)
+    folds = Folds(torch.randn(60, 3), torch.arange(60) % 3, 3, fold, 5)
+    once = folds.at_once()
+    assert once.n_folds == n_folds
+    assert torch.equal(once.fold < once.n_folds, fold < 5)

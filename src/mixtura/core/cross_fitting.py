@@ -191,6 +191,13 @@ class Folds:
         """The samples for each used fold, in a space that may not learn from the fold, and the index of the fold."""
         return [(self, i) for i in self.used]
 
+    def at_once(self) -> "Folds":
+        """The same samples with all folds held out together, where that takes no more than one fold in turn would."""
+        held = self.fold < self.n_folds
+        if self.n_folds < 2 or int(held.sum()) * self.n_folds > len(held):
+            return self
+        return replace(self, fold=(~held).long(), n_folds=1)
+
     def precompute(self, family: str) -> None:
         """Compute the moments that :meth:`truncate` reuses, unless the family's moments depend on its parameters."""
         if not family_of(family).sums_depend_on_parameters:

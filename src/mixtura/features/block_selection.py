@@ -107,5 +107,6 @@ def _step(blocks: Sequence[Block], scaling: Scaling) -> tuple[type[Blocks], dict
 
 def _fewer(folds: Folds) -> Folds:
     """The same samples with fewer folds to hold out, where those are enough to compare blocks."""
+    folds = folds.at_once()
     held = int((folds.fold < SCREEN_FOLDS).sum())
     return replace(folds, n_folds=SCREEN_FOLDS) if folds.n_folds > SCREEN_FOLDS and held >= MIN_SCREEN_ROWS else folds

@@ -55,7 +55,7 @@ def leave_classes_out(
         estimate = StrangerEstimate(None, score=score, notes=(_too_few(rows.n_classes),))
     else:
         space, plan = spanned(choice.folds, choice.candidate.plan)
-        draws = Draws(space, plan, recipe.decision.false_reject_rate, recipe.seed)
+        draws = Draws(space.at_once(), plan, recipe.decision.false_reject_rate, recipe.seed)
         estimate = estimated(draws, asked, names)
         estimate = replace(estimate, notes=estimate.notes or _notes(choice, fitted))
     fitted = replace(fitted, facts=fitted.facts | {ESTIMATE_FACT: estimate.to_dict()})
