@@ -1,9 +1,10 @@
 """Strangers foretold and met: classes really kept out against the estimate from leaving classes out.
 
 Each draw keeps a fifth of the classes out, fits a model to the others and notes its estimate; then the kept-out classes
-come as strangers. All scores are compared on the same kept-out classes, paired with the density.
+come as strangers. With --compare, all scores are compared on the same kept-out classes, paired with the density; each
+needs limits of its own, which takes most of the time.
 
-    python benchmarks/strangers.py --data stores
+    python benchmarks/strangers.py --data stores [--compare]
 
 The folder holds feature stores: grocery-fine (all but its test part, which is of another kind) and cifar100.
 """
@@ -48,7 +49,9 @@ def samples(x: np.ndarray, label: np.ndarray, blocks: tuple[Block, ...]) -> Trai
     return TrainingSamples(*tensors, torch.arange(len(x)), none, None, int(tensors[1].max()) + 1, blocks)
 
 
-def draw(features: Features, shape: tuple[int, int | None], recipe: Recipe, seed: int) -> dict[str, object]:
+def draw(
+    features: Features, shape: tuple[int, int | None], recipe: Recipe, seed: int, compare: bool
+) -> dict[str, object]:
     """The estimate of a fit without a fifth of the classes, and what each score makes of them; shares in [0, 1]."""
     x, label = rows_of(features, *shape, seed)
     count = int(label.max()) + 1
@@ -59,7 +62,7 @@ def draw(features: Features, shape: tuple[int, int | None], recipe: Recipe, seed
     assert estimate is not None
     found = {}
     choice = choose(recipe, known)
-    for name in (DENSITY, *SCORES):
+    for name in dict.fromkeys([DENSITY, estimate.score, *(SCORES if compare else ())]):
         one = replace(fitted, score=None, raw=None)
         one = one if name == DENSITY else with_score(one, known, choice, name, 0)
         found[name] = judged(one, known, torch.from_numpy(x[out]))
@@ -92,7 +95,7 @@ def judged(fitted, known: TrainingSamples, strange: torch.Tensor) -> tuple[float
 def summary(draws: list[dict]) -> dict[str, object]:
     """How often the truth lay inside, the half-widths, and each score's gain over the density."""
     gains = {}
-    for name in SCORES:
+    for name in SCORES if draws[0]["noticed"].keys() >= SCORES.keys() else ():
         pairs = {kind: [one[kind][name] - one[kind][DENSITY] for one in draws] for kind in ("noticed", "auroc")}
         gains[name] = {
             kind: {"mean": float(np.mean(gain)), "error": float(np.std(gain, ddof=1) / len(gain) ** 0.5)}
@@ -111,13 +114,14 @@ def summary(draws: list[dict]) -> dict[str, object]:
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0], data=True)
     parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--compare", action="store_true", help="all scores, not only the chosen one")
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     given = parser.parse_args()
     recipe, found = resolve({"head.family": "tied"}), {}
     for name in given.sets if given.data else []:
         features, draws = FeatureStore.open(given.data / name).read(), []
         for seed in range(given.draws):
-            draws.append(draw(features, SETS[name], recipe, seed))
+            draws.append(draw(features, SETS[name], recipe, seed, given.compare))
             one = draws[-1]
             span = f"{one['estimate']:.3f} ({one['low']:.3f} to {one['high']:.3f}), truth {one['truth']:.3f}"
             print(f"{name:14s} {seed:2d}  {span}, {one['score']}", flush=True)
