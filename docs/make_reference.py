@@ -152,6 +152,19 @@ def rejects() -> str:
     return table(["test photos", "stated (%)", "measured (%)", "deviation (binomial standard errors)"], rows)
 
 
+def decisions() -> str:
+    """Classes and verdicts with layers and size on and off, beside tuned rivals on the same features."""
+    columns = {"top1": 1, "nll": 2, "ece": 1, "auroc": 1, "unknown found": 1, "false reject": 1}
+    rows = []
+    for path in sorted(RESULTS.glob("decisions_*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))["figures"]
+        for method, v in found.items():
+            cells = [f"{v[name]['mean']:.{digits}f} ± {v[name]['se']:.{digits}f}" for name, digits in columns.items()]
+            rows.append([path.stem[10:].replace("-", " "), method, *cells])
+    head = ["photos", "model", "top-1 (%)", "NLL", "ECE (%)", "AUROC (%)", "unknown found (%)", "genuine rejected (%)"]
+    return table(head, rows)
+
+
 def digits() -> str:
     """Telling unknown digits from known ones."""
     found = results("unknown_digits.json")
@@ -229,6 +242,7 @@ MEASURED = {
     "accuracy": accuracy,
     "tables": tables,
     "rejects": rejects,
+    "decisions": decisions,
     "digits": digits,
     "copies": copies,
     "heads": heads,

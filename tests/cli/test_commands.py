@@ -15,6 +15,7 @@ from rich.console import Console
 
 from mixtura.cli.output import console_for
 from mixtura.cli.views import answers_view, weakest
+from mixtura.records.decision import Interval
 from mixtura.records.strangers import StrangerEstimate
 from mixtura.tasks.doctor import Check
 
@@ -94,6 +95,17 @@ def test_fit_says_how_many_strangers_would_be_noticed(mixtura, task, pages, eval
     task("mixtura.tasks.fit", run=lambda recipe, progress: Made(recipe.output, told))
     assert estimate.sentence in " ".join(mixtura("fit", "photos", "-o", "shop").out.split())
     assert json.loads(mixtura("fit", "photos", "-o", "shop", "--json").out)["facts"]["strangers"]["noticed"] == 0.58
+
+
+@pytest.mark.parametrize(("low", "says"), [(0.11, True), (0.04, False)])
+def test_fit_says_if_the_test_photos_are_of_another_kind(mixtura, task, pages, evaluation, low, says):
+    """Rejecting 14 of 100 where 5 are stated is no chance if the interval says so; within it nothing is said."""
+    told = replace(evaluation, intervals={"false_reject": Interval(0.14, low, 0.17, 100)})
+    task("mixtura.tasks.fit", run=lambda recipe, progress: Made(recipe.output, told))
+    assert (
+        "14% of genuine test items were rejected, where 5% is stated" in mixtura("fit", "photos", "-o", "a").out
+    ) is says
+    assert bool(json.loads(mixtura("fit", "photos", "-o", "shop", "--json").out)["shift"]) is says
 
 
 def test_fit_answers_programs_and_scripts(mixtura, task, pages, evaluation):

@@ -37,7 +37,9 @@ def evaluate(out: Output, model: Model, data: TestData = None, label: Label = No
 
     evaluation = run(model, section_of(data, label))
     out.result(
-        views.evaluation_record(evaluation), views.evaluation_lines(evaluation), [views.evaluation_view(evaluation)]
+        views.evaluation_record(evaluation),
+        views.evaluation_lines(evaluation),
+        [views.evaluation_view(evaluation), *views.shift_view(evaluation)],
     )
 
 

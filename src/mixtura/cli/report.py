@@ -35,5 +35,5 @@ def report(out: Output, model: Model, data: TestData = None, output: PageFile = 
     out.result(
         views.evaluation_record(evaluation) | {"report": page},
         [str(page)],
-        [views.evaluation_view(evaluation), views.written(page)],
+        [views.evaluation_view(evaluation), *views.shift_view(evaluation), views.written(page)],
     )

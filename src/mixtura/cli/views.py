@@ -63,6 +63,11 @@ def evaluation_view(evaluation: Evaluation, title: str = "") -> Table:
     return table
 
 
+def shift_view(evaluation: Evaluation) -> list[RenderableType]:
+    """Return a sentence on test items that are not like those that set the limit; nothing where they are."""
+    return [Text(f"{evaluation.shift}\n", style="yellow")] if evaluation.shift else []
+
+
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
     """Return the figures of an evaluation, without its items, JSON-ready."""
     return {
@@ -73,6 +78,7 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
         "intervals": {name: _interval_record(value) for name, value in evaluation.intervals.items()},
         "recall": {name: _interval_record(value) for name, value in evaluation.recall.items()},
         "weakest": [label for label, _ in weakest(evaluation)],
+        "shift": evaluation.shift,
         "facts": evaluation.facts,
     }
 
@@ -99,6 +105,7 @@ def fit_view(made: Any, page: Path) -> list[RenderableType]:
     notes = [Text(f"{one_line(note)}\n", style="yellow") for note in made.notes]
     return [
         evaluation_view(made.evaluation, f"Fitted in {duration(made.seconds)}"),
+        *shift_view(made.evaluation),
         *strangers_view(made.evaluation.facts),
         *problems_view(made.problems),
         *notes,

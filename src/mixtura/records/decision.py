@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from mixtura.formats import short_percent
+
 VERDICTS = ("match", "unsure", "unknown")
 REASONS = ("far_from_all", "between_classes", "unusual_for_class", "bad_photo")
 
@@ -119,3 +121,15 @@ class Evaluation:
     mistakes: tuple[Mistake, ...] = ()
     map: EmbeddingMap | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shift(self) -> str:
+        """A sentence if clearly more genuine items were rejected than the stated rate allows, else an empty string."""
+        rejected = self.intervals.get("false_reject")
+        if rejected is None or rejected.low <= self.alpha:
+            return ""
+        return (
+            f"{short_percent(rejected.value)} of genuine test items were rejected, where {short_percent(self.alpha)} "
+            "is stated: they differ from the items that set the limit, as photos of another day, place or camera do. "
+            "Set the limit by new photos: mixtura recalibrate."
+        )

@@ -46,6 +46,8 @@ def _lead(material: PageContext) -> str:
             f"So about {percent(alpha)} of genuine photos should be rejected. {percent(span.value)} were, "
             f"{_compare(span, alpha)} (95% interval {interval(span.low, span.high)}). "
         )
+        if material.evaluation.shift:
+            text += "They differ from those that set the limit, as photos of another day, place or camera do. "
     text += _strangers(material)
     if material.known.all():
         return text + "No foreign photos were tested, so the detection of unknowns was not measured."
