@@ -18,7 +18,7 @@ import torch
 from common import write
 
 from mixtura.catalog import Catalog
-from mixtura.catalog.players import MIN_FURTHER_ITEMS, Players, scored
+from mixtura.catalog.players import Players, scored
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup, model_of
 from mixtura.core.moments import LabeledItems
 from mixtura.features.records import Features
@@ -169,9 +169,8 @@ def _counts(test: NewcomerTest) -> list[int]:
 
 def _played(players: Players, count: int, power: float) -> torch.Tensor:
     values = []
-    for mixture, sums, rows in players._folds:
-        able = [own for own in rows.values() if len(own) >= count + MIN_FURTHER_ITEMS]
-        sets, log_prob, place = scored(players.base, mixture, sums, able, count)
+    for mixture, sums, rows in players.folds(count):
+        sets, log_prob, place = scored(players.base, mixture, sums, list(rows.values()), count)
         values.append(_value(sets, log_prob, power).gather(1, place)[:, 0])
     return torch.cat(values)
 

@@ -1,8 +1,11 @@
 """Fewer samples than dimensions: the tied mixture in coordinates of the space that they span."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from mixtura.core import leave_one_out
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
 from mixtura.core.cross_fitting import Folds, content_folds
@@ -20,17 +23,23 @@ def folds_of(n=40, d=90, classes=4, weight=None):
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.6, 1.0])
 @pytest.mark.parametrize("scale", ["none", "unit", "half"])
-def test_class_log_probabilities_are_a_multiple_of_what_they_were(share, scale):
+def test_class_log_probabilities_are_what_they_were(share, scale):
+    """Also where classes differ in size, so that their priors count."""
     folds, plan = folds_of(), Plan("tied", prior=Prior(0.0, share), feature_scale=scale, floor=0.0)
+    folds = replace(folds, labels=torch.where(torch.arange(40) < 24, 0, folds.labels))
     space, same = spanned(folds, plan)
     assert space.x.shape == (40, 40)
     here, there = (
         one.class_log_prob - one.class_log_prob.mean(1, keepdim=True)
         for one in (folds.cross_val_predict(plan), space.cross_val_predict(same))
     )
-    factor = 1 - share + share * 40 / 90
-    prior = folds.cross_val_predict(plan).class_log_prob.new_zeros(())  # equal classes: priors cancel
-    torch.testing.assert_close(there, factor * here + prior, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(there, here, rtol=1e-8, atol=1e-8)
+    left, moved = (
+        leave_one_out.cross_val_predict(one, [asked], background=True, settled=True)[0]
+        for one, asked in ((folds, plan), (space, same))
+    )
+    for of in (lambda o: o.class_log_prob.softmax(1), lambda o: o.log_prob - o.background):
+        torch.testing.assert_close(of(moved), of(left), rtol=1e-8, atol=1e-8)
 
 
 def test_accuracy_and_loss_are_those_of_a_plain_cross_validation():

@@ -99,7 +99,7 @@ def test_a_network_of_one_size_promises_nothing(photos, monkeypatch):
         raise cost.MixturaError("cannot take 128 px")
 
     monkeypatch.setattr(cost.factory, "encoder_of", refuse)
-    assert cost.speedup(Slow(256), EncoderSection(), photos) == 1
+    assert cost.speedup(Slow(256), EncoderSection(), photos, 4) == 1
 
 
 class Heard:

@@ -21,7 +21,7 @@ SHRINKAGE = 0.1
 
 
 def known(x=X, labels=LABELS, weight=WEIGHT, n_classes=5):
-    return KnownRows(LabeledItems(x, labels, weight), n_classes, SHRINKAGE)
+    return KnownRows(LabeledItems(x, labels, weight), n_classes, Prior(0.0, SHRINKAGE))
 
 
 def covariance(x, labels, weight):
@@ -100,7 +100,7 @@ def test_a_score_equals_its_formula(name):
 @pytest.mark.parametrize("name", SCORES)
 def test_a_fitted_mixture_gives_the_same_score_as_none(name):
     tied = fit(Plan("tied", prior=Prior(0.0, SHRINKAGE)), X, LABELS, 5, WEIGHT)
-    given = KnownRows(LabeledItems(X, LABELS, WEIGHT), 5, SHRINKAGE, tied)
+    given = KnownRows(LabeledItems(X, LABELS, WEIGHT), 5, Prior(0.0, SHRINKAGE), tied)
     kind = find(SCORES, name)
     torch.testing.assert_close(values(kind.fit(given), NEW), values(kind.fit(known()), NEW), rtol=1e-9, atol=1e-9)
 
@@ -134,7 +134,7 @@ def test_items_that_come_and_go_leave_no_trace(name):
     more = KnownRows(
         LabeledItems(*(torch.cat(pair) for pair in zip((X, LABELS, WEIGHT), vars(extra).values(), strict=True))),
         5,
-        SHRINKAGE,
+        Prior(0.0, SHRINKAGE),
     )
     there = find(SCORES, name).fit(more)
     back = there.follow(edits(removed=extra))
@@ -164,9 +164,9 @@ def test_the_bank_is_bounded_even_and_independent_of_the_order():
     x = torch.randn(MAX_ROWS + 700, 4, generator=generator)
     labels = torch.where(torch.arange(len(x)) < 300, 0, 1 + torch.arange(len(x)) % 3)
     rows = LabeledItems(x, labels, torch.ones(len(x)))
-    bank = KNearest.fit(KnownRows(rows, 4, 0.0))
+    bank = KNearest.fit(KnownRows(rows, 4, Prior()))
     assert len(bank.bank) == MAX_ROWS
     assert int((bank.label == 0).sum()) == int((labels == 0).sum())  # none of a small class is lost
     order = torch.randperm(len(x), generator=generator)
-    again = KNearest.fit(KnownRows(LabeledItems(x[order], labels[order], rows.weight), 4, 0.0))
+    again = KNearest.fit(KnownRows(LabeledItems(x[order], labels[order], rows.weight), 4, Prior()))
     assert torch.equal(again.bank.sort(0).values, bank.bank.sort(0).values)

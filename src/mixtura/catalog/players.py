@@ -38,7 +38,7 @@ class Players:
     def test(self, shots: Sequence[tuple[int, Float[Tensor, "_ D"]]]) -> NewcomerTest | None:
         """The test of newcomers, from the class and the rows of each set of shots.
 
-        Newcomers with at least as many items as half of the fitted classes are left out, as they are known as well.
+        Newcomers with at least the median number of items of a fitted class are left out, as they are known as well.
         ``None`` if none is left, or there are fewer than five players.
         """
         items = torch.zeros(1 + max((product for product, _ in shots), default=0))
@@ -91,11 +91,22 @@ class Players:
             return self.base.mixture.select(kept), sums.select(kept)
         return self.base.rebuilt(sums, kept), sums.select(kept)
 
+    def folds(self, count: int) -> list[tuple[Mixture, Moments, dict[int, Tensor]]]:
+        """A mixture without some players, its sums, and the rows of each of them in random order; cached.
+
+        Players are drawn from the classes that can spare ``count`` shots and further items.
+        """
+        able = (self._sizes >= count + MIN_FURTHER_ITEMS).nonzero()[:, 0]
+        if len(able) not in self._drawn:
+            self._drawn[len(able)] = self._draw(able)
+        return self._drawn[len(able)]
+
     @cached_property
-    def _folds(self) -> list[tuple[Mixture, Moments, dict[int, Tensor]]]:
-        """A mixture without some players, its sums, and the rows of each of them in random order."""
+    def _drawn(self) -> dict[int, list[tuple[Mixture, Moments, dict[int, Tensor]]]]:
+        return {}
+
+    def _draw(self, able: Int[Tensor, " A"]) -> list[tuple[Mixture, Moments, dict[int, Tensor]]]:
         generator = torch.Generator().manual_seed(PLAYER_SEED)
-        able = (self._sizes > MIN_FURTHER_ITEMS).nonzero()[:, 0]
         drawn = able[torch.randperm(len(able), generator=generator)[:MAX_PLAYERS]].tolist()
         rows: dict[int, Tensor] = {}
         for c in drawn:
@@ -112,22 +123,19 @@ class Players:
         """How further items of the players resemble ``count`` shots of their class; cached."""
         if count not in self._games:
             pairs = [
-                pair for mixture, sums, rows in self._folds for pair in _play(self.base, mixture, sums, rows, count)
+                _play(self.base, mixture, sums, list(rows.values()), count) for mixture, sums, rows in self.folds(count)
             ]
             self._games[count] = OwnItems.of(*(torch.cat(values) for values in zip(*pairs, strict=True)))
         return self._games[count]
 
 
 def _play(
-    base: FittedStatistics, mixture: Mixture, sums: Moments, rows: dict[int, Tensor], count: int
-) -> list[tuple[Tensor, Tensor]]:
+    base: FittedStatistics, mixture: Mixture, sums: Moments, rows: list[Float[Tensor, "_ D"]], count: int
+) -> tuple[Float[Tensor, " R"], Float[Tensor, " R"]]:
     """How near and alike the further items of each player are to several sets of its shots."""
-    able = [own for own in rows.values() if len(own) >= count + MIN_FURTHER_ITEMS]
-    if not able:
-        return []
-    sets, log_prob, place = scored(base, mixture, sums, able, count)
+    sets, log_prob, place = scored(base, mixture, sums, rows, count)
     near, alike = sets.resemblance(log_prob)
-    return [(near.gather(1, place)[:, 0], alike.gather(1, place)[:, 0])]
+    return near.gather(1, place)[:, 0], alike.gather(1, place)[:, 0]
 
 
 def scored(

@@ -1,10 +1,10 @@
 """Dense linear algebra, in float64 unless stated otherwise; the only module of mixtura that calls ``torch.linalg``."""
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
 # torch.linalg and scipy.linalg.lapack are untyped; the signatures below supply the types
 
 import torch
 from jaxtyping import Bool, Float
-from scipy.linalg.lapack import dtrtri
+from scipy.linalg import lapack
 from torch import Tensor
 
 from mixtura.errors import CollapsedComponent
@@ -106,7 +106,7 @@ def _invert_each(tril: Float[Tensor, "B D D"]) -> None:
     LAPACK counts in columns, so it sees the upper triangular transposes.
     """
     for one in tril:
-        dtrtri(one.numpy().T, lower=0, overwrite_c=1)
+        lapack.dtrtri(one.numpy().T, lower=0, overwrite_c=1)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def covariance_of(precision_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:

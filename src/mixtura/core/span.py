@@ -12,14 +12,11 @@ MAX_SPAN_SHARE = 0.8  # samples per dimension up to which the change of coordina
 
 
 def spanned(folds: Folds, plan: Plan) -> tuple[Folds, Plan]:
-    r"""Samples in coordinates of the space that they span, and the plan that fits the same tied mixture there.
+    """Samples in coordinates of the space that they span, and the plan that fits the same tied mixture there.
 
-    No distance between samples depends on the other :math:`D - R` dimensions: there, a covariance that is shrunk toward
-    the identity is a multiple of it. With R dimensions, the share :math:`\gamma` of the identity becomes
-
-    .. math:: \gamma' = \frac{\gamma R / D}{t}, \qquad t = 1 - \gamma + \gamma \frac RD
-
-    and class log-probabilities are :math:`t` times what they were, up to a constant, which no temperature and no rank
+    No distance between samples depends on the other dimensions, in which a covariance that is shrunk toward the
+    identity is a multiple of it. The identity keeps its variance, the average over all dimensions, so class
+    log-probabilities are what they were, up to a constant of each fold that no temperature and no rank within it
     notices. The floor is that of the new coordinates, which is as far below any signal.
 
     Both are returned as they are where this saves nothing, for other families and several components, which depend on
@@ -33,9 +30,7 @@ def spanned(folds: Folds, plan: Plan) -> tuple[Folds, Plan]:
     if plan.feature_scale not in folds.spans:
         folds.spans[plan.feature_scale] = _moved(folds, plan)
     moved = folds.spans[plan.feature_scale]
-    share = plan.prior.identity * moved.x.shape[1] / dimension
-    identity = share / (1 - plan.prior.identity + share)
-    prior = replace(plan.prior, identity=identity, scale=None)
+    prior = replace(plan.prior, scale=None, dimension=dimension)
     return moved, replace(plan, prior=prior, feature_scale="none")
 
 

@@ -97,7 +97,7 @@ def _kept_path(fingerprint: str, own_version: str) -> Path:
 
 
 def _keep(model: Any, path: Path) -> bool:
-    """Save a converted graph beside its weights, if that can be; later processes take longer to start otherwise."""
+    """Save a converted graph beside its weights, if possible; later processes take longer to start otherwise."""
     with contextlib.suppress(OSError, RuntimeError, MixturaError):
         files.make_folder(path.parent)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=files.TEMPORARY_PREFIX) as folder:

@@ -1,6 +1,6 @@
 """Taps: the outputs of later layers of a network, pooled over the positions of a photo, beside its vector.
 
-The last layer forgets pose, texture and color, which tell apart what no class of its training set did. Averages and
+The last layer forgets pose, texture and color, which separate things that its training classes do not. Averages and
 standard deviations of earlier outputs keep them, and come from the same forward pass.
 """
 
@@ -73,7 +73,7 @@ class Tapped(OwnNames):
 
     Args:
         network: from photos to vectors; the taps stay in it, and do nothing where it runs outside of this module.
-        inside: the part of it by whose names the layers go.
+        inside: the submodule whose names identify the layers.
         layers: to be tapped, in the order of the vector.
         positions: how their outputs are laid out.
     """

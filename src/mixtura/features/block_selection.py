@@ -32,9 +32,9 @@ class Scaling:
 def choose_blocks(folds: Folds, plan: Plan, layout: Sequence[Block]) -> Steps:
     """The projection that keeps the blocks that help; no step where the columns are not divided into blocks.
 
-    The last layer is the incumbent, as it is or as signed roots. Taps are added from the last stages on, their means
-    first and then their deviations, as long as the log-probability of out-of-fold samples rises by more than its
-    standard error and no accuracy is lost. All are compared by a quick tied mixture.
+    The last layer is the incumbent, as it is or as signed roots. Richer layouts are tried in turn: see
+    :func:`richer_layouts`. One takes over if the log-probability of out-of-fold samples rises by more than its standard
+    error and accuracy does not fall by more than its own. All are compared by a quick tied mixture.
 
     Args:
         folds: the samples with all columns.

@@ -31,8 +31,7 @@ class Blocks(Projection):
     .. math:: z_b = \operatorname{sign}(x_b)\, |x_b|^{p_b} / s_b, \qquad
         s_b^2 = \operatorname{mean}_{n, d \in b} |x_{nd}|^{2 p_b} \text{ or } 1
 
-    One number for a whole block makes no row look like the rows that it was computed from, so out-of-fold scores
-    treat it as a constant.
+    One number for a whole block barely depends on any one row, so out-of-fold scores treat it as a constant.
     """
 
     name: ClassVar[str] = "blocks"

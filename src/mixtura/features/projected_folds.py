@@ -39,6 +39,10 @@ class CrossFittedFolds(Folds):
         """The rows for each used fold, in the space that was fitted without it, where it is number 0."""
         return [(space, 0) for space in self.without]
 
+    def at_once(self) -> "CrossFittedFolds":
+        """The same: each fold has a space of its own."""
+        return self
+
     def with_weight(self, weight: Float[Tensor, " N"]) -> "CrossFittedFolds":
         """The same rows, folds and spaces, with other weights."""
         without = tuple(space.with_weight(weight) for space in self.without)

@@ -120,4 +120,4 @@ def known_rows(folds: Folds, row: Int[Tensor, " M"], plan: Plan, mixture: Mixtur
     """Rows to fit a score to, with the mixture of a plan that has been fitted to them."""
     rows = LabeledItems(folds.x[row], folds.labels[row], folds.counts[row])
     tied = mixture if mixture.covariance.shared and plan.components == 1 else None
-    return KnownRows(rows, folds.n_classes, plan.prior.identity, tied)
+    return KnownRows(rows, folds.n_classes, plan.prior, tied)

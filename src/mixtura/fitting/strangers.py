@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import left_out
@@ -54,7 +54,9 @@ def leave_classes_out(
         score = DENSITY if asked == AUTO else asked
         estimate = StrangerEstimate(None, score=score, notes=(_too_few(rows.n_classes),))
     else:
-        space, plan = spanned(choice.folds, choice.candidate.plan)
+        space, plan = choice.folds, choice.candidate.plan
+        if plan.feature_scale == "none":  # other scores see the features as they are
+            space, plan = spanned(space, plan)
         draws = Draws(space.at_once(), plan, recipe.decision.false_reject_rate, recipe.seed)
         estimate = estimated(draws, asked, names)
         estimate = replace(estimate, notes=estimate.notes or _notes(choice, fitted))
@@ -83,7 +85,7 @@ def _outcomes(draws: Draws, score: str) -> list[Outcome]:
 
 
 def _raced(draws: Draws, rivals: list[str]) -> tuple[list[Outcome], dict[str, ScoreTrial]]:
-    """The outcomes of all draws by the density, and the trials of it and of its rivals on the first fold of each draw.
+    """The outcomes of all draws by the density, and the trials of it and of its rivals on the same rows.
 
     A rival is dropped if it is behind the density in both figures of the first draw, or does not beat it in both over
     the first ``TRIAL_DRAWS``.
@@ -95,16 +97,15 @@ def _raced(draws: Draws, rivals: list[str]) -> tuple[list[Outcome], dict[str, Sc
             rivals = [name for name in rivals if not _trial_of(paired[name]).behind]
         if draw == TRIAL_DRAWS:
             rivals = [name for name in rivals if _trial_of(paired[name]).promising]
-        spaces = draws.spaces_of(draw)
-        first = draws.judged(draw, *spaces[0], rivals)
-        others = [draws.judged(draw, *space, []) for space in spaces[1:]]
-        outcome = draws.outcome(draw, Judged.join([first, *others]), DENSITY)
-        base = draws.outcome(draw, first, DENSITY)
-        own += [outcome] if outcome is not None else []
+        judged = Judged.join([draws.judged(draw, *space, rivals) for space in draws.spaces_of(draw)])
+        base = draws.outcome(draw, judged, DENSITY)
+        if base is None:
+            continue
+        own.append(base)
         for name in [DENSITY, *rivals]:
-            rival = draws.outcome(draw, first, name)
-            if rival is not None and base is not None:
-                paired[name].append((rival, base))
+            rival = draws.outcome(draw, judged, name)
+            assert rival is not None
+            paired[name].append((rival, base))
     return own, {name: _trial_of(pairs) for name, pairs in paired.items() if pairs}
 
 
@@ -166,14 +167,19 @@ def with_score(fitted: Fitted, rows: TrainingSamples, choice: Selected, name: st
     plan, folds = choice.candidate.plan, choice.folds
     every = (folds.counts > 0).nonzero()[:, 0]
     score = find(SCORES, name).fit(known_rows(folds, every, plan, folds.mixture(plan)))
-    raw = _out_of_fold(name, choice, rows, seed)[fitted.out_of_fold.row]
-    return replace(fitted, score=score, raw=raw)
+    raw = _out_of_fold(name, choice, rows, seed, fitted.out_of_fold.row)
+    return replace(fitted, score=score, raw=raw[fitted.out_of_fold.row])
 
 
-def _out_of_fold(name: str, choice: Selected, rows: TrainingSamples, seed: int) -> Float[Tensor, " N"]:
-    """The score of each row by one that was fitted without its fold; NaN for a row that is held out of none."""
+def _out_of_fold(
+    name: str, choice: Selected, rows: TrainingSamples, seed: int, asked: Int[Tensor, " M"]
+) -> Float[Tensor, " N"]:
+    """The score of each of the rows asked for by one that was fitted without its fold; NaN for all others."""
     choice.folds.clear_cache()
-    _, folds = cross_fit_projection(choice.steps, rows.x, folds_of(rows, seed, THRESHOLD_FOLDS))
+    plain = folds_of(rows, seed, THRESHOLD_FOLDS)
+    wanted = torch.zeros(len(rows.x), dtype=torch.bool).index_fill_(0, asked, True)
+    plain = replace(plain, fold=torch.where(wanted, plain.fold, THRESHOLD_FOLDS))
+    _, folds = cross_fit_projection(choice.steps, rows.x, plain)
     raw = torch.full((len(rows.x),), torch.nan, dtype=torch.float64)
     none = torch.zeros(rows.n_classes, dtype=torch.bool)
     space = folds

@@ -18,7 +18,7 @@ RESAMPLES = 9999
 def comparisons(sweep: Sweep) -> list[Comparison]:
     """The best cell of each other head against the selected cell; all are chosen on validation rows.
 
-    Left out are cells whose runs do not say which test rows they got right, as those of earlier versions.
+    Omits cells whose runs do not say which test rows they got right, such as those of earlier versions.
     """
     best = selected(sweep)
     if best is None:

@@ -14,10 +14,10 @@ from mixtura.interfaces import Encoder, SoundEncoder
 from mixtura.pipeline import factory
 from mixtura.sections import EncoderSection
 
-LONG_SECONDS = 30.0  # shorter extractions are not worth a word
+LONG_SECONDS = 30.0  # shorter extractions are not reported
 MEASURED_SECONDS = 3.0  # encoded for so long before a time is named
-TRIAL_PHOTOS = 16  # read and encoded at both sizes to compare them
-MIN_SPEEDUP = 1.2  # a smaller gain is not worth a word
+TRIAL_PHOTOS, TRIAL_SHARE = 16, 40  # read and encoded twice at both sizes; one in so many of what is left, at most
+MIN_SPEEDUP = 1.2  # a smaller gain is not reported
 
 
 class CostWatch:
@@ -72,20 +72,22 @@ def sentence(encoder: factory.Encoder, section: EncoderSection, dataset: Dataset
     at = "" if size is None else f" at {size} px"
     what = count(left, "sound" if isinstance(encoder, SoundEncoder) else "photo")
     told = f"{what} left{at}, {each:.2g} s each: {duration(left * each)} in all."
-    gain = speedup(encoder, section, dataset)
+    photos = min(TRIAL_PHOTOS, left // TRIAL_SHARE)
+    gain = speedup(encoder, section, dataset, photos) if photos else 1.0
     if gain < MIN_SPEEDUP:
         return told
     quick = duration(left * each / gain)
     return f"{told} --fast reads at {FAST_SIZE} px, about {gain:.1f} times as fast ({quick})."
 
 
-def speedup(encoder: factory.Encoder, section: EncoderSection, dataset: Dataset) -> float:
-    """How many times as fast photos are read and encoded at :data:`FAST_SIZE`, measured on a few; 1 if it is no choice.
+def speedup(encoder: factory.Encoder, section: EncoderSection, dataset: Dataset, photos: int) -> float:
+    """How many times as fast photos are read and encoded at :data:`FAST_SIZE`, measured on a few; 1 if not applicable.
 
     Args:
         encoder: at its present size.
         section: that it was made of.
         dataset: of the photos.
+        photos: how many to measure.
     """
     size = size_of(encoder.identity)
     if isinstance(encoder, SoundEncoder) or size is None or size <= FAST_SIZE:
@@ -95,7 +97,7 @@ def speedup(encoder: factory.Encoder, section: EncoderSection, dataset: Dataset)
     except MixturaError:  # this network takes one size only
         return 1.0
     assert not isinstance(small, SoundEncoder)
-    rows = range(0, len(dataset), max(1, len(dataset) // TRIAL_PHOTOS))[:TRIAL_PHOTOS]
+    rows = range(0, len(dataset), max(1, len(dataset) // photos))[:photos]
     # In turns and the best of two: the decoder threads are still busy, and a network's first run is slow.
     times = [(_seconds(encoder, dataset, rows), _seconds(small, dataset, rows)) for _ in range(2)]
     now, then = map(min, zip(*times, strict=True))

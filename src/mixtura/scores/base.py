@@ -21,13 +21,13 @@ MIN_LENGTH = 1e-12  # keeps the unit vector of a zero row finite
 class KnownRows:
     """The rows that a score is fitted to.
 
-    ``identity`` is the share of the identity in its covariances, that of the model's mixture. ``tied_mixture`` is the
-    tied mixture of the rows, if it has been fitted already.
+    ``prior`` shrinks the model's covariances, and those of the score by the same share. ``tied_mixture`` is the tied
+    mixture of the rows, if it has been fitted already.
     """
 
     rows: LabeledItems
     n_classes: int
-    identity: float
+    prior: Prior
     tied_mixture: Mixture | None = None
 
     @cached_property
@@ -43,7 +43,7 @@ class KnownRows:
         return self._fit_tied(unit(self.rows.x))
 
     def _fit_tied(self, x: Float[Tensor, "N D"]) -> Mixture:
-        plan = Plan("tied", prior=Prior(0.0, self.identity))
+        plan = Plan("tied", prior=replace(self.prior, strength=0.0, scale=None))
         return classes.fit(plan, x, self.rows.labels, self.n_classes, self.rows.weight)
 
 

@@ -50,9 +50,10 @@ class KNearest:
 
     def follow(self, edits: Edits) -> "KNearest":
         """The score after the edits of a catalog."""
-        stays = ~edits.gone[self.label] & ~_among(self.bank, self.label, edits.removed)
-        added = unit(edits.added.x).to(self.bank)
-        bank, label = torch.cat([self.bank[stays], added]), torch.cat([self.label[stays], edits.added.labels])
+        bank, label = _once(self.bank, self.label, NEIGHBORS)
+        stays = ~edits.gone[label] & ~_among(bank, label, edits.removed)
+        added = unit(edits.added.x).to(bank)
+        bank, label = torch.cat([bank[stays], added]), torch.cat([label[stays], edits.added.labels])
         for place, rows in enumerate(edits.newcomers):
             bank = torch.cat([bank, unit(rows).to(bank)])
             label = torch.cat([label, torch.full((len(rows),), len(edits.gone) + place)])
@@ -91,6 +92,15 @@ def _filled(bank: Float[Tensor, "B D"], label: Int[Tensor, " B"], least: int) ->
     count = torch.bincount(label).clamp_min(1)
     times = (least / count.double()).ceil().long().clamp_min(1)[label]
     return bank.repeat_interleave(times, 0), label.repeat_interleave(times)
+
+
+def _once(bank: Float[Tensor, "B D"], label: Int[Tensor, " B"], least: int) -> tuple[Tensor, Tensor]:
+    """The bank before its small classes were filled: the copies of a row follow it."""
+    first = torch.ones_like(label, dtype=torch.bool)
+    first[1:] = (label[1:] != label[:-1]) | (bank[1:] != bank[:-1]).any(1)
+    small = torch.bincount(label[first], minlength=int(label.max()) + 1 if len(label) else 0) < least
+    kept = first | ~small[label]
+    return bank[kept], label[kept]
 
 
 def _among(bank: Float[Tensor, "B D"], label: Int[Tensor, " B"], removed: LabeledItems) -> Tensor:

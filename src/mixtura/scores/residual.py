@@ -10,6 +10,7 @@ from torch import Tensor
 from mixtura.core import linalg
 from mixtura.scores.base import Edits, KnownRows
 
+MIN_REST = 1e-4  # of a newcomer's distance from the center, outside the subspace, below which it adds no direction
 WIDTHS = {2048: 1000, 768: 512}  # features from which on the subspace has so many dimensions; below, half of them
 
 
@@ -52,7 +53,9 @@ class Residual:
             return self
         means = torch.stack([rows.mean(0) for rows in edits.newcomers]).to(self.basis) - self.center
         rest = means - means @ self.basis @ self.basis.T
-        return replace(self, basis=torch.cat([self.basis, linalg.orthonormal(rest.T)], 1))
+        length, directions = linalg.svd_right(rest, len(rest))
+        new = length > MIN_REST * means.norm(dim=1).max()  # newcomers alike, or inside, add none
+        return replace(self, basis=torch.cat([self.basis, directions[:, new].to(self.basis)], 1))
 
     def state(self) -> dict[str, Tensor]:
         """All tensors by name."""

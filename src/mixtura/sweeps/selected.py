@@ -1,4 +1,4 @@
-"""The recipe of a sweep's best cell, with nothing left to choose: ``mixtura fit`` makes the same model of it again."""
+"""The recipe of a sweep's best cell, as the sweep ran it: ``mixtura fit`` makes the same model of it again."""
 
 from pathlib import Path
 

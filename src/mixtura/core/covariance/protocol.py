@@ -28,6 +28,8 @@ class Prior:
         identity: :math:`\gamma`, the share of the scaled identity, in [0, 1].
         scale: s, the feature units of the scaled identity; ``None`` for unscaled features. A spherical covariance
             has one unit for all features and ignores it.
+        dimension: D, the number of dimensions to average over; ``None`` for that of the samples. It is larger where
+            samples are shown in coordinates of the space that they span.
 
     Raises:
         UsageError: a negative strength or a share outside [0, 1].
@@ -38,6 +40,7 @@ class Prior:
     strength: float = 0.0
     identity: float = 0.0
     scale: Float[Tensor, " D"] | None = field(default=None, compare=False)
+    dimension: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.strength < math.inf:
@@ -59,10 +62,8 @@ class Prior:
 
     def target(self, variance: Float[Tensor, "*K D"]) -> Float[Tensor, "*K D"]:
         """Diagonal of the scaled identity, the shrinkage target: equal variances in units of ``scale``."""
-        if self.scale is None:
-            return variance.mean(-1, keepdim=True).expand_as(variance)
-        squares = self.scale.to(variance).square()
-        return (variance / squares).mean(-1, keepdim=True) * squares
+        squares = torch.ones_like(variance) if self.scale is None else self.scale.to(variance).square()
+        return (variance / squares).sum(-1, keepdim=True) / (self.dimension or variance.shape[-1]) * squares
 
     def shrink(self, variance: Float[Tensor, "*K D"]) -> Float[Tensor, "*K D"]:
         """Shrink variances toward the scaled identity."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.core import LEAVE_ONE_OUT, classes
@@ -16,10 +16,11 @@ from mixtura.core.cross_fitting import Folds, OutOfFold
 from mixtura.core.leave_one_out.samples import Everything, Tile, classes_of_units
 from mixtura.core.leave_one_out.scores import Scores
 from mixtura.core.leave_one_out.updates import tolerance_of
+from mixtura.core.mixture import Mixture
 from mixtura.core.moments import labeled
 from mixtura.names import find
 
-MAX_UNIT_ROWS = 256  # samples that leave by an update; a mixture is refitted without more
+MAX_UNIT_ROWS = 256  # largest group removed by an update; without a larger one, the mixture is refitted
 MAX_REFITS = 100  # units for which an update loses too many digits
 
 
@@ -56,14 +57,14 @@ def cross_val_predict(
         return [OutOfFold.empty(folds) for _ in plans]
     direct = _needs_refit(folds, find(LEAVE_ONE_OUT, plans[0].family).max_classes)[some]
     varied = not torch.equal(remaining, remaining[:1].expand_as(remaining))
-    form = _form(folds, plans[0], some[~direct], exact and varied and min(plan.prior.identity for plan in plans) == 0)
+    form = _form(folds, plans[0], some[~direct], exact and varied and max(plan.prior.identity for plan in plans) == 0)
     tolerance = tolerance_of(folds.x.dtype) if exact else torch.inf
     found = [_Collected(folds, plan, judged, [], []) for plan in plans]
     for tile in (replace(tile, settled=settled) for tile in form.everything.tiles(folds.units, some[~direct])):
         for one in found:
             one.add(tile, form.score(tile, one.plan.prior, background, tolerance))
         tile.views.clear()
-    return [one.joined(some[direct], background) for one in found]
+    return [one.joined(some[direct], background, settled) for one in found]
 
 
 def _form(folds: Folds, plan: Plan, some: Int[Tensor, " U"], even: bool) -> Any:
@@ -108,15 +109,15 @@ class _Collected:
         self.parts.append(self._kept(OutOfFold(*(value[some] for value in values))))
         self.lossy.append(tile.unit[scores.lossy])
 
-    def joined(self, direct: Int[Tensor, " U"], background: bool) -> OutOfFold:
+    def joined(self, direct: Int[Tensor, " U"], background: bool, settled: bool) -> OutOfFold:
         """All scores in order of the samples, after refits for the units that no update serves."""
         again = torch.cat([direct, *self.lossy])[: len(direct) + MAX_REFITS]
         held = OutOfFold.join([OutOfFold.empty(self.folds), *self.parts])
         held = held.select(held.log_prob.isfinite() & ~torch.isin(self.folds.units[held.row], again))
-        held = OutOfFold.join([held, *(self._refitted(int(unit), background) for unit in again)])
+        held = OutOfFold.join([held, *(self._refitted(int(unit), background, settled) for unit in again)])
         return held.select(held.row.argsort())
 
-    def _refitted(self, unit: int, background: bool) -> OutOfFold:
+    def _refitted(self, unit: int, background: bool, settled: bool) -> OutOfFold:
         """Scores of one unit by a mixture that is fitted without it."""
         folds, family = self.folds, self.plan.family
         own = folds.units == unit
@@ -126,9 +127,21 @@ class _Collected:
         mixture = classes.closed_form(self.plan, kept, folds.feature_variance(family))
         known = self.judged[own]
         x, joint = x[known], mixture.class_log_prob(x[known])
+        if settled:
+            joint = self._settled(mixture, joint, distinct(labels), kept.weight)
         behind = mixture.background().log_prob(x) if background else x.new_zeros(len(x))
         row = own.nonzero()[known, 0]
         return self._kept(OutOfFold(row, labels[known], joint, joint.logsumexp(1), behind, weight[known]))
+
+    def _settled(
+        self, mixture: Mixture, joint: Float[Tensor, "M C"], slot: Int[Tensor, " S"], left: Float[Tensor, " C"]
+    ) -> Float[Tensor, "M C"]:
+        """Class log-probabilities with settled deviations from the unit's own classes: see :meth:`Tile.settling`."""
+        whole = self.folds.class_weight
+        factor = torch.where(left > 0, (1 + 1 / whole) / (1 + 1 / left), 1.0)[slot]
+        peak = (mixture.covariance.log_peak(mixture.dimension) + mixture.log_weight)[slot]
+        own = joint[:, slot]
+        return joint.index_copy(1, slot, torch.where(own.isfinite(), peak + factor * (own - peak), own))
 
     def _kept(self, held: OutOfFold) -> OutOfFold:
         """The scores in the dtype of the samples."""
