@@ -213,6 +213,19 @@ def test_of_several_sets_of_shots_the_best_counts(flowers):
     torch.testing.assert_close(model.newcomers(x, torch.full((90,), FLOWERS)), torch.maximum(*wanted), rtol=0, atol=0)
 
 
+def test_players_are_drawn_among_those_who_can_spare_the_shots(flowers):
+    """Of 60 classes five have 20 items and 55 have five: three shots of a bird take the five."""
+    base, items = flowers(classes=60, per_class=24)
+    few = torch.cat([torch.ones(5), torch.zeros(55)]).bool()[items.labels]
+    place = torch.arange(len(items.x)) - torch.searchsorted(items.labels, items.labels)
+    spare = items.select(few | (place < 5))
+    players = Players(base, statistics.sums_of(base.model.mixture, spare), spare)
+    birds, _ = world(1, 3, seed=5, offset=1.5)
+    test = players.test([(60, torch.from_numpy(birds).double())])
+    assert test is not None
+    assert len(test.own[0].near) >= 5 * 5 * MIN_FURTHER_ITEMS
+
+
 def test_a_removed_class_plays_no_part(flowers):
     """Without some classes, the test is the one of a catalog that never had them."""
     base, items = flowers()

@@ -11,7 +11,7 @@ from mixtura.core import LEAVE_ONE_OUT, classes
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
 from mixtura.core.cross_fitting import Folds, content_units
-from mixtura.core.leave_one_out import cross_val_predict, has_exact_form
+from mixtura.core.leave_one_out import cross_val_predict, has_exact_form, judge
 from mixtura.testing.covariance_laws import clusters
 
 RELATIVE = 1e-8
@@ -195,3 +195,28 @@ def test_what_has_no_exact_form_says_so(plan, more):
     folds = Folds(x, labels, 3, labels * 0, 5)
     assert has_exact_form(folds, Plan("tied"))
     assert not has_exact_form(replace(folds, **more), plan)
+
+
+@pytest.mark.parametrize("family", ["tied", "full"])
+def test_plans_of_several_shares_are_each_scored_like_alone(family):
+    """Zero shares may not lend the others a unit in which the floor, not the target, is the identity."""
+    x, labels = clusters(40, 3, 5)
+    weight = torch.linspace(0.5, 2, 40, dtype=torch.float64)
+    plans = [Plan(family, prior=Prior(2.0, share), floor=1e-3) for share in (0.0, 0.3)]
+    together = cross_val_predict(Folds(x, labels, 3, torch.zeros_like(labels), 2, weight), plans)
+    for plan, found in zip(plans, together, strict=True):
+        (alone,) = cross_val_predict(Folds(x, labels, 3, torch.zeros_like(labels), 2, weight), [plan])
+        torch.testing.assert_close(found.class_log_prob, alone.class_log_prob, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("family", LEAVE_ONE_OUT)
+def test_groups_that_are_refitted_are_settled_like_the_others(family, monkeypatch):
+    """The same scores, whether a group leaves by an update or by a refit."""
+    x, labels = clusters(40, 3, 6)
+    folds = Folds(x, labels, 3, torch.zeros_like(labels), 2, None, torch.arange(40) // 3)
+    plan = Plan(family, prior=Prior(2.0, 0.1))
+    (updated,) = cross_val_predict(folds, [plan], settled=True)
+    monkeypatch.setattr(judge, "MAX_UNIT_ROWS", 0)
+    folds.clear_cache()
+    (refitted,) = cross_val_predict(folds, [plan], settled=True)
+    torch.testing.assert_close(refitted.class_log_prob, updated.class_log_prob, rtol=1e-8, atol=1e-8)

@@ -16,6 +16,7 @@ from mixtura.encoders.timm import Timm
 from mixtura.encoders.tiny import Tiny
 from mixtura.errors import MissingExtra, UsageError
 from mixtura.features.store import FeatureStore
+from mixtura.identity import Block
 from mixtura.interfaces import Encoder, ExportableEncoder, TrainableEncoder
 from mixtura.pipeline import factory
 from mixtura.recipe import resolve
@@ -161,6 +162,19 @@ def test_the_limit_is_the_rounding_of_float16():
     assert runtime.difference(x.bfloat16().float(), x) > 4  # what OpenVINO takes by itself on recent CPUs
     assert runtime.difference(x, x) == 0
     assert not runtime.difference(x * float("nan"), x) <= runtime.MAX_DIFFERENCE
+
+
+@pytest.mark.parametrize("wrong", [0.0, float("nan")])
+def test_small_columns_are_not_hidden_by_large_ones(wrong):
+    """The columns of one layer may be a thousand times as large as those of another, of which none may be lost."""
+    x = torch.randn(50, 40, generator=torch.Generator().manual_seed(0)) * torch.tensor([100.0, 0.01]).repeat_interleave(
+        20
+    )
+    ours = x.clone()
+    ours[:, 20:] = wrong
+    blocks = [Block("last", "last", 0, 20), Block("early", "mean", 20, 40)]
+    assert runtime.difference(ours, x) < 1 or wrong != 0
+    assert not runtime.worst_difference(ours, x, blocks) <= runtime.MAX_DIFFERENCE
 
 
 def test_auto_takes_openvino_where_it_pays(monkeypatch):

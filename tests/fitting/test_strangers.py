@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mixtura.catalog import Catalog, Shot
+from mixtura.core import cross_fitting
 from mixtura.errors import UnknownName
 from mixtura.features import imports
 from mixtura.fitting import strangers
@@ -111,6 +112,21 @@ def test_the_incumbent_stays_unless_it_is_clearly_beaten():
     clear = {"knn": ScoreTrial(0.85, 0.5, 10, 0.1, 0.04, 0.05), "vim-residual": ScoreTrial(0.9, 0.6, 10, 0.2, 0.1, 0.1)}
     assert [strangers.winner(trials | one) for one in (close, lucky, short)] == [DENSITY] * 3
     assert strangers.winner(trials | clear) == "vim-residual"
+
+
+def test_a_small_set_lets_every_score_notice_something(crowd, learn):
+    """Ten rows of a fold alone could not fall below 5%: scores race on as many rows as the estimate has."""
+    model = learn(crowd(8, 10, 1), **TIED)
+    estimate = StrangerEstimate.of_facts(model.facts)
+    assert estimate.noticed > 0.05
+    assert estimate.trials[DENSITY].noticed == pytest.approx(np.mean(estimate.draws))
+
+
+def test_limits_of_another_score_come_from_the_rows_of_the_others(crowd, learn, monkeypatch):
+    """Where enough rows are held out, the folds of the limits hold out the same ones."""
+    monkeypatch.setattr(cross_fitting, "ENOUGH_HELD_OUT", 150)
+    fitted = learn(crowd(6, 60, 5), decision__score="knn", **TIED)
+    assert len(fitted.typicality.scores) >= 150
 
 
 def test_a_score_that_is_not_there_is_one_sentence():

@@ -11,7 +11,7 @@ from mixtura.names import find
 from mixtura.scores import SCORES
 from mixtura.scores.base import Edits, KnownRows
 from mixtura.scores.knn import MAX_ROWS, NEIGHBORS, KNearest
-from mixtura.scores.residual import subspace_width
+from mixtura.scores.residual import Residual, subspace_width
 from mixtura.testing.covariance_laws import clusters
 
 X, LABELS = clusters(400, 5, 8)
@@ -170,3 +170,26 @@ def test_the_bank_is_bounded_even_and_independent_of_the_order():
     order = torch.randperm(len(x), generator=generator)
     again = KNearest.fit(KnownRows(LabeledItems(x[order], labels[order], rows.weight), 4, Prior()))
     assert torch.equal(again.bank.sort(0).values, bank.bank.sort(0).values)
+
+
+def test_newcomers_that_are_alike_add_one_direction():
+    """The basis stays orthonormal, also with more newcomers than there is room for."""
+    score = Residual.fit(known())
+    one = NEW[:3]
+    basis = score.follow(edits(newcomers=[one, one])).basis
+    torch.testing.assert_close(basis, score.follow(edits(newcomers=[one])).basis, rtol=0, atol=1e-12)
+    full = score.follow(edits(newcomers=[NEW[i : i + 1] for i in range(12)])).basis
+    assert full.shape == (8, 8)
+    torch.testing.assert_close(full.T @ full, torch.eye(8, dtype=full.dtype), rtol=0, atol=1e-9)
+
+
+def test_photos_that_come_to_a_small_class_count_as_much_as_those_that_were_there():
+    """A class of one photo has five copies of it; with a second photo each has three, as after a refit."""
+    first, second, both = (
+        LabeledItems(NEW[rows], torch.full((len(NEW[rows]),), 2), torch.ones(len(NEW[rows]), dtype=torch.float64))
+        for rows in (slice(0, 1), slice(1, 2), slice(0, 2))
+    )
+    grown = KNearest.fit(KnownRows(first, 5, Prior())).follow(edits(added=second))
+    refit = KNearest.fit(KnownRows(both, 5, Prior()))
+    assert torch.equal(grown.bank, refit.bank)
+    assert torch.equal(grown.label, refit.label)

@@ -7,7 +7,7 @@ rounds, so a float16 feature store, a catalog and a model may be used with any o
 import importlib.util
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mixtura.encoders import RUNTIMES
 from mixtura.errors import MissingExtra, MixturaError, UsageError
-from mixtura.identity import blocks_of
+from mixtura.identity import Block, blocks_of
 from mixtura.interfaces import Encoder, ExportableEncoder, SoundEncoder, TrainableEncoder
 from mixtura.names import find
 
@@ -136,8 +136,7 @@ class Accelerated:
             made: Runtime = find(RUNTIMES, self.runtime)(self.encoder, photos[:2], stored)
             # In two batches, the single photo last: what was converted for one size must serve any.
             ours = torch.cat([made(photos[:-1]), made(photos[-1:])])
-            blocks = [slice(block.start, block.stop) for block in blocks_of(self.encoder.identity)] or [slice(None)]
-            found = max(difference(ours[:, part], expected[:, part]) for part in blocks)
+            found = worst_difference(ours, expected, blocks_of(self.encoder.identity))
         except MixturaError:
             raise
         except Exception as error:  # converters raise anything on networks that they do not know
@@ -164,7 +163,13 @@ def difference(ours: Float[Tensor, "N D"], theirs: Float[Tensor, "N D"]) -> floa
     """
     rounding = (theirs.half().float() - theirs).double().square().mean()
     off = (ours - theirs).double().square().mean()
-    return float((off / rounding).sqrt()) if off > 0 else 0.0
+    return 0.0 if off == 0 else float((off / rounding).sqrt())
+
+
+def worst_difference(ours: Float[Tensor, "N D"], theirs: Float[Tensor, "N D"], blocks: Sequence[Block]) -> float:
+    """The largest :func:`difference` of a layer; NaN if there is one."""
+    parts = [slice(block.start, block.stop) for block in blocks] or [slice(None)]
+    return float(torch.tensor([difference(ours[:, part], theirs[:, part]) for part in parts]).max())
 
 
 def on_runtime(encoder: Encoder | SoundEncoder, name: str, device: str) -> Any:
