@@ -160,8 +160,8 @@ def decisions() -> str:
         found = json.loads(path.read_text(encoding="utf-8"))["figures"]
         for method, v in found.items():
             cells = [f"{v[name]['mean']:.{digits}f} ± {v[name]['se']:.{digits}f}" for name, digits in columns.items()]
-            rows.append([path.stem[10:].replace("-", " "), method, *cells])
-    head = ["photos", "model", "top-1 (%)", "NLL", "ECE (%)", "AUROC (%)", "unknown found (%)", "genuine rejected (%)"]
+            rows.append([f"{path.stem[10:].replace('-', ' ')}: {method}", *cells])
+    head = ["photos: model", "top-1 (%)", "NLL", "ECE (%)", "AUROC (%)", "unknown found (%)", "genuine rejected (%)"]
     return table(head, rows)
 
 
