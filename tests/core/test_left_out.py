@@ -61,3 +61,24 @@ def test_judged_rows_depend_on_values_and_have_weight():
     order = torch.randperm(400, generator=torch.Generator().manual_seed(1))
     moved = Folds(X[order], LABELS[order], 6, FOLD[order], 5, WEIGHT[order])
     assert set(order[left_out.judged_rows(moved, 1, 20, 0)].tolist()) == set(some.tolist())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_mixture_without_rows_is_the_refit_to_the_others(family):
+    plan = Plan(family, prior=Prior(3.0, 0.1), rank=2)
+    gone = (FOLD == 1).nonzero()[:, 0]
+    folds = Folds(X, LABELS, 6, torch.zeros_like(FOLD), 0, WEIGHT)
+    refit = classes.fit(plan, X[FOLD != 1], LABELS[FOLD != 1], 6, WEIGHT[FOLD != 1], folds.feature_variance(family))
+    got = left_out.mixture_without_rows(folds, plan, gone)
+    torch.testing.assert_close(got.class_log_prob(X), refit.class_log_prob(X), rtol=1e-8, atol=1e-8)
+
+
+def test_the_background_of_classes_far_apart_keeps_its_digits():
+    """Means a thousand spreads apart: in float32, the differences of their distances would not be positive definite."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(15) % 5
+    x = (30 * torch.randn(5, 2000, generator=generator))[labels] + 0.1 * torch.randn(15, 2000, generator=generator)
+    mixture = classes.fit(Plan("tied", prior=Prior(0.0, 0.01)), x, labels, 5)
+    _, background = left_out.scores_with_background(mixture, x)
+    expected = mixture.background().log_prob(x.double())
+    torch.testing.assert_close(background, expected, rtol=1e-3, atol=0, check_dtype=False)

@@ -63,6 +63,14 @@ def test_fewer_than_five_classes_give_a_sentence_and_no_figure(cloud, learn):
     )
 
 
+def test_a_model_that_can_call_nothing_unknown_foretells_nothing(crowd, learn):
+    """Of ten photos held out, none can be among the least typical 5%."""
+    model = learn(crowd(5, 3), **TIED)
+    estimate = StrangerEstimate.of_facts(model.facts)
+    assert estimate.noticed is None
+    assert estimate.sentence == strangers.NOTHING_HELD_OUT
+
+
 def test_the_estimate_is_said_in_one_sentence_and_survives_json():
     estimate = StrangerEstimate(0.58, 0.45, 0.7, draws=(0.5, 0.6), trials={"knn": ScoreTrial(0.8, 0.5, 10)})
     assert estimate.sentence == (

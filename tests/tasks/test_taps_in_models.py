@@ -160,6 +160,9 @@ def test_a_model_of_a_store_has_the_taps_of_the_store(shop, photos, tmp_path, ca
     assert mixtura.load(tmp_path / "other").predict([photos / "red" / "0.png"])[0].label == "red"
     code, text = said(capsys, "fit", store, "-o", tmp_path / "third", "--taps", "last-1")
     assert code == 2 and "These features of 'tiny' have the taps 'bend,mix', and encoder.taps is 'last-1'." in text
+    for same in ("last-2", "mix,bend"):
+        code, text = said(capsys, "fit", store, "-o", tmp_path / same, "--taps", same)
+        assert code == 0, text
     identity = FeatureStore.open(store).identity
     assert blocks_of(identity)[-1].stop == FeatureStore.open(store).dimension == ALL_OF_TINY
     assert factory.encoder_of(factory.section_of(identity, EncoderSection())).identity == identity
@@ -168,6 +171,11 @@ def test_a_model_of_a_store_has_the_taps_of_the_store(shop, photos, tmp_path, ca
 def test_without_taps_a_model_of_a_store_reads_the_last_layer(shop, photos, tmp_path, capsys):
     code, text = said(capsys, "fit", shop / "features", "-o", tmp_path / "last", "--taps", "none")
     assert code == 0, text
+    code, text = said(capsys, "fit", "-r", tmp_path / "last" / "recipe.yaml", "-o", tmp_path / "again")
+    assert code == 0, text
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (
+        tmp_path / "last" / "model.safetensors"
+    ).read_bytes()
     model = mixtura.load(tmp_path / "last")
     assert [layer.partition(",")[0] for layer in model.model.facts["layers"]] == ["last"]
     assert model.predict([photos / "red" / "0.png"])[0].label == "red"

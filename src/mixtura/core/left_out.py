@@ -20,6 +20,7 @@ from mixtura.core.moments import hard
 
 MIN_CLASSES = 5  # classes; with fewer, a fifth of them is less than one
 PARTS = 5  # parts of the classes, left out in turn
+MAX_ROUNDING = 0.01  # nats that rounding may change a squared distance by, where differences of them are taken
 REPEATS = 2  # random partitions into parts; each class is left out once in each
 
 
@@ -116,9 +117,11 @@ def scores_with_background(
     means = torch.cat([mixture.mean, center])
     plain = Mixture(means.new_zeros(len(means)), means, mixture.covariance)
     peak = float(mixture.covariance.log_peak(mixture.dimension))
-    log_prob = plain.component_log_prob(torch.cat([x, means.to(x)]))
-    joint = mixture.over_classes(log_prob[: len(x), :-1] + mixture.log_weight.to(log_prob))
-    squared, between = (2 * (peak - log_prob.double())).tensor_split([len(x)])
+    log_prob = plain.component_log_prob(x)
+    joint = mixture.over_classes(log_prob[:, :-1] + mixture.log_weight.to(log_prob))
+    squared, between = (2 * (peak - part.double()) for part in (log_prob, plain.component_log_prob(means.double())))
+    if max(float(squared.max()), float(between.max())) * torch.finfo(log_prob.dtype).eps > MAX_ROUNDING:
+        return joint, mixture.background().log_prob(x)
     far = between[-1, :-1]  # squared distance of each mean to the center
     root = share.sqrt()
     inner = 0.5 * (far[:, None] + far - between[:-1, :-1]) * root[:, None] * root

@@ -49,10 +49,12 @@ def leave_classes_out(
         fitted: the fit.
         names: of the classes.
     """
-    asked = recipe.decision.score
-    if rows.n_classes < left_out.MIN_CLASSES:
+    asked, held = recipe.decision.score, int((fitted.out_of_fold.weight > 0).sum())
+    unable = 1 / (1 + held) >= recipe.decision.false_reject_rate  # no typicality can be below the limit
+    if rows.n_classes < left_out.MIN_CLASSES or unable:
         score = DENSITY if asked == AUTO else asked
-        estimate = StrangerEstimate(None, score=score, notes=(_too_few(rows.n_classes),))
+        why = NOTHING_HELD_OUT if unable else _too_few(rows.n_classes)
+        estimate = StrangerEstimate(None, score=score, notes=(why,))
     else:
         space, plan = choice.folds, choice.candidate.plan
         if plan.feature_scale == "none":  # other scores see the features as they are

@@ -164,12 +164,17 @@ def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSec
     if normalize is None and "normalization" in identity:
         normalize = identity["normalization"] == "unit length"
     taps = taps_of(identity)
-    if given.taps not in (AUTO, NO_TAPS, taps):
+    if given.taps not in (AUTO, NO_TAPS, taps) and _taps_named(given.model_copy(update={"name": name})) != taps:
         raise UsageError(
             f"These features of {name!r} have the taps {taps!r}, and encoder.taps is {given.taps!r}. Leave it out, or "
             "extract the photos again into a new folder."
         )
     return given.model_copy(update={"name": name, "size": size, "taps": taps, "clips": section, "normalize": normalize})
+
+
+def _taps_named(section: EncoderSection) -> str:
+    """The layers that ``last-N``, or names in another order, mean for an encoder."""
+    return taps_of(encoder_of(section).identity)
 
 
 def device_of(name: str) -> str:

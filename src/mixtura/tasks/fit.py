@@ -11,6 +11,7 @@ from mixtura.catalog import create
 from mixtura.datasets.items import Problem
 from mixtura.features.records import Unreadable
 from mixtura.fitting.fit import check_names, learn
+from mixtura.identity import NO_TAPS
 from mixtura.model import bundle, card
 from mixtura.pipeline import factory, training_set
 from mixtura.pipeline.data_source import data_keys
@@ -58,6 +59,12 @@ def fit(
     return run(resolve(keys, default=recipe), progress)
 
 
+def _as_run(recipe: Recipe, gathered: training_set.Gathered) -> Recipe:
+    """The recipe with the encoder as it was; taps that the features have and the fit did not read stay unread."""
+    unread = {"taps": NO_TAPS} if recipe.encoder.taps == NO_TAPS else {}
+    return recipe.model_copy(update={"encoder": gathered.encoder.model_copy(update=unread)})
+
+
 def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
     """Fit, calibrate and evaluate a model on a recipe's data and save it in the recipe's output folder.
 
@@ -78,7 +85,7 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
     test = gathered.features.select_split("test")
     evaluation = evaluate(model, test, known=training_set.train_part(gathered.features, model.classes))
     others = {
-        bundle.RECIPE_FILE: dump(recipe.model_copy(update={"encoder": gathered.encoder})).encode(),
+        bundle.RECIPE_FILE: dump(_as_run(recipe, gathered)).encode(),
         bundle.METRICS_FILE: bundle.to_json(card.metrics_record(evaluation)),
         bundle.CARD_FILE: card.model_card(model, evaluation).encode(),
     }
