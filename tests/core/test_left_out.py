@@ -66,10 +66,9 @@ def test_judged_rows_depend_on_values_and_have_weight():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_mixture_without_rows_is_the_refit_to_the_others(family):
     plan = Plan(family, prior=Prior(3.0, 0.1), rank=2)
-    gone = (FOLD == 1).nonzero()[:, 0]
     folds = Folds(X, LABELS, 6, torch.zeros_like(FOLD), 0, WEIGHT)
     refit = classes.fit(plan, X[FOLD != 1], LABELS[FOLD != 1], 6, WEIGHT[FOLD != 1], folds.feature_variance(family))
-    got = left_out.mixture_without_rows(folds, plan, gone)
+    got = left_out.mixture_without_rows(folds, plan, FOLD == 1)
     torch.testing.assert_close(got.class_log_prob(X), refit.class_log_prob(X), rtol=1e-8, atol=1e-8)
 
 

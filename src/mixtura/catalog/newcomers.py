@@ -11,6 +11,7 @@ from torch import Tensor
 from mixtura.catalog.players import Players
 from mixtura.catalog.statistics import FittedStatistics, sums_of
 from mixtura.core import novel
+from mixtura.core.classes import NO_WEIGHT
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import LabeledItems, Moments, present
 from mixtura.scores.typicality import Typicality
@@ -47,7 +48,7 @@ class NewcomerCalibration:
         """The mixture without the validation items, and its sums; the model's own if it is no function of sums."""
         held = self.items.select(self.judge)
         sums = self.sums - sums_of(self.base.model.mixture, held)
-        index = (sums.weight > 1e-9).nonzero()[:, 0]
+        index = (sums.weight > NO_WEIGHT).nonzero()[:, 0]
         if not self.base.exact:
             return self.base.model.mixture.to(torch.float64).select(index), sums.select(index)
         return self.base.rebuilt(sums, index), sums.select(index)

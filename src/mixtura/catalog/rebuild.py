@@ -11,6 +11,7 @@ from mixtura.catalog.newcomers import NewcomerCalibration, stand_in
 from mixtura.catalog.scores import edited, newcomer_scores
 from mixtura.catalog.statistics import FittedStatistics, sums_of
 from mixtura.core import novel
+from mixtura.core.classes import NO_WEIGHT
 from mixtura.core.mixture import Mixture, join
 from mixtura.core.moments import LabeledItems, Moments
 from mixtura.core.novel import NovelComponents
@@ -110,7 +111,7 @@ def _sums(base: FittedStatistics, state: CatalogState) -> Moments:
         return base.sums
     mixture = base.model.mixture
     sums = base.sums + sums_of(mixture, state.added) - sums_of(mixture, state.removed)
-    return replace(sums, weight=torch.where(sums.weight < 1e-9, 0.0, sums.weight))
+    return replace(sums, weight=torch.where(sums.weight < NO_WEIGHT, 0.0, sums.weight))
 
 
 def _fitted(base: FittedStatistics, sums: Moments, product: Int[Tensor, " C"]) -> tuple[Mixture, Moments]:

@@ -54,6 +54,11 @@ class Plan:
         if scale not in known and scale != "auto":
             raise UsageError(f"There is no feature scale {scale!r}. {nearest(scale, known)}")
 
+    @property
+    def closed(self) -> bool:
+        """Whether the mixture is a function of the class moments, so that samples can be subtracted."""
+        return self.components == 1 and not family_of(self.family).sums_depend_on_parameters
+
     def resolved(self, variance: Float[Tensor, " D"]) -> tuple[Float[Tensor, " D"], Prior]:
         """Floor and prior in units of the data, given the within-class variance of each feature."""
         power = FEATURE_SCALES[self.feature_scale]

@@ -21,7 +21,7 @@ from mixtura.core.classes import Plan
 from mixtura.core.content import content_order, numbered
 from mixtura.core.covariance import family_of
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import Moments, feature_variance, labeled
+from mixtura.core.moments import Moments, feature_variance, hard, labeled
 
 DEFAULT_FOLDS = 5
 MAX_PARTS = 20  # most folds used to approximate a fraction of the samples
@@ -226,13 +226,21 @@ class Folds:
 
     def mixture(self, plan: Plan, without: int | None = None) -> Mixture:
         """Fit the mixture of a plan to all samples, or to all but one fold."""
-        variance = self.feature_variance(plan.family)
-        if plan.components != 1 or family_of(plan.family).sums_depend_on_parameters:
-            kept = slice(None) if without is None else self.fold != without
-            weight = None if self.weight is None else self.weight[kept]
-            return classes.fit(plan, self.x[kept], self.labels[kept], self.n_classes, weight, variance)
+        if not plan.closed:
+            return self.fitted_to(plan, slice(None) if without is None else self.fold != without)
         sums = self.total(plan.family) if without is None else self.kept(plan.family, without)
-        return classes.closed_form(plan, sums, variance)
+        return classes.closed_form(plan, sums, self.feature_variance(plan.family))
+
+    def fitted_to(self, plan: Plan, kept: Bool[Tensor, " N"] | Int[Tensor, " M"] | slice) -> Mixture:
+        """Fit the mixture of a plan to some samples, with the floors and feature scales of all."""
+        weight = None if self.weight is None else self.weight[kept]
+        variance = self.feature_variance(plan.family)
+        return classes.fit(plan, self.x[kept], self.labels[kept], self.n_classes, weight, variance)
+
+    def subtract(self, sums: Moments, gone: Bool[Tensor, " N"] | Int[Tensor, " M"]) -> Moments:
+        """Moments without some of the samples, which are summed about the same reference points."""
+        weight = None if self.weight is None else self.weight[gone]
+        return sums - hard(sums.family, self.x[gone], self.labels[gone], sums.ref, weight)
 
     def cross_val_predict(self, plan: Plan, background: bool = False) -> OutOfFold:
         """Out-of-fold scores of the used folds; samples whose class occurs in no other fold are left out.

@@ -16,7 +16,6 @@ from mixtura.core.content import content_order
 from mixtura.core.covariance import family_of
 from mixtura.core.cross_fitting import Folds
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import hard
 
 MIN_CLASSES = 5  # classes; with fewer, a fifth of them is less than one
 PARTS = 5  # parts of the classes, left out in turn
@@ -43,33 +42,21 @@ def mixture_without(folds: Folds, plan: Plan, gone: Bool[Tensor, " C"], fold: in
         gone: the classes to leave out.
         fold: the fold to leave out.
     """
-    variance = folds.feature_variance(plan.family)
-    kind, stays = family_of(plan.family), (~gone).nonzero()[:, 0]
-    if plan.components != 1 or kind.sums_depend_on_parameters:
-        kept = rows_without(folds, gone, fold)
-        weight = None if folds.weight is None else folds.weight[kept]
-        return classes.fit(plan, folds.x[kept], folds.labels[kept], folds.n_classes, weight, variance)
-    sums = folds.kept(plan.family, fold)
-    if kind.shared:  # one sum over all classes
-        taken = gone[folds.labels] & (folds.fold != fold)
-        weight = None if folds.weight is None else folds.weight[taken]
-        sums = sums - hard(kind, folds.x[taken], folds.labels[taken], sums.ref, weight)
-    mixture = classes.closed_form(plan, sums.select(stays), variance)
+    if not plan.closed:
+        return folds.fitted_to(plan, rows_without(folds, gone, fold))
+    sums, stays = folds.kept(plan.family, fold), (~gone).nonzero()[:, 0]
+    if family_of(plan.family).shared:  # one sum over all classes
+        sums = folds.subtract(sums, gone[folds.labels] & (folds.fold != fold))
+    mixture = classes.closed_form(plan, sums.select(stays), folds.feature_variance(plan.family))
     return replace(mixture, component_class=stays, n_classes=folds.n_classes)
 
 
-def mixture_without_rows(folds: Folds, plan: Plan, gone: Int[Tensor, " M"]) -> Mixture:
-    """The mixture of a plan without the rows at some indices; it equals a refit to the others."""
-    variance = folds.feature_variance(plan.family)
-    kind = family_of(plan.family)
-    if plan.components != 1 or kind.sums_depend_on_parameters:
-        kept = torch.ones(len(folds.labels), dtype=torch.bool).index_fill_(0, gone, False)
-        weight = None if folds.weight is None else folds.weight[kept]
-        return classes.fit(plan, folds.x[kept], folds.labels[kept], folds.n_classes, weight, variance)
-    sums = folds.total(plan.family).centered()
-    weight = None if folds.weight is None else folds.weight[gone]
-    left = sums - hard(kind, folds.x[gone], folds.labels[gone], sums.ref, weight)
-    return classes.closed_form(plan, left, variance)
+def mixture_without_rows(folds: Folds, plan: Plan, gone: Bool[Tensor, " N"]) -> Mixture:
+    """The mixture of a plan without some rows; it equals a refit to the others."""
+    if not plan.closed:
+        return folds.fitted_to(plan, ~gone)
+    left = folds.subtract(folds.total(plan.family).centered(), gone)
+    return classes.closed_form(plan, left, folds.feature_variance(plan.family))
 
 
 def rows_without(folds: Folds, gone: Bool[Tensor, " C"], fold: int) -> Int[Tensor, " M"]:

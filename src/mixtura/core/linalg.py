@@ -89,28 +89,24 @@ def precision_tril(covariance: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D
         return inverse_tril(factor)
     size = factor.shape[-1]
     out = torch.empty(factor.shape, dtype=factor.dtype, device=factor.device)  # row-major, like loaded tensors
-    if size > BLOCK_ROWS and out.device.type == "cpu":
-        for inverse, tril in zip(out.view(-1, size, size), factor.reshape(-1, size, size), strict=True):
-            _invert_into(inverse, tril)
-        return out
     step = max(1, AT_ONCE // size**2)
     parts = (flat.view(-1, size, size).split(step) for flat in (factor, out))
     for tril, inverse in zip(*parts, strict=True):
-        inverse.copy_(inverse_tril(tril))
+        _invert_into(inverse, tril)
     return out
 
 
-def _invert_into(out: Float[Tensor, "D D"], tril: Float[Tensor, "D D"]) -> None:
-    """Write the inverse of a lower triangular matrix to ``out``; as :func:`inverse_tril`, without copies of blocks."""
+def _invert_into(out: Float[Tensor, "B D D"], tril: Float[Tensor, "B D D"]) -> None:
+    """Write inverses of lower triangular matrices to ``out``; as :func:`inverse_tril`, without copies of blocks."""
     size = tril.shape[-1]
     if size <= BLOCK_ROWS:
         out.copy_(inverse_tril(tril))
         return
     half = size // 2
-    _invert_into(out[:half, :half], tril[:half, :half])
-    _invert_into(out[half:, half:], tril[half:, half:])
-    out[:half, half:] = 0
-    torch.mm(out[half:, half:], tril[half:, :half] @ out[:half, :half], out=out[half:, :half]).neg_()
+    _invert_into(out[:, :half, :half], tril[:, :half, :half])
+    _invert_into(out[:, half:, half:], tril[:, half:, half:])
+    out[:, :half, half:] = 0
+    torch.bmm(out[:, half:, half:], tril[:, half:, :half] @ out[:, :half, :half], out=out[:, half:, :half]).neg_()
 
 
 def covariance_of(precision_tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:

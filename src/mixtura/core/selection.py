@@ -228,11 +228,13 @@ class Search:
         """The tied candidate, unless another family is more accurate by more than a standard error."""
         incumbent = self.best(replace(plan, family="tied"))
         trials = [self.cross_validate(rival) for rival in dict.fromkeys(self.rivals(incumbent.plan))]
-        for share in (SCREEN_SHRINKAGE, incumbent.plan.prior.identity):  # the first of them is known already
-            plain = self.with_prior(incumbent.plan, share)
-            if not trials or not most_accurate(trials).significantly_better_than(self.cross_validate(plain)):
+        if not trials:
+            return incumbent
+        rival, screened = most_accurate(trials), self.with_prior(incumbent.plan, SCREEN_SHRINKAGE)
+        for plan in (screened, incumbent.plan):  # the first has been cross-validated already and mostly settles it
+            if not rival.significantly_better_than(self.cross_validate(plan)):
                 return incumbent
-        return most_accurate(trials)
+        return rival
 
     def rivals(self, plan: Plan) -> list[Plan]:
         """Plans of the other families with enough data, each with a few prior strengths."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.core import left_out
@@ -29,6 +29,7 @@ from mixtura.names import find
 from mixtura.recipe import Recipe
 from mixtura.records.strangers import ESTIMATE_FACT, LeftOutClass, ScoreTrial, StrangerEstimate
 from mixtura.scores import AUTO, DENSITY, SCORES
+from mixtura.scores.typicality import can_reject
 
 STRANGERS_A_CLASS = 0.25  # kinds of strangers for each known class, as in the draws: one fifth against four
 THRESHOLD_FOLDS = 20  # folds for the limits of another score than the density
@@ -50,10 +51,10 @@ def leave_classes_out(
         names: of the classes.
     """
     asked, held = recipe.decision.score, int((fitted.out_of_fold.weight > 0).sum())
-    unable = 1 / (1 + held) >= recipe.decision.false_reject_rate  # no typicality can be below the limit
-    if rows.n_classes < left_out.MIN_CLASSES or unable:
+    able = can_reject(held, recipe.decision.false_reject_rate)
+    if rows.n_classes < left_out.MIN_CLASSES or not able:
         score = DENSITY if asked == AUTO else asked
-        why = NOTHING_HELD_OUT if unable else _too_few(rows.n_classes)
+        why = _too_few(rows.n_classes) if able else NOTHING_HELD_OUT
         estimate = StrangerEstimate(None, score=score, notes=(why,))
     else:
         space, plan = choice.folds, choice.candidate.plan
@@ -184,21 +185,21 @@ def _out_of_fold(
     _, folds = cross_fit_projection(choice.steps, rows.x, plain)
     raw = torch.full((len(rows.x),), torch.nan, dtype=torch.float64)
     none = torch.zeros(rows.n_classes, dtype=torch.bool)
-    space = folds
-    for held_out, fold in folds.held_out_spaces():
-        if held_out.x is not space.x or space is folds:
-            space = replace(held_out, n_folds=0)  # keeps the sum of all rows, and none of each fold
-        row = (space.fold == fold).nonzero()[:, 0]
+    spaces = folds.held_out_spaces()
+    whole = {id(space): replace(space, n_folds=0) for space, _ in spaces}  # with the sum of all rows, not of each fold
+    for space, fold in spaces:
         known = left_out.rows_without(space, none, fold)
-        if len(row) and len(known):
-            raw[row] = _scored(name, space, row, known, choice)
+        if len(known) and bool((gone := space.fold == fold).any()):
+            raw[gone] = _scored(name, whole[id(space)], gone, known, choice)
     return raw
 
 
-def _scored(name: str, space: Folds, row: Tensor, known: Tensor, choice: Selected) -> Float[Tensor, " M"]:
+def _scored(
+    name: str, space: Folds, gone: Bool[Tensor, " N"], known: Int[Tensor, " K"], choice: Selected
+) -> Float[Tensor, " M"]:
     """The score of some rows by one that was fitted to the known rows, which are all others."""
-    plan, x = choice.candidate.plan, space.x[row]
-    mixture = left_out.mixture_without_rows(space, plan, row)
+    plan, x = choice.candidate.plan, space.x[gone]
+    mixture = left_out.mixture_without_rows(space, plan, gone)
     joint, background = left_out.scores_with_background(mixture, x)
     score = find(SCORES, name).fit(known_rows(space, known, plan, mixture))
     return score(x, joint.logsumexp(1), background).double()

@@ -7,6 +7,7 @@ import numpy as np
 
 from mixtura.formats import short_percent
 
+OTHER_KIND = "they differ from the items that set the limit, as photos of another day, place or camera do"
 VERDICTS = ("match", "unsure", "unknown")
 REASONS = ("far_from_all", "between_classes", "unusual_for_class", "bad_photo")
 
@@ -130,6 +131,5 @@ class Evaluation:
             return ""
         return (
             f"{short_percent(rejected.value)} of genuine test items were rejected, where {short_percent(self.alpha)} "
-            "is stated: they differ from the items that set the limit, as photos of another day, place or camera do. "
-            "Set the limit by new photos: mixtura recalibrate."
+            f"is stated: {OTHER_KIND}. Set the limit by new photos: mixtura recalibrate."
         )

@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 
 from mixtura.formats import count, interval, percent
-from mixtura.records.decision import Interval
+from mixtura.records.decision import OTHER_KIND, Interval
 from mixtura.records.strangers import StrangerEstimate
 from mixtura.report import svg
 from mixtura.report.parts import Figure, PageContext, Section, render
@@ -47,7 +47,7 @@ def _lead(material: PageContext) -> str:
             f"{_compare(span, alpha)} (95% interval {interval(span.low, span.high)}). "
         )
         if material.evaluation.shift:
-            text += "They differ from those that set the limit, as photos of another day, place or camera do. "
+            text += f"{OTHER_KIND.capitalize()}. "
     text += _strangers(material)
     if material.known.all():
         return text + "No foreign photos were tested, so the detection of unknowns was not measured."

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mixtura.core.covariance import Covariance
 from mixtura.core.mixture import Mixture
+from mixtura.scores.typicality import below, rank
 
 DIRECTION_FACTOR = 4.0  # factor of the direction's rank: a fifth of the false-reject rate is left to the direction
 MIN_SQUARE = 1e-12  # squared distance, in units of the covariance, that two different points have at least
@@ -85,7 +86,7 @@ class OwnItems:
     def of(cls, near: Float[Tensor, " R"], alike: Float[Tensor, " R"]) -> "OwnItems":
         """Reference items from their two values, in any order."""
         held = near.sort().values, alike.sort().values
-        ranks = [_below(own, values) / len(own) for own, values in zip(held, (near, alike), strict=True)]
+        ranks = [below(own, values) / len(own) for own, values in zip(held, (near, alike), strict=True)]
         return cls(*held, torch.minimum(ranks[0], DIRECTION_FACTOR * ranks[1]).sort().values)
 
     def __call__(self, near: Float[Tensor, " N"], alike: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
@@ -97,8 +98,8 @@ class OwnItems:
 
         The second ranking makes p uniform for own items, however the two ranks depend on each other.
         """
-        lesser = torch.minimum(_rank(self.near, near), DIRECTION_FACTOR * _rank(self.alike, alike))
-        return _rank(self.lesser, lesser)
+        lesser = torch.minimum(rank(self.near, near), DIRECTION_FACTOR * rank(self.alike, alike))
+        return rank(self.lesser, lesser)
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,3 @@ class NewcomerTest:
             other = self.product != predicted[rows, None]
             found[rows] = torch.stack(values, 1).masked_fill(other, 0).amax(1)
         return found
-
-
-def _below(held: Float[Tensor, " R"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """Number of reference values that are no larger."""
-    return torch.searchsorted(held, new, right=True).double()
-
-
-def _rank(held: Float[Tensor, " R"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """Conformal rank: (1 + number of reference values no larger) / (1 + number of reference values)."""
-    return (1 + _below(held, new)) / (1 + len(held))

@@ -54,7 +54,7 @@ class Residual:
         means = torch.stack([rows.mean(0) for rows in edits.newcomers]).to(self.basis) - self.center
         rest = means - means @ self.basis @ self.basis.T
         length, directions = linalg.svd_right(rest, len(rest))
-        new = length > MIN_REST * means.norm(dim=1).max()  # newcomers alike, or inside, add none
+        new = length > MIN_REST * linalg.squared_norms(means).max().sqrt()  # newcomers alike, or inside, add none
         return replace(self, basis=torch.cat([self.basis, directions[:, new].to(self.basis)], 1))
 
     def state(self) -> dict[str, Tensor]:

@@ -107,7 +107,7 @@ class Typicality:
 
     def pooled(self, score: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Share of out-of-fold items of all classes that score no higher, including the item itself."""
-        return _rank(self.scores, score)
+        return rank(self.scores, score)
 
     def __call__(self, score: Float[Tensor, " N"], predicted: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Typicality of new items from their scores and predicted classes, in [0, 1]."""
@@ -115,8 +115,8 @@ class Typicality:
         for c in predicted.unique().tolist():
             rows = predicted == c
             own = self._own(c)
-            blended[rows] = _blend(_below(own, score[rows]), blended[rows], len(own))
-        return _rank(self._blended, blended)
+            blended[rows] = _blend(below(own, score[rows]), blended[rows], len(own))
+        return rank(self._blended, blended)
 
     def _own(self, c: int) -> Float[Tensor, " m"]:
         """Sorted scores of a class, including its substitute scores."""
@@ -133,11 +133,11 @@ class Typicality:
     def _blended(self) -> Float[Tensor, " M"]:
         """Sorted blended ranks of the out-of-fold items, each among the others."""
         count = len(self.scores)
-        blended = _below(self.scores, self.scores) / count
+        blended = below(self.scores, self.scores) / count
         for c in self.predicted.unique().tolist():
             rows = self.predicted == c
             own = self.scores[rows]
-            blended[rows] = _blend(_below(own, own) - 1, blended[rows], len(own) - 1)
+            blended[rows] = _blend(below(own, own) - 1, blended[rows], len(own) - 1)
         return blended.sort().values
 
     def state(self) -> dict[str, Tensor]:
@@ -168,14 +168,19 @@ def _scale(raw: Float[Tensor, "P M"]) -> Float[Tensor, "2 P"]:
     return torch.stack([center, torch.where(spread > 0, spread, raw.std(1).clamp_min(1e-12))])
 
 
-def _below(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """Number of out-of-fold values that are no larger."""
+def can_reject(held: int, rate: float) -> bool:
+    """Whether ranks among ``held`` items can fall below a rate: the smallest is 1 / (1 + held)."""
+    return 1 / (1 + held) < rate
+
+
+def below(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """Number of sorted reference values that are no larger."""
     return torch.searchsorted(held, new.contiguous(), right=True).double()
 
 
-def _rank(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """Conformal rank: (1 + number of out-of-fold values no larger) / (1 + number of out-of-fold values)."""
-    return (1 + _below(held, new)) / (1 + len(held))
+def rank(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
+    """Conformal rank: (1 + number of reference values no larger) / (1 + number of reference values)."""
+    return (1 + below(held, new)) / (1 + len(held))
 
 
 def _blend(below: Float[Tensor, " N"], pooled: Float[Tensor, " N"], count: int) -> Float[Tensor, " N"]:

@@ -5,6 +5,7 @@ from collections import Counter
 from mixtura.formats import short_percent
 from mixtura.model.model import Model
 from mixtura.pipeline.training_set import Gathered, train_part
+from mixtura.scores.typicality import can_reject
 
 MAX_NAMED_CLASSES = 5  # classes named in one sentence
 
@@ -43,8 +44,7 @@ def _unlabeled(count: int) -> str:
 
 
 def _too_few(held: int, rate: float) -> str:
-    """The smallest typicality is 1 / (1 + held): below the limit only with enough validation items."""
-    if 1 / (1 + held) < rate:
+    if can_reject(held, rate):
         return ""
     return (
         f"Only {held} photos could be held out: too few to call anything unknown at a false-reject rate of "

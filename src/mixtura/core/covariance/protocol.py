@@ -63,7 +63,11 @@ class Prior:
     def target(self, variance: Float[Tensor, "*K D"]) -> Float[Tensor, "*K D"]:
         """Diagonal of the scaled identity, the shrinkage target: equal variances in units of ``scale``."""
         squares = torch.ones_like(variance) if self.scale is None else self.scale.to(variance).square()
-        return (variance / squares).sum(-1, keepdim=True) / (self.dimension or variance.shape[-1]) * squares
+        return (variance / squares).sum(-1, keepdim=True) / self.averaged_over(variance.shape[-1]) * squares
+
+    def averaged_over(self, width: int) -> int:
+        """The number of dimensions that the identity's variance is averaged over, for samples of ``width`` features."""
+        return self.dimension or width
 
     def shrink(self, variance: Float[Tensor, "*K D"]) -> Float[Tensor, "*K D"]:
         """Shrink variances toward the scaled identity."""

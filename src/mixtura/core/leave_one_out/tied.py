@@ -53,7 +53,9 @@ class TiedWithout:
 
     def _unevenness(self, prior: Prior) -> float:
         """The largest part of the floor beyond its mean, as a share of the smallest variance there may be."""
-        least = 0.5 * prior.identity * self.trace / (self._dimension(prior) * float(self.everything.total))
+        least = (
+            0.5 * prior.identity * self.trace / (prior.averaged_over(len(self.scatter)) * float(self.everything.total))
+        )
         return float(self.everything.uneven.abs().max()) / max(least + float(self.everything.floor.min()), 1e-300)
 
     def _at(self, tile: Tile, prior: Prior, at: tuple[float, float, Basis], background: bool) -> Scores:
@@ -73,12 +75,8 @@ class TiedWithout:
     def _round(self, tile: Tile, prior: Prior) -> Float[Tensor, "B 1"]:
         """The multiple of the identity in a unit's covariance."""
         lost = tile.plain.within.square().sum((1, 2))
-        average = (self.trace - lost) / (self._dimension(prior) * tile.remaining)
+        average = (self.trace - lost) / (prior.averaged_over(len(self.scatter)) * tile.remaining)
         return (prior.identity * average + self.everything.floor.mean())[:, None]
-
-    def _dimension(self, prior: Prior) -> int:
-        """The number of dimensions that the identity's variance is averaged over."""
-        return prior.dimension or len(self.scatter)
 
     def _basis(self, prior: Prior, point: float, tolerance: float) -> tuple[float, float, Basis]:
         """A basis for a share of the identity; one of another share or point serves where it is accurate enough."""
