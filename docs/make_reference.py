@@ -109,15 +109,11 @@ def accuracy() -> str:
     """Accuracy, next to the baselines on the same features."""
     found = results("accuracy_*.json")
     baselines = list(next(iter(found.values()))["baselines top1"])
-    rows = [
-        [
-            _split_of(name),
-            f"**{v['mixtura top1']:.1f}**",
-            *[f"{v['baselines top1'][b]:.1f}" for b in baselines],
-            v["chosen"]["family"],
-        ]
-        for name, v in found.items()
-    ]
+    rows = []
+    for name, v in found.items():
+        shares = [f"{share:.1f}" for share in (v["mixtura top1"], *(v["baselines top1"][b] for b in baselines))]
+        best = max(shares, key=float)
+        rows.append([_split_of(name), *[f"**{s}**" if s == best else s for s in shares], v["chosen"]["family"]])
     return table(["", "mixtura", *baselines, "chosen"], rows)
 
 
