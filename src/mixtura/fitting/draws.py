@@ -63,12 +63,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of a fit: which classes each leaves out, and its outcomes."""
+    """The draws of a fit: which classes each leaves out, and its outcomes.
+
+    ``seen`` holds the rows and the plan as the scores other than the density see them, unless as in ``folds``: these
+    scores know no feature scales, whose units ``folds`` may have.
+    """
 
     folds: Folds
     plan: Plan
     rate: float
     seed: int
+    seen: tuple[Folds, Plan] | None = None
 
     @cached_property
     def gone(self) -> list[Bool[Tensor, " C"]]:
@@ -98,9 +103,19 @@ class Draws:
         log_prob = joint.logsumexp(1)
         raw = dict[str, Tensor]()
         if names:
-            known = known_rows(space, left_out.rows_without(space, gone, fold), self.plan, mixture)
-            raw = {name: find(SCORES, name).fit(known)(x, log_prob, background) for name in names}
+            known, seen = self._seen(space, gone, fold, mixture)
+            raw = {name: find(SCORES, name).fit(known)(seen[row], log_prob, background) for name in names}
         return Judged(row, space.labels[row], joint.argmax(1), log_prob, background, space.counts[row], raw)
+
+    def _seen(
+        self, space: Folds, gone: Bool[Tensor, " C"], fold: int, mixture: Mixture
+    ) -> tuple[KnownRows, Float[Tensor, "N D"]]:
+        """What the other scores are fitted to, and all rows as they see them."""
+        plan, known = self.plan, left_out.rows_without(space, gone, fold)
+        if self.seen is not None and space is self.folds:
+            space, plan = self.seen
+            mixture = left_out.mixture_without(space, plan, gone, fold)
+        return known_rows(space, known, plan, mixture), space.x
 
     def outcome(self, draw: int, judged: Judged, name: str) -> Outcome | None:
         """The outcome of a draw by a score; ``None`` without strangers or with too few genuine rows."""

@@ -57,10 +57,10 @@ def leave_classes_out(
         why = _too_few(rows.n_classes) if able else NOTHING_HELD_OUT
         estimate = StrangerEstimate(None, score=score, notes=(why,))
     else:
-        space, plan = choice.folds, choice.candidate.plan
-        if plan.feature_scale == "none":  # other scores see the features as they are
-            space, plan = spanned(space, plan)
-        draws = Draws(space.at_once(), plan, recipe.decision.false_reject_rate, recipe.seed)
+        folds, plan = choice.folds, choice.candidate.plan
+        space, moved = spanned(folds, plan)
+        seen = None if space is folds or plan.feature_scale == "none" else (folds.at_once(), plan)
+        draws = Draws(space.at_once(), moved, recipe.decision.false_reject_rate, recipe.seed, seen)
         estimate = estimated(draws, asked, names)
         estimate = replace(estimate, notes=estimate.notes or _notes(choice, fitted))
     fitted = replace(fitted, facts=fitted.facts | {ESTIMATE_FACT: estimate.to_dict()})

@@ -37,8 +37,8 @@ class Residual:
         x, weight = known.rows.x, known.rows.weight.to(known.rows.x)
         center = (weight[:, None] * x).sum(0) / weight.sum()
         scaled = (x - center) * weight.sqrt()[:, None]
-        _, vectors = linalg.eigh(scaled.T @ scaled)
-        return cls(center, vectors[:, : subspace_width(len(x), x.shape[1])].to(x).contiguous())
+        _, basis = linalg.svd_right(scaled, subspace_width(*x.shape))
+        return cls(center, basis.to(x).contiguous())
 
     def __call__(
         self, x: Float[Tensor, "N D"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]
