@@ -7,7 +7,7 @@ import pytest
 
 from mixtura.catalog import Catalog
 from mixtura.catalog.journal import Journal
-from mixtura.errors import LabelError, NoInput
+from mixtura.errors import LabelError, NoInput, UsageError
 from mixtura.features import imports
 from mixtura.features.store import FeatureStore
 from mixtura.metrics.intervals import wilson
@@ -92,7 +92,8 @@ def test_an_accepted_group_is_enrolled_and_settled_and_recognized(shop):
     effect = discover.accept(journal, catalog, group.id, "red kettle")
     assert effect.product is not None and effect.product.name == "red kettle" and effect.product.items == 6
     assert discover.run(journal, catalog) == () and journal.unknowns() == ()
-    assert {note.product for note in journal.answered()} == {effect.product.id}
+    assert journal.answered() == ()  # a name for a group is no confirmation of its photos
+    assert len(recalibrate.from_journal(journal, catalog)) == 0
     again = catalog.decide([str(i) for i in range(20)], near(strange[0], 20, seed=5))
     assert all(one.label == "red kettle" for one in again)
     assert sum(one.verdict != "unknown" for one in again) >= 15
@@ -194,10 +195,40 @@ def test_too_few_photos_are_refused_and_few_are_warned_about(shop):
     assert not any("rough" in note for note in recalibrate.recalibrate(catalog, client_photos(50, seed=1)).notes)
 
 
-def test_photos_like_the_catalogs_need_no_change(shop):
+def test_a_change_within_chance_is_written_by_force_only(shop):
     catalog, _ = shop
     made = recalibrate.recalibrate(catalog, client_photos(200, seed=4, spread=1.0))
-    assert any("fit these photos as they are" in note for note in made.notes)
+    assert "fit these photos as they are" in made.objections[0]
+    before = catalog.revision
+    with pytest.raises(UsageError, match=r"within chance.*Nothing was written"):
+        recalibrate.write(catalog, made)
+    assert catalog.revision == before
+    assert recalibrate.write(catalog, made, force=True).edit.kind == "calibrate"
+
+
+def test_limits_from_a_few_products_are_written_by_force_only(shop):
+    catalog, _ = shop
+    photos = client_photos(200, seed=1)
+    one = np.array([label == "c1" for label in photos.label])
+    made = recalibrate.recalibrate(catalog, ConfirmedPhotos(photos.embedding[one], ("c1",) * int(one.sum())))
+    assert "3 of 4 products have no confirmed photo" in made.objections[-1]
+    with pytest.raises(UsageError, match="Nothing was written"):
+        recalibrate.write(catalog, made)
+
+
+def test_confirmations_of_enrolled_photos_set_no_limits(shop):
+    """Also when a client confirms them, one by one, and after the enrolled item was removed again."""
+    catalog, journal = shop
+    ids = ask(catalog, journal, near(centers(3, seed=9)[0] * 2, 24, seed=1))
+    effect = discover.enroll(journal, catalog, ids, "red kettle")
+    for id in ids:
+        journal.feedback(id, effect.product.id)
+    confirmed = recalibrate.from_journal(journal, catalog)
+    assert len(confirmed) == 24
+    with pytest.raises(LabelError, match="24 of 24 confirmed photos were learned from"):
+        recalibrate.recalibrate(catalog, confirmed)
+    catalog.undo()
+    assert len(recalibrate.from_journal(journal, catalog)) == 0
 
 
 def test_a_label_that_is_no_product_is_named(shop):

@@ -113,7 +113,7 @@ def test_the_promised_rate_holds_for_new_photos(shop):
     for seed in range(8):
         confirmed = ConfirmedPhotos(*joined(split(shop, "train"), photos(100, seed=10 + seed)))
         made = recalibrate.recalibrate(shop, confirmed)
-        recalibrate.write(shop, made)
+        recalibrate.write(shop, made, force=True)
         rates.append(rejected(shop, seed=100 + seed))
         shop.undo()
     assert made is not None and made.expected.value == pytest.approx(0.0495, abs=0.001)

@@ -132,15 +132,19 @@ class Journal:
             NoInput: there is no such decision.
             UsageError: that is no id of a product.
         """
-        self._answer([id], product)
+        _require_product(product)
+        now = time.time()
+        self._update("told = ?, product = ?, settled = ?", (now, product, None if product is None else now), [id])
 
     def resolve(self, ids: Sequence[str], product: str) -> None:
-        """Mark decisions as settled with this product, for example after enrolling them.
+        """Mark decisions as settled with this product, for example after enrolling them; this is no feedback.
 
         Raises:
             NoInput: there is no such decision; then none is settled.
+            UsageError: that is no id of a product.
         """
-        self._answer(ids, product)
+        _require_product(product)
+        self._update("product = ?, settled = ?", (product, time.time()), ids)
 
     def logged(self, days: int = KEEP_DAYS) -> tuple[LoggedDecision, ...]:
         """The decisions of the last ``days`` days, oldest first."""
@@ -156,12 +160,13 @@ class Journal:
         found = self._select(f"{IS_UNSETTLED} order by at, number", BAD_PHOTO)
         if products is None:
             return found
-        again = [note for note in self.answered() if note.verdict == "unknown" and note.product not in products]
+        settled = self._select("product is not null and verdict = 'unknown'")
+        again = [note for note in settled if note.product not in products]
         return tuple(sorted((*found, *again), key=lambda note: note.at))
 
     def answered(self) -> tuple[LoggedDecision, ...]:
-        """The decisions whose feedback names a product."""
-        return self._select("told is not null and product is not null order by at, number")
+        """The decisions whose feedback names a product; those that only :meth:`resolve` settled are not among them."""
+        return self._select("told is not null and product is not null and settled = told order by at, number")
 
     def embedding(self, ids: Sequence[str]) -> Float[np.ndarray, "N D"]:
         """The stored features of decisions; after a refit see :meth:`comparable`.
@@ -205,14 +210,10 @@ class Journal:
             raise _no_decision(id)
         return row[0]
 
-    def _answer(self, ids: Sequence[str], product: str | None) -> None:
-        _require_product(product)
-        now = time.time()
-        settled = None if product is None else now
-        text = "update decision set told = ?, product = ?, settled = ? where id = ?"
+    def _update(self, columns: str, values: Sequence[Any], ids: Sequence[str]) -> None:
         with self._file.writing() as file:
             for id in ids:
-                if file.execute(text, (now, product, settled, id)).rowcount == 0:
+                if file.execute(f"update decision set {columns} where id = ?", (*values, id)).rowcount == 0:  # noqa: S608
                     raise _no_decision(id)
 
     def _select(self, where: str, *values: Any) -> tuple[LoggedDecision, ...]:

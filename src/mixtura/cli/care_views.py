@@ -146,9 +146,12 @@ def recalibration_lines(made: Recalibration) -> list[str]:
 
 
 def recalibration_view(
-    made: Recalibration, problems: Sequence[Any], effect: EditResult | None, catalog: str
+    made: Recalibration, problems: Sequence[Any], effect: EditResult | None, catalog: str, asked: bool
 ) -> list[RenderableType]:
-    """Return the figures before and after, the expected rate, and the command to keep the change."""
+    """Return the figures before and after, the expected rate, and the command to keep the change.
+
+    ``asked`` says whether the change was to be written.
+    """
     table = plain_table(
         (
             f"{made.count} confirmed photos, {made.products} products",
@@ -174,10 +177,19 @@ def recalibration_view(
         f"{percent(expected.value)} of genuine photos, standard error {100 * made.error:.1f} points (95% interval "
         f"{percent(expected.low)} to {percent(expected.high)})."
     )
-    last = Text("Nothing was changed. Add --write to keep the new limits.") if effect is None else Text.assemble(
-        (one_line(effect.edit.summary) + " ", ""), ("Undo  ", "dim"), f"mixtura undo {shown(catalog)}"
-    )  # fmt: skip
-    return [table, Text(said), *problems_view(problems), *(Text(n, style="yellow") for n in made.notes), last]
+    notes = [Text(note, style="yellow") for note in (*made.notes, *made.objections)]
+    return [table, Text(said), *problems_view(problems), *notes, _kept(made, effect, catalog, asked)]
+
+
+def _kept(made: Recalibration, effect: EditResult | None, catalog: str, asked: bool) -> Text:
+    """Return what became of the change, and the command to undo it or to keep it."""
+    if effect is not None:
+        return Text.assemble(
+            (one_line(effect.edit.summary) + " ", ""), ("Undo  ", "dim"), f"mixtura undo {shown(catalog)}"
+        )
+    option = "--write --force" if made.objections else "--write"
+    advice = "to keep the new limits all the same" if made.objections else "to keep the new limits"
+    return Text(f"Nothing was {'written' if asked else 'changed'}. Add {option} {advice}.")
 
 
 def _table(one: str, many: str, rows: Sequence[Sequence[str]], names: Sequence[str]) -> list[RenderableType]:

@@ -17,14 +17,25 @@ ConfirmedFolder = Annotated[
     ),
 ]
 Write = Annotated[bool, typer.Option("--write", help="Write the new limits to the catalog; mixtura undo reverts this.")]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="With --write: also if the change is within chance or most products have no photo."),
+]
 
 
-def recalibrate(out: Output, catalog: CatalogFolder, confirmed: ConfirmedFolder = None, write: Write = False) -> None:
+def recalibrate(
+    out: Output,
+    catalog: CatalogFolder,
+    confirmed: ConfirmedFolder = None,
+    write: Write = False,
+    force: Force = False,
+) -> None:
     """Reset the limit for unknown from about 50 confirmed photos as clients send them.
 
     Shows how many photos are rejected and how many are classified correctly, before and after; each photo is judged by
-    limits it did not set. Nothing is changed without --write. Take the photos as they come: if you confirm only
-    mistakes, the limit will be far too lax. Photos the catalog has learned from, and copies of them, do not count.
+    limits it did not set. Nothing is changed without --write, nor where the change would be within chance or most
+    products have no confirmed photo. Take new photos as they come: if you confirm only mistakes, the limit will be far
+    too lax. Photos the catalog has learned from, and copies of them, do not count.
 
     Examples:
       mixtura recalibrate shop                       from clients' confirmations
@@ -42,9 +53,9 @@ def recalibrate(out: Output, catalog: CatalogFolder, confirmed: ConfirmedFolder 
     else:
         photos = task.from_folder(opened, confirmed)
     made = task.recalibrate(opened, photos)
-    effect = task.write(opened, made) if write else None
+    effect = task.write(opened, made, force) if write and (force or not made.objections) else None
     out.result(
         care_views.recalibration_record(made, photos.problems, effect),
         care_views.recalibration_lines(made),
-        care_views.recalibration_view(made, photos.problems, effect, str(catalog)),
+        care_views.recalibration_view(made, photos.problems, effect, str(catalog), asked=write),
     )

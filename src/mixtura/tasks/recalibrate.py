@@ -23,7 +23,7 @@ from mixtura.catalog.journal import Journal
 from mixtura.catalog.shots import shots
 from mixtura.core import temperature
 from mixtura.datasets.items import Problem
-from mixtura.errors import LabelError, NoInput
+from mixtura.errors import LabelError, NoInput, UsageError
 from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.formats import short_percent
 from mixtura.metrics.calibration import nll
@@ -79,7 +79,8 @@ class Recalibration:
 
     ``count`` photos set them; ``learned`` more were confirmed, but the catalog had learned from them.
     ``stated`` is the target false-reject rate. ``expected`` is the rate of the new limit on new photos: its mean, and
-    the interval that holds it 95 times in 100; ``error`` is its standard error.
+    the interval that holds it 95 times in 100; ``error`` is its standard error. ``objections`` are sentences that say
+    why the new limits should not be kept.
     """
 
     count: int
@@ -95,10 +96,12 @@ class Recalibration:
     typicality: Typicality
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    objections: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON-ready values."""
-        names = ("count", "learned", "products", "stated", "error", "old_temperature", "temperature", "notes")
+        names = ("count", "learned", "products", "stated", "error", "old_temperature", "temperature")
+        names += ("notes", "objections")
         record: dict[str, Any] = {name: getattr(self, name) for name in names}
         record["expected"] = vars(self.expected)
         for name, figures in (("before", self.before), ("after", self.after)):
@@ -149,12 +152,14 @@ def _learned_note(count: int, new: int) -> tuple[str, ...]:
     return (f"{count - new} of {count} confirmed photos were learned from and do not count.",)
 
 
-def write(catalog: Catalog, made: Recalibration) -> EditResult:
+def write(catalog: Catalog, made: Recalibration, force: bool = False) -> EditResult:
     """Store the new limits in the catalog, as one edit that can be undone.
 
     Raises:
-        UsageError: products have come or gone since the limits were made.
+        UsageError: there are objections and no ``force``, or products have come or gone since the limits were made.
     """
+    if made.objections and not force:
+        raise UsageError(f"{made.objections[0]} Nothing was written. Set force to write the new limits all the same.")
     return catalog.calibrate(made.typicality, made.temperature, made.classes)
 
 
@@ -242,7 +247,8 @@ def _recalibrated(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[
         temperature=new.temperature,
         typicality=new.typicality,
         classes=model.classes,
-        notes=_notes(model, label, before, lowest),
+        notes=_notes(count, stated, lowest),
+        objections=_objections(model, label, before),
     )
 
 
@@ -272,8 +278,8 @@ def _figures(judged: Sequence[tuple[Model, np.ndarray, np.ndarray]]) -> Figures:
     return Figures(share(rejected), share(right), share(right & ~rejected), float(nll(label, log_posterior)))
 
 
-def _notes(model: Model, label: Int[np.ndarray, " N"], before: Figures, lowest: int) -> tuple[str, ...]:
-    said, count, stated = [], len(label), model.decision.false_reject_rate
+def _notes(count: int, stated: float, lowest: int) -> tuple[str, ...]:
+    said = []
     if count < ENOUGH_PHOTOS:
         said.append(f"{count} photos give a rough limit; confirm {ENOUGH_PHOTOS} or more.")
     if lowest < 1:
@@ -281,7 +287,12 @@ def _notes(model: Model, label: Int[np.ndarray, " N"], before: Figures, lowest: 
             f"With {count} photos nothing can be called unknown at {short_percent(stated)}: "
             f"at least {round(1 / stated)} are needed."
         )
-    if before.false_reject.low <= stated <= before.false_reject.high:
+    return tuple(said)
+
+
+def _objections(model: Model, label: Int[np.ndarray, " N"], before: Figures) -> tuple[str, ...]:
+    said = []
+    if before.false_reject.low <= model.decision.false_reject_rate <= before.false_reject.high:
         said.append("The limits of the catalog fit these photos as they are; a change would be within chance.")
     few = len(model.classes) - len(np.unique(label))
     if few > len(model.classes) / 2:
