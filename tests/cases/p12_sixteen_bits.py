@@ -16,7 +16,7 @@ def png(a):
 
 
 m = np.asarray(decode(png(np.linspace(0, 65535, 4096).reshape(64, 64).astype(np.uint16)))).mean()
-check("16 bits used: mean grey", 120 < m < 135, m)
+check("16 bits used: mean gray", 120 < m < 135, m)
 m = np.asarray(decode(png(np.linspace(0, 4095, 4096).reshape(64, 64).astype(np.uint16)))).mean()
 check("12 bits in a 16-bit file: not nearly black, or told", m > 60, f"mean {m:.1f} of 255")
 end()

@@ -52,7 +52,7 @@ code, out, err = cli("predict", model, b, "--json", "--neighbors", 500)
 d = json.loads(out)[0]
 check("unicode name, upper-case ending", d["label"] == "apple")
 check(
-    "faiss: 500 neighbours of 56, all real, cosine at most 1",
-    len(d["neighbours"]) == 56 and max(n["similarity"] for n in d["neighbours"]) <= 1,
+    "faiss: 500 neighbors of 56, all real, cosine at most 1",
+    len(d["neighbors"]) == 56 and max(n["similarity"] for n in d["neighbors"]) <= 1,
 )
 end()

@@ -142,6 +142,15 @@ def test_sixteen_bits_are_scaled_and_not_clipped(kind):
     assert np.array_equal(np.array(decode(encoded(image, kind)))[0, :, 0], np.arange(256))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "PPM"])
+def test_twelve_bits_in_a_file_of_sixteen_are_all_of_the_gray(kind):
+    ramp = np.linspace(0, 4095, 256).round().astype(np.uint16)[None].repeat(2, 0)
+    assert np.array_equal(np.array(decode(encoded(Image.fromarray(ramp), kind)))[0, :, 0], np.arange(256))
+    ramp[0, 0] = 4096  # beyond 12 bits: a dark picture of 16
+    assert np.array(decode(encoded(Image.fromarray(ramp), kind)))[1].max() == 16
+    assert np.array(decode(encoded(Image.fromarray(np.zeros((4, 4), np.uint16)), kind))).max() == 0
+
+
 def test_sixteen_bit_color_keys_lie_over_white():
     image = Image.fromarray(np.full((4, 4), 1000, np.uint16))
     data = encoded(image, "PNG", transparency=1000)
@@ -195,6 +204,20 @@ def test_a_draft_is_smaller_but_never_below_what_was_asked():
     full = decode(data).resize(draft.size, Image.Resampling.BOX)
     assert np.abs(np.array(draft, int) - np.array(full, int)).mean() < 3
     assert decode(encoded(photo(1600, 1200), "PNG"), draft=100).size == (1600, 1200)
+
+
+def test_a_large_jpeg_is_read_where_it_can_be_reduced():
+    """61 megapixels, as cameras give them: at 1/8 in next to no memory; whole, or progressive, it is too large."""
+    large = Image.new("L", (9504, 6336), 90)
+    data = encoded(large, "JPEG")
+    assert decode(data, draft=224).size == (1188, 792)
+    assert reason(data) == "too_large"
+    with pytest.raises(BadImage, match="at most 50 megapixels"):
+        decode(data, draft=6000)  # more than half of a side
+    with pytest.raises(BadImage, match="at most 50 megapixels"):
+        decode(encoded(large, "JPEG", progressive=True), draft=224)
+    with pytest.raises(BadImage, match="at most 200 megapixels"):
+        decode(encoded(Image.new("L", (19_000, 11_000), 90), "JPEG"), draft=224)
 
 
 def test_threads_decode_the_same():

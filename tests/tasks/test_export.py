@@ -311,6 +311,17 @@ def test_the_runner_reads_pictures_as_mixtura_does(mode, tmp_path):
         exif[0x0112] = orientation
         image.save(path, exif=exif)
         np.testing.assert_array_equal(np.asarray(runner.decode(path, None)), np.asarray(decode(path)))
+    if mode == "I;16":
+        Image.fromarray(np.asarray(wide) // 16).save(path)  # 12 bits
+        np.testing.assert_array_equal(np.asarray(runner.decode(path, None)), np.asarray(decode(path)))
+
+
+def test_the_runner_reads_a_large_jpeg_where_it_can_be_reduced(tmp_path):
+    Image.new("L", (9504, 6336), 90).save(tmp_path / "a.jpg")
+    found = runner.decode(tmp_path / "a.jpg", 224)
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(decode(tmp_path / "a.jpg", draft=224)))
+    with pytest.raises(runner.Refused, match="too many"):
+        runner.decode(tmp_path / "a.jpg", None)
 
 
 def test_the_runner_uses_the_same_reduced_jpegs_and_first_frames(tmp_path):

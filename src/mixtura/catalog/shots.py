@@ -21,7 +21,7 @@ def shots(encoder: Encoder, paths: Sequence[Path]) -> tuple[list[Shot], list[Pro
         try:
             made.append(shot_of(encoder, read_bytes(path), readable(str(path))))
         except BadItem as error:
-            problems.append(Problem(str(path), error.reason, str(error)))
+            problems.append(Problem(readable(str(path)), error.reason, str(error)))
     return made, problems
 
 

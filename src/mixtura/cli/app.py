@@ -59,6 +59,7 @@ class Terminated(KeyboardInterrupt):
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors go to stderr as one sentence."""
+    _open_closed_streams()
     _print_any_name()
     with _termination():
         try:
@@ -205,6 +206,24 @@ def _system_error(error: OSError) -> int:
 def _internal_error(error: Exception) -> int:
     fault = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return _fail(f"This is a fault in mixtura ({fault}). Run again with --debug and report what it prints.", INTERNAL)
+
+
+def _open_closed_streams() -> None:
+    """Connect standard streams that were closed (``>&-``, some services) to the null device.
+
+    Without a stream, printing fails; with a free number below 3, the next file would get it, and what libraries print
+    would be written into that file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115, PTH123
 
 
 def _print_any_name() -> None:

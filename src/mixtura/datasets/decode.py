@@ -2,12 +2,14 @@
 
 Hostile files arrive here. Anything that would cost too much memory or time is refused by its header, before decoding:
 
-- at most 64 MiB of file, 50 megapixels, 20,000 pixels a side;
+- at most 64 MiB of file, 50 megapixels, 20,000 pixels a side; 200 megapixels of a JPEG that may be decoded at a
+  reduced size, unless it is progressive and has to be in memory as a whole;
 - regular files only: no pipes, devices or folders;
 - six formats, recognized by their first bytes, never by file name: JPEG, PNG, WebP, GIF, BMP, binary PNM.
 
 Every accepted file is decoded the same way: EXIF orientation applied once (broken EXIF: as stored), the first frame of
-an animation, transparency over white, 16 bits scaled to 8, CMYK and gray as RGB. Embedded color profiles are ignored.
+an animation, transparency over white, 16 bits scaled to 8 (12 bits in a 16-bit file too: no value reaches 4,096),
+CMYK and gray as RGB. Embedded color profiles are ignored.
 Every failure is a :class:`~mixtura.errors.BadImage` with a reason code.
 """
 
@@ -35,7 +37,9 @@ from mixtura.errors import BadImage, BadItem
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
+MAX_REDUCED_PIXELS = 200_000_000  # of a JPEG that is decoded at 1/2 or less
 MAX_SIDE = 20_000
+FULL_12_BITS, FULL_16_BITS = 2**12 - 1, 2**16 - 1  # white; scientific and medical cameras give 12 bits
 MAX_SCANS = 100  # passes of a progressive JPEG; encoders write about ten, an attack writes thousands
 
 Pixels = UInt8[np.ndarray, "H W"] | UInt8[np.ndarray, "H W 3"]
@@ -144,8 +148,13 @@ def _from_bytes(data: bytes, shown: str, draft: int | None) -> Image.Image:
     try:
         _check_before_open(kind, data, shown)
         with _READERS[kind][1](BytesIO(data)) as image:
+            if draft is not None and kind == "JPEG" and "progressive" not in image.info:
+                _check_size(image.size, shown, MAX_REDUCED_PIXELS)
+                image.draft(None, (draft, draft))
             _check_size(image.size, shown)
-            return _finish(image, draft)
+            if draft is not None:
+                image.draft(None, (draft, draft))
+            return _finish(image)
     except BadImage:
         raise
     except Exception as error:  # a decoder may raise anything on hostile bytes, and none of it may end a run
@@ -178,11 +187,11 @@ def _check_before_open(kind: str, data: bytes, shown: str) -> None:
         raise BadImage(message, "too_large")
 
 
-def _check_size(size: tuple[int, int], shown: str) -> None:
+def _check_size(size: tuple[int, int], shown: str, most: int = MAX_PIXELS) -> None:
     width, height = size
-    if max(size) > MAX_SIDE or width * height > MAX_PIXELS:
+    if max(size) > MAX_SIDE or width * height > most:
         raise BadImage(
-            f"{shown}: {width:,} x {height:,} pixels; at most {MAX_PIXELS // 10**6} megapixels and {MAX_SIDE:,} a side "
+            f"{shown}: {width:,} x {height:,} pixels; at most {most // 10**6} megapixels and {MAX_SIDE:,} a side "
             "are read. Save it smaller.",
             "too_large",
         )
@@ -213,9 +222,7 @@ def _jpeg_scans(data: bytes) -> int:
     return scans
 
 
-def _finish(image: ImageFile, draft: int | None) -> Image.Image:
-    if draft is not None:
-        image.draft(None, (draft, draft))
+def _finish(image: ImageFile) -> Image.Image:
     image.load()
     turn = _EXIF_TURNS.get(_orientation(image))
     rgb = _to_rgb(image)
@@ -242,9 +249,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scale a 16-bit gray picture to 8 bits; Pillow's own conversion would clip it to white."""
+    """Scale a gray picture of 16 bits, or of 12 bits in a 16-bit file, to 8; Pillow's own conversion would clip it."""
     wide = np.asarray(image).astype(np.int32)
-    narrow = ((wide + 128) // 257).clip(0, 255).astype(np.uint8)
+    full = FULL_12_BITS if wide.max(initial=0) <= FULL_12_BITS else FULL_16_BITS
+    narrow = ((255 * wide + full // 2) // full).clip(0, 255).astype(np.uint8)
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         narrow[wide == clear] = 255

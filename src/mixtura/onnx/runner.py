@@ -44,6 +44,7 @@ from mixtura.scores.verdict import judge  # mixtura export writes the rule itsel
 BATCH = 32
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS, MAX_SIDE, MAX_SCANS = 50_000_000, 20_000, 100
+MAX_REDUCED_PIXELS = 200_000_000  # of a JPEG that is decoded at 1/2 or less
 READERS = (
     (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
@@ -201,6 +202,9 @@ def decode(path: Path, draft: int | None) -> Image.Image:
     _check_before_open(data, path)
     try:
         with reader(BytesIO(data)) as image:
+            if draft is not None and data[:2] == b"\xff\xd8" and "progressive" not in image.info:
+                _check_size(image.size, path, MAX_REDUCED_PIXELS)
+                image.draft(None, (draft, draft))
             _check_size(image.size, path)
             if draft is not None:
                 image.draft(None, (draft, draft))
@@ -250,8 +254,8 @@ def _check_before_open(data: bytes, path: Path) -> None:
             raise Refused(f"{path}: the JPEG has more than {MAX_SCANS} scans. Save it as an ordinary JPEG.")
 
 
-def _check_size(size: tuple[int, int], path: Path) -> None:
-    if max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS:
+def _check_size(size: tuple[int, int], path: Path, most: int = MAX_PIXELS) -> None:
+    if max(size) > MAX_SIDE or size[0] * size[1] > most:
         raise Refused(f"{path}: {size[0]} x {size[1]} pixels are too many. Save it smaller.")
 
 
@@ -266,7 +270,8 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         wide = np.asarray(image).astype(np.int32)
-        narrow = ((wide + 128) // 257).clip(0, 255).astype(np.uint8)
+        full = 4095 if wide.max(initial=0) <= 4095 else 65535  # 12 bits in a 16-bit file, or 16
+        narrow = ((255 * wide + full // 2) // full).clip(0, 255).astype(np.uint8)
         clear = image.info.get("transparency")
         if isinstance(clear, int):
             narrow[wide == clear] = 255

@@ -18,7 +18,7 @@ from mixtura import files
 from mixtura.errors import DataError
 from mixtura.features.records import Features
 from mixtura.pipeline import training_set
-from mixtura.recipe import Recipe, dump, dump_dict
+from mixtura.recipe import Recipe, dump, dump_dict, with_absolute_paths
 from mixtura.records.sweep import Run, Sweep, table
 from mixtura.sweeps.earlier import earlier_parts, run_of
 
@@ -107,5 +107,5 @@ def write(sweep: Sweep, recipe: Recipe) -> None:
     parquet, csv = io.BytesIO(), io.BytesIO()
     pq.write_table(rows, parquet)
     pacsv.write_csv(rows.drop_columns(["gaps", "right"]), csv)
-    contents = {PARQUET_FILE: parquet.getvalue(), CSV_FILE: csv.getvalue(), RECIPE_FILE: dump(recipe).encode()}
+    contents = {PARQUET_FILE: parquet.getvalue(), CSV_FILE: csv.getvalue(), RECIPE_FILE: dump(with_absolute_paths(recipe)).encode()}
     files.write_all({recipe.output / name: content for name, content in contents.items()})

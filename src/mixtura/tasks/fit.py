@@ -16,7 +16,7 @@ from mixtura.model import bundle, card
 from mixtura.pipeline import factory, training_set
 from mixtura.pipeline.data_source import data_keys
 from mixtura.pipeline.extraction import ProgressCallback
-from mixtura.recipe import Recipe, dump, resolve
+from mixtura.recipe import Recipe, dump, resolve, with_absolute_paths
 from mixtura.records.decision import Evaluation
 from mixtura.tasks.evaluate import evaluate
 from mixtura.tasks.notes import notes
@@ -60,9 +60,9 @@ def fit(
 
 
 def _as_run(recipe: Recipe, gathered: training_set.Gathered) -> Recipe:
-    """The recipe with the encoder as it was; taps that the features have and the fit did not read stay unread."""
+    """The recipe to keep, with the encoder as it was; taps that the features have and the fit did not read stay so."""
     unread = {"taps": NO_TAPS} if recipe.encoder.taps == NO_TAPS else {}
-    return recipe.model_copy(update={"encoder": gathered.encoder.model_copy(update=unread)})
+    return with_absolute_paths(recipe.model_copy(update={"encoder": gathered.encoder.model_copy(update=unread)}))
 
 
 def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:

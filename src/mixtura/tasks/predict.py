@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
+from mixtura.datasets.paths import readable
 from mixtura.datasets.quality import Flaw
 from mixtura.errors import BadItem, FingerprintMismatch, MixturaError, UsageError
 from mixtura.features.records import Features
@@ -106,7 +107,7 @@ class Predictor:
             try:
                 prepared[place] = prepare(self._encoder, path)
             except BadItem as error:
-                found[place] = Problem(str(path), error.reason, str(error))
+                found[place] = Problem(readable(str(path)), error.reason, str(error))
         if prepared:
             rows = embed(self._encoder, list(prepared.values()))
             for (place, item), row in zip(prepared.items(), rows, strict=True):
@@ -116,11 +117,11 @@ class Predictor:
     def _answers(
         self, items: Sequence[_Encoded | Problem], neighbors: int, stated: float | None
     ) -> list[Decision | Problem]:
-        readable = [item for item in items if isinstance(item, _Encoded)]
-        if not readable:
+        read = [item for item in items if isinstance(item, _Encoded)]
+        if not read:
             return [item for item in items if isinstance(item, Problem)]
-        ids, rows = [str(item.path) for item in readable], np.stack([item.embedding for item in readable])
-        flawed = map(with_flaw, self._decide(ids, rows, neighbors, stated), [item.flaw for item in readable])
+        ids, rows = [readable(str(item.path)) for item in read], np.stack([item.embedding for item in read])
+        flawed = map(with_flaw, self._decide(ids, rows, neighbors, stated), [item.flaw for item in read])
         return [item if isinstance(item, Problem) else next(flawed) for item in items]
 
     def _decide(

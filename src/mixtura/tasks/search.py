@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from mixtura.datasets.items import Problem
+from mixtura.datasets.paths import readable
 from mixtura.errors import BadItem, LabelError, NoInput
 from mixtura.features import INDEXES
 from mixtura.features.neighbors import Index, unit_rows, without_self
@@ -94,7 +95,7 @@ def run(
         for spot, similarity, index_of in zip(vectors, near[0].tolist(), near[1].tolist(), strict=True):
             name = str(queries[spot])
             others = [(i, s) for i, s in zip(index_of, similarity, strict=True) if i not in (-1, rows.get(name))]
-            found[spot] = QueryResult(name, tuple(_neighbor(items, i, s) for i, s in others[:k]))
+            found[spot] = QueryResult(readable(name), tuple(_neighbor(items, i, s) for i, s in others[:k]))
     return SearchResult(tuple(found[i] for i in range(len(queries))), len(items), index, _recall(index, built, base, k))
 
 
@@ -116,7 +117,7 @@ def _vectors(
             try:
                 prepared[i] = prepare(encoder, queries[i])
             except BadItem as error:
-                problems[i] = Problem(str(queries[i]), error.reason, str(error))
+                problems[i] = Problem(readable(str(queries[i])), error.reason, str(error))
         if prepared:
             vectors |= dict(zip(prepared, embed(encoder, list(prepared.values())), strict=True))
     return vectors, problems
