@@ -20,6 +20,8 @@ _INVISIBLE = re.compile(
     "\uffa0\ufff9-\ufffb\U000e0100-\U000e01ef]"
 )
 
+_WORDS_FOR_NAN = frozenset({"nan", "NaN", "<NA>"})
+
 
 def same_name_key(text: str) -> str:
     """Return what two spellings of one name have in common: compare these keys to see whether a name is taken.
@@ -34,13 +36,27 @@ def same_name_key(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", visible).casefold())
 
 
+def text_or_none(value: Any) -> str | None:
+    """Return a label, group or other name from a data file as text; ``None`` where it is missing.
+
+    Missing are ``None``, NaN, blank text, and the words that NumPy, pandas and csv make of NaN.
+
+    >>> text_or_none(float("nan")), text_or_none(" "), text_or_none("nan"), text_or_none(b"pin"), text_or_none(3)
+    (None, None, None, 'pin', '3')
+    """
+    if value is None or value != value:
+        return None
+    text = (value.decode() if isinstance(value, bytes) else str(value)).strip()
+    return None if text in _WORDS_FOR_NAN or not same_name_key(text) else text
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint with the closest known name, for the end of an error message.
 
     >>> nearest("diagnal", ["diagonal", "full"])
     "Did you mean 'diagonal'? Known: diagonal, full."
     """
-    names = sorted(known)
+    names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{hint}Known: {', '.join(names)}."

@@ -6,7 +6,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from mixtura.datasets.folder import MAX_DEPTH, load
+from mixtura.datasets.folder import load
+from mixtura.datasets.walk import MAX_DEPTH
 from mixtura.errors import DataError, NoInput
 
 

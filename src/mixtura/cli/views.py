@@ -145,10 +145,15 @@ def problems_view(problems: Sequence[Any]) -> list[RenderableType]:
     if not problems:
         return []
     lines = [f"{len(problems)} could not be used and were left out:"]
-    lines += [f"  {shown(problem.source)}: {one_line(problem.message)}" for problem in problems[:PROBLEMS_SHOWN]]
+    lines += [f"  {shown(problem.source)}: {_reason(problem)}" for problem in problems[:PROBLEMS_SHOWN]]
     if len(problems) > PROBLEMS_SHOWN:
         lines.append(f"  and {len(problems) - PROBLEMS_SHOWN} more (all of them with --json)")
     return [Text("\n".join(lines), style="yellow")]
+
+
+def _reason(problem: Any) -> str:
+    """Return the message of an unusable file without the name that it begins with, to be shown after the name."""
+    return one_line(problem.message.removeprefix(f"{problem.source}: "))
 
 
 def problem_record(problem: Any) -> dict[str, Any]:
@@ -238,7 +243,7 @@ def written(path: Path) -> Text:
 
 def _answer_row(answer: Any) -> tuple[RenderableType, ...]:
     if is_problem(answer):
-        return Text(shown(answer.source)), Text("unreadable", "red"), "-", "-", "-", Text(one_line(answer.message))
+        return Text(shown(answer.source)), Text("unreadable", "red"), "-", "-", "-", Text(_reason(answer))
     return (
         Text(shown(answer.id)),
         _word(answer.verdict),
@@ -250,8 +255,8 @@ def _answer_row(answer: Any) -> tuple[RenderableType, ...]:
 
 
 def _answer_sentence(answer: Any) -> Text:
-    name, sentence = (answer.source, answer.message) if is_problem(answer) else (answer.id, answer.sentence)
-    return Text.assemble((f"{shown(Path(name).name)}  ", "bold"), one_line(sentence))
+    name, sentence = (answer.source, _reason(answer)) if is_problem(answer) else (answer.id, one_line(answer.sentence))
+    return Text.assemble((f"{shown(Path(name).name)}  ", "bold"), sentence)
 
 
 def _word(word: str) -> Text:

@@ -171,8 +171,8 @@ def _checked(role: np.ndarray, features: Features) -> np.ndarray:
     if not (role == VAL).any() or not (role == TEST).any():
         what = "judge" if (role == TEST).any() else "test"
         raise LabelError(
-            f"Of {len(role)} items none is left to {what} by. Give each class five items or more (where items "
-            "have groups, in five groups or more)."
+            f"Of {len(role)} items none is left to {what} by. Give each class five items or more that are no "
+            "copies of each other (where items have groups, in five groups or more)."
         )
     return role
 
