@@ -34,8 +34,8 @@ def to_split(name: str) -> str | None:
 
     Words such as set and images, digits and signs beside the name of the split do not count.
 
-    >>> to_split("Validation"), to_split("train2017"), to_split("testImages"), to_split("fold1"), to_split("training shoes")
-    ('val', 'train', 'test', None, None)
+    >>> to_split("Validation"), to_split("train2017"), to_split("testImages"), to_split("train shoes")
+    ('val', 'train', 'test', None)
     """
     found = _SPLIT_NAME.fullmatch(name.strip().lower())
     return None if found is None else _ALSO_CALLED.get(found[1], found[1])

@@ -1,7 +1,7 @@
 """Read lists of photos or sounds: a CSV file with the columns ``file_name, label`` and optional others.
 
 The first line shows whether commas, semicolons or tabs are between the columns, as spreadsheets of different countries
-write them. Blanks around values do not count, nor do rows without any value. The text is UTF-8, or UTF-16 with its mark.
+write them. Blanks around values do not count, nor do rows without any value. The text is UTF-8, or UTF-16 with a mark.
 
 Optional columns: ``superclass``, ``group`` (must stay in one split, such as a product or a person), ``split`` (train,
 val or test) and ``weight``. Other columns are ignored. Paths are relative to the photos' folder and must stay in it.

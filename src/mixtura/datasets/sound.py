@@ -103,7 +103,8 @@ def _sniff(data: bytes, shown: str) -> str:
     for kind, magic in _REFUSED_PATTERNS.items():
         if magic.match(data):
             raise BadSound(
-                f"{shown}: is {with_article(kind)} file, which is not read. Save it as WAV or FLAC.", "format_not_allowed"
+                f"{shown}: is {with_article(kind)} file, which is not read. Save it as WAV or FLAC.",
+                "format_not_allowed",
             )
     raise BadSound(
         f"{shown}: is not a sound, whatever its name says. Known: {', '.join(SOUND_FORMATS)}.", "not_a_sound"

@@ -58,7 +58,9 @@ def files_below(folder: Path) -> tuple[list[Path], list[Problem]]:
     Files of refused formats are among them: decoding says what each is. Links are followed wherever they lead.
     """
     walk = Walk(folder, follow_links=True)
-    found = [Path(entry.path) for entry in walk.below(folder) if suffix_of(entry.name) in ITEM_SUFFIXES | REFUSED_SUFFIXES]
+    found = [
+        Path(entry.path) for entry in walk.below(folder) if suffix_of(entry.name) in ITEM_SUFFIXES | REFUSED_SUFFIXES
+    ]
     missed = [problem for problem in walk.problems if problem.reason != "read_already"]
     return found, [Problem(f"{folder}/{one.source}", one.reason, f"{folder}/{one.message}") for one in missed]
 

@@ -59,9 +59,7 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
     return Gathered(known, encoder, problems, len(features) - len(known), said)
 
 
-def known_classes(
-    labels: Sequence[str], unknown: Sequence[str], problems: Sequence[Problem] = ()
-) -> tuple[str, ...]:
+def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Sequence[Problem] = ()) -> tuple[str, ...]:
     """The classes of the catalog: all labels except those of unknown items.
 
     Args:
