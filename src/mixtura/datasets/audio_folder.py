@@ -4,7 +4,10 @@ from pathlib import Path
 
 from mixtura.datasets.folder import load_files
 from mixtura.datasets.items import Dataset
-from mixtura.datasets.walk import SOUND_FILES
+from mixtura.datasets.paths import SOUND_SUFFIXES
+from mixtura.datasets.walk import REFUSED_SOUND_SUFFIXES, Files
+
+SOUND_FILES = Files("audio", "sounds", SOUND_SUFFIXES, REFUSED_SOUND_SUFFIXES, "Save it as WAV or FLAC")
 
 
 def load(root: Path, *, label: str = "fine", follow_links: bool = False) -> Dataset:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtura.datasets import BY_SUFFIX, NAMED, OFFICIAL
+from mixtura.datasets.paths import SOUND_SUFFIXES
 from mixtura.names import is_outside
 
 LOOKED_AT = 1000
@@ -45,11 +46,11 @@ def _kind_of_folder(path: Path) -> str:
         return "features"
     if found := _official(path):
         return found
-    from mixtura.datasets.walk import PHOTO_FILES, SOUND_FILES, Walk, suffix_of  # here, for a quick start
+    from mixtura.datasets.walk import PHOTO_SUFFIXES, Walk, suffix_of  # here, for a quick start
 
     files = islice(Walk(path, follow_links=True).below(path), LOOKED_AT)
     endings = Counter(suffix_of(file.name) for file in files)
-    photos, sounds = (sum(endings[one] for one in kind.read) for kind in (PHOTO_FILES, SOUND_FILES))
+    photos, sounds = (sum(endings[one] for one in known) for known in (PHOTO_SUFFIXES, SOUND_SUFFIXES))
     return "audio" if sounds > photos else "folder"
 
 

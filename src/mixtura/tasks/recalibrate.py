@@ -22,6 +22,7 @@ from mixtura.catalog import Catalog
 from mixtura.catalog.journal import Journal
 from mixtura.catalog.shots import shot_of
 from mixtura.core import temperature
+from mixtura.datasets import NAMED
 from mixtura.datasets.decode import read_bytes
 from mixtura.datasets.items import Item, Problem
 from mixtura.errors import BadItem, LabelError, NoInput
@@ -43,8 +44,6 @@ from mixtura.tasks.predict import encoder_for
 
 MIN_PHOTOS, ENOUGH_PHOTOS = 20, 50  # confirmed photos: an error below the first, a warning below the second
 N_FOLDS = 10
-FILE_KINDS = ("folder", "audio", "csv")
-"""The kinds of data that are files; the others are public sets, which nobody has confirmed."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,8 @@ def from_folder(catalog: Catalog, folder: Path) -> ConfirmedPhotos:
         kept = features.select([row for row, label in enumerate(features.label) if label is not None])
         return ConfirmedPhotos(kept.embedding, tuple(map(str, kept.label)), sha256=tuple(kept.sha256))
     kind = data_keys(str(folder))["data.kind"]
-    dataset = factory.read_data(DataSection(kind=kind if kind in FILE_KINDS else "folder", root=folder))
+    section = DataSection(root=folder)  # nobody confirms a public set
+    dataset = factory.read_data(section if kind in NAMED else section.model_copy(update={"kind": kind}))
     product = {label: _product_name(catalog, label) for label in dataset.classes}
     if not product:
         raise NoInput(f"{folder}: no photo lies in a sub-folder. Put them into one for each product.")
@@ -202,9 +202,10 @@ def _shot(encoder: factory.Encoder, item: Item) -> Shot:
     Raises:
         BadItem: it cannot be read, or nobody says what it shows.
     """
+    if isinstance(item.payload, np.ndarray):
+        raise BadItem(f"{item.source}: is no file but an array of pixels. Save it as PNG.", "not_a_file")
     if item.label is None:
         raise BadItem(f"{item.source}: lies in no folder of a product. Move it into one.", "no_class")
-    assert not isinstance(item.payload, np.ndarray)  # only public data sets hold pixels
     return shot_of(encoder, read_bytes(item.payload, name=item.source), item.source)
 
 
