@@ -101,6 +101,24 @@ def test_photos_beside_a_folder_are_clustered_and_extracted(tmp_path):
         training_set.gather(recipe)
 
 
+def test_an_evaluation_tells_what_it_leaves_out_and_reads_names_as_people_do(shop, tmp_path, capsys):
+    today = tmp_path / "today"
+    for name in COLORS:
+        put(today / name.upper(), name, range(30, 36))
+    disturb(today)
+    put(today, "apple", [60])
+    (today / "PEAR" / "x.heic").write_bytes(HEIC)
+    code, told = said(capsys, "evaluate", shop, today, "--json")
+    record = json.loads(told.out)
+    assert (code, record["items"], record["metrics"]["top1"]) == (0, 18, 1.0)
+    assert [(one["source"], one["reason"]) for one in record["problems"]] == [
+        ("PEAR/x.heic", "format_not_allowed"),
+        ("60.png", "no_class"),
+    ]
+    code, told = said(capsys, "evaluate", shop, today)
+    assert "2 could not be used and were left out:" in told.out
+
+
 def test_confirmed_photos_are_read_like_those_of_fit(shop, tmp_path):
     checked = tmp_path / "checked"
     for name in COLORS:

@@ -42,9 +42,9 @@ def evaluate(
 
     evaluation = run(model, section_of(data, label, follow_links))
     out.result(
-        views.evaluation_record(evaluation),
+        views.evaluation_record(evaluation) | {"problems": [views.problem_record(one) for one in evaluation.problems]},
         views.evaluation_lines(evaluation),
-        [views.evaluation_view(evaluation), *views.shift_view(evaluation)],
+        views.measured_view(evaluation),
     )
 
 

@@ -40,7 +40,8 @@ def report(
     evaluation = run(model, section)
     page = write_page(model, evaluation, output, section)
     out.result(
-        views.evaluation_record(evaluation) | {"report": page},
+        views.evaluation_record(evaluation)
+        | {"report": page, "problems": [views.problem_record(one) for one in evaluation.problems]},
         [str(page)],
-        [views.evaluation_view(evaluation), *views.shift_view(evaluation), views.written(page)],
+        [*views.measured_view(evaluation), views.written(page)],
     )

@@ -68,6 +68,11 @@ def shift_view(evaluation: Evaluation) -> list[RenderableType]:
     return [Text(f"{evaluation.shift}\n", style="yellow")] if evaluation.shift else []
 
 
+def measured_view(evaluation: Evaluation) -> list[RenderableType]:
+    """Return an evaluation on its own: the summary table, what is unlike, and the files left out."""
+    return [evaluation_view(evaluation), *shift_view(evaluation), *problems_view(evaluation.problems)]
+
+
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
     """Return the figures of an evaluation, without its items, JSON-ready."""
     return {
