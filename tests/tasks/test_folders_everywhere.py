@@ -15,6 +15,7 @@ from mixtura.names import text_or_none
 from mixtura.pipeline import training_set
 from mixtura.pipeline.data_source import data_keys
 from mixtura.recipe import resolve
+from mixtura.sweeps import grid
 from mixtura.tasks import cluster, collection, extract, recalibrate
 
 COLORS = {"apple": (220, 30, 30), "pear": (30, 200, 40), "plum": (90, 40, 210)}
@@ -117,6 +118,16 @@ def test_an_evaluation_tells_what_it_leaves_out_and_reads_names_as_people_do(sho
     ]
     code, told = said(capsys, "evaluate", shop, today)
     assert "2 could not be used and were left out:" in told.out
+
+
+def test_a_sweep_tells_what_it_leaves_out(tmp_path):
+    for name in COLORS:
+        put(tmp_path / "photos" / name, name, range(6))
+    (tmp_path / "photos" / "apple" / "x.heic").write_bytes(HEIC)
+    told = []
+    recipe = resolve(data_keys(str(tmp_path / "photos")) | SETTINGS | {"output": tmp_path / "out"})
+    grid.gathered(recipe, lambda progress: told.append(progress.message))
+    assert told[-1].startswith("1 file could not be used; the first: apple/x.heic: is a .heic file")
 
 
 def test_confirmed_photos_are_read_like_those_of_fit(shop, tmp_path):
