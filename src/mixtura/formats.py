@@ -102,6 +102,18 @@ def count(number: int, noun: str = "", plural: str = "") -> str:
     return f"{number:,} {word}".strip()
 
 
+def with_article(name: str) -> str:
+    """The name of a file format after a or an, as it is spoken; capital letters are read one by one.
+
+    >>> with_article("PDF"), with_article("SVG"), with_article("icon"), with_article(".heic"), with_article(".avif")
+    ('a PDF', 'an SVG', 'an icon', 'a .heic', 'an .avif')
+    """
+    word = name.removeprefix(".").partition(" ")[0]
+    spelled = word[:2].isupper() and len(word) < 4
+    vowel = word[:1] in "AEFHILMNORSX" if spelled else word[:1].lower() in "aeiou"
+    return f"{'an' if vowel else 'a'} {name}"
+
+
 def duration(seconds: float) -> str:
     """A time in words; ``seconds`` in seconds.
 

@@ -1,9 +1,11 @@
-"""Find objects by name: the whole registry of mixtura."""
+"""Find objects by name: the whole registry of mixtura; and tell whether two names that people gave are one."""
 
 import difflib
 import importlib
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +14,41 @@ from mixtura.errors import BundleError, UnknownName
 EXTENSIONS_VARIABLE = "MIXTURA_EXTENSIONS"
 """Environment variable with the packages, separated by commas, whose code stored files may name."""
 
+# Format characters (category Cf), but for the tags of flags, and what Unicode calls ignorable of other categories.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
+    "\uffa0\ufff9-\ufffb\U000e0100-\U000e01ef]"
+)
+
+_WORDS_FOR_NAN = frozenset({"nan", "NaN", "<NA>"})
+
+
+def same_name_key(text: str) -> str:
+    """Return what two spellings of one name have in common: compare these keys to see whether a name is taken.
+
+    The key is in Unicode normal form C and case-folded, without invisible characters and with single blanks; it is
+    for comparison only and never shown. It is empty for a name that nobody could see.
+
+    >>> same_name_key("Cafe\\u0301  au\\u00a0lait") == same_name_key("CAF\\u00c9 au\\u200b lait ")
+    True
+    """
+    visible = " ".join(_INVISIBLE.sub("", text).split())
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", visible).casefold())
+
+
+def text_or_none(value: Any) -> str | None:
+    """Return a label, group or other name from a data file as text; ``None`` where it is missing.
+
+    Missing are ``None``, NaN, blank text, and the words that NumPy, pandas and csv make of NaN.
+
+    >>> text_or_none(float("nan")), text_or_none(" "), text_or_none("nan"), text_or_none(b"pin"), text_or_none(3)
+    (None, None, None, 'pin', '3')
+    """
+    if value is None or value != value:
+        return None
+    text = (value.decode() if isinstance(value, bytes) else str(value)).strip()
+    return None if text in _WORDS_FOR_NAN or not same_name_key(text) else text
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint with the closest known name, for the end of an error message.
@@ -19,7 +56,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("diagnal", ["diagonal", "full"])
     "Did you mean 'diagonal'? Known: diagonal, full."
     """
-    names = sorted(known)
+    names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return f"{hint}Known: {', '.join(names)}."

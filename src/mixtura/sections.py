@@ -71,6 +71,9 @@ class DataSection(Section):
         default=(),
         description="Leave this class out of the model and use it to test the verdict unknown. Repeatable.",
     )
+    follow_links: Annotated[bool, Flag()] = Field(
+        default=False, description="Also read photos behind links that lead out of the folder of the data."
+    )
 
 
 class ClipsSection(Section):

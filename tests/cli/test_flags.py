@@ -12,21 +12,21 @@ OPTIONS = {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",
         "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
-        "Model": "--epochs --false-reject-rate --family --head --label --learning-rate --n-components --objective "
-        "--seed --solver --unknown",
+        "Model": "--epochs --false-reject-rate --family --follow-links --head --label --learning-rate --n-components "
+        "--objective --seed --solver --unknown",
     },
     "sweep": {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",
         "Grid": "--epochs --explained-variance --folds --heads --jobs --metric --n-components --n-seeds --objective "
         "--save --search --solver",
-        "Model": "--label --learning-rate",
+        "Model": "--follow-links --label --learning-rate",
         "Encoder": "--device --encoder --fast --runtime --size --taps --weights",
     },
     "predict": {"": "--false-discovery-rate --neighbors"},
     "serve": {"": "--host --host-name --keep-photos --open --port --reads --token-file --writes"},
-    "evaluate": {"": "--label"},
-    "report": {"": "-o --label --output"},
+    "evaluate": {"": "--follow-links --label"},
+    "report": {"": "-o --follow-links --label --output"},
     "export": {"": "-o --format --onnx --output"},
     "products": {},
     "enroll": {},
@@ -45,13 +45,14 @@ OPTIONS = {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",
         "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
-        "Model": "--label",
+        "Model": "--follow-links --label",
     },
     "search": {"": "-k --duplicates --evaluate --index --limit --sheet --where"},
     "cluster": {
         "": "-o --output",
         "Clusters": "--clusters --method --product --seed",
         "Accept clusters as classes": "--accept --name",
+        "Photos": "--follow-links",
         "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
     },
     "data list": {},
@@ -74,6 +75,7 @@ KEYS = {
         "--workers": "extract.workers=0",
         "--label": "data.label=fine",
         "--unknown": "data.unknown=[a,b]",
+        "--follow-links": "data.follow_links=true",
         "--head": "head.name=vmf",
         "--solver": "fit.solver=em",
         "--objective": "fit.objective=hybrid",
@@ -135,6 +137,7 @@ def test_an_option_sets_its_key_and_nothing_else(mixtura, command, flag):
     words = [word for one in values for word in (flag, one)]
     if isinstance(value, list) and flag != REPEATED:
         words = [flag, ",".join(map(str, values))]
+    words = [flag] if value is True else words
     said = yaml.safe_load(mixtura(command, "photos", *words, "--dry-run").out)
     without = yaml.safe_load(mixtura(command, "photos", "--dry-run").out)
     assert _leaf(said, key) == value
@@ -210,6 +213,7 @@ def test_every_option_of_a_recipe_is_tried(commands):
         "--metric",
         "--folds",
         "--save",
+        "--follow-links",
     }
     assert set(KEYS["sweep"]) | left_out == set(_flags("sweep")) - {"-r", "--recipe", "--set", "--dry-run", "--output"}
 

@@ -268,6 +268,28 @@ def test_formats_outside_the_list_are_named(kind):
     assert reason(data) == "format_not_allowed"
 
 
+@pytest.mark.parametrize("kind", ["TGA", "ICO", "SGI", "DDS", "PCX", "EPS"])
+def test_a_refused_format_is_called_by_its_own_name(kind):
+    name = {"ICO": "an icon", "EPS": "a PostScript", "SGI": "an SGI"}.get(kind, f"a {kind}")
+    with pytest.raises(BadImage, match=f"is {name} file, which is not read"):
+        decode(encoded(photo(), kind))
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"PK\x03\x04", "an archive"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "a sound"),
+        (b"\0\0\0\x18ftypisom", "a video"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+    ],
+)
+def test_what_lies_under_the_name_of_a_photo_is_named(data, what):
+    with pytest.raises(BadImage, match=f"is not an image but {what}"):
+        decode(data)
+
+
 @pytest.mark.parametrize(
     "data", [b"P3\n1 1\n255\n1 2 3\n", b"8BPS\0\1", b"\xff\x0a\0", b"SIMPLE  =", b" <svg xmlns='x'>"]
 )

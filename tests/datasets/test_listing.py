@@ -44,6 +44,68 @@ def test_spreadsheet_habits(photos):
     assert len(read(photos, '\ufefffile_name,label\r\n"1.png","a, b"\r\n2.png,"say ""x"""\r\n')) == 2
 
 
+NAMES = ("1.png", "2.png", "sub/3.png")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file_name;label\n1.png;pin\n2.png;pin\nsub/3.png;badge\n",
+        "file_name\tlabel\n1.png\tpin\n2.png\tpin\nsub/3.png\tbadge\n",
+        "sep=;\nfile_name;label\n1.png;pin\n2.png;pin\nsub/3.png;badge\n",
+        ' file_name , label\n 1.png , pin\n2.png, "pin"\nsub/3.png,badge\n',
+        "file_name,label,,\n1.png,pin,,\n,,,\n2.png,pin\n , ,\nsub/3.png,badge,,,,\n,\n\n",
+        "file_name,label\n1.png,pin\n2.png,pin\nsub\\3.png,badge\n",
+        '"label";"file_name"\n"pin";"1.png"\n"pin";"2.png"\n"badge";".\\sub\\3.png"\n',
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-mark"])
+def test_lists_as_spreadsheets_of_any_country_save_them(photos, text, encoding):
+    mark = "\ufeff" if encoding == "utf-16-le-mark" else ""
+    data = read(photos, mark + text.replace("\n", "\r\n"), encoding.removesuffix("-mark"))
+    assert [(item.id.removeprefix("./"), item.label) for item in data.items] == [
+        (name, "badge" if "sub" in name else "pin") for name in NAMES
+    ]
+    assert data.problems == []
+
+
+def test_the_line_of_a_fault_counts_what_is_skipped(photos):
+    with pytest.raises(DataError, match="line 4: weight 'heavy'"):
+        read(photos, "sep=;\nfile_name;label;weight\n;;\n1.png;pin;heavy\n")
+
+
+@pytest.mark.parametrize("label", ["", " ", "nan", "NaN", "<NA>", '""', "\u200b"])
+def test_a_missing_label_is_no_class(photos, label):
+    data = read(photos, f"file_name,label,superclass,group\n1.png,{label},{label},{label}\n2.png,None,a,\n")
+    assert [(item.label, item.superlabel, item.group) for item in data.items] == [
+        (None, None, None),
+        ("None", "a", None),
+    ]
+
+
+def test_names_are_found_in_another_unicode_form(photos):
+    (photos / "1.png").rename(photos / "cafe\u0301.png")
+    data = read(photos, "file_name,label\ncaf\u00e9.png,pin\n")
+    assert [item.id for item in data.items] == ["cafe\u0301.png"]
+    with pytest.raises(DataError, match="is listed twice, in two spellings"):
+        read(photos, "file_name,label\ncaf\u00e9.png,pin\ncafe\u0301.png,pin\n")
+
+
+def test_a_backslash_in_a_name_that_exists_is_part_of_it(photos):
+    (photos / "1.png").rename(photos / "sub\\3.png")
+    assert [item.payload.name for item in read(photos, "file_name,label\nsub\\3.png,pin\n").items] == ["sub\\3.png"]
+
+
+def test_links_out_of_the_folder_are_followed_if_asked_to(photos):
+    Image.new("RGB", (4, 4)).save(photos.parent / "far.png")
+    (photos / "link.png").symlink_to(photos.parent / "far.png")
+    path = photos.parent / "list.csv"
+    path.write_text("file_name,label\nlink.png,pin\n../far.png,pin\n1.png,pin\n")
+    data = load(path, photos=photos, follow_links=True)
+    assert [item.id for item in data.items] == ["link.png", "1.png"]
+    assert [(problem.source, problem.reason) for problem in data.problems] == [("../far.png", "outside_root")]
+
+
 def test_paths_are_relative_to_the_list_by_default(photos):
     (photos / "list.csv").write_text("file_name,label\n1.png,pin\n")
     assert len(load(photos / "list.csv")) == 1

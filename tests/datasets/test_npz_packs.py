@@ -56,6 +56,16 @@ def test_pixels(tmp_path, shape):
         load(tmp_path / "pack.npz", label="coarse")
 
 
+def test_missing_names_are_no_class_and_no_group(tmp_path):
+    missing = arrays(classes=np.array(["", "badge"]), group=np.array([np.nan, np.nan, 1.0]), fold=None)
+    np.savez(tmp_path / "pack.npz", **missing)
+    assert [(item.label, item.group) for item in load(tmp_path / "pack.npz").items] == [
+        ("badge", None),
+        (None, None),
+        ("badge", "1.0"),
+    ]
+
+
 def test_parts_become_splits(tmp_path):
     np.savez(tmp_path / "set_train.npz", **arrays(split=None))
     np.savez(tmp_path / "set_test.npz", **arrays(split=None))

@@ -87,6 +87,48 @@ def test_parquet_that_does_not_fit(tmp_path):
         read()
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        (np.array([1.0, NAN, 2.0, NAN, 1.0]), ["1.0", None, "2.0", None, "1.0"]),
+        (np.array(["a", NAN, "b", "", " "]), ["a", None, "b", None, None]),
+        (np.array([b"a", b"", b"b", b"a", b"nan"]), ["a", None, "b", "a", None]),
+        (np.array(["None", "null", "nans", "NA", "a "]), ["None", "null", "nans", "NA", "a"]),
+    ],
+)
+def test_missing_labels_of_arrays_are_no_class(tmp_path, given, labels):
+    np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "y.npy", given)
+    np.savez(tmp_path / "p.npz", embedding=X, label=given, superlabel=given, group=given)
+    assert from_npy(tmp_path / "x.npy", tmp_path / "y.npy", encoder="clip").label == labels
+    found = from_npz(tmp_path / "p.npz", encoder="clip")
+    assert found.label == found.superlabel == found.group == labels
+    assert None not in found.classes and "" not in found.classes
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([None, "a", "", "nan", "b"]),
+        pa.array([NAN, 1.0, None, NAN, 2.0]),
+        pa.array([None, "a", None, "", "b"]).dictionary_encode(),
+    ],
+)
+def test_missing_labels_of_tables_are_no_class(tmp_path, column):
+    pq.write_table(pa.table({"embedding": pa.array(X.tolist()), "label": column}), tmp_path / "t.parquet")
+    found = from_parquet(tmp_path / "t.parquet", encoder="clip")
+    assert [label is None for label in found.label] == [True, False, True, True, False]
+
+
+def test_a_missing_id_is_told(tmp_path):
+    np.savez(tmp_path / "p.npz", embedding=X, id=np.array(["a", "", "b", "c", "d"]))
+    with pytest.raises(StoreError, match="1 rows without 'id'"):
+        from_npz(tmp_path / "p.npz", encoder="clip", label=None)
+
+
 def test_arrays_that_do_not_fit(tmp_path):
     np.save(tmp_path / "x.npy", X)
     np.save(tmp_path / "y.npy", Y[:4])

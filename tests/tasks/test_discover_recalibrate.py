@@ -264,11 +264,12 @@ def test_a_feature_store_is_confirmed_photos(shop, tmp_path, features):
 
 def test_folders_of_confirmed_photos_must_be_named_like_products(shop, tmp_path):
     catalog, _ = shop
-    with pytest.raises(NoInput, match="no folder"):
+    with pytest.raises(NoInput, match="no such folder"):
         recalibrate.from_folder(catalog, tmp_path / "none")
     (tmp_path / "checked" / "c1").mkdir(parents=True)
     with pytest.raises(NoInput, match="holds no photos"):
         recalibrate.from_folder(catalog, tmp_path / "checked")
     (tmp_path / "checked" / "kettle").mkdir()
+    (tmp_path / "checked" / "kettle" / "a.jpg").touch()
     with pytest.raises(LabelError, match="no product 'kettle'"):
         recalibrate.from_folder(catalog, tmp_path / "checked")

@@ -241,10 +241,10 @@ def test_copies_in_a_folder_do_not_count(photo_shop, tmp_path, mixtura):
         (tmp_path / "checked" / c).mkdir(parents=True)
         for i in range(12):
             made = picture(own[i]), picture(own[i], side=96), picture(own[i], "JPEG", quality=70)
-            (tmp_path / "checked" / c / f"copy-{i}").write_bytes(made[i % 3])
+            (tmp_path / "checked" / c / f"copy-{i}.png").write_bytes(made[i % 3])
             copies += any(source.endswith(f"{c}/{i}.png") for source in learned)
         for i in range(40, 55):
-            (tmp_path / "checked" / c / f"new-{i}").write_bytes(picture(own[i]))
+            (tmp_path / "checked" / c / f"new-{i}.png").write_bytes(picture(own[i]))
     answer = mixtura("recalibrate", shop, "--confirmed", tmp_path / "checked", "--json")
     record = json.loads(answer.out)
     assert answer.code == 0 and record["count"] + record["learned"] == 4 * (12 + 15)

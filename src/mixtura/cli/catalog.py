@@ -36,7 +36,9 @@ def enroll(
     from mixtura.tasks.predict import encoder_for
 
     opened = Catalog.open(catalog)
-    made, problems = shots(encoder_for(opened.model), photos(files))
+    paths, missed = photos(files)
+    made, problems = shots(encoder_for(opened.model), paths)
+    problems += missed
     if problems:
         rest = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise NoInput(f"{one_line(problems[0].message)} Nothing was enrolled: leave it out{rest}, or fix it.")

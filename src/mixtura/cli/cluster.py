@@ -61,7 +61,7 @@ Names = Annotated[
 ]
 
 
-@options.takes_flags(options.ENCODER)
+@options.takes_flags(options.ENCODER | {"Photos": ("data.follow_links",)})
 def cluster(
     out: Output,
     place: Photos,

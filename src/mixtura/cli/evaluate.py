@@ -20,9 +20,14 @@ TestData = Annotated[
     ),
 ]
 Label = Annotated[str | None, typer.Option(metavar="NAME", help="Label to test, if the data has several.")]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Also read photos behind links that lead out of the folder of the data.")
+]
 
 
-def evaluate(out: Output, model: Model, data: TestData = None, label: Label = None) -> None:
+def evaluate(
+    out: Output, model: Model, data: TestData = None, label: Label = None, follow_links: FollowLinks = False
+) -> None:
     """Measure a model: accuracy, calibration, and detection of unknowns.
 
     Photos of classes the model does not know count as unknown; a good model reports them as such.
@@ -35,18 +40,19 @@ def evaluate(out: Output, model: Model, data: TestData = None, label: Label = No
     from mixtura.cli import views
     from mixtura.tasks.evaluate import run
 
-    evaluation = run(model, section_of(data, label))
+    evaluation = run(model, section_of(data, label, follow_links))
     out.result(
-        views.evaluation_record(evaluation),
+        views.evaluation_record(evaluation) | {"problems": [views.problem_record(one) for one in evaluation.problems]},
         views.evaluation_lines(evaluation),
-        [views.evaluation_view(evaluation), *views.shift_view(evaluation)],
+        views.measured_view(evaluation),
     )
 
 
-def section_of(data: str | None, label: str | None) -> "DataSection | None":
+def section_of(data: str | None, label: str | None, follow_links: bool = False) -> "DataSection | None":
     """Return the data section for the arguments; ``None`` for the model's own test split."""
     if data is None:
         return None
     from mixtura.recipe import resolve
 
-    return resolve(data_keys(data) | ({"data.label": label} if label else {})).data
+    given = ({"data.label": label} if label else {}) | ({"data.follow_links": True} if follow_links else {})
+    return resolve(data_keys(data) | given).data

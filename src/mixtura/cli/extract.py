@@ -6,7 +6,9 @@ from mixtura.recipe import Recipe
 
 
 @options.takes_recipe(
-    options.ENCODER | {"Model": ("data.label",)}, output="Folder for the feature store.", key="extract.store"
+    options.ENCODER | {"Model": ("data.label", "data.follow_links")},
+    output="Folder for the feature store.",
+    key="extract.store",
 )
 def extract(out: Output, recipe: Recipe) -> None:
     """Extract features from photos or sounds once, then fit on them many times.

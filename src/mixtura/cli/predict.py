@@ -1,16 +1,19 @@
 """``mixtura predict``: classify photos or sounds, one decision each."""
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mixtura.cli.output import Output
-from mixtura.errors import NoInput
+from mixtura.errors import NoInput, UsageError
 from mixtura.formats import count, rate_of, short_percent
-from mixtura.pipeline.data_source import ITEM_SUFFIXES
+
+if TYPE_CHECKING:
+    from mixtura.datasets.items import Problem
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder written by mixtura fit.")]
 Files = Annotated[
@@ -25,6 +28,7 @@ FalseDiscoveryRate = Annotated[
         "Default: the model's false-reject rate decides, file by file.",
     ),
 ]
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 Neighbors = Annotated[int, typer.Option(min=0, metavar="N", help="Number of similar known items to list per answer.")]
 
 
@@ -55,7 +59,8 @@ def predict(
 
     given = false_discovery_rate
     stated = None if given is None else rate_of(given, "--false-discovery-rate")
-    answers = run(model, photos(files), neighbors, stated)
+    paths, missed = photos(files)
+    answers = [*run(model, paths, neighbors, stated), *missed]
     out.result(
         [views.answer_record(answer) for answer in answers],
         [views.answer_line(answer) for answer in answers],
@@ -84,23 +89,28 @@ def _promise(decisions: Sequence[Any]) -> Iterable[str]:
         )
 
 
-def photos(names: Iterable[str]) -> list[Path]:
-    """Return the named files: folders are searched, ``-`` reads names from standard input.
+def photos(names: Sequence[str]) -> tuple[list[Path], "list[Problem]"]:
+    """Return the named files, and the folders that cannot be read; ``-`` reads names from standard input.
+
+    Folders are searched, as for fit; files of formats that are not read are among their files.
 
     Raises:
         NoInput: no file is found.
+        UsageError: a name is an address.
     """
+    from mixtura.datasets.walk import ITEM_SUFFIXES, files_below
+
     found: list[Path] = []
+    missed: list[Problem] = []
     for name in names:
-        given = sys.stdin.read().splitlines() if name == "-" else [name]
-        for path in map(Path, filter(None, given)):
-            found += sorted(_below(path)) if path.is_dir() else [path]
-    if not found:
+        for given in filter(None, sys.stdin.read().splitlines() if name == "-" else [name]):
+            if ADDRESS.match(given):
+                raise UsageError(f"{given} is an address, not a file here. Download it, and give the file.")
+            files, problems = files_below(Path(given)) if Path(given).is_dir() else ([Path(given)], [])
+            found += files
+            missed += problems
+    if not found and not missed:
         raise NoInput(
             f"There is no photo or sound in {', '.join(names)}. Known endings: {', '.join(sorted(ITEM_SUFFIXES))}."
         )
-    return found
-
-
-def _below(folder: Path) -> Iterable[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() in ITEM_SUFFIXES and path.is_file())
+    return found, missed

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mixtura.cli.evaluate import Label, TestData, section_of
+from mixtura.cli.evaluate import FollowLinks, Label, TestData, section_of
 from mixtura.cli.output import Output
 from mixtura.cli.predict import Model
 
@@ -15,7 +15,14 @@ PageFile = Annotated[
 ]
 
 
-def report(out: Output, model: Model, data: TestData = None, output: PageFile = None, label: Label = None) -> None:
+def report(
+    out: Output,
+    model: Model,
+    data: TestData = None,
+    output: PageFile = None,
+    label: Label = None,
+    follow_links: FollowLinks = False,
+) -> None:
     """Write the report of a model: one HTML file with every figure. Open it in any browser or send it by mail.
 
     It needs no network. It shows the weakest classes, the confusions, how reliable the probabilities are, how well the
@@ -29,11 +36,12 @@ def report(out: Output, model: Model, data: TestData = None, output: PageFile = 
     from mixtura.cli.page import write_page
     from mixtura.tasks.evaluate import run
 
-    section = section_of(data, label)
+    section = section_of(data, label, follow_links)
     evaluation = run(model, section)
     page = write_page(model, evaluation, output, section)
     out.result(
-        views.evaluation_record(evaluation) | {"report": page},
+        views.evaluation_record(evaluation)
+        | {"report": page, "problems": [views.problem_record(one) for one in evaluation.problems]},
         [str(page)],
-        [views.evaluation_view(evaluation), *views.shift_view(evaluation), views.written(page)],
+        [*views.measured_view(evaluation), views.written(page)],
     )

@@ -1,5 +1,6 @@
 """``mixtura search``: find the stored items most similar to a photo, measure the search, list near-duplicates."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -109,7 +110,9 @@ def _tell_found(
     from mixtura.tasks import contact_sheets
     from mixtura.tasks.search import QueryResult, run
 
-    found = run(stored, photos(queries), *how)
+    paths, missed = photos(queries)
+    found = run(stored, paths, *how)
+    found = replace(found, results=(*found.results, *missed))
     page = _write(contact_sheets.of_search(found, f"Search in {stored.path.resolve().name}"), stored, sheet)
     out.result(
         views.lookup_record(found) | _where(page), views.lookup_lines(found), [*views.lookup_view(found), *_said(page)]

@@ -42,7 +42,7 @@ Save = Annotated[
 @options.takes_recipe(
     {
         "Grid": ("sweep", "fit.epochs"),
-        "Model": ("fit.learning_rate", "data.label"),
+        "Model": ("fit.learning_rate", "data.label", "data.follow_links"),
         "Encoder": ("encoder",),
     },
     output="Folder for the runs and the page.",

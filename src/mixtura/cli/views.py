@@ -68,6 +68,11 @@ def shift_view(evaluation: Evaluation) -> list[RenderableType]:
     return [Text(f"{evaluation.shift}\n", style="yellow")] if evaluation.shift else []
 
 
+def measured_view(evaluation: Evaluation) -> list[RenderableType]:
+    """Return an evaluation on its own: the summary table, what is unlike, and the files left out."""
+    return [evaluation_view(evaluation), *shift_view(evaluation), *problems_view(evaluation.problems)]
+
+
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
     """Return the figures of an evaluation, without its items, JSON-ready."""
     return {
@@ -145,10 +150,15 @@ def problems_view(problems: Sequence[Any]) -> list[RenderableType]:
     if not problems:
         return []
     lines = [f"{len(problems)} could not be used and were left out:"]
-    lines += [f"  {shown(problem.source)}: {one_line(problem.message)}" for problem in problems[:PROBLEMS_SHOWN]]
+    lines += [f"  {shown(problem.source)}: {_reason(problem)}" for problem in problems[:PROBLEMS_SHOWN]]
     if len(problems) > PROBLEMS_SHOWN:
         lines.append(f"  and {len(problems) - PROBLEMS_SHOWN} more (all of them with --json)")
     return [Text("\n".join(lines), style="yellow")]
+
+
+def _reason(problem: Any) -> str:
+    """Return the message of an unusable file without the name that it begins with, to be shown after the name."""
+    return one_line(problem.message.removeprefix(f"{problem.source}: "))
 
 
 def problem_record(problem: Any) -> dict[str, Any]:
@@ -238,7 +248,7 @@ def written(path: Path) -> Text:
 
 def _answer_row(answer: Any) -> tuple[RenderableType, ...]:
     if is_problem(answer):
-        return Text(shown(answer.source)), Text("unreadable", "red"), "-", "-", "-", Text(one_line(answer.message))
+        return Text(shown(answer.source)), Text("unreadable", "red"), "-", "-", "-", Text(_reason(answer))
     return (
         Text(shown(answer.id)),
         _word(answer.verdict),
@@ -250,8 +260,8 @@ def _answer_row(answer: Any) -> tuple[RenderableType, ...]:
 
 
 def _answer_sentence(answer: Any) -> Text:
-    name, sentence = (answer.source, answer.message) if is_problem(answer) else (answer.id, answer.sentence)
-    return Text.assemble((f"{shown(Path(name).name)}  ", "bold"), one_line(sentence))
+    name, sentence = (answer.source, _reason(answer)) if is_problem(answer) else (answer.id, one_line(answer.sentence))
+    return Text.assemble((f"{shown(Path(name).name)}  ", "bold"), sentence)
 
 
 def _word(word: str) -> Text:

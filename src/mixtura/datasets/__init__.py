@@ -22,7 +22,7 @@ NEED_PATH = frozenset({"folder", "csv", "npz", "audio", "esc50", "esc10", "featu
 NAMED = tuple(name for name in DATASETS if name not in NEED_PATH)
 """The public data sets, which need only a name."""
 
-BY_SUFFIX = {".csv": "csv", ".npz": "npz"}
+BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".npz": "npz"}
 """Kinds of data that are one file, by its ending."""
 
 OFFICIAL = {

@@ -34,6 +34,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from mixtura.datasets.paths import readable
 from mixtura.errors import BadImage, BadItem
+from mixtura.formats import with_article
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
@@ -63,11 +64,30 @@ _REFUSED_FORMATS: dict[str, re.Pattern[bytes]] = {
     "JPEG 2000": re.compile(rb"\x00\x00\x00\x0cjP|\xff\x4f\xff\x51"),
     "JPEG XL": re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL"),
     "Photoshop": re.compile(rb"8BPS"),
-    "icon": re.compile(rb"\x00\x00[\x01\x02]\x00"),
+    "icon": re.compile(rb"\x00\x00[\x01\x02]\x00(?!\x00\x00)"),
+    "TGA": re.compile(rb"\x00\x00[\x02\x03\x0a\x0b]\x00{5}.{8}[\x08\x0f\x10\x18\x20]", re.DOTALL),
+    "SGI": re.compile(rb"\x01\xda[\x00\x01][\x01\x02]"),
+    "DDS": re.compile(rb"DDS \x7c"),
+    "PCX": re.compile(rb"\x0a[\x00\x02-\x05]\x01[\x01\x02\x04\x08]"),
+    "OpenEXR": re.compile(rb"\x76\x2f\x31\x01"),
+    "Radiance HDR": re.compile(rb"#\?R(ADIANCE|GBE)"),
+    "GIMP": re.compile(rb"gimp xcf"),
+    "camera raw": re.compile(rb"FUJIFILMCCD-RAW|....ftypcrx|IIRO|IIRS", re.DOTALL),
+    "DICOM": re.compile(rb".{128}DICM", re.DOTALL),
+    "PostScript": re.compile(rb"%!PS"),
     "PDF": re.compile(rb"%PDF"),
     "SVG": re.compile(rb"\s*(<\?xml[^>]*>\s*)?<svg"),
     "FITS": re.compile(rb"SIMPLE  ="),
     "text PNM": re.compile(rb"P[123]\s"),
+}
+
+# What is often found under the name of a photo.
+_OTHER_FILES: dict[str, re.Pattern[bytes]] = {
+    "a web page": re.compile(rb"\s*(<!--.*?-->\s*)?<(!doctype html|html)", re.DOTALL | re.IGNORECASE),
+    "an archive": re.compile(rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b|BZh|\xfd7zXZ"),
+    "a sound": re.compile(rb"RIFF....WAVE|fLaC|OggS|ID3|....ftypM4A|FORM....AIF", re.DOTALL),
+    "a video": re.compile(rb"....ftyp|....moov|RIFF....AVI |\x1a\x45\xdf\xa3", re.DOTALL),
+    "a pointer of Git LFS to a file that was not fetched": re.compile(rb"version https://git-lfs"),
 }
 
 _NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG})
@@ -171,11 +191,11 @@ def _sniff(data: bytes, shown: str) -> str:
             return kind
     for kind, magic in _REFUSED_FORMATS.items():
         if magic.match(data[:1024]):
-            message = f"{shown}: is a {kind} file, which is not read. Save it as JPEG or PNG."
+            message = f"{shown}: is {with_article(kind)} file, which is not read. Save it as JPEG or PNG."
             raise BadImage(message, "format_not_allowed")
-    raise BadImage(
-        f"{shown}: is not an image, whatever its name says. Known: {', '.join(PHOTO_FORMATS)}.", "not_an_image"
-    )
+    what = next((what for what, magic in _OTHER_FILES.items() if magic.match(data[:1024])), "")
+    said = f"is not an image but {what}" if what else "is not an image, whatever its name says"
+    raise BadImage(f"{shown}: {said}. Known: {', '.join(PHOTO_FORMATS)}.", "not_an_image")
 
 
 def _check_before_open(kind: str, data: bytes, shown: str) -> None:

@@ -3,11 +3,12 @@
 ::
 
     root/pin/1.jpg                    the folder name is the label, for all folders below it too
-    root/train/pin/1.jpg              if every folder in root is named train, val or test
-    root/1.jpg                        no folders: photos without labels
+    root/train/pin/1.jpg              splits: folders such as train, val_set, test2017; see :func:`_splits`
+    root/1.jpg                        photos without labels, where there are no folders or beside them
+    root/fruit/...                    a single folder that wraps one of these, as in an unpacked archive, is entered
     root/metadata.csv                 a list next to the photos wins (see :mod:`mixtura.datasets.listing`)
 
-Links are followed inside the root and never out of it. Hidden files are ignored.
+Links are followed inside the root, and out of it only if asked to. What is left alone: :mod:`mixtura.datasets.walk`.
 """
 
 import os
@@ -16,81 +17,76 @@ from pathlib import Path
 
 from mixtura.datasets.items import Dataset, Item, Problem, to_split
 from mixtura.datasets.listing import read_list
-from mixtura.datasets.paths import readable, to_id, to_label
+from mixtura.datasets.paths import SOUND_SUFFIXES, readable, to_id, to_label
+from mixtura.datasets.walk import (
+    ITEM_SUFFIXES,
+    PHOTO_FILES,
+    PHOTO_SUFFIXES,
+    Files,
+    Walk,
+    entries,
+    is_dir,
+    is_file,
+    suffix_of,
+)
 from mixtura.errors import NoInput
+from mixtura.formats import count, with_article
 
 LIST_FILE = "metadata.csv"
-MAX_DEPTH = 64
-PHOTO_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
-# Photo formats that are not supported: reported, unlike unrelated files.
-REFUSED_SUFFIXES = frozenset(
-    {".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".dng", ".cr2", ".nef", ".arw"}
-)
+ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
+SHEET_SUFFIXES = frozenset({".xlsx", ".xls", ".ods", ".numbers"})
 
 
-@dataclass(frozen=True)
-class Files:
-    """Which files are items: the modality, the word for them, the supported extensions and the unsupported ones."""
-
-    modality: str
-    word: str
-    read: frozenset[str]
-    refused: frozenset[str]
-    advice: str
-
-
-PHOTO_FILES = Files("image", "photos", PHOTO_SUFFIXES, REFUSED_SUFFIXES, "Save it as JPEG or PNG")
-
-
-def load(root: Path, *, label: str = "fine") -> Dataset:
+def load(root: Path, *, label: str = "fine", follow_links: bool = False) -> Dataset:
     """Return the photos below a folder.
 
     Args:
         root: the folder.
         label: ``fine``, or ``coarse`` for the column ``superclass`` of ``metadata.csv``.
+        follow_links: also follow links that lead out of the folder.
 
     Raises:
         NoInput: the folder does not exist or has no photos.
         DataError: ``metadata.csv`` is wrong; the message gives the line.
     """
-    return load_files(root, PHOTO_FILES, label)
+    return load_files(root, PHOTO_FILES, label, follow_links)
 
 
-def load_files(root: Path, files: Files, label: str) -> Dataset:
+def load_files(root: Path, files: Files, label: str, follow_links: bool = False) -> Dataset:
     """Return the files of one kind below a folder; see :func:`load`."""
     shown = readable(str(root))
     if not root.is_dir():
-        raise NoInput(
-            f"{shown}: there is no such folder. Give a folder with one subfolder of {files.word} for each class."
-        )
-    scan = Scan(root.resolve(), files)
+        raise NoInput(f"{shown}: {_no_folder(root, files)}")
+    scan = Scan(root.resolve(), files, follow_links)
     try:
-        parts = _split_folders(scan.root)
+        scan.all()
     except OSError as error:
         raise NoInput(f"{shown}: cannot be listed ({error.strerror}). Check its permissions.") from error
-    for folder, split in parts.items():
-        scan.part(folder, split)
     if not scan.items:
-        why = f" {len(scan.problems)} files were left out; {scan.problems[0].message}" if scan.problems else ""
-        raise NoInput(f"{shown}: holds no {files.word} ({', '.join(sorted(files.read))}).{why}")
+        raise NoInput(f"{shown}: holds no {files.word} ({', '.join(sorted(files.read))}).{_first_of(scan.problems)}")
     return Dataset(to_label(scan.root.name), tuple(scan.items), scan.problems, files.modality).at_level(label)
 
 
-def _split_folders(root: Path) -> dict[Path, str | None]:
-    """Return the folders with classes, each with its split: the root, unless all folders in it are splits."""
-    if (root / LIST_FILE).is_file():
-        return {root: None}
-    folders = [entry for entry in _entries(root) if _is_dir(entry)]
-    parts = {Path(entry.path): to_split(entry.name) for entry in folders}
-    return parts if parts and all(parts.values()) else {root: None}
+def _no_folder(path: Path, files: Files) -> str:
+    """Return what is there in place of a folder, and what to give."""
+    wanted = f"a folder with one subfolder of {files.word} for each class"
+    suffix = path.suffix.lower()
+    if not path.exists():
+        return f"there is no such folder. Give {wanted}."
+    if suffix in ARCHIVE_SUFFIXES:
+        return f"is an archive, not a folder. Unpack it, and give the folder: {wanted}."
+    if suffix in SHEET_SUFFIXES:
+        return "is a spreadsheet. Save the list as CSV with the columns file_name and label, and give that."
+    what = "a photo" if suffix in PHOTO_SUFFIXES else "a sound" if suffix in SOUND_SUFFIXES else "a file"
+    return f"is {what}, not a folder. Give {wanted}."
 
 
-def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder, except hidden ones, in the same order on every machine."""
-    with os.scandir(folder) as found:
-        return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda e: os.fsencode(e.name))
+def _first_of(problems: list[Problem]) -> str:
+    """Return how many files were left out, and why the first was; empty where none was."""
+    if not problems:
+        return ""
+    were = "was" if len(problems) == 1 else "were"
+    return f" {count(len(problems), 'file')} {were} left out; {problems[0].message}"
 
 
 @dataclass
@@ -99,109 +95,123 @@ class Scan:
 
     root: Path
     files: Files
+    follow_links: bool = False
     items: list[Item] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    seen: set[tuple[int, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.walk = Walk(self.root, self.follow_links)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What was left out, and why."""
+        return self.walk.problems
+
+    def all(self) -> None:
+        """Read the folder of classes, or of splits, that the root is or wraps.
+
+        Raises:
+            OSError: it cannot be listed.
+        """
+        place = self._wrapped()
+        parts = _splits(place)
+        if place not in parts:
+            for entry in entries(place):
+                self._beside(entry, parts)
+        for folder, split in parts.items():
+            self.part(folder, split)
 
     def part(self, folder: Path, split: str | None) -> None:
         """Read a folder of classes, or its list."""
-        if not self._inside(str(folder)):
+        if not self.walk.inside(str(folder)):
             return
-        if (folder / LIST_FILE).is_file() and self._inside(str(folder / LIST_FILE)):
-            prefix = f"{folder.name}/" if folder != self.root else ""
-            items, problems = read_list(folder / LIST_FILE, folder, prefix=prefix, split=split)
-            self.items += items
-            self.problems += problems
+        if (folder / LIST_FILE).is_file() and self.walk.inside(str(folder / LIST_FILE)):
+            self._list(folder, split)
             return
-        entries = self._list(str(folder))
-        classes = [entry for entry in entries if _is_dir(entry)]
+        found = self.walk.enter(str(folder))
+        classes = [entry for entry in found if is_dir(entry)]
         for entry in sorted(classes, key=os.DirEntry.is_symlink):  # a real folder comes before a link to it
             self._class(entry, split)
-        for entry in entries:
-            if _is_dir(entry):
-                continue
-            if not classes:
+        for entry in found:
+            if not is_dir(entry):
                 self._file(entry, None, split)
-            elif _suffix(entry.name) in self.files.read:
-                self._problem(entry.path, "no_class", "lies in no class folder. Move it into one")
+
+    def _wrapped(self) -> Path:
+        """Return the folder of classes or splits that single folders wrap; the root, unless there is one."""
+        place = self.root
+        while not (place / LIST_FILE).is_file():
+            found = entries(place) if place == self.root else _entries_or_none(place)
+            folders = [entry for entry in found if is_dir(entry)]
+            loose = any(suffix_of(entry.name) in self.files.read for entry in found if not is_dir(entry))
+            if loose or not folders:
+                return self.root
+            if len(folders) > 1 or to_split(folders[0].name) or folders[0].is_symlink():
+                return place
+            place = Path(folders[0].path)
+        return place
+
+    def _beside(self, entry: os.DirEntry[str], parts: dict[Path, str | None]) -> None:
+        """Say that a folder or file beside the splits is left out."""
+        names = ", ".join(readable(folder.name) for folder in parts)
+        if is_dir(entry) and Path(entry.path) not in parts:
+            self.walk.problem(entry.path, "no_split", f"lies beside the splits {names} and is left out")
+        elif suffix_of(entry.name) in self.files.read | self.files.refused and not is_dir(entry):
+            self.walk.problem(entry.path, "no_split", f"lies in none of the splits {names}. Move it into one")
+
+    def _list(self, folder: Path, split: str | None) -> None:
+        prefix = f"{self.walk.relative(str(folder))}/" if folder != self.root else ""
+        items, problems = read_list(
+            folder / LIST_FILE, folder, prefix=prefix, split=split, follow_links=self.follow_links
+        )
+        self.items += items
+        self.problems.extend(problems)
 
     def _class(self, entry: os.DirEntry[str], split: str | None) -> None:
         items, problems = len(self.items), len(self.problems)
-        self._walk(entry.path, to_label(entry.name), split)
+        label, others = to_label(entry.name) or None, ITEM_SUFFIXES - self.files.read
+        strange = False
+        for file in self.walk.below(entry.path):
+            strange |= suffix_of(file.name) in others
+            self._file(file, label, split)
         if (items, problems) == (len(self.items), len(self.problems)):
-            self._problem(entry.path, "empty_class", f"holds no {self.files.word}, so this class cannot be learned")
-
-    def _walk(self, folder: str, label: str, split: str | None) -> None:
-        for entry in self._enter(folder):
-            if _is_dir(entry):
-                self._walk(entry.path, label, split)
-            else:
-                self._file(entry, label, split)
-
-    def _enter(self, folder: str) -> list[os.DirEntry[str]]:
-        """Return the entries of a folder, unless it is outside the root or too deep."""
-        if not self._inside(folder):
-            return []
-        if self._relative(folder).count("/") >= MAX_DEPTH:
-            self._problem(folder, "not_a_file", f"lies more than {MAX_DEPTH} folders deep and is not read")
-            return []
-        return self._list(folder)
-
-    def _list(self, folder: str) -> list[os.DirEntry[str]]:
-        """Return the entries of a folder on its first visit; links can lead to it again, without end."""
-        try:
-            status = Path(folder).stat()
-            if (status.st_dev, status.st_ino) in self.seen:
-                self._problem(folder, "not_a_file", "is a link to a folder that is read already")
-                return []
-            self.seen.add((status.st_dev, status.st_ino))
-            return _entries(folder)
-        except OSError as error:
-            self._problem(folder, "unreadable", f"cannot be listed ({str(error.strerror).lower()})")
-            return []
+            other = "sounds" if self.files is PHOTO_FILES else "photos"
+            held = f"holds {other} and no {self.files.word}" if strange else f"holds no {self.files.word}"
+            self.walk.problem(entry.path, "empty_class", f"{held}, so this class cannot be learned")
 
     def _file(self, entry: os.DirEntry[str], label: str | None, split: str | None) -> None:
-        suffix = _suffix(entry.name)
+        suffix = suffix_of(entry.name)
         if suffix in self.files.refused:
-            what = f"is a {suffix} file, which is not read. {self.files.advice}"
-            self._problem(entry.path, "format_not_allowed", what)
-        if suffix not in self.files.read or (entry.is_symlink() and not self._inside(entry.path)):
+            what = f"is {with_article(suffix)} file, which is not read. {self.files.advice}"
+            self.walk.problem(entry.path, "format_not_allowed", what)
+        if suffix not in self.files.read or (entry.is_symlink() and not self.walk.inside(entry.path)):
             return
-        if not _is_file(entry):
-            self._problem(entry.path, "not_a_file", "is a pipe, socket, device or broken link")
+        if not is_file(entry):
+            self.walk.problem(entry.path, "not_a_file", "is a pipe, socket, device or broken link")
             return
-        name = self._relative(entry.path)
+        name = self.walk.relative(entry.path)
         self.items.append(Item(to_id(name), readable(name), Path(entry.path), label, split=split))
 
-    def _inside(self, path: str) -> bool:
-        """Whether a path is below the root after resolving links; if not, a problem is recorded."""
-        real = Path(os.path.realpath(path))
-        if real.is_relative_to(self.root):
-            return True
-        self._problem(path, "outside_root", "is a link out of the folder and is not followed")
-        return False
 
-    def _relative(self, path: str) -> str:
-        return Path(path).relative_to(self.root).as_posix()
+def _splits(place: Path) -> dict[Path, str | None]:
+    """Return the folders that hold classes, each with its split: the splits of a folder, or the folder itself.
 
-    def _problem(self, path: str, reason: str, what: str) -> None:
-        source = readable(self._relative(path))
-        self.problems.append(Problem(source, reason, f"{source}: {what}."))
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122  a million names: no objects
+    Its folders are splits if all are named so; beside others, if two or more are, for different splits, and one of
+    them holds class folders. A shop may sell cars, planes and a train.
+    """
+    if (place / LIST_FILE).is_file():
+        return {place: None}
+    folders = [entry for entry in entries(place) if is_dir(entry)]
+    named = {Path(entry.path): split for entry in folders if (split := to_split(entry.name))}
+    several = len(set(named.values())) > 1 and any(map(_holds_classes, named))
+    return dict(named) if named and (several or len(named) == len(folders)) else {place: None}
 
 
-def _is_dir(entry: os.DirEntry[str]) -> bool:
+def _holds_classes(folder: Path) -> bool:
+    return (folder / LIST_FILE).is_file() or any(map(is_dir, _entries_or_none(folder)))
+
+
+def _entries_or_none(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder below the root; the walk will say if it cannot be listed."""
     try:
-        return entry.is_dir()
-    except OSError:  # a loop of links
-        return False
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:  # a loop of links
-        return False
+        return entries(folder)
+    except OSError:
+        return []

@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mixtura.datasets.folder import PHOTO_FILES, Scan
+from mixtura.datasets.folder import Scan
 from mixtura.datasets.items import Dataset, Item, Problem
 from mixtura.datasets.paths import readable, to_label
+from mixtura.datasets.walk import PHOTO_FILES
 from mixtura.errors import DataError, NoInput
 
 DEVKIT = "ILSVRC2012_devkit_t12"
@@ -30,12 +31,13 @@ _SYNSET = re.compile(r"n\d{8}")
 _FLAT = re.compile(r"ILSVRC2012_val_(\d{8})\.\w+")
 
 
-def load(root: Path | None, *, label: str = "fine") -> Dataset:
+def load(root: Path | None, *, label: str = "fine", follow_links: bool = False) -> Dataset:
     """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 test photos of 1,000 classes (official folders).
 
     Args:
         root: the folder with ``train`` and ``val``.
         label: ``fine``; there is no other.
+        follow_links: also follow links that lead out of the folder.
 
     Raises:
         NoInput: a folder is missing, or a flat ``val`` has no devkit for its labels.
@@ -46,7 +48,7 @@ def load(root: Path | None, *, label: str = "fine") -> Dataset:
             f"{readable(str(root)) if root is not None else 'imagenet'}: holds neither train nor val. Give the folder "
             "of ILSVRC 2012 with train/n01440764/*.JPEG and val/ (image-net.org)."
         )
-    scan = Scan(root.resolve(), PHOTO_FILES)
+    scan = Scan(root.resolve(), PHOTO_FILES, follow_links)
     for name, split in SPLIT_FOLDERS.items():
         if (root / name).is_dir():
             scan.part(scan.root / name, split)

@@ -1,6 +1,7 @@
 """The common form of all data sets: photos or sounds with labels, and a list of unusable files."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -17,18 +18,27 @@ SPLITS = ("train", "val", "test")
 MODALITIES: dict[str, type[BadItem]] = {"image": BadImage, "audio": BadSound}
 """The modalities of a data set, each with the error for an unreadable item."""
 
-_ALSO_CALLED = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+_ALSO_CALLED = {
+    "training": "train", "trainval": "train", "valid": "val", "validation": "val", "dev": "val", "devel": "val",
+    "development": "val", "testing": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+_BESIDE_SPLITS = r"(?:data)?sets?|splits?|parts?|folders?|data|images?|imgs?|photos?|pictures?|pics|sounds?|audio|files"
+_SPLIT_NAME = re.compile(
+    rf"[\W\d_]*(?:(?:{_BESIDE_SPLITS})[\W\d_]*)*({'|'.join((*SPLITS, *_ALSO_CALLED))})"
+    rf"(?:[\W\d_]*(?:{_BESIDE_SPLITS}))*[\W\d_]*"
+)
 
 
 def to_split(name: str) -> str | None:
     """Return the one of :data:`SPLITS` that a folder or column names, or ``None``.
 
-    >>> to_split("Validation"), to_split("fold1")
-    ('val', None)
+    Words such as set and images, digits and signs beside the name of the split do not count.
+
+    >>> to_split("Validation"), to_split("train2017"), to_split("testImages"), to_split("train shoes")
+    ('val', 'train', 'test', None)
     """
-    plain = name.strip().lower()
-    split = _ALSO_CALLED.get(plain, plain)
-    return split if split in SPLITS else None
+    found = _SPLIT_NAME.fullmatch(name.strip().lower())
+    return None if found is None else _ALSO_CALLED.get(found[1], found[1])
 
 
 @dataclass(frozen=True)

@@ -1,47 +1,64 @@
 """Read lists of photos or sounds: a CSV file with the columns ``file_name, label`` and optional others.
 
+The first line shows whether commas, semicolons or tabs are between the columns, as spreadsheets of different countries
+write them. Blanks around values do not count, nor do rows without any value. The text is UTF-8, or UTF-16 with a mark.
+
 Optional columns: ``superclass``, ``group`` (must stay in one split, such as a product or a person), ``split`` (train,
 val or test) and ``weight``. Other columns are ignored. Paths are relative to the photos' folder and must stay in it.
+A name may have backslashes, or its accents in another Unicode form than the file's.
 It is a list of sounds if the first file has a sound extension (``.wav``, ``.flac``, ``.ogg``, ``.mp3``).
 """
 
+import codecs
 import csv
 import math
+import os
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import TextIO
 
 from mixtura.datasets.items import SPLITS, Dataset, Item, Problem, to_split
 from mixtura.datasets.paths import SOUND_SUFFIXES, readable, to_id, to_label
 from mixtura.errors import DataError, NoInput
-from mixtura.names import nearest
+from mixtura.names import nearest, text_or_none
 
 MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6  # item weights; a wider range would lose the small ones in sums
+DELIMITERS = (",", ";", "\t", "|")
+_STATED_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # a first line of Excel's own
 LIST_COLUMNS = ("file_name", "label", "superclass", "group", "split", "weight")
 
 
-def load(root: Path, *, photos: Path | None = None, label: str = "fine") -> Dataset:
+def load(root: Path, *, photos: Path | None = None, label: str = "fine", follow_links: bool = False) -> Dataset:
     """Return the photos or sounds in a CSV list.
 
     Args:
         root: the list.
         photos: the folder its paths are relative to; the list's own folder by default.
         label: ``fine`` for the column ``label``, ``coarse`` for ``superclass``.
+        follow_links: also follow links that lead out of that folder.
 
     Raises:
         NoInput: the list is missing, or none of its files exist.
         DataError: a column is missing, or a line is wrong; the message gives its number.
     """
     folder = photos or root.parent
-    items, problems = read_list(root, folder)
+    items, problems = read_list(root, folder, follow_links=follow_links)
     if not items:
-        raise NoInput(f"{readable(str(root))}: none of its files is in {readable(str(folder))}. Check 'file_name'.")
+        first = f" {problems[0].message}" if problems else ""
+        raise NoInput(
+            f"{readable(str(root))}: none of its files is in {readable(str(folder))}. Check 'file_name'.{first}"
+        )
     modality = "audio" if PurePosixPath(items[0].source).suffix.lower() in SOUND_SUFFIXES else "image"
     return Dataset(to_label(root.stem), tuple(items), problems, modality).at_level(label)
 
 
 def read_list(
-    path: Path, folder: Path, *, prefix: str = "", split: str | None = None
+    path: Path, folder: Path, *, prefix: str = "", split: str | None = None, follow_links: bool = False
 ) -> tuple[list[Item], list[Problem]]:
     """Return the items and problems of a list with paths relative to ``folder``.
 
@@ -51,19 +68,22 @@ def read_list(
     problems: list[Problem] = []
     base = folder.resolve()
     for row in _rows(path):
-        name = row.values["file_name"]
-        found = _locate(base, name)
+        name, found = _locate(base, row.values["file_name"], follow_links)
         if isinstance(found, Path):
             items.append(_item(row, prefix + name, found, split))
         else:
             source = readable(prefix + name)
             problems.append(Problem(source, found, f"{source}: {_SENTENCES[found]} (line {row.line} of {path.name})."))
+    twice = [id for id, count in Counter(item.id for item in items).items() if count > 1]
+    if twice:
+        raise DataError(f"{readable(str(path))}: {twice[0]!r} is listed twice, in two spellings. Keep one of them.")
     return items, problems
 
 
 _SENTENCES = {
     "not_a_file": "is listed, but there is no such file",
-    "outside_root": "leaves the folder of the photos and is not followed",
+    "outside_root": "leaves the folder of the photos and is not followed; for links, --follow-links "
+    "(data.follow_links) allows it",
 }
 
 
@@ -80,14 +100,20 @@ class _Row:
 def _rows(path: Path) -> Iterator[_Row]:
     seen: dict[str, int] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            _check_header(path, reader.fieldnames)
+        with path.open(encoding=_encoding(path), newline="") as file:
+            lines, delimiter, skipped = _begun(file)
+            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, [name for name in header if name])
             for values in reader:
-                row = _Row(path, reader.line_num, {k: v for k, v in values.items() if isinstance(k, str) and v})
-                _check_row(row, surplus=None in values, seen=seen)
+                trimmed = [value.strip() for value in values]
+                if not any(trimmed):  # spreadsheets end with rows of separators
+                    continue
+                named = {k: v for k, v in zip(header, trimmed, strict=False) if k and v}
+                row = _Row(path, reader.line_num + skipped, named)
+                _check_row(row, surplus=any(trimmed[len(header) :]), seen=seen)
                 yield row
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         raise DataError(f"{readable(str(path))}: is not UTF-8 text. Save the list as CSV in UTF-8.") from error
     except csv.Error as error:
         raise DataError(
@@ -97,14 +123,31 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise NoInput(f"{readable(str(path))}: cannot be read ({error.strerror}). Check the path.") from error
 
 
-def _check_header(path: Path, fields: object) -> None:
-    names = list(fields) if isinstance(fields, list) else []
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def _begun(file: TextIO) -> tuple[Iterator[str], str, int]:
+    """Return the lines of a list from its header on, the character between its columns, and the lines before."""
+    first = file.readline()
+    stated = _STATED_DELIMITER.fullmatch(first.strip())
+    if stated:
+        return file, stated[1], 1
+    known = [one for one in DELIMITERS if {"file_name", "label"} <= {name.strip(' "\r\n') for name in first.split(one)}]
+    return chain([first], file), (known or [","])[0], 0
+
+
+def _check_header(path: Path, names: list[str]) -> None:
     for column in ("file_name", "label"):
         if column not in names:
             hint = nearest(column, names) if names else "The file is empty."
             raise DataError(f"{readable(str(path))}: has no column {column!r} in its first line. {hint}")
-    if len(set(names)) < len(names):
-        raise DataError(f"{readable(str(path))}: a column occurs twice in its first line. Keep one of them.")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{readable(str(path))}: a column occurs twice in its first line ({twice[0]!r}). Keep one of them."
+        )
 
 
 def _check_row(row: _Row, *, surplus: bool, seen: dict[str, int]) -> None:
@@ -119,11 +162,30 @@ def _check_row(row: _Row, *, surplus: bool, seen: dict[str, int]) -> None:
     seen[key] = row.line
 
 
-def _locate(base: Path, name: str) -> Path | str:
-    """Return the file for a name, or the reason there is none. Names must not leave ``base``, not even by a link."""
+def _locate(base: Path, name: str, follow_links: bool) -> tuple[str, Path | str]:
+    """Return a name as the file has it, and the file, or the reason there is none.
+
+    Names must not leave ``base``; links may, with ``follow_links``.
+    """
+    for own in _spellings(name):
+        found = _file_of(base, own, follow_links)
+        if found != "not_a_file":
+            return own, found
+    return name, "not_a_file"
+
+
+def _spellings(name: str) -> Iterator[str]:
+    """Yield a name as it stands, with the slashes of other systems, and with its accents in both Unicode forms."""
+    yield name
+    slashes = name.replace("\\", "/")
+    yield from (one for form in ("NFC", "NFD") if (one := unicodedata.normalize(form, slashes)) != name)
+
+
+def _file_of(base: Path, name: str, follow_links: bool) -> Path | str:
     try:
         path = (base / name).resolve()
-        if not path.is_relative_to(base):
+        inside = follow_links and Path(os.path.normpath(base / name)).is_relative_to(base)
+        if not inside and not path.is_relative_to(base):
             return "outside_root"
         return path if path.exists() else "not_a_file"
     except (OSError, ValueError, RuntimeError):  # too long, a NUL, a loop of links
@@ -132,17 +194,22 @@ def _locate(base: Path, name: str) -> Path | str:
 
 def _item(row: _Row, name: str, path: Path, split: str | None) -> Item:
     values = row.values
-    superclass, group = values.get("superclass"), values.get("group")
+    group = text_or_none(values.get("group"))
     return Item(
         id=to_id(name),
         source=readable(name),
         payload=path,
-        label=to_label(values.get("label", "")) or None,
-        superlabel=to_label(superclass) if superclass else None,
+        label=_label(values.get("label")),
+        superlabel=_label(values.get("superclass")),
         group=readable(group) if group else None,
         split=_split(row) or split,
         weight=_weight(row),
     )
+
+
+def _label(given: str | None) -> str | None:
+    present = text_or_none(given)
+    return None if present is None else to_label(present)
 
 
 def _split(row: _Row) -> str | None:

@@ -22,6 +22,7 @@ from mixtura.datasets.items import SPLITS, Dataset, Item, to_split
 from mixtura.datasets.paths import readable, to_id, to_label
 from mixtura.datasets.sound import is_sound
 from mixtura.errors import DataError, NoInput
+from mixtura.names import text_or_none
 
 MAX_BYTES = 4 * 2**30
 _ARRAY_NAMES = frozenset(
@@ -96,14 +97,14 @@ def _payloads(path: Path, arrays: Arrays) -> Sequence[bytes] | np.ndarray:
     return [data[start:end].tobytes() for start, end in pairwise(offset.tolist())]
 
 
-def _named(path: Path, arrays: Arrays, index: str, names: str, count: int) -> list[str]:
+def _named(path: Path, arrays: Arrays, index: str, names: str, count: int) -> list[str | None]:
     """Look up names by index, such as classes by ``y``."""
     y, known = _get(path, arrays, index), _get(path, arrays, names)
     if y.shape != (count,) or y.dtype.kind not in "iu":
         raise _wrong(path, f"{index!r} is {y.dtype} {y.shape}; it must hold {count} integers")
     if known.ndim != 1 or known.dtype.kind != "U":
         raise _wrong(path, f"{names!r} must be a list of texts")
-    labels = [to_label(name) for name in known.tolist()]
+    labels = [to_label(text_or_none(name) or "") or None for name in known.tolist()]
     if len(set(labels)) < len(labels):
         raise _wrong(path, f"{names!r} holds a name twice")
     if count and not 0 <= y.min() <= y.max() < len(labels):
@@ -116,7 +117,8 @@ def _column(path: Path, arrays: Arrays, name: str, count: int) -> list[str | Non
         return [None] * count
     if arrays[name].shape != (count,):
         raise _wrong(path, f"{name!r} has shape {arrays[name].shape}; it must hold {count} values")
-    return [readable(str(value)) for value in arrays[name].tolist()]
+    texts = map(text_or_none, arrays[name].tolist())
+    return [None if text is None else readable(text) for text in texts]
 
 
 def _folds(path: Path, arrays: Arrays, count: int) -> list[str | None]:

@@ -24,6 +24,7 @@ from jaxtyping import Float32
 from mixtura.datasets.decode import Payload, read_bytes
 from mixtura.datasets.paths import readable
 from mixtura.errors import BadSound, MissingExtra
+from mixtura.formats import with_article
 
 MAX_SECONDS = 600
 MAX_CHANNELS = 8
@@ -102,7 +103,8 @@ def _sniff(data: bytes, shown: str) -> str:
     for kind, magic in _REFUSED_PATTERNS.items():
         if magic.match(data):
             raise BadSound(
-                f"{shown}: is a {kind} file, which is not read. Save it as WAV or FLAC.", "format_not_allowed"
+                f"{shown}: is {with_article(kind)} file, which is not read. Save it as WAV or FLAC.",
+                "format_not_allowed",
             )
     raise BadSound(
         f"{shown}: is not a sound, whatever its name says. Known: {', '.join(SOUND_FORMATS)}.", "not_a_sound"

@@ -24,6 +24,7 @@ from mixtura.errors import DataError, LabelError, NoInput, StoreError, WrongDime
 from mixtura.features.records import Features, Rows, to_features
 from mixtura.features.store import FeatureStore
 from mixtura.identity import IMPORTED_PREFIX
+from mixtura.names import text_or_none
 
 _TEXT = ("id", "source", "label", "superlabel", "group", "split")
 _PART_ROWS = 65_536
@@ -164,17 +165,14 @@ def _assemble(embedding: np.ndarray, extra: Mapping[str, Any], name: str, encode
 
 
 def _text(values: Any, count: int, column: str, name: str) -> list[str | None]:
-    """A column as text; numbers become their decimal form, names are normalized (NFC), nothing stays nothing."""
+    """A column as text; numbers become their decimal form, names are normalized (NFC), missing ones are ``None``."""
     if values is None:
         return [None] * count
     entries = values.tolist() if isinstance(values, np.ndarray) else list(values)
     if len(entries) != count:
         raise LabelError(f"{name} has {count} rows and {len(entries)} entries of {column!r}. Give one an item.")
-    return [None if entry is None else unicodedata.normalize("NFC", _string(entry)) for entry in entries]
-
-
-def _string(entry: Any) -> str:
-    return entry.decode() if isinstance(entry, bytes) else str(entry)
+    texts = map(text_or_none, entries)
+    return [None if text is None else unicodedata.normalize("NFC", text) for text in texts]
 
 
 def _present(values: Sequence[str | None], column: str, name: str) -> list[str]:

@@ -52,11 +52,13 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
     """
     features = gathered.features
     learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
-    classes = training_set.known_classes(learned.classes, tuple(set(recipe.data.unknown) & set(learned.classes)))
+    unknown = training_set.labels_of(learned.classes, recipe.data.unknown)
+    classes = training_set.known_classes(learned.classes, tuple(unknown))
     if not (features.select_split("test").label_index(classes) >= 0).any():
         raise LabelError(
             f"No photo is left to test with: all {len(learned)} are needed to learn from. "
-            "Give each class three photos or more (where photos have groups, in three groups), or a test folder."
+            "Give each class three photos or more that are no copies of each other (where photos have groups, in three "
+            "groups), or a test folder."
         )
     train = training_set.train_part(features, classes)
     rows = _rows(recipe, train, classes)

@@ -1,6 +1,6 @@
 """Resolve a DATA argument: a folder, a list, a pack, a feature store, or the name of a public data set."""
 
-import os
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,6 @@ from typing import Any
 from mixtura.datasets import BY_SUFFIX, NAMED, OFFICIAL
 from mixtura.datasets.paths import SOUND_SUFFIXES
 from mixtura.names import is_outside
-
-ITEM_SUFFIXES = SOUND_SUFFIXES | {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm"}
-"""Extensions of photos and sounds when searching a folder; a file given by name is always tried."""
 
 LOOKED_AT = 1000
 """Maximum number of files to check when guessing what a folder holds."""
@@ -44,16 +41,17 @@ def data_keys(source: str) -> dict[str, Any]:
 
 
 def _kind_of_folder(path: Path) -> str:
-    """Return the kind: a feature store, an official public data set, or photos or sounds by the first such file."""
+    """Return the kind: a feature store, an official public data set, or photos or sounds, whichever are more."""
     if (path / STORE_HEADER).is_file():
         return "features"
     if found := _official(path):
         return found
-    names = (Path(name) for _, _, files in os.walk(path) for name in files)
-    endings = (name.suffix.lower() for name in islice(names, LOOKED_AT))
-    return next(
-        ("audio" if ending in SOUND_SUFFIXES else "folder" for ending in endings if ending in ITEM_SUFFIXES), "folder"
-    )
+    from mixtura.datasets.walk import PHOTO_SUFFIXES, Walk, suffix_of  # here, for a quick start
+
+    files = islice(Walk(path, follow_links=True).below(path), LOOKED_AT)
+    endings = Counter(suffix_of(file.name) for file in files)
+    photos, sounds = (sum(endings[one] for one in known) for known in (PHOTO_SUFFIXES, SOUND_SUFFIXES))
+    return "audio" if sounds > photos else "folder"
 
 
 def _official(path: Path) -> str | None:

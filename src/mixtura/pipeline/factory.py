@@ -36,17 +36,33 @@ def dataset_of(section: DataSection) -> Dataset:
     Raises:
         NoInput: there is nothing in it.
     """
-    options = {} if section.label is None else {"label": section.label}
     check_place(section)
-    dataset = find(DATASETS, section.kind)(section.root, **options)
-    if not isinstance(dataset, Dataset):
-        raise UsageError(f"{section.kind!r} gave no mixtura.datasets.items.Dataset but a {type(dataset).__name__}.")
+    dataset = read_data(section)
     if not dataset.items:
         listed = "; ".join(problem.message for problem in dataset.problems[:3])
         raise NoInput(
             f"There is no photo or sound in {section.root or section.kind}. "
             "Give a folder with one folder of photos a class." + (f" Left out: {listed}" if listed else "")
         )
+    return dataset
+
+
+def read_data(section: DataSection) -> Dataset:
+    """The data set of a section, which may be empty.
+
+    Raises:
+        UsageError: its kind takes no such option, or is no data set.
+    """
+    make, options = find(DATASETS, section.kind), {}
+    if section.label is not None:
+        options["label"] = section.label
+    if section.follow_links:
+        if "follow_links" not in inspect.signature(make).parameters:
+            raise UsageError(f"Data of the kind {section.kind!r} hold no links. Leave out data.follow_links.")
+        options["follow_links"] = True
+    dataset = make(section.root, **options)
+    if not isinstance(dataset, Dataset):
+        raise UsageError(f"{section.kind!r} gave no mixtura.datasets.items.Dataset but a {type(dataset).__name__}.")
     return dataset
 
 

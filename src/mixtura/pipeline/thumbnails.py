@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from mixtura.datasets import DATASETS
 from mixtura.errors import BadImage, MixturaError
-from mixtura.names import find, require_allowed
+from mixtura.names import require_allowed
+from mixtura.pipeline import factory
 from mixtura.recipe import load_stored_recipe
 from mixtura.sections import DataSection
 
@@ -62,7 +62,7 @@ def _datasets(model: Path, data: DataSection | None) -> Iterator[Any]:
         if section is None or section.kind == "features":
             continue
         try:
-            yield find(DATASETS, section.kind)(section.root)
+            yield factory.read_data(section)
         except MixturaError:
             continue  # moved or deleted since
 

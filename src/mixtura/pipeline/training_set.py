@@ -51,7 +51,7 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         dataset, problems, said = _as_dataset(features), (), ()
     else:
         photos = factory.dataset_of(recipe.data)
-        known_classes(photos.classes, recipe.data.unknown)  # fails before hours of extraction
+        known_classes(photos.classes, recipe.data.unknown, photos.problems)  # fails before hours of extraction
         features, dataset, problems, said = read(recipe, photos, progress)
         encoder = resolved(recipe.encoder, features.identity)
     split = settle_split(split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
@@ -59,22 +59,39 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
     return Gathered(known, encoder, problems, len(features) - len(known), said)
 
 
-def known_classes(labels: Sequence[str], unknown: tuple[str, ...]) -> tuple[str, ...]:
+def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Sequence[Problem] = ()) -> tuple[str, ...]:
     """The classes of the catalog: all labels except those of unknown items.
+
+    Args:
+        labels: all that occur.
+        unknown: those to leave out, in any spelling that looks the same.
+        problems: what was left out on the way, for the message.
 
     Raises:
         LabelError: fewer than two classes are left, or a class to leave out does not occur.
     """
-    absent = sorted(set(unknown) - set(labels))
+    absent = sorted(name for name in unknown if not labels_of(labels, [name]))
     if absent:
         raise LabelError(f"No item has the label {absent[0]!r}. {names.nearest(absent[0], labels)}")
-    classes = tuple(label for label in labels if label not in unknown)
+    left_out = labels_of(labels, unknown)
+    classes = tuple(label for label in labels if label not in left_out)
     if len(classes) < 2:
         found = f"only one class, {classes[0]!r}," if classes else "no class"
+        first = f" Left out: {problems[0].message}" if problems else ""
         raise LabelError(
             f"Found {found} to learn; two or more are needed. Put the photos of each class into a folder of its own."
+            f"{first}"
         )
     return classes
+
+
+def labels_of(labels: Sequence[str], given: Sequence[str]) -> set[str]:
+    """The labels that people have named: those spelled so, or else those that look the same."""
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(names.same_name_key(label), []).append(label)
+    known = set(labels)
+    return {one for name in given for one in ([name] if name in known else alike.get(names.same_name_key(name), []))}
 
 
 def stored(recipe: Recipe, identity: Mapping[str, str]) -> Features:

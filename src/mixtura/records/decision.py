@@ -103,7 +103,7 @@ class Evaluation:
     Arrays have one entry per test item (N); ``true`` is the index of the class, or -1 for an item that is not in the
     catalog. ``metrics`` holds shares in [0, 1] (never percent) by name: ``top1``, ``balanced``, ``ece``, ``nll``,
     ``brier``, ``auroc_unknown`` (absent without unknown items), ``fpr95``, ``stated_false_reject``,
-    ``false_reject`` ..., the last with an interval in ``intervals``.
+    ``false_reject`` ..., the last with an interval in ``intervals``. ``problems`` are the files that were left out.
     """
 
     classes: tuple[str, ...]
@@ -122,6 +122,7 @@ class Evaluation:
     mistakes: tuple[Mistake, ...] = ()
     map: EmbeddingMap | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    problems: tuple[Any, ...] = ()
 
     @property
     def shift(self) -> str:

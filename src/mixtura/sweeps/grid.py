@@ -20,9 +20,11 @@ from mixtura import files
 from mixtura.core.cross_fitting import validation_rows
 from mixtura.errors import DataError, LabelError, UsageError
 from mixtura.features.blocks import Blocks
+from mixtura.features.extract import Progress
 from mixtura.features.projected_folds import DATA_FREE_PROJECTIONS
 from mixtura.features.projection import PCA, Chain
 from mixtura.features.records import Features
+from mixtura.formats import count
 from mixtura.identity import blocks_of
 from mixtura.model import bundle
 from mixtura.pipeline import factory, training_set
@@ -171,8 +173,8 @@ def _checked(role: np.ndarray, features: Features) -> np.ndarray:
     if not (role == VAL).any() or not (role == TEST).any():
         what = "judge" if (role == TEST).any() else "test"
         raise LabelError(
-            f"Of {len(role)} items none is left to {what} by. Give each class five items or more (where items "
-            "have groups, in five groups or more)."
+            f"Of {len(role)} items none is left to {what} by. Give each class five items or more that are no "
+            "copies of each other (where items have groups, in five groups or more)."
         )
     return role
 
@@ -183,7 +185,11 @@ def gathered(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Feature
     Raises:
         NoInput, DataError: there are no data, or they cannot be used.
     """
-    features = training_set.gather(recipe, progress).features
+    found = training_set.gather(recipe, progress)
+    features = found.features
+    if progress and found.problems:
+        said = f"{count(len(found.problems), 'file')} could not be used; the first: {found.problems[0].message}"
+        progress(Progress(len(features), len(features), 0.0, 0.0, float("inf"), message=said))
     classes = training_set.known_classes(features.classes, recipe.data.unknown)
     return features.select(features.label_index(classes) >= 0), classes
 

@@ -91,7 +91,7 @@ def run(features: Features, method: str = "mixture", clusters: int | None = None
         seed: for all initializations.
 
     Raises:
-        NoInput: there are fewer than four items.
+        NoInput: there are fewer than four items, or no two that differ.
         UsageError: so many clusters cannot be made.
         UnknownName: there is no such method.
     """
@@ -102,6 +102,11 @@ def run(features: Features, method: str = "mixture", clusters: int | None = None
     if clusters is not None and not 1 <= clusters <= len(features) // 2:
         raise UsageError(
             f"{clusters} clusters cannot be made of {len(features)} items. Ask for 1 to {len(features) // 2}, or auto."
+        )
+    if (features.embedding == features.embedding[0]).all():
+        raise NoInput(
+            f"All {len(features)} items have the same features, so there is nothing to tell apart. Are they copies of "
+            "one photo, or blank? Give photos that differ."
         )
     unit = L2()(torch.from_numpy(features.embedding))
     points, variance = points_of(unit, torch.from_numpy(groups_of(features)))

@@ -135,9 +135,17 @@ def held_out(points: Points, seed: int) -> tuple[ScoredCount, ...]:
     """The mean log-density (nats) of validation rows for growing counts, until two in a row bring no gain.
 
     Axes and mixture are fitted on the other folds; groups stay together. Of more rows, 3,000 are sampled.
+
+    Raises:
+        UsageError: all rows are of one group.
     """
     order = torch.randperm(len(points.x), generator=torch.Generator().manual_seed(seed))[:COUNT_SAMPLES]
     points = points.select(order)
+    if (points.group == points.group[0]).all():
+        raise UsageError(
+            "All items are of one group (or copies of one photo), so none can be held out to choose the number of "
+            "clusters. Say how many, as in --clusters 3."
+        )
     folds = min(N_FOLDS, len(order))
     fold = assign_folds(torch.zeros(len(order), dtype=torch.int64), points.group, folds, seed)
     spaces = [_space(points.unit, fold, i) for i in fold.unique().tolist()]

@@ -1,13 +1,16 @@
 """Evaluate a model on items it was not fitted on."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 
+from mixtura.datasets.items import Problem
 from mixtura.errors import FingerprintMismatch, LabelError, NoInput
-from mixtura.features.records import Features
+from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import FeatureStore
 from mixtura.identity import differences
 from mixtura.metrics.calibration import brier, ece, nll
@@ -18,7 +21,7 @@ from mixtura.metrics.selective import aurc
 from mixtura.model import bundle, embedding_map
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Answers, Model
-from mixtura.names import require_allowed
+from mixtura.names import require_allowed, same_name_key
 from mixtura.pipeline import factory, stores, training_set
 from mixtura.recipe import Recipe
 from mixtura.records.decision import Evaluation, Interval, Mistake
@@ -40,7 +43,9 @@ def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
     model = bundle.from_pretrained(model_path)
     recipe = bundle.recipe_of(model_path)
     if data is not None:
-        return evaluate(model, _other(model, recipe, data, model_path), known_items(model_path, model))
+        other, problems = _other(model, recipe, data, model_path)
+        evaluation = evaluate(model, training_set.labeled(other), known_items(model_path, model))
+        return replace(evaluation, problems=(*problems, *_unlabeled(other)))
     try:
         features = training_set.stored(recipe, model.identity)
     except NoInput:  # features deleted to save space: the photos and the split are enough
@@ -49,15 +54,35 @@ def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
     return evaluate(model, features.select_split("test"), training_set.train_part(features, model.classes))
 
 
-def _other(model: Model, recipe: Recipe, data: DataSection, model_path: Path) -> Features:
-    """Features of other data, stored beside the model so that the next evaluation is quick."""
+def _other(
+    model: Model, recipe: Recipe, data: DataSection, model_path: Path
+) -> tuple[Features, tuple[Problem | Unreadable, ...]]:
+    """Features of other data, stored beside the model so that the next evaluation is quick, and what was left out."""
     if data.kind == factory.FEATURES_KIND:
         assert data.root is not None
-        return training_set.labeled(FeatureStore.open(data.root).read())
+        return _named_as(model.classes, FeatureStore.open(data.root).read()), ()
     place = stores.place_for(model_path / "features-other", model.identity)
     stored = recipe.extract.model_copy(update={"store": place})
     other = recipe.model_copy(update={"data": data, "encoder": model.encoder, "extract": stored})
-    return training_set.labeled(training_set.read(other, factory.dataset_of(data))[0])
+    features, _, problems, _ = training_set.read(other, factory.dataset_of(data))
+    return _named_as(model.classes, features), problems
+
+
+def _named_as(classes: Sequence[str], features: Features) -> Features:
+    """Features whose labels are spelled as the classes that they look like."""
+    spelled = {same_name_key(name): name for name in classes}
+    known = {name: name for name in classes}
+    label = [None if own is None else known.get(own) or spelled.get(same_name_key(own), own) for own in features.label]
+    return replace(features, label=label)
+
+
+def _unlabeled(features: Features) -> list[Unreadable]:
+    """The items that cannot be tested, since nobody says what they are."""
+    return [
+        Unreadable(features.id[row], features.source[row], "no_class", f"{features.source[row]}: has no label.")
+        for row, label in enumerate(features.label)
+        if label is None
+    ]
 
 
 def evaluate(model: Model, test: Features, known: Features | None = None) -> Evaluation:

@@ -65,7 +65,7 @@ def run(path: Path) -> tuple[Inspection, Collection]:
     place = open_collection(path)
     recipe = Recipe() if (path / HEADER_FILE).is_file() else _as_fitted(path)
     features = training_set.labeled(place.features)
-    strangers = set(recipe.data.unknown)  # left out of the catalog on purpose
+    strangers = training_set.labels_of(features.classes, recipe.data.unknown)  # left out of the catalog on purpose
     known = [row for row, label in enumerate(features.label) if label not in strangers]
     found = inspect(features.select(known), recipe, str(path))
     return replace(found, strangers=_strangers(path)), place

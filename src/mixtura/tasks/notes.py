@@ -1,9 +1,13 @@
 """Describe the limits of the data in plain sentences."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 
-from mixtura.formats import short_percent
+from mixtura.datasets.items import to_split
+from mixtura.features.records import Features
+from mixtura.formats import count, short_percent
 from mixtura.model.model import Model
+from mixtura.names import same_name_key
 from mixtura.pipeline.training_set import Gathered, train_part
 from mixtura.scores.typicality import can_reject
 
@@ -11,7 +15,7 @@ MAX_NAMED_CLASSES = 5  # classes named in one sentence
 
 
 def notes(gathered: Gathered, model: Model) -> tuple[str, ...]:
-    """Sentences on unlabeled items, classes of one photo, classes never tested, and too few photos to reject any."""
+    """Sentences on labels that look wrong or lack, classes of one photo or never tested, and too few to reject any."""
     features, classes = gathered.features, set(model.classes)
     learned = Counter(train_part(features, model.classes).label)
     tested = set(features.select_split("test").classes)
@@ -21,6 +25,9 @@ def notes(gathered: Gathered, model: Model) -> tuple[str, ...]:
         _of("has one photo to learn from", "have one photo each to learn from", single, "Add photos."),
         _of("has no photo to test with", "have no photo to test with", classes - tested - single, "Add photos."),
         _of("occurs only in the test part", "occur only in the test part", strange, "It tests the verdict unknown."),
+        *_alike(features.classes),
+        _in_two_classes(features),
+        _like_splits(features),
         _unlabeled(gathered.unlabeled),
         str(model.facts.get("stopped", "")),
         _too_few(len(model.typicality.scores), model.decision.false_reject_rate),
@@ -39,8 +46,54 @@ def _of(one: str, several: str, labels: set[str], advice: str) -> str:
     )
 
 
-def _unlabeled(count: int) -> str:
-    return f"Items without a label were left out: {count}." if count else ""
+def _alike(labels: Iterable[str]) -> list[str]:
+    """Sentences on classes with nearly the same name, which are probably one."""
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for label in labels:
+        spellings[same_name_key(label)].append(label)
+    return [
+        f"The classes {', '.join(map(repr, names))} differ only in upper and lower case, blanks or invisible "
+        "characters. If they are one, give them one name."
+        for names in spellings.values()
+        if len(names) > 1
+    ]
+
+
+def _in_two_classes(features: Features) -> str:
+    """A sentence on files with the same bytes and different labels."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for row, digest in enumerate(features.sha256):
+        if digest:
+            places[digest].append(row)
+    found = [rows for rows in places.values() if len({features.label[row] for row in rows}) > 1]
+    if not found:
+        return ""
+    first = " and ".join(features.source[row] for row in found[0][:2])
+    lie = "item lies" if len(found) == 1 else "items lie"
+    return (
+        f"{len(found):,} {lie} in two classes or more, byte for byte ({first}). Remove the wrong one; mixtura inspect "
+        "lists them."
+    )
+
+
+def _like_splits(features: Features) -> str:
+    """A sentence on classes that are named like splits and have sub-folders, as splits do."""
+    inner: dict[str, set[str]] = defaultdict(set)
+    for label, source in zip(features.label, features.source, strict=True):
+        folders = source.split("/")[:-1]
+        if label is not None and label in folders[:-1] and to_split(label):
+            inner[label].add(folders[folders.index(label) + 1])
+    named = sorted(label for label, folders in inner.items() if len(folders) > 1)
+    if not named:
+        return ""
+    return (
+        f"The class {named[0]!r} is named like a split and holds {count(len(inner[named[0]]), 'folder')}. If these are "
+        "the classes, move them up, or put a second split beside it, such as test."
+    )
+
+
+def _unlabeled(unlabeled: int) -> str:
+    return f"Items without a label were left out: {unlabeled:,}." if unlabeled else ""
 
 
 def _too_few(held: int, rate: float) -> str:

@@ -20,19 +20,24 @@ from scipy.stats import beta
 
 from mixtura.catalog import Catalog
 from mixtura.catalog.journal import Journal
-from mixtura.catalog.shots import shots
+from mixtura.catalog.shots import shot_of
 from mixtura.core import temperature
-from mixtura.datasets.items import Problem
-from mixtura.errors import LabelError, NoInput, UsageError
+from mixtura.datasets import NAMED
+from mixtura.datasets.decode import read_bytes
+from mixtura.datasets.items import Item, Problem
+from mixtura.errors import BadItem, LabelError, NoInput, UsageError
 from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.formats import short_percent
 from mixtura.metrics.calibration import nll
 from mixtura.model.model import Model
 from mixtura.names import nearest
-from mixtura.records.catalog import EditResult
+from mixtura.pipeline import factory
+from mixtura.pipeline.data_source import data_keys
+from mixtura.records.catalog import EditResult, Shot
 from mixtura.records.decision import Interval
 from mixtura.records.journal import left_out_note
 from mixtura.scores.typicality import Typicality
+from mixtura.sections import DataSection
 from mixtura.tasks.evaluate import MIN_PROBABILITY, share
 from mixtura.tasks.learned_photos import learned
 from mixtura.tasks.predict import encoder_for
@@ -164,7 +169,7 @@ def write(catalog: Catalog, made: Recalibration, force: bool = False) -> EditRes
 
 
 def from_folder(catalog: Catalog, folder: Path) -> ConfirmedPhotos:
-    """Confirmed photos from a folder with one sub-folder per product, or from a labeled feature store.
+    """Confirmed photos from a folder with one sub-folder per product, read as for fit, or a labeled feature store.
 
     Raises:
         NoInput: there is no such folder, or no photo in it.
@@ -177,28 +182,44 @@ def from_folder(catalog: Catalog, folder: Path) -> ConfirmedPhotos:
         features = store.read()
         kept = features.select([row for row, label in enumerate(features.label) if label is not None])
         return ConfirmedPhotos(kept.embedding, tuple(map(str, kept.label)), sha256=tuple(kept.sha256))
-    if not folder.is_dir():
-        raise NoInput(f"There is no folder {folder}. Give one with a sub-folder of confirmed photos for each product.")
-    found = {
-        part.name: sorted(f for f in part.iterdir() if f.is_file())
-        for part in sorted(folder.iterdir())
-        if part.is_dir()
-    }
-    products = catalog.products()
-    for name in found:
-        if not any(name in (product.name, product.id) for product in products):
-            raise LabelError(f"The catalog has no product {name!r}. {nearest(name, [one.name for one in products])}")
-    if not any(found.values()):
-        raise NoInput(f"{folder} holds no photos. Put them into one sub-folder for each product.")
+    kind = data_keys(str(folder))["data.kind"]
+    section = DataSection(root=folder)  # nobody confirms a public set
+    dataset = factory.read_data(section if kind in NAMED else section.model_copy(update={"kind": kind}))
+    product = {label: _product_name(catalog, label) for label in dataset.classes}
+    if not product:
+        raise NoInput(f"{folder}: no photo lies in a sub-folder. Put them into one for each product.")
     encoder = encoder_for(catalog.model)
-    rows, label, problems, digests = [], [], [], []
-    for name, paths in found.items():
-        taken, failed = shots(encoder, paths)
-        rows += [shot.embedding for shot in taken]
-        digests += [shot.sha256 for shot in taken]
-        label += [catalog.product(name).name] * len(taken)
-        problems += failed
-    return ConfirmedPhotos(_stacked(rows, catalog.model), tuple(label), tuple(problems), tuple(digests))
+    made: list[tuple[Shot, str]] = []
+    problems = list(dataset.problems)
+    for item in dataset.items:
+        try:
+            made.append((_shot(encoder, item), product[str(item.label)]))
+        except BadItem as error:
+            problems.append(Problem(item.source, error.reason, str(error)))
+    rows = _stacked([shot.embedding for shot, _ in made], catalog.model)
+    digests = tuple(shot.sha256 for shot, _ in made)
+    return ConfirmedPhotos(rows, tuple(label for _, label in made), tuple(problems), digests)
+
+
+def _shot(encoder: factory.Encoder, item: Item) -> Shot:
+    """A confirmed photo with its features.
+
+    Raises:
+        BadItem: it cannot be read, or nobody says what it shows.
+    """
+    if isinstance(item.payload, np.ndarray):
+        raise BadItem(f"{item.source}: is no file but an array of pixels. Save it as PNG.", "not_a_file")
+    if item.label is None:
+        raise BadItem(f"{item.source}: lies in no folder of a product. Move it into one.", "no_class")
+    return shot_of(encoder, read_bytes(item.payload, name=item.source), item.source)
+
+
+def _product_name(catalog: Catalog, label: str) -> str:
+    """The name of the product that a folder is named like, by id or name."""
+    try:
+        return catalog.product(label).name
+    except NoInput as error:
+        raise LabelError(str(error)) from error
 
 
 def from_journal(journal: Journal, catalog: Catalog) -> ConfirmedPhotos:
