@@ -1,9 +1,11 @@
-"""Find objects by name: the whole registry of mixtura."""
+"""Find objects by name: the whole registry of mixtura; and tell whether two names that people gave are one."""
 
 import difflib
 import importlib
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +13,25 @@ from mixtura.errors import BundleError, UnknownName
 
 EXTENSIONS_VARIABLE = "MIXTURA_EXTENSIONS"
 """Environment variable with the packages, separated by commas, whose code stored files may name."""
+
+# Format characters (category Cf), but for the tags of flags, and what Unicode calls ignorable of other categories.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff"
+    "\uffa0\ufff9-\ufffb\U000e0100-\U000e01ef]"
+)
+
+
+def same_name_key(text: str) -> str:
+    """Return what two spellings of one name have in common: compare these keys to see whether a name is taken.
+
+    The key is in Unicode normal form C and case-folded, without invisible characters and with single blanks; it is
+    for comparison only and never shown. It is empty for a name that nobody could see.
+
+    >>> same_name_key("Cafe\\u0301  au\\u00a0lait") == same_name_key("CAF\\u00c9 au\\u200b lait ")
+    True
+    """
+    visible = " ".join(_INVISIBLE.sub("", text).split())
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", visible).casefold())
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
