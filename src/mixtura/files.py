@@ -12,7 +12,7 @@ from mixtura.errors import CannotWrite, OutOfSpace
 
 TEMPORARY_PREFIX, STAGED_PREFIX = ".tmp-", ".staged-"
 NEXT_FOLDER = ".next"
-"""Folder of a new set of files from the moment it counts until each of its files is in its place; see :func:`publish`."""
+"""Folder of a new set of files, from the moment it counts until each file is in its place; see :func:`publish`."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 

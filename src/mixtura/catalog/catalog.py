@@ -200,9 +200,19 @@ class Catalog:
         false_discovery_rate: float | None = None,
     ) -> list[Decision]:
         """One decision per row, see :func:`mixtura.model.decide.decide`, with catalog items as neighbors."""
+        return self.decide_in_view(ids, embedding, neighbors, false_discovery_rate)[1]
+
+    def decide_in_view(
+        self,
+        ids: Sequence[str],
+        embedding: Float[np.ndarray, "N D"],
+        neighbors: int = 3,
+        false_discovery_rate: float | None = None,
+    ) -> tuple[Snapshot, list[Decision]]:
+        """The decisions of :meth:`decide`, with the snapshot that made all of them."""
         view, known = self._shelf() if neighbors else (self.view(), None)
         decisions = decide(view.model, list(ids), embedding, known, neighbors, None, false_discovery_rate)
-        return [replace(decision, model=view.version) for decision in decisions]
+        return view, [replace(decision, model=view.version) for decision in decisions]
 
     def history(self, limit: int = 50) -> tuple[Edit, ...]:
         """The latest edits, newest first."""

@@ -97,9 +97,9 @@ def check_renewable(folder: Path) -> None:
 def replace_model(folder: Path, model: Model, others: Mapping[str, bytes]) -> None:
     """Replace the model of a folder, all at one moment; its catalog, if any, then belongs to the new model.
 
-    The journal stays. If killed at any moment, the folder has the whole old or the whole new model, and the next opening
-    of the catalog does the rest. Edits are locked out for the last moments only, while the tables are refilled. A model
-    with a fixed set of classes leaves the file as it is.
+    The journal stays. If killed at any moment, the folder has the whole old or the whole new model, and the next
+    opening of the catalog does the rest. Edits are locked out for the last moments only, while the tables are refilled.
+    A model with a fixed set of classes leaves the file as it is.
 
     Args:
         folder: of the model; the caller is its only writer.
