@@ -33,7 +33,7 @@ from mixtura.features.records import Features
 from mixtura.model.bundle import CONFIG_FILE
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Model
-from mixtura.names import nearest
+from mixtura.names import nearest, quoted
 from mixtura.pipeline.thumbnails import thumbnails
 from mixtura.records.catalog import Edit, EditResult, Product, Shot, StoredItem
 from mixtura.records.decision import Decision
@@ -130,23 +130,24 @@ class Catalog:
         return self.view().products
 
     def product(self, id_or_name: str) -> Product:
-        """The product with this id or name.
+        """The product with this id or name, which may be spelled in any form, case and with any invisible characters.
 
         Raises:
             NoInput: there is none; the nearest is named.
-            UsageError: it is the id of one and the name of another.
+            UsageError: it is the id of one and the name of another, or several have such a name.
         """
         products = self.products()
-        found = [product for product in products if id_or_name in (product.id, product.name)]
+        named = edits.spelled(id_or_name, [(key, p) for p in products for key in dict.fromkeys((p.id, p.name))])
+        found = list(dict.fromkeys(named))
         if len(found) > 1:
             raise UsageError(
-                f"{id_or_name!r} is the id of one product and the name of another: "
+                f"{quoted(id_or_name)} is the id or name of several products: "
                 f"{', '.join(f'{product.name} ({product.id})' for product in found)}. Rename one of them."
             )
         if found:
             return found[0]
-        named = nearest(id_or_name, [key for product in products for key in (product.id, product.name)])
-        raise NoInput(f"There is no product {id_or_name!r} in this catalog. {named}")
+        hint = nearest(id_or_name, {key for product in products for key in (product.id, product.name)})
+        raise NoInput(f"There is no product {quoted(id_or_name)} in this catalog. {hint}")
 
     def items(self, product: str) -> tuple[StoredItem, ...]:
         """The items of a product, including test items."""

@@ -100,6 +100,7 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
         CannotWrite, OutOfSpace: the folder cannot be written, another process writes it, or it has a catalog.
         UsageError: the model is that of a catalog after edits, which is more than a bundle holds.
     """
+    _check_plain(model)
     files.make_folder(folder)
     with files.only_writer(folder):
         if (folder / CATALOG_FILE).exists():
@@ -117,11 +118,7 @@ def stage(model: Model, folder: Path, others: Mapping[str, bytes] | None = None)
     Raises:
         CannotWrite, OutOfSpace, UsageError: see :func:`save_pretrained`.
     """
-    if any(part is not None for part in (model.lift, model.fitted, model.newcomers)):
-        raise UsageError(
-            "The model of an edited catalog cannot be saved by itself: its tests of new products would be lost. "
-            "Copy the catalog's folder, or write the model with mixtura export."
-        )
+    _check_plain(model)
     data = save(_tensors(model))
     config = Config(
         layout=BUNDLE_LAYOUT,
@@ -140,6 +137,15 @@ def stage(model: Model, folder: Path, others: Mapping[str, bytes] | None = None)
     )
     contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(config.model_dump(mode="json"))} | dict(others or {})
     return files.stage(folder, contents)
+
+
+def _check_plain(model: Model) -> None:
+    """Refuse the model of an edited catalog, which is more than a bundle holds."""
+    if any(part is not None for part in (model.lift, model.fitted, model.newcomers)):
+        raise UsageError(
+            "The model of an edited catalog cannot be saved by itself: its tests of new products would be lost. "
+            "Copy the catalog's folder, or write the model with mixtura export."
+        )
 
 
 def to_json(value: Any) -> bytes:
