@@ -41,9 +41,8 @@ def opened(folder: Path) -> tuple[CatalogDatabase, FittedStatistics]:
         UsageError: the model has a head with a fixed set of classes.
     """
     _settle(folder)
-    model = bundle.from_pretrained(folder)
+    model, digest = _model_of(folder)
     statistics.check(model)
-    digest = bundle.fingerprint(folder)
     path = folder / database.CATALOG_FILE
     if not path.exists():
         database.create(path, digest, first_rows(folder, model).inserts())
@@ -60,6 +59,15 @@ def opened(folder: Path) -> tuple[CatalogDatabase, FittedStatistics]:
         raise BundleError(
             f"{path} is damaged: its sums are missing or altered. Restore it, or move it away."
         ) from error
+
+
+def _model_of(folder: Path) -> tuple[Model, str]:
+    """The model of a folder and its hash, also if another model comes meanwhile."""
+    while True:
+        before = files.identity_of(folder / bundle.CONFIG_FILE)
+        model, digest = bundle.from_pretrained(folder), bundle.fingerprint(folder)
+        if files.identity_of(folder / bundle.CONFIG_FILE) == before:
+            return model, digest
 
 
 def _settle(folder: Path) -> None:
@@ -132,7 +140,8 @@ def _finish(path: Path, folder: Path, model: Model, digest: str) -> None:
     """Complete the catalog after a killed fit, unless another process just has or edits are in effect."""
     rows = first_rows(folder, model)
     with renewal.transaction(path) as connection:
-        if database.bundle_of(path, connection) != digest and not renewal.edits_in(connection):
+        newest = bundle.fingerprint(folder) == digest
+        if newest and database.bundle_of(path, connection) != digest and not renewal.edits_in(connection):
             renewal.refill(connection, digest, rows.inserts(*renewal.ids_in(connection)))
 
 
