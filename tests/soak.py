@@ -193,6 +193,8 @@ class Editor(Client):
     pause_seconds = 0.1
 
     def work(self, client):
+        if not self.soak.edits_wanted.is_set():
+            return
         seed = self.draw.randrange(10**9)
         photos = [png((seed % 256, seed // 256 % 256, 90), seed + place) for place in range(2)]
         made = self.edit(client, "POST", "/v1/products", photos, name=f"new {seed}")
@@ -268,6 +270,8 @@ class Soak:
     def __init__(self, root, seed):
         self.root, self.draw = root, random.Random(seed)
         self.ledger, self.pauses, self.stop = Ledger(), Pauses(), threading.Event()
+        self.edits_wanted = threading.Event()
+        self.edits_wanted.set()
         self.folder = root / "shop"
         self.photos = [png(list(COLORS.values())[n % len(COLORS)], 10_000 + n) for n in range(ASKED_PHOTOS)]
         self._make_photos("apple", "pear", "kiwi")
@@ -311,7 +315,7 @@ class Soak:
 
     def fill_disk(self):
         """Let the disk be full for a while; then the service goes on by itself."""
-        with self.service.full_disk(self.draw.choice([0, 4_000, 20_000, 60_000])):
+        with self.service.full_disk(self.draw.choice([0, 60_000, 150_000, 400_000])):
             time.sleep(self.draw.uniform(0.2, 1.0))
         with self.service.client() as client:
             if client.get("/readyz").status_code != 200:
@@ -320,10 +324,12 @@ class Soak:
     def refit(self):
         """Take all edits back and fit again, with more photos and another family, while questions come."""
         self._make_photos("plum", seed=self.draw.randrange(1000))
+        self.edits_wanted.clear()
         with self.pauses.all_held(), self.service.client() as client:
             while self.editor.undo(client):
                 pass
         self._fit("--set", f"head.family={self.draw.choice(['tied', 'diagonal', 'full'])}")
+        self.edits_wanted.set()
 
     def refuse_refit(self):
         """Fit into a shop that has edits, most of the time: refused at once, or there were none."""
