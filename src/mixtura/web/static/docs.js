@@ -75,7 +75,7 @@ function curl(api, path, method, operation) {
     ({ in: where, schema }) => where === "query" && schema?.default !== undefined,
   );
   const asked = query.map(({ name, schema }) => `${name}=${schema.default}`).join("&");
-  parts.push(`'${here("").replace(/[/]$/, "")}${path}${asked ? `?${asked}` : ""}'`);
+  parts.push(`'${here(".").replace(/[/]$/, "")}${path}${asked ? `?${asked}` : ""}'`);
   return parts.join(" ").replace(/^curl -X POST --data/, "curl --data");
 }
 
