@@ -3,13 +3,17 @@
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mixtura.errors import CannotWrite, OutOfSpace
 
-TEMPORARY_PREFIX = ".tmp-"
+TEMPORARY_PREFIX, STAGED_PREFIX = ".tmp-", ".staged-"
+NEXT_FOLDER = ".next"
+"""Folder of a new set of files, from the moment it counts until each file is in its place; see :func:`publish`."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
@@ -144,3 +148,93 @@ def collect(folder: Path) -> None:
     """Delete temporary files left in ``folder`` by a killed writer; only its current writer may call this."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         leftover.unlink(missing_ok=True)
+
+
+def stage(folder: Path, contents: Mapping[str, bytes]) -> Path:
+    """Write a set of files, by name, beside those that ``folder`` has; returns the new folder that holds them.
+
+    Nothing changes for readers until :func:`publish`. Delete what is not published with :func:`discard`.
+
+    Raises:
+        CannotWrite: the folder is missing or not writable.
+        OutOfSpace: the disk is full; nothing is left behind.
+    """
+    staged = folder / f"{STAGED_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        with explained(folder):
+            staged.mkdir()
+            for name, data in contents.items():
+                _write_through(staged / name, data)
+            _sync_folder(staged)
+    except BaseException:
+        discard(staged)
+        raise
+    return staged
+
+
+def publish(staged: Path) -> None:
+    """Let a staged set of files replace those of the folder it lies in, all at one moment.
+
+    That moment is the renaming of the staged folder to ``.next``: from then on :func:`read_current` gives the new
+    files, also if the process is killed before each of them is in its place.
+
+    Raises:
+        CannotWrite, OutOfSpace: the folder cannot be written; then the old files count.
+    """
+    folder = staged.parent
+    settle(folder)
+    with explained(folder):
+        staged.rename(folder / NEXT_FOLDER)
+        _sync_folder(folder)
+    with suppress(CannotWrite, OutOfSpace):  # the new files count already; the next writer moves the rest
+        settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Move published files into their places, where a killed writer has not; only a current writer may call this."""
+    staged = folder / NEXT_FOLDER
+    if not staged.is_dir():
+        return
+    with explained(folder):
+        for path in staged.iterdir():
+            path.replace(folder / path.name)
+        _sync_folder(folder)
+        staged.rmdir()
+
+
+def collect_staged(folder: Path) -> None:
+    """Finish or delete what a killed writer has staged in ``folder``; only its current writer may call this."""
+    settle(folder)
+    for leftover in folder.glob(f"{STAGED_PREFIX}*"):
+        discard(leftover)
+
+
+def discard(staged: Path) -> None:
+    """Delete a staged folder, if it is still there."""
+    shutil.rmtree(staged, ignore_errors=True)
+
+
+def read_current(path: Path) -> bytes:
+    """The bytes of a file that may belong to a published set; :func:`current` gives the place they are read from.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return current(path).read_bytes()
+    except FileNotFoundError:  # moved between the two calls
+        return current(path).read_bytes()
+
+
+def current(path: Path) -> Path:
+    """Where the file at ``path`` is: in its place, or still among published files that are being moved there."""
+    staged = path.parent / NEXT_FOLDER / path.name
+    return staged if staged.exists() else path
+
+
+def identity_of(path: Path) -> tuple[int, int, int, int] | None:
+    """What tells a file from one that replaces it: device, inode, size and time; ``None`` if there is none."""
+    with suppress(OSError):
+        found = current(path).stat()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return None

@@ -50,6 +50,31 @@ def text_or_none(value: Any) -> str | None:
     return None if text in _WORDS_FOR_NAN or not same_name_key(text) else text
 
 
+JOINERS = frozenset("\u200c\u200d")
+"""What joins or parts letters of a word, as in Persian, and the parts of an emoji; invisible on their own."""
+
+
+def printable(text: str) -> str:
+    """Return a name as it can be shown anywhere: control characters and the like are escaped, joiners stay.
+
+    >>> printable("photo\\n1.jpg")
+    'photo\\\\n1.jpg'
+    """
+    kept = (char.isprintable() or char in JOINERS for char in text)
+    return "".join(
+        char if keep else char.encode("unicode_escape").decode() for char, keep in zip(text, kept, strict=True)
+    )
+
+
+def quoted(text: str) -> str:
+    """Return a name in quotes, for messages; joiners stay as they are.
+
+    >>> quoted("it's") == repr("it's")
+    True
+    """
+    return re.sub(r"(?<!\\)\\u(200[cd])", lambda found: chr(int(found[1], 16)), repr(text))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint with the closest known name, for the end of an error message.
 
@@ -58,7 +83,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
+    hint = f"Did you mean {quoted(close[0])}? " if close else ""
     return f"{hint}Known: {', '.join(names)}."
 
 

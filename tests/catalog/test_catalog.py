@@ -298,7 +298,7 @@ def test_a_product_like_another_one_is_told_to_be_so(shop):
 def test_an_id_that_is_anothers_name_is_refused_as_ambiguous(shop):
     shop.enroll("a b", shots())
     shop.rename("c0", "a-b")
-    with pytest.raises(UsageError, match="is the id of one product and the name of another"):
+    with pytest.raises(UsageError, match="id or name of several products"):
         shop.remove_product("a-b")
 
 

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mixtura.catalog import Catalog, Shot, create
+from mixtura.catalog import Catalog, Shot, database, renewal
 from mixtura.catalog.journal import Journal
-from mixtura.errors import BundleError, CannotWrite, MixturaError
+from mixtura.errors import BundleError, CannotWrite, MixturaError, NoInput
 from mixtura.features.records import Rows, to_features
 from mixtura.features.store import FeatureStore
 from mixtura.fitting import fit as fitting
 from mixtura.model import bundle
 from mixtura.recipe import resolve
+from mixtura.records.decision import Decision
 from mixtura.tasks import discover, drift, fit, predict, recalibrate
 
 D = 8
@@ -145,61 +146,174 @@ def test_standing_edits_refuse_a_refit_and_undone_ones_do_not(made, shop):
 
 KILLED = """
 import os, signal, sys
-from pathlib import Path
-from mixtura.model import bundle
+from mixtura import files
+from mixtura.catalog import renewal
 from mixtura.tasks import fit
 from mixtura.recipe import resolve
-save = bundle.save_pretrained
-def killed(*given):
-    if sys.argv[3] == "after":
-        save(*given)
+from mixtura.records.decision import Decision
+def die(*given):
     os.kill(os.getpid(), signal.SIGKILL)
-bundle.save_pretrained = killed
+def after(module, name):
+    work = getattr(module, name)
+    setattr(module, name, lambda *given: (work(*given), die()))
+def after_calls(module, name, count):
+    work, calls = getattr(module, name), []
+    def counted(*given):
+        work(*given)
+        calls.append(0)
+        if len(calls) == count:
+            die()
+    setattr(module, name, counted)
+match sys.argv[3]:
+    case "while the files are staged":
+        after_calls(files, "_write_through", 2)
+    case "when all are staged":
+        files.publish = die
+    case "when the tables are refilled":
+        after(renewal, "refill")
+    case "when the files count":
+        files.settle = lambda folder: die() if (folder / ".next").exists() else None
+    case "while the files are moved":
+        def settle(folder):
+            for path in sorted((folder / ".next").glob("*"))[:3]:  # the tensors are a later one
+                path.replace(folder / path.name)
+                if path.name == "metrics.json":
+                    die()
+        files.settle = settle
+    case "when the files are moved":
+        after(files, "publish")
 flags = {"data.kind": "features", "data.root": sys.argv[1], "output": sys.argv[2], "head.family": "full"}
 fit.run(resolve(flags))
 """
+OLD_REMAINS = ("while the files are staged", "when all are staged", "when the tables are refilled")
+NEW_COUNTS = ("when the files count", "while the files are moved", "when the files are moved")
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_kill_between_model_and_catalog_loses_nothing(made, shop, when):
-    before = written(shop)
-    old = bundle.fingerprint(shop)
+def killed(made, shop, when):
+    """A refit with another family that was killed."""
     ended = subprocess.run([sys.executable, "-c", KILLED, str(made / "store"), str(shop), when], check=False)
     assert ended.returncode == -signal.SIGKILL
-    assert (bundle.fingerprint(shop) == old) == (when == "before")
+
+
+@pytest.mark.parametrize("when", [*OLD_REMAINS, *NEW_COUNTS])
+def test_a_kill_at_any_moment_leaves_one_whole_model_and_loses_nothing(made, shop, when):
+    before, old = written(shop), bundle.fingerprint(shop)
+    running = Catalog.open(shop)  # as that of a service
+    killed(made, shop, when)
+    assert (bundle.fingerprint(shop) == old) == (when in OLD_REMAINS)
+    family = "full" if when in NEW_COUNTS else bundle.from_pretrained(shop).facts["family"]
+    assert bundle.from_pretrained(shop).facts["family"] == family
+    assert running.refresh() == (when in NEW_COUNTS)
+    assert running.view().version == f"{bundle.fingerprint(shop)}r0"
     catalog, journal = Catalog.open(shop), Journal.open(shop)
-    assert catalog.view().version == f"{bundle.fingerprint(shop)}r0"
-    assert (catalog.model.facts["family"] == "full") == (when == "after")
+    assert catalog.model.facts["family"] == family == running.model.facts["family"]
     assert len(recalibrate.from_journal(journal, catalog)) == 30
     assert written(shop) == before
-    journal.close()
-    catalog.close()
+    catalog.rename("cup", "Cup")
+    assert running.product("Cup").id == "cup"
+    for one in (journal, catalog, running):
+        one.close()
+    assert not list(shop.glob(".next*"))
 
 
-def test_a_fault_while_the_catalog_is_filled_loses_nothing(made, shop, monkeypatch):
-    before = written(shop)
+def test_what_a_killed_fit_has_staged_is_cleared_away(made, shop):
+    killed(made, shop, "when all are staged")
+    assert list(shop.glob(".staged-*"))
+    fitted(made / "store", shop, head__family="full")
+    assert not list(shop.glob(".staged-*")) and Catalog.open(shop).model.facts["family"] == "full"
+
+
+def test_a_fault_while_the_catalog_is_filled_leaves_the_old_model(made, shop, monkeypatch):
+    before, old = written(shop), bundle.fingerprint(shop)
     with monkeypatch.context() as patch:
 
         def fail(*given):
             raise CannotWrite("The disk is out of order.")
 
-        patch.setattr(create, "filling", fail)
+        patch.setattr(renewal, "refill", fail)
         with pytest.raises(CannotWrite, match="out of order"):
             fitted(made / "store", shop, head__family="full")
-    assert written(shop) == before
-    assert Catalog.open(shop).model.facts["family"] == "full"  # the model was whole, and so is the catalog again
-    assert written(shop) == before
+    assert written(shop) == before and bundle.fingerprint(shop) == old
+    assert Catalog.open(shop).view().version == f"{old}r0" and not list(shop.glob(".staged-*"))
 
 
 def test_a_fault_while_the_model_is_written_leaves_the_old_one(made, shop, monkeypatch):
     def fail(*given):
         raise CannotWrite("The disk is out of order.")
 
-    monkeypatch.setattr(bundle, "save_pretrained", fail)
+    monkeypatch.setattr(bundle, "stage", fail)
     before, old = written(shop), bundle.fingerprint(shop)
     with pytest.raises(CannotWrite):
         fitted(made / "store", shop, head__family="full")
     assert written(shop) == before and Catalog.open(shop).view().version == f"{old}r0"
+
+
+def test_of_two_fits_into_one_folder_the_second_is_told(made, shop, monkeypatch):
+    learn, told = fitting.learn, []
+
+    def learning(*given):
+        with pytest.raises(CannotWrite) as error:
+            fitted(made / "store", shop, head__family="diagonal")
+        told.append(str(error.value))
+        return learn(*given)
+
+    monkeypatch.setattr(fit, "learn", learning)
+    fitted(made / "store", shop, head__family="full")
+    assert told == [
+        f"{shop} is being written by another process (pid {os.getpid()}). Wait until it has finished, or stop it."
+    ]
+    assert Catalog.open(shop).model.facts["family"] == "full"
+
+
+def test_a_number_of_an_item_never_names_another_one(made, shop):
+    """Of a page that was loaded before the refit, for example, in a request to remove a photo."""
+    old = {item.id for product in ("cup", "pot", "jug") for item in Catalog.open(shop).items(product)}
+    fitted(made / "store", shop, head__family="full")
+    catalog = Catalog.open(shop)
+    new = {item.id for product in ("cup", "pot", "jug") for item in catalog.items(product)}
+    assert len(old) == len(new) == 90 and not old & new
+    with pytest.raises(NoInput):
+        catalog.remove_item(min(old))
+
+
+def test_an_edit_that_begins_while_a_new_model_comes_is_one_of_the_new_model(made, shop, monkeypatch):
+    catalog = Catalog.open(shop)
+    edit, calls = database.CatalogDatabase.edit, []
+
+    def editing(self, kind):
+        if not calls:
+            calls.append(kind)
+            fitted(made / "store", shop, head__family="full")
+        return edit(self, kind)
+
+    monkeypatch.setattr(database.CatalogDatabase, "edit", editing)
+    assert catalog.rename("cup", "Cup").edit.number > 0
+    assert Catalog.open(shop).product("Cup").id == "cup"
+    assert Catalog.open(shop).model.facts["family"] == "full" == catalog.model.facts["family"]
+
+
+def test_a_folder_that_takes_the_place_of_another_is_followed(made, shop, tmp_path):
+    """As with mv, or rm -r and a new fit: what is said afterwards is in the file that everybody opens."""
+    catalog, journal = Catalog.open(shop), Journal.open(shop)
+    shop.rename(tmp_path / "old")
+    with pytest.raises(NoInput):
+        catalog.refresh()
+    x = rows(0, 2, 9)
+    with pytest.raises(CannotWrite):
+        journal.log([Decision("a", "cup", 0.9, 0.4, "match", None, "Said.", 0)] * 2, x)
+    fitted(made / "store", shop, head__family="full")
+    assert catalog.refresh() and catalog.model.facts["family"] == "full"
+    journal.log(catalog.decide(["a", "b"], x), x)
+    catalog.rename("cup", "Cup")
+    assert len(written(shop)) == 2 and Catalog.open(shop).product("Cup").id == "cup"
+    assert len(written(tmp_path / "old")) == 40
+
+
+def test_nothing_saves_a_model_under_the_catalog_of_another(made, shop):
+    model, old = bundle.from_pretrained(shop), bundle.fingerprint(shop)
+    with pytest.raises(CannotWrite, match="has a catalog"):
+        bundle.save_pretrained(model, shop)
+    assert bundle.fingerprint(shop) == old
 
 
 def test_decisions_of_another_encoder_are_left_out(made, shop, tmp_path):
@@ -276,7 +390,7 @@ catalog.enroll(f"new {sys.argv[2]}", [Shot(np.full(8, float(sys.argv[2]), np.flo
 
 def test_processes_that_open_it_at_once_after_a_kill_lose_no_edit(made, shop):
     before = written(shop)
-    subprocess.run([sys.executable, "-c", KILLED, str(made / "store"), str(shop), "after"], check=False)
+    killed(made, shop, "when the files are moved")
     running = [subprocess.Popen([sys.executable, "-c", ENROLLING, str(shop), str(i)]) for i in range(4)]
     assert [process.wait() for process in running] == [0, 0, 0, 0]
     assert {product.name for product in Catalog.open(shop).products()} >= {f"new {i}" for i in range(4)}

@@ -118,7 +118,7 @@ def test_requests_in_work_are_bounded(serve, photo):
         time.sleep(0.01)
     answer = running.client.get("/v1/products")
     assert problem(answer, 503, "3 requests") and answer.headers["retry-after"] == "1"
-    for path in OPEN:
+    for path in ["/", "/docs", "/static/page.css", "/healthz"]:
         assert running.client.get(path).status_code == 200, path
     gate.open.set()
     for thread in threads:
@@ -307,8 +307,8 @@ def test_500_idle_sockets_keep_nobody_out(serve, monkeypatch, photo):
 # Who may
 
 
-OPEN = ["/", "/docs", "/static/page.css", "/healthz"]
-READ = ["/v1/products", "/v1/model", "/v1/history", "/v1/drift", "/v1/unknowns", "/readyz", "/metrics", "/openapi.json"]
+OPEN = ["/", "/docs", "/static/page.css", "/healthz", "/readyz"]
+READ = ["/v1/products", "/v1/model", "/v1/history", "/v1/drift", "/v1/unknowns", "/metrics", "/openapi.json"]
 WRITE = [
     ("POST", "/v1/products", {"name": "x", "images": ["AAAA"]}),
     ("PATCH", "/v1/products/apple", {"name": "x"}),
@@ -352,8 +352,9 @@ def test_elsewhere_only_the_page_and_the_health_are_open(serve, photo):
         for path in OPEN:
             assert client.get(path).status_code == 200, path
         assert client.get("/healthz").json() == {"status": "ok"}
-        for path in [*READ, "/v1/items/1/thumbnail", "/nothing"]:
+        for path in [*READ, "/v1/items/1/thumbnail"]:
             assert problem(client.get(path), 401, "token"), path
+            assert client.head(path).status_code == 401, path
         for path in ("/v1/classify", "/v1/search"):
             assert problem(client.post(path, content=photo(), headers={"Content-Type": "image/png"}), 401)
     for path in READ:
@@ -400,19 +401,33 @@ def test_names_that_are_not_ours(serve, host):
     """DNS rebinding: the browser calls us by the name of the attacker's site."""
     running = serve()
     assert " 400 " in running.raw(f"GET /v1/products HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).partition("\r\n")[0]
-    assert " 400 " in running.raw(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).partition("\r\n")[0]
+    for path in ("/healthz", "/readyz"):  # what changes something, or is no probe, must name us there too
+        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"
+        assert " 400 " in running.raw(head.encode()).partition("\r\n")[0]
+
+
+@pytest.mark.parametrize("public", [False, True])
+@pytest.mark.parametrize("host", ["10.244.0.5:8000", "mixtura:8000", "ip-10-0-0-1.ec2.internal", ""])
+def test_probes_may_call_us_by_any_name_and_learn_nothing_else(serve, host, public):
+    """Load balancers and Kubernetes call the address that they know, without the token."""
+    running = serve(public=public)
+    for path in ("/healthz", "/readyz"):
+        answer = running.raw(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert answer.startswith("HTTP/1.1 200") and answer.endswith('\r\n\r\n{"status":"ok"}')
+        foreign = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: https://evil.example\r\n\r\n"
+        assert running.raw(foreign.encode()).startswith("HTTP/1.1 403")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1234", "127.0.0.1", "[::1]:99", "shop.example.org"])
 def test_names_that_are_ours(serve, host):
     running = serve(hosts=frozenset({"127.0.0.1", "localhost", "[::1]", "shop.example.org"}))
-    answer = running.raw(f"GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    answer = running.raw(f"GET /v1/model HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     assert " 200 " in answer.partition("\r\n")[0]
 
 
 def test_no_name_and_two_names_are_refused(serve):
     running = serve()
-    assert " 400 " in running.raw(b"GET /healthz HTTP/1.0\r\n\r\n").partition("\r\n")[0]
+    assert " 400 " in running.raw(b"GET /v1/model HTTP/1.0\r\n\r\n").partition("\r\n")[0]
     assert " 400 " in running.raw(b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n").partition("\r\n")[0]
 
 
@@ -439,8 +454,9 @@ def test_other_sites_can_neither_write_nor_ask(serve, photo, headers):
     before = running.client.get("/v1/history").json()
     for method, path, body in WRITE:
         assert problem(running.client.request(method, path, json=body, headers=headers), 403, "site")
-    send = {"content": photo(), "headers": headers | {"Content-Type": "image/png"}}
-    assert problem(running.client.post("/v1/classify", **send), 403)
+    for kind in ("image/png", "multipart/form-data; boundary=x", "application/octet-stream", ""):
+        send = {"content": photo(), "headers": headers | {"Content-Type": kind}}
+        assert problem(running.client.post("/v1/classify", **send), 403), kind
     assert problem(running.client.get("/v1/products", headers=headers), 403)
     assert running.client.get("/v1/history").json() == before
 
@@ -498,7 +514,55 @@ def test_what_is_not_there(serve):
     assert problem(running.client.get("/nothing"), 404)
     assert problem(running.client.get("/v1/products/"), 404)
     answer = running.client.put("/v1/products", json={})
-    assert problem(answer, 405) and answer.headers["allow"] == "GET, POST"
+    assert problem(answer, 405) and answer.headers["allow"] == "GET, HEAD, POST"
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_what_is_not_there_is_said_before_a_token_is_asked_for(serve, photo, public):
+    running = serve(public=public)
+    with anonymous(running) as client:
+        for path in ("/v1/classify/", "/v1/search/", "/v1/nothing", "/v1", "/static", "/nothing"):
+            send = {"content": photo(), "headers": {"Content-Type": "image/png"}}
+            assert problem(client.post(path, **send), 404, "nothing at this address"), path
+            assert problem(client.delete(path), 404), path
+        assert problem(client.put("/v1/classify", json={}), 405, "method")
+        assert problem(client.delete("/v1/products"), 405)
+        assert problem(client.delete("/v1/products/no-such-one"), 401)  # which products there are is not told
+
+
+def test_head_is_get_without_its_body(serve):
+    running = serve()
+    for path in ["/", "/docs", "/static/page.css", "/healthz", "/readyz", "/v1/products", "/v1/model", "/openapi.json"]:
+        got, head = running.client.get(path), running.client.head(path)
+        assert head.status_code == 200 and head.content == b"", path
+        assert head.headers["content-length"] == got.headers["content-length"] == str(len(got.content)), path
+        assert guards.SECURITY_HEADERS.items() <= dict(head.headers).items()
+    with running.open() as made:  # what comes behind it on the same connection is not taken for its body
+        made.sendall(b"HEAD / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        answers = b""
+        while not answers.endswith(b'{"status":"ok"}'):
+            answers += made.recv(65536)
+    assert answers.count(b"HTTP/1.1 200") == 2 and b"<html" not in answers
+    assert running.client.head("/v1/classify").status_code == 405
+    assert running.client.head("/nothing").status_code == 404
+    assert running.client.head("/v1/products", headers={"Host": "evil.example"}).status_code == 400
+    assert running.client.head("/v1/products", headers={"Origin": "https://evil.example"}).status_code == 403
+
+
+def test_behind_a_proxy_that_hides_the_name_the_header_is_named(serve, photo):
+    """As nginx does by itself: Host is that of the upstream, Origin that of the page; still nobody is let in."""
+    running = serve(hosts=frozenset({"127.0.0.1", "shop.example.org"}))
+    send = {"content": photo(), "headers": {"Content-Type": "image/png", "Origin": "https://shop.example.org"}}
+    for site in ({}, {"Sec-Fetch-Site": "same-origin"}):
+        headers = send["headers"] | site
+        assert problem(running.client.post("/v1/classify", content=photo(), headers=headers), 403, "Host header")
+        passed_on = headers | {"Host": "shop.example.org"}
+        assert running.client.post("/v1/classify", content=photo(), headers=passed_on).status_code == 200
+    other = send["headers"] | {"Sec-Fetch-Site": "cross-site"}
+    assert problem(running.client.post("/v1/classify", content=photo(), headers=other), 403, "another site")
+    for origin in ("https://evil.example", "https://shop.example.org.evil.example", "null", "https://[", "https://:1"):
+        answer = running.client.post("/v1/undo", headers={"Origin": origin})
+        assert problem(answer, 403, "another site"), origin
 
 
 def test_a_mistake_of_ours_says_only_its_number(serve, photo, caplog):

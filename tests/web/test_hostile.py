@@ -437,7 +437,7 @@ def test_hostile_json(serve, name):
         answer = running.client.request(
             method, path, content=BODIES[name], headers={"Content-Type": "application/json"}
         )
-        if name == "twice" and path in {"/v1/classify", "/v1/search"}:
+        if name in {"twice", "data address"} and path in {"/v1/classify", "/v1/search"}:  # base64, of no photo
             assert answer.status_code in {200, 422}
             continue
         refused(answer, name)

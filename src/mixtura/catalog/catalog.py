@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load, save
 
+from mixtura import files
 from mixtura.catalog import edits
 from mixtura.catalog.create import opened
-from mixtura.catalog.database import EditTransaction
+from mixtura.catalog.database import CATALOG_FILE, CatalogDatabase, EditTransaction, OutdatedCatalog
 from mixtura.catalog.newcomers import NewcomerCalibration
 from mixtura.catalog.queries import (
     ALL_ITEMS,
@@ -26,11 +28,12 @@ from mixtura.catalog.queries import (
 )
 from mixtura.catalog.rebuild import model_of
 from mixtura.core.moments import Moments
-from mixtura.errors import BundleError, NoInput, UsageError
+from mixtura.errors import BundleError, CannotWrite, NoInput, UsageError
 from mixtura.features.records import Features
+from mixtura.model.bundle import CONFIG_FILE
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Model
-from mixtura.names import nearest
+from mixtura.names import nearest, quoted
 from mixtura.pipeline.thumbnails import thumbnails
 from mixtura.records.catalog import Edit, EditResult, Product, Shot, StoredItem
 from mixtura.records.decision import Decision
@@ -38,6 +41,13 @@ from mixtura.scores.typicality import Typicality
 
 CALIBRATION_SETTING = "calibration"
 """Setting that holds the typicality and temperature that replace the fitted ones, as safetensors."""
+
+
+EDIT_TRIES = 3  # of an edit, while new models come
+
+
+class OtherEncoder(BundleError):
+    """A model that was fitted again with another encoder; what uses the catalog needs that encoder first."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +80,13 @@ class Catalog:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock, self._editing = threading.RLock(), threading.Lock()
+        self._place = self._place_now()
         self._tables, self._base = opened(folder)
+        self._place = self._place_opened(self._place)
         self._thumbnails = thumbnails(folder)
         self._gauges: dict[tuple[int, ...], NewcomerCalibration | None] = {}
-        self._known: tuple[int, Known] | None = None
-        self._view = self._viewed(self._tables.revision())
+        self._known: tuple[str, Known] | None = None
+        self._view = self._viewed()
 
     @classmethod
     def open(cls, folder: Path) -> "Catalog":
@@ -85,16 +97,16 @@ class Catalog:
         """Follow the edits of other processes and a refitted model; returns true if anything changed.
 
         Raises:
-            BundleError: the new model takes features of another encoder than the one before.
+            OtherEncoder: the new model takes features of another encoder than the one before.
+            MixturaError: the folder has gone, or what has replaced it cannot be opened.
         """
         with self._lock:
-            if self._tables.outdated():
+            if self._place_now() != self._place or self._tables.outdated():
                 self._reopen()
                 return True
-            revision = self._tables.revision()
-            if revision == self._view.revision:
+            if self._tables.revision() == self._view.revision:
                 return False
-            self._view = self._viewed(revision)
+            self._view = self._viewed()
             return True
 
     def view(self) -> Snapshot:
@@ -118,23 +130,24 @@ class Catalog:
         return self.view().products
 
     def product(self, id_or_name: str) -> Product:
-        """The product with this id or name.
+        """The product with this id or name, which may be spelled in any form, case and with any invisible characters.
 
         Raises:
             NoInput: there is none; the nearest is named.
-            UsageError: it is the id of one and the name of another.
+            UsageError: it is the id of one and the name of another, or several have such a name.
         """
         products = self.products()
-        found = [product for product in products if id_or_name in (product.id, product.name)]
+        named = edits.spelled(id_or_name, [(key, p) for p in products for key in dict.fromkeys((p.id, p.name))])
+        found = list(dict.fromkeys(named))
         if len(found) > 1:
             raise UsageError(
-                f"{id_or_name!r} is the id of one product and the name of another: "
+                f"{quoted(id_or_name)} is the id or name of several products: "
                 f"{', '.join(f'{product.name} ({product.id})' for product in found)}. Rename one of them."
             )
         if found:
             return found[0]
-        named = nearest(id_or_name, [key for product in products for key in (product.id, product.name)])
-        raise NoInput(f"There is no product {id_or_name!r} in this catalog. {named}")
+        hint = nearest(id_or_name, {key for product in products for key in (product.id, product.name)})
+        raise NoInput(f"There is no product {quoted(id_or_name)} in this catalog. {hint}")
 
     def items(self, product: str) -> tuple[StoredItem, ...]:
         """The items of a product, including test items."""
@@ -167,11 +180,18 @@ class Catalog:
 
     def shelf(self) -> Known:
         """The items of :meth:`known`, prepared for nearest-neighbor search."""
+        return self._shelf()[1]
+
+    def _shelf(self) -> tuple[Snapshot, Known]:
+        """The current snapshot and the items of the same revision."""
         with self._lock:
-            revision = self.view().revision
-            if self._known is None or self._known[0] != revision:
-                self._known = revision, Known(known_of(self._tables, self._base.model))
-            return self._known[1]
+            while True:
+                view = self.view()
+                if self._known is not None and self._known[0] == view.version:
+                    return view, self._known[1]
+                with self._tables.one_state():
+                    if self._tables.revision() == view.revision:
+                        self._known = view.version, Known(known_of(self._tables, self._base.model))
 
     def decide(
         self,
@@ -181,10 +201,19 @@ class Catalog:
         false_discovery_rate: float | None = None,
     ) -> list[Decision]:
         """One decision per row, see :func:`mixtura.model.decide.decide`, with catalog items as neighbors."""
-        view = self.view()
-        known = self.shelf() if neighbors else None
+        return self.decide_in_view(ids, embedding, neighbors, false_discovery_rate)[1]
+
+    def decide_in_view(
+        self,
+        ids: Sequence[str],
+        embedding: Float[np.ndarray, "N D"],
+        neighbors: int = 3,
+        false_discovery_rate: float | None = None,
+    ) -> tuple[Snapshot, list[Decision]]:
+        """The decisions of :meth:`decide`, with the snapshot that made all of them."""
+        view, known = self._shelf() if neighbors else (self.view(), None)
         decisions = decide(view.model, list(ids), embedding, known, neighbors, None, false_discovery_rate)
-        return [replace(decision, model=view.version) for decision in decisions]
+        return view, [replace(decision, model=view.version) for decision in decisions]
 
     def history(self, limit: int = 50) -> tuple[Edit, ...]:
         """The latest edits, newest first."""
@@ -263,56 +292,88 @@ class Catalog:
         """Close this thread's connection."""
         self._tables.close()
 
+    def _place_now(self) -> tuple[object, object]:
+        """What tells the files of the folder from those that replace them."""
+        found = files.identity_of(self.folder / CATALOG_FILE)
+        return None if found is None else found[:2], files.identity_of(self.folder / CONFIG_FILE)
+
+    def _place_opened(self, before: tuple[object, object]) -> tuple[object, object]:
+        """The place after opening, which may have made the catalog's file; a model that came meanwhile is not it."""
+        return self._place_now()[0], before[1]
+
     def _reopen(self) -> None:
         """Switch to the model that is in the folder now."""
+        before = self._place_now()
         found, base = opened(self.folder)
         if base.model.identity != self._base.model.identity:
-            raise BundleError(
+            raise OtherEncoder(
                 f"The model in {self.folder} was fitted again with another encoder. Open the catalog again: stop what "
                 "uses it, for example mixtura serve, and start it anew."
             )
         self._tables.close()
-        self._tables, self._base = found, base
+        self._tables, self._base, self._place = found, base, self._place_opened(before)
         self._thumbnails = thumbnails(self.folder)
         self._gauges.clear()
         self._known = None
-        self._view = self._viewed(found.revision())
+        self._view = self._viewed()
 
     def _edit(
         self, kind: str, change: Callable[[EditTransaction], str | None], shots: Sequence[Shot] = ()
+    ) -> EditResult:
+        """Apply one edit to the model that is in the folder, also if a new one comes while the edit begins."""
+        for _ in range(EDIT_TRIES):
+            self.refresh()  # before the transaction, which belongs to one model
+            with suppress(OutdatedCatalog):
+                return self._edit_once(kind, change, shots)
+        raise CannotWrite(f"The model in {self.folder} is being replaced. Nothing was changed: try again.")
+
+    def _edit_once(
+        self, kind: str, change: Callable[[EditTransaction], str | None], shots: Sequence[Shot]
     ) -> EditResult:
         """Apply one edit in a transaction; the model is rebuilt before the commit, so an edit that breaks it fails.
 
         Meanwhile, other threads are answered by the model from before the edit.
         """
-        self.refresh()  # before the transaction, which belongs to one model
-        with self._editing, self._tables.edit(kind) as draft:
+        tables = self._tables
+        with self._editing, tables.edit(kind) as draft:
             try:
-                before, was = self.view(), edits.tested_items(self._tables)
+                before, was = self.view(), edits.tested_items(tables)
                 id = change(draft)
-                after = self._viewed(before.revision + 1)
+                after = self._viewed()
                 with self._lock:
+                    self._check_place(tables)
                     number = draft.commit()
                     self._view = replace(after, revision=number)
             except BaseException:
                 self._gauges.clear()  # a rollback frees item numbers for reuse
                 raise
             pair = (before.model, before.products), (after.model, after.products)
-            accuracy = edits.accuracies(self._tables, *pair, was)
+            accuracy = edits.accuracies(tables, *pair, was)
             product = next((product for product in after.products if product.id == id), None)
             said = edits.notes(product, after.model, shots)
-            return EditResult(self.history(1)[0], product, *accuracy, notes=said)
+            return EditResult(tables.history(1)[0], product, *accuracy, notes=said)
 
-    def _viewed(self, revision: int) -> Snapshot:
-        products = products_of(self._tables)
-        state = state_of(self._tables, self._base, products)
-        stored = self._tables.rows("SELECT value FROM setting WHERE key = ?", (CALIBRATION_SETTING,))
-        calibration = None
-        if stored and stored[0][0] is not None:
-            parts = load(stored[0][0])
-            temperature = float(parts.pop("temperature"))
-            calibration = Typicality(**parts), temperature
-        return Snapshot(self._tables.bundle, revision, model_of(self._base, state, self._gauge, calibration), products)
+    def _check_place(self, tables: CatalogDatabase) -> None:
+        """See that an edit would not be written to a file that nobody opens again, or beside another model.
+
+        Raises:
+            OutdatedCatalog: the folder has other files than those of ``tables`` now.
+        """
+        if self._tables is not tables or self._place_now() != self._place:
+            raise OutdatedCatalog(f"The model in {self.folder} was replaced. Open it again.")
+
+    def _viewed(self) -> Snapshot:
+        with self._tables.one_state():
+            revision, products = self._tables.revision(), products_of(self._tables)
+            state = state_of(self._tables, self._base, products)
+            stored = self._tables.rows("SELECT value FROM setting WHERE key = ?", (CALIBRATION_SETTING,))
+            calibration = None
+            if stored and stored[0][0] is not None:
+                parts = load(stored[0][0])
+                temperature = float(parts.pop("temperature"))
+                calibration = Typicality(**parts), temperature
+            model = model_of(self._base, state, self._gauge, calibration)
+            return Snapshot(self._tables.bundle, revision, model, products)
 
     def _gauge(self, sums: Moments) -> NewcomerCalibration | None:
         """Calibration from validation items of the fitted classes; cached until one of these items comes or goes."""

@@ -3,7 +3,8 @@
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 
+from mixtura import files
 from mixtura.catalog import database, renewal, statistics
 from mixtura.catalog.database import CatalogDatabase
 from mixtura.catalog.statistics import FittedStatistics
 from mixtura.core.moments import LabeledItems
-from mixtura.errors import BundleError, MixturaError
+from mixtura.errors import BundleError, CannotWrite, MixturaError, OutOfSpace
 from mixtura.features.records import Features
 from mixtura.identity import fingerprint
 from mixtura.model import bundle
 from mixtura.model.model import Model
+from mixtura.names import same_name_key
 from mixtura.pipeline import training_set
 
 SUMS_SETTING, FLOOR_SETTING = "sums", "floor"
@@ -37,12 +40,12 @@ def opened(folder: Path) -> tuple[CatalogDatabase, FittedStatistics]:
         BundleError: the model or the catalog is damaged, or they do not belong together.
         UsageError: the model has a head with a fixed set of classes.
     """
-    model = bundle.from_pretrained(folder)
+    _settle(folder)
+    model, digest = _model_of(folder)
     statistics.check(model)
-    digest = bundle.fingerprint(folder)
     path = folder / database.CATALOG_FILE
     if not path.exists():
-        database.create(path, digest, filling(folder, model))
+        database.create(path, digest, first_rows(folder, model).inserts())
     elif renewal.bundle_in(path) != digest:
         _finish(path, folder, model, digest)
     opened = CatalogDatabase(path, digest)
@@ -56,6 +59,22 @@ def opened(folder: Path) -> tuple[CatalogDatabase, FittedStatistics]:
         raise BundleError(
             f"{path} is damaged: its sums are missing or altered. Restore it, or move it away."
         ) from error
+
+
+def _model_of(folder: Path) -> tuple[Model, str]:
+    """The model of a folder and its hash, also if another model comes meanwhile."""
+    while True:
+        before = files.identity_of(folder / bundle.CONFIG_FILE)
+        model, digest = bundle.from_pretrained(folder), bundle.fingerprint(folder)
+        if files.identity_of(folder / bundle.CONFIG_FILE) == before:
+            return model, digest
+
+
+def _settle(folder: Path) -> None:
+    """Put the files of a model in their places if the fit was killed before it could; reading works without."""
+    if (folder / files.NEXT_FOLDER).is_dir():
+        with suppress(CannotWrite, OutOfSpace), files.only_writer(folder):
+            files.settle(folder)
 
 
 def in_use(folder: Path) -> bool:
@@ -83,75 +102,110 @@ def check_renewable(folder: Path) -> None:
         database.remember(path, connection, digest, fingerprint(config.identity))
 
 
-@contextmanager
-def renewing(folder: Path) -> Iterator[None]:
-    """Replace the model of a folder inside the block; at the end its catalog, if any, belongs to the new model.
+def replace_model(folder: Path, model: Model, others: Mapping[str, bytes]) -> None:
+    """Replace the model of a folder, all at one moment; its catalog, if any, then belongs to the new model.
 
-    The journal stays. If killed midway, the folder has either the old or the new model, and the next opening of the
-    catalog does the rest. Edits are locked out meanwhile. A model with a fixed set of classes leaves the file as it is.
+    The journal stays. If killed at any moment, the folder has the whole old or the whole new model, and the next
+    opening of the catalog does the rest. Edits are locked out for the last moments only, while the tables are refilled.
+    A model with a fixed set of classes leaves the file as it is.
+
+    Args:
+        folder: of the model; the caller is its only writer.
+        model: the new one.
+        others: further files of the bundle, by name; the recipe is one of them.
 
     Raises:
         CannotWrite: edits stand.
         NoInput, DataError: the features of the new model cannot be read.
+        OutOfSpace: the disk is full; the old model is intact.
     """
+    staged = bundle.stage(model, folder, others)
     path = folder / database.CATALOG_FILE
-    if not path.exists():
-        yield
-        return
-    with renewal.transaction(path) as connection:
-        renewal.check_no_edits(path, connection)
-        yield
-        model = bundle.from_pretrained(folder)
-        if model.head is None:
-            kept, taken = renewal.ids_in(connection)
-            renewal.refill(connection, bundle.fingerprint(folder), filling(folder, model, kept, taken))
+    try:
+        if not path.exists():
+            files.publish(staged)
+            return
+        written, digest = bundle.from_pretrained(staged), bundle.fingerprint(staged)
+        rows = None if written.head is not None else first_rows(staged, written, folder)
+        with renewal.transaction(path) as connection:
+            renewal.check_no_edits(path, connection)
+            if rows is not None:
+                renewal.refill(connection, digest, rows.inserts(*renewal.ids_in(connection)))
+            files.publish(staged)
+    finally:
+        files.discard(staged)
 
 
 def _finish(path: Path, folder: Path, model: Model, digest: str) -> None:
     """Complete the catalog after a killed fit, unless another process just has or edits are in effect."""
+    rows = first_rows(folder, model)
     with renewal.transaction(path) as connection:
-        if database.bundle_of(path, connection) != digest and not renewal.edits_in(connection):
-            renewal.refill(connection, digest, filling(folder, model, *renewal.ids_in(connection)))
+        newest = bundle.fingerprint(folder) == digest
+        if newest and database.bundle_of(path, connection) != digest and not renewal.edits_in(connection):
+            renewal.refill(connection, digest, rows.inserts(*renewal.ids_in(connection)))
 
 
-def filling(
-    folder: Path, model: Model, kept: Mapping[str, str] | None = None, taken: Collection[str] = ()
-) -> dict[str, Iterator[Sequence[Any]]]:
-    """Initial rows of a model's tables: one product per class, one item per row of features.
+@dataclass(frozen=True)
+class FirstRows:
+    """What the tables of a model begin with, computed before they are locked.
+
+    ``settings`` are the sums and the floor by name; ``features`` are the model's items, also those of the test part.
+    """
+
+    classes: tuple[str, ...]
+    settings: dict[str, Any]
+    features: Features
+
+    def inserts(
+        self, kept: Mapping[str, str] | None = None, taken: Collection[str] = (), last_item: int = 0
+    ) -> dict[str, Iterator[Sequence[Any]]]:
+        """Rows by ``INSERT`` statement: one product per class, one item per row of features.
+
+        Args:
+            kept: product ids by key of the name to reuse, since the journal refers to products by id.
+            taken: ids that no other product may get.
+            last_item: number of the last item that the catalog has had; a number never names another item.
+        """
+        at, ids = database.now(), _ids(self.classes, kept or {}, taken)
+        rows = _rows(self.features, self.classes, at)
+        return {
+            "INSERT INTO setting VALUES (?, ?)": iter(self.settings.items()),
+            "INSERT INTO product VALUES (?, ?, 'fitted', ?, 0)": (
+                (id, name, at) for id, name in zip(ids, self.classes, strict=True)
+            ),
+            "INSERT INTO part VALUES (?, ?, ?)": ((place + 1, id, place) for place, id in enumerate(ids)),
+            "INSERT INTO item (id, part, base, split, source, origin, sha256, weight, added, embedding) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)": ((last_item + 1 + n, *row) for n, row in enumerate(rows)),
+        }
+
+
+def first_rows(place: Path, model: Model, folder: Path | None = None) -> FirstRows:
+    """The first rows of a model's tables.
 
     Args:
-        folder: of the model; its recipe says where the features are.
-        model: the current model.
-        kept: product ids by name to reuse, since the journal refers to products by id.
-        taken: ids that no other product may get.
+        place: of its files; its recipe says where the features are.
+        model: the model there.
+        folder: that it is meant for, if it is only staged at ``place``.
     """
-    recipe = bundle.recipe_of(folder)
-    features, floor = training_set.stored(recipe, model.identity), recipe.head.variance_floor
+    recipe = bundle.recipe_of(place).model_copy(update={"output": folder or place})
+    features = training_set.stored(recipe, model.identity)
     features = features.select(features.label_index(model.classes) >= 0)
     learned = np.array([split != "test" for split in features.split], dtype=bool)
     items = items_of(model, features.select(learned), model.classes)
-    learned_sums = statistics.sums_of(model.mixture, items)
-    at, ids = database.now(), _ids(model.classes, kept or {}, taken)
-    settings = [
-        (SUMS_SETTING, statistics.to_bytes(learned_sums)),
-        (FLOOR_SETTING, statistics.floor_to_value(statistics.floor_of(model, items, floor))),
-    ]
-    return {
-        "INSERT INTO setting VALUES (?, ?)": iter(settings),
-        "INSERT INTO product VALUES (?, ?, 'fitted', ?, 0)": (
-            (id, name, at) for id, name in zip(ids, model.classes, strict=True)
-        ),
-        "INSERT INTO part VALUES (?, ?, ?)": ((place + 1, id, place) for place, id in enumerate(ids)),
-        "INSERT INTO item (part, base, split, source, origin, sha256, weight, added, embedding) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)": _rows(features, model.classes, at),
+    floor = statistics.floor_of(model, items, recipe.head.variance_floor)
+    settings = {
+        SUMS_SETTING: statistics.to_bytes(statistics.sums_of(model.mixture, items)),
+        FLOOR_SETTING: statistics.floor_to_value(floor),
     }
+    return FirstRows(model.classes, settings, features)
 
 
 def _ids(names: Sequence[str], kept: Mapping[str, str], taken: Collection[str]) -> list[str]:
-    """An id for each name; names that have one keep it."""
-    new = [name for name in names if name not in kept]
-    made = dict(zip(new, slugs(new, {*taken, *kept.values()}), strict=True))
-    return [kept.get(name) or made[name] for name in names]
+    """An id for each name; names that have one keep it, the first of several that are spelled alike."""
+    first = {key: name for name, key in zip(reversed(names), map(same_name_key, reversed(names)), strict=True)}
+    known = {name: kept[key] for key, name in first.items() if key in kept}
+    new = [name for name in names if name not in known]
+    return [(known | dict(zip(new, slugs(new, {*taken, *kept.values()}), strict=True)))[name] for name in names]
 
 
 def _rows(features: Features, classes: tuple[str, ...], at: str) -> Iterator[tuple[object, ...]]:

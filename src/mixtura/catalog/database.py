@@ -20,9 +20,10 @@ from typing import Any
 from mixtura.errors import BundleError, CannotWrite, OutOfSpace
 from mixtura.files import explained as explained_files
 from mixtura.files import temporary_beside
+from mixtura.records.catalog import CATALOG_FILE as CATALOG_FILE
 from mixtura.records.catalog import Edit
 
-CATALOG_FILE, CATALOG_LAYOUT = "catalog.sqlite", "1"
+CATALOG_LAYOUT = "1"
 BUSY_SECONDS = 10.0  # seconds that a writer waits for another
 
 SCHEMA = """
@@ -122,6 +123,10 @@ class EditTransaction:
         return number
 
 
+class OutdatedCatalog(BundleError):
+    """A file that belongs to another model than the one it was opened for."""
+
+
 class CatalogDatabase:
     """Connections to one catalog file, one per thread."""
 
@@ -152,7 +157,7 @@ class CatalogDatabase:
 
     def _check(self, connection: sqlite3.Connection) -> None:
         if bundle_of(self.path, connection) != self.bundle:
-            raise BundleError(
+            raise OutdatedCatalog(
                 f"{self.path} was made for another model than the one in {self.path.parent}: the model was fitted "
                 "again since. Move the file away to begin anew, or fit into a new folder."
             )
@@ -161,6 +166,20 @@ class CatalogDatabase:
         """All rows of a query."""
         with database_errors(self.path):
             return self.connection.execute(text, values).fetchall()
+
+    @contextmanager
+    def one_state(self) -> Iterator[None]:
+        """All queries inside the block see the file as it is at the first of them, whoever edits it meanwhile."""
+        connection = self.connection
+        if connection.in_transaction:
+            yield
+            return
+        with database_errors(self.path):
+            connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")  # nothing was written
 
     def revision(self) -> int:
         """Number of the latest edit; 0 before the first."""

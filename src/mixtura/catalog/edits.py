@@ -1,6 +1,8 @@
 """The edits: what each one changes, reports and refuses."""
 
+import unicodedata
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,11 +12,11 @@ from mixtura.catalog.database import undo as take_back
 from mixtura.catalog.queries import CURRENT_ITEMS
 from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.model.model import Model
+from mixtura.names import printable, quoted, same_name_key
 from mixtura.records.catalog import Product, Shot, StoredItem
 
-NAME_JOINERS: dict[int, None] = dict.fromkeys(
-    (0x200C, 0x200D)
-)  # letters and emoji may contain these; they are invisible on their own
+T = TypeVar("T")
+
 MAX_NAME_LENGTH = 200  # characters of a name
 MAX_SHOTS = 1000  # shots per edit
 MAX_TEST_ITEMS = 2000  # test items used to count accuracy, at most
@@ -31,8 +33,8 @@ def enroll(draft: EditTransaction, model: Model, name: str, shots: Sequence[Shot
     model.project(embedding)
     _check_new(draft, shots)
     db = draft.connection
-    found = db.execute("SELECT id FROM product WHERE name = ? AND gone = 0", (name,)).fetchone()
-    id = found[0] if found else _new_product(draft, name)
+    found = _product_named(draft, name)
+    id = found or _new_product(draft, name)
     part = db.execute("SELECT id, base FROM part WHERE product = ? ORDER BY id", (id,)).fetchall()
     usable = [row["id"] for row in part if row["base"] is None or exact]
     target = usable[0] if usable else _new_part(draft, id)
@@ -47,7 +49,8 @@ def enroll(draft: EditTransaction, model: Model, name: str, shots: Sequence[Shot
     if not found:
         draft.set("product", id, "gone", 0)
     what = f"{len(shots)} item{'s' * (len(shots) > 1)}"
-    draft.summary = f"Added {what} to {name}." if found else f"Enrolled {name} from {what}."
+    there = db.execute("SELECT name FROM product WHERE id = ?", (id,)).fetchone()[0]
+    draft.summary = f"Added {what} to {there}." if found else f"Enrolled {name} from {what}."
     return id
 
 
@@ -136,16 +139,26 @@ def undo(draft: EditTransaction) -> None:
 
 
 def checked(name: str) -> str:
-    """A product name with surplus spaces removed.
+    """A product name in Unicode normal form C, with surplus spaces removed.
 
     Raises:
-        UsageError: it is empty, too long, or holds control characters.
+        UsageError: nobody could see it, it is too long, or holds control characters.
     """
-    name = " ".join(name.split())
-    plain = name.translate(NAME_JOINERS)
-    if not 1 <= len(name) <= MAX_NAME_LENGTH or not plain or not plain.isprintable():
-        raise UsageError(f"The name {name[:40]!r} does not do. Give 1 to {MAX_NAME_LENGTH} printable characters.")
+    name = unicodedata.normalize("NFC", " ".join(name.split()))
+    if not 1 <= len(name) <= MAX_NAME_LENGTH or not same_name_key(name) or printable(name) != name:
+        raise UsageError(f"The name {quoted(name[:40])} does not do. Give 1 to {MAX_NAME_LENGTH} printable characters.")
     return name
+
+
+def spelled(name: str, products: Sequence[tuple[str, T]]) -> list[T]:
+    """What has a name in this spelling, or else all that has it in another one.
+
+    Args:
+        name: to look for.
+        products: names, each with what has it.
+    """
+    same = [product for there, product in products if there == name]
+    return same or [product for there, product in products if same_name_key(there) == same_name_key(name)]
 
 
 def tested_items(found: CatalogDatabase) -> dict[int, str]:
@@ -230,10 +243,25 @@ def _check_new(draft: EditTransaction, shots: Sequence[Shot]) -> None:
             raise DataError(f"{shot.source} is in the catalog already, as item {found[0]} of {found[1]}. Leave it out.")
 
 
+def _product_named(draft: EditTransaction, name: str) -> str | None:
+    """The id of the product with a name, in this spelling or else in another one.
+
+    Raises:
+        UsageError: there are several of other spellings, in a catalog from before spellings were compared.
+    """
+    rows = draft.connection.execute("SELECT id, name FROM product WHERE gone = 0 ORDER BY rowid").fetchall()
+    alike = spelled(name, [(row["name"], row["id"]) for row in rows])
+    if len(alike) > 1:
+        raise UsageError(f"Several products are named {quoted(name)}: {', '.join(alike)}. Merge them, or rename some.")
+    return alike[0] if alike else None
+
+
 def _check_free(draft: EditTransaction, name: str, but: str = "") -> None:
-    found = draft.connection.execute("SELECT id FROM product WHERE name = ? AND gone = 0", (name,)).fetchone()
-    if found and found[0] != but:
-        raise UsageError(f"There is a product named {name!r} already. Choose another name, or merge the two.")
+    for id, there in draft.connection.execute("SELECT id, name FROM product WHERE gone = 0").fetchall():
+        if id != but and same_name_key(there) == same_name_key(name):
+            raise UsageError(
+                f"There is a product named {quoted(there)} already. Choose another name, or merge the two."
+            )
 
 
 def _check_left(draft: EditTransaction, product: Product) -> None:

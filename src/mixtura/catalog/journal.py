@@ -117,6 +117,20 @@ class Journal:
             self.prune()
         return ids
 
+    def check_writable(self) -> None:
+        """See that decisions could be stored now; writes one of the largest size and takes it back.
+
+        Raises:
+            CannotWrite, OutOfSpace: they could not.
+        """
+        with self._file.writing() as file:
+            file.execute(
+                "insert into decision (id, at, verdict, label, probability, typicality, model, embedding, wide) "
+                "values ('', 0, '', '', 0, 0, '', zeroblob(?), 0)",
+                (MAX_PHOTO_BYTES,),
+            )
+            file.execute("delete from decision where id = ''")
+
     def prune(self, days: int = KEEP_DAYS, count: int = KEEP_COUNT) -> int:
         """Delete decisions older than ``days`` or beyond the latest ``count``; returns how many were deleted."""
         self._since_pruned = 0

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mixtura import files
 from mixtura.catalog.database import ENCODER_TABLE, connect, database_errors
 
 JOURNAL_SCHEMA = """
@@ -30,8 +31,9 @@ class JournalDatabase:
         self.path = path
         self._open: dict[int, sqlite3.Connection] = {}
         self._guard = threading.Lock()
+        self._file = files.identity_of(path)
         with database_errors(path):
-            self._connection().executescript(JOURNAL_SCHEMA + ENCODER_TABLE)
+            self._connection()
 
     def close(self) -> None:
         """Close the connections of all threads; the next use opens new ones."""
@@ -64,10 +66,18 @@ class JournalDatabase:
         """This thread's connection; a thread that reuses the number of a dead one takes over its connection."""
         own = threading.get_ident()
         with self._guard:
+            self._follow()
             if own not in self._open:
                 connection = connect(self.path)
                 # Under WAL this is safe against a kill at any moment. Only a power cut may lose the latest decisions;
                 # waiting for the disk after each photo would slow every answer.
                 connection.execute("PRAGMA synchronous = NORMAL")
+                connection.executescript(JOURNAL_SCHEMA + ENCODER_TABLE)
                 self._open[own] = connection
             return self._open[own]
+
+    def _follow(self) -> None:
+        """Leave a file that was replaced: what is written to it now, nobody would read again."""
+        found = files.identity_of(self.path)
+        if found is None or self._file is None or found[:2] != self._file[:2]:
+            self._open, self._file = {}, found  # a connection is closed with the last statement that uses it

@@ -8,6 +8,7 @@ from typing import Any
 
 from mixtura.catalog.database import EDIT_STANDS, bundle_of, connect, database_errors, fill_in, fold, has
 from mixtura.errors import CannotWrite
+from mixtura.names import same_name_key
 
 OF_ONE_MODEL = ("edit", "item", "part", "product", "setting", "meta")
 """The tables of one model; referring tables come first."""
@@ -60,7 +61,7 @@ def check_no_edits(path: Path, connection: sqlite3.Connection) -> None:
     if count:
         raise CannotWrite(
             f"{path} holds {count} edit{'s' * (count > 1)} of the model in {path.parent}, which a new model would not "
-            "know. Fit into another folder, or move that file away."
+            f"know. Fit into another folder with -o; mixtura history {path.parent} lists the edits."
         )
 
 
@@ -74,18 +75,21 @@ def refill(connection: sqlite3.Connection, bundle: str, fill: Mapping[str, Itera
         bundle: hash (hex) of the model.
         fill: initial rows, by ``INSERT`` statement.
     """
+    # Pages go to the log while the rows are written, so that a full disk is noticed here and not at the commit.
+    connection.execute("PRAGMA cache_size = 16")
     for table in OF_ONE_MODEL:
         connection.execute(f"DELETE FROM {table}")  # noqa: S608
     fill_in(connection, bundle, fill)
 
 
-def ids_in(connection: sqlite3.Connection) -> tuple[dict[str, str], set[str]]:
-    """Product ids by name, and all ids ever used that the catalog or the journal knows."""
+def ids_in(connection: sqlite3.Connection) -> tuple[dict[str, str], set[str], int]:
+    """Product ids by key of the name, all ids that the catalog or the journal knows, and the last item's number."""
     products = connection.execute("SELECT name, id, gone FROM product").fetchall()
     taken = {row["id"] for row in products}
     if has(connection, "decision"):
         taken |= {row[0] for row in connection.execute("SELECT DISTINCT product FROM decision WHERE product NOT NULL")}
-    return {row["name"]: row["id"] for row in products if not row["gone"]}, taken
+    kept = {same_name_key(row["name"]): row["id"] for row in reversed(products) if not row["gone"]}
+    return kept, taken, connection.execute("SELECT coalesce(max(id), 0) FROM item").fetchone()[0]
 
 
 def edits_in(connection: sqlite3.Connection) -> int:

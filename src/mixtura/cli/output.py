@@ -20,6 +20,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mixtura.names import printable
+
 PIPED_WIDTH = 400
 """Columns of piped output: tables in a pipe are not wrapped, so grep sees whole lines."""
 
@@ -127,8 +129,7 @@ def one_line(text: str) -> str:
     >>> one_line("a\\nb")
     'a b'
     """
-    joined = " ".join(text.splitlines())
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in joined)
+    return printable(" ".join(text.splitlines()))
 
 
 def shown(name: str) -> str:
@@ -137,7 +138,7 @@ def shown(name: str) -> str:
     >>> shown("photo\\n1.jpg")
     'photo\\\\n1.jpg'
     """
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
+    return printable(name)
 
 
 def plain(value: Any) -> Any:

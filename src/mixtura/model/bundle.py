@@ -17,19 +17,21 @@ from mixtura.core import FAMILIES
 from mixtura.core.covariance import family_name
 from mixtura.core.mixture import Mixture
 from mixtura.encoders.common import require_allowed_encoder, resolved
-from mixtura.errors import BundleError, NoInput, RecipeError, StoreError, UsageError
+from mixtura.errors import BundleError, CannotWrite, NoInput, RecipeError, StoreError, UsageError
 from mixtura.features.projection import Chain
 from mixtura.heads import HEADS, SAVED
 from mixtura.heads.base import Head
 from mixtura.model import layout_1
 from mixtura.model.model import Model
 from mixtura.recipe import Recipe, load_stored_recipe
+from mixtura.records.catalog import CATALOG_FILE
 from mixtura.scores import SCORES
 from mixtura.scores.base import Score
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
 
 BUNDLE_LAYOUT = 2
+LOADING_TRIES = 5  # while another process replaces the model
 CONFIG_FILE, TENSORS_FILE, METRICS_FILE, CARD_FILE, RECIPE_FILE = (
     "config.json",
     "model.safetensors",
@@ -73,7 +75,7 @@ def recipe_of(folder: Path) -> Recipe:
         BundleError: it is damaged.
     """
     try:
-        recipe = load_stored_recipe(folder / RECIPE_FILE).model_copy(update={"output": folder})
+        recipe = load_stored_recipe(files.current(folder / RECIPE_FILE)).model_copy(update={"output": folder})
     except RecipeError as error:
         raise _altered(folder, f"{RECIPE_FILE} is damaged ({error})") from error
     head = recipe.head
@@ -83,7 +85,7 @@ def recipe_of(folder: Path) -> Recipe:
 
 def fingerprint(folder: Path) -> str:
     """The first 12 hexadecimal digits of the hash of a model's configuration, which includes the tensors' hash."""
-    return hashlib.sha256((folder / CONFIG_FILE).read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(files.read_current(folder / CONFIG_FILE)).hexdigest()[:12]
 
 
 def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | None = None) -> None:
@@ -95,15 +97,28 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
         others: further files by name, written at the same time.
 
     Raises:
-        CannotWrite, OutOfSpace: the folder cannot be written.
+        CannotWrite, OutOfSpace: the folder cannot be written, another process writes it, or it has a catalog.
         UsageError: the model is that of a catalog after edits, which is more than a bundle holds.
     """
-    if any(part is not None for part in (model.lift, model.fitted, model.newcomers)):
-        raise UsageError(
-            "The model of an edited catalog cannot be saved by itself: its tests of new products would be lost. "
-            "Copy the catalog's folder, or write the model with mixtura export."
-        )
+    _check_plain(model)
     files.make_folder(folder)
+    with files.only_writer(folder):
+        if (folder / CATALOG_FILE).exists():
+            raise CannotWrite(
+                f"{folder} has a catalog, which belongs to the model that is there. Save into another folder, or "
+                "replace that model with mixtura fit."
+            )
+        files.collect_staged(folder)
+        files.publish(stage(model, folder, others))
+
+
+def stage(model: Model, folder: Path, others: Mapping[str, bytes] | None = None) -> Path:
+    """Write a model beside the one in ``folder``, which stays until :func:`mixtura.files.publish`; returns where.
+
+    Raises:
+        CannotWrite, OutOfSpace, UsageError: see :func:`save_pretrained`.
+    """
+    _check_plain(model)
     data = save(_tensors(model))
     config = Config(
         layout=BUNDLE_LAYOUT,
@@ -121,7 +136,16 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
         sha256=hashlib.sha256(data).hexdigest(),
     )
     contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(config.model_dump(mode="json"))} | dict(others or {})
-    files.write_all({folder / name: content for name, content in contents.items()})
+    return files.stage(folder, contents)
+
+
+def _check_plain(model: Model) -> None:
+    """Refuse the model of an edited catalog, which is more than a bundle holds."""
+    if any(part is not None for part in (model.lift, model.fitted, model.newcomers)):
+        raise UsageError(
+            "The model of an edited catalog cannot be saved by itself: its tests of new products would be lost. "
+            "Copy the catalog's folder, or write the model with mixtura export."
+        )
 
 
 def to_json(value: Any) -> bytes:
@@ -136,8 +160,7 @@ def from_pretrained(folder: Path) -> Model:
         NoInput: there is no model.
         BundleError: it is incomplete, altered, or of another version.
     """
-    config, layout = _config(folder)
-    state = _state(folder, config.sha256)
+    config, layout, state = _parts(folder)
     parts: dict[str, dict[str, Tensor]] = {"mixture": {}, "projection": {}, "typicality": {}, "head": {}, "score": {}}
     try:
         state = layout_1.migrated_tensors(state) if layout == 1 else state
@@ -168,6 +191,18 @@ def from_pretrained(folder: Path) -> Model:
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, BundleError) as error:
         said = " ".join(str(error).split())[:200]
         raise _altered(folder, f"{CONFIG_FILE} and {TENSORS_FILE} do not fit together ({said})") from error
+
+
+def _parts(folder: Path) -> tuple[Config, int, dict[str, Tensor]]:
+    """Configuration, layout and tensors that belong together, also while another process replaces them."""
+    for attempt in range(LOADING_TRIES):
+        config, layout = _config(folder)
+        try:
+            return config, layout, _state(folder, config.sha256)
+        except BundleError:
+            if attempt == LOADING_TRIES - 1 or _config(folder)[0].sha256 == config.sha256:
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _head_name(head: Head) -> str:
@@ -230,7 +265,7 @@ def _config(folder: Path) -> tuple[Config, int]:
     """The configuration, and the layout version of the folder."""
     path = folder / CONFIG_FILE
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json.loads(files.read_current(path).decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoInput(
             f"{folder} is no model: {CONFIG_FILE} is missing. Give a folder that mixtura fit has written."
@@ -270,7 +305,7 @@ def _require_allowed(folder: Path, encoder: EncoderSection, *others: str) -> Non
 
 def _state(folder: Path, digest: str) -> dict[str, Tensor]:
     try:
-        data = (folder / TENSORS_FILE).read_bytes()
+        data = files.read_current(folder / TENSORS_FILE)
     except OSError as error:
         raise _altered(folder, f"{TENSORS_FILE} cannot be read ({error.strerror})") from error
     if hashlib.sha256(data).hexdigest() != digest:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
+CATALOG_FILE = "catalog.sqlite"
+"""File of a model folder with its products, their edits and the journal."""
+
 STATUSES = ("fitted", "provisional", "confirmed")
 
 

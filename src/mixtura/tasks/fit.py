@@ -68,18 +68,26 @@ def _as_run(recipe: Recipe, gathered: training_set.Gathered) -> Recipe:
 def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
     """Fit, calibrate and evaluate a model on a recipe's data and save it in the recipe's output folder.
 
-    An existing catalog is handed to the new model; its journal stays.
+    An existing catalog is handed to the new model; its journal stays. A service that runs on the folder answers with
+    the new model from its next request on.
 
     Raises:
         UsageError: a name in the recipe does not exist, or there is no output folder.
         NoInput, DataError: the data cannot be used.
-        CannotWrite, OutOfSpace: the model cannot be written, or its catalog holds edits; an earlier one is intact.
+        CannotWrite, OutOfSpace: the model cannot be written, its catalog holds edits, or another fit into the folder
+            is at work; an earlier model is intact.
     """
     began = time.perf_counter()
     check_names(recipe)
     output = factory.output_of(recipe, "the model", "model")
     files.make_folder(output)
-    create.check_renewable(output)
+    with files.only_writer(output):
+        files.collect_staged(output)
+        create.check_renewable(output)
+        return _run(recipe, output, progress, began)
+
+
+def _run(recipe: Recipe, output: Path, progress: ProgressCallback, began: float) -> FitReport:
     gathered = training_set.gather(recipe, progress)
     model = learn(recipe, gathered)
     test = gathered.features.select_split("test")
@@ -89,7 +97,6 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
         bundle.METRICS_FILE: bundle.to_json(card.metrics_record(evaluation)),
         bundle.CARD_FILE: card.model_card(model, evaluation).encode(),
     }
-    with create.renewing(output):
-        bundle.save_pretrained(model, output, others)
+    create.replace_model(output, model, others)
     said = notes(gathered, model)
     return FitReport(output, evaluation, time.perf_counter() - began, gathered.problems, said)

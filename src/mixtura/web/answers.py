@@ -1,7 +1,6 @@
 """Records of the tasks as the JSON that clients read."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -12,12 +11,9 @@ from mixtura.web.photos import Decided, Unreadable
 from mixtura.web.service import Service
 
 
-def decision(decided: Decided, ids: Mapping[str, str]) -> dict[str, Any]:
-    """A decision with the ids that a client needs to go on, and where the pictures are.
-
-    ``ids`` maps names of products; a product that an edit has just removed has none.
-    """
-    made = decided.decision
+def decision(decided: Decided) -> dict[str, Any]:
+    """A decision with the ids that a client needs to go on, and where the pictures are."""
+    made, ids = decided.decision, {product.name: product.id for product in decided.view.products}
     return vars(made) | {
         "decision_id": decided.id,
         "candidates": [vars(one) | {"id": ids.get(one.label)} for one in made.candidates],

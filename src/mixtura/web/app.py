@@ -33,7 +33,11 @@ def create_app(catalog: Catalog, journal: Journal, encoder: PhotoEncoder, settin
     app.state.service = service
     add_routes(app)
     app.add_middleware(
-        Guard, settings=settings, telemetry=service.telemetry, check_overload=service.photos.admission.check_overload
+        Guard,
+        settings=settings,
+        telemetry=service.telemetry,
+        check_overload=service.photos.admission.check_overload,
+        methods_at=methods_at,
     )
     for kind in (HTTPException, RequestValidationError):
         app.add_exception_handler(kind, _pass_on)

@@ -1,13 +1,15 @@
 """What a request passes before a route sees it, and the headers of every answer.
 
-In this order: the size of its head, the host it names (against DNS rebinding), the page it comes from (against forged
-requests), how often its client asks, the token, the kind and size of its body, the number of requests in flight, and
-the time it may take. Every refusal, and every fault inside, is answered as ``application/problem+json``.
+In this order: the size of its head, the host it names (against DNS rebinding; probes may name any), the page it comes
+from (against forged requests), how often its client asks, whether its address exists, the token, the kind and size of
+its body, the number of requests in flight, and the time it may take. Every refusal, and every fault inside, is answered
+as ``application/problem+json``. HEAD is GET without a body.
 """
 
 import asyncio
 import hmac
 import logging
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -15,17 +17,18 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mixtura.web.body import BodyReader, ClientDisconnected
 from mixtura.web.problems import Refusal, busy, refusal_of, response
 from mixtura.web.rate_limit import RateLimit
-from mixtura.web.request_info import PAGE_PATHS, QUERY_PATHS, RequestInfo
+from mixtura.web.request_info import HEALTH_PATH, PAGE_PATHS, QUERY_PATHS, RequestInfo
 from mixtura.web.settings import Settings
 from mixtura.web.telemetry import Telemetry
+from mixtura.web.uploads import FORM_TYPE, JSON_TYPE, is_photo_type
 
-HEALTH_PATH = "/healthz"
 PHOTO_PATHS = QUERY_PATHS | {"/v1/products"}
 
 CONTENT_SECURITY_POLICY = (
@@ -43,6 +46,8 @@ SECURITY_HEADERS = {
 }
 """Headers of every answer; ``cache-control`` comes to them where a route has not set its own."""
 
+_PORT_PATTERN = re.compile(r":[0-9]{1,5}$")
+
 log = logging.getLogger("mixtura.web")
 
 
@@ -54,12 +59,19 @@ class Guard:
         settings: the limits.
         telemetry: what counts the answers.
         check_overload: raises a refusal where a photo would have to wait too long.
+        methods_at: the methods of the address of a request; none if there is nothing.
     """
 
     def __init__(
-        self, app: ASGIApp, settings: Settings, telemetry: Telemetry, check_overload: Callable[[], None]
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        telemetry: Telemetry,
+        check_overload: Callable[[], None],
+        methods_at: Callable[[Scope], set[str]],
     ) -> None:
-        self._app, self._settings, self._telemetry, self._check_overload = app, settings, telemetry, check_overload
+        self._app, self._settings, self._telemetry = app, settings, telemetry
+        self._check_overload, self._methods_at = check_overload, methods_at
         self._check_host = TrustedHostMiddleware(_accept_host, sorted(settings.hosts), www_redirect=False)
         self._reads = RateLimit(settings.read_rate, settings.read_burst, time.monotonic)
         self._writes = RateLimit(settings.write_rate, settings.write_burst, time.monotonic)
@@ -73,7 +85,7 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, Answer(send))
+            await self._answer(scope, receive, Answer(send, with_body=scope["method"] != "HEAD"))
 
     async def _answer(self, scope: Scope, receive: Receive, answer: "Answer") -> None:
         began = time.perf_counter()
@@ -102,20 +114,31 @@ class Guard:
     async def _checked(self, scope: Scope, receive: Receive, answer: "Answer") -> None:
         request = RequestInfo.of(scope)
         check_head(request, self._settings)
-        await self._check_host(scope, receive, _refuse_host)
-        check_origin(request)
+        if not request.is_probe:
+            await self._check_host(scope, receive, _refuse_host)
+        check_origin(request, self._settings)
         if request.path == HEALTH_PATH:
-            await self._app(scope, receive, answer)
+            await self._pass_on(scope, receive, answer)
             return
         if self._settings.public:  # on 127.0.0.1 all clients are this machine, whose owner has started the service
             (self._writes if request.writes else self._reads).take(request.client)
+        check_address(request, self._methods_at(scope))
         check_token(request, self._settings)
         check_body(request)
         if request.path in QUERY_PATHS and request.has_body:
             await self._refuse_overload()
         limit = self._settings.body_bytes if request.path in PHOTO_PATHS else self._settings.edit_bytes
         async with self._bodies.read(receive, request, limit) as whole, self._slot(request):
-            await self._app(scope, whole, answer)
+            await self._pass_on(scope, whole, answer)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, answer: "Answer") -> None:
+        """Have the app answer; HEAD as GET, whose body is then left out."""
+        if scope["method"] != "HEAD":
+            await self._app(scope, receive, answer)
+            return
+        asked = {**scope, "method": "GET"}
+        await self._app(asked, receive, answer)
+        scope["route"] = asked.get("route")
 
     def _slot(self, request: RequestInfo) -> AbstractAsyncContextManager[None]:
         """One of the requests in flight; files of the page need none.
@@ -156,8 +179,8 @@ class Guard:
 class Answer:
     """Sends an answer with the headers that all have, and remembers its status; ``id`` names the request."""
 
-    def __init__(self, send: Send) -> None:
-        self._send, self.status, self.id = send, 0, secrets.token_hex(8)
+    def __init__(self, send: Send, with_body: bool) -> None:
+        self._send, self._with_body, self.status, self.id = send, with_body, 0, secrets.token_hex(8)
 
     async def __call__(self, message: Message) -> None:
         """Pass one message on."""
@@ -168,6 +191,8 @@ class Answer:
                 headers[name] = value
             headers.setdefault("cache-control", "no-store")
             headers["x-request-id"] = self.id
+        elif not self._with_body:
+            message = {**message, "body": b""}
         await self._send(message)
 
 
@@ -181,7 +206,19 @@ def check_head(request: RequestInfo, settings: Settings) -> None:
         raise Refusal(431, f"The address and headers exceed {settings.header_bytes >> 10} KiB, the limit.")
 
 
-def check_origin(request: RequestInfo) -> None:
+def check_address(request: RequestInfo, methods: set[str]) -> None:
+    """Check that there is something at the address, before anybody is asked for a token.
+
+    Raises:
+        HTTPException: 404 or 405.
+    """
+    if not methods:
+        raise HTTPException(404)
+    if request.method not in methods:
+        raise HTTPException(405, headers={"Allow": ", ".join(sorted(methods))})
+
+
+def check_origin(request: RequestInfo, settings: Settings) -> None:
     """Check that the request comes from our own page, the address bar or a program, and from no other site.
 
     Raises:
@@ -192,7 +229,18 @@ def check_origin(request: RequestInfo) -> None:
     opens_page = request.is_safe and request.path in PAGE_PATHS and headers.get("sec-fetch-mode") == "navigate"
     foreign_site = site not in (None, "same-origin", "none") and not opens_page
     if foreign_site or (origin is not None and origin.lower() not in request.origins):
+        if not foreign_site and origin is not None and _host_in(origin) in settings.hosts:
+            raise Refusal(
+                403,
+                "The Host header does not name the site of this page. Have the proxy pass it on; in nginx: "
+                "proxy_set_header Host $http_host;",
+            )
         raise Refusal(403, "This request comes from another site. Send it from the page of this service.")
+
+
+def _host_in(origin: str) -> str:
+    """The host of an origin, as ``Settings.hosts`` has it."""
+    return _PORT_PATTERN.sub("", origin.lower().partition("://")[2])
 
 
 def check_token(request: RequestInfo, settings: Settings) -> None:
@@ -201,7 +249,7 @@ def check_token(request: RequestInfo, settings: Settings) -> None:
     Raises:
         Refusal: 401.
     """
-    if request.wants_page or not (settings.public or request.writes):
+    if request.wants_page or request.is_probe or not (settings.public or request.writes):
         return
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     right = hmac.compare_digest(token.strip().encode("latin-1"), settings.token.encode())
@@ -212,7 +260,7 @@ def check_token(request: RequestInfo, settings: Settings) -> None:
 
 
 def check_body(request: RequestInfo) -> None:
-    """Check that a body is JSON, or a photo where one is expected, and not compressed.
+    """Check that a body is JSON, or photos in another form where some are expected, and not compressed.
 
     Raises:
         Refusal: 415.
@@ -220,8 +268,8 @@ def check_body(request: RequestInfo) -> None:
     if not request.has_body:
         return
     takes_photo = request.path in QUERY_PATHS
-    if not (takes_photo and request.content_type.startswith("image/")) and request.content_type != "application/json":
-        kinds = "application/json or an image/... type" if takes_photo else "application/json"
+    if not (takes_photo and is_photo_type(request.content_type)) and request.content_type != JSON_TYPE:
+        kinds = f"{JSON_TYPE}, {FORM_TYPE} or an image/... type" if takes_photo else JSON_TYPE
         raise Refusal(415, f"Send the body with Content-Type {kinds}.")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refusal(415, "The body must not be compressed. Leave out Content-Encoding.")

@@ -8,9 +8,8 @@ from fastapi.openapi.utils import get_openapi
 
 import mixtura
 from mixtura.web import schemas
-from mixtura.web.guards import HEALTH_PATH
 from mixtura.web.problems import MEDIA_TYPE
-from mixtura.web.request_info import QUERY_PATHS
+from mixtura.web.request_info import HEALTH_PATH, PROBE_PATHS, QUERY_PATHS
 from mixtura.web.settings import Settings
 
 COMMON_STATUSES = (400, 403, 404, 405, 422, 431, 500)
@@ -51,7 +50,7 @@ def _complete(operation: dict[str, Any], path: str, method: str, settings: Setti
     """Add to one operation the refusals that the guards may give, and whether it needs the token."""
     edits = method != "get" and path not in QUERY_PATHS
     limited = path != HEALTH_PATH
-    needs_token = edits or (settings.public and limited)
+    needs_token = edits or (settings.public and path not in PROBE_PATHS)
     statuses = [*COMMON_STATUSES, *(BODY_STATUSES * (method != "get"))]
     statuses += [BUSY_STATUS] * limited + [RATE_STATUS] * (limited and settings.public)
     statuses += [TOKEN_STATUS] * needs_token + [EDIT_STATUS] * edits

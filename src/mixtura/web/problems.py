@@ -1,6 +1,6 @@
 """What went wrong, as ``application/problem+json`` (RFC 9457), and which status an error of mixtura has."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -65,9 +65,21 @@ def _of_mixtura(error: MixturaError) -> Refusal | None:
     return None if isinstance(error, BundleError) else Refusal(409, str(error))
 
 
+def place_of(loc: Sequence[int | str]) -> str:
+    """Where a fault is, for people; photos are counted from one.
+
+    >>> place_of(("body", "images", 0)), place_of(("query", "k"))
+    ('body.images, photo 1', 'query.k')
+    """
+    *head, last = loc[:6] or ("",)
+    if isinstance(last, int) and head and head[-1] == "images":
+        return f"{'.'.join(map(str, head))}, photo {last + 1}"
+    return ".".join(map(str, (*head, last)))
+
+
 def _first_fault(error: RequestValidationError) -> str:
     """Where and what, without the value that was sent."""
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"][:6]) or "request"
+    place = place_of(first["loc"]) or "request"
     hint = schemas.PATTERN_HINTS.get(first.get("ctx", {}).get("pattern"), first["msg"])
     return f"{place}: {hint}."

@@ -12,6 +12,10 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # of RFC 9110
 QUERY_PATHS = frozenset({"/v1/classify", "/v1/search"})
 """What is asked by POST and changes nothing that anybody sees."""
 
+HEALTH_PATH = "/healthz"
+PROBE_PATHS = frozenset({HEALTH_PATH, "/readyz"})
+"""What supervisors ask, by whatever name or address they know; the answer is "ok" or not, and nothing else."""
+
 PAGE_PATHS = frozenset({"/", "/docs"})
 STATIC_PREFIX = "/static/"
 SINGLE_HEADERS = frozenset({"host", "authorization", "origin", "content-type", "sec-fetch-site"})
@@ -61,6 +65,11 @@ class RequestInfo:
     def wants_page(self) -> bool:
         """Whether it asks for a file of the web page, which is the same for everybody."""
         return self.is_safe and (self.path in PAGE_PATHS or self.path.startswith(STATIC_PREFIX))
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it only asks if the service lives or is ready."""
+        return self.is_safe and self.path in PROBE_PATHS
 
     @property
     def origins(self) -> set[str]:

@@ -17,9 +17,9 @@ from mixtura.catalog import Catalog
 from mixtura.catalog.journal import Journal
 from mixtura.errors import NoInput, UsageError
 from mixtura.pipeline.factory import PhotoEncoder
-from mixtura.tasks.predict import encoder_for
 from mixtura.web.app import create_app
 from mixtura.web.connection import Connection
+from mixtura.web.live import photo_encoder
 from mixtura.web.settings import LOCAL_HOSTS, Settings
 from mixtura.web.tuning import leave_one_core, measure_batch_size, return_memory, warm_up
 
@@ -84,11 +84,7 @@ def open_folder(folder: Path, keep_photos: bool) -> tuple[Catalog, Journal, Phot
         UsageError: it is a catalog of sounds.
     """
     catalog = Catalog.open(folder)
-    encoder = encoder_for(catalog.model)
-    if not isinstance(encoder, PhotoEncoder):
-        raise UsageError(
-            f"{folder} is a catalog of sounds, and only photos can be served. Use mixtura predict {folder} FILE."
-        )
+    encoder = photo_encoder(catalog)
     return catalog, Journal.open(folder, keep_photos), encoder
 
 

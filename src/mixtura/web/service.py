@@ -13,8 +13,9 @@ from mixtura.catalog import Catalog
 from mixtura.catalog.journal import Journal
 from mixtura.pipeline.factory import PhotoEncoder
 from mixtura.records.catalog import Product
+from mixtura.web.live import LiveShop
 from mixtura.web.photos import Photos
-from mixtura.web.problems import Refusal
+from mixtura.web.problems import Refusal, busy
 from mixtura.web.settings import Settings
 from mixtura.web.telemetry import Telemetry
 
@@ -32,9 +33,9 @@ class Service:
     """
 
     def __init__(self, catalog: Catalog, journal: Journal, encoder: PhotoEncoder, settings: Settings) -> None:
-        self.catalog, self.journal, self.encoder, self.settings = catalog, journal, encoder, settings
+        self.live, self.journal, self.settings = LiveShop(catalog, encoder), journal, settings
         self.telemetry = Telemetry()
-        self.photos = Photos(catalog, journal, encoder, settings)
+        self.photos = Photos(self.live, journal, settings)
         self.drift: Memo[Any] = Memo()
         self.groups: Memo[Any] = Memo()
         self.ready = False
@@ -43,6 +44,16 @@ class Service:
         self._edit_pool = ThreadPoolExecutor(1, "editor")
         self._compute_pool = ThreadPoolExecutor(1, "compute")
         self._edit_count = 0
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog that answers now; a refit with another encoder brings another one."""
+        return self.live.current.catalog
+
+    @property
+    def encoder(self) -> PhotoEncoder:
+        """The encoder of :attr:`catalog`."""
+        return self.live.current.encoder
 
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncIterator[None]:
@@ -82,11 +93,18 @@ class Service:
         return await memo.get(key, lambda: self._run(self._compute_pool, work))
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        def refreshed() -> T:
-            self.catalog.refresh()
-            return work()
+        return await asyncio.get_running_loop().run_in_executor(pool, self.live.at_work, lambda _: work())
 
-        return await asyncio.get_running_loop().run_in_executor(pool, refreshed)
+    async def check_ready(self) -> None:
+        """See that a question would be answered now.
+
+        Raises:
+            Refusal: 503 while the service starts or stops, or its model cannot be used.
+            CannotWrite, OutOfSpace: the last decision could not be stored, and none could be now.
+        """
+        if not self.ready:
+            raise busy("The service is starting or stopping.", 2)
+        await self.read(self.journal.check_writable if self.photos.failing else lambda: None)
 
 
 @dataclass

@@ -14,9 +14,9 @@ class Settings:
 
     Sizes are in bytes, times in seconds, rates in requests a second and client.
 
-    - ``public``: other machines can connect. Then everything but ``/healthz`` and the page needs ``token``, and rates
+    - ``public``: other machines can connect. Then everything but the probes and the page needs ``token``, and rates
       are limited; otherwise only edits need it.
-    - ``hosts``: the host names that the service answers to.
+    - ``hosts``: the host names that the service answers to; probes may name any.
     - ``held_bytes`` bounds all request bodies together; a body must arrive at ``min_body_rate`` bytes a second once
       ``body_grace`` is over.
     - ``batch_size`` photos are encoded together at most; a batch waits ``batch_wait`` for photos being decoded.

@@ -16,6 +16,10 @@ def add_routes(app: FastAPI) -> None:
 
 
 def methods_at(scope: Scope) -> set[str]:
-    """The methods of all routes at the address of a request; one route by itself knows only its own."""
-    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, Route)]
-    return {method for route in routes if route.matches(scope)[0] != Match.NONE for method in route.methods or ()}
+    """The methods of all routes at the address of a request; one route by itself knows only its own.
+
+    The app is among the scope and knows the route of its own description.
+    """
+    routes = [route for router in (*ROUTERS, scope["app"]) for route in router.routes if isinstance(route, Route)]
+    found = {method for route in routes if route.matches(scope)[0] != Match.NONE for method in route.methods or ()}
+    return found | {"HEAD"} if "GET" in found else found

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Response
 
 from mixtura.web import answers, schemas
-from mixtura.web.problems import busy
 from mixtura.web.service import ServiceDep
 
 METRICS_TYPES = ("text/plain", "application/openmetrics-text")
@@ -16,7 +15,7 @@ router = APIRouter(tags=["service"])
 @router.get("/v1/model", response_model=schemas.Model)
 async def model(service: ServiceDep) -> dict[str, Any]:
     """The model that answers."""
-    return answers.model(service, await service.read(service.catalog.view))
+    return answers.model(service, await service.read(lambda: service.catalog.view()))
 
 
 @router.get("/healthz", response_model=schemas.Health)
@@ -27,10 +26,8 @@ async def health() -> dict[str, str]:
 
 @router.get("/readyz", response_model=schemas.Health)
 async def ready(service: ServiceDep) -> dict[str, str]:
-    """Whether the catalog can be read and photos are being answered."""
-    if not service.ready:
-        raise busy("The service is starting or stopping.", 2)
-    await service.read(lambda: service.catalog.revision)
+    """Whether a question would be answered now; needs no token and tells nothing else."""
+    await service.check_ready()
     return {"status": "ok"}
 
 

@@ -1,24 +1,23 @@
 """Photos in, decisions or similar items out."""
 
-import base64
-import binascii
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from mixtura.web import schemas
 from mixtura.web.answers import decision, model, neighbor, unreadable
 from mixtura.web.photos import Decided, Unreadable
 from mixtura.web.problems import Refusal
 from mixtura.web.service import Service, ServiceDep
+from mixtura.web.uploads import JSON_TYPE, photos_in
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/x-portable-anymap")
 
 REQUEST_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "One photo as it is, or several as base64.",
+        "description": "One photo as it is, or several as base64 or as files of a form (multipart/form-data).",
         "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in IMAGE_TYPES}
         | {"application/json": {"schema": {"$ref": "#/components/schemas/Photos"}}},
     }
@@ -42,9 +41,8 @@ async def classify(service: ServiceDep, request: Request, query: Annotated[_Deci
     """Say of each photo which product it shows, or that it shows none of them."""
     answers = await _answers(service, request, query.neighbors, decide=True)
     made_with = next((a.view for a in answers if isinstance(a, Decided)), None)
-    view = made_with or await service.read(service.catalog.view)
-    ids = {product.name: product.id for product in view.products}
-    made = [unreadable(a) if isinstance(a, Unreadable) else decision(a, ids) for a in answers]
+    view = made_with or await service.read(lambda: service.catalog.view())
+    made = [unreadable(a) if isinstance(a, Unreadable) else decision(a) for a in answers]
     for answer in answers:
         verdict = answer.decision.verdict if isinstance(answer, Decided) else "unreadable"
         service.telemetry.decisions.labels(verdict).inc()
@@ -59,35 +57,9 @@ async def search(service: ServiceDep, request: Request, query: Annotated[_Search
 
 
 async def _answers(service: Service, request: Request, count: int, decide: bool) -> list[Any]:
-    body = await request.body()
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not body:
-        raise Refusal(422, "The body is empty. Send a photo, or JSON with images.")
-    if content_type != "application/json":
-        answers = await service.photos.answer([body], count, decide)
-        if isinstance(answers[0], Unreadable):
-            raise Refusal(422, answers[0].message)
-        return answers
-    return await service.photos.answer(await service.read(lambda: _images(body)), count, decide)
-
-
-def _images(body: bytes) -> list[bytes]:
-    try:
-        given = schemas.Photos.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"])) or "body"
-        raise Refusal(422, f"{place}: {first['msg']}.") from None
-    return decoded(given.images)
-
-
-def decoded(images: list[str]) -> list[bytes]:
-    """The bytes of photos that came as base64.
-
-    Raises:
-        Refusal: 422.
-    """
-    try:
-        return [base64.b64decode(image, validate=True) for image in images]
-    except (binascii.Error, ValueError):
-        raise Refusal(422, "images: not base64. Encode the bytes of each file, without line breaks.") from None
+    body, content_type = await request.body(), request.headers.get("content-type", "")
+    photos = await service.read(lambda: photos_in(body, content_type))
+    answers = await service.photos.answer(photos, count, decide)
+    if isinstance(answers[0], Unreadable) and len(answers) == 1 and not content_type.lower().startswith(JSON_TYPE):
+        raise Refusal(422, answers[0].message)
+    return answers

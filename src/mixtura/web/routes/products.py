@@ -12,8 +12,8 @@ from mixtura.tasks import discover
 from mixtura.web import schemas
 from mixtura.web.answers import thumbnail
 from mixtura.web.problems import Refusal
-from mixtura.web.routes.photos import decoded
 from mixtura.web.service import Service, ServiceDep, product_of
+from mixtura.web.uploads import decoded
 
 ProductId = Annotated[str, Path(pattern=schemas.ID_PATTERN, examples=["red-kettle"])]
 ItemId = Annotated[int, Path(ge=1, le=schemas.MAX_EXACT_INTEGER)]
@@ -24,7 +24,8 @@ router = APIRouter(tags=["catalog"])
 @router.get("/v1/products", response_model=schemas.Products)
 async def products(service: ServiceDep) -> dict[str, Any]:
     """All products."""
-    return await service.read(lambda: {"products": service.catalog.products(), "revision": service.catalog.revision})
+    view = await service.read(lambda: service.catalog.view())
+    return {"products": view.products, "revision": view.revision}
 
 
 @router.post("/v1/products", response_model=schemas.Effect, status_code=201)
@@ -67,13 +68,13 @@ async def picture(service: ServiceDep, id: ItemId) -> Response:
 @router.get("/v1/history", response_model=schemas.History)
 async def history(service: ServiceDep) -> dict[str, Any]:
     """The latest changes, newest first."""
-    return {"edits": await service.read(service.catalog.history)}
+    return {"edits": await service.read(lambda: service.catalog.history())}
 
 
 @router.post("/v1/undo", response_model=schemas.Effect)
 async def undo(service: ServiceDep) -> EditResult:
     """Take the last change back."""
-    return await service.edit(service.catalog.undo)
+    return await service.edit(lambda: service.catalog.undo())
 
 
 def jpeg(picture: bytes | None) -> Response:
@@ -103,7 +104,7 @@ def _shot(service: Service, photo: bytes, place: int) -> Shot:
         with service.photos.decoding(photo):
             return shot_of(service.encoder, photo, f"photo {place}")
     except BadItem as error:
-        raise Refusal(422, f"Nothing was added. photo {place}, {error}") from error
+        raise Refusal(422, f"Nothing was added: {error}") from error
 
 
 def _changed(catalog: Catalog, id: str, given: schemas.RequestModel) -> EditResult:

@@ -58,13 +58,16 @@ async function sent(path, options) {
   }
 }
 
+/** An address of the service as the page sees it, also where a proxy has put all of it under a prefix. */
+export const here = (path) => new URL(path.replace(/^[/]/, ""), document.baseURI).href;
+
 async function once(path, { method = "GET", json, body, type }) {
   const headers = { Accept: "application/json, image/*" };
   if (token()) headers.Authorization = `Bearer ${token()}`;
   if (json !== undefined) headers["Content-Type"] = "application/json";
   if (body) headers["Content-Type"] = type;
   try {
-    return await fetch(path, { method, headers, body: json === undefined ? body : JSON.stringify(json) });
+    return await fetch(here(path), { method, headers, body: json === undefined ? body : JSON.stringify(json) });
   } catch {
     throw new Trouble("The server cannot be reached. Is mixtura serve still running, and is the network up?", 0);
   }

@@ -1,6 +1,6 @@
 /** /docs: what openapi.json says, route by route, each with a command to try it. */
 
-import { ask } from "./api.js";
+import { ask, here } from "./api.js";
 import { find, h, replace } from "./dom.js";
 
 const METHODS = ["get", "post", "patch", "put", "delete"];
@@ -75,7 +75,7 @@ function curl(api, path, method, operation) {
     ({ in: where, schema }) => where === "query" && schema?.default !== undefined,
   );
   const asked = query.map(({ name, schema }) => `${name}=${schema.default}`).join("&");
-  parts.push(`'${location.origin}${path}${asked ? `?${asked}` : ""}'`);
+  parts.push(`'${here(".").replace(/[/]$/, "")}${path}${asked ? `?${asked}` : ""}'`);
   return parts.join(" ").replace(/^curl -X POST --data/, "curl --data");
 }
 

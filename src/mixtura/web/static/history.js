@@ -31,13 +31,13 @@ function table(edits) {
   return h("table", { class: "history" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, edits.map(row)));
 }
 
-function row({ number, at, said, undone }) {
+function row({ number, at, summary, undone }) {
   return h(
     "tr",
     { class: undone ? "undone" : null },
     h("td", { class: "num" }, number),
     h("td", {}, moment(at)),
-    h("td", {}, said),
+    h("td", {}, summary),
     h("td", {}, undone ? "undone" : ""),
   );
 }

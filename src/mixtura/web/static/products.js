@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { count, find, h, replace } from "./dom.js";
+import { nameKey } from "./name.js";
 import { picture, whenSeen } from "./pictures.js";
 import { showProduct } from "./product.js";
 import { statusLabel } from "./status.js";
@@ -20,7 +21,7 @@ function showList(body, products) {
   const field = h("input", { type: "search", id: "product-search", value: wanted, autocomplete: "off", oninput: draw });
   function draw() {
     wanted = field.value;
-    const words = wanted.toLowerCase().split(/\s+/).filter(Boolean);
+    const words = nameKey(wanted).split(" ").filter(Boolean);
     const found = products.filter((product) => words.every((word) => text(product).includes(word)));
     replace(list, found.map(card));
     replace(
@@ -42,7 +43,7 @@ function showList(body, products) {
   if (had) find("#product-search").focus();
 }
 
-const text = ({ name, status }) => `${name} ${status} ${statusLabel(status)}`.toLowerCase();
+const text = ({ name, status }) => nameKey(`${name} ${status} ${statusLabel(status)}`);
 
 function card(product) {
   const three = h("span", { class: "three" });

@@ -3,6 +3,7 @@
 import { ask } from "./api.js";
 import { count, find, h, replace } from "./dom.js";
 import { dialog } from "./dialog.js";
+import { nameKey } from "./name.js";
 import { tell, tellEffect } from "./notice.js";
 import { encoded, MAX_PHOTOS, photosOf } from "./photo.js";
 
@@ -88,10 +89,10 @@ export async function addProduct({ decision_id: decision }, file, url, done) {
 
 /** A field for a name, which says when the name is taken already. */
 export function nameField(id, products) {
-  const taken = new Map(products.map((product) => [product.name.toLowerCase(), product]));
+  const taken = new Map(products.map((product) => [nameKey(product.name), product]));
   const hint = h("p", { class: "hint", id: `${id}-hint`, "aria-live": "polite" });
   const said = ({ target }) => {
-    const product = taken.get(target.value.trim().toLowerCase());
+    const product = taken.get(nameKey(target.value));
     replace(
       hint,
       product
