@@ -254,11 +254,13 @@ class Mixture:
 
         Source: Fisher's discriminant, with the total in place of the within-class scatter (same directions).
         """
-        background = self.background()
-        share = self.log_weight.exp()
-        means = ((self.mean - background.mean) * share.sqrt()[:, None]).double()
-        total = background.covariance.dense(1, self.dimension)[0]
-        solved = linalg.solve_spd(total, means.T)
+        exact = self.to(torch.float64)
+        background, share = exact.background(), exact.log_weight.exp()
+        means = (exact.mean - background.mean) * share.sqrt()[:, None]
+        if len(means) > self.dimension:  # as many rows as features with the same scatter have the same axes
+            singular, right = linalg.svd_right(means, self.dimension)
+            means = singular[:, None] * right.T
+        solved = background.covariance.precision_matmul(means).T
         values, vectors = linalg.eigh(means @ solved)
         axes = solved @ vectors[:, :count] * values[:count].clamp_min(1e-12).rsqrt()
         axes = torch.where(values[:count] > 1e-9 * values[0], axes, 0.0)
