@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,24 +15,21 @@ LARGEST_DOUBLE, SMALLEST_DOUBLE = 1e60, 1e-60  # of samples whose fourth powers 
 def in_range(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
     """The samples in a precision that holds their squares: as they are, or in float64.
 
+    A feature that varies too little even for float64, beside others that do not, is made constant.
+
     Raises:
-        DataError: not even float64 does; the message names the scale.
+        DataError: not even float64 holds the squares; the message names the scale.
     """
-    largest, smallest = scale_of(x)
+    low, high = (end.double() for end in x.aminmax(dim=0))
+    largest, spread = max(-float(low.min()), float(high.max())), high - low
+    most, least = float(spread.max()), float(torch.where(spread > 0, spread, math.inf).min())
     if largest > LARGEST_DOUBLE:
-        raise DataError(f"Values reach {largest:.3g}: their squares are too large. Rescale the features, for example to unit scale.")
-    if smallest < SMALLEST_DOUBLE:
-        raise DataError(
-            f"A feature varies by {smallest:.3g} only: at this scale its squares vanish. Rescale the features, "
-            "for example to unit scale."
-        )
-    return x if LARGEST > largest and smallest > SMALLEST else x.double()
+        raise DataError(f"Values reach {largest:.3g}, and their squares are too large. {_ADVICE}")
+    if 0 < most < SMALLEST_DOUBLE:
+        raise DataError(f"No feature varies by more than {most:.3g}, and squares vanish at this scale. {_ADVICE}")
+    if largest < LARGEST and least > SMALLEST:
+        return x
+    return torch.where(spread < SMALLEST_DOUBLE, low, x.double())
 
 
-def scale_of(x: Float[Tensor, "N D"]) -> tuple[float, float]:
-    """The largest absolute value, and the range of the feature that varies least but varies; infinite if none does."""
-    low, high = x.aminmax(dim=0)
-    largest = max(-float(low.min()), float(high.max()))
-    spread = high.double() - low.double()
-    varies = spread[spread > 0]
-    return largest, float(varies.min()) if len(varies) else math.inf
+_ADVICE = "Rescale the features, for example to unit variance."

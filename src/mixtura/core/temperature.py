@@ -66,7 +66,7 @@ class SmoothedLoss:
         cls, joint: Float[Tensor, "N C"], labels: Int[Tensor, " N"], weight: Float[Tensor, " N"] | None
     ) -> "SmoothedLoss":
         """The loss of samples, of which one of ``weight`` two counts twice."""
-        counts = torch.ones(len(labels), dtype=torch.float64, device=joint.device) if weight is None else weight.double()
+        counts = torch.ones_like(labels, dtype=torch.float64) if weight is None else weight.double()
         total = float(counts.sum())
         top = joint.topk(min(2, joint.shape[1]), dim=1).values.double()
         rival = top[:, -1] - top[:, 0]
@@ -100,8 +100,8 @@ def _below(
     Scores count from each sample's best. Tiles fit in cache; whole tensors would take twice as long to allocate.
     """
     rows = max(1, TILE_NUMBERS // joint.shape[1])
-    parts = []
-    for scores, top in zip(joint.split(rows), best.split(rows), strict=True):
+    parts = list[tuple[Tensor, Tensor, Tensor]]()
+    for scores, top in zip(torch.split(joint, rows), torch.split(best, rows), strict=True):
         below = (scores.double() - top[:, None]).clamp_min_(-LOWEST)
         power = (below * (LOG2_E * inverse)).exp2_()
         total = power.sum(1)

@@ -30,8 +30,9 @@ from mixtura.formats import rate_of
 from mixtura.scores import false_discovery
 from mixtura.scores.typicality import Typicality
 from mixtura.sklearn.decisions import Decisions, Evidence, held_out, typicality_of
-from mixtura.sklearn.far_rows import far_scores, posterior_of
+from mixtura.sklearn.far_rows import class_scores, posterior_of
 from mixtura.sklearn.gaussian import FLOAT_TYPES, generator_of, weights_of
+from mixtura.sklearn.labels import check_labels
 from mixtura.sklearn.layouts import Array, advised, check_spread, to_tensor
 from mixtura.sklearn.projection import as_value_errors, steps_of
 from mixtura.sklearn.weighted_rows import distinct, with_folds
@@ -161,6 +162,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             ValueError: invalid input or parameters.
         """
         self._check_params()
+        check_labels(y, "y")
         X, y = validate_data(self, X, y, dtype=FLOAT_TYPES)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -215,6 +217,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         Not available for several components per class or the low-rank family, whose fits need more than moments.
         """
         self._check_params()
+        check_labels(classes, "classes")
+        check_labels(y, "y")
         first = _check_partial_fit_first_call(self, classes)
         X, y = validate_data(self, X, y, dtype=FLOAT_TYPES, reset=first)
         self._check_classes()
@@ -233,7 +237,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         variance = feature_variance(self._sums)
         if self._from_sums:
             self.plan_ = replace(self.plan_, prior=oas(self._sums, self.plan_.resolved(variance)[1].scale))
-        return self._keep(closed_form(self.plan_, self._sums, variance))
+        with advised(COLLAPSE_ADVICE):
+            return self._keep(closed_form(self.plan_, self._sums, variance))
 
     def _check_params(self) -> None:
         """See that the arguments are of the right kind, and that the family is there."""
@@ -313,7 +318,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         The temperature applies to scores with the training class frequencies; other priors are added unscaled.
         """
         x = self._projected(X)
-        joint = far_scores(self._fitted.class_log_prob, x)
+        joint = class_scores(self._fitted, x, compared=True)
         return joint / self.temperature_ + self._log_odds.to(joint.dtype), x.dtype
 
     def predict(self, X: Any) -> Array:
@@ -367,7 +372,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         x = self._projected(X)
         if self.typicality_ is None:
             raise ValueError(self._untold)
-        joint, behind = (far_scores(one.class_log_prob, x) for one in (self._fitted, self._fitted.background()))
+        joint, behind = class_scores(self._fitted, x, compared=True), class_scores(self._fitted.background(), x)
         return Evidence.of(joint, behind[:, 0], self.temperature_, self._log_odds), self.typicality_
 
     def score_samples(self, X: Any) -> Array:
@@ -376,7 +381,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         It is in the space of the projection and independent of the temperature.
         """
         x = self._projected(X)
-        return far_scores(self.mixture_.class_log_prob, x).logsumexp(1).to(x.dtype).numpy()
+        return class_scores(self.mixture_, x).logsumexp(1).to(x.dtype).numpy()
 
     def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
         """Random samples, in the space of the projection, and their labels."""

@@ -23,7 +23,7 @@ from mixtura.core.covariance import family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
 from mixtura.core.scale import in_range
-from mixtura.sklearn.far_rows import far_scores, posterior_of
+from mixtura.sklearn.far_rows import class_scores, posterior_of
 from mixtura.sklearn.init import INIT_PARAMS, Initialization, full_sums, incremental_sums, maximize
 from mixtura.sklearn.layouts import LAYOUTS, Array, Layout, advised, check_spread, to_tensor
 from mixtura.sklearn.parameters import MixtureAttributes, check_weights, covariance_from
@@ -272,11 +272,11 @@ class GaussianMixture(MixtureAttributes, DensityMixin, BaseEstimator):
     def score_samples(self, X: Any) -> Array:
         """Log-density of each sample, in nats."""
         x, _ = self._rows(X)
-        return torch.cat([scores.logsumexp(1) for scores in self._scores(x)]).to(x.dtype).numpy()
+        return torch.cat([scores.logsumexp(1) for scores in self._scores(x, False)]).to(x.dtype).numpy()
 
-    def _scores(self, x: Tensor) -> Iterator[Tensor]:
-        """Component log-probabilities of samples, in tiles."""
-        return (far_scores(self.mixture_.component_log_prob, rows) for rows in x.split(em.TILE_ROWS))
+    def _scores(self, x: Tensor, compared: bool = True) -> Iterator[Tensor]:
+        """Component log-probabilities of samples, in tiles; to compare components or as they are."""
+        return (class_scores(self.mixture_, rows, compared) for rows in x.split(em.TILE_ROWS))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean log-density, in nats per sample."""

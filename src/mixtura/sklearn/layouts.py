@@ -84,6 +84,10 @@ def _root_precision(covariance: Any, n_components: int) -> Tensor:
     return covariance.variance.rsqrt()
 
 
+def _of_variances(family: str, axes: str, kind: Callable[[Tensor], Covariance]) -> Layout:
+    return Layout(family, axes, _variance, _root_precision, torch.square, positive, lambda p: kind(positive(p)))
+
+
 LAYOUTS: dict[str, Layout] = {
     "full": Layout(
         "full",
@@ -103,8 +107,8 @@ LAYOUTS: dict[str, Layout] = {
         inverse,
         lambda p: Tied(tril_of(p[None])),
     ),
-    "diag": Layout("diagonal", "KD", _variance, _root_precision, torch.square, positive, lambda p: Diagonal(positive(p))),
-    "spherical": Layout("spherical", "K", _variance, _root_precision, torch.square, positive, lambda p: Spherical(positive(p))),
+    "diag": _of_variances("diagonal", "KD", Diagonal),
+    "spherical": _of_variances("spherical", "K", Spherical),
     "lowrank": Layout(
         "lowrank",
         "KDD",
@@ -125,9 +129,7 @@ def check_spread(mixture: Mixture) -> None:
         CollapsedComponent: a variance is zero or not finite.
     """
     if not bool(mixture.covariance.log_peak(mixture.dimension).isfinite().all()):
-        raise CollapsedComponent(
-            "A component has no spread in some direction (singleton or repeated points)."
-        )
+        raise CollapsedComponent("A component has no spread in some direction (singleton or repeated points).")
 
 
 @contextmanager

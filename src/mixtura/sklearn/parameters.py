@@ -1,6 +1,5 @@
 """scikit-learn's attributes of a mixture: read from the fitted one, or set to make one by hand."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from mixtura.sklearn.layouts import LAYOUTS, Array, Layout
 
 WEIGHTS, MEANS, COVARIANCE, FITTED = "weights_", "means_", "covariance", "mixture_"
 Parts = dict[str, tuple[str, Any]]
-"""What was set for weights, means and covariance: the attribute's name and its array, or the mixture it is kept from."""
+"""What was set for weights, means and covariance: name and array of an attribute, or the mixture to keep it from."""
 
 
 class MixtureAttributes:
@@ -106,7 +105,7 @@ class MixtureAttributes:
         parts: Parts = dict(vars(self).get("_by_hand", {}))
         mixture: Mixture | None = vars(self).get(FITTED)
         if mixture is not None:
-            parts = {part: (FITTED, mixture) for part in (WEIGHTS, MEANS, COVARIANCE)}
+            parts = dict.fromkeys((WEIGHTS, MEANS, COVARIANCE), (FITTED, mixture))
         parts[name if name in (WEIGHTS, MEANS) else COVARIANCE] = (name, array)
         made = mixture_of(LAYOUTS[self.covariance_type], parts)
         if made is None:

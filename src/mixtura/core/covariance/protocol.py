@@ -339,7 +339,7 @@ class TensorRecord:
         return cls(**{name: torch.cat([state[name] for state in states]) for name in states[0]})
 
 
-def with_spread(variance: Float[Tensor, "K *D"]) -> Float[Tensor, "K *D"]:
+def with_spread(variance: Float[Tensor, "K *S"]) -> Float[Tensor, "K *S"]:
     """The variances of K components, if all are positive.
 
     Raises:
@@ -347,7 +347,7 @@ def with_spread(variance: Float[Tensor, "K *D"]) -> Float[Tensor, "K *D"]:
     """
     flat = ~(variance.detach() > 0)
     if bool(flat.any()):
-        component, *feature = flat.nonzero()[0].tolist()
+        component, *feature = (int(place) for place in flat.nonzero()[0])
         place = f" in feature {feature[0]}" if feature else ""
         raise CollapsedComponent(
             f"Component {component} has no spread{place}: its points are equal there.",
