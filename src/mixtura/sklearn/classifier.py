@@ -165,6 +165,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         check_labels(y, "y")
         X, y = validate_data(self, X, y, dtype=FLOAT_TYPES)
         check_classification_targets(y)
+        vars(self).pop("mixture_", None)  # if this fit fails, nothing answers with other classes
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._check_classes()
         x, weight = in_range(to_tensor(X)), weights_of(X, sample_weight)
@@ -219,6 +220,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         self._check_params()
         check_labels(classes, "classes")
         check_labels(y, "y")
+        if not hasattr(self, "mixture_"):
+            vars(self).pop("classes_", None)  # of a fit that failed
         first = _check_partial_fit_first_call(self, classes)
         X, y = validate_data(self, X, y, dtype=FLOAT_TYPES, reset=first)
         self._check_classes()

@@ -154,6 +154,7 @@ class GaussianMixture(MixtureAttributes, DensityMixin, BaseEstimator):
                 stacklevel=2,
             )
         self.mixture_, self._sums, self._dtype, self._by_hand = best.mixture, best.sums, x.numpy().dtype, {}
+        self._earlier = {}
         self.converged_, self.n_iter_ = best.converged, len(best.bounds)
         self.lower_bound_, self.lower_bounds_ = best.bound, best.bounds
         return self
@@ -327,7 +328,7 @@ def weights_of(X: Array, sample_weight: Any) -> Tensor | None:
 def _given_array(value: Any, shape: tuple[int, ...], name: str) -> Tensor | None:
     if value is None:
         return None
-    array = np.asarray(check_array(value, ensure_2d=False, allow_nd=True), dtype=np.float64)
+    array = np.asarray(check_array(value, ensure_2d=False, allow_nd=True, input_name=f"{name}_init"), dtype=np.float64)
     if array.shape != shape:
         raise ValueError(f"The parameter {name!r} should have the shape of {shape}, but got {array.shape}")
     return to_tensor(array)

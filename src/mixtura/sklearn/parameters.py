@@ -11,6 +11,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.errors import CollapsedComponent
 from mixtura.sklearn.layouts import LAYOUTS, Array, Layout
 
+SPREADS = ("covariances_", "precisions_", "precisions_cholesky_")
 WEIGHTS, MEANS, COVARIANCE, FITTED = "weights_", "means_", "covariance", "mixture_"
 Parts = dict[str, tuple[str, Any]]
 """What was set for weights, means and covariance: name and array of an attribute, or the mixture to keep it from."""
@@ -21,12 +22,16 @@ class MixtureAttributes:
 
     Arrays that are read are copies, and read-only. Set an attribute to change it: once weights, means and one of
     ``covariances_``, ``precisions_`` and ``precisions_cholesky_`` fit each other, they make the mixture, without a fit.
+    The three follow each other from the next use of the mixture on; until then each can be set from its own last value,
+    as in putting components in order.
     """
 
     covariance_type: Any
     mixture_: Mixture
     _dtype: Any
     _sums: Any
+    _by_hand: Parts
+    _earlier: dict[str, Mixture]
 
     @property
     def weights_(self) -> Array:
@@ -79,6 +84,7 @@ class MixtureAttributes:
         Raises:
             ValueError: they do not; the message says what is missing or does not fit.
         """
+        self._earlier = {}
         parts: Parts = vars(self).get("_by_hand", {})
         if not parts:
             return
@@ -93,7 +99,7 @@ class MixtureAttributes:
         own = [value for given, value in parts.values() if given == name]
         if own:
             return own[0]
-        mixture = self.mixture_
+        mixture: Mixture = vars(self).get("_earlier", {}).get(name) or self.mixture_
         layout = layout_of(mixture)
         values = READERS[name](layout, mixture).numpy().astype(self._dtype)
         values.flags.writeable = False  # an edit of a copy would be lost
@@ -112,6 +118,9 @@ class MixtureAttributes:
             self._by_hand = parts
             vars(self).pop(FITTED, None)
             return
+        if name in SPREADS and mixture is not None:
+            earlier = dict.fromkeys(SPREADS, mixture) | vars(self).get("_earlier", {})
+            self._earlier = {other: last for other, last in earlier.items() if other != name}
         self._by_hand, self._sums, self._dtype = {}, None, np.dtype(np.float64)
         self.mixture_, self.n_features_in_ = made, made.dimension
 
