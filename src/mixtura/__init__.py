@@ -5,6 +5,8 @@ The names below are imported when they are first used, so ``import mixtura`` cos
 
 from typing import TYPE_CHECKING, Any
 
+from mixtura import forks as forks
+
 if TYPE_CHECKING:
     from mixtura.core.covariance import FAMILIES as FAMILIES
     from mixtura.core.covariance import Prior as Prior

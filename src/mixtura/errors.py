@@ -75,7 +75,14 @@ class FingerprintMismatch(DataError):
 
 
 class CollapsedComponent(DataError):
-    """A component that holds too few points to have a spread."""
+    """A component that holds too few points to have a spread.
+
+    ``problem`` is the message without its advice, which each estimator gives in the names of its own parameters.
+    """
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(f"{problem} {advice}".rstrip())
+        self.problem = problem
 
 
 class BundleError(DataError):

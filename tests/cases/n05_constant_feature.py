@@ -11,7 +11,7 @@ y = np.arange(40) % 2
 for fam in ("tied", "full", "diagonal", "spherical", "lowrank"):
     p = MixtureClassifier(fam).fit(X, y).predict_proba(X)
     check(f"{fam}, defaults", bool(np.isfinite(p).all()))
-    p = caught(lambda: MixtureClassifier(fam, floor=0.0, shrinkage=0.0).fit(X, y).predict_proba(X))
+    p = caught(lambda: MixtureClassifier(fam, variance_floor=0.0, shrinkage=0.0).fit(X, y).predict_proba(X))
     check(
         f"{fam}, floor=0: an error or probabilities, no NaN",
         isinstance(p, ValueError) or bool(np.isfinite(p).all()),

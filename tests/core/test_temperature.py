@@ -1,5 +1,8 @@
+import math
+
 import pytest
 import torch
+from scipy import optimize
 
 from mixtura.core import temperature
 
@@ -84,3 +87,27 @@ def test_given_halves_make_the_order_of_the_rows_irrelevant():
         moved = temperature.fit(joint[order], labels[order], half=half[order])
         assert moved == pytest.approx(temperature.fit(joint, labels, half=half), rel=1e-9)
     assert temperature.fit(joint, labels, half=torch.ones(200, dtype=torch.bool)) == 1.0  # nothing to settle by
+
+
+@pytest.mark.parametrize(("n", "true"), [(30, 0.5), (400, 20.0), (3000, 1.5)])
+def test_it_is_the_minimum_that_scipy_finds(n, true):
+    joint, labels = rows(n, true)
+    found = temperature.best(joint, labels)
+    loss = lambda log: temperature.smoothed_nll(joint, labels, math.exp(log))  # noqa: E731
+    expected = optimize.minimize_scalar(loss, bounds=(-4, 10), method="bounded", options={"xatol": 1e-10}).x
+    assert math.log(found) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_loss_is_a_loop_over_the_classes():
+    joint, labels = rows(40, 2.0, n_classes=7)
+    pairs = zip(joint.tolist(), labels.tolist(), strict=True)
+    terms = [math.log(sum(math.exp((u - row[y]) / 1.7) for u in row)) for row, y in pairs]
+    assert temperature.nll(joint.float(), labels, 1.7) == pytest.approx(sum(terms) / 40, rel=1e-6)
+
+
+def test_a_label_that_is_impossible_has_no_say():
+    joint, labels = rows(200, 2.0)
+    expected = temperature.best(joint[1:], labels[1:])
+    joint[0, labels[0]] = -math.inf
+    assert temperature.best(joint, labels) == pytest.approx(expected, rel=0.05)
+    assert temperature.nll(joint, labels) == temperature.smoothed_nll(joint, labels, 1.0) == math.inf

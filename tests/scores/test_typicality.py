@@ -1,12 +1,13 @@
 """Laws of typicality: the stated false-reject rate holds, and more known never means less typical."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from mixtura.errors import LabelError
-from mixtura.scores.typicality import FAR_SPREADS, MIN_HELD_OUT, Typicality
+from mixtura.scores.typicality import FAR_SPREADS, MIN_HELD_OUT, POOLED_ITEMS, Typicality
 
 ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
@@ -194,3 +195,26 @@ def test_single_precision_input_is_judged_in_double():
     low = of(typicality, log_density.float(), background.float(), predicted)
     assert low.dtype == torch.float64
     torch.testing.assert_close(low, of(typicality, log_density, background, predicted), rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("classes", [1, 7, 200])
+def test_ranks_of_all_classes_at_once_are_those_of_each_in_turn(classes):
+    generator = torch.Generator().manual_seed(classes)
+    draw = lambda n: torch.randn(n, generator=generator, dtype=torch.float64).round(decimals=1)  # noqa: E731
+    label = lambda n: torch.randint(classes, (n,), generator=generator)  # noqa: E731
+    fitted = replace(Typicality.fit(draw(300), draw(300), label(300)), stand_in=draw(40), stand_for=label(40))
+    score, predicted = draw(50), label(50)
+    blended = []
+    for s, c in zip(score, predicted, strict=True):
+        own = torch.cat([fitted.scores[fitted.predicted == c], fitted.stand_in[fitted.stand_for == c]])
+        pooled = (1 + (fitted.scores <= s).sum()) / (1 + len(fitted.scores))
+        blended.append(((own <= s).sum() + POOLED_ITEMS * pooled) / (len(own) + POOLED_ITEMS))
+    others = []
+    for i, (s, c) in enumerate(zip(fitted.scores, fitted.predicted, strict=True)):
+        left = torch.arange(len(fitted.scores)) != i
+        own = fitted.scores[left & (fitted.predicted == c)]
+        pooled = (fitted.scores <= s).sum() / len(fitted.scores)
+        others.append(((own <= s).sum() + POOLED_ITEMS * pooled) / (len(own) + POOLED_ITEMS))
+    held = torch.stack(others).double()
+    expected = [(1 + int((held <= t).sum())) / (1 + len(held)) for t in torch.stack(blended).double()]
+    assert fitted(score, predicted).tolist() == pytest.approx(expected, abs=1.01 / len(held))  # ties by rounding

@@ -63,6 +63,8 @@ class OutOfFold:
 
     def select(self, index: Bool[Tensor, " M"] | Int[Tensor, " J"]) -> "OutOfFold":
         """Scores of the samples at ``index``."""
+        if index.dtype == torch.bool and bool(index.all()):
+            return self  # without a copy of all scores
         return OutOfFold(*(getattr(self, item.name)[index] for item in fields(self)))
 
     @property

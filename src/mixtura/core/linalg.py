@@ -24,8 +24,8 @@ def cholesky(matrix: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B D D"]:
     if bool((info != 0).any()):
         worst = int(info.reshape(-1).ne(0).nonzero()[0, 0])
         raise CollapsedComponent(
-            f"The covariance of component {worst} is not positive definite in {matrix.shape[-1]} dimensions. "
-            "Use a larger floor, a prior with more strength, or a diagonal family."
+            f"The covariance of component {worst} is not positive definite in {matrix.shape[-1]} dimensions.",
+            "Use a larger floor, a prior with more strength, or a diagonal family.",
         )
     return factor
 

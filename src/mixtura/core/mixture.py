@@ -16,6 +16,7 @@ from mixtura.core.ownership import ClassLogSumExp
 
 TILE_ROWS = 4096  # samples scored per tile when only a reduction of the N x K scores is kept
 MAX_OFFSET = 1e4  # squared distance that may cancel within a float32 score; beyond it, scores use float64
+MAX_OPERAND = 1e30  # a precision; squares of samples that deviate as little are lost in float32
 MAX_EXACT = 1 << 24  # largest covariance, in numbers, whose operands are prepared in float64
 
 
@@ -123,6 +124,13 @@ class Mixture:
         return bool((offset > MAX_OFFSET).any())
 
     @cached_property
+    def _beyond_float32(self) -> bool:
+        """Whether components are so narrow that float32 loses the squares of samples within them."""
+        _, _, *matrices = self._operands
+        ranges = (matrix.aminmax() for matrix in matrices)
+        return any(max(-float(low), float(high)) > MAX_OPERAND for low, high in ranges)
+
+    @cached_property
     def _cast(self) -> dict[torch.dtype, tuple[Tensor, ...]]:
         return {}
 
@@ -136,7 +144,8 @@ class Mixture:
 
     def _working(self, dtype: torch.dtype) -> torch.dtype:
         """Compute dtype for samples of ``dtype``."""
-        return torch.float64 if dtype == torch.float64 or self._cancels else torch.float32
+        exact = dtype == torch.float64 or self._cancels or self._beyond_float32
+        return torch.float64 if exact else torch.float32
 
     def component_log_prob(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         r"""Joint log-density of each sample and component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats.
@@ -254,11 +263,13 @@ class Mixture:
 
         Source: Fisher's discriminant, with the total in place of the within-class scatter (same directions).
         """
-        background = self.background()
-        share = self.log_weight.exp()
-        means = ((self.mean - background.mean) * share.sqrt()[:, None]).double()
-        total = background.covariance.dense(1, self.dimension)[0]
-        solved = linalg.solve_spd(total, means.T)
+        exact = self.to(torch.float64)
+        background, share = exact.background(), exact.log_weight.exp()
+        means = (exact.mean - background.mean) * share.sqrt()[:, None]
+        if len(means) > self.dimension:  # as many rows as features with the same scatter have the same axes
+            singular, right = linalg.svd_right(means, self.dimension)
+            means = singular[:, None] * right.T
+        solved = background.covariance.precision_matmul(means).T
         values, vectors = linalg.eigh(means @ solved)
         axes = solved @ vectors[:, :count] * values[:count].clamp_min(1e-12).rsqrt()
         axes = torch.where(values[:count] > 1e-9 * values[0], axes, 0.0)

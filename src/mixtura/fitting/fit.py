@@ -8,6 +8,7 @@ import torch
 from mixtura import names
 from mixtura.core import FAMILIES
 from mixtura.core.covariance import family_of
+from mixtura.core.scale import check_single
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import split_name
 from mixtura.errors import LabelError
@@ -101,9 +102,10 @@ def solve(recipe: Recipe, rows: TrainingSamples, labels: Sequence[str] = ()) -> 
 
 def _rows(recipe: Recipe, train: Features, classes: tuple[str, ...]) -> TrainingSamples:
     """The samples to learn from; without taps, the last layer is the only block."""
-    blocks = blocks_of(train.identity)
+    blocks, x = blocks_of(train.identity), torch.from_numpy(train.embedding)
+    check_single(x)
     return TrainingSamples(
-        torch.from_numpy(train.embedding),
+        x,
         torch.from_numpy(train.label_index(classes)),
         torch.from_numpy(training_set.groups_of(train)),
         torch.tensor([split == "val" for split in train.split]),

@@ -85,13 +85,15 @@ class Model:
                 f"The features have {embedding.shape[1]} dimensions and the model takes {self.dimension}. "
                 f"Use features of encoder {self.encoder.name!r}."
             )
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
+            embedding = np.ascontiguousarray(embedding, dtype=np.float32)
         bad = int((~np.isfinite(embedding).all(1)).sum())
         if bad:
             raise NonFinite(
                 f"{bad} of {len(embedding)} rows of features hold NaN or infinity. "
                 f"Check the weights of encoder {self.encoder.name!r}, or remove these items."
             )
-        return self.projection(torch.from_numpy(np.ascontiguousarray(embedding, dtype=np.float32)))
+        return self.projection(torch.from_numpy(embedding))
 
     @torch.inference_mode()
     def predicted(self, embedding: Float[np.ndarray, "N D"]) -> Int[np.ndarray, " N"]:

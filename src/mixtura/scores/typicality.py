@@ -111,40 +111,57 @@ class Typicality:
 
     def __call__(self, score: Float[Tensor, " N"], predicted: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Typicality of new items from their scores and predicted classes, in [0, 1]."""
-        blended = self.pooled(score)
-        for c in predicted.unique().tolist():
-            rows = predicted == c
-            own = self._own(c)
-            blended[rows] = _blend(below(own, score[rows]), blended[rows], len(own))
+        own = self._within_classes
+        blended = _blend(own.below(score, predicted), self.pooled(score), own.count(predicted))
         return rank(self._blended, blended)
 
-    def _own(self, c: int) -> Float[Tensor, " m"]:
-        """Sorted scores of a class, including its substitute scores."""
-        if c not in self._by_class:
-            own = [self.scores[self.predicted == c], self.stand_in[self.stand_for == c]]
-            self._by_class[c] = torch.cat(own).sort().values
-        return self._by_class[c]
-
     @cached_property
-    def _by_class(self) -> dict[int, Tensor]:
-        return {}
+    def _within_classes(self) -> "ClassRanks":
+        """Ranks within each class, including its substitute scores."""
+        return ClassRanks.of(torch.cat([self.scores, self.stand_in]), torch.cat([self.predicted, self.stand_for]))
 
     @cached_property
     def _blended(self) -> Float[Tensor, " M"]:
         """Sorted blended ranks of the out-of-fold items, each among the others."""
-        count = len(self.scores)
-        blended = below(self.scores, self.scores) / count
-        for c in self.predicted.unique().tolist():
-            rows = self.predicted == c
-            own = self.scores[rows]
-            blended[rows] = _blend(below(own, own) - 1, blended[rows], len(own) - 1)
-        return blended.sort().values
+        own, pooled = ClassRanks.of(self.scores, self.predicted), below(self.scores, self.scores) / len(self.scores)
+        others = own.below(self.scores, self.predicted) - 1
+        return _blend(others, pooled, own.count(self.predicted) - 1).sort().values
 
     def state(self) -> dict[str, Tensor]:
         """All tensors by name."""
         state = {"center": self.center, "spread": self.spread, "scores": self.scores, "predicted": self.predicted}
         state |= {"own_scale": self.own_scale} if len(self.own_scale) else {}
         return state | ({"stand_in": self.stand_in, "stand_for": self.stand_for} if len(self.stand_in) else {})
+
+
+@dataclass(frozen=True)
+class ClassRanks:
+    """Ranks of scores among the reference scores of one class, for all classes at once.
+
+    ``scores`` are sorted over all classes; ``place`` holds class and position of each, as one sorted number.
+    """
+
+    scores: Float[Tensor, " M"]
+    place: Int[Tensor, " M"]
+
+    @classmethod
+    def of(cls, scores: Float[Tensor, " M"], label: Int[Tensor, " M"]) -> "ClassRanks":
+        """From the reference scores and their classes."""
+        sorted_scores, order = scores.sort()
+        width = len(scores) + 1
+        return cls(sorted_scores, (label[order] * width + torch.arange(len(order))).sort().values)
+
+    def below(self, new: Float[Tensor, " N"], label: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Number of reference scores of the same class that are no larger."""
+        position = torch.searchsorted(self.scores, new.contiguous(), right=True)
+        return self._up_to(label, position) - self._up_to(label, 0)
+
+    def count(self, label: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Number of reference scores of a class."""
+        return self._up_to(label, len(self.scores)) - self._up_to(label, 0)
+
+    def _up_to(self, label: Int[Tensor, " N"], position: Int[Tensor, " N"] | int) -> Float[Tensor, " N"]:
+        return torch.searchsorted(self.place, label * (len(self.scores) + 1) + position).double()
 
 
 def _raw(log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Float[Tensor, "2 N"]:
@@ -183,6 +200,6 @@ def rank(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, "
     return (1 + below(held, new)) / (1 + len(held))
 
 
-def _blend(below: Float[Tensor, " N"], pooled: Float[Tensor, " N"], count: int) -> Float[Tensor, " N"]:
+def _blend(below: Float[Tensor, " N"], pooled: Float[Tensor, " N"], count: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
     """Share of the ``count`` class items that are below, shrunk toward the pooled share."""
     return (below + POOLED_ITEMS * pooled) / (count + POOLED_ITEMS)

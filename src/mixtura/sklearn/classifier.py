@@ -1,5 +1,6 @@
 """Classification by class-conditional Gaussian mixtures and Bayes' rule, with log p(x) as well."""
 
+import math
 from contextlib import suppress
 from dataclasses import replace
 from numbers import Integral, Real
@@ -20,6 +21,7 @@ from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, Plan, closed_form
 from mixtura.core.covariance import Prior, family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import feature_variance, labeled
+from mixtura.core.scale import in_range
 from mixtura.core.shrinkage import oas
 from mixtura.errors import LabelError, UsageError
 from mixtura.features.projection import Chain
@@ -28,12 +30,15 @@ from mixtura.formats import rate_of
 from mixtura.scores import false_discovery
 from mixtura.scores.typicality import Typicality
 from mixtura.sklearn.decisions import Decisions, Evidence, held_out, typicality_of
+from mixtura.sklearn.far_rows import class_scores, posterior_of
 from mixtura.sklearn.gaussian import FLOAT_TYPES, generator_of, weights_of
-from mixtura.sklearn.layouts import Array, check_spread, to_tensor
+from mixtura.sklearn.labels import check_labels
+from mixtura.sklearn.layouts import Array, advised, check_spread, to_tensor
 from mixtura.sklearn.projection import as_value_errors, steps_of
 from mixtura.sklearn.weighted_rows import distinct, with_folds
 
 AUTO_NAME = "auto"
+COLLAPSE_ADVICE = "Use a larger variance_floor or shrinkage, fewer n_components, or another family, such as 'diagonal'."
 NOT_ASKED = (
     "The classifier was fitted with false_reject_rate=None, which holds out no samples to tell known from unknown. "
     "Set it, as in false_reject_rate=0.05, and fit again."
@@ -157,16 +162,18 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             ValueError: invalid input or parameters.
         """
         self._check_params()
+        check_labels(y, "y")
         X, y = validate_data(self, X, y, dtype=FLOAT_TYPES)
         check_classification_targets(y)
+        vars(self).pop("mixture_", None)  # if this fit fails, nothing answers with other classes
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._check_classes()
-        x, weight = to_tensor(X), weights_of(X, sample_weight)
-        plan, self._dtype = self._plan(), X.dtype
+        x, weight = in_range(to_tensor(X)), weights_of(X, sample_weight)
+        plan, self._dtype = self._plan(), x.numpy().dtype
         rows = distinct(x, torch.from_numpy(labels), weight, len(self.classes_), plan.seed)
         if self._open():
             rows = with_folds(rows, plan.seed)
-        with as_value_errors():
+        with as_value_errors(), advised(COLLAPSE_ADVICE):
             found = select(
                 rows,
                 plan,
@@ -211,6 +218,10 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         Not available for several components per class or the low-rank family, whose fits need more than moments.
         """
         self._check_params()
+        check_labels(classes, "classes")
+        check_labels(y, "y")
+        if not hasattr(self, "mixture_"):
+            vars(self).pop("classes_", None)  # of a fit that failed
         first = _check_partial_fit_first_call(self, classes)
         X, y = validate_data(self, X, y, dtype=FLOAT_TYPES, reset=first)
         self._check_classes()
@@ -223,13 +234,14 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"The fit chose {self.plan_.family!r}, which partial_fit cannot add to. Name another family."
             )
-        x, kind = self.projection_(to_tensor(X)), family_of(self.plan_.family)
+        x, kind = self.projection_(in_range(to_tensor(X))), family_of(self.plan_.family)
         sums = labeled(kind, x, torch.from_numpy(index), len(self.classes_), weights_of(X, sample_weight))[0]
         self._sums = sums if self._sums is None else self._sums + sums
         variance = feature_variance(self._sums)
         if self._from_sums:
             self.plan_ = replace(self.plan_, prior=oas(self._sums, self.plan_.resolved(variance)[1].scale))
-        return self._keep(closed_form(self.plan_, self._sums, variance))
+        with advised(COLLAPSE_ADVICE):
+            return self._keep(closed_form(self.plan_, self._sums, variance))
 
     def _check_params(self) -> None:
         """See that the arguments are of the right kind, and that the family is there."""
@@ -303,27 +315,28 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         X = validate_data(self, X, dtype=FLOAT_TYPES, reset=False)
         return self.projection_(to_tensor(X))
 
-    def _scores(self, X: Any) -> Tensor:
-        """Class log-probabilities up to a constant per sample, in nats.
+    def _scores(self, X: Any) -> tuple[Tensor, torch.dtype]:
+        """Class log-probabilities up to a constant per sample, in nats, and the precision of the samples.
 
         The temperature applies to scores with the training class frequencies; other priors are added unscaled.
         """
         x = self._projected(X)
-        joint = self._fitted.class_log_prob(x)
-        return joint / self.temperature_ + self._log_odds.to(joint.dtype)
+        joint = class_scores(self._fitted, x, compared=True)
+        return joint / self.temperature_ + self._log_odds.to(joint.dtype), x.dtype
 
     def predict(self, X: Any) -> Array:
         """Most probable label of each sample."""
-        chosen = self._scores(X).argmax(1).numpy()
+        chosen = self._scores(X)[0].argmax(1).numpy()
         return self.classes_[chosen]
 
     def predict_proba(self, X: Any) -> Array:
         """Probability of each class for each sample, assuming the sample is from one of the classes."""
-        return self._scores(X).softmax(1).numpy()
+        return posterior_of(*self._scores(X)).numpy()
 
     def predict_log_proba(self, X: Any) -> Array:
         """Log-probability of each class for each sample, in nats."""
-        return self._scores(X).log_softmax(1).numpy()
+        scores, dtype = self._scores(X)
+        return scores.log_softmax(1).to(dtype).nan_to_num(nan=-math.log(scores.shape[1]), neginf=-math.inf).numpy()
 
     def typicality(self, X: Any) -> Array:
         """Share, in [0, 1], of genuine samples that look at least as unusual as each sample: a conformal p-value.
@@ -362,15 +375,16 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         x = self._projected(X)
         if self.typicality_ is None:
             raise ValueError(self._untold)
-        behind = self._fitted.background().log_prob(x)
-        return Evidence.of(self._fitted.class_log_prob(x), behind, self.temperature_, self._log_odds), self.typicality_
+        joint, behind = class_scores(self._fitted, x, compared=True), class_scores(self._fitted.background(), x)
+        return Evidence.of(joint, behind[:, 0], self.temperature_, self._log_odds), self.typicality_
 
     def score_samples(self, X: Any) -> Array:
         """Log-density of each sample under all classes together, in nats; low for unknown samples.
 
         It is in the space of the projection and independent of the temperature.
         """
-        return self.mixture_.log_prob(self._projected(X)).numpy()
+        x = self._projected(X)
+        return class_scores(self.mixture_, x).logsumexp(1).to(x.dtype).numpy()
 
     def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
         """Random samples, in the space of the projection, and their labels."""

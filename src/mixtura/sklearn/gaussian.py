@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from numbers import Integral, Real
@@ -18,15 +19,20 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor
 
 from mixtura.core import em
+from mixtura.core.covariance import family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
+from mixtura.core.scale import in_range
+from mixtura.sklearn.far_rows import class_scores, posterior_of
 from mixtura.sklearn.init import INIT_PARAMS, Initialization, full_sums, incremental_sums, maximize
-from mixtura.sklearn.layouts import LAYOUTS, Array, Layout, check_spread, to_tensor
+from mixtura.sklearn.layouts import LAYOUTS, Array, Layout, advised, check_spread, to_tensor
+from mixtura.sklearn.parameters import MixtureAttributes, check_weights, covariance_from
 
 FLOAT_TYPES = [np.float64, np.float32]
+COLLAPSE_ADVICE = "Use a larger reg_covar, fewer n_components, or another covariance_type, such as 'diag'."
 
 
-class GaussianMixture(DensityMixin, BaseEstimator):
+class GaussianMixture(MixtureAttributes, DensityMixin, BaseEstimator):
     """Gaussian mixture fitted by expectation maximization, with scikit-learn's arguments and attributes.
 
     Additions to scikit-learn: ``sample_weight``, ``partial_fit``, ``covariance_type="lowrank"`` (a few directions and a
@@ -44,14 +50,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         means_init: initial means.
         precisions_init: initial precisions, in the layout of ``precisions_``; not for "lowrank".
         random_state: seed of the initializations and of ``sample``.
-        warm_start: initialize with the last solution.
+        warm_start: initialize with the last solution, if it has as many components and features and is of the same
+            covariance_type; otherwise fit anew.
         verbose: 1 prints steps, 2 also gains and seconds.
         verbose_interval: number of steps between prints.
         rank: directions per component, for "lowrank".
 
     Attributes:
-        weights_, means_, covariances_, precisions_, precisions_cholesky_: as in scikit-learn; low-rank matrices are
-            computed on access.
+        weights_, means_, covariances_, precisions_, precisions_cholesky_: as in scikit-learn, and read-only; low-rank
+            matrices are computed on access. Set weights, means and covariances (or precisions) of another tool to
+            predict without a fit, or set one of them to change it.
         converged_, n_iter_, lower_bound_, lower_bounds_: of the best initialization.
         mixture_: the fitted ``mixtura.core.mixture.Mixture``.
 
@@ -130,12 +138,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """
         x, weight = self._training_rows(X, sample_weight)
         random_state = check_random_state(self.random_state)
-        warm = self.warm_start and hasattr(self, "mixture_")
-        runs = []
+        warm = self.warm_start and self._serves(x.shape[1])
+        runs = list[EMRun]()
         for number in range(1 if warm else self.n_init):
             self._say(f"Initialization {number}")
-            begin = self.mixture_ if warm else self._start(x, weight, random_state)
-            runs.append(self._climb(begin, x, weight, self.lower_bound_ if warm else -np.inf))
+            with advised(COLLAPSE_ADVICE):
+                begin = self.mixture_ if warm else self._start(x, weight, random_state)
+                bound = getattr(self, "lower_bound_", -np.inf) if warm else -np.inf
+                runs.append(self._climb(begin, x, weight, bound))
         best = max(runs, key=lambda run: run.bound)
         if not best.converged and self.max_iter > 0:
             warnings.warn(
@@ -143,7 +153,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        self.mixture_, self._sums, self._dtype = best.mixture, best.sums, x.numpy().dtype
+        self.mixture_, self._sums, self._dtype, self._by_hand = best.mixture, best.sums, x.numpy().dtype, {}
+        self._earlier = {}
         self.converged_, self.n_iter_ = best.converged, len(best.bounds)
         self.lower_bound_, self.lower_bounds_ = best.bound, best.bounds
         return self
@@ -156,7 +167,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         """Update with one more mini-batch: its moments are added to those of all previous batches.
 
         The first call is the same as ``fit``. Each sample counts once, with its responsibilities under the mixture at
-        that time. Memory does not grow; for "lowrank" it is a full matrix per component.
+        that time. Memory does not grow; for "lowrank" it is a full matrix per component. Parameters that were set
+        by hand assign the first batch to its components; they hold no samples of their own.
 
         Source: Neal and Hinton, A View of the EM Algorithm that Justifies Incremental and Other Variants (1998).
         """
@@ -165,11 +177,22 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 return self.fit(X, sample_weight=sample_weight)
         x, weight = self._rows(X, sample_weight)
-        sums = incremental_sums(self.mixture_, x, weight)
+        sums = incremental_sums(self.mixture_, in_range(x), weight)
         self._sums = sums if self._sums is None else full_sums(self._sums, self.mixture_) + sums
-        self.mixture_ = maximize(self.mixture_, self._sums, float(self.reg_covar))
+        with advised(COLLAPSE_ADVICE):
+            self.mixture_ = maximize(self.mixture_, self._sums, float(self.reg_covar))
         self.lower_bound_ = self.score(X)
         return self
+
+    def _serves(self, dimension: int) -> bool:
+        """Whether the last solution can be the start of a fit with the present options."""
+        if not hasattr(self, "mixture_"):
+            return False
+        family, last = family_of(LAYOUTS[self.covariance_type].family), self.mixture_
+        if (last.n_components, last.dimension, type(last.covariance)) != (self.n_components, dimension, family):
+            return False
+        size = family.initial(1, dimension, self.rank).n_parameters  # a low-rank one has its own rank
+        return last.covariance.select(torch.tensor([0])).n_parameters == size
 
     def _start(self, x: Tensor, weight: Tensor | None, random_state: np.random.RandomState) -> Mixture:
         """Initial mixture from ``init_params``, with the user's initial values in place of its own."""
@@ -187,14 +210,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         weight = _given_array(self.weights_init, (k,), "weights")
         mean = _given_array(self.means_init, (k, dimension), "means")
         precision = _given_array(self.precisions_init, layout.shape(k, dimension), "precisions")
-        if weight is not None and (bool((weight < 0).any()) or abs(float(weight.sum()) - 1) > 1e-6):
-            raise ValueError(f"weights_init must be non-negative and sum to 1, got a sum of {float(weight.sum())}.")
+        if weight is not None:
+            check_weights(weight, "weights_init")
         if precision is not None and layout.read is None:
             raise ValueError(f"There is no precisions_init for covariance_type={self.covariance_type!r}. Leave it out.")
         return {
             "log_weight": None if weight is None else weight.log(),
             "mean": mean,
-            "covariance": None if precision is None or layout.read is None else layout.read(precision),
+            "covariance": None if precision is None else covariance_from(layout, precision, "precisions_init"),
         }
 
     def _climb(self, mixture: Mixture, x: Tensor, weight: Tensor | None, bound: float) -> "EMRun":
@@ -226,10 +249,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             raise ValueError(
                 f"Expected n_samples >= n_components but got n_components = {self.n_components}, n_samples = {len(X)}"
             )
-        return to_tensor(X), weights_of(X, sample_weight)
+        return in_range(to_tensor(X)), weights_of(X, sample_weight)
 
     def _rows(self, X: Any, sample_weight: Any = None) -> tuple[Tensor, Tensor | None]:
         """Validated samples and weights for a fitted mixture."""
+        self.check_made()
         check_is_fitted(self)
         X = validate_data(self, X, dtype=FLOAT_TYPES, reset=False)
         return to_tensor(X), weights_of(X, sample_weight)
@@ -239,17 +263,21 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def predict(self, X: Any) -> Array:
         """Most probable component of each sample."""
         x, _ = self._rows(X)
-        return torch.cat([self.mixture_.component_log_prob(rows).argmax(1) for rows in x.split(em.TILE_ROWS)]).numpy()
+        return torch.cat([scores.argmax(1) for scores in self._scores(x)]).numpy()
 
     def predict_proba(self, X: Any) -> Array:
         """Posterior probability of each component for each sample."""
         x, _ = self._rows(X)
-        return torch.cat([self.mixture_.responsibility(rows) for rows in x.split(em.TILE_ROWS)]).numpy()
+        return torch.cat([posterior_of(scores, x.dtype) for scores in self._scores(x)]).numpy()
 
     def score_samples(self, X: Any) -> Array:
         """Log-density of each sample, in nats."""
         x, _ = self._rows(X)
-        return self.mixture_.log_prob(x).numpy()
+        return torch.cat([scores.logsumexp(1) for scores in self._scores(x, False)]).to(x.dtype).numpy()
+
+    def _scores(self, x: Tensor, compared: bool = True) -> Iterator[Tensor]:
+        """Component log-probabilities of samples, in tiles; to compare components or as they are."""
+        return (class_scores(self.mixture_, rows, compared) for rows in x.split(em.TILE_ROWS))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Mean log-density, in nats per sample."""
@@ -272,39 +300,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def aic(self, X: Any) -> float:
         """Akaike information criterion on X, in nats; lower is better."""
         return -2 * self.score(X) * len(X) + 2 * self.mixture_.n_parameters
-
-    # Attributes in scikit-learn's layout, in the dtype of the training samples
-
-    @property
-    def weights_(self) -> Array:
-        """Weight of each component."""
-        return self._array(self.mixture_.log_weight.exp())
-
-    @property
-    def means_(self) -> Array:
-        """Mean of each component."""
-        return self._array(self.mixture_.mean)
-
-    @property
-    def covariances_(self) -> Array:
-        """Covariances; the axes depend on ``covariance_type``."""
-        return self._array(LAYOUTS[self.covariance_type].covariances(self.mixture_.covariance, self.n_components))
-
-    @property
-    def precisions_cholesky_(self) -> Array:
-        """Upper triangular Cholesky factors U of the precisions, U U'."""
-        return self._array(self._roots())
-
-    @property
-    def precisions_(self) -> Array:
-        """Inverse covariances."""
-        return self._array(LAYOUTS[self.covariance_type].square(self._roots()))
-
-    def _roots(self) -> Tensor:
-        return LAYOUTS[self.covariance_type].precisions_cholesky(self.mixture_.covariance, self.n_components)
-
-    def _array(self, values: Tensor) -> Array:
-        return values.numpy().astype(self._dtype)
 
 
 @dataclass(frozen=True)
@@ -333,7 +328,7 @@ def weights_of(X: Array, sample_weight: Any) -> Tensor | None:
 def _given_array(value: Any, shape: tuple[int, ...], name: str) -> Tensor | None:
     if value is None:
         return None
-    array = np.asarray(check_array(value, ensure_2d=False, allow_nd=True), dtype=np.float64)
+    array = np.asarray(check_array(value, ensure_2d=False, allow_nd=True, input_name=f"{name}_init"), dtype=np.float64)
     if array.shape != shape:
         raise ValueError(f"The parameter {name!r} should have the shape of {shape}, but got {array.shape}")
     return to_tensor(array)

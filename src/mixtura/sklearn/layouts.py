@@ -1,6 +1,7 @@
 """scikit-learn's covariance layouts, and conversions from and to mixtura's families."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 class Layout:
     """A covariance type of scikit-learn.
 
-    ``covariances`` and ``precisions_cholesky`` convert from a family; ``square`` turns Cholesky factors into
-    precisions; ``read`` builds the family from precisions (``None`` if unsupported); ``axes`` names the axes of all
-    of these arrays.
+    ``covariances`` and ``precisions_cholesky`` convert from a family; ``square`` turns Cholesky factors and ``invert``
+    covariances into precisions; ``read`` builds the family from precisions (``None`` if unsupported); ``axes`` names
+    the axes of all of these arrays.
     """
 
     family: str
@@ -31,6 +32,7 @@ class Layout:
     covariances: Callable[[Any, int], Tensor]
     precisions_cholesky: Callable[[Any, int], Tensor]
     square: Callable[[Tensor], Tensor]
+    invert: Callable[[Tensor], Tensor]
     read: Callable[[Tensor], Covariance] | None
 
     def shape(self, n_components: int, dimension: int) -> tuple[int, ...]:
@@ -49,14 +51,25 @@ def tril_of(precision: Float[Tensor, "*K D D"]) -> Float[Tensor, "*K D D"]:
 
 
 def positive(precision: Float[Tensor, "*K"]) -> Float[Tensor, "*K"]:
-    """Variances from precisions.
+    """Variances from precisions, or precisions from variances.
 
     Raises:
-        CollapsedComponent: a precision is not positive.
+        CollapsedComponent: one is not positive and finite.
     """
-    if bool((precision <= 0).any()):
-        raise CollapsedComponent(f"A precision is {float(precision.min())}. Give positive precisions.")
+    bad = ~((precision > 0) & precision.isfinite())
+    if bool(bad.any()):
+        raise CollapsedComponent(f"A value is {float(precision[bad][0])}, where only positive ones have an inverse.")
     return 1 / precision
+
+
+def inverse(covariance: Float[Tensor, "*K D D"]) -> Float[Tensor, "*K D D"]:
+    """Precisions from covariances.
+
+    Raises:
+        CollapsedComponent: a covariance is not positive definite.
+    """
+    root = linalg.precision_tril(covariance)
+    return root.mT @ root
 
 
 def _gram(root: Tensor) -> Tensor:
@@ -71,6 +84,10 @@ def _root_precision(covariance: Any, n_components: int) -> Tensor:
     return covariance.variance.rsqrt()
 
 
+def _of_variances(family: str, axes: str, kind: Callable[[Tensor], Covariance]) -> Layout:
+    return Layout(family, axes, _variance, _root_precision, torch.square, positive, lambda p: kind(positive(p)))
+
+
 LAYOUTS: dict[str, Layout] = {
     "full": Layout(
         "full",
@@ -78,6 +95,7 @@ LAYOUTS: dict[str, Layout] = {
         lambda c, k: linalg.covariance_of(c.precision_tril),
         lambda c, k: c.precision_tril.mT,
         _gram,
+        inverse,
         lambda p: Full(tril_of(p)),
     ),
     "tied": Layout(
@@ -86,16 +104,18 @@ LAYOUTS: dict[str, Layout] = {
         lambda c, k: linalg.covariance_of(c.precision_tril[0]),
         lambda c, k: c.precision_tril[0].mT,
         _gram,
+        inverse,
         lambda p: Tied(tril_of(p[None])),
     ),
-    "diag": Layout("diagonal", "KD", _variance, _root_precision, torch.square, lambda p: Diagonal(positive(p))),
-    "spherical": Layout("spherical", "K", _variance, _root_precision, torch.square, lambda p: Spherical(positive(p))),
+    "diag": _of_variances("diagonal", "KD", Diagonal),
+    "spherical": _of_variances("spherical", "K", Spherical),
     "lowrank": Layout(
         "lowrank",
         "KDD",
         lambda c, k: c.dense(k, c.variance.shape[1]),
         lambda c, k: linalg.precision_tril(c.dense(k, c.variance.shape[1])).mT,
         _gram,
+        inverse,
         None,
     ),
 }
@@ -109,10 +129,20 @@ def check_spread(mixture: Mixture) -> None:
         CollapsedComponent: a variance is zero or not finite.
     """
     if not bool(mixture.covariance.log_peak(mixture.dimension).isfinite().all()):
-        raise CollapsedComponent(
-            "A component has no spread in some direction (singleton or repeated points). "
-            "Use fewer components, a larger reg_covar or variance_floor, or rescale the data."
-        )
+        raise CollapsedComponent("A component has no spread in some direction (singleton or repeated points).")
+
+
+@contextmanager
+def advised(advice: str) -> Iterator[None]:
+    """Context manager that gives a collapsed component the advice of an estimator, in its own parameters' names.
+
+    Raises:
+        CollapsedComponent: as raised within, with this advice.
+    """
+    try:
+        yield
+    except CollapsedComponent as error:
+        raise CollapsedComponent(error.problem, advice) from error
 
 
 def to_tensor(array: Array) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, normal
+from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, normal, with_spread
 from mixtura.core.moments import FactorPosterior, Moments, by_label
 
 
@@ -92,7 +92,7 @@ class Diagonal(TensorRecord):
         """Average squared deviation in each dimension."""
         centered = moments.centered()
         pooled = centered.second.sum(0) / centered.weight.sum()
-        return cls(prior.shrink(prior.blend(centered.second, centered.weight, pooled)) + floor)
+        return cls(with_spread(prior.shrink(prior.blend(centered.second, centered.weight, pooled)) + floor))
 
     @classmethod
     def initial(cls, n_components: int, dimension: int, rank: int) -> "Diagonal":

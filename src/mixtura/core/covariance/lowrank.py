@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixtura.core import linalg
 from mixtura.core.covariance.diagonal import Diagonal, diagonal_scores, diagonal_scores_
-from mixtura.core.covariance.protocol import Floor, Operands, Prior, TensorRecord, normal
+from mixtura.core.covariance.protocol import Floor, Operands, Prior, TensorRecord, normal, with_spread
 from mixtura.core.covariance.tied import Tied
 from mixtura.core.moments import FactorPosterior, Moments, present
 
@@ -222,7 +222,7 @@ class LowRank(TensorRecord):
         factor = linalg.solve_spd(0.5 * (inner + inner.mT), projected.mT).mT
         variance = squares - (factor * projected).sum(2)
         least = 1e-6 * squares.mean(1, keepdim=True) if prior.scale is None else 1e-6 * squares
-        return cls(factor, torch.maximum(variance, least) + floor)
+        return cls(factor, with_spread(torch.maximum(variance, least) + floor))
 
     @classmethod
     def initial(cls, n_components: int, dimension: int, rank: int) -> "LowRank":

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.moments import FactorPosterior, Moments, Sums, class_means, hard, hard_some
-from mixtura.errors import UsageError
+from mixtura.errors import CollapsedComponent, UsageError
 
 LOG_2PI = math.log(2 * math.pi)
 Operands = tuple[Tensor, ...]
@@ -337,6 +337,23 @@ class TensorRecord:
         """Concatenated parameters of several mixtures."""
         states = [part.state() for part in parts]
         return cls(**{name: torch.cat([state[name] for state in states]) for name in states[0]})
+
+
+def with_spread(variance: Float[Tensor, "K *S"]) -> Float[Tensor, "K *S"]:
+    """The variances of K components, if all are positive.
+
+    Raises:
+        CollapsedComponent: a component has no spread; the message names it and the feature.
+    """
+    flat = ~(variance.detach() > 0)
+    if bool(flat.any()):
+        component, *feature = (int(place) for place in flat.nonzero()[0])
+        place = f" in feature {feature[0]}" if feature else ""
+        raise CollapsedComponent(
+            f"Component {component} has no spread{place}: its points are equal there.",
+            "Use a larger floor, a prior with more strength, or fewer components.",
+        )
+    return variance
 
 
 def normal(like: Tensor, shape: tuple[int, int], generator: torch.Generator | None) -> Float[Tensor, "N D"]:

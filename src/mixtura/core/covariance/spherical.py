@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import linalg
-from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, normal
+from mixtura.core.covariance.protocol import LOG_2PI, Floor, Operands, Prior, TensorRecord, normal, with_spread
 from mixtura.core.moments import FactorPosterior, Moments
 
 
@@ -102,7 +102,7 @@ class Spherical(TensorRecord):
         dimension = moments.ref.shape[1]
         pooled = centered.second.sum() / centered.weight.sum()
         added = floor.mean() if isinstance(floor, Tensor) else floor
-        return cls(prior.blend(centered.second, centered.weight, pooled) / dimension + added)
+        return cls(with_spread(prior.blend(centered.second, centered.weight, pooled) / dimension + added))
 
     @classmethod
     def initial(cls, n_components: int, dimension: int, rank: int) -> "Spherical":
