@@ -107,5 +107,9 @@ def write(sweep: Sweep, recipe: Recipe) -> None:
     parquet, csv = io.BytesIO(), io.BytesIO()
     pq.write_table(rows, parquet)
     pacsv.write_csv(rows.drop_columns(["gaps", "right"]), csv)
-    contents = {PARQUET_FILE: parquet.getvalue(), CSV_FILE: csv.getvalue(), RECIPE_FILE: dump(with_absolute_paths(recipe)).encode()}
+    contents = {
+        PARQUET_FILE: parquet.getvalue(),
+        CSV_FILE: csv.getvalue(),
+        RECIPE_FILE: dump(with_absolute_paths(recipe)).encode(),
+    }
     files.write_all({recipe.output / name: content for name, content in contents.items()})
