@@ -20,4 +20,5 @@ def compute_on_one_thread() -> None:
         threadpoolctl.threadpool_limits(1, user_api="openmp")
 
 
-os.register_at_fork(after_in_child=compute_on_one_thread)
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(after_in_child=compute_on_one_thread)
