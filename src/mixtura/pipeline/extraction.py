@@ -16,6 +16,7 @@ from mixtura.identity import NO_TAPS
 from mixtura.names import nearest
 from mixtura.pipeline import cost, factory, stores
 from mixtura.pipeline.cost import CostWatch
+from mixtura.pipeline.pictures import Pictured
 from mixtura.recipe import Recipe
 
 ProgressCallback = Callable[[Progress], None] | None
@@ -39,14 +40,18 @@ def fill(recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None) ->
     store = FeatureStore.open_or_create(
         place, encoder.identity, encoder.dimension, recipe.extract.dtype, encoder.versions
     )
-    report = extract(
-        encoder,
-        dataset,
-        store,
-        batch_size=recipe.extract.batch_size,
-        workers=factory.workers_of(recipe),
-        progress=progress,
-    )
+    pictured = Pictured.of(dataset, place)
+    try:
+        report = extract(
+            encoder,
+            pictured,
+            store,
+            batch_size=recipe.extract.batch_size,
+            workers=factory.workers_of(recipe),
+            progress=progress,
+        )
+    finally:
+        pictured.pictures.flush()
     return replace(report, notes=notes)
 
 
