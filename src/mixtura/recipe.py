@@ -61,14 +61,14 @@ class Recipe(Section):
     output: Location | None = Field(default=None, description="Folder to write.")
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path | str) -> Recipe:
     """Return the recipe in a YAML file, with defaults for missing keys.
 
     Raises:
         NoInput: the file is missing or not a regular file.
         RecipeError: not YAML, too long, an alias, an unknown or duplicate key, or a value that does not fit.
     """
-    return resolve({}, path)
+    return resolve({}, Path(path))
 
 
 def load_stored_recipe(path: Path) -> Recipe:

@@ -197,9 +197,20 @@ def test_predict_searches_folders_and_reads_names(mixtura, task, decision, tmp_p
     mixtura("predict", "shop", tmp_path, "--neighbors", 0)
     assert calls[0][0][1] == [tmp_path / "a.webp", tmp_path / "b/1.jpg", tmp_path / "b/2.PNG"]
     assert calls[0][0][2] == 0
-    monkeypatch.setattr(sys, "stdin", io.StringIO("x.jpg\n\ny z.jpg\n"))
-    mixtura("predict", "shop", "-")
-    assert calls[1][0][1] == [Path("x.jpg"), Path("y z.jpg")]
+    photo = b"\x89PNG\r\n\x1a\n\0\n\nname.jpg\n"
+    for given, found in (
+        (b"x.jpg\n\ny z.jpg\n", [Path("x.jpg"), Path("y z.jpg")]),
+        (b"x\ny.jpg\0b.jpg\0", [Path("x\ny.jpg"), Path("b.jpg")]),  # find -print0
+        (b"BMW.jpg\r\nP5 1.jpg\nRIFF.wav", [Path("BMW.jpg"), Path("P5 1.jpg"), Path("RIFF.wav")]),
+        (photo, [photo]),
+        (b"BM\x36\x03\0\0\0\0", [b"BM\x36\x03\0\0\0\0"]),
+        (b"P6 2 2 255 ............", [b"P6 2 2 255 ............"]),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        mixtura("predict", "shop", "-")
+        assert calls[-1][0][1] == found
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    assert "There is no photo or sound in -" in mixtura("predict", "shop", "-").err
     empty = tmp_path / "empty"
     empty.mkdir()
     answer = mixtura("predict", "shop", empty)

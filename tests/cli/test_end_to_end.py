@@ -684,3 +684,19 @@ def test_a_damaged_recipe_is_a_damaged_model(tmp_path, capsys):
     config = tmp_path / "model" / "config.json"
     config.write_text(config.read_text().replace('"b"', '"a"'))
     assert run(["predict", str(tmp_path / "model"), str(tmp_path / "a.jpg")]) == 65
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_the_null_device(closed, tmp_path):
+    """Also for the next file: it must not get the number of the stream, or libraries would print into it."""
+    code = (
+        "import sys; from mixtura.cli.app import run; code = run(['--version']); "
+        "sys.exit(code or open('file', 'w').fileno() < 3 or run(['predict', 'none', '-']) not in (64, 66))"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "fault" not in done.stderr and "Traceback" not in done.stderr

@@ -1,5 +1,8 @@
 """Fit, load and predict as three lines of Python, and what a model shows of itself."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,8 @@ from mixtura.errors import NoInput, RecipeError, UnknownName, UsageError
 from mixtura.heads.linear import LinearHead
 from mixtura.names import find
 from mixtura.report.summary import METRIC_TEXT
+from mixtura.tasks import search
+from mixtura.tasks.collection import open_collection
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 210)}
 SETTINGS = {"encoder.name": "tiny", "encoder.size": 32}
@@ -45,6 +50,39 @@ def test_a_folder_of_photos_becomes_a_model_that_predicts(photos, shop):
     assert [decision.label for decision in model.predict(paths)] == list(COLORS)
     assert model.predict(paths) == mixtura.predict(shop, [photos / name / "3.png" for name in COLORS])
     assert len(model.predict(paths[:1], neighbors=2)[0].neighbors) == 2
+
+
+def test_bytes_are_answered_like_the_file_they_are_of(photos, shop):
+    path = photos / "green" / "3.png"
+    by_path, by_bytes, bad = mixtura.predict(str(shop), [str(path), path.read_bytes(), b"no photo"])
+    assert by_bytes.id == bad.source == "-"
+    assert replace(by_bytes, id=by_path.id) == by_path
+    found = search.run(open_collection(shop), [str(path), path.read_bytes()], k=3).results
+    assert found[0].neighbors == found[1].neighbors and found[1].query == "-"
+
+
+def test_paths_may_be_text(shop):
+    assert mixtura.from_pretrained(str(shop)).classes == mixtura.evaluate(str(shop)).classes
+    assert len(mixtura.FeatureStore.open(str(shop / "features")).read()) == 36
+    assert mixtura.load_recipe(str(shop / "recipe.yaml")).output is not None
+
+
+def test_the_kind_of_data_is_found_as_the_commands_find_it(shop, tmp_path):
+    recipe = mixtura.resolve({"data.root": shop / "features", "output": tmp_path / "again"})
+    assert mixtura.fit(recipe).evaluation.classes == ("blue", "green", "red")
+    kept = mixtura.load_recipe(tmp_path / "again" / "recipe.yaml")
+    assert kept.data.kind == "features" and kept.data.root.is_absolute()
+
+
+def test_a_model_of_relative_paths_is_used_from_any_directory(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    mixtura.fit("photos", output=str(tmp_path / "first"), settings=SETTINGS)
+    mixtura.fit(str(Path("shop") / "features"), output=str(tmp_path / "second"))
+    before = mixtura.evaluate(tmp_path / "second").metrics
+    monkeypatch.chdir(tmp_path)
+    assert mixtura.evaluate("second").metrics == before
+    assert mixtura.load_recipe("first/recipe.yaml").data.root == photos
+    assert Catalog.open(Path("second")).products()
 
 
 def test_a_file_that_cannot_be_read_takes_no_answer_away(photos, shop):

@@ -6,22 +6,21 @@ from pathlib import Path
 
 from mixtura.datasets.decode import read_bytes
 from mixtura.datasets.items import Problem
-from mixtura.datasets.paths import readable
 from mixtura.errors import BadItem
 from mixtura.pipeline.factory import Encoder
-from mixtura.pipeline.queries import embed, prepare
+from mixtura.pipeline.queries import embed, name_of, prepare
 from mixtura.records.catalog import Shot
 
 
-def shots(encoder: Encoder, paths: Sequence[Path]) -> tuple[list[Shot], list[Problem]]:
+def shots(encoder: Encoder, queries: Sequence[Path | bytes]) -> tuple[list[Shot], list[Problem]]:
     """Files as shots; unreadable ones are returned as problems."""
     made: list[Shot] = []
     problems: list[Problem] = []
-    for path in paths:
+    for query in queries:
         try:
-            made.append(shot_of(encoder, read_bytes(path), readable(str(path))))
+            made.append(shot_of(encoder, read_bytes(query), name_of(query)))
         except BadItem as error:
-            problems.append(Problem(readable(str(path)), error.reason, str(error)))
+            problems.append(Problem(name_of(query), error.reason, str(error)))
     return made, problems
 
 

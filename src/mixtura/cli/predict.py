@@ -1,5 +1,6 @@
 """``mixtura predict``: classify photos or sounds, one decision each."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder written by mixtura fit.")]
 Files = Annotated[
     list[str],
-    typer.Argument(metavar="FILE", help="Photos or sounds, folders of them, or - to read names from standard input."),
+    typer.Argument(
+        metavar="FILE", help="Photos or sounds, folders of them, or - for standard input: names, or one file itself."
+    ),
 ]
 FalseDiscoveryRate = Annotated[
     str | None,
@@ -29,6 +32,12 @@ FalseDiscoveryRate = Annotated[
     ),
 ]
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# How files of photos and sounds begin, and names do not.
+CONTENT = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF.{4}W(EBP|AVE)|BM.{4}\0|P[456]\s+\d+\s+\d+\s|II\*\0|MM\0\*|.{4}ftyp|"
+    rb"(fLaC|OggS)\0|ID3.\0|\xff[\xf2\xf3\xfa\xfb]",
+    re.DOTALL,
+)
 Neighbors = Annotated[int, typer.Option(min=0, metavar="N", help="Number of similar known items to list per answer.")]
 
 
@@ -53,6 +62,7 @@ def predict(
       mixtura predict shop inbox/ -q | cut -f 1,2    tabs between values
       mixtura predict shop inbox/ --false-discovery-rate 5%
       find . -name '*.png' | mixtura predict shop - --json
+      curl -s https://example.org/a.jpg | mixtura predict shop -
     """
     from mixtura.cli import views
     from mixtura.tasks.predict import run
@@ -89,10 +99,11 @@ def _promise(decisions: Sequence[Any]) -> Iterable[str]:
         )
 
 
-def photos(names: Sequence[str]) -> tuple[list[Path], "list[Problem]"]:
-    """Return the named files, and the folders that cannot be read; ``-`` reads names from standard input.
+def photos(names: Sequence[str]) -> tuple[list[Path | bytes], "list[Problem]"]:
+    """Return the named files, and the folders that cannot be read.
 
-    Folders are searched, as for fit; files of formats that are not read are among their files.
+    Folders are searched, as for fit; files of formats that are not read are among their files. ``-`` stands for
+    standard input: the bytes of a photo or sound, or names, one a line or separated by NUL bytes.
 
     Raises:
         NoInput: no file is found.
@@ -100,10 +111,13 @@ def photos(names: Sequence[str]) -> tuple[list[Path], "list[Problem]"]:
     """
     from mixtura.datasets.walk import ITEM_SUFFIXES, files_below
 
-    found: list[Path] = []
+    found: list[Path | bytes] = []
     missed: list[Problem] = []
     for name in names:
-        for given in filter(None, sys.stdin.read().splitlines() if name == "-" else [name]):
+        for given in _standard_input() if name == "-" else filter(None, [name]):
+            if isinstance(given, bytes):
+                found.append(given)
+                continue
             if ADDRESS.match(given):
                 raise UsageError(f"{given} is an address, not a file here. Download it, and give the file.")
             files, problems = files_below(Path(given)) if Path(given).is_dir() else ([Path(given)], [])
@@ -114,3 +128,12 @@ def photos(names: Sequence[str]) -> tuple[list[Path], "list[Problem]"]:
             f"There is no photo or sound in {', '.join(names)}. Known endings: {', '.join(sorted(ITEM_SUFFIXES))}."
         )
     return found, missed
+
+
+def _standard_input() -> list[str] | list[bytes]:
+    """Return the names on standard input, or the bytes of the file that was piped into it."""
+    data = sys.stdin.buffer.read()
+    if CONTENT.match(data):
+        return [data]
+    names = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [os.fsdecode(name) for name in names if name]

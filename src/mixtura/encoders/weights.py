@@ -17,6 +17,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     models = import_timm().models
     try:
+        path.open("rb").close()  # timm would log its own message for a file that cannot be read
         return dict(models.load_state_dict(str(path), weights_only=True))
     except OSError as error:
         raise NoInput(f"The weights {path} are missing or unreadable. Check the path.") from error

@@ -82,13 +82,14 @@ class FeatureStore:
         return cls(path, header)
 
     @classmethod
-    def open(cls, path: Path) -> "FeatureStore":
+    def open(cls, path: Path | str) -> "FeatureStore":
         """A store that exists.
 
         Raises:
             NoInput: there is none.
             StoreError: its header is damaged or of another layout.
         """
+        path = Path(path)
         try:
             text = (path / HEADER_FILE).read_text(encoding="utf-8")
         except (FileNotFoundError, NotADirectoryError) as error:

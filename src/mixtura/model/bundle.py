@@ -88,7 +88,7 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(files.read_current(folder / CONFIG_FILE)).hexdigest()[:12]
 
 
-def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | None = None) -> None:
+def save_pretrained(model: Model, folder: Path | str, others: Mapping[str, bytes] | None = None) -> None:
     """Write a model's tensors and hashed configuration; an earlier model stays intact until all is on the disk.
 
     Args:
@@ -101,6 +101,7 @@ def save_pretrained(model: Model, folder: Path, others: Mapping[str, bytes] | No
         UsageError: the model is that of a catalog after edits, which is more than a bundle holds.
     """
     _check_plain(model)
+    folder = Path(folder)
     files.make_folder(folder)
     with files.only_writer(folder):
         if (folder / CATALOG_FILE).exists():
@@ -153,13 +154,14 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def from_pretrained(folder: Path) -> Model:
+def from_pretrained(folder: Path | str) -> Model:
     """Load the model in a folder, checked strictly.
 
     Raises:
         NoInput: there is no model.
         BundleError: it is incomplete, altered, or of another version.
     """
+    folder = Path(folder)
     config, layout, state = _parts(folder)
     parts: dict[str, dict[str, Tensor]] = {"mixture": {}, "projection": {}, "typicality": {}, "head": {}, "score": {}}
     try:

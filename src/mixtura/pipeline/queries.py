@@ -10,10 +10,16 @@ from torch import Tensor
 
 from mixtura.datasets import quality, sound
 from mixtura.datasets.decode import decode
+from mixtura.datasets.paths import readable
 from mixtura.features.inputs import encoded, stacked
 from mixtura.interfaces import SoundEncoder
 from mixtura.pipeline.factory import Encoder
 from mixtura.pipeline.thumbnails import shrink
+
+
+def name_of(query: Path | bytes) -> str:
+    """What to call a query in answers and messages: its path as readable text, or ``-`` for the bytes of a file."""
+    return "-" if isinstance(query, bytes) else readable(str(query))
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ MISTAKES_KEPT = 24  # mistakes shown, at most
 MIN_PROBABILITY = 1e-300  # keeps the log of a probability finite
 
 
-def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
+def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     """Evaluate a model on its own test part, or on other labeled data; labels it does not know count as unknown.
 
     Raises:
@@ -40,6 +40,7 @@ def run(model_path: Path, data: DataSection | None = None) -> Evaluation:
         FingerprintMismatch: features of another encoder than the model's.
         LabelError: nothing is labeled.
     """
+    model_path = Path(model_path)
     model = bundle.from_pretrained(model_path)
     recipe = bundle.recipe_of(model_path)
     if data is not None:

@@ -10,7 +10,6 @@ from jaxtyping import Float
 
 from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
-from mixtura.datasets.paths import readable
 from mixtura.datasets.quality import Flaw
 from mixtura.errors import BadItem, FingerprintMismatch, MixturaError, UsageError
 from mixtura.features.records import Features
@@ -20,7 +19,7 @@ from mixtura.model import bundle
 from mixtura.model.decide import Known, decide, with_flaw
 from mixtura.model.model import Model
 from mixtura.pipeline import factory, training_set
-from mixtura.pipeline.queries import Prepared, embed, prepare
+from mixtura.pipeline.queries import Prepared, embed, name_of, prepare
 from mixtura.records.decision import Decision
 
 BATCH_SIZE = 32
@@ -30,7 +29,7 @@ BATCH_SIZE = 32
 class _Encoded:
     """The features of a file, with its image flaw."""
 
-    path: Path
+    name: str
     embedding: Float[np.ndarray, " D"]
     flaw: Flaw | None
 
@@ -62,14 +61,14 @@ class Predictor:
 
     def predict(
         self,
-        paths: Sequence[Path | str] | Path | str,
+        paths: Sequence[Path | str | bytes] | Path | str,
         neighbors: int = 3,
         false_discovery_rate: float | str | None = None,
     ) -> list[Decision | Problem]:
         """One decision per photo or sound, in order; a file that cannot be read gives a problem in its place.
 
         Args:
-            paths: image or audio files.
+            paths: image or audio files, or the bytes of such, which are answered under the id ``-``.
             neighbors: the number of similar stored items to name with each decision.
             false_discovery_rate: of the files called unknown, the largest expected share of genuine ones, as in 0.05
                 or "5%". It sets the limit of this call, in place of the model's false-reject rate.
@@ -83,7 +82,7 @@ class Predictor:
         given = false_discovery_rate
         stated = None if given is None else rate_of(given, "false_discovery_rate")
         batches = (paths[start : start + BATCH_SIZE] for start in range(0, len(paths), BATCH_SIZE))
-        encoded = (self._encode([Path(path) for path in batch]) for batch in batches)
+        encoded = (self._encode([one if isinstance(one, bytes) else Path(one) for one in batch]) for batch in batches)
         if stated is not None:  # the limit depends on all files
             encoded = [[item for batch in encoded for item in batch]]
         return [answer for batch in encoded for answer in self._answers(batch, neighbors, stated)]
@@ -100,19 +99,20 @@ class Predictor:
         items = known_items(self.folder, self.model)
         return None if items is None else Known(items)
 
-    def _encode(self, paths: Sequence[Path]) -> list[_Encoded | Problem]:
+    def _encode(self, queries: Sequence[Path | bytes]) -> list[_Encoded | Problem]:
         found: dict[int, _Encoded | Problem] = {}
         prepared: dict[int, Prepared] = {}
-        for place, path in enumerate(paths):
+        names = [name_of(query) for query in queries]
+        for place, query in enumerate(queries):
             try:
-                prepared[place] = prepare(self._encoder, path)
+                prepared[place] = prepare(self._encoder, query, names[place])
             except BadItem as error:
-                found[place] = Problem(readable(str(path)), error.reason, str(error))
+                found[place] = Problem(names[place], error.reason, str(error))
         if prepared:
             rows = embed(self._encoder, list(prepared.values()))
             for (place, item), row in zip(prepared.items(), rows, strict=True):
-                found[place] = _Encoded(paths[place], row, item.flaw)
-        return [found[place] for place in range(len(paths))]
+                found[place] = _Encoded(names[place], row, item.flaw)
+        return [found[place] for place in range(len(queries))]
 
     def _answers(
         self, items: Sequence[_Encoded | Problem], neighbors: int, stated: float | None
@@ -120,7 +120,7 @@ class Predictor:
         read = [item for item in items if isinstance(item, _Encoded)]
         if not read:
             return [item for item in items if isinstance(item, Problem)]
-        ids, rows = [readable(str(item.path)) for item in read], np.stack([item.embedding for item in read])
+        ids, rows = [item.name for item in read], np.stack([item.embedding for item in read])
         flawed = map(with_flaw, self._decide(ids, rows, neighbors, stated), [item.flaw for item in read])
         return [item if isinstance(item, Problem) else next(flawed) for item in items]
 
@@ -144,7 +144,10 @@ def load(folder: Path | str) -> Predictor:
 
 
 def run(
-    model_path: Path, paths: Sequence[Path], neighbors: int = 3, false_discovery_rate: float | str | None = None
+    model_path: Path | str,
+    paths: Sequence[Path | str | bytes],
+    neighbors: int = 3,
+    false_discovery_rate: float | str | None = None,
 ) -> list[Decision | Problem]:
     """The same in one call.
 

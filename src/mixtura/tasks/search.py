@@ -9,14 +9,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from mixtura.datasets.items import Problem
-from mixtura.datasets.paths import readable
 from mixtura.errors import BadItem, LabelError, NoInput
 from mixtura.features import INDEXES
 from mixtura.features.neighbors import Index, unit_rows, without_self
 from mixtura.features.records import Features
 from mixtura.metrics.retrieval import average_precision, precision_at, precision_ceiling
 from mixtura.names import find
-from mixtura.pipeline.queries import Prepared, embed, prepare
+from mixtura.pipeline.queries import Prepared, embed, name_of, prepare
 from mixtura.records.decision import Neighbor
 from mixtura.tasks.collection import Collection, filtered
 from mixtura.tasks.predict import BATCH_SIZE
@@ -64,14 +63,18 @@ class Retrieval:
 
 
 def run(
-    place: Collection, queries: Sequence[Path], k: int = 10, index: str = "exact", where: Sequence[tuple[str, str]] = ()
+    place: Collection,
+    queries: Sequence[Path | str | bytes],
+    k: int = 10,
+    index: str = "exact",
+    where: Sequence[tuple[str, str]] = (),
 ) -> SearchResult:
     """The ``k`` items of a collection that are most similar to each query.
 
     Args:
         place: collection to search.
-        queries: photos or sounds; a name that is not a file but the id of an item means that item, which is then
-            excluded from its own results.
+        queries: photos or sounds, or the bytes of such; a name that is not a file but the id of an item means that
+            item, which is then excluded from its own results.
         k: number of items.
         index: a name in :data:`mixtura.features.INDEXES`.
         where: pairs of column and value that the results must match.
@@ -87,24 +90,27 @@ def run(
         raise NoInput(f"{place.path} holds no items. Extract or enroll some first.")
     base = torch.from_numpy(items.embedding)
     built: Index = find(INDEXES, index).build(base)
+    queries = [one if isinstance(one, bytes) else Path(one) for one in queries]
     vectors, problems = _vectors(place, queries)
     found: dict[int, QueryResult | Problem] = dict(problems)
     if vectors:
         rows = {id: row for row, id in enumerate(items.id)}
         near = built.search(torch.from_numpy(np.stack(list(vectors.values()))), k + 1)
         for spot, similarity, index_of in zip(vectors, near[0].tolist(), near[1].tolist(), strict=True):
-            name = str(queries[spot])
+            query = queries[spot]
+            name = "" if isinstance(query, bytes) else str(query)
             others = [(i, s) for i, s in zip(index_of, similarity, strict=True) if i not in (-1, rows.get(name))]
-            found[spot] = QueryResult(readable(name), tuple(_neighbor(items, i, s) for i, s in others[:k]))
+            found[spot] = QueryResult(name_of(query), tuple(_neighbor(items, i, s) for i, s in others[:k]))
     return SearchResult(tuple(found[i] for i in range(len(queries))), len(items), index, _recall(index, built, base, k))
 
 
 def _vectors(
-    place: Collection, queries: Sequence[Path]
+    place: Collection, queries: Sequence[Path | bytes]
 ) -> tuple[dict[int, Float[np.ndarray, " D"]], dict[int, Problem]]:
     """The features of the queries by position, and the unreadable queries."""
     rows = {id: row for row, id in enumerate(place.features.id)}
-    stored = {i: rows[str(query)] for i, query in enumerate(queries) if str(query) in rows and not query.exists()}
+    named = {i: query for i, query in enumerate(queries) if isinstance(query, Path)}
+    stored = {i: rows[str(query)] for i, query in named.items() if str(query) in rows and not query.exists()}
     vectors = {i: place.features.embedding[row] for i, row in stored.items()}
     files = [i for i in range(len(queries)) if i not in stored]
     problems: dict[int, Problem] = {}
@@ -115,9 +121,9 @@ def _vectors(
         prepared: dict[int, Prepared] = {}
         for i in files[start : start + BATCH_SIZE]:
             try:
-                prepared[i] = prepare(encoder, queries[i])
+                prepared[i] = prepare(encoder, queries[i], name_of(queries[i]))
             except BadItem as error:
-                problems[i] = Problem(readable(str(queries[i])), error.reason, str(error))
+                problems[i] = Problem(name_of(queries[i]), error.reason, str(error))
         if prepared:
             vectors |= dict(zip(prepared, embed(encoder, list(prepared.values())), strict=True))
     return vectors, problems
