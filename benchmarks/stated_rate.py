@@ -1,8 +1,9 @@
 """Stated against measured false-reject rates on exchangeable random splits of feature sets.
 
 Every cell is a set of features, a number of classes and of rows a class: ten random draws of both, a model of the
-drawn rows, and the shares of other rows of the same classes that typicality turns away at 1, 5, 10 and 20%. Sets are
-feature stores, or .npz packs with ``x`` and ``label`` (and ``group``: rows of a group are drawn together).
+drawn rows, and the shares of other rows of the same classes that typicality turns away at 1, 5, 10 and 20%. As the
+model has equally many rows of each class, each class counts equally among the others too, however many it has left.
+Sets are feature stores, or .npz packs with ``x`` and ``label``.
 
     python benchmarks/stated_rate.py --data stores/grocery-fine stores/orl stores/cifar100 [--draws 10] [--recipe K=V]
 """
@@ -69,7 +70,9 @@ def measure(features: Features, options: dict[str, object]) -> tuple[list[float]
     test = features.select_split("test")
     typicality = torch.from_numpy(np.asarray(model.answers(test.embedding).typicality))
     facts = {key: model.facts[key] for key in ("family", "shrinkage", "calibrated_by", "held_out_items")}
-    return [float((typicality < rate).double().mean()) for rate in RATES], facts
+    _, label, count = np.unique(np.asarray(test.label), return_inverse=True, return_counts=True)
+    weight = torch.from_numpy(1 / (len(count) * count[label]))
+    return [float(weight @ (typicality < rate).double()) for rate in RATES], facts
 
 
 def cell(features: Features, shape: tuple[int, int], draws: int, options: dict[str, object]) -> list[dict]:
