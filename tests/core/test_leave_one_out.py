@@ -1,5 +1,7 @@
 """Leave-one-out scores equal those of a refit without the sample, digit for digit."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -220,3 +222,18 @@ def test_groups_that_are_refitted_are_settled_like_the_others(family, monkeypatc
     folds.clear_cache()
     (refitted,) = cross_val_predict(folds, [plan], settled=True)
     torch.testing.assert_close(refitted.class_log_prob, updated.class_log_prob, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("family", LEAVE_ONE_OUT)
+def test_samples_are_freed_with_their_last_use(family):
+    """Not when cycles are collected: many fits in a row would fill the memory until then."""
+    folds = problem(0, 6, 40, 3, "none", "none")
+    last = weakref.ref(folds)
+    cross_val_predict(folds, [Plan(family)], background=True)
+    assert folds.exact_forms
+    gc.disable()
+    try:
+        del folds
+        assert last() is None
+    finally:
+        gc.enable()

@@ -1,7 +1,7 @@
 """All samples of a fit in the units of its shrinkage, and the tiles of samples that are taken out of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -50,7 +50,8 @@ class Everything:
             unit = prior.scale.double()
         shape = {1: 1.0, 2: unit.square(), 3: unit[:, None] * unit}[sums.second.ndim]
         mean = torch.where(weight[:, None] > 0, (sums.mean() - center) / unit, 0.0)
-        return cls(folds, unit, center, weight, mean, sums.second / shape, floor.double() / unit.square())
+        own = replace(folds)  # without its caches: they keep this object, and two that keep each other are freed late
+        return cls(own, unit, center, weight, mean, sums.second / shape, floor.double() / unit.square())
 
     @property
     def total(self) -> Float[Tensor, ""]:
