@@ -50,11 +50,11 @@ def jpeg(c, i):
     return f.getvalue()
 
 
-def folder(root, names=("apple", "pear", "plum", "lemon"), n=14):
+def folder(root, names=("apple", "pear", "plum", "lemon"), n=14, first=0):
     root = Path(root)
     for c, name in enumerate(names):
         (root / name).mkdir(parents=True, exist_ok=True)
-        for i in range(n):
+        for i in range(first, first + n):
             (root / name / f"{i}.jpg").write_bytes(jpeg(c, i))
     return root
 

@@ -40,7 +40,7 @@ new.mkdir()
 (new / "._a.jpg").write_bytes(b"AppleDouble")
 code, out, err = cli("enroll", model, "kettle", new)
 check("enroll FOLDER: the two photos", code == 0, f"rc {code}: {err.strip()[:150]}")
-conf = folder(TMP / "conf")
+conf = folder(TMP / "conf", first=100)  # as filed they were those of the fit, which set no limits
 (conf / ".ipynb_checkpoints").mkdir()
 (conf / "apple" / ".DS_Store").write_text("x")
 (conf / "apple" / "._1.jpg").write_bytes(b"AppleDouble")
