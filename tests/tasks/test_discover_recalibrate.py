@@ -206,6 +206,14 @@ def test_a_change_within_chance_is_written_by_force_only(shop):
     assert recalibrate.write(catalog, made, force=True).edit.kind == "calibrate"
 
 
+def test_limits_of_another_model_are_not_written(shop):
+    catalog, _ = shop
+    made = recalibrate.recalibrate(catalog, client_photos(100, seed=1))
+    with pytest.raises(UsageError, match="fitted again"):
+        recalibrate.write(catalog, replace(made, bundle="another"))
+    assert recalibrate.write(catalog, made).edit.kind == "calibrate"
+
+
 def test_limits_from_a_few_products_are_written_by_force_only(shop):
     catalog, _ = shop
     photos = client_photos(200, seed=1)

@@ -257,19 +257,24 @@ class Catalog:
         """Mark a provisional product as confirmed."""
         return self._edit("confirm", lambda draft: edits.confirm(draft, self.product(id)))
 
-    def calibrate(self, typicality: Typicality, temperature: float, classes: Sequence[str]) -> EditResult:
+    def calibrate(
+        self, typicality: Typicality, temperature: float, classes: Sequence[str], bundle: str | None = None
+    ) -> EditResult:
         """Replace the fitted typicality and temperature.
 
         Args:
             typicality: new typicality; its classes are indices into ``classes``.
             temperature: of the class posterior; no unit.
             classes: product names at the time of calibration.
+            bundle: the hash of the model that was calibrated (:class:`Snapshot`); any if left out.
 
         Raises:
-            UsageError: products have come or gone, or changed their names, since then.
+            UsageError: products have come or gone, or changed their names, or the model was fitted again since then.
         """
 
         def change(draft: EditTransaction) -> None:
+            if bundle not in (None, self.view().bundle):
+                raise UsageError("The model was fitted again since the limits were made. Make them again.")
             if tuple(classes) != self.model.classes:
                 raise UsageError("The catalog has other products than when the limits were made. Make them again.")
             predicted = classes_of(self._tables, self.products())[typicality.predicted]

@@ -85,7 +85,7 @@ class Recalibration:
     ``count`` photos set them; ``learned`` more were confirmed, but the catalog had learned from them.
     ``stated`` is the target false-reject rate. ``expected`` is the rate of the new limit on new photos: its mean, and
     the interval that holds it 95 times in 100; ``error`` is its standard error. ``objections`` are sentences that say
-    why the new limits should not be kept.
+    why the new limits should not be kept. ``bundle`` is the hash of the model.
     """
 
     count: int
@@ -102,6 +102,7 @@ class Recalibration:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     objections: tuple[str, ...] = ()
+    bundle: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON-ready values."""
@@ -122,7 +123,8 @@ def recalibrate(catalog: Catalog, confirmed: ConfirmedPhotos) -> Recalibration:
     Raises:
         LabelError: fewer than 20 photos that count, or a label that is no product.
     """
-    model = catalog.model
+    view = catalog.view()
+    model = view.model
     place = {name: index for index, name in enumerate(model.classes)}
     strange = next((name for name in confirmed.label if name not in place), None)
     if strange is not None:
@@ -133,7 +135,7 @@ def recalibrate(catalog: Catalog, confirmed: ConfirmedPhotos) -> Recalibration:
     label = np.array([place[name] for name in confirmed.label], dtype=np.int64)
     made = _recalibrated(model, confirmed.embedding[new], label[new])
     said = (*confirmed.notes, *_learned_note(len(confirmed), made.count))
-    return replace(made, learned=len(confirmed) - made.count, notes=(*said, *made.notes))
+    return replace(made, learned=len(confirmed) - made.count, notes=(*said, *made.notes), bundle=view.bundle)
 
 
 def _check_enough(count: int, new: int) -> None:
@@ -165,7 +167,7 @@ def write(catalog: Catalog, made: Recalibration, force: bool = False) -> EditRes
     """
     if made.objections and not force:
         raise UsageError(f"{made.objections[0]} Nothing was written. Set force to write the new limits all the same.")
-    return catalog.calibrate(made.typicality, made.temperature, made.classes)
+    return catalog.calibrate(made.typicality, made.temperature, made.classes, made.bundle)
 
 
 def from_folder(catalog: Catalog, folder: Path) -> ConfirmedPhotos:
