@@ -163,8 +163,10 @@ def stage(folder: Path, contents: Mapping[str, bytes]) -> Path:
     try:
         with explained(folder):
             staged.mkdir()
-            for name, data in contents.items():
+        for name, data in contents.items():
+            with explained(folder / name):
                 _write_through(staged / name, data)
+        with explained(folder):
             _sync_folder(staged)
     except BaseException:
         discard(staged)

@@ -1,8 +1,8 @@
 """Recipes: one YAML file defines a run; an unknown or duplicate key is an error that names the nearest key.
 
 A recipe is resolved from three sources, in order of precedence: command-line flags, the YAML file, the defaults below.
-Paths are relative to the working directory, as on the command line. Those of an encoder are made absolute at once, all
-others when a recipe is kept, so what is kept can be used from any directory.
+Paths are relative to the working directory, as on the command line. In a recipe that is kept they are absolute, so it
+can be used from any directory.
 """
 
 import reprlib
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -39,8 +39,7 @@ from mixtura.strict_yaml import Place
 STORED_NAME, STORED_BESIDE = "recipe.yaml", ("config.json", "runs.jsonl")
 """The name of a recipe that a model or a sweep keeps, and what lies beside it."""
 
-NAMED_WITH_FOLDER, NAMED_WITH_WEIGHTS = frozenset({"hf", "clap"}), frozenset({"timm"})
-"""Encoders whose name may go on with a folder, as in hf:./folder, or with a network and its weight file."""
+Kind = TypeVar("Kind", bound=Section)
 
 
 class Recipe(Section):
@@ -112,35 +111,19 @@ def resolve(
     for key, value in flags.items():
         data = _merge(data, _nested(key.split("."), value))
         lines = {place: line for place, line in lines.items() if place[: key.count(".") + 1] != tuple(key.split("."))}
-    recipe = _validate(data, str(file), lines, options)
-    encoder = _absolute_encoder(recipe.encoder)
-    return recipe if encoder == recipe.encoder else recipe.model_copy(update={"encoder": encoder})
+    return _validate(data, str(file), lines, options)
 
 
-def with_absolute_paths(recipe: Recipe) -> Recipe:
-    """The recipe to keep beside what it has made: it means the same from any working directory."""
-    return _absolute(recipe)
-
-
-def _absolute(value: Any) -> Any:
-    if isinstance(value, Path):
-        return value.absolute()
-    if isinstance(value, Section):  # only what was given, so that defaults stay defaults
-        changed = {name: _absolute(getattr(value, name)) for name in value.model_fields_set}
-        return value.model_copy(update=changed)
-    return value
-
-
-def _absolute_encoder(section: EncoderSection) -> EncoderSection:
-    """The section with an absolute path to its weights, also where its name holds the path."""
-    kind, colon, rest = section.name.partition(":")
-    network, at, weights = rest.partition("@")
-    if kind in NAMED_WITH_FOLDER and (rest.startswith((".", "~")) or Path(rest).is_dir()):
-        rest = str(Path(rest).expanduser().absolute())
-    elif kind in NAMED_WITH_WEIGHTS and weights:
-        rest = f"{network}{at}{Path(weights).absolute()}"
-    named = section.model_copy(update={"name": kind + colon + rest}) if colon else section
-    return _absolute(named)
+def with_absolute_paths(section: Kind) -> Kind:
+    """A recipe, or a section of one, that means the same from any working directory."""
+    changed: dict[str, Any] = {}
+    for name in section.model_fields_set:  # only what was given, so that defaults stay defaults
+        value = getattr(section, name)
+        if isinstance(value, Path):
+            changed[name] = value.absolute()
+        elif isinstance(value, Section):
+            changed[name] = with_absolute_paths(value)
+    return section.model_copy(update=changed)
 
 
 def assignment(text: str) -> tuple[str, Any]:

@@ -183,6 +183,7 @@ def test_a_second_fit_computes_nothing_again(shop, mixtura, here, monkeypatch):
 
 
 def test_fitting_twice_gives_the_same_bytes(shop, mixtura):
+    assert mixtura("fit", "photos", "-o", "shop", *TINY).code == 0  # here: the recipe names absolute paths
     first = {name: (shop / name).read_bytes() for name in MODEL if name != "report.html"}
     assert mixtura("fit", "photos", "-o", "shop", *TINY).code == 0
     again = {name: (shop / name).read_bytes() for name in first}

@@ -40,7 +40,7 @@ OPTIONS = {
     "inspect": {},
     "drift": {"": "--days"},
     "discover": {"": "--accept --name"},
-    "recalibrate": {"": "--confirmed --write"},
+    "recalibrate": {"": "--confirmed --force --write"},
     "extract": {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",

@@ -5,8 +5,6 @@ Those whose layers can be tapped take ``taps`` too (:mod:`mixtura.encoders.taps`
 need the name of a network: see :func:`mixtura.encoders.common.split_name`.
 """
 
-from mixtura.recipe import NAMED_WITH_WEIGHTS
-
 ENCODERS = {
     "lite0": "mixtura.encoders.lite0:Lite0",
     "timm": "mixtura.encoders.timm:Timm",
@@ -32,7 +30,7 @@ NAME_FORMS = {
 }
 """The encoders whose name goes on, and how it is written."""
 
-WITH_WEIGHTS = NAMED_WITH_WEIGHTS
+WITH_WEIGHTS = frozenset({"timm"})
 """Those of them that may name a weight file behind an @."""
 
 NATIVE_SIZES = {"lite0": 224, "pixels": 16, "tiny": 32}

@@ -83,6 +83,19 @@ def split_name(name: str) -> tuple[str, dict[str, Any]]:
     return key, {"model": model} | ({"weights": Path(weights)} if weights else {})
 
 
+def with_absolute_name(section: EncoderSection) -> EncoderSection:
+    """The section with an absolute path where the encoder's name goes on with a weight file or a local folder."""
+    kind, _, rest = section.name.partition(":")
+    if kind not in NAME_FORMS:
+        return section
+    network, at, weights = rest.partition("@")
+    if kind in WITH_WEIGHTS:
+        rest = f"{network}{at}{Path(weights).absolute()}" if weights else rest
+    elif rest.startswith((".", "~")) or Path(rest).is_dir():
+        rest = str(Path(rest).expanduser().absolute())
+    return section.model_copy(update={"name": f"{kind}:{rest}"})
+
+
 def is_outside_encoder(name: str) -> bool:
     """Whether a full name is ``package.module:Class``, and not an encoder of mixtura or one whose features came in.
 

@@ -8,7 +8,6 @@ from typing import Any
 from mixtura.datasets import BY_SUFFIX, NAMED, OFFICIAL
 from mixtura.datasets.paths import SOUND_SUFFIXES
 from mixtura.names import is_outside
-from mixtura.recipe import Recipe
 
 LOOKED_AT = 1000
 """Maximum number of files to check when guessing what a folder holds."""
@@ -39,14 +38,6 @@ def data_keys(source: str) -> dict[str, Any]:
     elif path.is_file():
         kind = _official(path) or kind
     return {"data.kind": kind, "data.root": path}
-
-
-def with_kind(recipe: Recipe) -> Recipe:
-    """The recipe with the kind of its data: where only their place is given, the kind that the commands find there."""
-    if recipe.data.root is None or "kind" in recipe.data.model_fields_set:
-        return recipe
-    kind = data_keys(str(recipe.data.root))["data.kind"]
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"kind": kind})})
 
 
 def _kind_of_folder(path: Path) -> str:

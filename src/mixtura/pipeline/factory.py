@@ -9,7 +9,7 @@ from typing import Any
 from mixtura.datasets import DATASETS, NAMED
 from mixtura.datasets.items import Dataset
 from mixtura.encoders import ENCODERS
-from mixtura.encoders.common import checked_device, is_outside_encoder, split_name
+from mixtura.encoders.common import checked_device, is_outside_encoder, split_name, with_absolute_name
 from mixtura.encoders.runtime import on_runtime
 from mixtura.encoders.sizes import size_of
 from mixtura.encoders.sounds import Clips
@@ -21,13 +21,27 @@ from mixtura.identity import IMPORTED_PREFIX, NO_TAPS, taps_of
 from mixtura.interfaces import Encoder as PhotoEncoder
 from mixtura.interfaces import SoundEncoder
 from mixtura.names import find, nearest
-from mixtura.recipe import Recipe
+from mixtura.pipeline.data_source import data_keys
+from mixtura.recipe import Recipe, with_absolute_paths
 from mixtura.sections import ClipsSection, DataSection, EncoderSection, StepSection
 
 Encoder = PhotoEncoder | SoundEncoder
 
 FEATURES_KIND = "features"
 """The data kind of already encoded items, and the folder of features inside a model."""
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """The recipe of a run: with the kind of its data, where only their place is given, and its encoder by full paths.
+
+    The kind is the one that the commands find.
+    """
+    encoder = with_absolute_name(with_absolute_paths(recipe.encoder))
+    recipe = recipe if encoder == recipe.encoder else recipe.model_copy(update={"encoder": encoder})
+    if recipe.data.root is None or "kind" in recipe.data.model_fields_set:
+        return recipe
+    kind = data_keys(str(recipe.data.root))["data.kind"]
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"kind": kind})})
 
 
 def dataset_of(section: DataSection) -> Dataset:

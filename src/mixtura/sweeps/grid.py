@@ -28,7 +28,6 @@ from mixtura.formats import count
 from mixtura.identity import blocks_of
 from mixtura.model import bundle
 from mixtura.pipeline import factory, training_set
-from mixtura.pipeline.data_source import with_kind
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe, dump_dict
 from mixtura.records.sweep import FAILED, Run, Sweep
@@ -70,7 +69,7 @@ def run(
         DataError: data that cannot be split, or an output folder that holds another sweep.
         CannotWrite: another process is at work in the output folder.
     """
-    recipe = with_kind(recipe)
+    recipe = factory.settled(recipe)
     output = check(recipe)
     files.make_folder(output)
     with files.only_writer(output):

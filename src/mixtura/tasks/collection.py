@@ -14,7 +14,6 @@ from mixtura.identity import differences
 from mixtura.model import bundle
 from mixtura.names import nearest
 from mixtura.pipeline import factory, training_set
-from mixtura.pipeline.data_source import with_kind
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.pipeline.thumbnails import thumbnails
 from mixtura.recipe import Recipe
@@ -99,7 +98,7 @@ def photos_of(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Collec
         NoInput: no file could be read.
         UsageError: the encoder takes photos and the files are sounds, or the other way round.
     """
-    recipe = with_kind(recipe)
+    recipe = factory.settled(recipe)
     features, _, problems, _ = training_set.read(recipe, factory.dataset_of(recipe.data), progress)
     assert recipe.output is not None
     encoder = resolved(recipe.encoder, features.identity)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from mixtura.features.extract import ExtractReport
 from mixtura.features.records import Unreadable
 from mixtura.pipeline import factory
-from mixtura.pipeline.data_source import with_kind
 from mixtura.pipeline.extraction import ProgressCallback, fill
 from mixtura.recipe import Recipe
 
@@ -22,7 +21,7 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> ExtractReport:
         FingerprintMismatch: the store belongs to another encoder.
         CannotWrite, OutOfSpace: the store cannot be written.
     """
-    recipe = with_kind(recipe)
+    recipe = factory.settled(recipe)
     dataset = factory.dataset_of(recipe.data)
     made = fill(recipe, dataset, progress)
     left_out = (Unreadable(one.source, one.source, one.reason, one.message) for one in dataset.problems)

@@ -14,7 +14,7 @@ from mixtura.fitting.fit import check_names, learn
 from mixtura.identity import NO_TAPS
 from mixtura.model import bundle, card
 from mixtura.pipeline import factory, training_set
-from mixtura.pipeline.data_source import data_keys, with_kind
+from mixtura.pipeline.data_source import data_keys
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe, dump, resolve, with_absolute_paths
 from mixtura.records.decision import Evaluation
@@ -77,7 +77,7 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
         CannotWrite, OutOfSpace: the model cannot be written, its catalog holds edits, or another fit into the folder
             is at work; an earlier model is intact.
     """
-    began, recipe = time.perf_counter(), with_kind(recipe)
+    began, recipe = time.perf_counter(), factory.settled(recipe)
     check_names(recipe)
     output = factory.output_of(recipe, "the model", "model")
     files.make_folder(output)
