@@ -149,7 +149,7 @@ def into_a_store(encoder, data):
         store = FeatureStore.create(Path(folder) / "store", encoder.identity, encoder.dimension)
         pictured = Pictured.of(data, store.path)
         extract(encoder, pictured, store, batch_size=32, workers=os.cpu_count())
-        pictured.pictures.flush()
+        pictured.pictures.flush(store.digests)
 
 
 def bare_loop(encoder, data, threads, batch):

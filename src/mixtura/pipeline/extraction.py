@@ -51,7 +51,7 @@ def fill(recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None) ->
             progress=progress,
         )
     finally:
-        pictured.pictures.flush()
+        pictured.pictures.flush(store.digests)
     return replace(report, notes=notes)
 
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from collections.abc import Callable, Collection
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,10 +33,13 @@ class Pictures:
             if len(self._waiting) >= BUFFERED_PICTURES:
                 self._write()
 
-    def flush(self) -> None:
-        """Write what waits."""
+    def flush(self, stored: Callable[[], Collection[str]]) -> None:
+        """Write what waits, of the items that the store has in the end; ``stored`` gives their ids."""
         with self._lock:
-            self._write()
+            if self._waiting:
+                ids = stored()
+                self._waiting = {id: picture for id, picture in self._waiting.items() if id in ids}
+                self._write()
 
     def _write(self) -> None:
         rows, self._waiting = list(self._waiting.items()), {}
