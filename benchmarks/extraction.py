@@ -38,7 +38,7 @@ from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.features.extract import extract
 from mixtura.features.inputs import stacked
 from mixtura.features.store import FeatureStore
-from mixtura.pipeline.pictures import Pictured
+from mixtura.pipeline.pictures import Pictured, Pictures
 
 ROUNDS, BATCH, WORKERS = 5, 64, 2
 RESULTS = Path(__file__).parent / "results"
@@ -147,9 +147,9 @@ def into_a_store(encoder, data):
     """The extraction of users: with small pictures beside the features."""
     with tempfile.TemporaryDirectory() as folder:
         store = FeatureStore.create(Path(folder) / "store", encoder.identity, encoder.dimension)
-        pictured = Pictured.of(data, store.path)
-        extract(encoder, pictured, store, batch_size=32, workers=os.cpu_count())
-        pictured.pictures.flush(store.digests)
+        pictures = Pictures(store.path)
+        extract(encoder, Pictured(data, pictures), store, batch_size=32, workers=os.cpu_count())
+        pictures.flush(store.digests)
 
 
 def bare_loop(encoder, data, threads, batch):

@@ -36,6 +36,24 @@ def same_name_key(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", visible).casefold())
 
 
+class Spellings:
+    """Names that can be found by another spelling of them: see :func:`same_name_key`.
+
+    >>> Spellings(["Apple", "APPLE", "pear"]).of("apple"), Spellings(["Apple", "APPLE"]).of("Apple")
+    (['Apple', 'APPLE'], ['Apple'])
+    """
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._alike: dict[str, list[str]] = {}
+        self._known = dict.fromkeys(known)
+        for name in self._known:
+            self._alike.setdefault(same_name_key(name), []).append(name)
+
+    def of(self, name: str) -> list[str]:
+        """The name itself if it is known, or else all that look the same."""
+        return [name] if name in self._known else self._alike.get(same_name_key(name), [])
+
+
 def text_or_none(value: Any) -> str | None:
     """Return a label, group or other name from a data file as text; ``None`` where it is missing.
 

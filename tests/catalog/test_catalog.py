@@ -21,13 +21,9 @@ DIMENSION = 6
 
 
 @pytest.fixture(scope="module")
-def bundle(cloud, tmp_path_factory):
+def bundle(new_shop):
     """A model of four classes on the disk, with the store of its features."""
-    folder = tmp_path_factory.mktemp("catalog")
-    imports.save(cloud(n=400, classes=4, dimension=DIMENSION, seed=5), folder / "store")
-    fit.run(resolve({"data.kind": "features", "data.root": folder / "store", "output": folder / "shop"}))
-    Catalog.open(folder / "shop").close()
-    return folder / "shop"
+    return new_shop("catalog", n=400, classes=4, dimension=DIMENSION, seed=5)
 
 
 @pytest.fixture

@@ -13,20 +13,13 @@ import pytest
 
 from mixtura.catalog import Catalog, Shot
 from mixtura.catalog.journal import Journal
-from mixtura.features import imports
-from mixtura.recipe import resolve
-from mixtura.tasks import fit
 
 ROUNDS = 50
 
 
 @pytest.fixture(scope="module")
-def bundle(cloud, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("crash")
-    imports.save(cloud(n=200, classes=3, dimension=4, seed=8), folder / "store")
-    fit.run(resolve({"data.kind": "features", "data.root": folder / "store", "output": folder / "shop"}))
-    Catalog.open(folder / "shop").close()
-    return folder / "shop"
+def bundle(new_shop):
+    return new_shop("crash", n=200, classes=3, dimension=4, seed=8)
 
 
 def note_for_ever(shop, seed):

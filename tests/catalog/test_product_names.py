@@ -28,12 +28,8 @@ SAME = [
 
 
 @pytest.fixture(scope="module")
-def bundle(cloud, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("names")
-    imports.save(cloud(n=200, classes=4, dimension=6, seed=5), folder / "store")
-    fit.run(resolve({"data.kind": "features", "data.root": folder / "store", "output": folder / "shop"}))
-    Catalog.open(folder / "shop").close()
-    return folder / "shop"
+def bundle(new_shop):
+    return new_shop("names", n=200, classes=4, dimension=6, seed=5)
 
 
 @pytest.fixture

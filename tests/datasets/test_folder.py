@@ -19,6 +19,18 @@ def put(root, *names):
         Image.new("RGB", (4, 4), "red").save(path, "PNG")
 
 
+def lock(monkeypatch, name):
+    """Have the system refuse to list the folders of a name."""
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith(name):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
 def told(data) -> dict[str, str]:
     return {problem.source: problem.reason for problem in data.problems}
 
@@ -167,14 +179,7 @@ def test_queries_are_the_files_that_a_data_set_reads_and_those_it_refuses(tmp_pa
 
 def test_a_folder_of_queries_that_cannot_be_listed_is_a_problem(tmp_path, monkeypatch):
     put(tmp_path, "a.jpg", "locked/b.jpg")
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("locked"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    lock(monkeypatch, "locked")
     found, problems = files_below(tmp_path)
     assert [path.name for path in found] == ["a.jpg"]
     assert [(one.source, one.reason) for one in problems] == [(f"{tmp_path}/locked", "unreadable")]
@@ -298,14 +303,7 @@ def test_a_list_in_each_split(tmp_path):
 
 def test_a_folder_that_cannot_be_listed_is_a_problem(tmp_path, monkeypatch):
     put(tmp_path, "pin/1.jpg", "badge/2.jpg")
-    scandir = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("badge"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    lock(monkeypatch, "badge")
     assert told(load(tmp_path)) == {"badge": "unreadable"}
 
 

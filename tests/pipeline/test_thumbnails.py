@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from mixtura.features.store import FeatureStore
-from mixtura.pipeline.pictures import Pictures
-from mixtura.pipeline.thumbnails import MAX_SIDE, RECIPE, thumbnails
+from mixtura.pipeline.pictures import MAX_SIDE, Pictures
+from mixtura.pipeline.thumbnails import RECIPE, thumbnails
 from mixtura.recipe import dump, resolve
 from mixtura.sections import DataSection
 from mixtura.tasks import extract

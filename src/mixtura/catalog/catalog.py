@@ -33,7 +33,7 @@ from mixtura.features.records import Features
 from mixtura.model.bundle import CONFIG_FILE
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Model
-from mixtura.names import nearest, quoted
+from mixtura.names import Spellings, nearest, quoted
 from mixtura.pipeline.thumbnails import thumbnails
 from mixtura.records.catalog import Edit, EditResult, Product, Shot, StoredItem
 from mixtura.records.decision import Decision
@@ -137,8 +137,8 @@ class Catalog:
             UsageError: it is the id of one and the name of another, or several have such a name.
         """
         products = self.products()
-        named = edits.spelled(id_or_name, [(key, p) for p in products for key in dict.fromkeys((p.id, p.name))])
-        found = list(dict.fromkeys(named))
+        spelled = Spellings(key for product in products for key in (product.id, product.name)).of(id_or_name)
+        found = [product for product in products if product.id in spelled or product.name in spelled]
         if len(found) > 1:
             raise UsageError(
                 f"{quoted(id_or_name)} is the id or name of several products: "

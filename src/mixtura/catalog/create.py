@@ -205,7 +205,8 @@ def _ids(names: Sequence[str], kept: Mapping[str, str], taken: Collection[str]) 
     first = {key: name for name, key in zip(reversed(names), map(same_name_key, reversed(names)), strict=True)}
     known = {name: kept[key] for key, name in first.items() if key in kept}
     new = [name for name in names if name not in known]
-    return [(known | dict(zip(new, slugs(new, {*taken, *kept.values()}), strict=True)))[name] for name in names]
+    known |= zip(new, slugs(new, {*taken, *kept.values()}), strict=True)
+    return [known[name] for name in names]
 
 
 def _rows(features: Features, classes: tuple[str, ...], at: str) -> Iterator[tuple[object, ...]]:

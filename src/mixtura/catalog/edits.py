@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 
@@ -12,10 +11,8 @@ from mixtura.catalog.database import undo as take_back
 from mixtura.catalog.queries import CURRENT_ITEMS
 from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.model.model import Model
-from mixtura.names import printable, quoted, same_name_key
+from mixtura.names import Spellings, printable, quoted, same_name_key
 from mixtura.records.catalog import Product, Shot, StoredItem
-
-T = TypeVar("T")
 
 MAX_NAME_LENGTH = 200  # characters of a name
 MAX_SHOTS = 1000  # shots per edit
@@ -150,17 +147,6 @@ def checked(name: str) -> str:
     return name
 
 
-def spelled(name: str, products: Sequence[tuple[str, T]]) -> list[T]:
-    """What has a name in this spelling, or else all that has it in another one.
-
-    Args:
-        name: to look for.
-        products: names, each with what has it.
-    """
-    same = [product for there, product in products if there == name]
-    return same or [product for there, product in products if same_name_key(there) == same_name_key(name)]
-
-
 def tested_items(found: CatalogDatabase) -> dict[int, str]:
     """The product of each test item, or of an evenly chosen subset if there are many."""
     rows = found.rows(f"SELECT item.id, part.product {CURRENT_ITEMS} item.split = 'test' ORDER BY item.id")
@@ -250,15 +236,17 @@ def _product_named(draft: EditTransaction, name: str) -> str | None:
         UsageError: there are several of other spellings, in a catalog from before spellings were compared.
     """
     rows = draft.connection.execute("SELECT id, name FROM product WHERE gone = 0 ORDER BY rowid").fetchall()
-    alike = spelled(name, [(row["name"], row["id"]) for row in rows])
+    spelled = Spellings(row["name"] for row in rows).of(name)
+    alike = [row["id"] for row in rows if row["name"] in spelled]
     if len(alike) > 1:
         raise UsageError(f"Several products are named {quoted(name)}: {', '.join(alike)}. Merge them, or rename some.")
     return alike[0] if alike else None
 
 
 def _check_free(draft: EditTransaction, name: str, but: str = "") -> None:
+    key = same_name_key(name)
     for id, there in draft.connection.execute("SELECT id, name FROM product WHERE gone = 0").fetchall():
-        if id != but and same_name_key(there) == same_name_key(name):
+        if id != but and same_name_key(there) == key:
             raise UsageError(
                 f"There is a product named {quoted(there)} already. Choose another name, or merge the two."
             )

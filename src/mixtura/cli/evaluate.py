@@ -42,7 +42,7 @@ def evaluate(
 
     evaluation = run(model, section_of(data, label, follow_links))
     out.result(
-        views.evaluation_record(evaluation) | {"problems": [views.problem_record(one) for one in evaluation.problems]},
+        views.measured_record(evaluation),
         views.evaluation_lines(evaluation),
         views.measured_view(evaluation),
     )

@@ -40,8 +40,7 @@ def report(
     evaluation = run(model, section)
     page = write_page(model, evaluation, output, section)
     out.result(
-        views.evaluation_record(evaluation)
-        | {"report": page, "problems": [views.problem_record(one) for one in evaluation.problems]},
+        views.measured_record(evaluation) | {"report": page},
         [str(page)],
         [*views.measured_view(evaluation), views.written(page)],
     )

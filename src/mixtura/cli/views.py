@@ -73,6 +73,11 @@ def measured_view(evaluation: Evaluation) -> list[RenderableType]:
     return [evaluation_view(evaluation), *shift_view(evaluation), *problems_view(evaluation.problems)]
 
 
+def measured_record(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the figures of an evaluation on its own, and the files left out, JSON-ready."""
+    return evaluation_record(evaluation) | {"problems": [problem_record(one) for one in evaluation.problems]}
+
+
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
     """Return the figures of an evaluation, without its items, JSON-ready."""
     return {

@@ -10,6 +10,7 @@ from mixtura.errors import DataError
 
 LARGEST, SMALLEST = 1e15, 1e-15  # of samples whose squares and their sums fit into float32
 LARGEST_DOUBLE, SMALLEST_DOUBLE = 1e60, 1e-60  # of samples whose fourth powers fit into float64
+_ADVICE = "Rescale the features, for example to unit scale."
 
 
 def in_range(x: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
@@ -44,6 +45,3 @@ def _checked(x: Float[Tensor, "N D"], most: float, least: float) -> tuple[float,
     if 0 < float(spread.max()) < least:
         raise DataError(f"No feature varies by more than {float(spread.max()):.3g}, and squares vanish. {_ADVICE}")
     return largest, spread
-
-
-_ADVICE = "Rescale the features, for example to unit scale."

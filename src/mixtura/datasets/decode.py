@@ -168,12 +168,11 @@ def _from_bytes(data: bytes, shown: str, draft: int | None) -> Image.Image:
     try:
         _check_before_open(kind, data, shown)
         with _READERS[kind][1](BytesIO(data)) as image:
-            if draft is not None and kind == "JPEG" and "progressive" not in image.info:
-                _check_size(image.size, shown, MAX_REDUCED_PIXELS)
-                image.draft(None, (draft, draft))
-            _check_size(image.size, shown)
+            reducible = draft is not None and kind == "JPEG" and "progressive" not in image.info
+            _check_size(image.size, shown, MAX_REDUCED_PIXELS if reducible else MAX_PIXELS)
             if draft is not None:
                 image.draft(None, (draft, draft))
+                _check_size(image.size, shown)
             return _finish(image)
     except BadImage:
         raise

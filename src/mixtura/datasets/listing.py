@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from mixtura.datasets.items import SPLITS, Dataset, Item, Problem, to_split
-from mixtura.datasets.paths import SOUND_SUFFIXES, readable, to_id, to_label
+from mixtura.datasets.paths import SOUND_SUFFIXES, label_or_none, readable, to_id, to_label
 from mixtura.errors import DataError, NoInput
 from mixtura.names import nearest, text_or_none
 
@@ -199,17 +199,12 @@ def _item(row: _Row, name: str, path: Path, split: str | None) -> Item:
         id=to_id(name),
         source=readable(name),
         payload=path,
-        label=_label(values.get("label")),
-        superlabel=_label(values.get("superclass")),
+        label=label_or_none(values.get("label")),
+        superlabel=label_or_none(values.get("superclass")),
         group=readable(group) if group else None,
         split=_split(row) or split,
         weight=_weight(row),
     )
-
-
-def _label(given: str | None) -> str | None:
-    present = text_or_none(given)
-    return None if present is None else to_label(present)
 
 
 def _split(row: _Row) -> str | None:

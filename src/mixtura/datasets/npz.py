@@ -19,7 +19,7 @@ from typing import IO
 import numpy as np
 
 from mixtura.datasets.items import SPLITS, Dataset, Item, to_split
-from mixtura.datasets.paths import readable, to_id, to_label
+from mixtura.datasets.paths import label_or_none, readable, to_id, to_label
 from mixtura.datasets.sound import is_sound
 from mixtura.errors import DataError, NoInput
 from mixtura.names import text_or_none
@@ -104,7 +104,7 @@ def _named(path: Path, arrays: Arrays, index: str, names: str, count: int) -> li
         raise _wrong(path, f"{index!r} is {y.dtype} {y.shape}; it must hold {count} integers")
     if known.ndim != 1 or known.dtype.kind != "U":
         raise _wrong(path, f"{names!r} must be a list of texts")
-    labels = [to_label(text_or_none(name) or "") or None for name in known.tolist()]
+    labels = [label_or_none(name) for name in known.tolist()]
     if len(set(labels)) < len(labels):
         raise _wrong(path, f"{names!r} holds a name twice")
     if count and not 0 <= y.min() <= y.max() < len(labels):

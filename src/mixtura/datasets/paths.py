@@ -3,6 +3,8 @@
 import unicodedata
 from urllib.parse import unquote_to_bytes
 
+from mixtura.names import text_or_none
+
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 """Supported extensions of sound files."""
 
@@ -43,6 +45,12 @@ def to_label(text: str) -> str:
     True
     """
     return unicodedata.normalize("NFC", readable(text)).strip()
+
+
+def label_or_none(value: object) -> str | None:
+    """Return a class name from a data file as :func:`to_label` gives it; ``None`` where it is missing."""
+    text = text_or_none(value)
+    return None if text is None else to_label(text)
 
 
 def _escape(character: str) -> str:

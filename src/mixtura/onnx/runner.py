@@ -202,12 +202,11 @@ def decode(path: Path, draft: int | None) -> Image.Image:
     _check_before_open(data, path)
     try:
         with reader(BytesIO(data)) as image:
-            if draft is not None and data[:2] == b"\xff\xd8" and "progressive" not in image.info:
-                _check_size(image.size, path, MAX_REDUCED_PIXELS)
-                image.draft(None, (draft, draft))
-            _check_size(image.size, path)
+            reducible = draft is not None and data[:2] == b"\xff\xd8" and "progressive" not in image.info
+            _check_size(image.size, path, MAX_REDUCED_PIXELS if reducible else MAX_PIXELS)
             if draft is not None:
                 image.draft(None, (draft, draft))
+                _check_size(image.size, path)
             image.load()
             turn = TURNS.get(_orientation(image))
             rgb = _to_rgb(image)

@@ -16,7 +16,7 @@ from mixtura.identity import NO_TAPS
 from mixtura.names import nearest
 from mixtura.pipeline import cost, factory, stores
 from mixtura.pipeline.cost import CostWatch
-from mixtura.pipeline.pictures import Pictured
+from mixtura.pipeline.pictures import Pictured, Pictures
 from mixtura.recipe import Recipe
 
 ProgressCallback = Callable[[Progress], None] | None
@@ -40,18 +40,18 @@ def fill(recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None) ->
     store = FeatureStore.open_or_create(
         place, encoder.identity, encoder.dimension, recipe.extract.dtype, encoder.versions
     )
-    pictured = Pictured.of(dataset, place)
+    pictures = Pictures(place)
     try:
         report = extract(
             encoder,
-            pictured,
+            Pictured(dataset, pictures),
             store,
             batch_size=recipe.extract.batch_size,
             workers=factory.workers_of(recipe),
             progress=progress,
         )
     finally:
-        pictured.pictures.flush(store.digests)
+        pictures.flush(store.digests)
     return replace(report, notes=notes)
 
 

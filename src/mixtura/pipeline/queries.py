@@ -14,7 +14,7 @@ from mixtura.datasets.paths import readable
 from mixtura.features.inputs import encoded, stacked
 from mixtura.interfaces import SoundEncoder
 from mixtura.pipeline.factory import Encoder
-from mixtura.pipeline.thumbnails import shrink
+from mixtura.pipeline.pictures import shrink
 
 
 def name_of(query: Path | bytes) -> str:

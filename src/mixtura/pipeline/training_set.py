@@ -70,7 +70,8 @@ def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Seque
     Raises:
         LabelError: fewer than two classes are left, or a class to leave out does not occur.
     """
-    absent = sorted(name for name in unknown if not labels_of(labels, [name]))
+    spellings = names.Spellings(labels)
+    absent = sorted(name for name in unknown if not spellings.of(name))
     if absent:
         raise LabelError(f"No item has the label {absent[0]!r}. {names.nearest(absent[0], labels)}")
     left_out = labels_of(labels, unknown)
@@ -87,11 +88,8 @@ def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Seque
 
 def labels_of(labels: Sequence[str], given: Sequence[str]) -> set[str]:
     """The labels that people have named: those spelled so, or else those that look the same."""
-    alike: dict[str, list[str]] = {}
-    for label in labels:
-        alike.setdefault(names.same_name_key(label), []).append(label)
-    known = set(labels)
-    return {one for name in given for one in ([name] if name in known else alike.get(names.same_name_key(name), []))}
+    spellings = names.Spellings(labels)
+    return {label for name in given for label in spellings.of(name)}
 
 
 def stored(recipe: Recipe, identity: Mapping[str, str]) -> Features:

@@ -1,6 +1,8 @@
 """scikit-learn's attributes of a mixture: read from the fitted one, or set to make one by hand."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -15,6 +17,28 @@ SPREADS = ("covariances_", "precisions_", "precisions_cholesky_")
 WEIGHTS, MEANS, COVARIANCE, FITTED = "weights_", "means_", "covariance", "mixture_"
 Parts = dict[str, tuple[str, Any]]
 """What was set for weights, means and covariance: name and array of an attribute, or the mixture to keep it from."""
+
+
+class Attribute:
+    """An array of :class:`MixtureAttributes` that is read from the mixture, or set."""
+
+    def __init__(self, about: str) -> None:
+        self.__doc__ = about
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, estimator: None, owner: type) -> "Attribute": ...
+
+    @overload
+    def __get__(self, estimator: "MixtureAttributes", owner: type) -> Array: ...
+
+    def __get__(self, estimator: "MixtureAttributes | None", owner: type) -> "Attribute | Array":
+        return self if estimator is None else estimator._read(self._name)
+
+    def __set__(self, estimator: "MixtureAttributes", value: Any) -> None:
+        estimator._set(self._name, value)
 
 
 class MixtureAttributes:
@@ -33,50 +57,11 @@ class MixtureAttributes:
     _by_hand: Parts
     _earlier: dict[str, Mixture]
 
-    @property
-    def weights_(self) -> Array:
-        """Weight of each component."""
-        return self._read(WEIGHTS)
-
-    @weights_.setter
-    def weights_(self, value: Any) -> None:
-        self._set(WEIGHTS, value)
-
-    @property
-    def means_(self) -> Array:
-        """Mean of each component."""
-        return self._read(MEANS)
-
-    @means_.setter
-    def means_(self, value: Any) -> None:
-        self._set(MEANS, value)
-
-    @property
-    def covariances_(self) -> Array:
-        """Covariances; the axes depend on ``covariance_type``."""
-        return self._read("covariances_")
-
-    @covariances_.setter
-    def covariances_(self, value: Any) -> None:
-        self._set("covariances_", value)
-
-    @property
-    def precisions_cholesky_(self) -> Array:
-        """Upper triangular Cholesky factors U of the precisions, U U'."""
-        return self._read("precisions_cholesky_")
-
-    @precisions_cholesky_.setter
-    def precisions_cholesky_(self, value: Any) -> None:
-        self._set("precisions_cholesky_", value)
-
-    @property
-    def precisions_(self) -> Array:
-        """Inverse covariances."""
-        return self._read("precisions_")
-
-    @precisions_.setter
-    def precisions_(self, value: Any) -> None:
-        self._set("precisions_", value)
+    weights_ = Attribute("Weight of each component.")
+    means_ = Attribute("Mean of each component.")
+    covariances_ = Attribute("Covariances; the axes depend on ``covariance_type``.")
+    precisions_cholesky_ = Attribute("Upper triangular Cholesky factors U of the precisions, U U'.")
+    precisions_ = Attribute("Inverse covariances.")
 
     def check_made(self) -> None:
         """See that attributes that were set by hand make a mixture.
@@ -187,8 +172,15 @@ def covariance_from(layout: Layout, precision: Tensor, name: str) -> Covariance:
         CollapsedComponent: they are not positive definite.
     """
     assert layout.read is not None
-    try:
+    with _named(name):
         return layout.read(precision)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Have a collapsed component name the array that was given."""
+    try:
+        yield
     except CollapsedComponent as error:
         raise CollapsedComponent(f"{name}: {error.problem}", "Give symmetric, positive definite ones.") from error
 
@@ -205,10 +197,8 @@ def _covariance(layout: Layout, name: str, value: Array) -> Covariance:
         raise ValueError(f"{name} of a low-rank mixture cannot be set. Set mixture_, a mixtura.core.mixture.Mixture.")
     given = torch.tensor(value)
     if name == "covariances_":
-        try:
+        with _named(name):
             given = layout.invert(given)
-        except CollapsedComponent as error:
-            raise CollapsedComponent(f"{name}: {error.problem}", "Give symmetric, positive definite ones.") from error
     elif name == "precisions_cholesky_":
         given = layout.square(given)
     return covariance_from(layout, given, name)

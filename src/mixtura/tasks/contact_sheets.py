@@ -5,7 +5,7 @@ from pathlib import Path
 from mixtura.datasets.decode import decode
 from mixtura.errors import BadItem
 from mixtura.features.records import Features
-from mixtura.pipeline.thumbnails import MAX_SIDE, shrink
+from mixtura.pipeline.pictures import MAX_SIDE, shrink
 from mixtura.records.contact_sheet import ContactSheet, Picture, PictureRow, SheetGroup
 from mixtura.records.inspection import DuplicateSearch, NearDuplicates
 from mixtura.tasks.cluster import NOISE_CLUSTER, Cluster, Clusters

@@ -21,7 +21,7 @@ from mixtura.metrics.selective import aurc
 from mixtura.model import bundle, embedding_map
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Answers, Model
-from mixtura.names import require_allowed, same_name_key
+from mixtura.names import Spellings, require_allowed
 from mixtura.pipeline import factory, stores, training_set
 from mixtura.recipe import Recipe
 from mixtura.records.decision import Evaluation, Interval, Mistake
@@ -71,10 +71,9 @@ def _other(
 
 def _named_as(classes: Sequence[str], features: Features) -> Features:
     """Features whose labels are spelled as the classes that they look like."""
-    spelled = {same_name_key(name): name for name in classes}
-    known = {name: name for name in classes}
-    label = [None if own is None else known.get(own) or spelled.get(same_name_key(own), own) for own in features.label]
-    return replace(features, label=label)
+    spellings = Spellings(classes)
+    named = {own: (spellings.of(own) or [own])[-1] for own in features.classes}
+    return replace(features, label=[None if own is None else named[own] for own in features.label])
 
 
 def _unlabeled(features: Features) -> list[Unreadable]:
