@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--compare", action="store_true", help="all scores, not only the chosen one")
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     given = parser.parse_args()
-    recipe, found = resolve({"head.family": "tied"}), {}
+    recipe = resolve({"head.family": "tied"})
     for name in given.sets if given.data else []:
         features, draws = FeatureStore.open(given.data / name).read(), []
         for seed in range(given.draws):
@@ -125,10 +125,9 @@ def main() -> None:
             one = draws[-1]
             span = f"{one['estimate']:.3f} ({one['low']:.3f} to {one['high']:.3f}), truth {one['truth']:.3f}"
             print(f"{name:14s} {seed:2d}  {span}, {one['score']}", flush=True)
-        found[name] = summary(draws) | {"each": draws}
-        print({key: value for key, value in found[name].items() if key != "each"}, flush=True)
-    if found:
-        write("strangers", {"sets": found})
+        found = summary(draws)
+        print(found)
+        write(f"strangers_{name}", found | {"each": draws})
 
 
 if __name__ == "__main__":
