@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from common import write
 
+from mixtura import identity
 from mixtura.catalog import Catalog
 from mixtura.catalog.players import Players, scored
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup, model_of
@@ -55,6 +56,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5)
     given = parser.parse_args()
     near, far = (FeatureStore.open(path).read() for path in (given.grocery, given.cifar))
+    if different := identity.differences(near.identity, far.identity):
+        parser.error(f"the two stores have different encoders: {different}")
     draws = [_draw(given.grocery, near, far, given.fitted, seed) for seed in range(given.draws)]
     table = {key: _summary([draw[key] for draw in draws]) for key in draws[0]}
     for key, (mean, error) in table.items():

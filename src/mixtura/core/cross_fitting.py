@@ -35,7 +35,9 @@ class OutOfFold:
 
     ``row`` holds the sample indices and ``weight`` the sample weights. ``class_log_prob`` is the joint log-density of
     sample and class (scores, for a head without a density), ``log_prob`` the log-density under the mixture, and
-    ``background`` that under its single-Gaussian background (zero if not requested).
+    ``background`` that under its single-Gaussian background (zero if not requested). ``squares`` are squared distances
+    to the nearest class mean and to the mean of the background, where samples were left out one by one and all classes
+    share a covariance.
     """
 
     row: Int[Tensor, " M"]
@@ -44,6 +46,7 @@ class OutOfFold:
     log_prob: Float[Tensor, " M"]
     background: Float[Tensor, " M"]
     weight: Float[Tensor, " M"]
+    squares: Float[Tensor, "M 2"] | None = None
 
     @classmethod
     def empty(cls, folds: "Folds") -> "OutOfFold":
@@ -54,7 +57,15 @@ class OutOfFold:
     @classmethod
     def join(cls, parts: Sequence["OutOfFold"]) -> "OutOfFold":
         """Concatenated scores of several folds."""
-        return cls(*(torch.cat([getattr(part, item.name) for part in parts]) for item in fields(cls)))
+        squares = [part.squares for part in parts if part.squares is not None]
+        whole = sum(len(part) for part in squares) == sum(len(part.row) for part in parts)
+        columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in cls._columns()}
+        return cls(**columns, squares=torch.cat(squares) if squares and whole else None)
+
+    @classmethod
+    def _columns(cls) -> list[str]:
+        """The names of what is always there."""
+        return [item.name for item in fields(cls) if item.name != "squares"]
 
     @property
     def counted(self) -> "OutOfFold":
@@ -65,7 +76,8 @@ class OutOfFold:
         """Scores of the samples at ``index``."""
         if index.dtype == torch.bool and bool(index.all()):
             return self  # without a copy of all scores
-        return OutOfFold(*(getattr(self, item.name)[index] for item in fields(self)))
+        columns = {name: getattr(self, name)[index] for name in self._columns()}
+        return OutOfFold(**columns, squares=None if self.squares is None else self.squares[index])
 
     @property
     def predicted(self) -> Int[Tensor, " M"]:

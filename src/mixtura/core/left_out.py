@@ -80,6 +80,12 @@ def known_labels(folds: Folds, gone: Bool[Tensor, " C"], fold: int) -> Bool[Tens
     return known
 
 
+def background_peak(mixture: Mixture) -> float:
+    """Log-density of a mixture's background at its mean, in nats."""
+    mean = (mixture.log_weight.exp()[:, None].to(mixture.mean) * mixture.mean).sum(0, keepdim=True)
+    return float(scores_with_background(mixture, mean)[1])
+
+
 def scores_with_background(
     mixture: Mixture, x: Float[Tensor, "N D"]
 ) -> tuple[Float[Tensor, "N C"], Float[Tensor, " N"]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -104,6 +104,7 @@ class Draws:
         raw = dict[str, Tensor]()
         if names:
             known, seen = self._seen(space, gone, fold, mixture)
+            known = replace(known, background_peak=left_out.background_peak(mixture))
             raw = {name: find(SCORES, name).fit(known)(seen[row], log_prob, background) for name in names}
         return Judged(row, space.labels[row], joint.argmax(1), log_prob, background, space.counts[row], raw)
 
@@ -135,4 +136,4 @@ def known_rows(folds: Folds, row: Int[Tensor, " M"], plan: Plan, mixture: Mixtur
     """Rows to fit a score to, with the mixture of a plan that has been fitted to them."""
     rows = LabeledItems(folds.x[row], folds.labels[row], folds.counts[row])
     tied = mixture if mixture.covariance.shared and plan.components == 1 else None
-    return KnownRows(rows, folds.n_classes, plan.prior, tied)
+    return KnownRows(rows, folds.n_classes, plan.prior, tied, left_out.background_peak(mixture))

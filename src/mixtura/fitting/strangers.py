@@ -169,9 +169,13 @@ def with_score(fitted: Fitted, rows: TrainingSamples, choice: Selected, name: st
     """The fit with another score than the density, fitted to all rows, and its out-of-fold values for the limits."""
     plan, folds = choice.candidate.plan, choice.folds
     every = (folds.counts > 0).nonzero()[:, 0]
-    score = find(SCORES, name).fit(known_rows(folds, every, plan, folds.mixture(plan)))
-    raw = _out_of_fold(name, choice, rows, seed, fitted.out_of_fold.row)
-    return replace(fitted, score=score, raw=raw[fitted.out_of_fold.row])
+    known = known_rows(folds, every, plan, folds.mixture(plan))
+    kind, held = find(SCORES, name), fitted.out_of_fold
+    score = kind.fit(replace(known, background_peak=left_out.background_peak(fitted.mixture)))
+    raw = kind.left_out(held)
+    if raw is None:
+        raw = _out_of_fold(name, choice, rows, seed, held.row)[held.row]
+    return replace(fitted, score=score, raw=raw)
 
 
 def _out_of_fold(

@@ -11,6 +11,7 @@ from torch import Tensor
 from mixtura.core import classes
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
+from mixtura.core.cross_fitting import OutOfFold
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import LabeledItems
 
@@ -22,13 +23,15 @@ class KnownRows:
     """The rows that a score is fitted to.
 
     ``prior`` shrinks the model's covariances, and those of the score by the same share. ``tied_mixture`` is the tied
-    mixture of the rows, if it has been fitted already.
+    mixture of the rows, if it has been fitted already. ``background_peak`` is the largest log-density of the model's
+    background in nats, which depends on the rows.
     """
 
     rows: LabeledItems
     n_classes: int
     prior: Prior
     tied_mixture: Mixture | None = None
+    background_peak: float = 0.0
 
     @cached_property
     def tied(self) -> Mixture:
@@ -82,6 +85,11 @@ class Score(Protocol):
         self, x: Float[Tensor, "N D"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]
     ) -> Float[Tensor, " N"]:
         """Scores of rows, from their place and from their log-densities in nats."""
+        ...
+
+    @classmethod
+    def left_out(cls, held: OutOfFold) -> Float[Tensor, " M"] | None:
+        """The scores of rows that were left out one by one, if they follow from their densities; else ``None``."""
         ...
 
     def follow(self, edits: Edits) -> "Score":

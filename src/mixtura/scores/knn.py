@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.content import content_order
+from mixtura.core.cross_fitting import OutOfFold
 from mixtura.core.moments import LabeledItems
 from mixtura.scores.base import Edits, KnownRows, unit
 
@@ -40,6 +41,10 @@ class KNearest:
         kept = _evenly(known.rows)
         bank, label = _filled(unit(known.rows.x[kept]), known.rows.labels[kept], NEIGHBORS)
         return cls(bank, label, min(NEIGHBORS, len(bank)))
+
+    @classmethod
+    def left_out(cls, held: OutOfFold) -> None:
+        """``None``: the scores of rows that were left out do not follow from their densities."""
 
     def __call__(
         self, x: Float[Tensor, "N D"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]

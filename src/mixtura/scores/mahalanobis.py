@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.classes import NO_WEIGHT
+from mixtura.core.cross_fitting import OutOfFold
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import LabeledItems
 from mixtura.scores.base import Edits, KnownRows, on_unit_vectors, unit
@@ -71,6 +72,11 @@ class _NearestCenter:
         tied, rows = (known.unit_tied, on_unit_vectors(known.rows)) if cls.at_unit_length else (known.tied, known.rows)
         return cls(Centers.of(tied, rows, known.n_classes))
 
+    @classmethod
+    def left_out(cls, held: OutOfFold) -> Float[Tensor, " M"] | None:
+        """The scores of rows that were left out one by one, if they follow from their densities; else ``None``."""
+        return None
+
     def follow(self, edits: Edits) -> "_NearestCenter":
         """The score after the edits of a catalog: newcomers add their means, the other means follow."""
         return replace(self, centers=self.centers.follow(edits.on_unit_vectors() if self.at_unit_length else edits))
@@ -100,6 +106,11 @@ class Mahalanobis(_NearestCenter):
         """Minus the squared distance of each row."""
         return -self.centers.squared_distance(x)
 
+    @classmethod
+    def left_out(cls, held: OutOfFold) -> Float[Tensor, " M"] | None:
+        """The scores of rows that were left out one by one, if their squared distances are known."""
+        return None if held.squares is None else -held.squares[:, 0].double()
+
 
 @final
 class UnitMahalanobis(_NearestCenter):
@@ -115,19 +126,43 @@ class UnitMahalanobis(_NearestCenter):
 
 
 @final
+@dataclass(frozen=True)
 class RelativeMahalanobis(_NearestCenter):
     r"""Distance to the nearest class mean, less the distance to the mean of all rows.
 
-    .. math:: s(x) = -\min_c d_c(x) + d_0(x), \qquad d_0(x) = -2 \log p_0(x) + \text{const}
+    .. math:: s(x) = -\min_c d_c(x) + d_0(x), \qquad d_0(x) = -2 (\log p_0(x) - \log p_0(\mu_0))
 
-    The background density :math:`p_0`, one Gaussian with the mixture's own mean and covariance, gives :math:`d_0` up
-    to a constant, which changes no rank.
+    with :math:`p_0` the background density: one Gaussian with the mixture's own mean :math:`\mu_0` and covariance. Its
+    ``peak`` counts, because limits come from scores that are fitted without some of the rows, each with another one.
 
     Source: Ren et al., A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection, 2021.
     """
 
+    peak: Float[Tensor, ""]
+
+    @classmethod
+    def fit(cls, known: KnownRows) -> "RelativeMahalanobis":
+        """The score of known rows; the covariance has the shrinkage of the model's."""
+        peak = known.rows.x.new_tensor(known.background_peak, dtype=torch.float64)
+        return cls(_NearestCenter.fit(known).centers, peak)
+
     def __call__(
         self, x: Float[Tensor, "N D"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]
     ) -> Float[Tensor, " N"]:
-        """Minus the difference of the squared distances, up to a constant."""
-        return -self.centers.squared_distance(x) - 2 * background
+        """Minus the difference of the squared distances."""
+        return -self.centers.squared_distance(x) - 2 * (background - self.peak.to(background))
+
+    @classmethod
+    def left_out(cls, held: OutOfFold) -> Float[Tensor, " M"] | None:
+        """The scores of rows that were left out one by one, if their squared distances are known."""
+        return None if held.squares is None else held.squares.double() @ held.squares.new_tensor([-1.0, 1.0]).double()
+
+    def state(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        return self.centers.state() | {"peak": self.peak}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor]) -> "RelativeMahalanobis":
+        """The inverse of :meth:`state`; a state of earlier releases has no peak, and limits that know of none."""
+        peak = state.get("peak", torch.zeros((), dtype=torch.float64))
+        return cls(Centers(**{item.name: state[item.name] for item in fields(Centers)}), peak)

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixtura.core import linalg
+from mixtura.core.cross_fitting import OutOfFold
 from mixtura.scores.base import Edits, KnownRows
 
 MIN_REST = 1e-4  # of a newcomer's distance from the center, outside the subspace, below which it adds no direction
@@ -39,6 +40,10 @@ class Residual:
         scaled = (x - center) * weight.sqrt()[:, None]
         _, basis = linalg.svd_right(scaled, subspace_width(*x.shape))
         return cls(center, basis.to(x).contiguous())
+
+    @classmethod
+    def left_out(cls, held: OutOfFold) -> None:
+        """``None``: the scores of rows that were left out do not follow from their densities."""
 
     def __call__(
         self, x: Float[Tensor, "N D"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]

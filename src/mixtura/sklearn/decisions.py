@@ -1,6 +1,6 @@
 """Typicality and verdicts of a classifier; out-of-fold and new samples take the same path."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -124,4 +124,4 @@ def _copies(held: OutOfFold) -> OutOfFold:
     if not bool((count == held.weight).all()) or float(count.sum()) > MAX_COPIES:
         return held
     row = torch.arange(len(count)).repeat_interleave(count.long())
-    return OutOfFold(*(getattr(held, item.name)[row] for item in fields(held)))
+    return held.select(row)

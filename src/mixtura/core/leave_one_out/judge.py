@@ -104,9 +104,10 @@ class _Collected:
         behind = torch.zeros_like(joint[..., 0])
         if scores.background is not None:
             behind = scores.background - tile.everything.log_unit
-        some = self.judged[tile.row]
+        some, squares = self.judged[tile.row], scores.squares()
         values = tile.row, tile.label, joint, joint.logsumexp(2), behind, tile.weight
-        self.parts.append(self._kept(OutOfFold(*(value[some] for value in values))))
+        held = OutOfFold(*(value[some] for value in values))
+        self.parts.append(self._kept(replace(held, squares=None if squares is None else squares[some])))
         self.lossy.append(tile.unit[scores.lossy])
 
     def joined(self, direct: Int[Tensor, " U"], background: bool, settled: bool) -> OutOfFold:
@@ -129,9 +130,11 @@ class _Collected:
         x, joint = x[known], mixture.class_log_prob(x[known])
         if settled:
             joint = self._settled(mixture, joint, distinct(labels), kept.weight)
-        behind = mixture.background().log_prob(x) if background else x.new_zeros(len(x))
-        row = own.nonzero()[known, 0]
-        return self._kept(OutOfFold(row, labels[known], joint, joint.logsumexp(1), behind, weight[known]))
+        row, behind, squares = own.nonzero()[known, 0], x.new_zeros(len(x)), None
+        if background:
+            behind = mixture.background().log_prob(x)
+            squares = _squares(mixture, joint, behind)
+        return self._kept(OutOfFold(row, labels[known], joint, joint.logsumexp(1), behind, weight[known], squares))
 
     def _settled(
         self, mixture: Mixture, joint: Float[Tensor, "M C"], slot: Int[Tensor, " S"], left: Float[Tensor, " C"]
@@ -147,4 +150,16 @@ class _Collected:
         """The scores in the dtype of the samples."""
         dtype = torch.promote_types(self.folds.x.dtype, torch.float32)
         joint, log_prob, behind = (t.to(dtype) for t in (held.class_log_prob, held.log_prob, held.background))
-        return OutOfFold(held.row, held.label, joint, log_prob, behind, held.weight)
+        return OutOfFold(held.row, held.label, joint, log_prob, behind, held.weight, held.squares)
+
+
+def _squares(mixture: Mixture, joint: Float[Tensor, "M C"], behind: Float[Tensor, " M"]) -> Float[Tensor, "M 2"] | None:
+    """The squared distances of :meth:`Scores.squares`, from class log-probabilities and background of a mixture."""
+    if not mixture.covariance.shared:
+        return None
+    density = joint - mixture.over_classes(mixture.log_weight.expand(len(joint), -1))
+    around = mixture.background()
+    peak = torch.cat([one.covariance.log_peak(one.dimension)[:1] for one in (mixture, around)])
+    scores = Scores(torch.where(density.isnan(), -torch.inf, density)[None], behind[None], joint.new_zeros(1) > 0)
+    found = replace(scores, peak=peak.to(joint)[None]).squares()
+    return None if found is None else found[0]

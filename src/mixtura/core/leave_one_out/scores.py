@@ -9,11 +9,22 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Scores:
-    """Log-densities in nats under each class and under the background; ``lossy`` units lost too many digits."""
+    """Log-densities in nats under each class and under the background; ``lossy`` units lost too many digits.
+
+    ``peak`` are the largest log-densities of each class and of the background, where classes share a covariance.
+    """
 
     log_density: Float[Tensor, "B R C"]
     background: Float[Tensor, "B R"] | None
     lossy: Bool[Tensor, " B"]
+    peak: Float[Tensor, "B 2"] | None = None
+
+    def squares(self) -> Float[Tensor, "B R 2"] | None:
+        """Squared distances to the nearest class mean and to the mean of the background, each under its covariance."""
+        if self.peak is None or self.background is None:
+            return None
+        highest = torch.stack([self.log_density.amax(2), self.background], 2)
+        return (2 * (self.peak[:, None] - highest)).clamp_min(0)
 
 
 def mixed(parts: list[Scores], share: Float[Tensor, "B P"]) -> Scores:
@@ -23,5 +34,7 @@ def mixed(parts: list[Scores], share: Float[Tensor, "B P"]) -> Scores:
     lossy = torch.stack([part.lossy for part in parts]).any(0)
     log_density = torch.stack([part.log_density for part in parts], -1) @ share[:, None, :, None]
     behind = [part.background for part in parts if part.background is not None]
-    background = torch.stack(behind, -1) @ share[:, :, None] if behind else None
-    return Scores(log_density[..., 0], None if background is None else background[..., 0], lossy)
+    background = (torch.stack(behind, -1) @ share[:, :, None])[..., 0] if behind else None
+    peaks = [part.peak for part in parts if part.peak is not None]
+    peak = (torch.stack(peaks, -1) @ share[:, :, None])[..., 0] if peaks else None
+    return Scores(log_density[..., 0], background, lossy, peak)

@@ -4,7 +4,7 @@ import math
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.covariance.protocol import Prior
@@ -69,8 +69,10 @@ class TiedWithout:
         log_density = update.log_density(_distances(view, update))
         if not background:
             return Scores(log_density, None, update.lossy)
-        overall, lossy = self._background(tile, prior, point, base)
-        return Scores(log_density, overall, update.lossy | lossy)
+        behind, deviation = self._background(tile, prior, point, base)
+        overall = behind.log_density(behind.distance(deviation))
+        peak = torch.stack([update.peak, behind.peak], 1)
+        return Scores(log_density, overall, update.lossy | behind.lossy, peak)
 
     def _round(self, tile: Tile, prior: Prior) -> Float[Tensor, "B 1"]:
         """The multiple of the identity in a unit's covariance."""
@@ -91,7 +93,8 @@ class TiedWithout:
 
     def _background(
         self, tile: Tile, prior: Prior, point: float, base: Float[Tensor, "B 1"]
-    ) -> tuple[Float[Tensor, "B R"], Bool[Tensor, " B"]]:
+    ) -> tuple[Updated, Float[Tensor, "B R D"]]:
+        """The background without each unit, and the deviations of the unit's samples from its mean."""
         key = (prior.identity, point)
         if key not in self._backgrounds:
             overall = (1 - prior.identity) * self.scatter + self.everything.between()
@@ -101,8 +104,7 @@ class TiedWithout:
         factors = torch.cat([view.overall, view.within], 1)
         sign = torch.tensor([-1.0, prior.identity], dtype=left.dtype, device=left.device)
         removed = sign.repeat_interleave(tile.row.shape[1]) / left
-        update = Updated.of(point / left * basis.values + base, factors, removed)
-        return update.log_density(update.distance(view.overall_deviation())), update.lossy
+        return Updated.of(point / left * basis.values + base, factors, removed), view.overall_deviation()
 
 
 def _distances(view: View, update: Updated) -> Float[Tensor, "B R C"]:

@@ -62,8 +62,12 @@ class Updated:
 
     def log_density(self, distance: Float[Tensor, "B *S"]) -> Float[Tensor, "B *S"]:
         """Log-densities in nats, from squared distances."""
-        constant = self.log_det + self.precision.shape[1] * LOG_2PI
-        return -0.5 * (distance + constant.reshape(-1, *[1] * (distance.ndim - 1)))
+        return self.peak.reshape(-1, *[1] * (distance.ndim - 1)) - 0.5 * distance
+
+    @property
+    def peak(self) -> Float[Tensor, " B"]:
+        """The largest log-density of each Gaussian, in nats."""
+        return -0.5 * (self.log_det + self.precision.shape[1] * LOG_2PI)
 
 
 def tolerance_of(dtype: torch.dtype) -> float:
