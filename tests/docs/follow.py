@@ -46,7 +46,7 @@ PRODUCTS = {
 }
 """The article of the demo that stands for each product."""
 FIT = "mixtura fit photos/ -o shop"
-BLOCK_SECONDS, START_SECONDS = 180, 60
+BLOCK_SECONDS, START_SECONDS = 600, 120
 COMMAND_LINE = re.compile(r"^(\$ )?(mixtura|curl|pip|python|docker|export) ", re.MULTILINE)
 CODE_SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 FILE_NAME = re.compile(r"[\w.-]+(/[\w.-]+)*\.(html|csv|yaml|json|parquet|onnx|sqlite|py|md)")
