@@ -56,7 +56,7 @@ cases: $(DEV)  ## what users of other tools reported: each case ends with PASS o
 SECONDS_OF_SOAK ?= 60
 SEED ?= 0
 soak: $(DEV)  ## clients, commands, refits, kills and a full disk at once (SEED=0): ends with PASS or FAIL
-	.venv/bin/python tests/soak.py --seconds $(SECONDS_OF_SOAK) --seed $(SEED)
+	.venv/bin/python tests/soak --seconds $(SECONDS_OF_SOAK) --seed $(SEED)
 
 page: export OMP_NUM_THREADS := 1
 page: export CHROMIUM := $(CHROMIUM)
