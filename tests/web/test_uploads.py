@@ -73,6 +73,7 @@ FILE = 'Content-Disposition: form-data; name="file"; filename="a.jpg"'
         (form((FILE.replace("filename=", "filename*=utf-8''"), BYTES)), "multipart/form-data; boundary=x"),
         (form((FILE, BYTES), boundary="----WebKit/a+b=c"), "multipart/form-data; boundary=----WebKit/a+b=c"),
         (BYTES, "application/octet-stream"),
+        (BYTES, "application/x-www-form-urlencoded"),
         (BYTES, ""),
         (BYTES, "image/jpeg"),
     ],
@@ -157,6 +158,7 @@ def test_every_form_gets_the_answer_of_the_photo(serve, photo):
         post("/v1/classify", files={"file": ("a.png", data, "image/png")}),
         post("/v1/classify", files=[("files", ("a.png", data)), ("files", ("\u58f6.png", data))]),
         post("/v1/classify", content=data, headers={"Content-Type": "application/octet-stream"}),
+        post("/v1/classify", content=data, headers={"Content-Type": "application/x-www-form-urlencoded"}),
         httpx.post(f"{running.address}/v1/classify", content=data, trust_env=False),
         post("/v1/classify", json={"images": [f"data:image/png;base64,{text}"]}),
         post("/v1/classify", json={"images": [base64.encodebytes(data).decode()]}),
@@ -173,7 +175,8 @@ def test_forms_are_no_edits(serve, photo):
     """An edit takes JSON only, which no page of another site can send unasked."""
     running = serve()
     for path in ("/v1/products", "/v1/feedback"):
-        for kind in ("multipart/form-data; boundary=x", "application/octet-stream", "text/plain", ""):
+        kinds = ("multipart/form-data; boundary=x", "application/octet-stream", "text/plain", "")
+        for kind in (*kinds, "application/x-www-form-urlencoded"):
             answer = running.client.post(path, content=form((FILE, photo())), headers={"Content-Type": kind})
             assert answer.status_code == 415, (path, kind)
 

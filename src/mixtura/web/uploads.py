@@ -11,8 +11,8 @@ from mixtura.web.forms import FORM_TYPE, files_of
 from mixtura.web.problems import Refusal, place_of
 
 JSON_TYPE = "application/json"
-UNNAMED_TYPES = frozenset({"", "application/octet-stream"})
-"""Content types that say nothing: the first bytes of the body do."""
+UNNAMED_TYPES = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
+"""Content types that say nothing, the last since curl sends it for any --data: the first bytes of the body do."""
 
 _DATA_URL = re.compile(r"data:(?P<kind>[^,]{0,200}),", re.IGNORECASE)
 _BLANKS = re.compile(r"[\t\n\r ]+")
