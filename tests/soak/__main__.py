@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -107,13 +107,40 @@ class Soak:
                 self.ledger.fault("the service is not ready after the disk was full")
 
     def refit(self):
-        """Take all edits back and fit again, with more photos and another family, while questions come."""
+        """Fit again, with more photos and another family, while questions come."""
         self._make_photos("plum", seed=self.draw.randrange(1000))
+        with self._no_edits():
+            self._fit("--set", f"head.family={self.draw.choice(['tied', 'diagonal', 'full'])}")
+
+    def refuse_refit(self):
+        """Fit into a shop that has edits, most of the time: refused at once, or there were none."""
+        self._fit()
+
+    def kill_refit(self):
+        """Kill a fit at any moment."""
+        with self._no_edits():
+            made = command("fit", self.root / "photos", "-o", self.folder, "--encoder", "pixels", "-q")
+            time.sleep(self.draw.uniform(2.0, 8.0))
+            made.kill()
+            made.communicate()
+        self._remember_model()
+
+    def starve_refit(self):
+        """A fit that meets a full disk."""
+        self._make_photos("plum", seed=self.draw.randrange(1000))
+        with self._no_edits():
+            self._fit(limit=self.draw.choice([2_000, 50_000, 100_000, 400_000]))
+
+    @contextmanager
+    def _no_edits(self):
+        """Take all edits back, and make none inside the block: a fit is refused at once where one stands."""
         self.edits_wanted.clear()
-        with self.pauses.all_held():
-            self._undo_all()
-        self._fit("--set", f"head.family={self.draw.choice(['tied', 'diagonal', 'full'])}")
-        self.edits_wanted.set()
+        try:
+            with self.pauses.all_held():
+                self._undo_all()
+            yield
+        finally:
+            self.edits_wanted.set()
 
     def _undo_all(self):
         """Take edits back until there is none, or the service does not answer: then the fit is refused."""
@@ -123,22 +150,6 @@ class Soak:
                     pass
         except httpx.TransportError:
             self.ledger.count("connection lost")
-
-    def refuse_refit(self):
-        """Fit into a shop that has edits, most of the time: refused at once, or there were none."""
-        self._fit()
-
-    def kill_refit(self):
-        """Kill a fit at any moment."""
-        made = command("fit", self.root / "photos", "-o", self.folder, "--encoder", "pixels", "-q")
-        time.sleep(self.draw.uniform(2.0, 6.0))
-        made.kill()
-        made.communicate()
-        self._remember_model()
-
-    def starve_refit(self):
-        """A fit that meets a full disk."""
-        self._fit(limit=self.draw.choice([100, 2_000, 20_000, 100_000]))
 
     def edit_by_command(self):
         """An edit by the command line beside the service."""
