@@ -24,6 +24,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -262,8 +264,14 @@ def follow(page: Path, place: Path, environment: dict[str, str]) -> tuple[list[s
         readers.end()
 
 
-def follow_in(root: Path, pages: list[Path]) -> list[str]:
-    """Follow pages one after another, each in a new folder; prints what happens and returns what is wrong."""
+def follow_in(root: Path, own: list[Path], shared: deque[Path]) -> list[str]:
+    """Follow pages one after another, each in a new folder; prints what happens and returns what is wrong.
+
+    Args:
+        root: a folder to make.
+        own: pages that nobody else follows, first of all.
+        shared: pages that others take from too.
+    """
     faults, began = [], time.monotonic()
     root.mkdir()
     environment, place = environment_at(root), root / "work"
@@ -271,7 +279,7 @@ def follow_in(root: Path, pages: list[Path]) -> list[str]:
     Readers(place, environment).shell(FIT)
     shutil.copytree(place, root / "start")
     print(f"{time.monotonic() - began:6.1f} s  photos and a model", flush=True)
-    for page in pages:
+    for page in taken(own, shared):
         began = time.monotonic()
         shutil.rmtree(place)
         shutil.copytree(root / "start", place)
@@ -284,14 +292,25 @@ def follow_in(root: Path, pages: list[Path]) -> list[str]:
     return faults
 
 
+def taken(own: list[Path], shared: deque[Path]) -> Iterator[Path]:
+    """Pages to follow: one's own, then those that are left."""
+    yield from own
+    with suppress(IndexError):
+        while True:
+            yield shared.popleft()
+
+
 def main(names):
-    """Follow all pages, or those with some names; pages with a service one after another, since they use one port."""
+    """Follow all pages, or those with some names, two at a time; those with a service use one port, so never two."""
     pages = [page for page in sorted(PAGES.glob("*.md")) if not names or page.stem in names]
+    if len(pages) < len(set(names)):
+        sys.exit(f"There is no page of one of these names in {PAGES}: {', '.join(names)}.")
     serving = [page for page in pages if any(block.serves for block in blocks(page))]
-    groups = list(filter(None, (serving, [page for page in pages if page not in serving])))
-    with tempfile.TemporaryDirectory(prefix="follow-") as folder, ThreadPoolExecutor(len(groups)) as pool:
-        roots = [Path(folder, str(number)) for number in range(len(groups))]
-        faults = [fault for found in pool.map(follow_in, roots, groups) for fault in found]
+    shared = deque(page for page in pages if page not in serving)
+    firsts = [serving, []][: len(pages)]
+    with tempfile.TemporaryDirectory(prefix="follow-") as folder, ThreadPoolExecutor(len(firsts)) as pool:
+        jobs = [pool.submit(follow_in, Path(folder, str(n)), own, shared) for n, own in enumerate(firsts)]
+        faults = [fault for job in jobs for fault in job.result()]
     print("FAIL" if faults else "PASS")
     return int(bool(faults))
 
