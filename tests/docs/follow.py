@@ -2,7 +2,7 @@
 
 Each page gets a new folder with what its readers have: ``photos/`` with a folder for each product and one of other
 things, ``inbox/``, ``new.jpg``, ``a.jpg``, ``b.jpg``, ``other.jpg``, photos of clients in ``checked/``,
-``recipes/``; and a model ``shop/``, unless the page fits it itself. There, in the order of the page,
+``recipes/``; and a model ``shop/``, unless the page begins with its fit. There, in the order of the page,
 
 - shell blocks run in bash, Python blocks in one Python, with the installed command and the real default encoder;
 - ``mixtura serve`` runs until the next service or the end of the page, and is then stopped as by Ctrl-C;
@@ -283,7 +283,7 @@ def follow_in(root: Path, own: list[Path], shared: deque[Path]) -> list[str]:
         began = time.monotonic()
         shutil.rmtree(place)
         shutil.copytree(root / "start", place)
-        if FIT in page.read_text(encoding="utf-8"):
+        if blocks(page)[0].code.startswith(f"{FIT}\n"):
             shutil.rmtree(place / "shop")
         wrong, not_run = follow(page, place, environment)
         faults += wrong
