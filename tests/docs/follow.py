@@ -52,6 +52,7 @@ BLOCK_SECONDS, START_SECONDS = 600, 120
 COMMAND_LINE = re.compile(r"^(\$ )?(mixtura|curl|pip|python|docker|export) ", re.MULTILINE)
 CODE_SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 FILE_NAME = re.compile(r"[\w.-]+(/[\w.-]+)*\.(html|csv|yaml|json|parquet|onnx|sqlite|py|md)")
+NUMBER, SOME_NUMBER = re.compile(r"\d+(?:\.\d+)?"), r"(?:over |under )?\d+(?:\.\d+)?%?"
 END = "--- end of block"
 DRIVER = f"""
 import json, sys, traceback
@@ -154,7 +155,7 @@ class Readers:
         """Check that lines were printed; numbers may differ."""
         printed = re.sub(r"\s+", " ", "\n".join(self.seen))
         for line in filter(None, map(str.strip, shown.splitlines())):
-            pattern = r"\d+(?:\.\d+)?".join(map(re.escape, re.split(r"\d+(?:\.\d+)?", " ".join(line.split()))))
+            pattern = SOME_NUMBER.join(map(re.escape, NUMBER.split(" ".join(line.split()))))
             if not re.search(pattern, printed):
                 raise Wrong(f"no command has printed: {line}")
 

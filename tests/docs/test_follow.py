@@ -13,12 +13,12 @@ RIGHT = """
 Make it: `made/a.csv` holds `--json`; see `mixtura predict`, `src/mixtura/names.py` and `data.kind`.
 
 ```bash
-mkdir made && echo "3 of 41 items, 7.5%"  # a comment
+mkdir made && echo "3 of 41 items, 7.5% to over 99.9%"  # a comment
 touch made/a.csv
 ```
 
 ```output
-12 of 9 items, 91.2%
+12 of 9 items, 91.2 to 95%
 ```
 
 ```python
@@ -60,7 +60,7 @@ def test_a_page_that_is_right(tmp_path):
         ("touch made/a.csv", "touch nowhere/a.csv", "page.md:5: exit code 1"),
         ("touch made/a.csv", "true | false | true\ntouch made/a.csv", "page.md:5: exit code 1"),
         ("touch made/a.csv", "echo $NO_SUCH_NAME", "page.md:5: exit code 1"),
-        ("12 of 9 items", "12 of 9 things", "page.md:10: no command has printed: 12 of 9 things, 91.2%"),
+        ("12 of 9 items", "12 of 9 things", "page.md:10: no command has printed: 12 of 9 things, 91.2 to 95%"),
         ("number == 1", "number == 2", "page.md:25: Python failed"),
         ("number == 1", "unheard_of", "NameError"),
         ("number == 1", "exit()", "Python failed"),
