@@ -25,7 +25,7 @@ BENCHMARKS := $(filter-out benchmarks/make_% benchmarks/common.py, $(wildcard be
 
 export PIP_NO_INPUT := 1
 
-.PHONY: help demo setup check test cases soak page bench docs clean
+.PHONY: help demo setup check test follow cases soak page bench docs clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1  \2/p' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ test: export OMP_NUM_THREADS := 1
 test: $(DEV)  ## every test, and every example of the docs
 	$(RUN) pytest -n 2 --dist loadfile
 
+follow: export OMP_NUM_THREADS := 1
+follow: $(DEV)  ## the how-to pages, done as they say on photos of the demo (PAGES="shop serve"): ends with PASS or FAIL
+	.venv/bin/python tests/docs/follow.py $(PAGES)
+
 cases: $(DEV)  ## what users of other tools reported: each case ends with PASS or FAIL
 	@printf '%s\n' tests/cases/[a-z][0-9]*.py | xargs -P 2 -I{} bash -c \
 		'saw=$$(.venv/bin/python {} 2>&1) && echo "PASS {}" || { echo "$$saw"; echo "FAIL {}"; exit 1; }'
@@ -52,7 +56,7 @@ cases: $(DEV)  ## what users of other tools reported: each case ends with PASS o
 SECONDS_OF_SOAK ?= 60
 SEED ?= 0
 soak: $(DEV)  ## clients, commands, refits, kills and a full disk at once (SEED=0): ends with PASS or FAIL
-	.venv/bin/python tests/soak.py --seconds $(SECONDS_OF_SOAK) --seed $(SEED)
+	.venv/bin/python tests/soak --seconds $(SECONDS_OF_SOAK) --seed $(SEED)
 
 page: export OMP_NUM_THREADS := 1
 page: export CHROMIUM := $(CHROMIUM)

@@ -24,6 +24,20 @@ def fingerprint(identity: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+PHOTOS = "photos"
+
+
+def items_read(identity: Mapping[str, str]) -> str:
+    """What the maker of features reads, in a word for people.
+
+    >>> items_read({"name": "lite0"}), items_read({"name": "logmel", "clips": "none"})
+    ('photos', 'sounds')
+    """
+    if identity.get("name", "").startswith(IMPORTED_PREFIX):
+        return "imported features"
+    return "sounds" if "clips" in identity else PHOTOS
+
+
 def differences(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
     """The entries in which two identities differ, for an error message; another name says enough by itself.
 

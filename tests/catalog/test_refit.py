@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from mixtura.fitting import fit as fitting
 from mixtura.model import bundle
 from mixtura.recipe import resolve
 from mixtura.records.decision import Decision
-from mixtura.tasks import discover, drift, fit, predict, recalibrate
+from mixtura.tasks import discover, drift, fit, predict, recalibrate, sweep
 
 D = 8
 FILE = "catalog.sqlite"
@@ -351,13 +352,65 @@ def test_a_journal_of_before_is_told_apart_by_its_model(made, shop, tmp_path):
     catalog.close()
 
 
-def test_a_head_with_fixed_classes_leaves_the_journal_alone(made, shop):
+@pytest.mark.parametrize("head", ["prototype", "nearest-mean", "linear", "sdgm-d", "vmf", "random_projection"])
+def test_a_head_with_fixed_classes_is_refused_before_any_work(made, shop, monkeypatch, head):
+    before, old = written(shop), bundle.fingerprint(shop)
+    monkeypatch.setattr(fit.training_set, "gather", None)  # calling it would be the work
+    with pytest.raises(CannotWrite, match=rf"catalog\.sqlite .*{head}.* fixed set of classes") as error:
+        fitted(made / "store", shop, head__name=head)
+    assert "\n" not in str(error.value)
+    assert written(shop) == before and bundle.fingerprint(shop) == old
+    with pytest.raises(CannotWrite, match="fixed set of classes"):
+        keys = {"data.kind": "features", "data.root": made / "store", "output": shop.parent / "sweep"}
+        sweep.run(resolve(keys | {"sweep.heads": ["tied", head]}), save=shop)
+    assert not (shop.parent / "sweep").exists()
+
+
+def test_a_gaussian_head_of_part_of_the_vector_has_fixed_classes_too(made, shop):
+    with pytest.raises(CannotWrite, match="fixed set of classes"):
+        fitted(made / "store", shop, head__name="gmml", head__options={"projection": "pca", "width": 4})
+
+
+def test_a_catalog_that_comes_while_a_fixed_head_is_fitted_stays(made, shop, tmp_path, monkeypatch):
+    """It was opened by a service that began in the meantime."""
+    learn, folder = fit.learn, tmp_path / "shop"
+    fitted(made / "store", folder)
+
+    def learn_while_it_is_opened(*given):
+        Catalog.open(folder).close()
+        return learn(*given)
+
+    old = bundle.fingerprint(folder)
+    monkeypatch.setattr(fit, "learn", learn_while_it_is_opened)
+    with pytest.raises(CannotWrite, match="fixed set of classes"):
+        fitted(made / "store", folder, head__name="prototype")
+    assert bundle.fingerprint(folder) == old and len(Catalog.open(folder).products()) == 3
+
+
+def test_a_fixed_head_beside_a_catalog_gives_way_to_a_mixture(made, shop, tmp_path):
+    """What an earlier mixtura let happen: the model answers by itself, and the journal is there when it is replaced."""
     before = written(shop)
-    fitted(made / "store", shop, head__name="prototype")
-    assert written(shop) == before
-    assert predict.current(shop).head is not None  # answered by the model, since such a head has no catalog
+    fitted(made / "store", tmp_path / "fixed", head__name="prototype")
+    shutil.copytree(tmp_path / "fixed", shop, dirs_exist_ok=True)
+    assert predict.current(shop).head is not None
     fitted(made / "store", shop)
     assert written(shop) == before and len(Catalog.open(shop).products()) == 3
+
+
+@pytest.mark.parametrize(
+    ("identity", "said"),
+    [({"name": "imported:net"}, "imported features"), ({"name": "logmel", "clips": "none"}, "sounds")],
+)
+def test_a_catalog_of_photos_stays_one(made, shop, tmp_path, identity, said):
+    before, old = written(shop), bundle.fingerprint(shop)
+    other = FeatureStore.create(tmp_path / "other", identity, D, "float32")
+    other.append(replace(FeatureStore.open(made / "store").read(), identity=identity))
+    with pytest.raises(CannotWrite, match=f"catalog of photos, and the new model reads {said}"):
+        fitted(tmp_path / "other", shop)
+    assert written(shop) == before and bundle.fingerprint(shop) == old
+    fitted(tmp_path / "other", tmp_path / "new")
+    Catalog.open(tmp_path / "new").close()
+    fitted(made / "store", tmp_path / "new")  # the other way round nobody was served
 
 
 @pytest.mark.parametrize("kind", ["damaged", "empty", "of a later layout"])

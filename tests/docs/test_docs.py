@@ -3,7 +3,8 @@
 - ``python`` blocks of a page run one after another in one namespace.
 - ``bash`` blocks run as they are written: lines that are plain ``mixtura`` commands in this process, blocks with pipes,
   redirections or control flow in bash. Under the name of the default encoder stands the tiny one, for speed.
-- A block under ``<!-- parsed only: why -->`` is not run, but its commands must parse and its recipe resolve.
+- A block under ``<!-- parsed only: why -->``, one that begins with ``# needs ...``, and one that serves are not
+  run, but their commands must parse and their recipes resolve. What asks a service is left to ``follow.py``.
 - A block under ``<!-- not run: why -->`` may hold ``make`` targets only, which must exist.
 
 The folder in which a page runs holds ``photos/``, ``inbox/``, ``new.jpg``, ``a.jpg``, ``b.jpg``, ``recipes/`` and a
@@ -17,24 +18,24 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 import mixtura
 from mixtura.cli.app import run
 from mixtura.encoders import ENCODERS
+from mixtura.heads import HEADS
+
+sys.path.insert(0, str(Path(__file__).parent))
+from blocks import SHELLS, SHOWN, blocks, lines
 
 ROOT = Path(__file__).resolve().parents[2]
 BESIDE_CODE = [ROOT / "src/mixtura/core/README.md", ROOT / "src/mixtura/heads/README.md"]
 PAGES = [ROOT / "README.md", *BESIDE_CODE, *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if page.exists() and page.name != "cli.md"]
-BLOCK = re.compile(
-    r"(?:<!-- (?P<note>[a-z ]+):[^>]*-->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
-)
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#]*)(?:#([^)]*))?\)")
 KINDS = {"apple": (200, 30, 30), "pear": (150, 200, 60), "plum": (90, 30, 120), "other": (120, 120, 120)}
 
@@ -47,18 +48,6 @@ from mixtura.cli import main
 
 main()
 """
-
-
-@dataclass(frozen=True)
-class Block:
-    note: str
-    language: str
-    code: str
-
-
-def blocks(page: Path) -> list[Block]:
-    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
-    return [Block(match["note"] or "", match["language"], match["code"]) for match in found]
 
 
 def name_of(page: Path) -> str:
@@ -99,6 +88,10 @@ def shop_front(tmp_path_factory):
     (folder / "inbox").mkdir()
     for path in ("new.jpg", "a.jpg", "b.jpg", "inbox/1.jpg", "inbox/2.jpg"):
         photo(rng, "pear").save(folder / path)
+    for number in range(24):
+        path = folder / "checked" / list(KINDS)[number % 3] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo(rng, path.parent.name).filter(ImageFilter.GaussianBlur(3)).save(path)
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     mixtura.fit(mixtura.resolve({"data.root": str(folder / "photos"), "output": str(folder / "shop")}))
     return folder
@@ -112,17 +105,13 @@ def place(shop_front, tmp_path, monkeypatch):
     recipe = folder / "shop" / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace(str(shop_front), str(folder)))
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("mixtura.heads.HEADS", dict(HEADS))  # a page adds a name
     return folder
 
 
 def is_plain(code: str) -> bool:
     """Whether a block is nothing but mixtura commands, so that no shell is needed."""
     return all(line.startswith("mixtura ") and not set("|><;&$(`*") & set(line) for line in lines(code))
-
-
-def lines(code: str) -> list[str]:
-    joined = code.replace("\\\n", " ")
-    return [line.partition("  #")[0].strip() for line in joined.splitlines() if line.strip()]
 
 
 def run_bash(code: str) -> None:
@@ -140,6 +129,8 @@ def run_bash(code: str) -> None:
 def only_parse(code: str) -> None:
     """Resolve the recipe of a command that takes one; of others, ask for help under the same name."""
     for line in lines(code):
+        if not line.startswith("mixtura "):
+            continue
         words = shlex.split(line)[1:]
         wanted = [*words, "--dry-run"] if words[0] in {"fit", "extract"} else [words[0], "--help"]
         assert run(wanted) == 0, line
@@ -161,10 +152,11 @@ def test_the_code_of_a_page_runs(page, place):
         if block.language == "python":
             assert not block.note, "python blocks are run"
             exec(compile(block.code, name_of(page), "exec"), namespace)
-        elif block.language in {"bash", "console", "sh"}:
-            BASH[block.note](block.code)
+        elif block.language in SHELLS:
+            waits = block.needs or block.serves or block.asks_a_service
+            BASH["parsed only" if waits else block.note](block.code)
         else:
-            assert block.language in {"text", "yaml", "json", "csv"}, f"what is {block.language!r}?"
+            assert block.language in SHOWN, f"what is {block.language!r}?"
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "docs/reference/cli.md", ROOT / "CHANGELOG.md"], ids=name_of)

@@ -1,10 +1,13 @@
 """A model that is fitted again while a service answers with it."""
 
+import io
 import shutil
 import sqlite3
 import threading
 import time
+import wave
 
+import numpy as np
 import pytest
 
 from mixtura.catalog import Catalog
@@ -138,12 +141,47 @@ def test_a_folder_that_goes_and_comes_is_not_ready_meanwhile(serve, refit, photo
     database.close()
 
 
-def test_a_model_that_cannot_be_served_makes_it_not_ready(serve, refit, photo):
+def test_a_refit_that_could_not_be_served_is_refused_and_the_old_model_answers_on(serve, refit, photo, tmp_path):
     running = serve()
-    refit(running.folder, head__name="prototype")
+    old = asked(running, photo())
+    for head in ("prototype", "softmax", "sdgm-f"):
+        with pytest.raises(CannotWrite, match="fixed set of classes"):
+            refit(running.folder, head__name=head)
+        new = asked(running, photo())
+        assert new["model"] == old["model"] and new["probability"] == pytest.approx(old["probability"], abs=1e-6)
+    for label, hertz in (("hum", 110), ("whistle", 1900)):
+        (tmp_path / "sounds" / label).mkdir(parents=True)
+        for number in range(6):
+            (tmp_path / "sounds" / label / f"{number}.wav").write_bytes(tone(hertz * (1 + number / 20)))
+    with pytest.raises(CannotWrite, match="catalog of photos, and the new model reads sounds"):
+        refit(running.folder, tmp_path / "sounds", encoder__name="logmel", data__kind="audio")
+    assert running.client.get("/readyz").status_code == 200
+    assert asked(running, photo())["model"] == old["model"]
+    refit(running.folder, head__family="diagonal")  # what a catalog can have goes on as before
+    assert asked(running, photo())["model"] == f"{bundle.fingerprint(running.folder)}r0" != old["model"]
+
+
+def tone(hertz, rate=16_000):
+    """Half a second of a sine, as WAV."""
+    target, time = io.BytesIO(), np.arange(rate // 2) / rate
+    with wave.open(target, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((8000 * np.sin(2 * np.pi * hertz * time)).astype("<i2").tobytes())
+    return target.getvalue()
+
+
+def test_a_model_that_cannot_be_served_makes_it_not_ready(serve, refit, photo, tmp_path, caplog):
+    """Somebody has copied one over the folder."""
+    running = serve()
+    refit(tmp_path / "fixed", head__name="prototype")
+    shutil.copytree(tmp_path / "fixed", running.folder, dirs_exist_ok=True)
     send = {"content": photo(), "headers": {"Content-Type": "image/png"}}
     assert running.client.post("/v1/classify", **send).status_code == 503
     assert running.client.get("/readyz").status_code == 503
+    [told] = [record for record in caplog.records if record.name == "mixtura.web" and record.levelname == "ERROR"]
+    assert "fixed set of classes" in told.getMessage()  # what the answers send the operator to, once
     refit(running.folder)
     assert running.client.get("/readyz").status_code == 200
     assert asked(running, photo())["label"] == "apple"

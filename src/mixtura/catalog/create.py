@@ -20,7 +20,7 @@ from mixtura.catalog.statistics import FittedStatistics
 from mixtura.core.moments import LabeledItems
 from mixtura.errors import BundleError, CannotWrite, MixturaError, OutOfSpace
 from mixtura.features.records import Features
-from mixtura.identity import fingerprint
+from mixtura.identity import PHOTOS, fingerprint, items_read
 from mixtura.model import bundle
 from mixtura.model.model import Model
 from mixtura.names import same_name_key
@@ -82,16 +82,25 @@ def in_use(folder: Path) -> bool:
     return (folder / database.CATALOG_FILE).exists() and bundle.config_of(folder).head is None
 
 
-def check_renewable(folder: Path) -> None:
+def check_renewable(folder: Path, fixed_head: str | None = None) -> None:
     """Check, before the work starts, that the catalog of a folder (if any) lets its model be replaced.
 
+    Args:
+        folder: of the model.
+        fixed_head: name of the new model's head, if that has a fixed set of classes.
+
     Raises:
-        CannotWrite: edits stand.
+        CannotWrite: edits stand, or the new model could have no catalog.
         BundleError: the file is no catalog, damaged, or of another layout.
     """
     path = folder / database.CATALOG_FILE
     if not path.exists():
         return
+    if fixed_head is not None:
+        raise CannotWrite(
+            f"{path} belongs to a model that products can be added to, and a model with the head {fixed_head!r} has a "
+            "fixed set of classes. Fit into another folder with -o, or a mixture of Gaussians."
+        )
     with renewal.reading(path) as connection:
         database.bundle_of(path, connection)
         renewal.check_no_edits(path, connection)
@@ -102,20 +111,39 @@ def check_renewable(folder: Path) -> None:
         database.remember(path, connection, digest, fingerprint(config.identity))
 
 
+def check_same_items(folder: Path, identity: Mapping[str, str]) -> None:
+    """Check, before a model is learned, that it reads photos if the catalog of a folder (if any) is one of photos.
+
+    Other features may be of any other kind: only photos can be served.
+
+    Raises:
+        CannotWrite: it reads sounds, or features that were imported.
+    """
+    if not (folder / database.CATALOG_FILE).exists():
+        return
+    try:
+        old = bundle.config_of(folder).identity
+    except (OSError, MixturaError):
+        return
+    if items_read(old) == PHOTOS != items_read(identity):
+        raise CannotWrite(
+            f"{folder} has a catalog of photos, and the new model reads {items_read(identity)}. Fit into another "
+            "folder with -o."
+        )
+
+
 def replace_model(folder: Path, model: Model, others: Mapping[str, bytes]) -> None:
     """Replace the model of a folder, all at one moment; its catalog, if any, then belongs to the new model.
 
     The journal stays. If killed at any moment, the folder has the whole old or the whole new model, and the next
     opening of the catalog does the rest. Edits are locked out for the last moments only, while the tables are refilled.
-    A model with a fixed set of classes leaves the file as it is.
-
     Args:
         folder: of the model; the caller is its only writer.
         model: the new one.
         others: further files of the bundle, by name; the recipe is one of them.
 
     Raises:
-        CannotWrite: edits stand.
+        CannotWrite: edits stand, or the catalog has come meanwhile and the new model can have none.
         NoInput, DataError: the features of the new model cannot be read.
         OutOfSpace: the disk is full; the old model is intact.
     """
@@ -125,12 +153,12 @@ def replace_model(folder: Path, model: Model, others: Mapping[str, bytes]) -> No
         if not path.exists():
             files.publish(staged)
             return
+        check_renewable(folder, model.head and model.head.name)
         written, digest = bundle.from_pretrained(staged), bundle.fingerprint(staged)
-        rows = None if written.head is not None else first_rows(staged, written, folder)
+        rows = first_rows(staged, written, folder)
         with renewal.transaction(path) as connection:
             renewal.check_no_edits(path, connection)
-            if rows is not None:
-                renewal.refill(connection, digest, rows.inserts(*renewal.ids_in(connection)))
+            renewal.refill(connection, digest, rows.inserts(*renewal.ids_in(connection)))
             files.publish(staged)
     finally:
         files.discard(staged)

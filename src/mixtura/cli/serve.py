@@ -63,7 +63,7 @@ def serve(
         from mixtura.web import server
         from mixtura.web.settings import Settings
     except ModuleNotFoundError as error:
-        if error.name not in {"fastapi", "starlette", "uvicorn", "prometheus_client"}:
+        if error.name not in {"fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client"}:
             raise
         raise MissingExtra(
             "The service needs packages that are not installed. Run: pip install 'mixtura[serve]'"

@@ -32,6 +32,11 @@ def resolve_variant(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"head": recipe.head.model_copy(update={"name": kind} | options)})
 
 
+def fixed_head(recipe: Recipe) -> str | None:
+    """Name of the head of a recipe if the model will have a fixed set of classes; ``None`` for a Gaussian mixture."""
+    return recipe.head.name if _needs_separate_density(resolve_variant(recipe)) else None
+
+
 def needs_head_training(recipe: Recipe) -> bool:
     """Whether a recipe trains a head, or needs one other than a Gaussian mixture of the whole feature vector."""
     return _needs_separate_density(recipe) or recipe.fit.solver == GRADIENT or bool(recipe.head.options)

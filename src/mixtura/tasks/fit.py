@@ -11,6 +11,7 @@ from mixtura.catalog import create
 from mixtura.datasets.items import Problem
 from mixtura.features.records import Unreadable
 from mixtura.fitting.fit import check_names, learn
+from mixtura.fitting.gradient import fixed_head
 from mixtura.identity import NO_TAPS
 from mixtura.model import bundle, card
 from mixtura.pipeline import factory, training_set
@@ -74,8 +75,8 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
     Raises:
         UsageError: a name in the recipe does not exist, or there is no output folder.
         NoInput, DataError: the data cannot be used.
-        CannotWrite, OutOfSpace: the model cannot be written, its catalog holds edits, or another fit into the folder
-            is at work; an earlier model is intact.
+        CannotWrite, OutOfSpace: the model cannot be written, its catalog holds edits or cannot be the new model's, or
+            another fit into the folder is at work; an earlier model is intact.
     """
     began, recipe = time.perf_counter(), factory.settled(recipe)
     check_names(recipe)
@@ -83,12 +84,13 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
     files.make_folder(output)
     with files.only_writer(output):
         files.collect_staged(output)
-        create.check_renewable(output)
+        create.check_renewable(output, fixed_head(recipe))
         return _run(recipe, output, progress, began)
 
 
 def _run(recipe: Recipe, output: Path, progress: ProgressCallback, began: float) -> FitReport:
     gathered = training_set.gather(recipe, progress)
+    create.check_same_items(output, gathered.features.identity)
     model = learn(recipe, gathered)
     test = gathered.features.select_split("test")
     evaluation = evaluate(model, test, known=training_set.train_part(gathered.features, model.classes))

@@ -22,12 +22,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mixtura.web.body import BodyReader, ClientDisconnected
+from mixtura.web.forms import FORM_TYPE
 from mixtura.web.problems import Refusal, busy, refusal_of, response
 from mixtura.web.rate_limit import RateLimit
 from mixtura.web.request_info import HEALTH_PATH, PAGE_PATHS, QUERY_PATHS, RequestInfo
 from mixtura.web.settings import Settings
 from mixtura.web.telemetry import Telemetry
-from mixtura.web.uploads import FORM_TYPE, JSON_TYPE, is_photo_type
+from mixtura.web.uploads import JSON_TYPE, is_photo_type
 
 PHOTO_PATHS = QUERY_PATHS | {"/v1/products"}
 

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 FOLLOW_TRIES = 3  # of one piece of work, while models of other encoders come
 RETRY_SECONDS = 5
-UNUSABLE = "The model cannot be used at the moment. The operator finds the cause in the log under the request id."
+UNUSABLE = "The model cannot be used at the moment. The operator finds the cause in the log."
 
 log = logging.getLogger("mixtura.web")
 
@@ -36,7 +36,7 @@ class LiveShop:
 
     def __init__(self, catalog: Catalog, encoder: PhotoEncoder) -> None:
         self.current = Shop(catalog, encoder)
-        self._lock = threading.Lock()
+        self._lock, self._logged = threading.Lock(), ""
 
     def follow(self) -> Shop:
         """The shop as it is in the folder now; call it before each piece of work.
@@ -52,9 +52,16 @@ class LiveShop:
                     catalog = Catalog.open(self.current.catalog.folder)
                     self.current = Shop(catalog, photo_encoder(catalog))
             except MixturaError as error:
-                log.warning("the model in %s cannot be used: %s", self.current.catalog.folder, error)
+                self._log(str(error))
                 raise busy(UNUSABLE, RETRY_SECONDS) from error
+            self._logged = ""
             return self.current
+
+    def _log(self, cause: str) -> None:
+        """Tell the operator, once for each cause: probes ask every few seconds."""
+        if cause != self._logged:
+            log.error("the model in %s cannot be used: %s", self.current.catalog.folder, cause)
+        self._logged = cause
 
     def at_work(self, work: Callable[[Shop], T]) -> T:
         """The result of some work with the shop as it is now; begun again if another encoder comes meanwhile.

@@ -7,20 +7,17 @@ import re
 from pydantic import ValidationError
 
 from mixtura.web import schemas
+from mixtura.web.forms import FORM_TYPE, files_of
 from mixtura.web.problems import Refusal, place_of
-from mixtura.web.settings import MAX_IMAGES
 
-JSON_TYPE, FORM_TYPE = "application/json", "multipart/form-data"
-UNNAMED_TYPES = frozenset({"", "application/octet-stream"})
-"""Content types that say nothing: the first bytes of the body do."""
+JSON_TYPE = "application/json"
+UNNAMED_TYPES = frozenset({"", "application/octet-stream", "application/x-www-form-urlencoded"})
+"""Content types that say nothing, the last since curl sends it for any --data: the first bytes of the body do."""
 
 _DATA_URL = re.compile(r"data:(?P<kind>[^,]{0,200}),", re.IGNORECASE)
 _BLANKS = re.compile(r"[\t\n\r ]+")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _URL_ALPHABET = str.maketrans("-_", "+/")
-_BOUNDARY = re.compile(r"""boundary=("?)(?P<boundary>[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])\1(;|$)""")
-_FILE = re.compile(rb"""content-disposition:[^\r\n]*;\s*filename\*?=|content-type:\s*(image/|application/octet)""")
-_FIELD = re.compile(rb"""content-disposition:[^\r\n]*[; ]name="?(?P<name>[^";\r\n]{0,60})""")
 
 
 def is_photo_type(kind: str) -> bool:
@@ -44,7 +41,7 @@ def photos_in(body: bytes, content_type: str) -> list[bytes]:
     if kind == JSON_TYPE:
         return _of_json(body)
     if kind == FORM_TYPE:
-        return _of_form(body, content_type)
+        return files_of(body, content_type)
     if kind in UNNAMED_TYPES and body.lstrip(b"\t\n\r ")[:1] in {b"{", b"["}:
         raise Refusal(415, f"This looks like JSON. Send it with Content-Type {JSON_TYPE}.")
     return [body]
@@ -82,34 +79,3 @@ def _of_json(body: bytes) -> list[bytes]:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         raise Refusal(422, f"{place_of(first['loc']) or 'body'}: {first['msg']}.") from None
     return decoded(given.images)
-
-
-def _of_form(body: bytes, content_type: str) -> list[bytes]:
-    """The files of a form (RFC 7578)."""
-    found = _BOUNDARY.search(content_type)
-    if found is None:
-        raise Refusal(415, f"Content-Type {FORM_TYPE} names no boundary. Let your client set this header.")
-    delimiter = b"\r\n--" + found["boundary"].encode()
-    body = b"\r\n" + body
-    count = body.count(delimiter) - 1  # the last one ends the form
-    if count < 1:
-        raise Refusal(415, f"The body is not the form that Content-Type {FORM_TYPE} announces: it has no part.")
-    if count > MAX_IMAGES:
-        raise Refusal(422, f"The form has {count} parts. Send at most {MAX_IMAGES} photos at a time.")
-    _, *parts, end = body.split(delimiter)
-    if not end.startswith(b"--"):
-        raise Refusal(422, "The form ends before its last boundary. Send it again.")
-    return [_file(part) for part in parts]
-
-
-def _file(part: bytes) -> bytes:
-    """The bytes of one file of a form."""
-    head, blank, content = part.partition(b"\r\n\r\n")
-    head = head[:2048].replace(b"\r\n\t", b" ").replace(b"\r\n ", b" ")
-    if not blank or not _FILE.search(head.lower()):
-        named = _FIELD.search(head.lower())
-        name = named["name"].decode("ascii", "replace") if named else ""
-        raise Refusal(
-            422, f"The field {name!r} of the form is not a file. Send photos as files, and options in the address."
-        )
-    return content

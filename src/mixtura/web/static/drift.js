@@ -22,11 +22,12 @@ function alarms({ alarms: all, count: number, window, period, false_alarms: ofte
   const raised = all.filter((alarm) => alarm.raised);
   const seen = `${count(number, "photo")} in the last ${period} days; the latest ${window} are compared with those before.`;
   const meaning = `If nothing changes, an alarm comes in at most ${percent(often)} of such periods.`;
+  const tested = all.some((alarm) => alarm.p !== null);
   if (!raised.length)
     return h(
       "p",
       { class: "lead" },
-      h("b", {}, "Nothing unusual. "),
+      h("b", {}, tested ? "Nothing unusual. " : `${all[0].sentence} `),
       h("span", { class: "soft" }, `${seen} ${meaning}`),
     );
   return [

@@ -22,7 +22,7 @@ export async function showProduct(body, id, products) {
     h(
       "p",
       { class: "soft" },
-      `${count(product.items, "photo")}, ${statusLabel(product.status)}, since `,
+      `${count(product.items, "photo")}${forTesting(items)}, ${statusLabel(product.status)}, since `,
       moment(product.created),
       ".",
     ),
@@ -30,6 +30,12 @@ export async function showProduct(body, id, products) {
     h("div", { class: "forms" }, rename(product), products.length > 1 && merge(product, products), other(product)),
     photos(product, items),
   );
+}
+
+/** Photos that nothing is learned from, which the number of a product's photos leaves out. */
+function forTesting(items) {
+  const tested = items.filter((item) => item.split === "test").length;
+  return tested ? ` and ${tested} for testing` : "";
 }
 
 /** Change a product, and go where it is then. */
