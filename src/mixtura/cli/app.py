@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from mixtura import __version__
 from mixtura.cli import PANELS
+from mixtura.cli.checked import CheckedCommand
 from mixtura.cli.old_options import renamed
 from mixtura.cli.output import command, one_line
 from mixtura.errors import CannotWrite, MixturaError, NoInput, OutOfSpace
@@ -98,7 +99,8 @@ def build() -> typer.Typer:
             target = groups[group] if group else app
             about, examples = _help_of(function)
             title = None if group else panel
-            target.command(verb, help=about, epilog=examples, rich_help_panel=title)(command(function))
+            made = target.command(verb, cls=CheckedCommand, help=about, epilog=examples, rich_help_panel=title)
+            made(command(function))
     return app
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mixtura.cli.checked import OPTIONAL_FILE, STANDARD_OUTPUT
 from mixtura.cli.output import Output
 from mixtura.errors import NoInput, UsageError
 from mixtura.formats import count, rate_of, short_percent
@@ -31,6 +32,15 @@ FalseDiscoveryRate = Annotated[
         "Default: the model's false-reject rate decides, file by file.",
     ),
 ]
+CsvFile = Annotated[
+    str | None,
+    typer.Option(
+        "--csv",
+        metavar=OPTIONAL_FILE,
+        help="Answers as CSV for a spreadsheet, one row per file. Without a name, print only that.",
+        rich_help_panel="Output",
+    ),
+]
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # How files of photos and sounds begin, and names do not.
 CONTENT = re.compile(
@@ -47,6 +57,7 @@ def predict(
     files: Files,
     neighbors: Neighbors = 3,
     false_discovery_rate: FalseDiscoveryRate = None,
+    csv: CsvFile = None,
 ) -> None:
     """Classify each photo or sound, or report it as unknown.
 
@@ -61,9 +72,12 @@ def predict(
       mixtura predict shop a.jpg --json | jq -r '.[0].label'
       mixtura predict shop inbox/ -q | cut -f 1,2    tabs between values
       mixtura predict shop inbox/ --false-discovery-rate 5%
+      mixtura predict shop inbox/ --csv answers.csv  for a spreadsheet
       find . -name '*.png' | mixtura predict shop - --json
       curl -s https://example.org/a.jpg | mixtura predict shop -
     """
+    if csv is not None:
+        _check_target(out, csv)
     from mixtura.cli import views
     from mixtura.tasks.predict import run
 
@@ -71,13 +85,32 @@ def predict(
     stated = None if given is None else rate_of(given, "--false-discovery-rate")
     paths, missed = photos(files)
     answers = [*run(model, paths, neighbors, stated), *missed]
-    out.result(
-        [views.answer_record(answer) for answer in answers],
-        [views.answer_line(answer) for answer in answers],
-        [*views.answers_view(answers), *_promise([answer for answer in answers if not views.is_problem(answer)])],
-    )
+    if csv is not None:
+        from mixtura.cli.spreadsheet import write_answers
+
+        write_answers(answers, csv)
+    if csv != STANDARD_OUTPUT:
+        out.result(
+            [views.answer_record(answer) for answer in answers],
+            [views.answer_line(answer) for answer in answers],
+            [
+                *views.answers_view(answers),
+                *_promise([answer for answer in answers if not views.is_problem(answer)]),
+                *([] if csv is None else [views.written(Path(csv))]),
+            ],
+        )
     if any(map(views.is_problem, answers)):
         raise typer.Exit(NoInput.exit_code)
+
+
+def _check_target(out: Output, csv: str) -> None:
+    """Check, before any work, that the answers can go where ``--csv`` says."""
+    from mixtura.cli.spreadsheet import check_file
+
+    if csv != STANDARD_OUTPUT:
+        check_file(Path(csv))
+    elif out.json:
+        raise UsageError("--json and --csv both print the answers. Leave one out, or name a file, as in --csv a.csv.")
 
 
 def _promise(decisions: Sequence[Any]) -> Iterable[str]:
@@ -114,7 +147,7 @@ def photos(names: Sequence[str]) -> tuple[list[Path | bytes], "list[Problem]"]:
     found: list[Path | bytes] = []
     missed: list[Problem] = []
     for name in names:
-        for given in _standard_input() if name == "-" else filter(None, [name]):
+        for given in _standard_input() if name == "-" else [name]:
             if isinstance(given, bytes):
                 found.append(given)
                 continue
