@@ -42,7 +42,7 @@ class CheckedCommand(TyperCommand):
 
 def _completed(words: Sequence[str], optional: Iterable[str]) -> Iterator[str]:
     """Yield the words, with standard output for a file that was left out; a file is known by its ending."""
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip(words, [*words[1:], None], strict=False):
         if word == "--":
             optional = ()
         yield word

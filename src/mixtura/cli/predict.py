@@ -13,6 +13,7 @@ from mixtura.cli.checked import OPTIONAL_FILE, STANDARD_OUTPUT
 from mixtura.cli.output import Output
 from mixtura.errors import NoInput, UsageError
 from mixtura.formats import count, rate_of, short_percent
+from mixtura.pipeline.data_source import STORE_HEADER
 
 if TYPE_CHECKING:
     from mixtura.datasets.items import Problem
@@ -21,7 +22,9 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder writt
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILE", help="Photos or sounds, folders of them, or - for standard input: names, or one file itself."
+        metavar="FILE",
+        help="Photos or sounds, folders or lists of them, a feature store, vectors (.npy, .npz, .parquet), or - for "
+        "standard input: names, or one file itself.",
     ),
 ]
 FalseDiscoveryRate = Annotated[
@@ -37,8 +40,7 @@ CsvFile = Annotated[
     typer.Option(
         "--csv",
         metavar=OPTIONAL_FILE,
-        help="Answers as CSV for a spreadsheet, one row per file. Without a name, print only that.",
-        rich_help_panel="Output",
+        help="Also write the answers as CSV for a spreadsheet, one row per file; without a file, print only that.",
     ),
 ]
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -135,14 +137,15 @@ def _promise(decisions: Sequence[Any]) -> Iterable[str]:
 def photos(names: Sequence[str]) -> tuple[list[Path | bytes], "list[Problem]"]:
     """Return the named files, and the folders that cannot be read.
 
-    Folders are searched, as for fit; files of formats that are not read are among their files. ``-`` stands for
-    standard input: the bytes of a photo or sound, or names, one a line or separated by NUL bytes.
+    Folders are searched and lists read, as for fit; files of formats that are not read are among their files. A feature
+    store stays one name. ``-`` stands for standard input: the bytes of a photo or sound, or names, one a line or
+    separated by NUL bytes.
 
     Raises:
         NoInput: no file is found.
         UsageError: a name is an address.
     """
-    from mixtura.datasets.walk import ITEM_SUFFIXES, files_below
+    from mixtura.datasets.walk import ITEM_SUFFIXES
 
     found: list[Path | bytes] = []
     missed: list[Problem] = []
@@ -153,7 +156,7 @@ def photos(names: Sequence[str]) -> tuple[list[Path | bytes], "list[Problem]"]:
                 continue
             if ADDRESS.match(given):
                 raise UsageError(f"{given} is an address, not a file here. Download it, and give the file.")
-            files, problems = files_below(Path(given)) if Path(given).is_dir() else ([Path(given)], [])
+            files, problems = _files_of(Path(given))
             found += files
             missed += problems
     if not found and not missed:
@@ -161,6 +164,21 @@ def photos(names: Sequence[str]) -> tuple[list[Path | bytes], "list[Problem]"]:
             f"There is no photo or sound in {', '.join(names)}. Known endings: {', '.join(sorted(ITEM_SUFFIXES))}."
         )
     return found, missed
+
+
+def _files_of(path: Path) -> "tuple[list[Path], list[Problem]]":
+    """Return the files of a folder or of a list; any other path as it is."""
+    from mixtura.datasets import BY_SUFFIX
+    from mixtura.datasets.listing import read_list
+    from mixtura.datasets.paths import from_id
+    from mixtura.datasets.walk import files_below
+
+    if path.is_dir():
+        return ([path], []) if (path / STORE_HEADER).is_file() else files_below(path)
+    if BY_SUFFIX.get(path.suffix.lower()) != "csv" or not path.is_file():
+        return [path], []
+    items, problems = read_list(path, path.parent)
+    return [path.parent / from_id(item.id) for item in items], problems
 
 
 def _standard_input() -> list[str] | list[bytes]:

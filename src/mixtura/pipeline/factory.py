@@ -124,7 +124,7 @@ def encoder_of(section: EncoderSection) -> Encoder:
     if section.name.startswith(IMPORTED_PREFIX):
         raise UsageError(
             f"The features of {section.name.removeprefix(IMPORTED_PREFIX)!r} were imported, and mixtura does not know "
-            "the program that made them. Predict on such features with mixtura evaluate, or fit on photos."
+            "the program that made them. Give their features (a store, .npy, .npz or .parquet), or fit on photos."
         )
     name, further = split_name(section.name)
     given: dict[str, Any] = {"size": section.size, "weights": section.weights, "device": device_of(section.device)}
