@@ -18,7 +18,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 def _not_empty(value: Any) -> Any:
     # An unset shell variable gives "", which pathlib would read as the current folder.
-    if value == "":
+    if isinstance(value, str) and not value.strip():
         raise ValueError("should not be empty")
     return value
 
