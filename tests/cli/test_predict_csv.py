@@ -123,7 +123,7 @@ def test_no_other_file_is_written_over(mixtura, shop, monkeypatch):
     assert both.code == 2 and "Leave one out" in both.err
 
 
-@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0.jpg", "+1.jpg", "@SUM(A1).jpg", "-2+3.jpg", "'=1.jpg", "\t=1.jpg"])
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0.jpg", "+1.jpg", "@SUM(A1).jpg", "-2+3", "'=1.jpg", "\t=1.jpg"])
 def test_a_name_is_never_a_formula(mixtura, task, decision, name):
     task("mixtura.tasks.predict", run=lambda *arguments: [decision(name, label=name, sentence=f"{name} it is.")])
     row = rows(mixtura("predict", "shop", "a.jpg", "--csv").out)[0]

@@ -188,6 +188,11 @@ class FeatureStore:
             files.write(path, data)
         return path
 
+    def delete(self) -> None:
+        """Delete the files of the store; the folder stays, and so does what else is in it."""
+        for path in (*self.part_paths(), self.path / HEADER_FILE, self.path / files.LOCK_FILE):
+            path.unlink(missing_ok=True)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Be the one writer; may be nested. The lock goes with the process, so a killed writer leaves none behind.
