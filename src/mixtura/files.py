@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -57,10 +57,14 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[None]:
+def new_folder(path: Path, scraps: Collection[str] = ()) -> Iterator[None]:
     """Create the folder ``path`` and its parents for the work inside; an existing folder is fine.
 
     If the work fails and has left nothing, the folders that were created go again.
+
+    Args:
+        path: the folder.
+        scraps: names of files that are worth nothing alone, beside the lock.
 
     Raises:
         CannotWrite: it cannot be made, or a file has that name.
@@ -73,8 +77,9 @@ def new_folder(path: Path) -> Iterator[None]:
     except BaseException:
         for folder in created:
             with suppress(OSError):  # something is in it
-                if [one.name for one in folder.iterdir()] == [LOCK_FILE]:
-                    (folder / LOCK_FILE).unlink()
+                left = {one.name for one in folder.iterdir()}
+                for name in left if left <= {LOCK_FILE, *scraps} else ():
+                    (folder / name).unlink()
                 folder.rmdir()
         raise
 

@@ -203,7 +203,9 @@ def _text(values: Any, count: int, column: str, name: str) -> list[str | None]:
     """A column as text; numbers become their decimal form, names are normalized (NFC), missing ones are ``None``."""
     if values is None:
         return [None] * count
-    entries = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    if isinstance(values, np.ndarray) and values.shape[1:] not in ((), (1,)):
+        raise LabelError(f"{name}: {column!r} has the shape {values.shape}, not {count}. Give one entry an item.")
+    entries = values.ravel().tolist() if isinstance(values, np.ndarray) else list(values)
     if len(entries) != count:
         raise LabelError(f"{name} has {count} rows and {len(entries)} entries of {column!r}. Give one an item.")
     texts = map(text_or_none, entries)

@@ -40,9 +40,12 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
     """Read or extract the features of a recipe and assign each row to training or testing.
 
     Raises:
-        NoInput: there are no data, or no photo could be read.
+        NoInput: there are no data, no photo could be read, or the split file that the recipe names does not exist.
         DataError: what is there cannot be used.
     """
+    path = split_path(recipe)
+    if recipe.split.file is not None and not path.is_file():
+        raise NoInput(f"There is no split file {path}. Check split.file; without it, fit makes a split of its own.")
     if recipe.data.kind == factory.FEATURES_KIND:
         assert recipe.data.root is not None
         store = FeatureStore.open(recipe.data.root)
@@ -54,7 +57,7 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         known_classes(photos.classes, recipe.data.unknown, photos.problems)  # fails before hours of extraction
         features, dataset, problems, said = read(recipe, photos, progress)
         encoder = resolved(recipe.encoder, features.identity)
-    split = settle_split(split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
+    split = settle_split(path, dataset, recipe.split.fractions, recipe.split.seed)
     known = labeled(features.with_split(split))
     return Gathered(known, encoder, problems, len(features) - len(known), said)
 
@@ -126,7 +129,10 @@ def read(
         NoInput: no photo could be read.
     """
     report = fill(recipe, dataset, progress)
-    features = FeatureStore.open(report.store).read()
+    store = FeatureStore.open(report.store)
+    features = store.read()
+    if not len(features):
+        store.delete()
     problems = (*dataset.problems, *report.problems)
     readable = _readable(dataset, features, problems)
     return features.select_ids([item.id for item in readable.items]), readable, problems, report.notes
