@@ -96,3 +96,37 @@ def test_no_number_of_any_command_may_be_infinite(mixtura, command, flag, value)
     answer = mixtura(command, "x", f"{flag}={value}")
     assert answer.code == 2 and answer.err.count("\n") == 1
     assert f"{flag} is '{float(value)}', but it should be" in answer.err or f"{flag} is '{value}'" in answer.err
+
+
+COUNTS = [
+    *[("fit", flag) for flag in ("--size", "--batch-size", "--workers", "--n-components", "--epochs", "--seed")],
+    *[("fit", f"--set={key}") for key in ("fit.batch_size", "fit.patience", "head.rank")],
+    *[("sweep", flag) for flag in ("--n-seeds", "--jobs", "--n-components", "--search")],
+    ("predict", "--neighbors"),
+    ("search", "-k"),
+    ("cluster", "--seed"),
+    ("history", "--limit"),
+    ("drift", "--days"),
+    ("serve", "--reads"),
+]
+
+
+@pytest.mark.parametrize(("command", "flag"), COUNTS)
+@pytest.mark.parametrize("value", ["1000000000000", "9" * 40])
+def test_a_number_beyond_all_memory_is_one_sentence(mixtura, tmp_path, monkeypatch, command, flag, value):
+    monkeypatch.chdir(tmp_path)
+    given = [f"{flag}={value}"] if flag.startswith("--set") else [flag, value]
+    answer = mixtura(command, "x", *given)
+    assert answer.code == 2 and answer.err.count("\n") == 1
+    assert "should be less than" in answer.err and value[:9] in answer.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_a_lack_of_memory_is_no_fault_of_mixtura(mixtura, task, error):
+    def run(*arguments):
+        raise error
+
+    task("mixtura.tasks.predict", run=run)
+    answer = mixtura("predict", "shop", "a.jpg")
+    assert answer.code == 71 and "not enough memory" in answer.err and answer.err.count("\n") == 1

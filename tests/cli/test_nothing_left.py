@@ -66,3 +66,33 @@ def test_a_folder_goes_again_only_if_it_was_made_here_and_holds_nothing(tmp_path
     assert (tmp_path / "c" / "d" / "work").exists()
     fail(tmp_path / "e", leave="split.csv", scraps={"split.csv"})
     assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fit store -o new --label coarse",
+        "fit store -o new --batch-size 8",
+        "fit store -o new --workers 2",
+        "fit store -o new --follow-links",
+        "fit store -o new --set extract.dtype=float32",
+        "sweep store -o new --label coarse",
+        "extract store -o new --workers 2",
+        "evaluate new store --label coarse",
+        "report new store --follow-links",
+        "cluster store -o new --batch-size 8",
+        "cluster store -o new --encoder tiny",
+    ],
+)
+def test_an_option_for_photos_is_refused_where_their_features_are_given(mixtura, place, words):
+    before = sorted(place.rglob("*"))
+    answer = mixtura(*words.split())
+    assert answer.code == 2 and "has no effect" in answer.err and answer.err.count("\n") == 1
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_recipe_for_photos_is_used_for_features_and_says_what_is_without_effect(mixtura, place):
+    (place / "r.yaml").write_text("extract: {batch_size: 64}\nencoder: {runtime: onnx}\nhead: {family: tied}\n")
+    answer = mixtura("fit", "store", "-o", "new", "-r", "r.yaml")
+    assert answer.code == 0
+    assert "extract.batch_size, encoder.runtime without effect here" in answer.out

@@ -4,6 +4,7 @@ import errno
 import inspect
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from mixtura.errors import CannotWrite, MixturaError, NoInput, OutOfSpace
 from mixtura.formats import plain_words
 from mixtura.names import find
 
-INTERNAL, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143
+INTERNAL, NO_MEMORY, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 71, 130, 141, 143
 """Exit codes beyond those of :mod:`mixtura.errors`."""
 
 ABOUT = """Classify photos, reject what you have never seen at an error rate you choose, and explain every answer.
@@ -52,6 +53,10 @@ ERRNO = {
     errno.ENOENT: NoInput,
 }
 """Maps errors of the operating system to errors of mixtura."""
+
+
+NO_MEMORY_WORDS = re.compile(r"out of memory|can't allocate memory|std::bad_alloc")
+"""What libraries say when memory runs out, in errors of several types."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -206,6 +211,12 @@ def _system_error(error: OSError) -> int:
 
 
 def _internal_error(error: Exception) -> int:
+    if isinstance(error, MemoryError) or NO_MEMORY_WORDS.search(str(error)):
+        return _fail(
+            "There is not enough memory for this. Use smaller numbers (--size, --batch-size, --n-components, --jobs), "
+            "or less data.",
+            NO_MEMORY,
+        )
     fault = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return _fail(f"This is a fault in mixtura ({fault}). Run again with --debug and report what it prints.", INTERNAL)
 

@@ -14,7 +14,7 @@ from mixtura.encoders.runtime import on_runtime
 from mixtura.encoders.sizes import size_of
 from mixtura.encoders.sounds import Clips
 from mixtura.encoders.taps import AUTO
-from mixtura.errors import NoInput, UsageError
+from mixtura.errors import NoInput, UsageError, WrongKind
 from mixtura.features import PROJECTIONS
 from mixtura.features.projection import Projection
 from mixtura.identity import IMPORTED_PREFIX, NO_TAPS, taps_of
@@ -67,17 +67,43 @@ def read_data(section: DataSection) -> Dataset:
     Raises:
         UsageError: its kind takes no such option, or is no data set.
     """
-    make, options = find(DATASETS, section.kind), {}
+    make, options = find(DATASETS, section.kind), dict[str, Any]()
+    takes = _parameters(make, section.kind, "data set")
     if section.label is not None:
         options["label"] = section.label
     if section.follow_links:
-        if "follow_links" not in inspect.signature(make).parameters:
+        if "follow_links" not in takes:
             raise UsageError(f"Data of the kind {section.kind!r} hold no links. Leave out data.follow_links.")
         options["follow_links"] = True
-    dataset = make(section.root, **options)
+    dataset = _made(make, section.kind, "data set", options, section.root)
     if not isinstance(dataset, Dataset):
-        raise UsageError(f"{section.kind!r} gave no mixtura.datasets.items.Dataset but a {type(dataset).__name__}.")
+        raise WrongKind(f"{section.kind!r} gave no mixtura.datasets.items.Dataset but a {type(dataset).__name__}.")
     return dataset
+
+
+def _parameters(make: Any, name: str, what: str) -> Mapping[str, inspect.Parameter]:
+    """The parameters of what a name stands for.
+
+    Raises:
+        WrongKind: it cannot be called, or nobody knows how.
+    """
+    try:
+        return inspect.signature(make).parameters
+    except (TypeError, ValueError) as error:
+        raise WrongKind(f"{name!r} is no {what}: {error}.") from error
+
+
+def _made(make: Any, name: str, what: str, options: Mapping[str, Any], *place: Any) -> Any:
+    """What a call returns, once it is known to take these options.
+
+    Raises:
+        WrongKind: it does not.
+    """
+    try:
+        inspect.signature(make).bind(*place, **options)
+    except TypeError as error:
+        raise WrongKind(f"{name!r} is no {what} of mixtura, which is called otherwise: {error}.") from error
+    return make(*place, **options)
 
 
 def output_of(recipe: Recipe, what: str, name: str) -> Path:
@@ -103,10 +129,13 @@ def check_place(section: DataSection) -> None:
 
     Raises:
         UnknownName: there is no such kind of data.
+        UsageError: it is a feature store.
         NoInput: there is no such folder.
     """
-    find(DATASETS, section.kind)
     root = section.root
+    if section.kind == FEATURES_KIND:
+        raise UsageError(f"{root} holds features, not photos. Give the photos that they were made of.")
+    find(DATASETS, section.kind)
     if section.kind == "folder" and root is not None and not root.exists() and root.name == str(root):
         hint = nearest(root.name, NAMED)
         raise NoInput(f"There is neither a folder {str(root)!r} nor a public set of this name. {hint}")
@@ -131,15 +160,15 @@ def encoder_of(section: EncoderSection) -> Encoder:
     if section.weights is not None and "weights" in further:
         raise UsageError(f"Encoder {section.name!r} names its weights; leave out --weights {section.weights}.")
     make = find(ENCODERS, name)
-    options, takes = _options(section), inspect.signature(make).parameters
+    options, takes = _options(section), _parameters(make, section.name, "encoder")
     if "taps" not in takes and section.taps in (AUTO, NO_TAPS):
         del options["taps"]
     strange = sorted(set(options) - set(takes))
     if strange:
         raise UsageError(f"Encoder {section.name!r} has no option {strange[0]!r}. Leave out encoder.{strange[0]}.")
-    encoder = make(**(given | options | further))
+    encoder = _made(make, section.name, "encoder", given | options | further)
     if not isinstance(encoder, PhotoEncoder | SoundEncoder):
-        raise UsageError(f"{section.name!r} is no encoder. See Encoder and SoundEncoder in mixtura.interfaces.")
+        raise WrongKind(f"{section.name!r} is no encoder. See Encoder and SoundEncoder in mixtura.interfaces.")
     if is_outside_encoder(section.name) and encoder.identity.get("name") != section.name:
         raise UsageError(
             f"The encoder {section.name!r} has the identity {encoder.identity.get('name')!r}, by which its features "
@@ -222,7 +251,11 @@ def device_of(name: str) -> str:
 
 def steps_of(sections: tuple[StepSection, ...]) -> tuple[tuple[type[Projection], dict[str, Any]], ...]:
     """The projection classes of a recipe with their options."""
-    return tuple((find(PROJECTIONS, section.name), section.options()) for section in sections)
+    found = [(find(PROJECTIONS, section.name), section) for section in sections]
+    for kind, section in found:
+        if not isinstance(kind, type) or not callable(getattr(kind, "fit", None)):
+            raise WrongKind(f"{section.name!r} is no projection: it is not a class with fit.")
+    return tuple((kind, section.options()) for kind, section in found)
 
 
 def workers_of(recipe: Recipe) -> int:

@@ -1,9 +1,10 @@
 """Labeled features with a train and test split, from photos or from a feature store."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from mixtura.errors import LabelError, NoInput
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import FeatureStore
 from mixtura.pipeline import factory, stores
+from mixtura.pipeline.data_source import FOR_PHOTOS
 from mixtura.pipeline.extraction import ProgressCallback, fill
 from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
@@ -51,7 +53,7 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         store = FeatureStore.open(recipe.data.root)
         encoder, features = stores.section_of_store(store, recipe.encoder), store.read()
         known_classes(features.classes, recipe.data.unknown)
-        dataset, problems, said = _as_dataset(features), (), ()
+        dataset, problems, said = _as_dataset(features), (), _without_effect(recipe)
     else:
         photos = factory.dataset_of(recipe.data)
         known_classes(photos.classes, recipe.data.unknown, photos.problems)  # fails before hours of extraction
@@ -60,6 +62,21 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
     split = settle_split(path, dataset, recipe.split.fractions, recipe.split.seed)
     known = labeled(features.with_split(split))
     return Gathered(known, encoder, problems, len(features) - len(known), said)
+
+
+def _without_effect(recipe: Recipe) -> tuple[str, ...]:
+    """A sentence on the settings of a recipe that features ignore, if there are any."""
+    default, given = dict(_leaves(Recipe())), dict(_leaves(recipe))
+    ignored = [key for key, value in given.items() if key.startswith(FOR_PHOTOS) and value != default[key]]
+    ignored += ["encoder.runtime"] if recipe.encoder.runtime != EncoderSection().runtime else []
+    if not ignored:
+        return ()
+    return (f"{recipe.data.root} holds features, and nothing is encoded now: {', '.join(ignored)} without effect here.",)
+
+
+def _leaves(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    for section in ("data", "extract"):
+        yield from ((f"{section}.{name}", value) for name, value in getattr(recipe, section))
 
 
 def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Sequence[Problem] = ()) -> tuple[str, ...]:
