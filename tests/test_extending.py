@@ -16,8 +16,8 @@ from mixtura import names
 from mixtura.cli.app import run
 from mixtura.core import FAMILIES
 from mixtura.core.covariance import family_of
-from mixtura.errors import BundleError, UsageError
-from mixtura.features.extract import extract
+from mixtura.errors import BundleError, UsageError, WrongKind
+from mixtura.features.extract import check_kinds, extract
 from mixtura.features.store import FeatureStore
 from mixtura.fitting import heads
 from mixtura.fitting.fit import check_names
@@ -304,8 +304,10 @@ def test_extract_takes_an_encoder_and_a_data_set(tmp_path):
     encoder = factory.encoder_of(EncoderSection(name="pixels"))
     store = FeatureStore.create(tmp_path / "s", encoder.identity, encoder.dimension)
     for given in ("pixels", None, object(), encoder.__class__):
-        with pytest.raises(TypeError, match="Give an encoder, not"):
-            extract(given, factory.read_data(DataSection(kind="digits")), store)
+        with pytest.raises(TypeError):
+            extract(given, [], store)
+        with pytest.raises(WrongKind, match="Give an encoder, not"):
+            check_kinds(given, [])
     for given in ("photos", [], None):
-        with pytest.raises(TypeError, match="Give a data set, not"):
-            extract(encoder, given, store)
+        with pytest.raises(WrongKind, match="Give a data set, not"):
+            check_kinds(encoder, given)

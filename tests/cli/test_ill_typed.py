@@ -118,7 +118,7 @@ def test_a_number_beyond_all_memory_is_one_sentence(mixtura, tmp_path, monkeypat
     given = [f"{flag}={value}"] if flag.startswith("--set") else [flag, value]
     answer = mixtura(command, "x", *given)
     assert answer.code == 2 and answer.err.count("\n") == 1
-    assert "should be less than" in answer.err and value[:9] in answer.err
+    assert "should be less than" in answer.err and flag.lstrip("-").removeprefix("set=") in answer.err
     assert not list(tmp_path.iterdir())
 
 

@@ -104,7 +104,7 @@ def extract(
         OutOfSpace: the disk is full; the parts committed before are intact.
         CannotWrite: the folder is not writable, or another process is extracting into it.
     """
-    _check_kinds(encoder, dataset)
+    check_kinds(encoder, dataset)
     store.check(encoder.identity)
     with _stoppable() as stopped, store.lock():
         run = _Run(encoder, dataset, store, part_rows, progress)
@@ -119,7 +119,12 @@ def extract(
         return run.report()
 
 
-def _check_kinds(encoder: object, dataset: object) -> None:
+def check_kinds(encoder: object, dataset: object) -> None:
+    """Check that an encoder and a data set are such.
+
+    Raises:
+        WrongKind: one is something else.
+    """
     if not isinstance(encoder, Encoder | SoundEncoder):
         raise WrongKind(f"Give an encoder, not {reprlib.repr(encoder)}. See Encoder in mixtura.interfaces.")
     if not isinstance(dataset, Dataset | SoundDataset):

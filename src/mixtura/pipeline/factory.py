@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from mixtura.features.projection import Projection
 from mixtura.identity import IMPORTED_PREFIX, NO_TAPS, taps_of
 from mixtura.interfaces import Encoder as PhotoEncoder
 from mixtura.interfaces import SoundEncoder
-from mixtura.names import find, nearest
+from mixtura.names import find, is_outside, nearest
 from mixtura.pipeline.data_source import data_keys
 from mixtura.recipe import Recipe, with_absolute_paths
 from mixtura.sections import ClipsSection, DataSection, EncoderSection, StepSection
@@ -82,28 +83,31 @@ def read_data(section: DataSection) -> Dataset:
 
 
 def _parameters(make: Any, name: str, what: str) -> Mapping[str, inspect.Parameter]:
-    """The parameters of what a name stands for.
+    """The parameters of what a name stands for; none where nobody tells.
 
     Raises:
-        WrongKind: it cannot be called, or nobody knows how.
+        WrongKind: it cannot be called.
     """
+    if not callable(make):
+        raise WrongKind(f"{name!r} is no {what}: it is {reprlib.repr(make)} and cannot be called.")
     try:
         return inspect.signature(make).parameters
-    except (TypeError, ValueError) as error:
-        raise WrongKind(f"{name!r} is no {what}: {error}.") from error
+    except ValueError:  # of some built-in types
+        return {}
 
 
 def _made(make: Any, name: str, what: str, options: Mapping[str, Any], *place: Any) -> Any:
-    """What a call returns, once it is known to take these options.
+    """What a call returns.
 
     Raises:
-        WrongKind: it does not.
+        WrongKind: something from outside takes other values.
     """
     try:
-        inspect.signature(make).bind(*place, **options)
+        return make(*place, **options)
     except TypeError as error:
-        raise WrongKind(f"{name!r} is no {what} of mixtura, which is called otherwise: {error}.") from error
-    return make(*place, **options)
+        if not is_outside(name):
+            raise
+        raise WrongKind(f"{name!r} is no {what} of mixtura: {error}.") from error
 
 
 def output_of(recipe: Recipe, what: str, name: str) -> Path:
