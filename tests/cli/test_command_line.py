@@ -163,7 +163,7 @@ def test_every_error_ends_with_its_code_and_one_sentence(mixtura, task, kind):
         (FileNotFoundError(2, "No such file or directory", "a.jpg"), 66),
         (OSError(110, "Connection timed out"), 70),
         (ZeroDivisionError("division by zero"), 70),
-        (MemoryError(), 70),
+        (MemoryError(), 71),
     ],
 )
 def test_every_other_ending_has_its_code(mixtura, task, error, code):

@@ -43,7 +43,9 @@ Product = Annotated[
     str | None,
     typer.Option(metavar="ID", help="Cluster the items of one product of a catalog.", rich_help_panel=CLUSTERS_PANEL),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Same seed, same result.", rich_help_panel=CLUSTERS_PANEL)]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Same seed, same result.", rich_help_panel=CLUSTERS_PANEL)
+]
 Accept = Annotated[
     bool,
     typer.Option(

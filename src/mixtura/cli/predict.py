@@ -50,7 +50,9 @@ CONTENT = re.compile(
     rb"(fLaC|OggS)\0|ID3.\0|\xff[\xf2\xf3\xfa\xfb]",
     re.DOTALL,
 )
-Neighbors = Annotated[int, typer.Option(min=0, max=10**6, metavar="N", help="Number of similar known items to list per answer.")]
+Neighbors = Annotated[
+    int, typer.Option(min=0, max=10**6, metavar="N", help="Number of similar known items to list per answer.")
+]
 
 
 def predict(

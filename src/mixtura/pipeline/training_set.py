@@ -71,7 +71,9 @@ def _without_effect(recipe: Recipe) -> tuple[str, ...]:
     ignored += ["encoder.runtime"] if recipe.encoder.runtime != EncoderSection().runtime else []
     if not ignored:
         return ()
-    return (f"{recipe.data.root} holds features, and nothing is encoded now: {', '.join(ignored)} without effect here.",)
+    return (
+        f"{recipe.data.root} holds features, and nothing is encoded now: {', '.join(ignored)} without effect here.",
+    )
 
 
 def _leaves(recipe: Recipe) -> Iterator[tuple[str, Any]]:
