@@ -207,8 +207,9 @@ def gathered(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Feature
     if progress and found.problems:
         said = f"{count(len(found.problems), 'file')} could not be used; the first: {found.problems[0].message}"
         progress(Progress(len(features), len(features), 0.0, 0.0, float("inf"), message=said))
-    for said in found.notes if progress else ():
-        progress(Progress(len(features), len(features), 0.0, 0.0, float("inf"), message=said))
+    for said in found.notes:
+        if progress:
+            progress(Progress(len(features), len(features), 0.0, 0.0, float("inf"), message=said))
     classes = training_set.known_classes(features.classes, recipe.data.unknown)
     return features.select(features.label_index(classes) >= 0), classes
 
