@@ -16,7 +16,9 @@ from mixtura import names
 from mixtura.cli.app import run
 from mixtura.core import FAMILIES
 from mixtura.core.covariance import family_of
-from mixtura.errors import BundleError, UsageError
+from mixtura.errors import BundleError, UsageError, WrongKind
+from mixtura.features.extract import check_kinds, extract
+from mixtura.features.store import FeatureStore
 from mixtura.fitting import heads
 from mixtura.fitting.fit import check_names
 from mixtura.heads import HEADS
@@ -25,7 +27,7 @@ from mixtura.onnx import runner
 from mixtura.pipeline import factory
 from mixtura.pipeline.thumbnails import thumbnails
 from mixtura.recipe import resolve
-from mixtura.sections import DataSection, EncoderSection
+from mixtura.sections import DataSection, EncoderSection, StepSection
 from mixtura.tasks import evaluate
 from mixtura.tasks.collection import open_collection
 
@@ -276,3 +278,36 @@ def test_the_command_line_of_a_shell_takes_them(made):
     del environment[names.EXTENSIONS_VARIABLE]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == BundleError.exit_code and "set MIXTURA_EXTENSIONS=outside" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["math:pi", "math:sqrt", "builtins:dict", "json:loads", "pathlib:Path"])
+def test_what_is_no_encoder_is_a_type_error_in_one_sentence(name, tmp_path):
+    with pytest.raises(TypeError, match=f"'{name}' is no encoder") as told:
+        factory.encoder_of(EncoderSection(name=name))
+    assert isinstance(told.value, UsageError)  # so the command line says it, with code 2
+
+
+@pytest.mark.parametrize("name", ["math:pi", "builtins:type", "json:loads", "pathlib:Path"])
+def test_what_is_no_data_set_is_a_type_error_in_one_sentence(name):
+    with pytest.raises(TypeError, match=r"is no data set|gave no") as told:
+        factory.read_data(DataSection(kind=name, root=Path("photos")))
+    assert isinstance(told.value, UsageError)
+
+
+@pytest.mark.parametrize("name", ["math:pi", "builtins:dict"])
+def test_what_is_no_projection_is_a_type_error_in_one_sentence(name):
+    with pytest.raises(TypeError, match=f"'{name}' is no projection"):
+        factory.steps_of((StepSection(name=name),))
+
+
+def test_extract_takes_an_encoder_and_a_data_set(tmp_path):
+    encoder = factory.encoder_of(EncoderSection(name="pixels"))
+    store = FeatureStore.create(tmp_path / "s", encoder.identity, encoder.dimension)
+    for given in ("pixels", None, object(), encoder.__class__):
+        with pytest.raises(TypeError):
+            extract(given, [], store)
+        with pytest.raises(WrongKind, match="Give an encoder, not"):
+            check_kinds(given, [])
+    for given in ("photos", [], None):
+        with pytest.raises(WrongKind, match="Give a data set, not"):
+            check_kinds(encoder, given)

@@ -5,6 +5,7 @@
     MixturaError                      exit code 1
     ├── UsageError                    2   an option, name or recipe key that does not exist or does not fit
     │   ├── UnknownName               2   a name that is in no table; lists the nearest
+    │   ├── WrongKind                 2   an object that is no encoder, data set or other part that was asked for
     │   ├── RecipeError               2   a recipe with an unknown, duplicate or ill-typed key
     │   └── MissingExtra              2   an optional dependency that is not installed; names the command
     ├── DataError                     65  input that cannot be used as it is
@@ -42,6 +43,10 @@ class UsageError(MixturaError):
 
 class UnknownName(UsageError):
     """A name that is in no table."""
+
+
+class WrongKind(UsageError, TypeError):
+    """An object that is not what was asked for, such as a number in place of an encoder."""
 
 
 class RecipeError(UsageError):

@@ -4,13 +4,14 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mixtura.errors import CannotWrite, OutOfSpace
 
 TEMPORARY_PREFIX, STAGED_PREFIX = ".tmp-", ".staged-"
+LOCK_FILE = ".lock"
 NEXT_FOLDER = ".next"
 """Folder of a new set of files, from the moment it counts until each file is in its place; see :func:`publish`."""
 
@@ -56,13 +57,41 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
+def new_folder(path: Path, scraps: Collection[str] = ()) -> Iterator[None]:
+    """Create the folder ``path`` and its parents for the work inside; an existing folder is fine.
+
+    If the work fails and has left nothing, the folders that were created go again.
+
+    Args:
+        path: the folder.
+        scraps: names of files that are worth nothing alone, beside the lock.
+
+    Raises:
+        CannotWrite: it cannot be made, or a file has that name.
+        OutOfSpace: the disk is full.
+    """
+    created = [folder for folder in (path, *path.parents) if not folder.exists()]
+    make_folder(path)
+    try:
+        yield
+    except BaseException:
+        for folder in created:
+            with suppress(OSError):  # something is in it
+                left = {one.name for one in folder.iterdir()}
+                for name in left if left <= {LOCK_FILE, *scraps} else ():
+                    (folder / name).unlink()
+                folder.rmdir()
+        raise
+
+
+@contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Lock a folder for one writer; the lock ends with the process, so a killed writer leaves none behind.
 
     Raises:
         CannotWrite: another writer is at work, or the folder is not writable.
     """
-    descriptor = _acquire(folder / ".lock")
+    descriptor = _acquire(folder / LOCK_FILE)
     try:
         yield
     finally:

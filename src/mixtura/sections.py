@@ -12,13 +12,16 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Explained = Annotated[float, Field(gt=0, le=1)]
 """Explained variance as a fraction, as scikit-learn's PCA takes it."""
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**6)]
+"""A number of things; the bound turns a slip of the keyboard into a sentence instead of a lack of memory."""
+
+Processes = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 def _not_empty(value: Any) -> Any:
     # An unset shell variable gives "", which pathlib would read as the current folder.
-    if value == "":
+    if isinstance(value, str) and not value.strip():
         raise ValueError("should not be empty")
     return value
 
@@ -98,7 +101,7 @@ class EncoderSection(Section):
         description="Network that computes the features. Name one of timm, hf or clap after a colon: timm:NAME, "
         "timm:NAME@weights.safetensors, hf:NAME, hf:./folder, clap:NAME. Or package.module:Class.",
     )
-    size: Annotated[Count | None, Flag("PIXELS")] = Field(
+    size: Annotated[Annotated[int, Field(ge=1, le=8192)] | None, Flag("PIXELS")] = Field(
         default=None,
         description="Side of the encoder's input in pixels. Smaller is faster and shows less detail. "
         "Default: the encoder's own, 224 for lite0.",
@@ -130,7 +133,7 @@ class ExtractSection(Section):
     """How features are computed and stored."""
 
     batch_size: Annotated[Count, Flag("N")] = Field(default=32, description="Images per forward pass.")
-    workers: Annotated[Annotated[int, Field(ge=0)] | None, Flag("N")] = Field(
+    workers: Annotated[Annotated[int, Field(ge=0, le=1024)] | None, Flag("N")] = Field(
         default=None, description="Threads that read and decode images. Default: one per core."
     )
     dtype: Literal["float16", "float32"] = Field(default="float16", description="Number format of the feature store.")
@@ -252,7 +255,7 @@ class FitSection(Section):
     learning_rate: Annotated[float, Field(gt=0), Flag("X")] = Field(
         default=3e-3, description="Learning rate of the first gradient step; it falls along a half cosine."
     )
-    epochs: Annotated[int, Field(ge=0), Flag("N")] = Field(
+    epochs: Annotated[int, Field(ge=0, le=10**6), Flag("N")] = Field(
         default=30, description="Passes over the training samples, for the solver gradient."
     )
     batch_size: Count = Field(default=256, description="Samples per gradient step.")
@@ -313,7 +316,7 @@ class SweepSection(Section):
     n_components: Annotated[tuple[Count, ...], Field(min_length=1), Flag("N,M,...")] = Field(
         default=(1,), description="Gaussians per class."
     )
-    n_seeds: Annotated[Count, Flag("N")] = Field(
+    n_seeds: Annotated[Annotated[int, Field(ge=1, le=10_000)], Flag("N")] = Field(
         default=3, description="Runs of each cell; each draws its own validation samples."
     )
     folds: Annotated[bool, Flag()] = Field(
@@ -323,7 +326,7 @@ class SweepSection(Section):
         default=0.0,
         description="How far the kept axes are scaled to unit variance: 0 not at all, 0.5 half, 1 fully.",
     )
-    jobs: Annotated[Count | None, Flag("N")] = Field(
+    jobs: Annotated[Processes | None, Flag("N")] = Field(
         default=None, description="Processes to run at once. Default: by the cores; one with a GPU."
     )
 

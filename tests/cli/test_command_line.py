@@ -163,7 +163,7 @@ def test_every_error_ends_with_its_code_and_one_sentence(mixtura, task, kind):
         (FileNotFoundError(2, "No such file or directory", "a.jpg"), 66),
         (OSError(110, "Connection timed out"), 70),
         (ZeroDivisionError("division by zero"), 70),
-        (MemoryError(), 70),
+        (MemoryError(), 71),
     ],
 )
 def test_every_other_ending_has_its_code(mixtura, task, error, code):
@@ -226,7 +226,7 @@ def test_debug_shows_the_traceback_and_the_same_sentence(mixtura, task):
 def test_the_page_on_exit_codes_names_every_code():
     text = (ROOT / "docs" / "reference" / "exit-codes.md").read_text()
     documented = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)}
-    own = {app.INTERNAL, app.INTERRUPTED, app.BROKEN_PIPE, app.TERMINATED}
+    own = {app.INTERNAL, app.NO_MEMORY, app.INTERRUPTED, app.BROKEN_PIPE, app.TERMINATED}
     assert documented == {0} | own | {kind.exit_code for kind in _tree(errors.MixturaError)}
 
 

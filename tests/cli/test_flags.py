@@ -23,7 +23,7 @@ OPTIONS = {
         "Model": "--follow-links --label --learning-rate",
         "Encoder": "--device --encoder --fast --runtime --size --taps --weights",
     },
-    "predict": {"": "--false-discovery-rate --neighbors"},
+    "predict": {"": "--csv --false-discovery-rate --neighbors"},
     "serve": {"": "--host --host-name --keep-photos --open --port --reads --token-file --writes"},
     "evaluate": {"": "--follow-links --label"},
     "report": {"": "-o --follow-links --label --output"},

@@ -1,7 +1,9 @@
 """Values of the wrong kind: one sentence with the option, the value and what is allowed, and no library's own words."""
 
 import pytest
+import typer.main
 
+from mixtura.cli.app import build
 from mixtura.formats import plain_words
 
 WRONG = {
@@ -61,3 +63,70 @@ def test_a_metric_without_a_search_and_a_search_to_save_are_refused(mixtura, tmp
 
 def test_what_no_pattern_knows_is_said_as_it_stands():
     assert plain_words("fractions must sum to 1, got a sum of 0.7") == "fractions must sum to 1, got a sum of 0.7"
+
+
+def _options(group, prefix=()):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _options(command, (*prefix, name))
+        else:
+            yield from (((*prefix, name), one) for one in command.params)
+
+
+PARAMETERS = list(_options(typer.main.get_command(build())))
+WORDS = [(words, one) for words, one in PARAMETERS if one.nargs != 0 and not getattr(one, "is_flag", False)]
+NUMBERS = [("serve", "--reads"), ("serve", "--writes"), ("search", "--limit")]
+
+
+@pytest.mark.parametrize(("words", "one"), WORDS, ids=lambda value: str(getattr(value, "name", value)))
+@pytest.mark.parametrize("empty", ["", " "])
+def test_no_value_of_any_command_may_be_empty(mixtura, tmp_path, monkeypatch, words, one, empty):
+    """An unset shell variable is an empty word, which pathlib takes for the current folder."""
+    monkeypatch.chdir(tmp_path)
+    given = (one.opts[0], empty) if one.param_type_name == "option" else (empty,) * 3
+    answer = mixtura(*words, *given)
+    assert answer.code == 2 and answer.err.count("\n") == 1
+    assert "is '', but it should not be empty" in answer.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("command", "flag"), NUMBERS)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+def test_no_number_of_any_command_may_be_infinite(mixtura, command, flag, value):
+    answer = mixtura(command, "x", f"{flag}={value}")
+    assert answer.code == 2 and answer.err.count("\n") == 1
+    assert f"{flag} is '{float(value)}', but it should be" in answer.err or f"{flag} is '{value}'" in answer.err
+
+
+COUNTS = [
+    *[("fit", flag) for flag in ("--size", "--batch-size", "--workers", "--n-components", "--epochs", "--seed")],
+    *[("fit", f"--set={key}") for key in ("fit.batch_size", "fit.patience", "head.rank")],
+    *[("sweep", flag) for flag in ("--n-seeds", "--jobs", "--n-components", "--search")],
+    ("predict", "--neighbors"),
+    ("search", "-k"),
+    ("cluster", "--seed"),
+    ("history", "--limit"),
+    ("drift", "--days"),
+    ("serve", "--reads"),
+]
+
+
+@pytest.mark.parametrize(("command", "flag"), COUNTS)
+@pytest.mark.parametrize("value", ["1000000000000", "9" * 40])
+def test_a_number_beyond_all_memory_is_one_sentence(mixtura, tmp_path, monkeypatch, command, flag, value):
+    monkeypatch.chdir(tmp_path)
+    given = [f"{flag}={value}"] if flag.startswith("--set") else [flag, value]
+    answer = mixtura(command, "x", *given)
+    assert answer.code == 2 and answer.err.count("\n") == 1
+    assert "should be less than" in answer.err and flag.lstrip("-").removeprefix("set=") in answer.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_a_lack_of_memory_is_no_fault_of_mixtura(mixtura, task, error):
+    def run(*arguments):
+        raise error
+
+    task("mixtura.tasks.predict", run=run)
+    answer = mixtura("predict", "shop", "a.jpg")
+    assert answer.code == 71 and "not enough memory" in answer.err and answer.err.count("\n") == 1

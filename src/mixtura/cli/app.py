@@ -4,6 +4,7 @@ import errno
 import inspect
 import io
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +18,14 @@ from rich.markup import escape
 
 from mixtura import __version__
 from mixtura.cli import PANELS
+from mixtura.cli.checked import CheckedCommand
 from mixtura.cli.old_options import renamed
 from mixtura.cli.output import command, one_line
 from mixtura.errors import CannotWrite, MixturaError, NoInput, OutOfSpace
 from mixtura.formats import plain_words
 from mixtura.names import find
 
-INTERNAL, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 130, 141, 143
+INTERNAL, NO_MEMORY, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 71, 130, 141, 143
 """Exit codes beyond those of :mod:`mixtura.errors`."""
 
 ABOUT = """Classify photos, reject what you have never seen at an error rate you choose, and explain every answer.
@@ -51,6 +53,10 @@ ERRNO = {
     errno.ENOENT: NoInput,
 }
 """Maps errors of the operating system to errors of mixtura."""
+
+
+NO_MEMORY_WORDS = re.compile(r"out of memory|can't allocate memory|std::bad_alloc")
+"""What libraries say when memory runs out, in errors of several types."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -98,7 +104,8 @@ def build() -> typer.Typer:
             target = groups[group] if group else app
             about, examples = _help_of(function)
             title = None if group else panel
-            target.command(verb, help=about, epilog=examples, rich_help_panel=title)(command(function))
+            made = target.command(verb, cls=CheckedCommand, help=about, epilog=examples, rich_help_panel=title)
+            made(command(function))
     return app
 
 
@@ -204,6 +211,12 @@ def _system_error(error: OSError) -> int:
 
 
 def _internal_error(error: Exception) -> int:
+    if isinstance(error, MemoryError) or NO_MEMORY_WORDS.search(str(error)):
+        return _fail(
+            "There is not enough memory for this. Use smaller numbers (--size, --batch-size, --n-components, --jobs), "
+            "or less data.",
+            NO_MEMORY,
+        )
     fault = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return _fail(f"This is a fault in mixtura ({fault}). Run again with --debug and report what it prints.", INTERNAL)
 

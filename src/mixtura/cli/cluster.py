@@ -43,7 +43,9 @@ Product = Annotated[
     str | None,
     typer.Option(metavar="ID", help="Cluster the items of one product of a catalog.", rich_help_panel=CLUSTERS_PANEL),
 ]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Same seed, same result.", rich_help_panel=CLUSTERS_PANEL)]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Same seed, same result.", rich_help_panel=CLUSTERS_PANEL)
+]
 Accept = Annotated[
     bool,
     typer.Option(
@@ -93,6 +95,8 @@ def cluster(
         raise UsageError("--name belongs to --accept. Look at the clusters first, then accept them by name.")
     if accept and (product is not None or method != "mixture" or clusters != "auto"):
         raise UsageError("--accept uses the clusters of the last run. Leave out --method, --clusters and --product.")
+    if product is not None or _is_stored(place):
+        _refuse_flags(flags, place)
     if accept:
         return _accept(out, place, output, dict(map(_name, name or ())), flags)
     return _cluster(out, place, output, (method, _count(clusters), seed), product, flags)
@@ -141,6 +145,14 @@ def _items(
     recipe = options.recipe_of(source, None, None, flags | {"output": output})
     with Bar(out, next="Clustering") as bar:
         return collection.photos_of(recipe, bar)
+
+
+def _refuse_flags(flags: dict[str, Any], source: str) -> None:
+    """Refuse options for reading photos where the features exist already."""
+    if flags:
+        key = next(iter(flags))
+        switch = options.FLAGS[key].switch if key in options.FLAGS else f"--{key}"
+        raise UsageError(f"{switch} has no effect: the features of {source} exist already. Leave it out.")
 
 
 def _is_stored(source: str) -> bool:

@@ -1,11 +1,14 @@
 """List, download and import data sets."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from mixtura.cli.output import Output
+from mixtura.formats import count
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A name from mixtura data list.")]
 Folder = Annotated[
@@ -51,9 +54,20 @@ Layout = Annotated[
     typer.Option(metavar="NAME", help="npy, npz, parquet, or dgmmc (one .pt file per item). Default: by extension."),
 ]
 LabelFile = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Labels for a .npy file, or the list for a dgmmc folder.")
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Labels for a .npy file, or the list for a dgmmc folder; for Train and Test, a folder with a list for "
+        "each, or a public set.",
+    ),
 ]
-EncoderName = Annotated[str, typer.Option(metavar="NAME", help="Name of the encoder, stored with the features.")]
+EncoderName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Name of the encoder, stored with the features. Default: the folder above Train and Test, or imported.",
+    ),
+]
 Part = Annotated[str | None, typer.Option(metavar="PART", help="Split of all rows: train, val or test.")]
 
 
@@ -63,7 +77,7 @@ def import_features(
     output: Store,
     layout: Layout = None,
     labels: LabelFile = None,
-    encoder: EncoderName = "imported",
+    encoder: EncoderName = None,
     split: Part = None,
 ) -> None:
     """Import features made by another program into a feature store.
@@ -74,11 +88,19 @@ def import_features(
       mixtura data import clip.npz -o clip/    arrays embedding and label
       mixtura data import x.npy -o clip/ --labels y.npy --encoder clip-vit-l14
       mixtura data import Train/ -o clip/ --layout dgmmc --labels train.csv
+      mixtura data import Features/MNIST/CLIP -o clip/    DGMMC's Train and Test
       mixtura fit clip/ -o model               then fit on the store
     """
     from mixtura.cli import views
     from mixtura.tasks.import_features import run
 
-    store = run(source, output, layout, labels, encoder, split)
+    notes: list[str] = []
+    store = run(source, output, layout, labels, encoder, split, notes.append)
     record = {"store": store.path, "dimension": store.dimension, "encoder": store.identity["name"]}
-    out.result(record, [str(store.path)], [views.written(store.path)])
+    items = dict(Counter(part or "none" for part in store.facts().split).most_common())
+    said = ", ".join(f"{count(number, 'item')} of split {part}" for part, number in items.items())
+    out.result(
+        record | {"items": items, "notes": notes},
+        [str(store.path)],
+        [Text(f"{said}; {store.dimension} numbers each"), *views.notes_view(notes), views.written(store.path)],
+    )

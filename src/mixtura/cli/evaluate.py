@@ -6,7 +6,7 @@ import typer
 
 from mixtura.cli.output import Output
 from mixtura.cli.predict import Model
-from mixtura.pipeline.data_source import data_keys
+from mixtura.pipeline.data_source import data_keys, require_photos
 
 if TYPE_CHECKING:
     from mixtura.sections import DataSection
@@ -55,4 +55,7 @@ def section_of(data: str | None, label: str | None, follow_links: bool = False) 
     from mixtura.recipe import resolve
 
     given = ({"data.label": label} if label else {}) | ({"data.follow_links": True} if follow_links else {})
-    return resolve(data_keys(data) | given).data
+    keys = data_keys(data)
+    if keys["data.kind"] == "features":
+        require_photos({key: f"--{key[5:].replace('_', '-')}" for key in given}, data)
+    return resolve(keys | given).data

@@ -19,7 +19,7 @@ from mixtura.errors import UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.heads import HEADS, VARIANTS
 from mixtura.objectives import HEAD_OBJECTIVES
-from mixtura.pipeline.data_source import data_keys
+from mixtura.pipeline.data_source import data_keys, require_photos
 from mixtura.recipe import Recipe, assignment, dump, dump_dict, fields, resolve
 from mixtura.sections import Flag
 
@@ -245,6 +245,8 @@ def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, f
     if FAST in flags:
         given = _sped_up(given, resolve(given, file, options=options))
     recipe = resolve(given, file, options=options)
+    if recipe.data.kind == "features":
+        require_photos({key: option for key, option in options.items() if option != "--output"}, recipe.data.root)
     if recipe.data.root is None and recipe.data.kind in NEED_PATH:
         raise UsageError("No data given. Name a folder with one sub-folder of photos per class, or a recipe that does.")
     return recipe

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mixtura.cli.checked import OPTIONAL_FILE, STANDARD_OUTPUT
 from mixtura.cli.output import Output
 from mixtura.errors import NoInput, UsageError
 from mixtura.formats import count, rate_of, short_percent
+from mixtura.pipeline.data_source import STORE_HEADER
 
 if TYPE_CHECKING:
     from mixtura.datasets.items import Problem
@@ -20,7 +22,9 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder writt
 Files = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILE", help="Photos or sounds, folders of them, or - for standard input: names, or one file itself."
+        metavar="FILE",
+        help="Photos or sounds, folders or lists of them, a feature store, vectors (.npy, .npz, .parquet), or - for "
+        "standard input: names, or one file itself.",
     ),
 ]
 FalseDiscoveryRate = Annotated[
@@ -31,6 +35,14 @@ FalseDiscoveryRate = Annotated[
         "Default: the model's false-reject rate decides, file by file.",
     ),
 ]
+CsvFile = Annotated[
+    str | None,
+    typer.Option(
+        "--csv",
+        metavar=OPTIONAL_FILE,
+        help="Also write the answers as CSV for a spreadsheet, one row per file; without a file, print only that.",
+    ),
+]
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # How files of photos and sounds begin, and names do not.
 CONTENT = re.compile(
@@ -38,7 +50,9 @@ CONTENT = re.compile(
     rb"(fLaC|OggS)\0|ID3.\0|\xff[\xf2\xf3\xfa\xfb]",
     re.DOTALL,
 )
-Neighbors = Annotated[int, typer.Option(min=0, metavar="N", help="Number of similar known items to list per answer.")]
+Neighbors = Annotated[
+    int, typer.Option(min=0, max=10**6, metavar="N", help="Number of similar known items to list per answer.")
+]
 
 
 def predict(
@@ -47,6 +61,7 @@ def predict(
     files: Files,
     neighbors: Neighbors = 3,
     false_discovery_rate: FalseDiscoveryRate = None,
+    csv: CsvFile = None,
 ) -> None:
     """Classify each photo or sound, or report it as unknown.
 
@@ -61,9 +76,12 @@ def predict(
       mixtura predict shop a.jpg --json | jq -r '.[0].label'
       mixtura predict shop inbox/ -q | cut -f 1,2    tabs between values
       mixtura predict shop inbox/ --false-discovery-rate 5%
+      mixtura predict shop inbox/ --csv answers.csv  for a spreadsheet
       find . -name '*.png' | mixtura predict shop - --json
       curl -s https://example.org/a.jpg | mixtura predict shop -
     """
+    if csv is not None:
+        _check_target(out, csv)
     from mixtura.cli import views
     from mixtura.tasks.predict import run
 
@@ -71,13 +89,32 @@ def predict(
     stated = None if given is None else rate_of(given, "--false-discovery-rate")
     paths, missed = photos(files)
     answers = [*run(model, paths, neighbors, stated), *missed]
-    out.result(
-        [views.answer_record(answer) for answer in answers],
-        [views.answer_line(answer) for answer in answers],
-        [*views.answers_view(answers), *_promise([answer for answer in answers if not views.is_problem(answer)])],
-    )
+    if csv is not None:
+        from mixtura.cli.spreadsheet import write_answers
+
+        write_answers(answers, csv)
+    if csv != STANDARD_OUTPUT:
+        out.result(
+            [views.answer_record(answer) for answer in answers],
+            [views.answer_line(answer) for answer in answers],
+            [
+                *views.answers_view(answers),
+                *_promise([answer for answer in answers if not views.is_problem(answer)]),
+                *([] if csv is None else [views.written(Path(csv))]),
+            ],
+        )
     if any(map(views.is_problem, answers)):
         raise typer.Exit(NoInput.exit_code)
+
+
+def _check_target(out: Output, csv: str) -> None:
+    """Check, before any work, that the answers can go where ``--csv`` says."""
+    from mixtura.cli.spreadsheet import check_file
+
+    if csv != STANDARD_OUTPUT:
+        check_file(Path(csv))
+    elif out.json:
+        raise UsageError("--json and --csv both print the answers. Leave one out, or name a file, as in --csv a.csv.")
 
 
 def _promise(decisions: Sequence[Any]) -> Iterable[str]:
@@ -102,25 +139,26 @@ def _promise(decisions: Sequence[Any]) -> Iterable[str]:
 def photos(names: Sequence[str]) -> tuple[list[Path | bytes], "list[Problem]"]:
     """Return the named files, and the folders that cannot be read.
 
-    Folders are searched, as for fit; files of formats that are not read are among their files. ``-`` stands for
-    standard input: the bytes of a photo or sound, or names, one a line or separated by NUL bytes.
+    Folders are searched and lists read, as for fit; files of formats that are not read are among their files. A feature
+    store stays one name. ``-`` stands for standard input: the bytes of a photo or sound, or names, one a line or
+    separated by NUL bytes.
 
     Raises:
         NoInput: no file is found.
         UsageError: a name is an address.
     """
-    from mixtura.datasets.walk import ITEM_SUFFIXES, files_below
+    from mixtura.datasets.walk import ITEM_SUFFIXES
 
     found: list[Path | bytes] = []
     missed: list[Problem] = []
     for name in names:
-        for given in _standard_input() if name == "-" else filter(None, [name]):
+        for given in _standard_input() if name == "-" else [name]:
             if isinstance(given, bytes):
                 found.append(given)
                 continue
             if ADDRESS.match(given):
                 raise UsageError(f"{given} is an address, not a file here. Download it, and give the file.")
-            files, problems = files_below(Path(given)) if Path(given).is_dir() else ([Path(given)], [])
+            files, problems = _files_of(Path(given))
             found += files
             missed += problems
     if not found and not missed:
@@ -128,6 +166,21 @@ def photos(names: Sequence[str]) -> tuple[list[Path | bytes], "list[Problem]"]:
             f"There is no photo or sound in {', '.join(names)}. Known endings: {', '.join(sorted(ITEM_SUFFIXES))}."
         )
     return found, missed
+
+
+def _files_of(path: Path) -> "tuple[list[Path], list[Problem]]":
+    """Return the files of a folder or of a list; any other path as it is."""
+    from mixtura.datasets import BY_SUFFIX
+    from mixtura.datasets.listing import read_list
+    from mixtura.datasets.paths import from_id
+    from mixtura.datasets.walk import files_below
+
+    if path.is_dir():
+        return ([path], []) if (path / STORE_HEADER).is_file() else files_below(path)
+    if BY_SUFFIX.get(path.suffix.lower()) != "csv" or not path.is_file():
+        return [path], []
+    items, problems = read_list(path, path.parent)
+    return [path.parent / from_id(item.id) for item in items], problems
 
 
 def _standard_input() -> list[str] | list[bytes]:

@@ -23,7 +23,9 @@ Queries = Annotated[
         metavar="QUERY", help="Photos or sounds, folders of them, - for standard input, or ids of stored items."
     ),
 ]
-Count = Annotated[int, typer.Option("-k", min=1, metavar="N", help="Number of items to find for each query.")]
+Count = Annotated[
+    int, typer.Option("-k", min=1, max=10**6, metavar="N", help="Number of items to find for each query.")
+]
 IndexName = Annotated[
     str,
     typer.Option("--index", metavar="NAME", help="exact, or ivf (approximate, uses faiss; for 200,000 items or more)."),

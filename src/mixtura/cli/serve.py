@@ -28,10 +28,10 @@ KeepPhotos = Annotated[
 ]
 Open = Annotated[bool, typer.Option("--open/--no-browser", help="Open the page in a browser on this machine.")]
 Reads = Annotated[
-    float, typer.Option(min=0.1, metavar="N", help="Queries per second and client; no limit on 127.0.0.1.")
+    float, typer.Option(min=0.1, max=10**6, metavar="N", help="Queries per second and client; no limit on 127.0.0.1.")
 ]
 Writes = Annotated[
-    float, typer.Option(min=0.1, metavar="N", help="Edits per second and client; no limit on 127.0.0.1.")
+    float, typer.Option(min=0.1, max=10**6, metavar="N", help="Edits per second and client; no limit on 127.0.0.1.")
 ]
 
 

@@ -15,6 +15,7 @@ Trials = Annotated[
     typer.Option(
         "--search",
         min=1,
+        max=10**6,
         metavar="N",
         help="Search explained variance, components, shrinkage, learning rate and epochs of each head in N trials "
         "instead of the grid.",

@@ -145,9 +145,13 @@ def extract_view(made: Any, store: Path) -> list[RenderableType]:
     """Return an extraction in two lines, and the first problems."""
     rate = f", {made.done / made.seconds:.0f} per second" if made.done and made.seconds > 0 else ""
     said = f"{made.done} computed in {duration(made.seconds)}{rate}; {made.skipped} already in the store."
-    notes = [Text(one_line(note), style="yellow") for note in made.notes]
-    views: list[RenderableType] = [Text(said), *problems_view(made.problems), *notes]
+    views: list[RenderableType] = [Text(said), *problems_view(made.problems), *notes_view(made.notes)]
     return [*views, Text.assemble(("Features  ", "dim"), shown(str(store)))]
+
+
+def notes_view(notes: Iterable[str]) -> list[RenderableType]:
+    """Return sentences on the limits of the data, one per line."""
+    return [Text(one_line(note), style="yellow") for note in notes]
 
 
 def problems_view(problems: Sequence[Any]) -> list[RenderableType]:

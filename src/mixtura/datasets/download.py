@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from mixtura import files
 from mixtura.datasets.idx import SOURCES, IdxFile
-from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
+from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.names import nearest
 
 TIMEOUT_SECONDS = 30.0  # seconds without a byte
@@ -46,15 +46,12 @@ def download(
     base = url or source.url
     if urlsplit(base).scheme not in ("https", "file"):
         raise UsageError(f"{base}: only https: and file: addresses are fetched.")
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotWrite(f"{target}: cannot be made ({error.strerror}). Choose another folder.") from error
-    for file in (file for pair in source.files.values() for file in pair):
-        if not (target / f"{file.name}.gz").exists():
-            if report:
-                report(file.name)
-            _fetch(urljoin(base, f"{file.name}.gz"), file, target / f"{file.name}.gz")
+    with files.new_folder(target):
+        for file in (file for pair in source.files.values() for file in pair):
+            if not (target / f"{file.name}.gz").exists():
+                if report:
+                    report(file.name)
+                _fetch(urljoin(base, f"{file.name}.gz"), file, target / f"{file.name}.gz")
     return target
 
 

@@ -1,5 +1,6 @@
 """Extraction: decode ahead in threads, encode in batches, commit parts, resume where it stopped."""
 
+import reprlib
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.errors import BadItem
+from mixtura.errors import BadItem, WrongKind
 from mixtura.features.inputs import Batches, encoded, stacked
 from mixtura.features.records import Rows, Unreadable
 from mixtura.features.store import FeatureStore
@@ -97,11 +98,13 @@ def extract(
         progress: called after each batch, in this thread.
 
     Raises:
+        WrongKind: the encoder or the data set is something else.
         FingerprintMismatch: the store belongs to another encoder.
         NonFinite: the encoder gave NaN or infinity.
         OutOfSpace: the disk is full; the parts committed before are intact.
         CannotWrite: the folder is not writable, or another process is extracting into it.
     """
+    check_kinds(encoder, dataset)
     store.check(encoder.identity)
     with _stoppable() as stopped, store.lock():
         run = _Run(encoder, dataset, store, part_rows, progress)
@@ -114,6 +117,18 @@ def extract(
         if not stopped():
             run.update_facts()
         return run.report()
+
+
+def check_kinds(encoder: object, dataset: object) -> None:
+    """Check that an encoder and a data set are such.
+
+    Raises:
+        WrongKind: one is something else.
+    """
+    if not isinstance(encoder, Encoder | SoundEncoder):
+        raise WrongKind(f"Give an encoder, not {reprlib.repr(encoder)}. See Encoder in mixtura.interfaces.")
+    if not isinstance(dataset, Dataset | SoundDataset):
+        raise WrongKind(f"Give a data set, not {reprlib.repr(dataset)}. See Dataset in mixtura.interfaces.")
 
 
 class _Run:

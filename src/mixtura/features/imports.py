@@ -10,6 +10,7 @@ import unicodedata
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixtura import files
 from mixtura.errors import DataError, LabelError, NoInput, StoreError, WrongDimension
 from mixtura.features.records import Features, Rows, to_features
 from mixtura.features.store import FeatureStore
@@ -108,39 +110,72 @@ def from_parquet(
 
 
 def from_dgmmc(folder: Path, labels: Path, *, encoder: str, split: str | None = None) -> Features:
-    """Features in the layout of DGMMC: one ``.pt`` file an item, and a list of labels.
+    """Features of one folder in the layout of DGMMC: one ``.pt`` file an item, and a list of labels.
 
     ``labels`` is a CSV file with the columns ``Filename`` and ``Label`` (``<Filename>.pt`` holds that item), or a text
     file with one label a line (line i, from 0, belongs to ``i.pt``). Files are read with ``weights_only=True``:
     tensors and NumPy arrays are, anything else is refused.
 
     Raises:
-        NoInput: the folder, the list or one of the files is missing.
+        NoInput, DataError, WrongDimension, NonFinite: see :func:`from_halves`.
+    """
+    listed = LabelList.read(labels)
+    return from_halves([Half(folder, listed.names, listed.labels, split)], encoder=encoder)
+
+
+@dataclass(frozen=True)
+class Half:
+    """A folder of ``.pt`` files, the names of those to read (without the ending), their labels and their split."""
+
+    folder: Path
+    names: Sequence[str]
+    labels: Sequence[str | None]
+    split: str | None = None
+
+
+def from_halves(halves: Sequence[Half], *, encoder: str) -> Features:
+    """Features of one or more folders of ``.pt`` files, such as the Train and Test of DGMMC, with their splits.
+
+    Raises:
+        NoInput: a folder or one of the files is missing.
         DataError: a file holds no vector.
         WrongDimension: the vectors are of different lengths.
+        StoreError: an item is in two halves.
         NonFinite: NaN or infinity.
     """
-    names, texts = _label_list(labels)
-    if not folder.is_dir():
-        raise NoInput(f"{folder} is no folder. Give the folder that holds the .pt files.")
-    vectors = [_vector(folder / f"{name}.pt") for name in names]
-    widths = sorted({len(vector) for vector in vectors})
+    vectors: list[Float[np.ndarray, " D"]] = []
+    widths: dict[int, str] = {}
+    for half in halves:
+        if not half.folder.is_dir():
+            raise NoInput(f"{half.folder} is no folder. Give the folder that holds the .pt files.")
+        for name in half.names:
+            vectors.append(_vector(half.folder / f"{name}.pt"))
+            widths.setdefault(len(vectors[-1]), f"{half.folder.name}/{name}.pt")
     if len(widths) > 1:
-        raise WrongDimension(f"{folder} holds vectors of {widths} numbers. Put each encoder into a folder of its own.")
-    extra = {"id": [f"{folder.name}/{name}" for name in names], "label": texts}
-    return _assemble(np.stack(vectors), extra, folder.name, encoder, split)
+        said = " and ".join(f"{name} holds {width:,} numbers" for width, name in list(widths.items())[:2])
+        raise WrongDimension(f"{said}: they are of two encoders. Put the features of each into a folder of its own.")
+    ids = [f"{half.folder.name}/{name}" for half in halves for name in half.names]
+    labels = [label for half in halves for label in half.labels]
+    splits = [half.split for half in halves for _ in half.names]
+    whole = " and ".join(dict.fromkeys(half.folder.name for half in halves))
+    return _assemble(np.stack(vectors), {"id": ids, "label": labels, "split": splits}, whole, encoder, None)
 
 
 def save(features: Features, path: Path, dtype: str = "float32") -> FeatureStore:
-    """Put imported features into a new store at ``path``.
+    """Put imported features into a new store at ``path``; nothing stays of one that cannot be finished.
 
     Raises:
         CannotWrite: there is a store already, or the folder is not writable.
         OutOfSpace: the disk is full.
     """
-    store = FeatureStore.create(path, features.identity, features.dimension, dtype, features.versions)
-    for start in range(0, len(features), _PART_ROWS):
-        store.append(features.select(np.arange(start, min(start + _PART_ROWS, len(features)))))
+    with files.new_folder(path):
+        store = FeatureStore.create(path, features.identity, features.dimension, dtype, features.versions)
+        try:
+            for start in range(0, len(features), _PART_ROWS):
+                store.append(features.select(np.arange(start, min(start + _PART_ROWS, len(features)))))
+        except BaseException:
+            store.delete()
+            raise
     return store
 
 
@@ -168,7 +203,9 @@ def _text(values: Any, count: int, column: str, name: str) -> list[str | None]:
     """A column as text; numbers become their decimal form, names are normalized (NFC), missing ones are ``None``."""
     if values is None:
         return [None] * count
-    entries = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    if isinstance(values, np.ndarray) and values.shape[1:] not in ((), (1,)):
+        raise LabelError(f"{name}: {column!r} has the shape {values.shape}, not {count}. Give one entry an item.")
+    entries = values.ravel().tolist() if isinstance(values, np.ndarray) else list(values)
     if len(entries) != count:
         raise LabelError(f"{name} has {count} rows and {len(entries)} entries of {column!r}. Give one an item.")
     texts = map(text_or_none, entries)
@@ -220,24 +257,52 @@ def _matrix(column: pa.ChunkedArray, path: Path) -> Float[np.ndarray, "N D"]:
     return flat.to_numpy(zero_copy_only=False).reshape(len(column), -1).astype(np.float32)
 
 
-def _label_list(path: Path) -> tuple[list[str], list[str]]:
-    """File stems and labels of a list in DGMMC's way."""
+@dataclass(frozen=True)
+class LabelList:
+    """A list in DGMMC's way: files by name, without their ending, and their labels.
+
+    ``folders`` are the folders that a CSV file gives before the names (empty where it gives none); in a text file the
+    names are the ``numbered`` places of its lines.
+    """
+
+    names: list[str]
+    labels: list[str]
+    folders: list[str]
+    numbered: bool
+
+    @classmethod
+    def read(cls, path: Path) -> "LabelList":
+        """The list in a CSV or text file; see :func:`from_dgmmc`.
+
+        Raises:
+            NoInput: the list cannot be read.
+            DataError: it is no UTF-8 text.
+            LabelError: it is empty, or an item has no label.
+        """
+        lines = _lines(path)
+        rows = list(csv.DictReader(lines))
+        numbered = not (rows and {"Filename", "Label"} <= set(rows[0]))
+        if numbered:
+            labels = [line.strip() for line in lines if line.strip()]
+            files = [Path(str(row)) for row in range(len(labels))]
+        else:
+            labels = [row["Label"] or "" for row in rows]
+            files = [Path(row["Filename"] or "") for row in rows]
+        names = [file.name.removesuffix(".pt") for file in files]
+        if not labels or not all(labels) or not all(names):
+            raise LabelError(
+                f"{path} has no labels, or a row without one. Give one label a line, or Filename and Label."
+            )
+        return cls(names, labels, [file.parent.name for file in files], numbered)
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise NoInput(f"Cannot read the labels {path}: {error.strerror}. Check the path.") from error
     except UnicodeDecodeError as error:
         raise DataError(f"The labels {path} are no UTF-8 text. Save the list as UTF-8.") from error
-    rows = list(csv.DictReader(lines))
-    if rows and {"Filename", "Label"} <= set(rows[0]):
-        names = [Path(row["Filename"] or "").name.removesuffix(".pt") for row in rows]
-        texts = [row["Label"] or "" for row in rows]
-    else:
-        texts = [line.strip() for line in lines if line.strip()]
-        names = [str(row) for row in range(len(texts))]
-    if not texts or not all(texts) or not all(names):
-        raise LabelError(f"{path} has no labels, or a row without one. Give one label a line, or Filename and Label.")
-    return names, texts
 
 
 def _vector(path: Path) -> Float[np.ndarray, " D"]:

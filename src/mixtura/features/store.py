@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,13 @@ class FeatureStore:
             path = self.path / f"part-{number:06d}-{_digest(data)}.parquet"
             files.write(path, data)
         return path
+
+    def delete(self) -> None:
+        """Delete the files of the store, and its folder if nothing else is in it."""
+        for path in (*self.part_paths(), self.path / HEADER_FILE, self.path / files.LOCK_FILE):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.path.rmdir()
 
     @contextmanager
     def lock(self) -> Iterator[None]:

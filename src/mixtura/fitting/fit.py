@@ -11,7 +11,7 @@ from mixtura.core.covariance import family_of
 from mixtura.core.scale import check_single
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import split_name
-from mixtura.errors import LabelError
+from mixtura.errors import LabelError, WrongKind
 from mixtura.features.records import Features
 from mixtura.fitting import checks, gradient, heads
 from mixtura.fitting.fitted import Fitted, assemble
@@ -39,7 +39,9 @@ def check_names(recipe: Recipe) -> None:
     spec = heads.spec_of(recipe.head.name, recipe.fit.solver, recipe.head.n_components, recipe.head, 0)
     checks.check_fit(spec, recipe.fit, [recipe.fit.objective])
     if recipe.decision.score not in (AUTO, DENSITY):
-        names.find(SCORES | {AUTO: "", DENSITY: ""}, recipe.decision.score)
+        score = names.find(SCORES | {AUTO: "", DENSITY: ""}, recipe.decision.score)
+        if not callable(getattr(score, "fit", None)):
+            raise WrongKind(f"{recipe.decision.score!r} is no score: it has no fit. See Score in mixtura.scores.")
     if recipe.head.family != "auto":
         names.find(FAMILIES | {"auto": ""}, recipe.head.family)
         family_of(recipe.head.family)

@@ -102,8 +102,7 @@ def save_pretrained(model: Model, folder: Path | str, others: Mapping[str, bytes
     """
     _check_plain(model)
     folder = Path(folder)
-    files.make_folder(folder)
-    with files.only_writer(folder):
+    with files.new_folder(folder), files.only_writer(folder):
         if (folder / CATALOG_FILE).exists():
             raise CannotWrite(
                 f"{folder} has a catalog, which belongs to the model that is there. Save into another folder, or "

@@ -1,12 +1,14 @@
 """Resolve a DATA argument: a folder, a list, a pack, a feature store, or the name of a public data set."""
 
 from collections import Counter
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mixtura.datasets import BY_SUFFIX, NAMED, OFFICIAL
 from mixtura.datasets.paths import SOUND_SUFFIXES
+from mixtura.errors import UsageError
 from mixtura.names import is_outside
 
 LOOKED_AT = 1000
@@ -14,6 +16,28 @@ LOOKED_AT = 1000
 
 STORE_HEADER = "store.json"
 """The file that marks a feature store."""
+
+
+FOR_PHOTOS = ("data.label", "data.follow_links", "extract.")
+"""Keys, or how they begin, that say how photos are read and encoded; features that are there already ignore them."""
+
+
+def require_photos(keys: Mapping[str, str], place: object) -> None:
+    """Check that no option is given that features ignore.
+
+    Args:
+        keys: dotted key -> the option that gave it.
+        place: the feature store, for the message.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for key, option in keys.items():
+        if key.startswith(FOR_PHOTOS):
+            raise UsageError(
+                f"{option} has no effect: {place} holds features, whose photos were read before. Leave it out, or give "
+                "the photos."
+            )
 
 
 def data_keys(source: str) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Encode photos or sounds into a feature store; items already stored are skipped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from mixtura import files
 from mixtura.datasets.items import Dataset
 from mixtura.encoders import RUNTIMES
 from mixtura.encoders.runtime import RUNTIME_KEY, TORCH, Accelerated, on_runtime
@@ -37,22 +39,35 @@ def fill(recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None) ->
     encoder = _for_store(encoder, recipe, place)
     if progress:
         progress = _watched(progress, recipe, dataset, encoder, place)
+    with files.new_folder(place), _begun(recipe, encoder, place) as store:
+        pictures = Pictures(place)
+        try:
+            report = extract(
+                encoder,
+                Pictured(dataset, pictures),
+                store,
+                batch_size=recipe.extract.batch_size,
+                workers=factory.workers_of(recipe),
+                progress=progress,
+            )
+        finally:
+            pictures.flush(store.digests)
+    return replace(report, notes=notes)
+
+
+@contextmanager
+def _begun(recipe: Recipe, encoder: factory.Encoder, place: Path) -> Iterator[FeatureStore]:
+    """The store at a path; a new one that gets no row, because the work fails, is deleted."""
+    new = not (place / HEADER_FILE).exists()
     store = FeatureStore.open_or_create(
         place, encoder.identity, encoder.dimension, recipe.extract.dtype, encoder.versions
     )
-    pictures = Pictures(place)
     try:
-        report = extract(
-            encoder,
-            Pictured(dataset, pictures),
-            store,
-            batch_size=recipe.extract.batch_size,
-            workers=factory.workers_of(recipe),
-            progress=progress,
-        )
-    finally:
-        pictures.flush(store.digests)
-    return replace(report, notes=notes)
+        yield store
+    except BaseException:
+        if new and not store.part_paths():
+            store.delete()
+        raise
 
 
 def _encoder_of(recipe: Recipe) -> tuple[factory.Encoder, tuple[str, ...]]:

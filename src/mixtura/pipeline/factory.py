@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from mixtura.encoders.runtime import on_runtime
 from mixtura.encoders.sizes import size_of
 from mixtura.encoders.sounds import Clips
 from mixtura.encoders.taps import AUTO
-from mixtura.errors import NoInput, UsageError
+from mixtura.errors import NoInput, UsageError, WrongKind
 from mixtura.features import PROJECTIONS
 from mixtura.features.projection import Projection
 from mixtura.identity import IMPORTED_PREFIX, NO_TAPS, taps_of
 from mixtura.interfaces import Encoder as PhotoEncoder
 from mixtura.interfaces import SoundEncoder
-from mixtura.names import find, nearest
+from mixtura.names import find, is_outside, nearest
 from mixtura.pipeline.data_source import data_keys
 from mixtura.recipe import Recipe, with_absolute_paths
 from mixtura.sections import ClipsSection, DataSection, EncoderSection, StepSection
@@ -67,17 +68,46 @@ def read_data(section: DataSection) -> Dataset:
     Raises:
         UsageError: its kind takes no such option, or is no data set.
     """
-    make, options = find(DATASETS, section.kind), {}
+    make, options = find(DATASETS, section.kind), dict[str, Any]()
+    takes = _parameters(make, section.kind, "data set")
     if section.label is not None:
         options["label"] = section.label
     if section.follow_links:
-        if "follow_links" not in inspect.signature(make).parameters:
+        if "follow_links" not in takes:
             raise UsageError(f"Data of the kind {section.kind!r} hold no links. Leave out data.follow_links.")
         options["follow_links"] = True
-    dataset = make(section.root, **options)
+    dataset = _made(make, section.kind, "data set", options, section.root)
     if not isinstance(dataset, Dataset):
-        raise UsageError(f"{section.kind!r} gave no mixtura.datasets.items.Dataset but a {type(dataset).__name__}.")
+        raise WrongKind(f"{section.kind!r} gave no mixtura.datasets.items.Dataset but a {type(dataset).__name__}.")
     return dataset
+
+
+def _parameters(make: Any, name: str, what: str) -> Mapping[str, inspect.Parameter]:
+    """The parameters of what a name stands for; none where nobody tells.
+
+    Raises:
+        WrongKind: it cannot be called.
+    """
+    if not callable(make):
+        raise WrongKind(f"{name!r} is no {what}: it is {reprlib.repr(make)} and cannot be called.")
+    try:
+        return inspect.signature(make).parameters
+    except ValueError:  # of some built-in types
+        return {}
+
+
+def _made(make: Any, name: str, what: str, options: Mapping[str, Any], *place: Any) -> Any:
+    """What a call returns.
+
+    Raises:
+        WrongKind: something from outside takes other values.
+    """
+    try:
+        return make(*place, **options)
+    except TypeError as error:
+        if not is_outside(name):
+            raise
+        raise WrongKind(f"{name!r} is no {what} of mixtura: {error}.") from error
 
 
 def output_of(recipe: Recipe, what: str, name: str) -> Path:
@@ -103,10 +133,13 @@ def check_place(section: DataSection) -> None:
 
     Raises:
         UnknownName: there is no such kind of data.
+        UsageError: it is a feature store.
         NoInput: there is no such folder.
     """
-    find(DATASETS, section.kind)
     root = section.root
+    if section.kind == FEATURES_KIND:
+        raise UsageError(f"{root} holds features, not photos. Give the photos that they were made of.")
+    find(DATASETS, section.kind)
     if section.kind == "folder" and root is not None and not root.exists() and root.name == str(root):
         hint = nearest(root.name, NAMED)
         raise NoInput(f"There is neither a folder {str(root)!r} nor a public set of this name. {hint}")
@@ -124,22 +157,22 @@ def encoder_of(section: EncoderSection) -> Encoder:
     if section.name.startswith(IMPORTED_PREFIX):
         raise UsageError(
             f"The features of {section.name.removeprefix(IMPORTED_PREFIX)!r} were imported, and mixtura does not know "
-            "the program that made them. Predict on such features with mixtura evaluate, or fit on photos."
+            "the program that made them. Give their features (a store, .npy, .npz or .parquet), or fit on photos."
         )
     name, further = split_name(section.name)
     given: dict[str, Any] = {"size": section.size, "weights": section.weights, "device": device_of(section.device)}
     if section.weights is not None and "weights" in further:
         raise UsageError(f"Encoder {section.name!r} names its weights; leave out --weights {section.weights}.")
     make = find(ENCODERS, name)
-    options, takes = _options(section), inspect.signature(make).parameters
+    options, takes = _options(section), _parameters(make, section.name, "encoder")
     if "taps" not in takes and section.taps in (AUTO, NO_TAPS):
         del options["taps"]
     strange = sorted(set(options) - set(takes))
     if strange:
         raise UsageError(f"Encoder {section.name!r} has no option {strange[0]!r}. Leave out encoder.{strange[0]}.")
-    encoder = make(**(given | options | further))
+    encoder = _made(make, section.name, "encoder", given | options | further)
     if not isinstance(encoder, PhotoEncoder | SoundEncoder):
-        raise UsageError(f"{section.name!r} is no encoder. See Encoder and SoundEncoder in mixtura.interfaces.")
+        raise WrongKind(f"{section.name!r} is no encoder. See Encoder and SoundEncoder in mixtura.interfaces.")
     if is_outside_encoder(section.name) and encoder.identity.get("name") != section.name:
         raise UsageError(
             f"The encoder {section.name!r} has the identity {encoder.identity.get('name')!r}, by which its features "
@@ -222,7 +255,11 @@ def device_of(name: str) -> str:
 
 def steps_of(sections: tuple[StepSection, ...]) -> tuple[tuple[type[Projection], dict[str, Any]], ...]:
     """The projection classes of a recipe with their options."""
-    return tuple((find(PROJECTIONS, section.name), section.options()) for section in sections)
+    found = [(find(PROJECTIONS, section.name), section) for section in sections]
+    for kind, section in found:
+        if not isinstance(kind, type) or not callable(getattr(kind, "fit", None)):
+            raise WrongKind(f"{section.name!r} is no projection: it is not a class with fit.")
+    return tuple((kind, section.options()) for kind, section in found)
 
 
 def workers_of(recipe: Recipe) -> int:

@@ -1,9 +1,10 @@
 """Labeled features with a train and test split, from photos or from a feature store."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from mixtura.errors import LabelError, NoInput
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import FeatureStore
 from mixtura.pipeline import factory, stores
+from mixtura.pipeline.data_source import FOR_PHOTOS
 from mixtura.pipeline.extraction import ProgressCallback, fill
 from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
@@ -40,23 +42,43 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
     """Read or extract the features of a recipe and assign each row to training or testing.
 
     Raises:
-        NoInput: there are no data, or no photo could be read.
+        NoInput: there are no data, no photo could be read, or the split file that the recipe names does not exist.
         DataError: what is there cannot be used.
     """
+    path = split_path(recipe)
+    if recipe.split.file is not None and not path.is_file():
+        raise NoInput(f"There is no split file {path}. Check split.file; without it, fit makes a split of its own.")
     if recipe.data.kind == factory.FEATURES_KIND:
         assert recipe.data.root is not None
         store = FeatureStore.open(recipe.data.root)
         encoder, features = stores.section_of_store(store, recipe.encoder), store.read()
         known_classes(features.classes, recipe.data.unknown)
-        dataset, problems, said = _as_dataset(features), (), ()
+        dataset, problems, said = _as_dataset(features), (), _without_effect(recipe)
     else:
         photos = factory.dataset_of(recipe.data)
         known_classes(photos.classes, recipe.data.unknown, photos.problems)  # fails before hours of extraction
         features, dataset, problems, said = read(recipe, photos, progress)
         encoder = resolved(recipe.encoder, features.identity)
-    split = settle_split(split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
+    split = settle_split(path, dataset, recipe.split.fractions, recipe.split.seed)
     known = labeled(features.with_split(split))
     return Gathered(known, encoder, problems, len(features) - len(known), said)
+
+
+def _without_effect(recipe: Recipe) -> tuple[str, ...]:
+    """A sentence on the settings of a recipe that features ignore, if there are any."""
+    default, given = dict(_leaves(Recipe())), dict(_leaves(recipe))
+    ignored = [key for key, value in given.items() if key.startswith(FOR_PHOTOS) and value != default[key]]
+    ignored += ["encoder.runtime"] if recipe.encoder.runtime != EncoderSection().runtime else []
+    if not ignored:
+        return ()
+    return (
+        f"{recipe.data.root} holds features, and nothing is encoded now: {', '.join(ignored)} without effect here.",
+    )
+
+
+def _leaves(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    for section in ("data", "extract"):
+        yield from ((f"{section}.{name}", value) for name, value in getattr(recipe, section))
 
 
 def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Sequence[Problem] = ()) -> tuple[str, ...]:
@@ -126,7 +148,10 @@ def read(
         NoInput: no photo could be read.
     """
     report = fill(recipe, dataset, progress)
-    features = FeatureStore.open(report.store).read()
+    store = FeatureStore.open(report.store)
+    features = store.read()
+    if not len(features):
+        store.delete()
     problems = (*dataset.problems, *report.problems)
     readable = _readable(dataset, features, problems)
     return features.select_ids([item.id for item in readable.items]), readable, problems, report.notes

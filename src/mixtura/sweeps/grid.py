@@ -71,8 +71,7 @@ def run(
     """
     recipe = factory.settled(recipe)
     output = check(recipe)
-    files.make_folder(output)
-    with files.only_writer(output):
+    with files.new_folder(output, {training_set.SPLIT_FILE}), files.only_writer(output):
         return _run(recipe, output, progress, watch)
 
 
@@ -112,7 +111,24 @@ def check(recipe: Recipe) -> Path:
         raise UsageError(f"{output} holds a model, whose recipe a sweep would replace. Name another folder with -o.")
     factory.device_of(recipe.encoder.device)
     cells.check(recipe)
+    _check_projection(recipe)
     return output
+
+
+def _check_projection(recipe: Recipe) -> None:
+    """Check that no projection learns from rows, which the test rows of one draw or another would be among.
+
+    Raises:
+        UsageError: one does.
+    """
+    learning = [
+        kind.name for kind, _ in factory.steps_of(recipe.projection) if not issubclass(kind, DATA_FREE_PROJECTIONS)
+    ]
+    if learning:
+        raise UsageError(
+            f"The projection {learning[0]!r} learns from rows; a sweep has draws, and a PCA, of its own. "
+            "Give only projections that learn nothing, such as power or l2."
+        )
 
 
 def split_assignments(features: Features, recipe: Recipe) -> tuple[SplitAssignment, ...]:
@@ -191,6 +207,9 @@ def gathered(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Feature
     if progress and found.problems:
         said = f"{count(len(found.problems), 'file')} could not be used; the first: {found.problems[0].message}"
         progress(Progress(len(features), len(features), 0.0, 0.0, float("inf"), message=said))
+    for said in found.notes:
+        if progress:
+            progress(Progress(len(features), len(features), 0.0, 0.0, float("inf"), message=said))
     classes = training_set.known_classes(features.classes, recipe.data.unknown)
     return features.select(features.label_index(classes) >= 0), classes
 
@@ -205,18 +224,8 @@ def projection_of(recipe: Recipe, features: Features) -> tuple[StepSection, ...]
 
 
 def table_of(recipe: Recipe, features: Features, classes: tuple[str, ...], draws: tuple[SplitAssignment, ...]) -> Table:
-    """The rows after the recipe's projections, with the PCA of each split.
-
-    Raises:
-        UsageError: a projection that learns from rows, which the test rows of one draw or another would be among.
-    """
+    """The rows after the recipe's projections, with the PCA of each split."""
     steps = factory.steps_of(projection_of(recipe, features))
-    learning = [kind.name for kind, _ in steps if not issubclass(kind, DATA_FREE_PROJECTIONS)]
-    if learning:
-        raise UsageError(
-            f"The projection {learning[0]!r} learns from rows; a sweep has draws, and a PCA, of its own. "
-            "Give only projections that learn nothing, such as power or l2."
-        )
     raw = torch.from_numpy(np.ascontiguousarray(features.embedding, dtype=np.float32))
     x = Chain.fit(raw, None, steps)(raw)
     counts = features.weight > 0

@@ -60,8 +60,8 @@ def keep_split(recipe: Recipe, features: Features, draw: SplitAssignment, folder
         split |= {id: "test" if role == TEST else "train" for id, role in zip(features.id, draw.role, strict=True)}
     path = folder / training_set.SPLIT_FILE
     if not path.exists():
-        files.make_folder(folder)
-        write_split(split, path)
+        with files.new_folder(folder):
+            write_split(split, path)
     elif read_split(path) != split:
         raise CannotWrite(f"{path} is another split than that of the sweep. Save into a new folder.")
 

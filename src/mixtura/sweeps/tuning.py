@@ -13,6 +13,7 @@ from mixtura.fitting.heads import resolve
 from mixtura.heads import HEADS
 from mixtura.metrics.replicates import METRIC_DIRECTIONS
 from mixtura.names import find
+from mixtura.pipeline import training_set
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe
 from mixtura.records.sweep import DONE
@@ -124,8 +125,7 @@ def run(recipe: Recipe, head: str, metric: str, trials: int, progress: ProgressC
     if metric not in TUNED_METRICS:
         raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(TUNED_METRICS)}.")
     output = grid.check(recipe)
-    files.make_folder(output)
-    with files.only_writer(output):
+    with files.new_folder(output, {training_set.SPLIT_FILE}), files.only_writer(output):
         return _run(recipe, output, head, metric, trials, progress)
 
 

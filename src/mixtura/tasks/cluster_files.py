@@ -47,8 +47,8 @@ def write_table(found: Clusters, folder: Path) -> Path:
     for id, source, number, probability, margin in columns:
         sure = "" if math.isnan(probability) else f"{probability:.4f}"
         table.writerow([id, source, NOISE_WORD if number == NOISE_CLUSTER else number, sure, f"{margin:.4f}"])
-    files.make_folder(folder)
-    files.write(folder / TABLE_FILE, text.getvalue().encode())
+    with files.new_folder(folder):
+        files.write(folder / TABLE_FILE, text.getvalue().encode())
     return folder / TABLE_FILE
 
 

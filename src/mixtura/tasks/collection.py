@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mixtura import files
 from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
 from mixtura.encoders.common import require_allowed_encoder, resolved
@@ -99,8 +100,9 @@ def photos_of(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Collec
         UsageError: the encoder takes photos and the files are sounds, or the other way round.
     """
     recipe = factory.settled(recipe)
-    features, _, problems, _ = training_set.read(recipe, factory.dataset_of(recipe.data), progress)
     assert recipe.output is not None
+    with files.new_folder(recipe.output):
+        features, _, problems, _ = training_set.read(recipe, factory.dataset_of(recipe.data), progress)
     encoder = resolved(recipe.encoder, features.identity)
     return Collection(recipe.output, features, encoder, thumbnails(recipe.output, recipe.data)), problems
 

@@ -35,6 +35,8 @@ MIN_PROBABILITY = 1e-300  # keeps the log of a probability finite
 def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     """Evaluate a model on its own test part, or on other labeled data; labels it does not know count as unknown.
 
+    Of data with a test part of their own, such as a folder ``test`` beside ``train``, only that part counts.
+
     Raises:
         NoInput: there is no model, or no data.
         FingerprintMismatch: features of another encoder than the model's.
@@ -45,7 +47,7 @@ def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     recipe = bundle.recipe_of(model_path)
     if data is not None:
         other, problems = _other(model, recipe, data, model_path)
-        evaluation = evaluate(model, training_set.labeled(other), known_items(model_path, model))
+        evaluation = evaluate(model, _test_part(training_set.labeled(other)), known_items(model_path, model))
         return replace(evaluation, problems=(*problems, *_unlabeled(other)))
     try:
         features = training_set.stored(recipe, model.identity)
@@ -67,6 +69,11 @@ def _other(
     other = recipe.model_copy(update={"data": data, "encoder": model.encoder, "extract": stored})
     features, _, problems, _ = training_set.read(other, factory.dataset_of(data))
     return _named_as(model.classes, features), problems
+
+
+def _test_part(features: Features) -> Features:
+    """The test part of data that have one of their own, else all rows."""
+    return features.select_split("test") if "test" in features.split else features
 
 
 def _named_as(classes: Sequence[str], features: Features) -> Features:

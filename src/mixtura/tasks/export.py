@@ -85,8 +85,8 @@ def run(model_path: Path, folder: Path | None = None) -> ExportReport:
         RUNNER_FILE: runner_text().encode(),
         README_FILE: _readme(model, encoder).encode(),
     }
-    files.make_folder(target)
-    files.write_all({target / name: content for name, content in contents.items()})
+    with files.new_folder(target):
+        files.write_all({target / name: content for name, content in contents.items()})
     if encoder is None:
         (target / ENCODER_FILE).unlink(missing_ok=True)  # left by an earlier export of another model
     return ExportReport(target, {name: len(content) for name, content in contents.items()}, difference)

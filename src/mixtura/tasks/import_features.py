@@ -1,5 +1,6 @@
 """Import features made by another program into a feature store."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from mixtura.errors import UsageError
@@ -7,11 +8,12 @@ from mixtura.features import imports
 from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
 from mixtura.names import nearest
+from mixtura.tasks.dgmmc_tree import find_tree, read_lists, read_tree
 
 LAYOUTS = {"npy": ".npy", "npz": ".npz", "parquet": ".parquet"}
-"""Layouts by file suffix; DGMMC's layout is a folder and must be given by name."""
+"""Layouts by file suffix; DGMMC's layout is a folder, and one without Train and Test must be given by name."""
 
-PER_FILE = "dgmmc"
+PER_FILE, UNNAMED = "dgmmc", "imported"
 SPLIT_NAMES = ("train", "val", "test")
 
 
@@ -20,27 +22,49 @@ def run(
     output: Path,
     layout: str | None = None,
     labels: Path | None = None,
-    encoder: str = "imported",
+    encoder: str | None = None,
     split: str | None = None,
+    note: Callable[[str], None] = lambda said: None,
 ) -> FeatureStore:
     """Read the features made by another program and store them.
 
     Args:
-        source: a file, a folder of Parquet files, or a folder of ``.pt`` files.
+        source: a file, a folder of Parquet files, a folder of ``.pt`` files, or DGMMC's ``Features/SET/ENCODER`` with
+            the folders Train and Test, which become the splits train and test.
         output: folder of the new store.
-        layout: npy, npz, parquet or dgmmc; ``None`` goes by the suffix.
-        labels: labels of a .npy file (another .npy), or the list of a DGMMC folder (CSV or text).
-        encoder: encoder name to record.
+        layout: npy, npz, parquet or dgmmc; ``None`` goes by the suffix, or by the folders Train and Test.
+        labels: labels of a .npy file (another .npy), or the list of a DGMMC folder (CSV or text); of a tree, see
+            :func:`mixtura.tasks.dgmmc_tree.read_tree`.
+        encoder: encoder name to record; ``None`` for that of a tree's folder, else "imported".
         split: train, val or test, for all rows.
+        note: called with each sentence that people should read.
 
     Raises:
         UsageError: the layout or the part is not known, or the layout needs labels.
         NoInput, DataError: the source cannot be used.
-        CannotWrite, OutOfSpace: the store cannot be written.
+        CannotWrite, OutOfSpace: the store cannot be written; nothing of it stays.
     """
     if split is not None and split not in SPLIT_NAMES:
         raise UsageError(f"Part {split!r} is not known. {nearest(split, SPLIT_NAMES)}")
-    return imports.save(_read(source, layout or _layout(source), labels, encoder, split), output)
+    if source.is_dir() and layout in (None, PER_FILE) and (found := _halves(source, labels, encoder, split, note)):
+        return imports.save(found, output)
+    return imports.save(_read(source, layout or _layout(source), labels, encoder or UNNAMED, split), output)
+
+
+def _halves(
+    source: Path, labels: Path | None, encoder: str | None, split: str | None, note: Callable[[str], None]
+) -> Features | None:
+    """The features of a folder that holds training and test items apart; ``None`` if it does not."""
+    tree = find_tree(source)
+    lists = tree is None and labels is not None and labels.is_dir()
+    if tree is None and not lists:
+        return None
+    if split is not None:
+        raise UsageError(f"{source} has a training and a test part of its own. Leave out --split {split}.")
+    if tree is None:
+        assert labels is not None
+        return read_lists(source, labels, encoder or source.resolve().name, note)
+    return read_tree(tree, labels, encoder or tree.place.resolve().name, note)
 
 
 def _layout(source: Path) -> str:

@@ -1,6 +1,6 @@
 """Decide on photos or sounds with a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,9 @@ from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
 from mixtura.datasets.quality import Flaw
 from mixtura.errors import BadItem, FingerprintMismatch, MixturaError, UsageError
+from mixtura.features import imports
 from mixtura.features.records import Features
+from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.formats import rate_of
 from mixtura.identity import differences
 from mixtura.model import bundle
@@ -23,15 +25,18 @@ from mixtura.pipeline.queries import Prepared, embed, name_of, prepare
 from mixtura.records.decision import Decision
 
 BATCH_SIZE = 32
+BLOCK_ROWS = 4096  # rows decided at once
+VECTOR_READERS = {".npy": imports.from_npy, ".npz": imports.from_npz, ".parquet": imports.from_parquet}
+"""What reads a file of vectors, by its ending."""
 
 
 @dataclass(frozen=True)
 class _Encoded:
-    """The features of a file, with its image flaw."""
+    """The features of a file, with its image flaw; or a row of features."""
 
     name: str
     embedding: Float[np.ndarray, " D"]
-    flaw: Flaw | None
+    flaw: Flaw | None = None
 
 
 class Predictor:
@@ -68,7 +73,8 @@ class Predictor:
         """One decision per photo or sound, in order; a file that cannot be read gives a problem in its place.
 
         Args:
-            paths: image or audio files, or the bytes of such, which are answered under the id ``-``.
+            paths: image or audio files; the bytes of such, which are answered under the id ``-``; a feature store or
+                a file of vectors (.npy, or .npz or .parquet with ``embedding``), which gives one decision per row.
             neighbors: the number of similar stored items to name with each decision.
             false_discovery_rate: of the files called unknown, the largest expected share of genuine ones, as in 0.05
                 or "5%". It sets the limit of this call, in place of the model's false-reject rate.
@@ -85,7 +91,8 @@ class Predictor:
         encoded = (self._encode([one if isinstance(one, bytes) else Path(one) for one in batch]) for batch in batches)
         if stated is not None:  # the limit depends on all files
             encoded = [[item for batch in encoded for item in batch]]
-        return [answer for batch in encoded for answer in self._answers(batch, neighbors, stated)]
+        blocks = (block for batch in encoded for block in _blocks(batch, BLOCK_ROWS if stated is None else len(batch)))
+        return [answer for block in blocks for answer in self._answers(block, neighbors, stated)]
 
     def __repr__(self) -> str:
         return f"Predictor({str(self.folder)!r}, {self.model!r})"
@@ -100,19 +107,23 @@ class Predictor:
         return None if items is None else Known(items)
 
     def _encode(self, queries: Sequence[Path | bytes]) -> list[_Encoded | Problem]:
-        found: dict[int, _Encoded | Problem] = {}
+        found: dict[int, list[_Encoded | Problem]] = {}
         prepared: dict[int, Prepared] = {}
         names = [name_of(query) for query in queries]
         for place, query in enumerate(queries):
+            rows = _stored_rows(query, self.model)
+            if rows is not None:
+                found[place] = list(map(_Encoded, rows.id, rows.embedding))
+                continue
             try:
                 prepared[place] = prepare(self._encoder, query, names[place])
             except BadItem as error:
-                found[place] = Problem(names[place], error.reason, str(error))
+                found[place] = [Problem(names[place], error.reason, str(error))]
         if prepared:
-            rows = embed(self._encoder, list(prepared.values()))
-            for (place, item), row in zip(prepared.items(), rows, strict=True):
-                found[place] = _Encoded(names[place], row, item.flaw)
-        return [found[place] for place in range(len(queries))]
+            encoded = embed(self._encoder, list(prepared.values()))
+            for (place, item), row in zip(prepared.items(), encoded, strict=True):
+                found[place] = [_Encoded(names[place], row, item.flaw)]
+        return [one for place in range(len(queries)) for one in found[place]]
 
     def _answers(
         self, items: Sequence[_Encoded | Problem], neighbors: int, stated: float | None
@@ -132,6 +143,27 @@ class Predictor:
         known = self._known if neighbors else None
         decisions = decide(self.model, ids, embedding, known, neighbors, None, stated)
         return [replace(decision, model=self._version) for decision in decisions]
+
+
+def _blocks(items: list[_Encoded | Problem], size: int) -> Iterator[list[_Encoded | Problem]]:
+    return (items[start : start + size] for start in range(0, len(items), max(size, 1)))
+
+
+def _stored_rows(query: Path | bytes, model: Model) -> Features | None:
+    """The rows of a feature store or of a file of vectors; ``None`` for a photo or sound."""
+    if isinstance(query, bytes):
+        return None
+    if (query / HEADER_FILE).is_file():
+        rows = FeatureStore.open(query).read()
+        how = differences(model.identity, rows.identity)
+        if how:
+            raise FingerprintMismatch(
+                f"{query} does not hold features of the encoder {model.encoder.name!r} of the model: {how}. "
+                "Extract them again with the model's encoder."
+            )
+        return rows
+    read = VECTOR_READERS.get(query.suffix.lower())
+    return None if read is None else read(query, label=None, encoder=model.encoder.name).validate(model.dimension)
 
 
 def load(folder: Path | str) -> Predictor:
