@@ -11,7 +11,7 @@ from mixtura.heads.base import Groups
 from mixtura.model.model import Model
 from mixtura.scores.base import Score
 from mixtura.scores.resemblance import DIRECTION_FACTOR, NewcomerTest
-from mixtura.scores.typicality import POOLED_ITEMS, Typicality
+from mixtura.scores.typicality import POOLED_ITEMS, Typicality, limits
 
 OUTPUT_NAMES = ("posterior", "log_prob", "background", "score", "typicality", "pooled", "far", "subclass")
 """Outputs of a head's graph, row by row."""
@@ -43,9 +43,10 @@ class Rank(nn.Module):
         super().__init__()
         self.parts = typicality.parts
         self.own_scale: list[float] = typicality.own_scale.tolist()
-        self.register_buffer("scores", typicality.scores)
-        self.register_buffer("own", torch.cat([typicality.scores, typicality.stand_in]))
-        self.register_buffer("of", torch.cat([typicality.predicted, typicality.stand_for]))
+        scores, order = torch.cat([typicality.scores, typicality.stand_in]).sort()
+        self.register_buffer("limits", typicality.limits)
+        self.register_buffer("own", limits(scores))
+        self.register_buffer("of", torch.cat([typicality.predicted, typicality.stand_for])[order])
         self.register_buffer("blended", typicality._blended)
 
     def forward(
@@ -65,7 +66,7 @@ class Rank(nn.Module):
             score = torch.where(score.isnan(), -torch.inf, score)
         below = self.get_buffer("own") <= score[:, None]
         own = self.get_buffer("of") == predicted[:, None]
-        pooled = _rank(self.get_buffer("scores") <= score[:, None])
+        pooled = _rank(self.get_buffer("limits") <= score[:, None])
         blended = ((below & own).sum(1).double() + POOLED_ITEMS * pooled) / (own.sum(1).double() + POOLED_ITEMS)
         typicality = _rank(self.get_buffer("blended") <= blended[:, None])
         return score, typicality, pooled, (lifted < near) | (score == -torch.inf)
