@@ -30,7 +30,7 @@ from mixtura.formats import rate_of
 from mixtura.scores import false_discovery
 from mixtura.scores.typicality import Typicality
 from mixtura.sklearn.decisions import Decisions, Evidence, held_out, typicality_of
-from mixtura.sklearn.far_rows import class_scores, posterior_of
+from mixtura.core.far_rows import class_scores, posterior_of
 from mixtura.sklearn.gaussian import FLOAT_TYPES, generator_of, weights_of
 from mixtura.sklearn.labels import check_labels
 from mixtura.sklearn.layouts import Array, advised, check_spread, to_tensor

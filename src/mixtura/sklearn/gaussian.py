@@ -23,7 +23,7 @@ from mixtura.core.covariance import family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
 from mixtura.core.scale import in_range
-from mixtura.sklearn.far_rows import class_scores, posterior_of
+from mixtura.core.far_rows import class_scores, posterior_of
 from mixtura.sklearn.init import INIT_PARAMS, Initialization, full_sums, incremental_sums, maximize
 from mixtura.sklearn.layouts import LAYOUTS, Array, Layout, advised, check_spread, to_tensor
 from mixtura.sklearn.parameters import MixtureAttributes, check_weights, covariance_from
