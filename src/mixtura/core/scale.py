@@ -36,7 +36,7 @@ def check_single(x: Float[Tensor, "N D"]) -> None:
     _checked(x, LARGEST, SMALLEST)
 
 
-def within(x: Float[Tensor, "*N D"], most: float) -> Float[Tensor, "*N D"]:
+def within(x: Float[Tensor, "*N D"], most: Tensor | float) -> Float[Tensor, "*N D"]:
     """The samples, shrunk toward zero where an entry exceeds ``most``: squares of what is left have a place.
 
     Their direction stays, so the class that leads far out stays too. Traceable; other samples keep bits and gradient.

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mixtura.core.scale import within
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Groups, Head, upcast
+from mixtura.heads.base import REACH, Groups, Head, upcast
 from mixtura.names import nearest
 
 PRUNING_THRESHOLD = 3.0  # log of noise variance over squared weight; a dropout rate of 0.95
@@ -84,19 +85,19 @@ class QuadraticMap(nn.Module):
 
     def raw(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
         """Features and products before they are standardized."""
-        center = upcast(self.center)
-        z = nn.functional.pad((x.to(center.dtype) - center) * upcast(self.gain), (0, 1), value=1.0)
+        z = (x - self.center.to(x.dtype)) * self.gain.to(x.dtype)
+        z = nn.functional.pad(z, (0, 1), value=1.0)
         return z[..., self.first] * z[..., self.second]
 
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
         """Standardized features and products, the input of the linear layer."""
-        return (self.raw(x) - upcast(self.offset)) * upcast(self.scale)
+        return (self.raw(x) - self.offset.to(x.dtype)) * self.scale.to(x.dtype)
 
     @torch.no_grad()
     def fit(self, x: Float[Tensor, "N D"]) -> None:
         """Set centers and scales from the samples."""
-        mean, variance = _moments(x, lambda part: part)
-        self.center.copy_(mean)
+        _, variance = _moments(x, lambda part: part)
+        self.center.copy_(init.center_of(x))
         self.gain.copy_(_inverse(variance))
         mean, variance = _moments(x, self.raw)
         self.offset.copy_(mean)
@@ -109,6 +110,12 @@ class QuadraticMap(nn.Module):
             getattr(self, name).copy_(getattr(other, name)[index])
         self.center.copy_(other.center)
         self.gain.copy_(other.gain)
+
+
+def mapped(head: Head, quadratic: QuadraticMap, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
+    """The map's features in the head's compute dtype; noise squares them, so samples reach half as many digits far."""
+    dtype = head.working(x)
+    return quadratic(within(x.to(dtype), REACH[dtype] ** 0.5 / quadratic.gain.to(dtype).amax(0)))
 
 
 @final
@@ -201,6 +208,7 @@ class SDGMHead(Head):
         own, width = init.assign_hard(mixture, rows, labels), rows.shape[1]
         standard = (rows - head.map.center) * head.map.gain
         weight, bias = init.lda_weights(standard, own, sum(counts))
+        bias = bias + weight @ head.map.offset[:width].double()  # the map takes their means off the features
         draw = torch.randint(0, 2, head.weight.shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
         with torch.no_grad():
             start = MIN_INITIAL_WEIGHT * draw.to(head.weight)
@@ -239,10 +247,11 @@ class SDGMHead(Head):
 
     def component_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Component logits; in training mode, with the noise of the weights."""
-        phi, weight, bias = self.map(x), upcast(self.weight), upcast(self.bias)
+        phi = mapped(self, self.map, x)
+        weight, bias = self.weight.to(phi.dtype), self.bias.to(phi.dtype)
         if self.training:
             mean = nn.functional.linear(phi, weight, bias)
-            variance = nn.functional.linear(phi.square(), upcast(self.log_variance).exp())
+            variance = nn.functional.linear(phi.square(), self.log_variance.to(phi.dtype).exp())
             scores = mean + (variance + WEIGHT_EPSILON).sqrt() * torch.randn(
                 mean.shape, dtype=mean.dtype, device=mean.device
             )
@@ -253,6 +262,10 @@ class SDGMHead(Head):
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits, which are not densities."""
         return self.groups(self.component_scores(x))
+
+    def cancellation(self) -> Float[Tensor, " J"]:
+        """Twice the biases."""
+        return 2 * upcast(self.bias).abs()
 
     def penalty(self) -> Float[Tensor, ""]:
         r"""KL divergence of all weights from the scale-free prior, in nats; a mean loss over N samples adds 1/N of it.
@@ -354,14 +367,19 @@ class CompactSDGMHead(Head):
     def component_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Component logits."""
         n_components = sum(self.counts)
-        value = upcast(self.value)
+        phi = mapped(self, self.map, x)
+        value = self.value.to(phi.dtype)
         weight = value.new_zeros(n_components * self.n_features).scatter(0, self.place, value)
         weight = weight.reshape(n_components, self.n_features)
-        return nn.functional.linear(self.map(x), weight, nn.functional.pad(upcast(self.bias), (0, 1)))
+        return nn.functional.linear(phi, weight, nn.functional.pad(self.bias.to(phi.dtype), (0, 1)))
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits, which are not densities."""
         return self.groups(self.component_scores(x))
+
+    def cancellation(self) -> Float[Tensor, " J"]:
+        """Twice the biases."""
+        return 2 * upcast(self.bias).abs()
 
 
 def _check(quadratic: str, dimension: int, n_components: int, most_bytes: float) -> None:
