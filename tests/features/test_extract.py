@@ -13,8 +13,8 @@ import torch
 
 from mixtura import files
 from mixtura.errors import CannotWrite, FingerprintMismatch, NonFinite, OutOfSpace
-from mixtura.features.extract import extract
 from mixtura.features import inputs
+from mixtura.features.extract import extract
 from mixtura.features.inputs import stacked
 from mixtura.features.store import FeatureStore
 

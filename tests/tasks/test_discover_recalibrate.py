@@ -286,9 +286,11 @@ def test_folders_of_confirmed_photos_must_be_named_like_products(shop, tmp_path)
 def test_photos_that_set_the_limits_are_judged_alone_as_in_a_folder(shop):
     """Their scores are the limits themselves, and the last digits of a score depend on the size of the batch."""
     catalog, _ = shop
-    x, label = client_photos(40, seed=5)
-    catalog.calibrate(recalibrate.recalibrate(catalog, ConfirmedPhotos(x, label)).typicality, 1.0)
-    model, order = catalog.model, np.random.default_rng(0).permutation(len(x))
+    confirmed = client_photos(40, seed=5)
+    recalibrate.write(catalog, recalibrate.recalibrate(catalog, confirmed), force=True)
+    x, order = confirmed.embedding, np.random.default_rng(0).permutation(40)
+    model = catalog.model
+    assert len(model.typicality.scores) == 40
     together = model.answers(x)
     for rows in [[i] for i in range(len(x))] + [order.tolist(), *np.array_split(order, 9)]:
         found = model.answers(x[rows])

@@ -16,7 +16,8 @@ from mixtura.core.scale import within
 from mixtura.errors import NoDensity, UsageError
 
 TILE_ROWS = 4096  # samples that a head scores at once
-REACH = {torch.float32: 1e12, torch.float64: 1e60}  # in spreads of the data; farther samples are scored as if there
+REACH = {torch.float32: 1e4, torch.float64: 1e12}  # spreads of the data at which squares leave digits to compare
+MAX_FEATURE = 1e20  # larger ones are scaled down: projections of them would leave the range of float32
 
 
 class Head(nn.Module):
@@ -25,15 +26,15 @@ class Head(nn.Module):
     .. math:: \log p(c \mid x) = s_c(x) - \operatorname{logsumexp}_{c'} s_{c'}(x)
 
     A head has no state besides its parameters and buffers. Derived values are computed in ``class_scores``, so
-    gradients accumulate and copies are independent. Only the precision of the scores is settled ahead: ``exact`` says that
-    float32 would lose their digits; see :meth:`settle_precision`. ``name`` is its key in ``HEADS``;
-    ``config()`` returns plain values, and ``type(head)(**config)`` is the same head before its state is loaded.
+    gradients accumulate and copies are independent. Only the precision of the scores is settled ahead: ``exact`` says
+    that float32 would lose their digits; see :meth:`settle_precision`. ``name`` is its key in ``HEADS``; ``config()``
+    returns plain values, and ``type(head)(**config)`` is the same head before its state is loaded.
     Initialized heads have float32 or float64 parameters whatever the features. After ``half()`` or ``bfloat16()``,
-    scores are still computed in float32, for samples in float64 in float64; ``forward`` returns the parameters' dtype. ``supports_vmap``: several
-    heads can be trained as one batch. ``multi_component``: a class may have several components. ``takes_shrinkage``:
-    ``from_rows`` takes a ``shrinkage``. ``options_class``: the callable that receives and checks the ``**options`` of
-    ``from_rows``; ``None`` for the class itself. ``preprocessed``: set while the samples have already passed
-    :meth:`preprocess`, once for all training steps.
+    scores are still computed in float32, for samples in float64 in float64; ``forward`` returns the parameters'
+    dtype. ``supports_vmap``: several heads can be trained as one batch. ``multi_component``: a class may have
+    several components. ``takes_shrinkage``: ``from_rows`` takes a ``shrinkage``. ``options_class``: the callable
+    that receives and checks the ``**options`` of ``from_rows``; ``None`` for the class itself. ``preprocessed``:
+    set while the samples have already passed :meth:`preprocess`, once for all training steps.
     """
 
     name: ClassVar[str]
@@ -46,7 +47,7 @@ class Head(nn.Module):
     preprocessed: bool = False
     exact: bool = False
 
-    def __init__(self) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__()
         self.register_load_state_dict_post_hook(_settle)
 

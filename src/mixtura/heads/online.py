@@ -142,9 +142,9 @@ class OnlineGaussianHead(GenerativeHead):
 
     def embed(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         """Samples in the space of the Gaussians: standardized one by one if ``normalize`` is set."""
-        rows = self.in_reach(x)
         if not self.normalize:
-            return rows
+            return self.in_reach(x, (self.variance.mean() + self.mean.square().mean()).sqrt())
+        rows = self.in_reach(x)
         return nn.functional.layer_norm(rows - rows[..., :1], (self.dimension,))  # a common part would cost digits
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:

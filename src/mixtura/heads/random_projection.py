@@ -11,11 +11,10 @@ from mixtura.core.random_matrix import RANDOM_MATRICES, gaussian
 from mixtura.core.scale import within
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Head
+from mixtura.heads.base import MAX_FEATURE, Head
 from mixtura.heads.linear import LinearHead
 from mixtura.names import nearest
 
-MAX_FEATURE = 1e20  # larger ones are scaled down: their projections would leave the range of float32
 MAX_DEFAULT_WIDTH = 5000  # default limit of random features, because the closed form takes cubic time
 OLD_TENSOR_NAMES = {"weight": "weight", "bias": "bias", "middle": "center", "unit": "unit"}
 """Tensor names of older states -> names in the linear head."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mixtura.core.scale import within
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import REACH, Groups, Head, upcast
+from mixtura.heads.base import MAX_FEATURE, REACH, Groups, Head, upcast
 from mixtura.names import nearest
 
 PRUNING_THRESHOLD = 3.0  # log of noise variance over squared weight; a dropout rate of 0.95
@@ -85,7 +85,7 @@ class QuadraticMap(nn.Module):
 
     def raw(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
         """Features and products before they are standardized."""
-        z = (x - self.center.to(x.dtype)) * self.gain.to(x.dtype)
+        z = within((x - self.center.to(x.dtype)) * self.gain.to(x.dtype), REACH[x.dtype])
         z = nn.functional.pad(z, (0, 1), value=1.0)
         return z[..., self.first] * z[..., self.second]
 
@@ -113,9 +113,8 @@ class QuadraticMap(nn.Module):
 
 
 def mapped(head: Head, quadratic: QuadraticMap, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
-    """The map's features in the head's compute dtype; noise squares them, so samples reach half as many digits far."""
-    dtype = head.working(x)
-    return quadratic(within(x.to(dtype), REACH[dtype] ** 0.5 / quadratic.gain.to(dtype).amax(0)))
+    """The map's features in the head's compute dtype."""
+    return quadratic(within(x.to(head.working(x)), MAX_FEATURE))
 
 
 @final

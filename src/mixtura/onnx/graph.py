@@ -184,7 +184,16 @@ class HeadGraph(nn.Module):
             stricter = own[0] < typicality
             typicality = torch.where(stricter, own[0], typicality)
             far, pooled = far & ~stricter, torch.where(stricter, 1.0, pooled)
-        return posterior, log_prob, background, score, typicality, pooled, far, best - self.get_buffer("first")[predicted]
+        return (
+            posterior,
+            log_prob,
+            background,
+            score,
+            typicality,
+            pooled,
+            far,
+            best - self.get_buffer("first")[predicted],
+        )
 
     def _in_sight(self, x: Float[Tensor, "N R"]) -> Float[Tensor, "N R"]:
         """The rows, those beyond the reach of a head in float32 nearer by: the same class leads in their direction."""
@@ -193,13 +202,21 @@ class HeadGraph(nn.Module):
         return torch.where((x - center).abs().amax(1, keepdim=True) > self.reach, nearer, x)
 
     def _read_plainly(
-        self, far: Bool[Tensor, " N"], x: Float[Tensor, "N R"], joint: Float[Tensor, "N K"], scores: Float[Tensor, "N C"]
+        self,
+        far: Bool[Tensor, " N"],
+        x: Float[Tensor, "N R"],
+        joint: Float[Tensor, "N K"],
+        scores: Float[Tensor, "N C"],
     ) -> tuple[Tensor, ...]:
         """Readings of rows of which none is far from everything."""
         return self._read(x, joint, scores)
 
     def _read_exactly(
-        self, far: Bool[Tensor, " N"], x: Float[Tensor, "N R"], joint: Float[Tensor, "N K"], scores: Float[Tensor, "N C"]
+        self,
+        far: Bool[Tensor, " N"],
+        x: Float[Tensor, "N R"],
+        joint: Float[Tensor, "N K"],
+        scores: Float[Tensor, "N C"],
     ) -> tuple[Tensor, ...]:
         """Readings of rows of which some are far from everything: of these, in float64."""
         center = self.get_buffer("middle")
