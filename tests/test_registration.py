@@ -35,6 +35,7 @@ ALLOWED = {
     "heads/__init__.py": {"spherical", "diagonal", "full"},  # heads as papers call them
     "heads/init.py": {"spherical", "tied"},  # how heads begin: by clusters, by linear discriminant analysis
     "heads/gaussian.py": {"spherical"},  # the default of the class, as in the paper
+    "heads/quadratic_map.py": {"diagonal", "full"},
     "heads/sdgm.py": {"diagonal", "full"},  # its quadratic terms, which are no covariances
     "tasks/cluster_methods.py": {"full"},  # what the method "mixture" of clustering is
     "sklearn/layouts.py": {"spherical", "diagonal", "lowrank", "tied", "full"},  # covariance_type of scikit-learn

@@ -13,6 +13,7 @@ import torch
 
 from mixtura import files
 from mixtura.errors import CannotWrite, FingerprintMismatch, NonFinite, OutOfSpace
+from mixtura.features import inputs
 from mixtura.features.extract import extract
 from mixtura.features.inputs import stacked
 from mixtura.features.store import FeatureStore
@@ -34,6 +35,23 @@ def test_settings_do_not_change_the_result(photos, means, store, batch_size, wor
     data = photos(20)
     extract(means(), data, store, batch_size=batch_size, workers=workers, part_rows=part_rows)
     np.testing.assert_allclose(store.read().embedding[:, :3], data.pixels.mean((1, 2)), rtol=1e-5)
+
+
+def test_large_photos_are_encoded_a_few_at_a_time(photos, means, store, monkeypatch):
+    """Memory bounds a batch, not its count alone; vectors and their order stay."""
+    monkeypatch.setattr(inputs, "MAX_NUMBERS", 3 * 3 * 8 * 8)  # three photos
+    data, encoder, sizes = photos(20), means(), []
+    encode = encoder.encode
+    encoder.encode = lambda batch: sizes.append(len(batch)) or encode(batch)
+    extract(encoder, data, store, batch_size=32)
+    np.testing.assert_allclose(store.read().embedding[:, :3], data.pixels.mean((1, 2)), rtol=1e-5)
+    assert max(sizes) <= 3
+    assert inputs.at_once(10**12, 32) == 1
+    sizes.clear()
+    prepared = [encoder.prepare(data.image(i, draft=16)) for i in range(8)]
+    found = inputs.encoded(encoder, stacked(prepared))
+    np.testing.assert_allclose(found[:, :3], data.pixels[:8].mean((1, 2)), rtol=1e-5)
+    assert sizes == [3, 3, 2]
 
 
 def test_photos_are_stacked_without_changing_how_they_lie():
@@ -179,6 +197,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from conftest import Means, Photos
 from mixtura.features.extract import extract
+from mixtura.features import inputs
 from mixtura.features.inputs import stacked
 from mixtura.features.store import FeatureStore
 class Slow(Means):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mixtura.errors import LabelError
-from mixtura.scores.typicality import FAR_SPREADS, MIN_HELD_OUT, POOLED_ITEMS, Typicality
+from mixtura.scores.typicality import FAR_SPREADS, MIN_HELD_OUT, POOLED_ITEMS, Typicality, limits
 
 ALPHAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
@@ -202,7 +202,7 @@ def test_ranks_of_all_classes_at_once_are_those_of_each_in_turn(classes):
     generator = torch.Generator().manual_seed(classes)
     draw = lambda n: torch.randn(n, generator=generator, dtype=torch.float64).round(decimals=1)  # noqa: E731
     label = lambda n: torch.randint(classes, (n,), generator=generator)  # noqa: E731
-    fitted = replace(Typicality.fit(draw(300), draw(300), label(300)), stand_in=draw(40), stand_for=label(40))
+    fitted = replace(Typicality.fit(torch.zeros(300), draw(300), label(300)), stand_in=draw(40), stand_for=label(40))
     score, predicted = draw(50), label(50)
     blended = []
     for s, c in zip(score, predicted, strict=True):
@@ -218,3 +218,26 @@ def test_ranks_of_all_classes_at_once_are_those_of_each_in_turn(classes):
     held = torch.stack(others).double()
     expected = [(1 + int((held <= t).sum())) / (1 + len(held)) for t in torch.stack(blended).double()]
     assert fitted(score, predicted).tolist() == pytest.approx(expected, abs=1.01 / len(held))  # ties by rounding
+
+
+@pytest.mark.parametrize("count", [20, 72, 1000])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_rounding_changes_no_rank_of_a_calibration_item(count, copies):
+    """Batches of another size change the last digits of a score; some items are there more than once."""
+    generator = torch.Generator().manual_seed(count)
+    rows = [column.repeat(copies) for column in draw(count, generator, 3)]
+    rounding = lambda: 1e-5 * torch.randn(copies * count, generator=generator, dtype=torch.float64)  # noqa: E731
+    typicality = Typicality.fit(rows[0] + rounding(), *rows[1:])
+    again = [of(typicality, rows[0] + rounding(), *rows[1:]) for _ in range(5)]
+    assert all(torch.equal(one, again[0]) for one in again)
+
+
+def test_limits_are_below_their_scores_and_ties_have_one():
+    held = torch.tensor([-math.inf, -math.inf, 0.0, 1e-9, 1.0, 1.001, 5.0], dtype=torch.float64)
+    found = limits(held)
+    assert found[0] == found[1] == -math.inf
+    assert found[2] == found[3]
+    assert (found[2:] < held[2:]).all()
+    assert (found[4:] > held[3:-1]).all()
+    assert (held[2:] - found[2:]).max() < 1e-3
+    assert len(limits(held[:0])) == 0

@@ -281,3 +281,18 @@ def test_folders_of_confirmed_photos_must_be_named_like_products(shop, tmp_path)
     (tmp_path / "checked" / "kettle" / "a.jpg").touch()
     with pytest.raises(LabelError, match="no product 'kettle'"):
         recalibrate.from_folder(catalog, tmp_path / "checked")
+
+
+def test_photos_that_set_the_limits_are_judged_alone_as_in_a_folder(shop):
+    """Their scores are the limits themselves, and the last digits of a score depend on the size of the batch."""
+    catalog, _ = shop
+    confirmed = client_photos(40, seed=5)
+    recalibrate.write(catalog, recalibrate.recalibrate(catalog, confirmed), force=True)
+    x, order = confirmed.embedding, np.random.default_rng(0).permutation(40)
+    model = catalog.model
+    assert len(model.typicality.scores) == 40
+    together = model.answers(x)
+    for rows in [[i] for i in range(len(x))] + [order.tolist(), *np.array_split(order, 9)]:
+        found = model.answers(x[rows])
+        np.testing.assert_array_equal(found.typicality, together.typicality[rows])
+        np.testing.assert_array_equal(found.verdict, together.verdict[rows])

@@ -123,10 +123,20 @@ def test_head_graph_is_the_model(family):
     graph = onnx_graph.head_bytes(model)
     for rows in (1, 7, 64):
         assert_close(model, outputs(graph, embedding[-rows:]), embedding[-rows:])
-    far = np.full((2, 12), 1e30, dtype=np.float32) * [[1], [-1]]
-    found, answers = outputs(graph, far.astype(np.float32)), model.answers(far.astype(np.float32))
-    assert (answers.verdict == "unknown").all() and (found["typicality"] < 0.05).all()
-    assert np.isfinite(found["posterior"]).all()
+    assert_far_rows_agree(model, graph, embedding)
+
+
+def assert_far_rows_agree(model, graph, embedding):
+    """In class, verdict and probability, among other rows, which stay as they are."""
+    direction = np.random.default_rng(5).normal(size=(4, 12))
+    rows = [(size * direction / np.abs(direction).max()).astype(np.float32) for size in (1e6, 1e19, 1e30, 3e38)]
+    mixed = np.concatenate([embedding[:3], *rows, embedding[3:6]])
+    found, answers = outputs(graph, mixed), model.answers(mixed)
+    np.testing.assert_array_equal(found["posterior"].argmax(1), answers.predicted)
+    np.testing.assert_allclose(found["posterior"], answers.posterior, rtol=0, atol=CLOSE)
+    np.testing.assert_array_equal(found["subclass"], answers.subclass)
+    np.testing.assert_array_equal(found["typicality"], answers.typicality)
+    np.testing.assert_array_equal(found["posterior"][:3], outputs(graph, embedding[:3])["posterior"])
 
 
 @pytest.mark.parametrize("family", CASES)
@@ -155,6 +165,7 @@ def test_the_graph_of_a_model_with_a_head_of_its_own(name):
     for rows in (1, 7, 64):
         found = outputs(graph, embedding[-rows:])
         assert_close(model, found, embedding[-rows:])
+    assert_far_rows_agree(model, graph, embedding)
     alone = model.mixture.posterior(x[-64:]).numpy()
     assert np.abs(found["posterior"] - alone).max() > 1e-3
 

@@ -36,6 +36,14 @@ def check_single(x: Float[Tensor, "N D"]) -> None:
     _checked(x, LARGEST, SMALLEST)
 
 
+def within(x: Float[Tensor, "*N D"], most: Tensor | float) -> Float[Tensor, "*N D"]:
+    """The samples, shrunk toward zero where an entry exceeds ``most``: squares of what is left have a place.
+
+    Their direction stays, so the class that leads far out stays too. Traceable; other samples keep bits and gradient.
+    """
+    return x * (most / x.detach().abs().amax(-1, keepdim=True)).clamp_max(1.0)
+
+
 def _checked(x: Float[Tensor, "N D"], most: float, least: float) -> tuple[float, Float[Tensor, " D"]]:
     """The largest absolute value and the range of each feature, if they are within limits."""
     low, high = (end.double() for end in x.aminmax(dim=0))

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixtura.errors import BadItem, WrongKind
-from mixtura.features.inputs import Batches, encoded, stacked
+from mixtura.features.inputs import Batches, encoded, photos_at_once, stacked
 from mixtura.features.records import Rows, Unreadable
 from mixtura.features.store import FeatureStore
 from mixtura.interfaces import Dataset, Encoder, Item, SoundDataset, SoundEncoder
@@ -92,7 +92,7 @@ def extract(
     takes its usual effect; a second signal takes effect at once.
 
     Args:
-        batch_size: photos in one call of the encoder.
+        batch_size: photos in one call of the encoder, at most; fewer large ones, so that memory stays bounded.
         workers: threads that decode ahead of the encoder.
         part_rows: rows in one part of the store; at most this much work is lost when the process is killed.
         progress: called after each batch, in this thread.
@@ -108,7 +108,8 @@ def extract(
     store.check(encoder.identity)
     with _stoppable() as stopped, store.lock():
         run = _Run(encoder, dataset, store, part_rows, progress)
-        with _ahead(run.decode, len(dataset.items), batch_size, workers) as chunks:
+        size = photos_at_once(encoder, batch_size)
+        with _ahead(run.decode, len(dataset.items), size, workers) as chunks:
             for chunk in chunks:
                 run.take(chunk)
                 if stopped():

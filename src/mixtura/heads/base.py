@@ -10,10 +10,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mixtura.core.mixture import MAX_OFFSET
 from mixtura.core.ownership import ClassLogSumExp, class_log_sum_exp
+from mixtura.core.scale import within
 from mixtura.errors import NoDensity, UsageError
 
 TILE_ROWS = 4096  # samples that a head scores at once
+REACH = {torch.float32: 1e4, torch.float64: 1e12}  # spreads of the data at which squares leave digits to compare
+MAX_FEATURE = 1e20  # larger ones are scaled down: projections of them would leave the range of float32
 
 
 class Head(nn.Module):
@@ -22,14 +26,15 @@ class Head(nn.Module):
     .. math:: \log p(c \mid x) = s_c(x) - \operatorname{logsumexp}_{c'} s_{c'}(x)
 
     A head has no state besides its parameters and buffers. Derived values are computed in ``class_scores``, so
-    gradients accumulate, copies are independent, and nothing needs refreshing. ``name`` is its key in ``HEADS``;
-    ``config()`` returns plain values, and ``type(head)(**config)`` is the same head before its state is loaded.
+    gradients accumulate and copies are independent. Only the precision of the scores is settled ahead: ``exact`` says
+    that float32 would lose their digits; see :meth:`settle_precision`. ``name`` is its key in ``HEADS``; ``config()``
+    returns plain values, and ``type(head)(**config)`` is the same head before its state is loaded.
     Initialized heads have float32 or float64 parameters whatever the features. After ``half()`` or ``bfloat16()``,
-    scores are still computed in float32, and ``forward`` returns the parameters' dtype. ``supports_vmap``: several
-    heads can be trained as one batch. ``multi_component``: a class may have several components. ``takes_shrinkage``:
-    ``from_rows`` takes a ``shrinkage``. ``options_class``: the callable that receives and checks the ``**options`` of
-    ``from_rows``; ``None`` for the class itself. ``preprocessed``: set while the samples have already passed
-    :meth:`preprocess`, once for all training steps.
+    scores are still computed in float32, for samples in float64 in float64; ``forward`` returns the parameters'
+    dtype. ``supports_vmap``: several heads can be trained as one batch. ``multi_component``: a class may have
+    several components. ``takes_shrinkage``: ``from_rows`` takes a ``shrinkage``. ``options_class``: the callable
+    that receives and checks the ``**options`` of ``from_rows``; ``None`` for the class itself. ``preprocessed``:
+    set while the samples have already passed :meth:`preprocess`, once for all training steps.
     """
 
     name: ClassVar[str]
@@ -40,6 +45,11 @@ class Head(nn.Module):
     takes_shrinkage: ClassVar[bool] = False
     options_class: ClassVar[Callable[..., Any] | None] = None
     preprocessed: bool = False
+    exact: bool = False
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+        self.register_load_state_dict_post_hook(_settle)
 
     @classmethod
     @abstractmethod
@@ -70,6 +80,36 @@ class Head(nn.Module):
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Log-posterior of each class, in nats and in the dtype of the parameters."""
         return self.class_scores(x).log_softmax(-1).to(self.dtype)
+
+    def cancellation(self) -> Float[Tensor, "*K"]:
+        """Squared distances, or twice the scores, of which the scores near the data keep only the difference."""
+        return torch.zeros(())
+
+    @torch.no_grad()
+    def settle_precision(self) -> None:
+        """Have scores computed in float64 if float32 loses their digits: as a mixture does, by its parameters alone.
+
+        It is settled when a state is loaded and whenever the mode is set by ``train()`` or ``eval()``, so that training
+        steps and compiled graphs need no decision; call it after changing the parameters of a head in use.
+        """
+        lost = self.cancellation()
+        self.exact = not lost.is_meta and bool((lost > MAX_OFFSET).any())
+
+    def train(self, mode: bool = True) -> Any:
+        """Set the mode, and settle the precision."""
+        super().train(mode)
+        self.settle_precision()
+        return self
+
+    def working(self, x: Tensor) -> torch.dtype:
+        """Compute dtype for samples: float64 if they or the parameters have it, or if float32 loses digits."""
+        wide = self.exact or torch.float64 in (x.dtype, self.dtype)
+        return torch.float64 if wide else torch.float32
+
+    def in_reach(self, x: Float[Tensor, "*N D"], unit: Tensor | float = 1.0) -> Float[Tensor, "*N D"]:
+        """Samples in the compute dtype, those beyond its reach scaled down; ``unit`` is the spread of the data."""
+        dtype = self.working(x)
+        return within(x.to(dtype), REACH[dtype] * unit)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -130,6 +170,10 @@ class Head(nn.Module):
     def sparsity(self) -> float:
         """Share of weights that are zero and need no storage, 0 to 1."""
         return 0.0
+
+
+def _settle(head: Head, _: object) -> None:
+    head.settle_precision()
 
 
 def no_density(head: Head) -> NoDensity:

@@ -205,6 +205,7 @@ class GaussianHead(GenerativeHead):
         self.prior_logit.copy_(self.groups(log_weight))
         self.weight_logit.copy_(self.groups.within(log_weight.to(self.weight_logit)))
         self.log_temperature.zero_()
+        self.settle_precision()
 
     def _check_fits(self, mixture: Mixture) -> None:
         family, width = type(mixture.covariance), self.mean.shape[1]
@@ -250,9 +251,9 @@ class GaussianHead(GenerativeHead):
 
     def preprocess(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
         """Samples in the head's units: projected, centered and scaled to an average variance of one."""
-        x = x.to(upcast(self.mean).dtype)
-        projected = x if self.project is None else x @ upcast(self.project)
-        return (projected - upcast(self.center)) / upcast(self.scale)
+        x = self.in_reach(x, self.scale)
+        projected = x if self.project is None else x @ self.project.to(x.dtype)
+        return (projected - self.center.to(x.dtype)) / self.scale.to(x.dtype)
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Half the squared Mahalanobis distance of each sample to each component."""
@@ -270,17 +271,24 @@ class GaussianHead(GenerativeHead):
         """Log-densities in the head's units plus a constant per component."""
         # no autocast: bfloat16 products keep only three digits of distances in the hundreds
         with torch.autocast(x.device.type, enabled=False):
-            family = self.covariance_kind
-            constant, *matrices = family.free_operands(self._free(), upcast(self.mean))
-            operands = (constant + added, *matrices)
-            return as_rows(lambda z: family.score(operands, z), x if self.preprocessed else self.preprocess(x))
+            z = x if self.preprocessed else self.preprocess(x)
+            dtype, family = self.working(z), self.covariance_kind
+            constant, *matrices = family.free_operands(self._free(dtype), self.mean.to(dtype))
+            operands = (constant + added.to(dtype), *matrices)
+            return as_rows(lambda rows: family.score(operands, rows), z.to(dtype))
+
+    def cancellation(self) -> Float[Tensor, " K"]:
+        """Squared distances of the means to the center, and what else cancels within a score."""
+        mean, covariance = upcast(self.mean), self._covariance()
+        at_center = self.covariance_kind.score(covariance.operands(mean), torch.zeros_like(mean[:1]))[0]
+        return 2 * (covariance.log_peak(mean.shape[1]) - at_center) + covariance.taken_off
 
     def _covariance(self) -> Covariance:
         """The covariances in the head's units."""
         return self.covariance_kind.constrained(self._free())
 
-    def _free(self) -> dict[str, Tensor]:
-        return {name: upcast(value) for name, value in self.free.items()}
+    def _free(self, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        return {name: upcast(value) if dtype is None else value.to(dtype) for name, value in self.free.items()}
 
     def _log_weight(self) -> Float[Tensor, " K"]:
         return self.groups.log_weight(self.prior_logit, self.weight_logit)

@@ -10,7 +10,7 @@ from torch import Tensor
 from mixtura.core import classes, init, ownership, temperature
 from mixtura.core.classes import FLOOR_SHARE, Plan
 from mixtura.core.covariance import Prior
-from mixtura.core.mixture import Mixture
+from mixtura.core.mixture import MAX_OFFSET, Mixture
 from mixtura.core.shrinkage import ledoit_wolf
 from mixtura.errors import DataError, NonFinite, UsageError
 
@@ -19,6 +19,7 @@ Rows = Shaped[Tensor, "N D"] | Shaped[np.ndarray, "N D"]
 Labels = Shaped[Tensor, " N"] | Shaped[np.ndarray, " N"]
 EM_STEPS = 10  # after k-means++; enough for an initialization
 TEMPERATURE_SAMPLES = 4096  # samples used for the initial temperature
+CENTER_SAMPLES = 1024  # samples that show whether the mean lies among them
 
 
 def checked(x: Rows, labels: Labels, n_classes: int) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
@@ -87,9 +88,21 @@ def assign_hard(mixture: Mixture, x: Float[Tensor, "N D"], labels: Int[Tensor, "
 
 
 def center_and_scale(x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, " D"], Float[Tensor, ""]]:
-    """Mean of the samples and the root of their average variance, in float64; 1 for constant samples."""
+    """Center of the samples and the root of their average variance, in float64; 1 for constant samples."""
+    return center_of(x), torch.tensor(classes.average_variance(x) ** 0.5, dtype=torch.float64, device=x.device)
+
+
+def center_of(x: Float[Tensor, "N D"]) -> Float[Tensor, " D"]:
+    """Mean of the samples, in float64; the median where a far class pulls the mean out of the data.
+
+    Weights and means about a center far from most samples would lose, in float32, what tells those samples apart.
+    """
     mean = x.mean(0, dtype=torch.float64)
-    return mean, torch.tensor(classes.average_variance(x) ** 0.5, dtype=torch.float64, device=x.device)
+    some = x[:: -(-len(x) // CENTER_SAMPLES)].double()
+    median = some.median(0).values
+    distance = (some - median).square().sum(1).sort().values
+    pulled = (mean - median).square().sum() > MAX_OFFSET * distance[: -(-len(some) // 2)].mean()
+    return torch.where(pulled, median, mean)
 
 
 def lda_weights(

@@ -82,6 +82,7 @@ class LinearHead(Head):
             weight, bias = init.lda_weights(head.standard(rows), labels, n_classes, shrinkage)
             head.weight.copy_(weight)
             head.bias.copy_(bias)
+        head.settle_precision()
         head.set_temperature(init.fit_temperature(head.class_scores, rows, labels))
         return head
 
@@ -101,8 +102,14 @@ class LinearHead(Head):
 
     def standard(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         """Samples minus the center, in units of their spread."""
-        return (x.to(upcast(self.weight).dtype) - upcast(self.center)) / upcast(self.unit)
+        x = self.in_reach(x, self.unit)
+        return (x - self.center.to(x.dtype)) / self.unit.to(x.dtype)
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits."""
-        return nn.functional.linear(self.standard(x), upcast(self.weight), upcast(self.bias))
+        z = self.standard(x)
+        return nn.functional.linear(z, self.weight.to(z.dtype), self.bias.to(z.dtype))
+
+    def cancellation(self) -> Float[Tensor, " C"]:
+        """Twice the biases: in closed form, squared distances of the class means to the center."""
+        return 2 * upcast(self.bias).abs()

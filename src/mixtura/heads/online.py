@@ -115,6 +115,7 @@ class OnlineGaussianHead(GenerativeHead):
                 head._remember(embedded[part], labels[part])
             resp = nn.functional.one_hot(own, sum(counts)).to(rows.dtype)
             head._settle(embedded, resp)
+        head.settle_precision()
         head.set_temperature(init.fit_temperature(head.class_scores, rows, labels))
         return head
 
@@ -141,8 +142,10 @@ class OnlineGaussianHead(GenerativeHead):
 
     def embed(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         """Samples in the space of the Gaussians: standardized one by one if ``normalize`` is set."""
-        rows = x.to(upcast(self.mean).dtype)
-        return nn.functional.layer_norm(rows, (self.dimension,)) if self.normalize else rows
+        if not self.normalize:
+            return self.in_reach(x, (self.variance.mean() + self.mean.square().mean()).sqrt())
+        rows = self.in_reach(x)
+        return nn.functional.layer_norm(rows - rows[..., :1], (self.dimension,))  # a common part would cost digits
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Half the squared Mahalanobis distance of each sample to each component."""
@@ -154,8 +157,14 @@ class OnlineGaussianHead(GenerativeHead):
 
     def _log_density(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         with torch.autocast(x.device.type, enabled=False):
-            mean, variance = upcast(self.mean), upcast(self.variance)
-            return as_rows(lambda z: _log_density(z, mean, variance), self.embed(x))
+            rows = self.embed(x)
+            mean, variance = self.mean.to(rows.dtype), self.variance.to(rows.dtype)
+            return as_rows(lambda z: _log_density(z, mean, variance), rows)
+
+    def cancellation(self) -> Float[Tensor, " K"]:
+        """Squared distances of the means to their center."""
+        mean = upcast(self.mean)
+        return ((mean - mean.mean(0)).square() / upcast(self.variance)).sum(1)
 
     def log_weight(self) -> Float[Tensor, " K"]:
         """Log-weights of the components; equal within a class."""

@@ -125,6 +125,7 @@ class PrototypeHead(Head):
             else:
                 head.prototype.copy_(nn.functional.normalize(means) * rows.shape[1] ** 0.5)
             head.log_scale.fill_(head.best_log_scale(rows, labels))
+        head.settle_precision()
         return head
 
     def best_log_scale(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> float:
@@ -151,8 +152,15 @@ class PrototypeHead(Head):
 
     def nearness(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Similarity of each sample to each prototype, before scaling."""
-        rows = (x.to(upcast(self.prototype).dtype) - upcast(self.center)) / upcast(self.unit)
-        return DISTANCES[self.metric](rows, upcast(self.prototype))
+        x = self.in_reach(x, self.unit)
+        rows = (x - self.center.to(x.dtype)) / self.unit.to(x.dtype)
+        return DISTANCES[self.metric](rows, self.prototype.to(x.dtype))
+
+    def cancellation(self) -> Float[Tensor, " K"]:
+        """Squared distances of the prototypes to the center, in nats; none between angles."""
+        prototype = upcast(self.prototype)
+        lengths = prototype.square().mean(1) if METRIC_CENTERS[self.metric] else torch.zeros_like(prototype[:, 0])
+        return lengths * upcast(self.log_scale).exp()
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits."""

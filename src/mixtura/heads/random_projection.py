@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixtura.core.random_matrix import RANDOM_MATRICES, gaussian
+from mixtura.core.scale import within
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Head, upcast
+from mixtura.heads.base import MAX_FEATURE, Head
 from mixtura.heads.linear import LinearHead
 from mixtura.names import nearest
 
@@ -95,6 +96,7 @@ class RandomProjectionHead(Head):
         head = cls(rows.shape[1], n_classes, chosen).to(rows.device, rows.dtype)
         head.draw(rows, matrix, seed)
         head.linear = LinearHead.from_rows(head.features(rows), labels, n_classes, shrinkage=shrinkage)
+        head.settle_precision()
         return head
 
     @torch.no_grad()
@@ -117,12 +119,17 @@ class RandomProjectionHead(Head):
 
     def features(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N M"]:
         """Random ReLU features of the samples."""
-        matrix = upcast(self.matrix)
-        return torch.relu((x.to(matrix.dtype) - upcast(self.center)) @ matrix + upcast(self.offset))
+        dtype = self.working(x)
+        rows = within(x.to(dtype), MAX_FEATURE) - self.center.to(dtype)
+        return torch.relu(rows @ self.matrix.to(dtype) + self.offset.to(dtype))
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits, which are not densities of x."""
         return self.linear.class_scores(self.features(x))
+
+    def cancellation(self) -> Float[Tensor, " C"]:
+        """That of the linear head."""
+        return self.linear.cancellation()
 
     @property
     def n_parameters(self) -> int:

@@ -1,16 +1,16 @@
 """Sparse discriminative Gaussian mixtures: logistic regression on products of features, with pruned weights."""
 
 import math
-from collections.abc import Callable
 from typing import Any, ClassVar, final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mixtura.errors import UsageError
 from mixtura.heads import init
 from mixtura.heads.base import Groups, Head, upcast
+from mixtura.heads.quadratic_map import QUADRATIC_TERMS, QuadraticMap, mapped
 from mixtura.names import nearest
 
 PRUNING_THRESHOLD = 3.0  # log of noise variance over squared weight; a dropout rate of 0.95
@@ -20,21 +20,6 @@ WEIGHT_EPSILON = 1e-16
 KL_SCALE, KL_OFFSET, KL_SLOPE = 0.63576, 1.8732, 1.48695  # of the approximation to the divergence
 MAX_BYTES = float(4 << 30)
 BATCH_SIZE, TILE_ROWS = 256, 1024
-
-
-def squares(dimension: int) -> tuple[Int[Tensor, " Q"], Int[Tensor, " Q"]]:
-    """Index pairs of each feature with itself."""
-    return torch.arange(dimension), torch.arange(dimension)
-
-
-def products(dimension: int) -> tuple[Int[Tensor, " Q"], Int[Tensor, " Q"]]:
-    """Index pairs of all feature products, squares included."""
-    first, second = torch.triu_indices(dimension, dimension)
-    return first, second
-
-
-QUADRATIC_TERMS: dict[str, Callable[[int], tuple[Tensor, Tensor]]] = {"diagonal": squares, "full": products}
-"""Feature products that a component may weight, by name."""
 
 
 def size(quadratic: str, dimension: int) -> int:
@@ -52,63 +37,6 @@ def training_bytes(quadratic: str, dimension: int, n_components: int) -> int:
     """
     wide = size(quadratic, dimension)
     return 4 * wide * (5 * n_components + 3 * BATCH_SIZE)
-
-
-class QuadraticMap(nn.Module):
-    r"""Standardized features and their products, each with mean zero and variance one over the samples of :meth:`fit`.
-
-    .. math:: z = (x - a) / u, \qquad \phi_h = (z_{i_h} z_{j_h} - m_h) / s_h, \quad z_D = 1
-
-    A constant feature is mapped to zero.
-
-    Args:
-        dimension: D.
-        n_features: H, the number of pairs (i, j); j = D stands for the single feature i.
-    """
-
-    first: Tensor
-    second: Tensor
-    center: Tensor
-    gain: Tensor
-    offset: Tensor
-    scale: Tensor
-
-    def __init__(self, dimension: int, n_features: int) -> None:
-        super().__init__()
-        self.register_buffer("first", torch.zeros(n_features, dtype=torch.int64))
-        self.register_buffer("second", torch.full((n_features,), dimension))
-        self.register_buffer("center", torch.zeros(dimension))
-        self.register_buffer("gain", torch.ones(dimension))
-        self.register_buffer("offset", torch.zeros(n_features))
-        self.register_buffer("scale", torch.ones(n_features))
-
-    def raw(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
-        """Features and products before they are standardized."""
-        center = upcast(self.center)
-        z = nn.functional.pad((x.to(center.dtype) - center) * upcast(self.gain), (0, 1), value=1.0)
-        return z[..., self.first] * z[..., self.second]
-
-    def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
-        """Standardized features and products, the input of the linear layer."""
-        return (self.raw(x) - upcast(self.offset)) * upcast(self.scale)
-
-    @torch.no_grad()
-    def fit(self, x: Float[Tensor, "N D"]) -> None:
-        """Set centers and scales from the samples."""
-        mean, variance = _moments(x, lambda part: part)
-        self.center.copy_(mean)
-        self.gain.copy_(_inverse(variance))
-        mean, variance = _moments(x, self.raw)
-        self.offset.copy_(mean)
-        self.scale.copy_(_inverse(variance))
-
-    @torch.no_grad()
-    def take(self, other: "QuadraticMap", index: Int[Tensor, " J"]) -> None:
-        """Copy the features at ``index`` from another map."""
-        for name in ("first", "second", "offset", "scale"):
-            getattr(self, name).copy_(getattr(other, name)[index])
-        self.center.copy_(other.center)
-        self.gain.copy_(other.gain)
 
 
 @final
@@ -201,6 +129,7 @@ class SDGMHead(Head):
         own, width = init.assign_hard(mixture, rows, labels), rows.shape[1]
         standard = (rows - head.map.center) * head.map.gain
         weight, bias = init.lda_weights(standard, own, sum(counts))
+        bias = bias + weight @ head.map.offset[:width].double()  # the map takes their means off the features
         draw = torch.randint(0, 2, head.weight.shape, generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
         with torch.no_grad():
             start = MIN_INITIAL_WEIGHT * draw.to(head.weight)
@@ -239,10 +168,11 @@ class SDGMHead(Head):
 
     def component_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Component logits; in training mode, with the noise of the weights."""
-        phi, weight, bias = self.map(x), upcast(self.weight), upcast(self.bias)
+        phi = mapped(self, self.map, x)
+        weight, bias = self.weight.to(phi.dtype), self.bias.to(phi.dtype)
         if self.training:
             mean = nn.functional.linear(phi, weight, bias)
-            variance = nn.functional.linear(phi.square(), upcast(self.log_variance).exp())
+            variance = nn.functional.linear(phi.square(), self.log_variance.to(phi.dtype).exp())
             scores = mean + (variance + WEIGHT_EPSILON).sqrt() * torch.randn(
                 mean.shape, dtype=mean.dtype, device=mean.device
             )
@@ -253,6 +183,10 @@ class SDGMHead(Head):
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits, which are not densities."""
         return self.groups(self.component_scores(x))
+
+    def cancellation(self) -> Float[Tensor, " J"]:
+        """Twice the biases."""
+        return 2 * upcast(self.bias).abs()
 
     def penalty(self) -> Float[Tensor, ""]:
         r"""KL divergence of all weights from the scale-free prior, in nats; a mean loss over N samples adds 1/N of it.
@@ -354,14 +288,19 @@ class CompactSDGMHead(Head):
     def component_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Component logits."""
         n_components = sum(self.counts)
-        value = upcast(self.value)
+        phi = mapped(self, self.map, x)
+        value = self.value.to(phi.dtype)
         weight = value.new_zeros(n_components * self.n_features).scatter(0, self.place, value)
         weight = weight.reshape(n_components, self.n_features)
-        return nn.functional.linear(self.map(x), weight, nn.functional.pad(upcast(self.bias), (0, 1)))
+        return nn.functional.linear(phi, weight, nn.functional.pad(self.bias.to(phi.dtype), (0, 1)))
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits, which are not densities."""
         return self.groups(self.component_scores(x))
+
+    def cancellation(self) -> Float[Tensor, " J"]:
+        """Twice the biases."""
+        return 2 * upcast(self.bias).abs()
 
 
 def _check(quadratic: str, dimension: int, n_components: int, most_bytes: float) -> None:
@@ -374,24 +313,3 @@ def _check(quadratic: str, dimension: int, n_components: int, most_bytes: float)
             f"takes about {wanted:,} bytes, above the limit of {most_bytes:,.0f}. Project the features to fewer "
             "dimensions first (a smaller PCA share), use the diagonal map or fewer components, or raise most_bytes."
         )
-
-
-def _moments(
-    x: Float[Tensor, "N D"], features: Callable[[Tensor], Tensor]
-) -> tuple[Float[Tensor, " H"], Float[Tensor, " H"]]:
-    """Mean and variance of derived features, in float64; computed in tiles to bound memory."""
-    anchor = features(x[:1])[0]
-    first = torch.zeros_like(anchor, dtype=torch.float64)
-    for part in x.split(TILE_ROWS):
-        first += (features(part) - anchor).sum(0, dtype=torch.float64)
-    mean = anchor.double() + first / len(x)
-    second = torch.zeros_like(mean)
-    for part in x.split(TILE_ROWS):
-        second += (features(part) - mean.to(x.dtype)).square().sum(0, dtype=torch.float64)
-    return mean, second / len(x)
-
-
-def _inverse(variance: Float[Tensor, " H"]) -> Float[Tensor, " H"]:
-    """Inverse standard deviation; zero if a millionth of the others' or less, so rounding errors are not amplified."""
-    least = 1e-12 * variance.mean()
-    return torch.where(variance > least, variance.clamp_min(torch.finfo(variance.dtype).tiny).rsqrt(), 0.0)

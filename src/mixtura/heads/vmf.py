@@ -105,6 +105,7 @@ class VonMisesFisherHead(GenerativeHead):
             for _ in range(EM_STEPS if max(counts) > 1 else 0):
                 masked = ownership.mask_others(head.component_log_prob(rows), head.groups.component_class, labels)
                 head.maximize(rows, masked.softmax(1))
+        head.settle_precision()
         head.set_temperature(init.fit_temperature(head.class_scores, rows, labels))
         return head
 
@@ -147,13 +148,18 @@ class VonMisesFisherHead(GenerativeHead):
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         r"""Distance of each sample's direction to each component's, :math:`\kappa_k (1 - \mu_k^\top x)`, in nats."""
-        direction = nn.functional.normalize(upcast(self.direction))
-        rows = nn.functional.normalize(x.to(direction.dtype), dim=-1)
-        return upcast(self.log_concentration).exp() * (1 - rows @ direction.T)
+        rows = nn.functional.normalize(self.in_reach(x), dim=-1)
+        direction = nn.functional.normalize(self.direction.to(rows.dtype))
+        return self.log_concentration.to(rows.dtype).exp() * (1 - rows @ direction.T)
+
+    def cancellation(self) -> Float[Tensor, "*K"]:
+        """Twice the concentrations, the most that a score can differ from its peak."""
+        return 2 * upcast(self.log_concentration).exp()
 
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Joint log-density of each sample's direction and component, in nats."""
         with torch.autocast(x.device.type, enabled=False):
             peak = special.log_normalizer(self.dimension, upcast(self.log_concentration).exp())
             log_weight = self.groups.log_weight(self.prior_logit, self.weight_logit)
-            return log_weight + peak.to(log_weight.dtype) - self.distances(x)
+            distances = self.distances(x)
+            return log_weight + peak.to(distances.dtype) - distances

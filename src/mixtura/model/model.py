@@ -8,7 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mixtura.core import far_rows
+from mixtura.core.far_rows import posterior_of
 from mixtura.core.mixture import Mixture
+from mixtura.core.scale import within
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
@@ -17,6 +20,8 @@ from mixtura.scores.base import Score
 from mixtura.scores.resemblance import NewcomerTest
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
+
+MAX_FEATURE = 1e20  # larger ones are scaled down: projections of them would leave the range of float32
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,20 @@ class Answers:
     verdict: np.ndarray
     reason: np.ndarray
     subclass: Int[np.ndarray, " N"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What verdicts rest on, for N projected rows: log-densities of components, all of them and background, in nats.
+
+    The softmax of ``scores`` is the posterior at temperature 1; ``raw`` is the score in place of the density, if any.
+    """
+
+    joint: Float[Tensor, "N K"]
+    scores: Float[Tensor, "N C"]
+    log_prob: Float[Tensor, " N"]
+    background: Float[Tensor, " N"]
+    raw: Float[Tensor, " N"] | None
 
 
 @dataclass(frozen=True)
@@ -93,30 +112,25 @@ class Model:
                 f"{bad} of {len(embedding)} rows of features hold NaN or infinity. "
                 f"Check the weights of encoder {self.encoder.name!r}, or remove these items."
             )
-        return self.projection(torch.from_numpy(embedding))
+        return self.projection(within(torch.from_numpy(embedding), MAX_FEATURE))
 
     @torch.inference_mode()
     def predicted(self, embedding: Float[np.ndarray, "N D"]) -> Int[np.ndarray, " N"]:
         """The class of each row only, at a fraction of the cost of :meth:`answers`."""
         x = self.project(embedding)
-        if self.head is not None:
-            return self.head.class_scores(x).argmax(1).numpy()
-        return self.class_log_prob(self.mixture.component_log_prob(x)).argmax(1).numpy()
+        scores = self.class_log_prob(self._joint(x)) if self.head is None else self._head_scores(self.head, x)
+        return scores.argmax(1).numpy()
 
     @torch.inference_mode()
     def answers(self, embedding: Float[np.ndarray, "N D"]) -> Answers:
         """Class, probability, typicality and verdict of each row."""
         x = self.project(embedding)
-        joint = self.mixture.component_log_prob(x)
-        class_log_prob = self.class_log_prob(joint)
-        scores = class_log_prob if self.head is None else self.head.class_scores(x)
-        posterior = (scores.double() / self.temperature).softmax(1)
-        posterior = torch.where(posterior.isnan(), 1 / len(self.classes), posterior)  # too far away for any density
+        seen = self.evidence(x)
+        posterior = posterior_of(seen.scores.double() / self.temperature)
         probability, predicted = posterior.max(1)
-        log_density, behind = class_log_prob.logsumexp(1), self.background.log_prob(x)
-        score = self.typicality.score(log_density, behind, self.raw_score(x, log_density, behind))
+        score = self.typicality.score(seen.log_prob, seen.background, seen.raw)
         typicality = self.typicality(score, predicted)
-        far, pooled = self.typicality.far(log_density, behind), self.typicality.pooled(score)
+        far, pooled = self.typicality.far(seen.log_prob, seen.background), self.typicality.pooled(score)
         if self.newcomers is not None:
             own = self.newcomers(x, predicted)
             stricter = own < typicality  # then the row is unusual for the newcomer, whatever it is for the catalog
@@ -138,8 +152,22 @@ class Model:
             score.numpy(),
             verdict,
             reason,
-            self._subclass(joint, predicted).numpy(),
+            self._subclass(seen.joint, predicted).numpy(),
         )
+
+    def evidence(self, x: Float[Tensor, "N R"]) -> Evidence:
+        """What verdicts rest on, of projected rows; in float64 if some are too far away for float32."""
+        joint = self._joint(x)
+        class_log_prob = self.class_log_prob(joint)
+        scores = class_log_prob if self.head is None else self._head_scores(self.head, x)
+        log_prob, background = class_log_prob.logsumexp(1), far_rows.class_scores(self.background, x)[:, 0]
+        return Evidence(joint, scores, log_prob, background, self.raw_score(x, log_prob, background))
+
+    def _joint(self, x: Float[Tensor, "N R"]) -> Float[Tensor, "N K"]:
+        return far_rows.scores_of(self.mixture.component_log_prob, x, self.mixture.mean, compared=True)
+
+    def _head_scores(self, head: Head, x: Float[Tensor, "N R"]) -> Float[Tensor, "N C"]:
+        return far_rows.scores_of(head.class_scores, x, self.mixture.mean, compared=True)
 
     def raw_score(
         self, x: Float[Tensor, "N R"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]

@@ -42,6 +42,7 @@ except ImportError as error:
 from mixtura.scores.verdict import judge  # mixtura export writes the rule itself in place of this line
 
 BATCH = 32
+MAX_NUMBERS = 3 << 24  # of the photos in one call of the encoder: 4 of 2048 x 2048 pixels
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS, MAX_SIDE, MAX_SCANS = 50_000_000, 20_000, 100
 MAX_REDUCED_PIXELS = 200_000_000  # of a JPEG that is decoded at 1/2 or less
@@ -136,7 +137,9 @@ class Runner:
     def encode(self, prepared: np.ndarray) -> np.ndarray:
         """The features of prepared photos, N x D."""
         assert self.encoder is not None
-        return np.asarray(self.encoder.run(["features"], {"photos": prepared})[0])
+        size = max(1, MAX_NUMBERS // prepared[0].size)
+        parts = [prepared[start : start + size] for start in range(0, len(prepared), size)]
+        return np.concatenate([np.asarray(self.encoder.run(["features"], {"photos": part})[0]) for part in parts])
 
     def answers(self, vectors: np.ndarray, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """One answer per vector.

@@ -5,13 +5,14 @@ from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixtura.errors import LabelError
 
 FAR_SPREADS = 2.0  # spreads by which log p(x) must be lower than the relative score to be the score
 POOLED_ITEMS = 20.0  # out-of-fold items at which a class's own ranks count as much as the pooled ranks
 MIN_HELD_OUT = 2  # out-of-fold items; fewer give no ranks
+TIE, TOLERANCE = 2.0**-13, 2.0**-12  # spreads; rounding moves a score by less than half of a tie, most by far less
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,12 @@ class Typicality:
 
     def pooled(self, score: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Share of out-of-fold items of all classes that score no higher, including the item itself."""
-        return rank(self.scores, score)
+        return rank(self.limits, score)
+
+    @cached_property
+    def limits(self) -> Float[Tensor, " M"]:
+        """The :func:`limits` of the out-of-fold items of all classes."""
+        return limits(self.scores)
 
     def __call__(self, score: Float[Tensor, " N"], predicted: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Typicality of new items from their scores and predicted classes, in [0, 1]."""
@@ -123,7 +129,7 @@ class Typicality:
     @cached_property
     def _blended(self) -> Float[Tensor, " M"]:
         """Sorted blended ranks of the out-of-fold items, each among the others."""
-        own, pooled = ClassRanks.of(self.scores, self.predicted), below(self.scores, self.scores) / len(self.scores)
+        own, pooled = ClassRanks.of(self.scores, self.predicted), below(self.limits, self.scores) / len(self.scores)
         others = own.below(self.scores, self.predicted) - 1
         return _blend(others, pooled, own.count(self.predicted) - 1).sort().values
 
@@ -138,10 +144,10 @@ class Typicality:
 class ClassRanks:
     """Ranks of scores among the reference scores of one class, for all classes at once.
 
-    ``scores`` are sorted over all classes; ``place`` holds class and position of each, as one sorted number.
+    ``limits`` are those of the scores of all classes; ``place`` holds class and position of each, as one sorted number.
     """
 
-    scores: Float[Tensor, " M"]
+    limits: Float[Tensor, " M"]
     place: Int[Tensor, " M"]
 
     @classmethod
@@ -149,19 +155,19 @@ class ClassRanks:
         """From the reference scores and their classes."""
         sorted_scores, order = scores.sort()
         width = len(scores) + 1
-        return cls(sorted_scores, (label[order] * width + torch.arange(len(order))).sort().values)
+        return cls(limits(sorted_scores), (label[order] * width + torch.arange(len(order))).sort().values)
 
     def below(self, new: Float[Tensor, " N"], label: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Number of reference scores of the same class that are no larger."""
-        position = torch.searchsorted(self.scores, new.contiguous(), right=True)
+        position = torch.searchsorted(self.limits, new.contiguous(), right=True)
         return self._up_to(label, position) - self._up_to(label, 0)
 
     def count(self, label: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Number of reference scores of a class."""
-        return self._up_to(label, len(self.scores)) - self._up_to(label, 0)
+        return self._up_to(label, len(self.limits)) - self._up_to(label, 0)
 
     def _up_to(self, label: Int[Tensor, " N"], position: Int[Tensor, " N"] | int) -> Float[Tensor, " N"]:
-        return torch.searchsorted(self.place, label * (len(self.scores) + 1) + position).double()
+        return torch.searchsorted(self.place, label * (len(self.limits) + 1) + position).double()
 
 
 def _raw(log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Float[Tensor, "2 N"]:
@@ -183,6 +189,19 @@ def _scale(raw: Float[Tensor, "P M"]) -> Float[Tensor, "2 P"]:
     center = raw.median(1).values
     spread = (raw - center[:, None]).abs().median(1).values * 1.4826
     return torch.stack([center, torch.where(spread > 0, spread, raw.std(1).clamp_min(1e-12))])
+
+
+def limits(held: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+    """The least score of which each of the sorted reference scores counts as no larger.
+
+    It lies a little below the reference score, and reference scores that are tied within rounding have one limit. So no
+    limit is near a reference score: asked again, its item has the same rank, although the last digits of its score
+    depend on the other items of the batch. Among very many scores, which lie close, less is a tie.
+    """
+    gap = nn.functional.pad(held.diff(), (1, 0), value=torch.inf)[: len(held)]
+    apart = gap > min(TIE, 0.5 / max(1, len(held)))
+    first = (apart * torch.arange(len(held))).cummax(0).values if len(held) else held.long()
+    return (held - (0.5 * gap).clamp_max(TOLERANCE))[first]
 
 
 def can_reject(held: int, rate: float) -> bool:

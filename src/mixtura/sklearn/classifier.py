@@ -19,6 +19,7 @@ from torch import Tensor
 from mixtura.core import selection
 from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, Plan, closed_form
 from mixtura.core.covariance import Prior, family_of
+from mixtura.core.far_rows import class_scores, posterior_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import feature_variance, labeled
 from mixtura.core.scale import in_range
@@ -30,7 +31,6 @@ from mixtura.formats import rate_of
 from mixtura.scores import false_discovery
 from mixtura.scores.typicality import Typicality
 from mixtura.sklearn.decisions import Decisions, Evidence, held_out, typicality_of
-from mixtura.sklearn.far_rows import class_scores, posterior_of
 from mixtura.sklearn.gaussian import FLOAT_TYPES, generator_of, weights_of
 from mixtura.sklearn.labels import check_labels
 from mixtura.sklearn.layouts import Array, advised, check_spread, to_tensor

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.cross_fitting import Folds, OutOfFold
+from mixtura.core.far_rows import posterior_of
 from mixtura.core.leave_one_out import cross_val_predict, has_exact_form
 from mixtura.features.projected_folds import cross_fit_projection
 from mixtura.features.selection import Selected
@@ -68,8 +69,7 @@ class Evidence:
     @property
     def posterior(self) -> Float[Tensor, "N C"]:
         """Class probabilities; equal where a sample is too far away for any density."""
-        posterior = self.scores.softmax(1)
-        return torch.where(posterior.isnan(), 1 / posterior.shape[1], posterior)
+        return posterior_of(self.scores)
 
     @property
     def calibration(self) -> Typicality:

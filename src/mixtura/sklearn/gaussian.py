@@ -20,10 +20,10 @@ from torch import Tensor
 
 from mixtura.core import em
 from mixtura.core.covariance import family_of
+from mixtura.core.far_rows import class_scores, posterior_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
 from mixtura.core.scale import in_range
-from mixtura.sklearn.far_rows import class_scores, posterior_of
 from mixtura.sklearn.init import INIT_PARAMS, Initialization, full_sums, incremental_sums, maximize
 from mixtura.sklearn.layouts import LAYOUTS, Array, Layout, advised, check_spread, to_tensor
 from mixtura.sklearn.parameters import MixtureAttributes, check_weights, covariance_from
@@ -153,8 +153,7 @@ class GaussianMixture(MixtureAttributes, DensityMixin, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        self.mixture_, self._sums, self._dtype, self._by_hand = best.mixture, best.sums, x.numpy().dtype, {}
-        self._earlier = {}
+        self.mixture_, self._sums, self._dtype = best.mixture, best.sums, x.numpy().dtype
         self.converged_, self.n_iter_ = best.converged, len(best.bounds)
         self.lower_bound_, self.lower_bounds_ = best.bound, best.bounds
         return self

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,32 +13,15 @@ from mixtura.core.mixture import Mixture
 from mixtura.errors import CollapsedComponent
 from mixtura.sklearn.layouts import LAYOUTS, Array, Layout
 
+Given = dict[str, Array]
+"""Arrays that were set, by attribute, the last at the end."""
 SPREADS = ("covariances_", "precisions_", "precisions_cholesky_")
-WEIGHTS, MEANS, COVARIANCE, FITTED = "weights_", "means_", "covariance", "mixture_"
-Parts = dict[str, tuple[str, Any]]
-"""What was set for weights, means and covariance: name and array of an attribute, or the mixture to keep it from."""
+WEIGHTS, MEANS = "weights_", "means_"
 
 
-class Attribute:
+def attribute(name: str, about: str) -> Any:
     """An array of :class:`MixtureAttributes` that is read from the mixture, or set."""
-
-    def __init__(self, about: str) -> None:
-        self.__doc__ = about
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, estimator: None, owner: type) -> "Attribute": ...
-
-    @overload
-    def __get__(self, estimator: "MixtureAttributes", owner: type) -> Array: ...
-
-    def __get__(self, estimator: "MixtureAttributes | None", owner: type) -> "Attribute | Array":
-        return self if estimator is None else estimator._read(self._name)
-
-    def __set__(self, estimator: "MixtureAttributes", value: Any) -> None:
-        estimator._set(self._name, value)
+    return property(lambda self: self._read(name), lambda self, value: self._set(name, value), doc=about)
 
 
 class MixtureAttributes:
@@ -47,21 +30,33 @@ class MixtureAttributes:
     Arrays that are read are copies, and read-only. Set an attribute to change it: once weights, means and one of
     ``covariances_``, ``precisions_`` and ``precisions_cholesky_`` fit each other, they make the mixture, without a fit.
     The three follow each other from the next use of the mixture on; until then each can be set from its own last value,
-    as in putting components in order.
+    as in putting components in order. scikit-learn, which keeps them apart, never makes them agree.
     """
 
     covariance_type: Any
-    mixture_: Mixture
+    n_features_in_: int
     _dtype: Any
     _sums: Any
-    _by_hand: Parts
-    _earlier: dict[str, Mixture]
 
-    weights_ = Attribute("Weight of each component.")
-    means_ = Attribute("Mean of each component.")
-    covariances_ = Attribute("Covariances; the axes depend on ``covariance_type``.")
-    precisions_cholesky_ = Attribute("Upper triangular Cholesky factors U of the precisions, U U'.")
-    precisions_ = Attribute("Inverse covariances.")
+    weights_ = attribute("weights_", "Weight of each component.")
+    means_ = attribute("means_", "Mean of each component.")
+    covariances_ = attribute("covariances_", "Covariances; the axes depend on ``covariance_type``.")
+    precisions_cholesky_ = attribute("precisions_cholesky_", "Upper triangular factors U of the precisions, U U'.")
+    precisions_ = attribute("precisions_", "Inverse covariances.")
+
+    @property
+    def mixture_(self) -> Mixture:
+        """The fitted mixture, or the one that the attributes make since they were set."""
+        own = vars(self)
+        if own.get("_made") is not None:
+            own.update(mixture_=own["_made"], _by_hand={}, _made=None, _sums=None, _dtype=np.dtype(np.float64))
+        if "mixture_" not in own:
+            raise AttributeError("There is no mixture_ before a fit.")
+        return own["mixture_"]
+
+    @mixture_.setter
+    def mixture_(self, mixture: Mixture) -> None:
+        vars(self).update(mixture_=mixture, _by_hand={}, _made=None)
 
     def check_made(self) -> None:
         """See that attributes that were set by hand make a mixture.
@@ -69,45 +64,31 @@ class MixtureAttributes:
         Raises:
             ValueError: they do not; the message says what is missing or does not fit.
         """
-        self._earlier = {}
-        parts: Parts = vars(self).get("_by_hand", {})
-        if not parts:
-            return
-        said = [f"{name} has shape {np.shape(value)}" for name, value in parts.values() if name != FITTED]
-        raise ValueError(
-            f"{', '.join(said)}. Set weights_, means_ and covariances_ (or precisions_cholesky_) of equally many "
-            f"components for covariance_type={self.covariance_type!r}."
-        )
+        given: Given = vars(self).get("_by_hand", {})
+        if given and vars(self).get("_made") is None:
+            said = [f"{name} has shape {value.shape}" for name, value in given.items()]
+            raise ValueError(
+                f"{', '.join(said)}. Set weights_, means_ and covariances_ (or precisions_cholesky_) of equally many "
+                f"components for covariance_type={self.covariance_type!r}."
+            )
 
     def _read(self, name: str) -> Array:
-        parts: Parts = vars(self).get("_by_hand", {})
-        own = [value for given, value in parts.values() if given == name]
-        if own:
-            return own[0]
-        mixture: Mixture = vars(self).get("_earlier", {}).get(name) or self.mixture_
-        layout = layout_of(mixture)
-        values = READERS[name](layout, mixture).numpy().astype(self._dtype)
+        own = vars(self)
+        if name in own.get("_by_hand", {}):
+            return own["_by_hand"][name]
+        mixture: Mixture = own.get("mixture_") or self.mixture_  # until the next use, the one before
+        values = READERS[name](layout_of(mixture), mixture).numpy().astype(self._dtype)
         values.flags.writeable = False  # an edit of a copy would be lost
         return values
 
     def _set(self, name: str, value: Any) -> None:
-        array = np.array(value, dtype=np.float64)
+        array, own = np.array(value, dtype=np.float64), vars(self)
         array.flags.writeable = False
-        parts: Parts = dict(vars(self).get("_by_hand", {}))
-        mixture: Mixture | None = vars(self).get(FITTED)
-        if mixture is not None:
-            parts = dict.fromkeys((WEIGHTS, MEANS, COVARIANCE), (FITTED, mixture))
-        parts[name if name in (WEIGHTS, MEANS) else COVARIANCE] = (name, array)
-        made = mixture_of(LAYOUTS[self.covariance_type], parts)
-        if made is None:
-            self._by_hand = parts
-            vars(self).pop(FITTED, None)
-            return
-        if name in SPREADS and mixture is not None:
-            earlier = dict.fromkeys(SPREADS, mixture) | vars(self).get("_earlier", {})
-            self._earlier = {other: last for other, last in earlier.items() if other != name}
-        self._by_hand, self._sums, self._dtype = {}, None, np.dtype(np.float64)
-        self.mixture_, self.n_features_in_ = made, made.dimension
+        given: Given = {key: kept for key, kept in own.get("_by_hand", {}).items() if key != name} | {name: array}
+        made = mixture_of(LAYOUTS[self.covariance_type], given, own.get("mixture_"))
+        own.update(_by_hand=given, _made=made)
+        if made is not None:
+            self.n_features_in_ = made.dimension
 
 
 def layout_of(mixture: Mixture) -> Layout:
@@ -129,24 +110,26 @@ READERS = {
 """How each attribute is read from a mixture."""
 
 
-def mixture_of(layout: Layout, parts: Parts) -> Mixture | None:
-    """The mixture of weights, means and covariances; ``None`` if one is missing or their shapes do not fit.
+def mixture_of(layout: Layout, given: Given, fitted: Mixture | None) -> Mixture | None:
+    """The mixture of the given arrays, the last of the covariances and precisions, and of a fitted one for the rest;
+    ``None`` if something is missing or the shapes do not fit.
 
     Raises:
         ValueError: values that no mixture can have.
     """
-    if len(parts) < 3:
+    parts = {} if fitted is None else {WEIGHTS: fitted.log_weight.exp().double(), MEANS: fitted.mean.double()}
+    parts |= {name: torch.tensor(value) for name, value in given.items() if name not in SPREADS}
+    if len(parts) < 2:
         return None
-    weight, mean = (_tensor(parts[part], part) for part in (WEIGHTS, MEANS))
-    name, given = parts[COVARIANCE]
+    weight, mean = parts[WEIGHTS], parts[MEANS]
     if weight.ndim != 1 or mean.ndim != 2 or len(weight) != len(mean):
         return None
-    if name == FITTED:
-        fits = given.mean.shape == mean.shape
-        covariance = given.covariance if fits else None
+    spread = next((name for name in reversed(given) if name in SPREADS), None)
+    if spread is not None:
+        fits = given[spread].shape == layout.shape(*mean.shape)
+        covariance = _covariance(layout, spread, given[spread]) if fits else None
     else:
-        fits = given.shape == layout.shape(*mean.shape)
-        covariance = _covariance(layout, name, given) if fits else None
+        covariance = fitted.covariance if fitted is not None and fitted.mean.shape == mean.shape else None
     if covariance is None:
         return None
     check_weights(weight, WEIGHTS)
@@ -183,13 +166,6 @@ def _named(name: str) -> Iterator[None]:
         yield
     except CollapsedComponent as error:
         raise CollapsedComponent(f"{name}: {error.problem}", "Give symmetric, positive definite ones.") from error
-
-
-def _tensor(part: tuple[str, Any], kind: str) -> Tensor:
-    name, value = part
-    if name == FITTED:
-        return (value.log_weight.exp() if kind == WEIGHTS else value.mean).double()
-    return torch.tensor(value)
 
 
 def _covariance(layout: Layout, name: str, value: Array) -> Covariance:

@@ -279,14 +279,9 @@ def _fitted(model: Model, embedding: Float[np.ndarray, "N D"], label: Int[np.nda
     """The model with limits from these photos; the temperature changes only if validation photos benefit."""
     x = model.project(embedding)
     with torch.inference_mode():
-        joint = model.mixture.class_log_prob(x)
-        joint = joint if model.lift is None else joint + model.lift
-        scores = joint if model.head is None else model.head.class_scores(x)
-        behind = model.background.log_prob(x)
-        log_prob = joint.logsumexp(1)
-        raw = model.raw_score(x, log_prob, behind)
-    typicality = Typicality.fit(log_prob, behind, scores.argmax(1), raw)
-    factor = temperature.fit(scores / model.temperature, torch.from_numpy(label))
+        seen = model.evidence(x)
+    typicality = Typicality.fit(seen.log_prob, seen.background, seen.scores.argmax(1), seen.raw)
+    factor = temperature.fit(seen.scores / model.temperature, torch.from_numpy(label))
     return replace(model, typicality=typicality, temperature=model.temperature * factor)
 
 
