@@ -233,7 +233,47 @@ def enroll() -> str:
     return f"{about}\n\n{table(['', *columns], rows)}"
 
 
+def newcomers() -> str:
+    """A newcomer's own photos that are found and those of others that are taken, by number of shots."""
+    found = json.loads((RESULTS / "newcomers.json").read_text(encoding="utf-8"))["table"]
+    rules = {"before": "no test", "now": "the test", "a = 1/2": "a = 1/2"}
+    shares = {"found": "own found", "taken": "others taken"}
+    rows = []
+    for case in dict.fromkeys(key.split(", ")[0] for key in found):
+        for shots in dict.fromkeys(key.split(", ")[1] for key in found):
+            cells = [found[f"{case}, {shots}, {share}, {rule}"] for share in shares for rule in rules]
+            rows.append([f"{case}, k = {shots.split()[0]}", *(f"{mean:.1f} ± {error:.1f}" for mean, error in cells)])
+    head = ["percent ± standard error", *(f"{share}: {rule}" for share in shares.values() for rule in rules.values())]
+    return table(head, rows)
+
+
+def strangers() -> str:
+    """How many strangers were foretold from left-out classes, and how many were noticed when they came."""
+    rows = []
+    for path in sorted(RESULTS.glob("strangers_*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        means = [sum(one[name] for one in found["each"]) / found["draws"] for name in ("estimate", "truth")]
+        shares = [f"{100 * share:.1f}" for share in (*means, found["half_width"])]
+        rows.append([path.stem[10:].replace("-", " "), *shares, f"{found['inside']} of {found['draws']}"])
+    head = ["classes kept out of", "foretold (%)", "noticed (%)", "half the 90% interval (points)", "draws inside"]
+    return table(head, rows)
+
+
+def stated() -> str:
+    """Measured false-reject rates on random splits, by number of classes and of photos a class."""
+    rows: dict[str, list[str]] = {}
+    for path in sorted(RESULTS.glob("stated_rate_*.json")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            name = f"{path.stem[12:].replace('-', ' ')}, {cell['classes']} x {cell['rows a class']}"
+            rows.setdefault(name, []).append(f"{cell['measured']:.1f} ± {cell['standard error']:.1f}")
+    head = ["classes x photos a class", "1% stated", "5% stated", "10% stated", "20% stated"]
+    return table(head, [[name, *cells] for name, cells in rows.items()])
+
+
 MEASURED = {
+    "newcomers": newcomers,
+    "strangers": strangers,
+    "stated": stated,
     "enroll": enroll,
     "accuracy": accuracy,
     "tables": tables,
