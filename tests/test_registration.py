@@ -57,6 +57,7 @@ ALLOWED = {
     "tasks/demo.py": {"demo"},  # the data of the command demo
     "tasks/doctor.py": {"demo"},  # the data that come with mixtura
     "cli/__init__.py": {"demo"},  # the command
+    "cli/predict.py": {"csv"},  # a list of files, told by its ending
     "cli/demo.py": {"demo"},  # the folder that the command proposes
     "renames.py": {"hybrid"},  # what recipes of an earlier mixtura said
     "sweeps/earlier.py": {"hybrid"},  # what runs of an earlier mixtura said

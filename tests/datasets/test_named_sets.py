@@ -141,17 +141,17 @@ def test_a_wrong_download_is_not_kept(tmp_path, small, spoil):
     first.write_bytes(spoil(first.read_bytes()))
     with pytest.raises(DataError, match="nothing was kept"):
         download.download("fashion-mnist", tmp_path / "kept", url=shop.as_uri() + "/")
-    assert list((tmp_path / "kept").iterdir()) == []
+    assert not (tmp_path / "kept").exists()
 
 
 def test_what_cannot_be_fetched(tmp_path, small):
     with pytest.raises(NoInput, match="cannot be fetched"):
         download.download("fashion-mnist", tmp_path / "kept", url=tmp_path.as_uri() + "/")
-    assert list((tmp_path / "kept").iterdir()) == []
+    assert not (tmp_path / "kept").exists()
     with pytest.raises(UsageError, match="only https: and file:"):
         download.download("fashion-mnist", tmp_path, url="http://example.org/")
     with pytest.raises(UsageError, match="Did you mean 'fashion-mnist'"):
         download.download("fashion-minst", tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(CannotWrite, match="cannot be made"):
+    with pytest.raises(CannotWrite, match="Cannot write"):
         download.download("fashion-mnist", tmp_path / "file" / "x")

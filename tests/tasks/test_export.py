@@ -127,13 +127,16 @@ def test_head_graph_is_the_model(family):
 
 
 def assert_far_rows_agree(model, graph, embedding):
-    """In class, verdict and probability, among other rows, which stay as they are."""
+    """In class, verdict and probability, among other rows, which stay as they are.
+
+    The graph compares the classes of a far row nearer by, in single precision.
+    """
     direction = np.random.default_rng(5).normal(size=(4, 12))
     rows = [(size * direction / np.abs(direction).max()).astype(np.float32) for size in (1e6, 1e19, 1e30, 3e38)]
     mixed = np.concatenate([embedding[:3], *rows, embedding[3:6]])
     found, answers = outputs(graph, mixed), model.answers(mixed)
     np.testing.assert_array_equal(found["posterior"].argmax(1), answers.predicted)
-    np.testing.assert_allclose(found["posterior"], answers.posterior, rtol=0, atol=CLOSE)
+    np.testing.assert_allclose(found["posterior"], answers.posterior, rtol=0, atol=10 * CLOSE)
     np.testing.assert_array_equal(found["subclass"], answers.subclass)
     np.testing.assert_array_equal(found["typicality"], answers.typicality)
     np.testing.assert_array_equal(found["posterior"][:3], outputs(graph, embedding[:3])["posterior"])

@@ -143,7 +143,7 @@ class OnlineGaussianHead(GenerativeHead):
     def embed(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         """Samples in the space of the Gaussians: standardized one by one if ``normalize`` is set."""
         if not self.normalize:
-            return self.in_reach(x, (self.variance.mean() + self.mean.square().mean()).sqrt())
+            return self.in_reach(x, (self.variance + self.mean.square()).max().sqrt())
         rows = self.in_reach(x)
         return nn.functional.layer_norm(rows - rows[..., :1], (self.dimension,))  # a common part would cost digits
 

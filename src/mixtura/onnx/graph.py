@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mixtura.core.far_rows import comparable, is_far, posterior_of
+from mixtura.core.far_rows import posterior_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.scale import within
 from mixtura.encoders.onnx_graph import to_onnx
@@ -18,7 +18,7 @@ from mixtura.scores.typicality import POOLED_ITEMS, Typicality, limits
 OUTPUT_NAMES = ("posterior", "log_prob", "background", "score", "typicality", "pooled", "far", "subclass")
 """Outputs of a head's graph, row by row."""
 
-HEAD_SPREADS = 1e4  # of the data; at this distance float32 still compares the classes of a head
+MAX_SPREADS = 1e4  # of the data, from its middle; at this distance float32 still compares the classes
 EXAMPLE_ROWS = 3  # rows of the example used for tracing; the graph takes any number
 
 
@@ -35,9 +35,8 @@ class Scores(nn.Module):
 
     def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N K"]:
         """The component log-probabilities of each row, in its precision."""
-        dtype = torch.promote_types(x.dtype, self.get_buffer(self.names[0]).dtype)
-        center, *operands = (self.get_buffer(name).to(dtype) for name in self.names)
-        return self.score(tuple(operands), x.to(dtype) - center).to(x.dtype)
+        center, *operands = (self.get_buffer(name) for name in self.names)
+        return self.score(tuple(operands), x.to(center.dtype) - center).to(x.dtype)
 
 
 class Rank(nn.Module):
@@ -162,7 +161,7 @@ class HeadGraph(nn.Module):
         self.temperature = model.temperature
         self.register_buffer("middle", model.mixture.mean.double().mean(0))
         variance = model.background.covariance.dense(1, model.mixture.dimension)[0].diagonal().mean()
-        self.reach = HEAD_SPREADS * float(variance.sqrt())
+        self.reach = MAX_SPREADS * float(variance.sqrt())
         self.register_buffer("lift", torch.zeros(len(model.classes)) if model.lift is None else model.lift)
         self.register_buffer("component_class", component_class)
         self.register_buffer("first", torch.searchsorted(component_class, torch.arange(len(model.classes))))
@@ -172,70 +171,29 @@ class HeadGraph(nn.Module):
         x = within(features, MAX_FEATURE)
         for step in self.steps:
             x = signed_power(x, step.power) if isinstance(step, Power) else step(x)
+        x = self._in_sight(x)
         joint = self.mixture(x)
-        scores = joint if self.head is None else self.head.class_scores(self._in_sight(x))
-        far = is_far(joint, x.dtype)
-        read = torch.cond(far.any(), self._read_exactly, self._read_plainly, (far, x, joint, scores))
-        posterior, log_prob, background, best, *own = read
+        class_log_prob = self.groups(joint) + self.get_buffer("lift")
+        scores = class_log_prob if self.head is None else self.head.class_scores(x)
+        posterior = posterior_of(scores.double() / self.temperature)
         predicted = posterior.argmax(1)
+        log_prob, background = class_log_prob.logsumexp(1), self.background(x)[:, 0]
         raw = None if self.score is None else self.score(x, log_prob, background)
         score, typicality, pooled, far = self.rank(log_prob, background, predicted, raw)
-        if own:
-            stricter = own[0] < typicality
-            typicality = torch.where(stricter, own[0], typicality)
+        if self.own is not None:
+            own = self.own(x, predicted)
+            stricter = own < typicality
+            typicality = torch.where(stricter, own, typicality)
             far, pooled = far & ~stricter, torch.where(stricter, 1.0, pooled)
-        return (
-            posterior,
-            log_prob,
-            background,
-            score,
-            typicality,
-            pooled,
-            far,
-            best - self.get_buffer("first")[predicted],
-        )
+        own = joint.masked_fill(self.get_buffer("component_class") != predicted[:, None], -torch.inf).argmax(1)
+        subclass = own - self.get_buffer("first")[predicted]
+        return posterior, log_prob, background, score, typicality, pooled, far, subclass
 
     def _in_sight(self, x: Float[Tensor, "N R"]) -> Float[Tensor, "N R"]:
-        """The rows, those beyond the reach of a head in float32 nearer by: the same class leads in their direction."""
-        center = self.get_buffer("middle").to(x.dtype)
-        nearer = within(x - center, self.reach) + center
-        return torch.where((x - center).abs().amax(1, keepdim=True) > self.reach, nearer, x)
-
-    def _read_plainly(
-        self,
-        far: Bool[Tensor, " N"],
-        x: Float[Tensor, "N R"],
-        joint: Float[Tensor, "N K"],
-        scores: Float[Tensor, "N C"],
-    ) -> tuple[Tensor, ...]:
-        """Readings of rows of which none is far from everything."""
-        return self._read(x, joint, scores)
-
-    def _read_exactly(
-        self,
-        far: Bool[Tensor, " N"],
-        x: Float[Tensor, "N R"],
-        joint: Float[Tensor, "N K"],
-        scores: Float[Tensor, "N C"],
-    ) -> tuple[Tensor, ...]:
-        """Readings of rows of which some are far from everything: of these, in float64."""
-        center = self.get_buffer("middle")
-        rows = x.double() - center
-        exact = comparable(self.mixture, rows, center)
-        pairs = zip(self._read(x, joint, scores), self._read(x.double(), exact, scores), strict=True)
-        return tuple(torch.where(far[:, None] if one.ndim == 2 else far, other, one) for one, other in pairs)
-
-    def _read(
-        self, x: Float[Tensor, "N R"], joint: Float[Tensor, "N K"], scores: Float[Tensor, "N C"]
-    ) -> tuple[Tensor, ...]:
-        """Posterior, log-densities of all classes and background, best component, p-value for the own shots if any."""
-        class_log_prob = self.groups(joint) + self.get_buffer("lift")
-        posterior = posterior_of((class_log_prob if self.head is None else scores).double() / self.temperature)
-        predicted = posterior.argmax(1)
-        others = self.get_buffer("component_class") != predicted[:, None]
-        best = joint.masked_fill(others, -torch.inf).argmax(1)
-        own = () if self.own is None else (self.own(x, predicted),)
-        return posterior, class_log_prob.logsumexp(1).double(), self.background(x)[:, 0].double(), best, *own
+        """The rows; those too far away to compare their classes are moved nearer, where the same class leads."""
+        middle = self.get_buffer("middle").to(x.dtype)
+        far = (x - middle).abs().amax(1, keepdim=True) > self.reach
+        return torch.where(far, within(x - middle, self.reach) + middle, x)
 
 
 def head_bytes(model: Model) -> bytes:
