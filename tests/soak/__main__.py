@@ -123,6 +123,7 @@ class Soak:
             time.sleep(self.draw.uniform(2.0, 8.0))
             made.kill()
             made.communicate()
+        self.ledger.fits += 1
         self._remember_model()
 
     def starve_refit(self):
@@ -253,6 +254,7 @@ class Soak:
         self.ledger.count(f"fit ended with {made.returncode}")
         if made.returncode not in {0, CANNOT_WRITE} and (limit is None or made.returncode != OUT_OF_SPACE):
             self.ledger.fault(f"fit: {made.returncode} {said}")
+        self.ledger.fits += made.returncode == 0
         self._remember_model()
 
     def _remember_model(self):

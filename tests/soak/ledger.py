@@ -15,7 +15,8 @@ class Ledger:
         self.edits, self.undone, self.unanswered_undos = {}, Counter(), 0
         self.enrolled, self.decisions, self.confirmed = {}, {}, {}
         self.answers, self.faults, self.events = {}, [], Counter()
-        self.models, self.models_checked = set(), 0
+        self.models, self.fits, self.fits_checked = set(), 0, 0  # fits that may have ended a list of edits
+        self.ended = set()  # edits of such lists
 
     def fault(self, what):
         """Something is lost or wrong."""
@@ -75,11 +76,12 @@ class Ledger:
         for number in self.edits.keys() & rows.keys():
             if self.edits[number][1] != rows[number][0]:
                 self.fault(f"edit {number} is {rows[number][0]!r}, answered was {self.edits[number]}")
-        gone = self.edits.keys() - rows.keys()
-        if gone and (len(self.models) == self.models_checked or max(gone) > min(rows, default=max(gone))):
+        gone = self.edits.keys() - rows.keys() - self.ended
+        if gone and (self.fits == self.fits_checked or max(gone) > min(rows, default=max(gone))):
             self.fault(f"edits are not listed any more: {sorted(gone)}, listed are {sorted(rows)}")
-        self.models_checked = len(self.models)
-        back = [number for number in self.edits if number in gone or rows[number][1]]
+        self.fits_checked = self.fits
+        self.ended |= gone
+        back = [number for number in self.edits if number not in rows or rows[number][1]]
         unexplained = Counter(s for kind, s in map(self.edits.get, back) if kind != "undo") - self.undone
         if unexplained.total() > self.unanswered_undos:
             self.fault(f"edits are gone: {unexplained}, {self.unanswered_undos} undos were not answered")

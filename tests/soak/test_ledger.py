@@ -85,6 +85,21 @@ def test_a_loss_is_a_fault(database, loss, said):
     assert any(said in fault for fault in made.faults), made.faults
 
 
+def test_a_refit_begins_the_list_anew_and_takes_no_standing_edit(database):
+    made = ledger()
+    made.check(database)
+    made.undone.update(["Enrolled a.", "Renamed."])
+    made.fits += 1
+    database.execute("DELETE FROM edit")
+    made.check(database)
+    made.check(database)
+    assert made.faults == []
+    standing = ledger()
+    standing.fits += 1
+    standing.check(database)
+    assert any("edits are gone" in fault for fault in standing.faults)
+
+
 def test_an_undo_without_an_answer_explains_one_edit_once(database):
     made = ledger()
     made.undo_begins()

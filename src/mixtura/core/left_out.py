@@ -66,7 +66,11 @@ def rows_without(folds: Folds, gone: Bool[Tensor, " C"], fold: int) -> Int[Tenso
 
 def judged_rows(folds: Folds, fold: int, most: int, seed: int) -> Int[Tensor, " M"]:
     """Indices of the rows of a fold with weight, at most about ``most`` of them, chosen by their values."""
-    rows = ((folds.fold == fold) & (folds.counts > 0)).nonzero()[:, 0]
+    return some_of(folds, ((folds.fold == fold) & (folds.counts > 0)).nonzero()[:, 0], most, seed)
+
+
+def some_of(folds: Folds, rows: Int[Tensor, " M"], most: int, seed: int) -> Int[Tensor, " K"]:
+    """At most ``most`` of the rows, chosen by their values."""
     if len(rows) <= most:
         return rows
     order, _ = content_order(folds.x[rows], seed)

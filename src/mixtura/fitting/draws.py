@@ -21,6 +21,7 @@ from mixtura.scores.base import KnownRows
 from mixtura.scores.typicality import MIN_HELD_OUT, Typicality
 
 ENOUGH_GENUINE = 300  # genuine rows of a draw; the limit of a 5% rule then has a standard error of 1.3 points
+MAX_KNOWN_ROWS = 10_000  # rows that the other scores are fitted to in a draw; the one that is chosen is fitted to all
 MAX_ROWS_A_FOLD = 2500  # rows of a fold that are judged; classes differ more than rows do
 
 
@@ -112,7 +113,8 @@ class Draws:
         self, space: Folds, gone: Bool[Tensor, " C"], fold: int, mixture: Mixture
     ) -> tuple[KnownRows, Float[Tensor, "N D"]]:
         """What the other scores are fitted to, and all rows as they see them."""
-        plan, known = self.plan, left_out.rows_without(space, gone, fold)
+        known = left_out.some_of(space, left_out.rows_without(space, gone, fold), MAX_KNOWN_ROWS, self.seed)
+        plan = self.plan
         if self.seen is not None and space is self.folds:
             space, plan = self.seen
             mixture = left_out.mixture_without(space, plan, gone, fold)
