@@ -86,8 +86,16 @@ def known_labels(folds: Folds, gone: Bool[Tensor, " C"], fold: int) -> Bool[Tens
 
 def background_peak(mixture: Mixture) -> float:
     """Log-density of a mixture's background at its mean, in nats."""
+    return scores_with_peak(mixture, mixture.mean[:0])[2]
+
+
+def scores_with_peak(
+    mixture: Mixture, x: Float[Tensor, "N D"]
+) -> tuple[Float[Tensor, "N C"], Float[Tensor, " N"], float]:
+    """What :func:`scores_with_background` returns, and the background's log-density at its mean, in nats."""
     mean = (mixture.log_weight.exp()[:, None].to(mixture.mean) * mixture.mean).sum(0, keepdim=True)
-    return float(scores_with_background(mixture, mean)[1])
+    joint, background = scores_with_background(mixture, torch.cat([x, mean.to(x)]))
+    return joint[:-1], background[:-1], float(background[-1])
 
 
 def scores_with_background(

@@ -100,12 +100,12 @@ class Draws:
         row = left_out.judged_rows(space, fold, MAX_ROWS_A_FOLD, self.seed)
         row = row[(left_out.known_labels(space, gone, fold) | gone)[space.labels[row]]]
         x = space.x[row]
-        joint, background = left_out.scores_with_background(mixture, x)
+        joint, background, peak = left_out.scores_with_peak(mixture, x)
         log_prob = joint.logsumexp(1)
         raw = dict[str, Tensor]()
         if names:
             known, seen = self._seen(space, gone, fold, mixture)
-            known = replace(known, background_peak=left_out.background_peak(mixture))
+            known = replace(known, background_peak=peak)
             raw = {name: find(SCORES, name).fit(known)(seen[row], log_prob, background) for name in names}
         return Judged(row, space.labels[row], joint.argmax(1), log_prob, background, space.counts[row], raw)
 
@@ -138,4 +138,4 @@ def known_rows(folds: Folds, row: Int[Tensor, " M"], plan: Plan, mixture: Mixtur
     """Rows to fit a score to, with the mixture of a plan that has been fitted to them."""
     rows = LabeledItems(folds.x[row], folds.labels[row], folds.counts[row])
     tied = mixture if mixture.covariance.shared and plan.components == 1 else None
-    return KnownRows(rows, folds.n_classes, plan.prior, tied, left_out.background_peak(mixture))
+    return KnownRows(rows, folds.n_classes, plan.prior, tied)

@@ -204,8 +204,8 @@ def _scored(
     """The score of some rows by one that was fitted to the known rows, which are all others."""
     plan, x = choice.candidate.plan, space.x[gone]
     mixture = left_out.mixture_without_rows(space, plan, gone)
-    joint, background = left_out.scores_with_background(mixture, x)
-    score = find(SCORES, name).fit(known_rows(space, known, plan, mixture))
+    joint, background, peak = left_out.scores_with_peak(mixture, x)
+    score = find(SCORES, name).fit(replace(known_rows(space, known, plan, mixture), background_peak=peak))
     return score(x, joint.logsumexp(1), background).double()
 
 

@@ -106,13 +106,15 @@ class Model:
             )
         with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused
             embedding = np.ascontiguousarray(embedding, dtype=np.float32)
-        bad = int((~np.isfinite(embedding).all(1)).sum())
-        if bad:
+        largest = float(np.maximum(embedding.max(initial=0), -embedding.min(initial=0)))  # NaN if one of them is
+        if not np.isfinite(largest):
+            bad = int((~np.isfinite(embedding).all(1)).sum())
             raise NonFinite(
                 f"{bad} of {len(embedding)} rows of features hold NaN or infinity. "
                 f"Check the weights of encoder {self.encoder.name!r}, or remove these items."
             )
-        return self.projection(within(torch.from_numpy(embedding), MAX_FEATURE))
+        x = torch.from_numpy(embedding)
+        return self.projection(within(x, MAX_FEATURE) if largest > MAX_FEATURE else x)
 
     @torch.inference_mode()
     def predicted(self, embedding: Float[np.ndarray, "N D"]) -> Int[np.ndarray, " N"]:
