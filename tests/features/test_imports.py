@@ -183,6 +183,13 @@ def test_dgmmc_by_number(dgmmc, tmp_path):
     assert (found.label, found.id[2]) == (TEXT, "Train/2")
 
 
+def test_a_row_without_a_vector_is_one_sentence(tmp_path):
+    rows = pa.array([[1.0, 2.0], [3.0, 4.0], None], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"embedding": rows, "label": ["a", "b", "a"]}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="or have gaps"):
+        from_parquet(tmp_path / "t.parquet", encoder="clip")
+
+
 def test_dgmmc_by_file_name(dgmmc, tmp_path):
     (tmp_path / "list.csv").write_text("Filename,Label\n3,dog\n../../0,rain\n")
     found = from_dgmmc(dgmmc, tmp_path / "list.csv", encoder="clip")
@@ -196,9 +203,10 @@ def test_dgmmc_refusals(dgmmc, tmp_path, capsys):
         torch.save(content, dgmmc / "0.pt")
         with pytest.raises(DataError, match=r"0\.pt"):
             from_dgmmc(dgmmc, tmp_path / "one.txt", encoder="clip")
-    torch.save(torch.ones(3, 3).to_sparse(), dgmmc / "0.pt")
-    with pytest.raises(DataError, match=r"0\.pt"):
-        from_dgmmc(dgmmc, tmp_path / "one.txt", encoder="clip")
+    for tensor in (torch.ones(3, 3).to_sparse(), torch.empty(3, device="meta")):
+        torch.save(tensor, dgmmc / "0.pt")
+        with pytest.raises(DataError, match=r"0\.pt"):
+            from_dgmmc(dgmmc, tmp_path / "one.txt", encoder="clip")
     (dgmmc / "0.pt").write_bytes(b"junk")
     with pytest.raises(DataError, match="is refused"):
         from_dgmmc(dgmmc, tmp_path / "one.txt", encoder="clip")

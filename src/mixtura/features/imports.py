@@ -250,7 +250,7 @@ def _matrix(column: pa.ChunkedArray, path: Path) -> Float[np.ndarray, "N D"]:
     kind = column.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
         raise DataError(f"The embedding column of {path} holds {kind}, not lists. Name the column of vectors.")
-    lengths = {None if row is None else len(row) for row in column}
+    lengths = {len(row) if row.is_valid else None for row in column}
     flat = column.combine_chunks().flatten()
     if len(lengths) != 1 or None in lengths or flat.null_count:
         raise DataError(f"The vectors of {path} are of different lengths, or have gaps. Give all the same length.")
@@ -318,7 +318,7 @@ def _vector(path: Path) -> Float[np.ndarray, " D"]:
         ) from error
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         return value.astype(np.float32).reshape(-1)
-    if isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided:
+    if isinstance(value, Tensor) and value.is_floating_point() and not value.is_meta and value.layout == torch.strided:
         return value.detach().float().reshape(-1).numpy()
     raise DataError(f"{path} holds no vector of floating-point numbers. Save one dense tensor an item.")
 
