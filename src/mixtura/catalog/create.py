@@ -137,6 +137,7 @@ def replace_model(folder: Path, model: Model, others: Mapping[str, bytes]) -> No
 
     The journal stays. If killed at any moment, the folder has the whole old or the whole new model, and the next
     opening of the catalog does the rest. Edits are locked out for the last moments only, while the tables are refilled.
+
     Args:
         folder: of the model; the caller is its only writer.
         model: the new one.

@@ -9,7 +9,7 @@ import typer
 from mixtura.cli import options
 from mixtura.cli.output import Output, shown
 from mixtura.errors import UsageError
-from mixtura.pipeline.data_source import STORE_HEADER
+from mixtura.pipeline.data_source import STORE_HEADER, without_effect
 
 if TYPE_CHECKING:
     from mixtura.tasks.collection import Collection
@@ -152,7 +152,7 @@ def _refuse_flags(flags: dict[str, Any], source: str) -> None:
     if flags:
         key = next(iter(flags))
         switch = options.FLAGS[key].switch if key in options.FLAGS else f"--{key}"
-        raise UsageError(f"{switch} has no effect: the features of {source} exist already. Leave it out.")
+        raise without_effect(switch, source)
 
 
 def _is_stored(source: str) -> bool:

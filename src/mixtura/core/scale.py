@@ -10,6 +10,7 @@ from mixtura.errors import DataError
 
 LARGEST, SMALLEST = 1e15, 1e-15  # of samples whose squares and their sums fit into float32
 LARGEST_DOUBLE, SMALLEST_DOUBLE = 1e60, 1e-60  # of samples whose fourth powers fit into float64
+MAX_FEATURE = 1e20  # larger ones are scaled down: projections of them would leave the range of float32
 _ADVICE = "Rescale the features, for example to unit scale."
 
 

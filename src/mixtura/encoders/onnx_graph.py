@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Num, config
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from mixtura.errors import MissingExtra, UsageError
@@ -52,12 +52,10 @@ def to_onnx(module: nn.Module, example: Tensor, name: str, outputs: tuple[str, .
     Raises:
         UsageError: the module cannot be traced, or one file cannot hold it.
     """
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
-
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     if size > MAX_FILE_BYTES:
         raise UsageError(f"The graph would hold {size / 2**30:.1f} GiB and ONNX files end at 2. Project to fewer axes.")
-    with _quiet(), _unchecked():
+    with _quiet():
         try:
             program: Any = torch.onnx.export(
                 module.eval(),
@@ -71,7 +69,6 @@ def to_onnx(module: nn.Module, example: Tensor, name: str, outputs: tuple[str, .
         except torch.onnx.OnnxExporterError as error:
             reason = str(error.__cause__ or error).strip().splitlines()[0][:200]
             raise UsageError(f"This network cannot be written as ONNX: {reason}. Choose another encoder.") from error
-    RemoveUnusedNodesPass()(program.model)  # the runtime warns of what a branch has left over
     return program.model_proto.SerializeToString()
 
 
@@ -84,17 +81,6 @@ def need_onnx() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingExtra(f"Writing ONNX needs {', '.join(missing)}. Run: pip install 'mixtura[onnx]'")
-
-
-@contextmanager
-def _unchecked() -> Iterator[None]:
-    """Leave out the checks of shapes that tests add: the branches of a graph cannot be traced through them."""
-    was = config.jaxtyping_disable
-    config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        config.update("jaxtyping_disable", was)
 
 
 @contextmanager

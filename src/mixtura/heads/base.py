@@ -17,7 +17,6 @@ from mixtura.errors import NoDensity, UsageError
 
 TILE_ROWS = 4096  # samples that a head scores at once
 REACH = {torch.float32: 1e4, torch.float64: 1e12}  # spreads of the data at which squares leave digits to compare
-MAX_FEATURE = 1e20  # larger ones are scaled down: projections of them would leave the range of float32
 
 
 class Head(nn.Module):

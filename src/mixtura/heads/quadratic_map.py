@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mixtura.core.scale import within
+from mixtura.core.scale import MAX_FEATURE, within
 from mixtura.heads import init
-from mixtura.heads.base import MAX_FEATURE, REACH, Head
+from mixtura.heads.base import REACH, Head
 
 TILE_ROWS = 1024
 

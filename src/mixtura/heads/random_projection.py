@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixtura.core.random_matrix import RANDOM_MATRICES, gaussian
-from mixtura.core.scale import within
+from mixtura.core.scale import MAX_FEATURE, within
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import MAX_FEATURE, Head
+from mixtura.heads.base import Head
 from mixtura.heads.linear import LinearHead
 from mixtura.names import nearest
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from mixtura.core import far_rows
 from mixtura.core.far_rows import posterior_of
 from mixtura.core.mixture import Mixture
-from mixtura.core.scale import within
+from mixtura.core.scale import MAX_FEATURE, within
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
@@ -20,8 +20,6 @@ from mixtura.scores.base import Score
 from mixtura.scores.resemblance import NewcomerTest
 from mixtura.scores.typicality import Typicality
 from mixtura.sections import DecisionSection, EncoderSection
-
-MAX_FEATURE = 1e20  # larger ones are scaled down: projections of them would leave the range of float32
 
 
 @dataclass(frozen=True)

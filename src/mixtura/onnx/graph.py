@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 from mixtura.core.far_rows import posterior_of
 from mixtura.core.mixture import Mixture
-from mixtura.core.scale import within
+from mixtura.core.scale import MAX_FEATURE, within
 from mixtura.encoders.onnx_graph import to_onnx
 from mixtura.features.nonlinear import Power, signed_power
-from mixtura.heads.base import Groups
-from mixtura.model.model import MAX_FEATURE, Model
+from mixtura.heads.base import REACH, Groups
+from mixtura.model.model import Model
 from mixtura.scores.base import Score
 from mixtura.scores.resemblance import DIRECTION_FACTOR, NewcomerTest
 from mixtura.scores.typicality import POOLED_ITEMS, Typicality, limits
@@ -18,7 +18,6 @@ from mixtura.scores.typicality import POOLED_ITEMS, Typicality, limits
 OUTPUT_NAMES = ("posterior", "log_prob", "background", "score", "typicality", "pooled", "far", "subclass")
 """Outputs of a head's graph, row by row."""
 
-MAX_SPREADS = 1e4  # of the data, from its middle; at this distance float32 still compares the classes
 EXAMPLE_ROWS = 3  # rows of the example used for tracing; the graph takes any number
 
 
@@ -161,7 +160,7 @@ class HeadGraph(nn.Module):
         self.temperature = model.temperature
         self.register_buffer("middle", model.mixture.mean.double().mean(0))
         variance = model.background.covariance.dense(1, model.mixture.dimension)[0].diagonal().mean()
-        self.reach = MAX_SPREADS * float(variance.sqrt())
+        self.reach = REACH[torch.float32] * float(variance.sqrt())
         self.register_buffer("lift", torch.zeros(len(model.classes)) if model.lift is None else model.lift)
         self.register_buffer("component_class", component_class)
         self.register_buffer("first", torch.searchsorted(component_class, torch.arange(len(model.classes))))

@@ -34,10 +34,15 @@ def require_photos(keys: Mapping[str, str], place: object) -> None:
     """
     for key, option in keys.items():
         if key.startswith(FOR_PHOTOS):
-            raise UsageError(
-                f"{option} has no effect: {place} holds features, whose photos were read before. Leave it out, or give "
-                "the photos."
-            )
+            raise without_effect(option, place)
+
+
+def without_effect(option: str, place: object) -> UsageError:
+    """Return the error for an option that says how photos are read, where their features are there already."""
+    return UsageError(
+        f"{option} has no effect: {place} holds features, whose photos were read before. Leave it out, or give the "
+        "photos."
+    )
 
 
 def data_keys(source: str) -> dict[str, Any]:

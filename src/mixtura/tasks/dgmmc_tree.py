@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixtura.datasets import NAMED, NEED_PATH
+from mixtura.datasets.items import SPLITS
 from mixtura.errors import LabelError, NoInput, UsageError
 from mixtura.features.imports import Half, LabelList, from_halves
 from mixtura.features.records import Features
@@ -23,7 +24,7 @@ from mixtura.pipeline import factory
 from mixtura.pipeline.data_source import data_keys
 from mixtura.recipe import resolve
 
-TRAIN, VAL, TEST = SPLITS = ("train", "val", "test")
+TRAIN, VAL, TEST = SPLITS
 LIST_SUFFIXES = (".csv", ".txt")
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from mixtura.datasets.items import SPLITS
 from mixtura.errors import UsageError
 from mixtura.features import imports
 from mixtura.features.records import Features
@@ -14,7 +15,6 @@ LAYOUTS = {"npy": ".npy", "npz": ".npz", "parquet": ".parquet"}
 """Layouts by file suffix; DGMMC's layout is a folder, and one without Train and Test must be given by name."""
 
 PER_FILE, UNNAMED = "dgmmc", "imported"
-SPLIT_NAMES = ("train", "val", "test")
 
 
 def run(
@@ -44,8 +44,8 @@ def run(
         NoInput, DataError: the source cannot be used.
         CannotWrite, OutOfSpace: the store cannot be written; nothing of it stays.
     """
-    if split is not None and split not in SPLIT_NAMES:
-        raise UsageError(f"Part {split!r} is not known. {nearest(split, SPLIT_NAMES)}")
+    if split is not None and split not in SPLITS:
+        raise UsageError(f"Part {split!r} is not known. {nearest(split, SPLITS)}")
     if source.is_dir() and layout in (None, PER_FILE) and (found := _halves(source, labels, encoder, split, note)):
         return imports.save(found, output)
     return imports.save(_read(source, layout or _layout(source), labels, encoder or UNNAMED, split), output)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -23,6 +24,8 @@ from mixtura.model.model import Model
 from mixtura.pipeline import factory, training_set
 from mixtura.pipeline.queries import Prepared, embed, name_of, prepare
 from mixtura.records.decision import Decision
+
+T = TypeVar("T")
 
 BATCH_SIZE = 32
 BLOCK_ROWS = 4096  # rows decided at once
@@ -87,8 +90,8 @@ class Predictor:
             raise UsageError(f"Give a list of paths, as in predict([{str(paths)!r}]).")
         given = false_discovery_rate
         stated = None if given is None else rate_of(given, "false_discovery_rate")
-        batches = (paths[start : start + BATCH_SIZE] for start in range(0, len(paths), BATCH_SIZE))
-        encoded = (self._encode([one if isinstance(one, bytes) else Path(one) for one in batch]) for batch in batches)
+        queries = [one if isinstance(one, bytes) else Path(one) for one in paths]
+        encoded = (self._encode(batch) for batch in _blocks(queries, BATCH_SIZE))
         if stated is not None:  # the limit depends on all files
             encoded = [[item for batch in encoded for item in batch]]
         blocks = (block for batch in encoded for block in _blocks(batch, BLOCK_ROWS if stated is None else len(batch)))
@@ -145,7 +148,7 @@ class Predictor:
         return [replace(decision, model=self._version) for decision in decisions]
 
 
-def _blocks(items: list[_Encoded | Problem], size: int) -> Iterator[list[_Encoded | Problem]]:
+def _blocks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), max(size, 1)))
 
 

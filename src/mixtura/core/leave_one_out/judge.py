@@ -14,7 +14,7 @@ from mixtura.core.content import distinct, numbered
 from mixtura.core.covariance import family_of
 from mixtura.core.cross_fitting import Folds, OutOfFold
 from mixtura.core.leave_one_out.samples import Everything, Tile, classes_of_units
-from mixtura.core.leave_one_out.scores import Scores
+from mixtura.core.leave_one_out.scores import Scores, squares_of
 from mixtura.core.leave_one_out.updates import tolerance_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import labeled
@@ -154,12 +154,9 @@ class _Collected:
 
 
 def _squares(mixture: Mixture, joint: Float[Tensor, "M C"], behind: Float[Tensor, " M"]) -> Float[Tensor, "M 2"] | None:
-    """The squared distances of :meth:`Scores.squares`, from class log-probabilities and background of a mixture."""
+    """Squared distances to the nearest class mean and to the background's; ``None`` without a common covariance."""
     if not mixture.covariance.shared:
         return None
     density = joint - mixture.over_classes(mixture.log_weight.expand(len(joint), -1))
-    around = mixture.background()
-    peak = torch.cat([one.covariance.log_peak(one.dimension)[:1] for one in (mixture, around)])
-    scores = Scores(torch.where(density.isnan(), -torch.inf, density)[None], behind[None], joint.new_zeros(1) > 0)
-    found = replace(scores, peak=peak.to(joint)[None]).squares()
-    return None if found is None else found[0]
+    peak = torch.cat([one.covariance.log_peak(one.dimension)[:1] for one in (mixture, mixture.background())])
+    return squares_of(peak.to(joint)[None], torch.where(density.isnan(), -torch.inf, density), behind)

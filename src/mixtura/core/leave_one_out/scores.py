@@ -23,8 +23,14 @@ class Scores:
         """Squared distances to the nearest class mean and to the mean of the background, each under its covariance."""
         if self.peak is None or self.background is None:
             return None
-        highest = torch.stack([self.log_density.amax(2), self.background], 2)
-        return (2 * (self.peak[:, None] - highest)).clamp_min(0)
+        return squares_of(self.peak[:, None], self.log_density, self.background)
+
+
+def squares_of(
+    peak: Float[Tensor, "*#N 2"], log_density: Float[Tensor, "*N C"], background: Float[Tensor, "*N"]
+) -> Float[Tensor, "*N 2"]:
+    """Squared distances to the nearest class mean and to the background's, from log-densities and their peaks."""
+    return (2 * (peak - torch.stack([log_density.amax(-1), background], -1))).clamp_min(0)
 
 
 def mixed(parts: list[Scores], share: Float[Tensor, "B P"]) -> Scores:
