@@ -93,7 +93,7 @@ def test_scores_equal_those_of_an_honest_fit_of_the_other_rows(family):
 
 @pytest.mark.parametrize("family", LEAVE_ONE_OUT)
 def test_settled_scores_shorten_the_distance_from_the_own_class(family):
-    """By (1 + 1/n) / (1 + 1/(n - 1)), and change nothing else."""
+    """By (1 + 1/n) / (1 + 1/(n - 1)), and what the background shares of it."""
     x, labels = clusters(30, 3, 5)
     folds = Folds(x, labels, 3, torch.zeros_like(labels), 2)
     plan = Plan(family, prior=Prior(2.0, 0.1))
@@ -107,9 +107,22 @@ def test_settled_scores_shorten_the_distance_from_the_own_class(family):
         distance = 2 * (peak - plain.class_log_prob[i, own])
         expected = peak - 0.5 * distance * (1 + 1 / n[i]) / (1 + 1 / (n[i] - 1))
         assert float(found.class_log_prob[i, own]) == pytest.approx(float(expected), rel=1e-9)
+        gain = background_gain(refit, x[i], own, float(n[i])) if family == "tied" else 0.0
+        assert float(found.background[i] - plain.background[i]) == pytest.approx(gain, rel=1e-6, abs=1e-9)
     others = torch.nn.functional.one_hot(labels, 3) == 0
     torch.testing.assert_close(found.class_log_prob[others], plain.class_log_prob[others], rtol=0, atol=0)
-    torch.testing.assert_close(found.background, plain.background, rtol=0, atol=0)
+
+
+def background_gain(refit, row, own, n):
+    """The formula of :mod:`mixtura.core.leave_one_out.settling`, with dense matrices."""
+    behind = refit.background()
+    inside = refit.covariance.dense(3, len(row))[own].inverse()
+    overall = behind.covariance.dense(1, len(row))[0].inverse()
+    e, o = row - refit.mean[own], refit.mean[own] - behind.mean[0]
+    before = min(float(e @ inside @ e) / n, float(o @ inside @ o))
+    after, apart = before * (n - 1) / n, float(o @ inside @ o) - before
+    shortened = 1 - (1 + 1 / n) / (1 + 1 / (n - 1))
+    return 0.5 * shortened * float(e @ overall @ e) * apart / float(o @ inside @ o) * apart / (apart + after)
 
 
 @pytest.mark.parametrize("family", LEAVE_ONE_OUT)
@@ -217,11 +230,12 @@ def test_groups_that_are_refitted_are_settled_like_the_others(family, monkeypatc
     x, labels = clusters(40, 3, 6)
     folds = Folds(x, labels, 3, torch.zeros_like(labels), 2, None, torch.arange(40) // 3)
     plan = Plan(family, prior=Prior(2.0, 0.1))
-    (updated,) = cross_val_predict(folds, [plan], settled=True)
+    (updated,) = cross_val_predict(folds, [plan], background=True, settled=True)
     monkeypatch.setattr(judge, "MAX_UNIT_ROWS", 0)
     folds.clear_cache()
-    (refitted,) = cross_val_predict(folds, [plan], settled=True)
+    (refitted,) = cross_val_predict(folds, [plan], background=True, settled=True)
     torch.testing.assert_close(refitted.class_log_prob, updated.class_log_prob, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(refitted.background, updated.background, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("family", LEAVE_ONE_OUT)

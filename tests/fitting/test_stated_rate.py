@@ -73,6 +73,22 @@ def test_leaving_each_row_out_keeps_the_stated_rate(plan):
     assert bool((off.abs() < LIMIT).all()), off
 
 
+@pytest.mark.parametrize("apart", [1.0, 5.0, 30.0])
+def test_so_do_five_rows_of_each_of_four_classes(apart):
+    """However far the classes are apart; a mean of four rows errs by more than the spread of the scores."""
+    rates, found, held = torch.tensor([0.1, 0.2], dtype=torch.float64), [], 4 * 5
+    for seed in range(10):
+        g = torch.Generator().manual_seed(seed)
+        means = torch.randn(4, DIMENSION, generator=g) * apart / DIMENSION**0.5
+        labels = torch.arange(4).repeat_interleave(55)
+        x, learn = means[labels] + torch.randn(len(labels), DIMENSION, generator=g), torch.arange(len(labels)) % 55 < 5
+        folds = Folds(x[learn], labels[learn], 4, content_folds(x[learn], labels[learn], 5, 0), 5)
+        found.append(rejected(each_left_out([], None, None, folds, TIED), folds.mixture(TIED), x[~learn])[2:])
+    error = (rates * (1 - rates) * (1 / held + 1 / 200) / len(found)).sqrt()
+    off = (torch.stack(found).mean(0) - rates) / error
+    assert bool((off.abs() < LIMIT).all()), off
+
+
 def test_five_folds_do_not():
     """The thresholds of a model of four fifths of the rows: too few are turned away."""
     off = measure([], TIED, 25, 5, by_fold)

@@ -218,8 +218,9 @@ def test_rows_that_were_left_out_score_as_by_a_refit(name, settled):
         score = kind.fit(KnownRows(kept, 5, plan.prior, mixture, background_peak(mixture)))
         expected.append(float(score(x[gone], mixture.log_prob(x[gone]), mixture.background().log_prob(x[gone]))[0]))
     found = kind.left_out(held)
-    if settled:  # nearer to the own class, as later items will be
-        assert bool((found >= torch.tensor(expected, dtype=torch.float64) - 1e-9).all())
-        assert float((found - torch.tensor(expected, dtype=torch.float64)).mean()) > 0
+    if settled:  # nearer to the own class, as later items will be; some are nearer to the background as well
+        change = found - torch.tensor(expected, dtype=torch.float64)
+        assert float(change.mean()) > 0
+        assert name != "mahalanobis" or bool((change >= -1e-9).all())
     else:
         torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-8, atol=1e-8)

@@ -3,6 +3,7 @@
 ========================  =======================================================================
 ``judge``                 the driver: which samples leave together, tiles, scores
 ``samples``               all samples of a fit, and the ones that a tile takes out
+``settling``              what class means of all samples would change in these scores
 ``updates``               Gaussians after a change of low rank; anchors between which to interpolate
 ``spherical`` ...         one file a family: its class densities and its background without a unit
 ========================  =======================================================================

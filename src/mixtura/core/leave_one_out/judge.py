@@ -15,6 +15,7 @@ from mixtura.core.covariance import family_of
 from mixtura.core.cross_fitting import Folds, OutOfFold
 from mixtura.core.leave_one_out.samples import Everything, Tile, classes_of_units
 from mixtura.core.leave_one_out.scores import Scores, squares_of
+from mixtura.core.leave_one_out.settling import background_gain, class_share
 from mixtura.core.leave_one_out.updates import tolerance_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import labeled
@@ -47,7 +48,7 @@ def cross_val_predict(
         exact: make the decompositions that each plan needs. Otherwise all plans share one, which is accurate to a
             floor's difference between features.
         settled: score deviations from a sample's own class as from a mean of all of its samples, as later items will
-            deviate: a mean of four is off by more than one of five.
+            deviate: a mean of four is off by more than one of five; see :mod:`mixtura.core.leave_one_out.settling`.
     """
     judged = (folds.fold < len(folds.used)) & _known(folds)
     some = distinct(folds.units[judged])
@@ -128,11 +129,13 @@ class _Collected:
         mixture = classes.closed_form(self.plan, kept, folds.feature_variance(family))
         known = self.judged[own]
         x, joint = x[known], mixture.class_log_prob(x[known])
+        slot, left = labels[known], kept.weight
+        gain = self._gain(mixture, x, slot, left) if settled and background else 0.0
         if settled:
-            joint = self._settled(mixture, joint, distinct(labels), kept.weight)
+            joint = self._settled(mixture, joint, distinct(labels), left)
         row, behind, squares = own.nonzero()[known, 0], x.new_zeros(len(x)), None
         if background:
-            behind = mixture.background().log_prob(x)
+            behind = mixture.background().log_prob(x) + gain
             squares = _squares(mixture, joint, behind)
         return self._kept(OutOfFold(row, labels[known], joint, joint.logsumexp(1), behind, weight[known], squares))
 
@@ -140,11 +143,26 @@ class _Collected:
         self, mixture: Mixture, joint: Float[Tensor, "M C"], slot: Int[Tensor, " S"], left: Float[Tensor, " C"]
     ) -> Float[Tensor, "M C"]:
         """Class log-probabilities with settled deviations from the unit's own classes: see :meth:`Tile.settling`."""
-        whole = self.folds.class_weight
-        factor = torch.where(left > 0, (1 + 1 / whole) / (1 + 1 / left), 1.0)[slot]
+        factor = class_share(self.folds.class_weight, left)[slot]
         peak = (mixture.covariance.log_peak(mixture.dimension) + mixture.log_weight)[slot]
         own = joint[:, slot]
         return joint.index_copy(1, slot, torch.where(own.isfinite(), peak + factor * (own - peak), own))
+
+    def _gain(
+        self, mixture: Mixture, x: Float[Tensor, "M D"], label: Int[Tensor, " M"], left: Float[Tensor, " C"]
+    ) -> Float[Tensor, " M"]:
+        """What settled samples gain under the background: see :func:`background_gain`."""
+        if not mixture.covariance.shared:
+            return x.new_zeros(len(x))
+        behind = mixture.background()
+        mean, offset = mixture.mean[label], mixture.mean[label] - behind.mean
+        squares = [
+            2 * (one.covariance.log_peak(one.dimension) - (one.component_log_prob(at) - one.log_weight))
+            for one, at in ((mixture, x), (mixture, mean + offset), (behind, behind.mean + x - mean))
+        ]
+        own = [square.gather(1, label[:, None])[:, 0] for square in squares[:2]]
+        whole = self.folds.class_weight
+        return background_gain(whole[label], left[label], (own[0], own[1], squares[2][:, 0]))
 
     def _kept(self, held: OutOfFold) -> OutOfFold:
         """The scores in the dtype of the samples."""

@@ -13,6 +13,7 @@ from mixtura.core.classes import NO_WEIGHT, Plan
 from mixtura.core.content import distinct
 from mixtura.core.covariance import family_of
 from mixtura.core.cross_fitting import Folds
+from mixtura.core.leave_one_out.settling import class_share
 
 TILE_NUMBERS = 1 << 19  # numbers in the samples of one tile
 MAX_TILE_ROWS = 1024
@@ -158,14 +159,10 @@ class Tile:
         return whole.scatter(1, self.slot, self.left)
 
     def settling(self) -> Float[Tensor, "B S"]:
-        r"""Factors of deviations from the means of each unit's classes: 1, or what a mean of all samples would do.
-
-        A new sample lies :math:`\sqrt{1 + 1/n}` standard deviations from a mean of n others.
-        """
+        """Factors of deviations from the means of each unit's classes: 1, unless they are settled."""
         if not self.settled:
             return torch.ones_like(self.left)
-        whole = self.everything.weight[self.slot]
-        return torch.where(self.left > 0, (1 + 1 / whole) / (1 + 1 / self.left), 1.0).sqrt()
+        return class_share(self.everything.weight[self.slot], self.left).sqrt()
 
     @cached_property
     def class_root(self) -> Float[Tensor, "B R R"]:
@@ -255,8 +252,17 @@ class View:
 
     def overall_deviation(self) -> Float[Tensor, "B R D"]:
         """Samples from the moved overall mean."""
-        moved = -(self.tile.weight[:, :, None] * self.x).sum(1) / self.tile.remaining[:, None]
-        return self.x - moved[:, None]
+        return self.x - self.overall_mean[:, None]
+
+    @cached_property
+    def overall_mean(self) -> Float[Tensor, "B D"]:
+        """The moved overall mean."""
+        return -(self.tile.weight[:, :, None] * self.x).sum(1) / self.tile.remaining[:, None]
+
+    @cached_property
+    def own_mean(self) -> Float[Tensor, "B R D"]:
+        """The moved mean of each sample's class."""
+        return self.mean[self.tile.label] + torch.take_along_dim(self.shift, self.tile.place[:, :, None], 1)
 
 
 def with_slots(scores: Float[Tensor, "B R C"], tile: Tile, own: Float[Tensor, "B RS"]) -> Float[Tensor, "B R C"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from mixtura.core.covariance.protocol import Prior
 from mixtura.core.leave_one_out.samples import Basis, Everything, Tile, View, with_slots
 from mixtura.core.leave_one_out.scores import Scores, mixed
+from mixtura.core.leave_one_out.settling import background_gain
 from mixtura.core.leave_one_out.updates import Updated, anchors, interpolation
 
 
@@ -69,8 +70,10 @@ class TiedWithout:
         log_density = update.log_density(_distances(view, update))
         if not background:
             return Scores(log_density, None, update.lossy)
-        behind, deviation = self._background(tile, prior, point, base)
-        overall = behind.log_density(behind.distance(deviation))
+        behind, beside = self._background(tile, prior, point, base)
+        overall = behind.log_density(behind.distance(beside.overall_deviation()))
+        if tile.settled:
+            overall = overall + _gain((update, view), (behind, beside))
         peak = torch.stack([update.peak, behind.peak], 1)
         return Scores(log_density, overall, update.lossy | behind.lossy, peak)
 
@@ -91,10 +94,8 @@ class TiedWithout:
         self._bases.append((prior.identity, point, Basis.of(raised, self.everything)))
         return self._bases[-1]
 
-    def _background(
-        self, tile: Tile, prior: Prior, point: float, base: Float[Tensor, "B 1"]
-    ) -> tuple[Updated, Float[Tensor, "B R D"]]:
-        """The background without each unit, and the deviations of the unit's samples from its mean."""
+    def _background(self, tile: Tile, prior: Prior, point: float, base: Float[Tensor, "B 1"]) -> tuple[Updated, View]:
+        """The background without each unit, and the tile in its basis."""
         key = (prior.identity, point)
         if key not in self._backgrounds:
             overall = (1 - prior.identity) * self.scatter + self.everything.between()
@@ -104,7 +105,7 @@ class TiedWithout:
         factors = torch.cat([view.overall, view.within], 1)
         sign = torch.tensor([-1.0, prior.identity], dtype=left.dtype, device=left.device)
         removed = sign.repeat_interleave(tile.row.shape[1]) / left
-        return Updated.of(point / left * basis.values + base, factors, removed), view.overall_deviation()
+        return Updated.of(point / left * basis.values + base, factors, removed), view
 
 
 def _distances(view: View, update: Updated) -> Float[Tensor, "B R C"]:
@@ -115,3 +116,17 @@ def _distances(view: View, update: Updated) -> Float[Tensor, "B R C"]:
     along = (view.x @ update.scaled.mT)[:, :, None] - (mean @ update.scaled.mT)[:, None]
     taken = update.gained(along.flatten(1, 2)).reshape(squares.shape)
     return with_slots(squares - taken, view.tile, update.distance(view.deviation()))
+
+
+def _gain(own: tuple[Updated, View], behind: tuple[Updated, View]) -> Float[Tensor, "B R"]:
+    """What settled samples gain under the background: see :func:`background_gain`.
+
+    Args:
+        own: the Gaussian of each unit's own class, and the tile in its basis.
+        behind: the same of the background.
+    """
+    (update, view), (below, beside) = own, behind
+    deviation, offset = view.x - view.own_mean, view.own_mean - view.overall_mean[:, None]
+    squares = update.distance(deviation), update.distance(offset), below.distance(beside.x - beside.own_mean)
+    whole, left = view.tile.everything.weight[view.tile.label], view.tile.left.gather(1, view.tile.place)
+    return background_gain(whole, left, squares)
