@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixtura.core import LEAVE_ONE_OUT, classes
+from mixtura.core import LEAVE_ONE_OUT, classes, linalg
 from mixtura.core.classes import Plan
 from mixtura.core.covariance import Prior
 from mixtura.core.cross_fitting import Folds, content_units
-from mixtura.core.leave_one_out import cross_val_predict, has_exact_form, judge
+from mixtura.core.leave_one_out import cross_val_predict, has_exact_form, judge, samples
 from mixtura.testing.covariance_laws import clusters
 
 RELATIVE = 1e-8
@@ -89,6 +89,32 @@ def test_scores_equal_those_of_an_honest_fit_of_the_other_rows(family):
         one = x[i : i + 1]
         torch.testing.assert_close(found.class_log_prob[i : i + 1], refit.class_log_prob(one), rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(found.background[i : i + 1], refit.background().log_prob(one), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
+@pytest.mark.parametrize("scale", ["none", "unit", "half"])
+def test_few_samples_are_compared_in_their_span(dtype, tolerance, scale, monkeypatch):
+    """As by refits, hidden dimensions included; nothing larger than the number of samples is decomposed."""
+    x, labels = clusters(30, 3, 5)
+    wide = torch.cat([x, torch.randn(30, 195, generator=torch.Generator().manual_seed(1), dtype=x.dtype)], 1)
+    folds = Folds(wide.to(dtype), labels, 3, torch.zeros_like(labels), 2)
+    plan, sizes = Plan("tied", prior=Prior(0.0, 0.05), feature_scale=scale, floor=1e-6), list[int]()
+    decompose = linalg.eigh
+    monkeypatch.setattr(samples.linalg, "eigh", lambda matrix: sizes.append(len(matrix)) or decompose(matrix))
+    (found,) = cross_val_predict(folds, [plan], background=True)
+    for i in range(30):
+        kept = torch.arange(30) != i
+        variance = folds.feature_variance("tied")
+        refit = classes.fit(plan, wide[kept], labels[kept], 3, variance=variance)
+        one, behind = wide[i : i + 1], refit.background()
+        joint, overall = refit.class_log_prob(one), behind.log_prob(one)
+        torch.testing.assert_close(found.class_log_prob[i : i + 1].double(), joint, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(found.background[i : i + 1].double(), overall, rtol=tolerance, atol=tolerance)
+        assert found.squares is not None
+        square = 2 * (behind.covariance.log_peak(200)[0] - overall[0])
+        assert float(found.squares[i, 1]) == pytest.approx(float(square), rel=tolerance)
+    assert sizes
+    assert max(sizes) == 30 or (dtype == torch.float64 and scale != "unit")
 
 
 @pytest.mark.parametrize("family", LEAVE_ONE_OUT)

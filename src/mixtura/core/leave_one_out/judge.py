@@ -19,9 +19,11 @@ from mixtura.core.leave_one_out.settling import background_gain, class_share
 from mixtura.core.leave_one_out.updates import tolerance_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import labeled
+from mixtura.core.span import MAX_SPAN_SHARE
 from mixtura.names import find
 
 MAX_UNIT_ROWS = 256  # largest group removed by an update; without a larger one, the mixture is refitted
+UNEVENNESS_A_TOLERANCE = 10  # as a floor's typical deviation from its mean is averaged over many dimensions
 MAX_REFITS = 100  # units for which an update loses too many digits
 
 
@@ -58,8 +60,8 @@ def cross_val_predict(
         return [OutOfFold.empty(folds) for _ in plans]
     direct = _needs_refit(folds, find(LEAVE_ONE_OUT, plans[0].family).max_classes)[some]
     varied = not torch.equal(remaining, remaining[:1].expand_as(remaining))
-    form = _form(folds, plans[0], some[~direct], exact and varied and max(plan.prior.identity for plan in plans) == 0)
     tolerance = tolerance_of(folds.x.dtype) if exact else torch.inf
+    form = _form(folds, plans, some[~direct], exact and varied, tolerance)
     found = [_Collected(folds, plan, judged, [], []) for plan in plans]
     for tile in (replace(tile, settled=settled) for tile in form.everything.tiles(folds.units, some[~direct])):
         for one in found:
@@ -68,11 +70,17 @@ def cross_val_predict(
     return [one.joined(some[direct], background, settled) for one in found]
 
 
-def _form(folds: Folds, plan: Plan, some: Int[Tensor, " U"], even: bool) -> Any:
-    """The exact form of a plan's family, with the decompositions that it has made so far."""
-    key = (plan.family, plan.feature_scale, plan.floor, even)
+def _form(folds: Folds, plans: Sequence[Plan], some: Int[Tensor, " U"], even: bool, tolerance: float) -> Any:
+    """The exact form of the plans' family, with the decompositions that it has made so far."""
+    plan, shares = plans[0], [plan.prior.identity for plan in plans]
+    few = family_of(plan.family).shared and len(folds.x) <= MAX_SPAN_SHARE * folds.x.shape[1]
+    even = even and max(shares) == 0
+    key = (plan.family, plan.feature_scale, plan.floor, even, min(shares) if few else None)
     if key not in folds.exact_forms:
-        folds.exact_forms[key] = find(LEAVE_ONE_OUT, plan.family)(Everything.of(folds, plan, even), some)
+        everything = Everything.of(folds, plan, even)
+        if few and everything.unevenness(min(shares)) <= UNEVENNESS_A_TOLERANCE * tolerance:
+            everything = everything.compact()
+        folds.exact_forms[key] = find(LEAVE_ONE_OUT, plan.family)(everything, some)
     return folds.exact_forms[key]
 
 

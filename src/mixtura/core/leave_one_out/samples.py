@@ -24,16 +24,20 @@ MIN_LEFT = 1e-5  # share of a class's squares; less has lost too many digits, wh
 class Everything:
     """All samples of a fit about their overall mean, in units in which the shrinkage target is the identity.
 
-    ``second`` are the sums about the class means, in the family's shape; ``floor`` is in squared units.
+    ``second`` are the sums about the class means, in the family's shape; ``floor`` is in squared units. Where there are
+    fewer samples than dimensions, ``row`` may hold them in coordinates of the space that they span: the ``hidden``
+    dimensions outside of it, in which all samples agree, keep the mean of the floor.
     """
 
     folds: Folds
-    unit: Float[Tensor, " D"]
-    center: Float[Tensor, " D"]
+    unit: Float[Tensor, " F"]
+    center: Float[Tensor, " F"]
     weight: Float[Tensor, " C"]
     mean: Float[Tensor, "C D"]
     second: Float[Tensor, "J *S"]
     floor: Float[Tensor, " D"]
+    row: Float[Tensor, "N D"] | None = None
+    hidden: int = 0
 
     @classmethod
     def of(cls, folds: Folds, plan: Plan, even: bool) -> "Everything":
@@ -53,6 +57,34 @@ class Everything:
         mean = torch.where(weight[:, None] > 0, (sums.mean() - center) / unit, 0.0)
         own = replace(folds)  # without its caches: they keep this object, and two that keep each other are freed late
         return cls(own, unit, center, weight, mean, sums.second / shape, floor.double() / unit.square())
+
+    @property
+    def dimension(self) -> int:
+        """Number of dimensions of the samples, hidden ones included."""
+        return self.mean.shape[1] + self.hidden
+
+    def unevenness(self, share: float) -> float:
+        """Typical difference of the floor from its mean, as a part of the least variance, at a share of the identity.
+
+        It is about the error of distances, relative to themselves, if the floor is taken to be even.
+        """
+        within = self.second.diagonal(dim1=-2, dim2=-1).sum() / (self.total * self.dimension)
+        return float(self.uneven.square().mean().sqrt() / (share * within + self.floor.mean()).clamp_min(1e-300))
+
+    def compact(self) -> "Everything":
+        """The samples in coordinates of their span, with the scatter matrix of a tied family and an even floor."""
+        row = linalg.coordinates((self.folds.x.double() - self.center) / self.unit)
+        total = row.new_zeros(len(self.weight), row.shape[1])
+        total = total.index_add(0, self.folds.labels, self.folds.counts[:, None] * row)
+        mean = torch.where(self.weight[:, None] > 0, total / self.weight[:, None], 0.0)
+        deviation = row - mean[self.folds.labels]
+        second = deviation.T @ (self.folds.counts[:, None] * deviation)
+        floor, hidden = self.floor.mean().expand(row.shape[1]), self.dimension - row.shape[1]
+        return replace(self, mean=mean, second=second[None], floor=floor, row=row, hidden=hidden)
+
+    def samples(self, row: Int[Tensor, "*B"]) -> Float[Tensor, "*B D"]:
+        """Some samples."""
+        return (self.folds.x[row].double() - self.center) / self.unit if self.row is None else self.row[row]
 
     @property
     def total(self) -> Float[Tensor, ""]:
@@ -82,7 +114,7 @@ class Everything:
         for each in distinct(shape):
             same = some[shape == each]
             r, s = int(size[same[0]]), int(classes[same[0]])
-            per_tile = max(1, min(MAX_TILE_ROWS, TILE_NUMBERS // len(self.center)) // r)
+            per_tile = max(1, min(MAX_TILE_ROWS, TILE_NUMBERS // self.mean.shape[1]) // r)
             for part in torch.split(same, per_tile):
                 yield Tile.of(self, row[start[part, None] + torch.arange(r, device=row.device)], part, s)
 
@@ -129,8 +161,7 @@ class Tile:
         lost = weight.new_zeros(len(row), n_slots).scatter_add_(1, place, weight)
         left = everything.weight[slot] - lost
         left = torch.where(left < NO_WEIGHT, 0.0, left)
-        x = (folds.x[row].double() - everything.center) / everything.unit
-        return cls(everything, unit, row, label, weight, x, slot, place, left)
+        return cls(everything, unit, row, label, weight, everything.samples(row), slot, place, left)
 
     @property
     def lost(self) -> Float[Tensor, " B"]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core.covariance.protocol import Prior
+from mixtura.core.covariance.protocol import LOG_2PI, Prior
 from mixtura.core.leave_one_out.samples import Basis, Everything, Tile, View, with_slots
 from mixtura.core.leave_one_out.scores import Scores, mixed
 from mixtura.core.leave_one_out.settling import background_gain
@@ -54,10 +54,9 @@ class TiedWithout:
 
     def _unevenness(self, prior: Prior) -> float:
         """The largest part of the floor beyond its mean, as a share of the smallest variance there may be."""
-        least = (
-            0.5 * prior.identity * self.trace / (prior.averaged_over(len(self.scatter)) * float(self.everything.total))
-        )
-        return float(self.everything.uneven.abs().max()) / max(least + float(self.everything.floor.min()), 1e-300)
+        least = 0.5 * prior.identity * self.trace / prior.averaged_over(self.everything.dimension)
+        least = least / float(self.everything.total) + float(self.everything.floor.min())
+        return float(self.everything.uneven.abs().max()) / max(least, 1e-300)
 
     def _at(self, tile: Tile, prior: Prior, at: tuple[float, float, Basis], background: bool) -> Scores:
         identity, point, basis = at
@@ -67,20 +66,21 @@ class TiedWithout:
         base = self._round(tile, prior)
         removed = ((prior.identity - 1) / left).expand(view.within.shape[:2])
         update = Updated.of((ratio * basis.values + base).contiguous(), view.within, removed)
-        log_density = update.log_density(_distances(view, update))
+        hidden = -0.5 * self.everything.hidden * (LOG_2PI + base.log())
+        log_density = update.log_density(_distances(view, update)) + hidden[..., None]
         if not background:
             return Scores(log_density, None, update.lossy)
         behind, beside = self._background(tile, prior, point, base)
-        overall = behind.log_density(behind.distance(beside.overall_deviation()))
+        overall = behind.log_density(behind.distance(beside.overall_deviation())) + hidden
         if tile.settled:
             overall = overall + _gain((update, view), (behind, beside))
-        peak = torch.stack([update.peak, behind.peak], 1)
+        peak = torch.stack([update.peak, behind.peak], 1) + hidden
         return Scores(log_density, overall, update.lossy | behind.lossy, peak)
 
     def _round(self, tile: Tile, prior: Prior) -> Float[Tensor, "B 1"]:
         """The multiple of the identity in a unit's covariance."""
         lost = tile.plain.within.square().sum((1, 2))
-        average = (self.trace - lost) / (prior.averaged_over(len(self.scatter)) * tile.remaining)
+        average = (self.trace - lost) / (prior.averaged_over(self.everything.dimension) * tile.remaining)
         return (prior.identity * average + self.everything.floor.mean())[:, None]
 
     def _basis(self, prior: Prior, point: float, tolerance: float) -> tuple[float, float, Basis]:
