@@ -181,8 +181,17 @@ class Folds:
     def total(self, family: str) -> Moments:
         """Moments of all samples."""
         if family not in self._totals:
-            self._totals[family] = functools.reduce(Moments.__add__, self.sums(family))
+            if self._few and family not in self._sums:  # in one part, since a matrix is large beside the samples
+                parts = labeled(family_of(family), self.x, self.labels, self.n_classes, self.weight)
+            else:
+                parts = self.sums(family)
+            self._totals[family] = functools.reduce(Moments.__add__, parts)
         return self._totals[family]
+
+    @property
+    def _few(self) -> bool:
+        """Whether there are fewer samples than features."""
+        return len(self.x) < self.x.shape[1]
 
     def kept(self, family: str, without: int) -> Moments:
         """Moments of all samples outside a fold, about their means; cached if they are small."""
@@ -196,7 +205,9 @@ class Folds:
 
     def feature_variance(self, family: str) -> Float[Tensor, " D"]:
         """Within-class feature variance for floors and feature scales; the same for every fold."""
-        family = "diagonal" if family_of(family).sums_depend_on_parameters else family
+        kind = family_of(family)
+        if kind.sums_depend_on_parameters or (self._few and not kind.round):
+            family = "diagonal"
         if family not in self._variances:
             self._variances[family] = feature_variance(self.total(family))
         return self._variances[family]
