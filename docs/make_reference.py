@@ -157,12 +157,20 @@ def decisions() -> str:
         for method, v in found.items():
             cells = [f"{v[name]['mean']:.{digits}f} ± {v[name]['se']:.{digits}f}" for name, digits in columns.items()]
             rows.append([f"{path.stem[10:].replace('-', ' ')}: {method}", *cells])
-    head = ["photos: model", "top-1 (%)", "NLL", "ECE (%)", "AUROC (%)", "unknown found (%)", "genuine rejected (%)"]
+    head = [
+        "photos: model",
+        "top-1 (%)",
+        "NLL",
+        "ECE (%)",
+        "AUROC (%)",
+        "strangers noticed (%)",
+        "genuine rejected (%)",
+    ]
     return table(head, rows)
 
 
 def digits() -> str:
-    """Telling unknown digits from known ones."""
+    """Telling digits that are not in the catalog from those that are."""
     found = results("unknown_digits.json")
     names = {
         "AUROC, mixtura": "mixtura, default score",
