@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians on deep features: class, typicality, subclass, samples and edits from one density.
+"""Mixtures of Gaussians on deep features: class, typicality, subclass, samples and edits, from densities that add up.
 
 The names below are imported when they are first used, so ``import mixtura`` costs nothing.
 """

@@ -72,7 +72,7 @@ class DataSection(Section):
     )
     unknown: Annotated[tuple[str, ...], Flag("CLASS", repeatable=True)] = Field(
         default=(),
-        description="Leave this class out of the model and use it to test the verdict unknown. Repeatable.",
+        description="Leave this class out of the model, and test how often it is reported as unknown. Repeatable.",
     )
     follow_links: Annotated[bool, Flag()] = Field(
         default=False, description="Also read photos behind links that lead out of the folder of the data."

@@ -232,7 +232,7 @@ def test_hostile_names_cannot_steer_the_terminal(mixtura, task, decision):
 
 def test_evaluate_takes_the_models_own_test_part_or_other_data(mixtura, task, evaluation):
     calls = task("mixtura.tasks.evaluate", run=lambda *arguments: evaluation)
-    assert "3 classes, 2 test items" in mixtura("evaluate", "shop").out
+    assert "2 test items of 3 classes" in mixtura("evaluate", "shop").out
     mixtura("evaluate", "shop", "list.csv", "--label", "coarse")
     assert calls[0][0] == (Path("shop"), None)
     section = calls[1][0][1]

@@ -92,7 +92,7 @@ def test_fit_writes_a_whole_model_and_says_what_to_do_next(shop, mixtura):
     assert all((shop / name).is_file() for name in MODEL)
     answer = mixtura("fit", "photos", "-o", "shop", *TINY)
     assert answer.code == 0
-    for words in ("3 classes, 9 test items", "Right class (top-1)", "stated", "5.0%", "mixtura predict shop"):
+    for words in ("9 test items of 3 classes", "Right class (top-1)", "stated", "5.0%", "mixtura predict shop"):
         assert words in answer.out
     assert "<html" in (shop / "report.html").read_text()
 
@@ -249,7 +249,7 @@ def test_one_class_may_stand_for_the_unknown(here, mixtura):
     answer = mixtura("fit", "photos", "-o", "shop", *TINY, "--unknown", "plum")
     assert answer.code == 0, answer.err
     assert "2 classes" in answer.out
-    assert "Known against unknown (AUROC)" in answer.out
+    assert "In the catalog or not (AUROC)" in answer.out
     assert json.loads((here / "shop" / "config.json").read_text())["classes"] == ["apple", "pear"]
     mistakes = json.loads(mixtura("evaluate", "shop", "--json").out)
     assert mistakes["metrics"]["auroc_unknown"] > 0.9

@@ -58,8 +58,8 @@ def test_fewer_than_five_classes_give_a_sentence_and_no_figure(cloud, learn):
     estimate = StrangerEstimate.of_facts(learn(cloud(120, 4)).facts)
     assert estimate.noticed is None and estimate.score == DENSITY
     assert estimate.sentence == (
-        "How many strangers would be noticed is not estimated: 4 classes are too few to leave a fifth of them out. "
-        "It takes 5."
+        "How often something new would be reported as unknown is not estimated: 4 classes are too few to leave a fifth "
+        "of them out. It takes 5."
     )
 
 
@@ -74,8 +74,8 @@ def test_a_model_that_can_call_nothing_unknown_foretells_nothing(crowd, learn):
 def test_the_estimate_is_said_in_one_sentence_and_survives_json():
     estimate = StrangerEstimate(0.58, 0.45, 0.7, draws=(0.5, 0.6), trials={"knn": ScoreTrial(0.8, 0.5, 10)})
     assert estimate.sentence == (
-        "Of things that resemble your products as they resemble each other, 58% would be noticed "
-        "(90% interval 45 to 70%)."
+        "Anything new that differs from your classes as much as they differ from each other would be reported as "
+        "unknown 58% of the time (90% interval 45 to 70%)."
     )
     assert StrangerEstimate.from_dict(json.loads(json.dumps(estimate.to_dict()))) == estimate
 

@@ -60,7 +60,7 @@ def test_a_perfect_a_blind_and_an_infinite_score():
 
 
 def test_it_needs_both_kinds_and_numbers():
-    with pytest.raises(DataError, match="there is no unknown item"):
+    with pytest.raises(DataError, match="there is no stranger"):
         auroc(np.arange(3.0), np.ones(3, bool))
     with pytest.raises(DataError, match="there is no known item"):
         fpr_at_tpr(np.arange(3.0), np.zeros(3, bool))

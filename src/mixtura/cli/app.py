@@ -31,7 +31,7 @@ INTERNAL, NO_MEMORY, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 71, 130, 141, 14
 ABOUT = """Classify photos, reject what you have never seen at an error rate you choose, and explain every answer.
 
 mixtura learns from one folder of photos per class. Each answer has a probability (which class, if it is a known one) \
-and a typicality (is it a known class at all). Anything the model has not seen is reported as unknown."""
+and a typicality (is it a known class at all). Photos unlike anything it has learned are reported as unknown."""
 
 EXAMPLES = """[bold]Examples[/bold]
 

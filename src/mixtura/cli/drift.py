@@ -18,8 +18,8 @@ def drift(out: Output, catalog: CatalogFolder, days: Days = 30, html: Page = Non
     """Compare recent queries with the photos the catalog was calibrated on.
 
     Reads the decisions in the journal, which mixtura serve writes. The alarms cover the latest 200 photos: more
-    unknowns than stated, a shift in typicality, a different mix of classes, a class that has moved. If nothing has
-    changed, a daily check raises an alarm in at most one month in a hundred.
+    photos called unknown than stated, a shift in typicality, a different mix of classes, a class that has moved. If
+    nothing has changed, a daily check raises an alarm in at most one month in a hundred.
 
     Examples:
       mixtura drift shop

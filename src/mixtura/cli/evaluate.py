@@ -28,9 +28,9 @@ FollowLinks = Annotated[
 def evaluate(
     out: Output, model: Model, data: TestData = None, label: Label = None, follow_links: FollowLinks = False
 ) -> None:
-    """Measure a model: accuracy, calibration, and detection of unknowns.
+    """Measure a model: accuracy, calibration, and how many strangers it notices.
 
-    Photos of classes the model does not know count as unknown; a good model reports them as such.
+    Strangers are photos of classes that the model does not know; a good model reports them as unknown.
 
     Examples:
       mixtura evaluate shop                          the test split of fit

@@ -26,7 +26,7 @@ def report(
     """Write the report of a model: one HTML file with every figure. Open it in any browser or send it by mail.
 
     It needs no network. It shows the weakest classes, the confusions, how reliable the probabilities are, how well the
-    model rejects unknowns, and the worst mistakes next to the most similar stored photos.
+    model notices strangers, and the worst mistakes next to the most similar stored photos.
 
     Examples:
       mixtura report shop                            writes shop/report.html

@@ -12,7 +12,10 @@ from mixtura.errors import MissingExtra
 Folder = Annotated[Path, typer.Argument(metavar="CATALOG", help="Model folder, written by mixtura fit.")]
 Host = Annotated[
     str,
-    typer.Option(metavar="ADDRESS", help="Address to listen on. Except on 127.0.0.1, every request needs the token."),
+    typer.Option(
+        metavar="ADDRESS",
+        help="Address to listen on; 0.0.0.0 means all. Except on 127.0.0.1, every request needs the token.",
+    ),
 ]
 Port = Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Port to listen on; 0 picks a free one.")]
 TokenFile = Annotated[
@@ -21,7 +24,9 @@ TokenFile = Annotated[
 ]
 HostName = Annotated[
     list[str] | None,
-    typer.Option(metavar="NAME", help="Another host name to answer to. Repeat for several."),
+    typer.Option(
+        metavar="NAME", help="Name or address in the URL that others use, if it is not that of --host. Repeatable."
+    ),
 ]
 KeepPhotos = Annotated[
     bool, typer.Option("--keep-photos", help="Keep a small copy of each classified photo for later review.")

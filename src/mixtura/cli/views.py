@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mixtura.cli.output import one_line, shown
-from mixtura.formats import duration, percent
+from mixtura.formats import count, duration, percent
 from mixtura.records.decision import Decision, Evaluation, Interval
 from mixtura.records.strangers import StrangerEstimate
 
@@ -29,7 +29,7 @@ SUMMARY_METRICS = (
     ("top1", "Right class (top-1)"),
     ("balanced", "Balanced accuracy"),
     ("ece", "Calibration error (ECE)"),
-    ("auroc_unknown", "Known against unknown (AUROC)"),
+    ("auroc_unknown", "In the catalog or not (AUROC)"),
     ("stated_false_reject", "False-reject rate, stated"),
     ("false_reject", "False-reject rate, measured"),
 )
@@ -50,7 +50,10 @@ def weakest(evaluation: Evaluation, count: int = WEAKEST_SHOWN) -> list[tuple[st
 def evaluation_view(evaluation: Evaluation, title: str = "") -> Table:
     """Return the summary table of an evaluation."""
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
-    table.add_column(f"{len(evaluation.classes)} classes, {len(evaluation.ids)} test items")
+    genuine = int((evaluation.true >= 0).sum())
+    strangers = len(evaluation.ids) - genuine
+    tested = f"{count(genuine, 'test item')} of {count(len(evaluation.classes), 'class', 'classes')}"
+    table.add_column(tested + (f", {count(strangers, 'stranger')}" if strangers else ""))
     table.add_column("Measured", justify="right")
     table.add_column("95% interval", justify="right")
     measured = {"stated_false_reject": evaluation.alpha} | evaluation.metrics
@@ -124,7 +127,7 @@ def fit_view(made: Any, page: Path) -> list[RenderableType]:
 
 
 def strangers_view(facts: Mapping[str, Any]) -> list[RenderableType]:
-    """Return how many strangers a model would notice, in a sentence; nothing for a model without the estimate."""
+    """Return how often a model would report strangers as unknown, in a sentence; nothing without the estimate."""
     estimate = StrangerEstimate.of_facts(facts)
     return [] if estimate is None else [Text(f"{one_line(estimate.sentence)}\n")]
 

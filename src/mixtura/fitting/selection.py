@@ -131,7 +131,7 @@ def _check(fold: Int[Tensor, " N"], rows: TrainingSamples, n_folds: int) -> None
     count = int(((filled.sum(1) > 1)[rows.labels] & (fold < n_folds)).sum())
     if count < MIN_HELD_OUT:
         raise LabelError(
-            f"Only {count} of {len(fold)} items to learn from can be held out to tell known from unknown. "
+            f"Only {count} of {len(fold)} items to learn from can be held out to set the limit for unknown. "
             "Give at least one class two photos that are not copies of each other."
         )
 

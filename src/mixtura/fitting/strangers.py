@@ -35,7 +35,9 @@ STRANGERS_A_CLASS = 0.25  # kinds of strangers for each known class, as in the d
 THRESHOLD_FOLDS = 20  # folds for the limits of another score than the density
 LEVEL = 0.9  # of the interval
 TRIAL_DRAWS = 3  # draws after which a score that does not beat the density is dropped
-NOTHING_HELD_OUT = "How many strangers would be noticed is not estimated: too few photos can be held out."
+NOTHING_HELD_OUT = (
+    "How often something new would be reported as unknown is not estimated: too few items can be held out."
+)
 
 
 def leave_classes_out(
@@ -211,8 +213,8 @@ def _scored(
 
 def _too_few(count: int) -> str:
     return (
-        f"How many strangers would be noticed is not estimated: {count} classes are too few to leave a fifth of them "
-        f"out. It takes {left_out.MIN_CLASSES}."
+        f"How often something new would be reported as unknown is not estimated: {count} classes are too few to leave "
+        f"a fifth of them out. It takes {left_out.MIN_CLASSES}."
     )
 
 

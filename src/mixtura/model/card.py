@@ -13,7 +13,7 @@ CARD_METRICS = (
     ("top1", "right class"),
     ("balanced", "balanced accuracy"),
     ("ece", "calibration error"),
-    ("auroc_unknown", "known against unknown, AUROC"),
+    ("auroc_unknown", "in the catalog or not, AUROC"),
     ("stated_false_reject", "false-reject rate, stated"),
     ("false_reject", "false-reject rate, measured"),
 )
@@ -72,7 +72,7 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
         f"from {facts.get('held_out_items')} genuine items, each judged by a model that had not learned from it"
         f"{CALIBRATIONS.get(str(facts.get('calibrated_by')), '')}"
         f"{' (they also picked its epoch and its temperature)' if facts.get('solver') == GRADIENT else ''}; no example "
-        "of anything unknown was needed. The rate holds for items like those; under other light, with another "
+        "of anything else was needed. The rate holds for items like those; under other light, with another "
         "camera or another background it can be higher, so measure again with `mixtura evaluate`.",
         "",
         *_strangers(facts),
@@ -89,14 +89,14 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
 
 
 def _strangers(facts: dict[str, Any]) -> list[str]:
-    """How many strangers the model would notice, and what they would be mistaken for."""
+    """How often the model would report strangers as unknown, and what they would be mistaken for."""
     estimate = StrangerEstimate.of_facts(facts)
     if estimate is None:
         return []
     said = [estimate.sentence]
     if estimate.noticed is not None:
-        said += ["No stranger was seen for that: classes were left out in turn.", *estimate.notes]
-        said += [f"Least noticed when left out: {', '.join(estimate.least_noticed())}."]
+        said += ["This was estimated by leaving some of the classes out in turn.", *estimate.notes]
+        said += [f"Least often reported as unknown when left out: {', '.join(estimate.least_noticed())}."]
     return [" ".join(said), ""]
 
 

@@ -82,7 +82,7 @@ def _leaves(recipe: Recipe) -> Iterator[tuple[str, Any]]:
 
 
 def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Sequence[Problem] = ()) -> tuple[str, ...]:
-    """The classes of the catalog: all labels except those of unknown items.
+    """The classes of the catalog: all labels except those kept out of it.
 
     Args:
         labels: all that occur.

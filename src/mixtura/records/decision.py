@@ -102,7 +102,7 @@ class Evaluation:
 
     Arrays have one entry per test item (N); ``true`` is the index of the class, or -1 for an item that is not in the
     catalog. ``metrics`` holds shares in [0, 1] (never percent) by name: ``top1``, ``balanced``, ``ece``, ``nll``,
-    ``brier``, ``auroc_unknown`` (absent without unknown items), ``fpr95``, ``stated_false_reject``,
+    ``brier``, ``auroc_unknown`` (absent without strangers), ``fpr95``, ``stated_false_reject``,
     ``false_reject`` ..., the last with an interval in ``intervals``. ``problems`` are the files that were left out.
     """
 

@@ -1,4 +1,4 @@
-"""What a model would make of strangers: things of classes that it was never shown."""
+"""What a model would make of strangers: items of classes that it was never shown."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -78,8 +78,8 @@ class StrangerEstimate:
         low, high = short_percent(self.low), short_percent(self.high)
         span = f"{low.removesuffix('%')} to {high}" if low[0].isdigit() and high[0].isdigit() else f"{low} to {high}"
         return (
-            f"Of things that resemble your products as they resemble each other, {short_percent(self.noticed)} would "
-            f"be noticed ({short_percent(self.level)} interval {span})."
+            "Anything new that differs from your classes as much as they differ from each other would be reported as "
+            f"unknown {short_percent(self.noticed)} of the time ({short_percent(self.level)} interval {span})."
         )
 
     @property

@@ -50,14 +50,14 @@ def embedding_map(material: PageContext) -> Section | None:
     ground = svg.tag("g", svg.dots(sheet.place(view.xy[chosen]).tolist(), "cloud"), id="map-cloud")
     overview = svg.drawing(label, svg.DRAWING_WIDTH, sheet.height, ground, *_overview(view, sheet, names, chosen))
     panels = _panels(material, view, sheet)
-    foreign = bool((view.label < 0).any())
+    strange = bool((view.label < 0).any())
     body = render(
         "map.html",
         overview=overview,
         panels=panels,
-        shown=len(panels) - foreign,
+        shown=len(panels) - strange,
         total=len(names),
-        foreign=foreign,
+        strange=strange,
         rings=len(view.mean) > MAX_ELLIPSES,
     )
     return Section("Map of the classes", _lead(len(chosen), len(view.xy)), body)
@@ -86,8 +86,8 @@ def _sheet(xy: np.ndarray) -> MapTransform:
 
 
 def _overview(view: EmbeddingMap, sheet: MapTransform, names: tuple[str, ...], chosen: np.ndarray) -> list[Markup]:
-    foreign = chosen[view.label[chosen] < 0]
-    parts = [svg.dots(sheet.place(view.xy[foreign]).tolist(), "cloud unknown")]
+    strange = chosen[view.label[chosen] < 0]
+    parts = [svg.dots(sheet.place(view.xy[strange]).tolist(), "cloud unknown")]
     if len(view.mean) <= MAX_ELLIPSES:
         parts += [_ellipse(view, sheet, k, "ellipse") for k in range(len(view.mean))]
     else:
@@ -126,9 +126,9 @@ def _labels(view: EmbeddingMap, sheet: MapTransform, names: tuple[str, ...]) -> 
 def _panels(material: PageContext, view: EmbeddingMap, sheet: MapTransform) -> list[Panel]:
     names, recall = material.evaluation.classes, material.evaluation.recall
     weakest = sorted(range(len(names)), key=lambda i: recall[names[i]].value if names[i] in recall else 2.0)
-    foreign = bool((view.label < 0).any())
-    panels = [_panel(view, sheet, index, names[index]) for index in weakest[: MAX_PANELS - foreign]]
-    if foreign:
+    strange = bool((view.label < 0).any())
+    panels = [_panel(view, sheet, index, names[index]) for index in weakest[: MAX_PANELS - strange]]
+    if strange:
         panels.append(_panel(view, sheet, -1, "Not in the catalog"))
     return panels
 

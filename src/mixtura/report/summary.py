@@ -18,20 +18,20 @@ METRIC_TEXT = {
     ),
     "ece": ("Calibration error", "Mean gap between stated probability and measured accuracy. 0 is perfect."),
     "auroc_unknown": (
-        "Known against unknown",
-        "Chance that a catalog photo looks more familiar than a foreign one (AUROC). Guessing gives 50%.",
+        "In the catalog or not",
+        "Chance that a catalog photo looks more familiar than one not in the catalog (AUROC). Guessing gives 50%.",
     ),
     "aupr_unknown": (
-        "Unknown among the unusual",
-        "Area under precision and recall of the foreign photos (AUPR). Guessing gives their share.",
+        "Not in the catalog, among the unusual",
+        "Area under precision and recall of photos not in the catalog (AUPR). Guessing gives their share.",
     ),
     "fpr95": (
-        "Unknowns accepted",
-        "Share of foreign photos accepted at the threshold that keeps 95% of the catalog photos.",
+        "Not in the catalog, but accepted",
+        "Share of photos not in the catalog that pass the threshold that keeps 95% of the catalog photos.",
     ),
     "stated_false_reject": ("False-reject rate, stated", "Share of catalog photos the model is set to reject."),
-    "false_reject": ("False-reject rate, measured", "Share of catalog photos it rejected as unknown."),
-    "unknown_found": ("Unknowns found", "Share of foreign photos rejected as unknown."),
+    "false_reject": ("False-reject rate, measured", "Share of catalog photos it reported as unknown."),
+    "unknown_found": ("Not in the catalog, and noticed", "Share of photos not in the catalog reported as unknown."),
     "nll": ("Log loss", "Mean negative log-probability of the true class, in nats. Lower is better."),
     "brier": ("Brier score", "Squared distance of the probabilities from the truth, 0 to 2. Lower is better."),
     "aurc": ("Area under risk-coverage", "Mean error rate over all coverages. Lower is better."),
@@ -87,18 +87,17 @@ def _lead(material: PageContext) -> str:
         )
         away = int((material.known & (material.verdict == "unknown")).sum())
         sentences.append(
-            f"It wrongly rejects {percent(away / known)} of them as unknown; "
-            f"it is set to reject about {percent(material.evaluation.alpha)}."
+            f"It wrongly reports {percent(away / known)} of them as unknown; "
+            f"it is set to do so for about {percent(material.evaluation.alpha)}."
         )
-    foreign = ~material.known
-    if foreign.any():
-        found = float((material.verdict[foreign] == "unknown").mean())
+    strange = ~material.known
+    if strange.any():
+        found = float((material.verdict[strange] == "unknown").mean())
         sentences.append(
-            f"Of {count(int(foreign.sum()), 'photo')} of things outside the catalog, it rejects {percent(found)} "
-            "as unknown."
+            f"Of {count(int(strange.sum()), 'photo')} not in the catalog, it reports {percent(found)} as unknown."
         )
     else:
-        sentences.append("No photos of things outside the catalog were tested, so finding unknowns was not measured.")
+        sentences.append("No photos of anything else were tested, so how often it notices these was not measured.")
     return " ".join(sentences)
 
 
@@ -135,10 +134,10 @@ def _outcomes(material: PageContext) -> list[Outcome]:
 
 
 def _outcome(name: str, group: np.ndarray, answers: dict[str, tuple[str, np.ndarray]]) -> Outcome:
-    total, foreign = int(group.sum()), name.startswith("Photos not")
+    total, strange = int(group.sum()), name.startswith("Photos not")
     parts = []
     for kind, (label, mask) in answers.items():
         number = int((group & mask).sum())
         if number:
-            parts.append(Part(kind, "given a class" if foreign and kind == "wrong" else label, number, number / total))
+            parts.append(Part(kind, "given a class" if strange and kind == "wrong" else label, number, number / total))
     return Outcome(name, total, tuple(parts))

@@ -1,4 +1,4 @@
-"""The section on unknowns: typicality and raw score of known and foreign photos, with the threshold."""
+"""The section on strangers: typicality and raw score of photos in and not in the catalog, with the threshold."""
 
 from dataclasses import dataclass
 
@@ -24,13 +24,13 @@ class Threshold:
 
 
 def unknown(material: PageContext) -> Section:
-    """Return two figures, each with one panel for catalog photos and one for foreign photos."""
+    """Return two figures, each with one panel for catalog photos and one for photos not in the catalog."""
     evaluation = material.evaluation
     figures = [_typicality(material)]
     if np.isfinite(evaluation.score).sum() > 1:
         figures.append(_score(material))
     return Section(
-        "Does it reject photos outside the catalog?", _lead(material), render("figures.html", figures=figures)
+        "Does it reject photos that are not in the catalog?", _lead(material), render("figures.html", figures=figures)
     )
 
 
@@ -50,27 +50,30 @@ def _lead(material: PageContext) -> str:
             text += f"{OTHER_KIND.capitalize()}. "
     text += _strangers(material)
     if material.known.all():
-        return text + "No foreign photos were tested, so the detection of unknowns was not measured."
-    foreign = ~material.known
-    found = float((material.verdict[foreign] == "unknown").mean())
-    text += f"{percent(found)} of {count(int(foreign.sum()), 'foreign photo')} were rejected as unknown. "
+        return f"{text}No photos of anything else were tested, so how often it notices these was not measured."
+    strange = ~material.known
+    found = float((material.verdict[strange] == "unknown").mean())
+    text += f"Of {count(int(strange.sum()), 'photo')} not in the catalog, {percent(found)} were reported as unknown. "
     if "auroc_unknown" in metrics:
         text += (
             f"In {percent(metrics['auroc_unknown'])} of all pairs, the catalog photo looks more familiar than the "
-            "foreign one (AUROC)."
+            "other one (AUROC)."
         )
     return text
 
 
 def _strangers(material: PageContext) -> str:
-    """How many strangers would be noticed, from the classes that were left out in turn."""
+    """How often strangers would be reported as unknown, from the classes that were left out in turn."""
     estimate = StrangerEstimate.of_facts(material.evaluation.facts)
     if estimate is None:
         return ""
     if estimate.noticed is None:
         return f"{estimate.sentence} "
     least = ", ".join(estimate.least_noticed())
-    return f"{estimate.sentence} Left out in turn, your own classes played the strangers; least noticed were {least}. "
+    return (
+        f"{estimate.sentence} This was estimated by leaving some of your classes out in turn; least often reported as "
+        f"unknown were {least}. "
+    )
 
 
 def _compare(measured: Interval, stated: float) -> str:
@@ -84,7 +87,10 @@ def _typicality(material: PageContext) -> Figure:
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     threshold = Threshold(alpha, f"unknown below {percent(alpha, 0 if alpha >= 0.01 else 1)}")
     drawing = _panels(material, values, edges, threshold, "Typicality")
-    caption = "The typicality of catalog photos should be uniform; that of foreign photos should peak left of the line."
+    caption = (
+        "The typicality of catalog photos should be uniform; that of photos not in the catalog should peak left of the "
+        "line."
+    )
     return Figure(drawing, caption)
 
 

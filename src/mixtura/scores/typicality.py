@@ -70,7 +70,7 @@ class Typicality:
         """
         if len(predicted) < MIN_HELD_OUT:
             raise LabelError(
-                f"Only {len(predicted)} items can be held out to tell known from unknown. "
+                f"Only {len(predicted)} items can be held out to set the limit for unknown. "
                 "Give at least two classes two photos each."
             )
         both = _raw(log_density, background)

@@ -40,13 +40,15 @@ from mixtura.sklearn.weighted_rows import distinct, with_folds
 AUTO_NAME = "auto"
 COLLAPSE_ADVICE = "Use a larger variance_floor or shrinkage, fewer n_components, or another family, such as 'diagonal'."
 NOT_ASKED = (
-    "The classifier was fitted with false_reject_rate=None, which holds out no samples to tell known from unknown. "
+    "The classifier was fitted with false_reject_rate=None, which holds out no samples to set the limit for unknown. "
     "Set it, as in false_reject_rate=0.05, and fit again."
 )
-NOT_IN_BATCHES = "partial_fit holds out no samples to tell known from unknown. Call fit first, on part of the samples."
+NOT_IN_BATCHES = (
+    "partial_fit holds out no samples to set the limit for unknown. Call fit first, on part of the samples."
+)
 NOT_HELD_OUT = (
-    "Fewer than two samples could be held out to tell known from unknown. Fit with two or more different samples of at "
-    "least one class."
+    "Fewer than two samples could be held out to set the limit for unknown. Fit with two or more different samples of "
+    "at least one class."
 )
 
 
@@ -379,7 +381,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         return Evidence.of(joint, behind[:, 0], self.temperature_, self._log_odds), self.typicality_
 
     def score_samples(self, X: Any) -> Array:
-        """Log-density of each sample under all classes together, in nats; low for unknown samples.
+        """Log-density of each sample under all classes together, in nats; low for strangers.
 
         It is in the space of the projection and independent of the temperature.
         """

@@ -8,11 +8,11 @@ from mixtura.recipe import Recipe, resolve
 from mixtura.tasks import fit
 
 UNKNOWN_CLASSES = ("Bag", "Sandal")
-"""Two of the ten articles of Fashion-MNIST, used as unknown items."""
+"""Two of the ten articles of Fashion-MNIST, kept out of the catalog: strangers to test with."""
 
 
 def recipe(output: Path) -> Recipe:
-    """A recipe with eight articles as the catalog and two as unknown."""
+    """A recipe with eight articles as the catalog and two as strangers."""
     return resolve(
         {
             "data.kind": "demo",

@@ -33,7 +33,7 @@ MIN_PROBABILITY = 1e-300  # keeps the log of a probability finite
 
 
 def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
-    """Evaluate a model on its own test part, or on other labeled data; labels it does not know count as unknown.
+    """Evaluate a model on its own test part, or on other labeled data; labels it does not know are strangers.
 
     Of data with a test part of their own, such as a folder ``test`` beside ``train``, only that part counts.
 
@@ -97,7 +97,7 @@ def evaluate(model: Model, test: Features, known: Features | None = None) -> Eva
 
     Args:
         model: to evaluate.
-        test: labeled rows; labels that are not classes of the model count as unknown.
+        test: labeled rows; labels that are not classes of the model are strangers.
         known: training rows of the model, used as neighbors of mistakes.
 
     Raises:
@@ -191,9 +191,9 @@ def _recall(
 def _mistakes(
     model: Model, test: Features, answers: Answers, true: Int[np.ndarray, " N"], known: Features | None
 ) -> tuple[Mistake, ...]:
-    """The most confident mistakes: a wrong class, or any class for an unknown item."""
+    """The most confident mistakes: a wrong class, or any class for a stranger."""
     wrong = np.flatnonzero((answers.predicted != true) & ~((true < 0) & (answers.verdict == "unknown")))
-    # An unknown item's mistake is ranked by its typicality, a known item's by the wrong class's probability.
+    # A stranger's mistake is ranked by its typicality, a genuine item's by the wrong class's probability.
     surety = np.where(true < 0, answers.typicality, answers.probability)
     worst = wrong[np.argsort(-surety[wrong], kind="stable")][:MISTAKES_KEPT]
     rows = test.select(worst)
