@@ -314,8 +314,8 @@ def test_too_few_photos_to_say_unknown_are_a_note(here, mixtura):
     shoot(here / "photos", {"apple": 5, "pear": 5})
     answer = mixtura("fit", "photos", "-o", "shop", *TINY)
     assert answer.code == 0, answer.err
-    assert "Only 8 photos could be held out: too few to call anything unknown" in answer.out
-    assert "That takes 20 or more." in answer.out
+    assert "Only 8 photos could be held out. At a false-reject rate of 5% that is too few" in answer.out
+    assert "it takes 20 or more." in answer.out
     assert json.loads(mixtura("fit", "photos", "-o", "shop", *TINY, "--json").out)["notes"]
 
 

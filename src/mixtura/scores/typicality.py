@@ -12,6 +12,7 @@ from mixtura.errors import LabelError
 FAR_SPREADS = 2.0  # spreads by which log p(x) must be lower than the relative score to be the score
 POOLED_ITEMS = 20.0  # out-of-fold items at which a class's own ranks count as much as the pooled ranks
 MIN_HELD_OUT = 2  # out-of-fold items; fewer give no ranks
+BEYOND_SPREADS, BEYOND_TIMES = 300.0, 10.0  # below the median, and times the least out-of-fold score, of log p(x)
 TIE, TOLERANCE = 2.0**-13, 2.0**-12  # spreads; rounding moves a score by less than half of a tie, most by far less
 
 
@@ -34,6 +35,9 @@ class Typicality:
 
     Another score of ``SCORES`` may take the place of s, standardized alike: ``own_scale`` then holds its median and
     spread. The two parts still tell what lies far from everything.
+
+    The smallest rank is :math:`1 / (1 + M)`, and at a rate below it ranks among M items reject nothing. So what lies
+    far :meth:`beyond` all of them has typicality 0.
 
     A class without out-of-fold items may use substitute scores (``stand_in``, of class ``stand_for``). They count
     within the class, but not in the pooled ranks.
@@ -104,7 +108,19 @@ class Typicality:
     def far(self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Bool[Tensor, " N"]:
         """Whether an item lies so far from everything that its plain log-density decides its score."""
         near, lifted = self.parts(log_density, background)
-        return (lifted < near) | self.score(log_density, background).isneginf()
+        by_density = (lifted < near) | self.score(log_density, background).isneginf()
+        return by_density | self.beyond(log_density)
+
+    def beyond(self, log_density: Float[Tensor, " N"]) -> Bool[Tensor, " N"]:
+        """Whether an item lies so far from everything that its typicality is 0, whatever its rank.
+
+        Its log-density is ten times farther below the median than that of any out-of-fold item, and 300 spreads (and
+        nats) or more, as of features in another unit than those of the fit. Genuine items are hardly ever there, also
+        where a handful of items gives a spread that is too small by chance.
+        """
+        fall = self.center[1] - log_density.double()
+        least = self.scores[:1].sum().clamp_max(-BEYOND_SPREADS / BEYOND_TIMES)
+        return ~(fall <= -BEYOND_TIMES * least * self.spread[1].clamp_min(1.0))
 
     def pooled(self, score: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Share of out-of-fold items of all classes that score no higher, including the item itself."""

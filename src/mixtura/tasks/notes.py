@@ -100,6 +100,6 @@ def _too_few(held: int, rate: float) -> str:
     if can_reject(held, rate):
         return ""
     return (
-        f"Only {held} photos could be held out: too few to call anything unknown at a false-reject rate of "
-        f"{short_percent(rate)}. That takes {int(1 / rate)} or more."
+        f"Only {held} photos could be held out. At a false-reject rate of {short_percent(rate)} that is too few to "
+        f"call anything unknown that is not far beyond all of them; it takes {int(1 / rate)} or more."
     )
