@@ -14,6 +14,7 @@ from mixtura.formats import count
 from mixtura.model.model import Model
 from mixtura.names import Spellings, printable, quoted, same_name_key
 from mixtura.records.catalog import Product, Shot, StoredItem
+from mixtura.records.decision import VERDICTS
 
 MAX_NAME_LENGTH = 200  # characters of a name
 MAX_SHOTS = 1000  # shots per edit
@@ -25,6 +26,8 @@ MIN_FITTED_PRODUCTS = 5  # fitted products; with fewer, a note says so
 def enroll(draft: EditTransaction, model: Model, name: str, shots: Sequence[Shot], exact: bool) -> str:
     """Add shots to the product with this name, which is created if it does not exist."""
     name = checked(name)
+    if not _product_named(draft, name):
+        _check_no_verdict(name)
     if not 1 <= len(shots) <= MAX_SHOTS:
         raise UsageError(f"{len(shots)} photos cannot be enrolled at once. Give 1 to {MAX_SHOTS}.")
     embedding = np.stack([shot.embedding for shot in shots])
@@ -221,8 +224,8 @@ def _recognition(name: str, model: Model, shots: Sequence[Shot]) -> list[str]:
         return []
     parts = " and ".join(f"{number} would be {how}" for how, number in lost.items() if number)
     return [
-        f"Of its {count(len(own), 'photo')}, {parts}, although they have just been enrolled. Give more photos of it; if "
-        "that does not help, fit again with the photos of all products."
+        f"Of its {count(len(own), 'photo')}, {parts}, although they have just been enrolled. Give more photos of it; "
+        "if that does not help, fit again with the photos of all products."
     ]
 
 
@@ -267,12 +270,21 @@ def _product_named(draft: EditTransaction, name: str) -> str | None:
 
 
 def _check_free(draft: EditTransaction, name: str, but: str = "") -> None:
+    _check_no_verdict(name)
     key = same_name_key(name)
     for id, there in draft.connection.execute("SELECT id, name FROM product WHERE gone = 0").fetchall():
         if id != but and same_name_key(there) == key:
             raise UsageError(
                 f"There is a product named {quoted(there)} already. Choose another name, or merge the two."
             )
+
+
+def _check_no_verdict(name: str) -> None:
+    if same_name_key(name) in VERDICTS:
+        raise UsageError(
+            f"A product named {quoted(name)} could not be told from the verdict {same_name_key(name)} in answers. "
+            "Choose another name."
+        )
 
 
 def _check_left(draft: EditTransaction, product: Product) -> None:

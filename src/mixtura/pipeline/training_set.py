@@ -148,23 +148,16 @@ def read(
         NoInput: no photo could be read.
     """
     report = fill(recipe, dataset, progress)
-    store = FeatureStore.open(report.store)
-    features = store.read()
-    if not len(features):
-        store.delete()
+    features = FeatureStore.open(report.store).read()
     problems = (*dataset.problems, *report.problems)
-    readable = _readable(dataset, features, problems)
+    readable = _readable(dataset, features)
     return features.select_ids([item.id for item in readable.items]), readable, problems, report.notes
 
 
-def _readable(dataset: Dataset, features: Features, problems: Sequence[Problem | Unreadable]) -> Dataset:
+def _readable(dataset: Dataset, features: Features) -> Dataset:
     """The readable items: those that have features."""
     have = set(features.id)
-    kept = [i for i, item in enumerate(dataset.items) if item.id in have]
-    if not kept:
-        why = f" {problems[0].message}" if problems else ""
-        raise NoInput(f"None of the {len(dataset)} files could be read.{why}")
-    return dataset.subset(kept)
+    return dataset.subset([i for i, item in enumerate(dataset.items) if item.id in have])
 
 
 def _as_dataset(features: Features) -> Dataset:

@@ -54,7 +54,7 @@ class Typicality:
     stand_in: Float[Tensor, " Q"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
     stand_for: Int[Tensor, " Q"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     own_scale: Float[Tensor, " S"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
-    lowest: float = 0.0
+    lowest: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
     @classmethod
     def fit(
@@ -122,7 +122,7 @@ class Typicality:
         handful of items gives a spread that is too small by chance.
         """
         fall = self.center[1] - log_density.double()
-        lowest = self.scores[:1].sum().clamp_max(min(self.lowest, -BEYOND_SPREADS / BEYOND_TIMES))
+        lowest = torch.minimum(self.scores[:1].sum(), self.lowest).clamp_max(-BEYOND_SPREADS / BEYOND_TIMES)
         return ~(fall <= -BEYOND_TIMES * lowest * self.spread[1].clamp_min(1.0))
 
     def reaching(self, log_density: Float[Tensor, " N"]) -> "Typicality":
@@ -131,7 +131,7 @@ class Typicality:
         A catalog calls this with what was enrolled, which may vary more than the classes of the fit.
         """
         fall = (log_density.double() - self.center[1]) / self.spread[1].clamp_min(1.0)
-        return replace(self, lowest=min(self.lowest, float(fall.min()))) if len(fall) else self
+        return replace(self, lowest=torch.minimum(self.lowest, fall.min())) if len(fall) else self
 
     def pooled(self, score: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Share of out-of-fold items of all classes that score no higher, including the item itself."""
