@@ -735,3 +735,16 @@ def test_extract_of_unreadable_files_leaves_no_store(here, mixtura):
     before = sorted((here / "store").rglob("*"))
     assert mixtura("extract", "photos", "-o", "store", *TINY).code == 66
     assert sorted((here / "store").rglob("*")) == before
+
+
+def test_a_fit_that_fails_late_keeps_features_only_and_says_so(here, mixtura):
+    shoot(here / "photos", {"apple": 1, "pear": 1})
+    answer = mixtura("fit", "photos", "-o", "shop", *TINY)
+    assert answer.code == 65
+    assert "No photo is left to test with" in answer.err and "The features in shop/features are kept" in answer.err
+    assert answer.err.count("\n") == 1
+    assert {one.name for one in (here / "shop").iterdir()} <= {"features", ".lock"}
+    again = mixtura("fit", "photos", "-o", "shop", *TINY)
+    assert again.code == 65 and "are kept" not in again.err
+    shoot(here / "photos", {"apple": 6, "pear": 6})
+    assert mixtura("fit", "photos", "-o", "shop", *TINY).code == 0
