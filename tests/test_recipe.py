@@ -273,3 +273,10 @@ def test_options_of_a_head_are_set_one_by_one_and_left_for_the_head_to_check():
     assert recipe.head.options == {"metric": "euclidean", "anything": [1, 2], "pool": "best"}
     with pytest.raises(RecipeError, match=r"head\.options"):
         resolve({"head.options": 3})
+
+
+@pytest.mark.parametrize("name", ["random", "random_features", "lda"])
+def test_more_axes_than_memory_holds_are_refused_before_any_work(name):
+    resolve({"data.root": "x", "projection": [{"name": name, "dimension": 2**16}]})
+    with pytest.raises(RecipeError, match="1000000"):
+        resolve({"data.root": "x", "projection": [{"name": name, "dimension": 1_000_000}]})

@@ -4,7 +4,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -57,14 +57,13 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def new_folder(path: Path, scraps: Collection[str] = ()) -> Iterator[None]:
+def new_folder(path: Path) -> Iterator[None]:
     """Create the folder ``path`` and its parents for the work inside; an existing folder is fine.
 
     If the work fails and has left nothing, the folders that were created go again.
 
     Args:
         path: the folder.
-        scraps: names of files that are worth nothing alone, beside the lock.
 
     Raises:
         CannotWrite: it cannot be made, or a file has that name.
@@ -77,10 +76,29 @@ def new_folder(path: Path, scraps: Collection[str] = ()) -> Iterator[None]:
     except BaseException:
         for folder in created:
             with suppress(OSError):  # something is in it
-                left = {one.name for one in folder.iterdir()}
-                for name in left if left <= {LOCK_FILE, *scraps} else ():
-                    (folder / name).unlink()
+                if {one.name for one in folder.iterdir()} == {LOCK_FILE}:
+                    (folder / LOCK_FILE).unlink()
                 folder.rmdir()
+        raise
+
+
+@contextmanager
+def kept_if_done(path: Path, results: Path | None = None) -> Iterator[None]:
+    """Delete a file that the work inside has made if the work fails; one from before stays.
+
+    The caller is the only writer of its folder.
+
+    Args:
+        path: the file.
+        results: what belongs with it; if this exists, the file stays too.
+    """
+    new = not path.exists()
+    try:
+        yield
+    except BaseException:
+        if new and not (results is not None and results.exists()):
+            with suppress(OSError):
+                path.unlink()
         raise
 
 

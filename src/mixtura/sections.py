@@ -15,6 +15,9 @@ Explained = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10**6)]
 """A number of things; the bound turns a slip of the keyboard into a sentence instead of a lack of memory."""
 
+Axes = Annotated[int, Field(ge=1, le=2**16)]
+"""A number of random directions, which may be more than the features have; covariances grow with its square."""
+
 Processes = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -149,7 +152,7 @@ class StepSection(Section):
     explained_variance: Explained | None = Field(
         default=None, description="pca: fraction of the variance that the kept axes explain, above 0 and at most 1."
     )
-    dimension: Count | None = Field(default=None, description="lda, random, random_features: number of axes.")
+    dimension: Axes | None = Field(default=None, description="lda, random, random_features: number of axes.")
     shrinkage: Share | None = Field(default=None, description="lda: share of the scaled identity.")
     eps: Annotated[float, Field(ge=0)] | None = Field(
         default=None, description="whiten: added to each variance, relative to their mean."

@@ -361,3 +361,44 @@ def test_ids_are_plain_and_never_repeat():
         "product-3",
     ]
     assert slugs(["red kettle"], ids) == ["red-kettle-4"]
+
+
+@pytest.fixture(scope="module")
+def tiny(cloud, tmp_path_factory):
+    """A model of four classes with five items each, of which no more than a fifth may be called unknown."""
+    folder = tmp_path_factory.mktemp("tiny")
+    imports.save(cloud(n=20, classes=4, dimension=DIMENSION, seed=5), folder / "store")
+    keys = {"data.kind": "features", "data.root": folder / "store", "decision.false_reject_rate": 0.2}
+    fit.run(resolve(keys | {"output": folder / "shop"}))
+    return folder / "shop"
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 3.0, 10.0, 30.0])
+def test_shots_that_are_not_recognized_after_their_enrollment_are_counted(tiny, tmp_path, spread):
+    shop = Catalog.open(shutil.copytree(tiny, tmp_path / "shop"))
+    rows = 20 + spread * np.random.default_rng(1).standard_normal((5, DIMENSION)).astype(np.float32)
+    effect = shop.enroll("kettle", [Shot(row, "", "") for row in rows])
+    found = shop.decide(["q"] * 5, rows)
+    unknown = sum(one.verdict == "unknown" for one in found if one.label == "kettle")
+    said = [note for note in effect.notes if note.startswith("Of its 5 photos")]
+    assert bool(said) == any((one.verdict, one.label) != ("match", "kettle") for one in found)
+    assert not unknown or f"{unknown} would be unknown" in said[0]
+    assert spread < 30 or said
+
+
+def test_only_products_that_were_removed_are_said_to_be_gone(tiny, tmp_path):
+    shop = Catalog.open(shutil.copytree(tiny, tmp_path / "shop"))
+    said = [" ".join(shop.enroll(f"new {n}", shots(seed=n, center=30.0 + 20 * n)).notes) for n in (1, 2)]
+    assert all("The fit had only 4 products" in one and "are left" not in one for one in said)
+    assert "Only 3 products of the fit are left" in " ".join(shop.remove_product("c0").notes)
+
+
+def test_what_was_enrolled_is_not_beyond_everything_and_features_in_another_unit_are(tiny, tmp_path):
+    """Shots that vary far more than the few items of the fit."""
+    shop = Catalog.open(shutil.copytree(tiny, tmp_path / "shop"))
+    rows = 20 + 100 * np.random.default_rng(1).standard_normal((5, DIMENSION)).astype(np.float32)
+    for name, into in (("kettle", rows[:4]), ("c0", rows[4:])):
+        shop.enroll(name, [Shot(row, "", "") for row in into])
+    for known in (shop, Catalog.open(shop.folder)):
+        assert all(one.typicality > 0 for one in known.decide(["q"] * 5, rows))
+        assert all(one.verdict == "unknown" for one in known.decide(["q"] * 5, 1e6 * rows))

@@ -135,3 +135,17 @@ def test_ids_stay_over_a_refit_whatever_the_spelling(cloud, tmp_path):
     after = fitted((NFC, "apple", "\u8336", "\u58f7"), "b")
     assert after[NFC] == before[NFD] and after["apple"] == before["Apple"] and after["\u8336"] == before["\u8336"]
     assert len(set(after.values())) == 4 and after["\u58f7"] not in before.values()
+
+
+@pytest.mark.parametrize("name", ["unknown", "Unknown", " unsure ", "MATCH"])
+def test_no_product_is_given_the_name_of_a_verdict(shop, name):
+    items = [item.id for item in shop.items("c0")][:2]
+    for edit in (
+        lambda: shop.enroll(name, shots()),
+        lambda: shop.rename("c0", name),
+        lambda: shop.split("c0", items, name),
+    ):
+        with pytest.raises(UsageError, match="could not be told from the verdict"):
+            edit()
+    assert shop.revision == 0
+    shop.enroll("unknown brand", shots())

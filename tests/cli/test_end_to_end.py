@@ -314,8 +314,8 @@ def test_too_few_photos_to_say_unknown_are_a_note(here, mixtura):
     shoot(here / "photos", {"apple": 5, "pear": 5})
     answer = mixtura("fit", "photos", "-o", "shop", *TINY)
     assert answer.code == 0, answer.err
-    assert "Only 8 photos could be held out: too few to call anything unknown" in answer.out
-    assert "That takes 20 or more." in answer.out
+    assert "Only 8 photos could be held out. At a false-reject rate of 5% that is too few" in answer.out
+    assert "it takes 20 or more." in answer.out
     assert json.loads(mixtura("fit", "photos", "-o", "shop", *TINY, "--json").out)["notes"]
 
 
@@ -701,3 +701,50 @@ def test_a_closed_standard_stream_is_the_null_device(closed, tmp_path):
         text=True,
     )
     assert done.returncode == 0 and "fault" not in done.stderr and "Traceback" not in done.stderr
+
+
+# Names and files that are not what they seem
+
+
+def test_a_class_named_like_a_verdict_is_told_and_can_be_left_out(here, mixtura):
+    shoot(here / "photos", {"apple": 6, "pear": 6, "plum": 6})
+    (here / "photos" / "plum").rename(here / "photos" / "Unknown")
+    answer = mixtura("fit", "photos", "-o", "shop", *TINY)
+    assert answer.code == 0, answer.err
+    said = " ".join(answer.out.split())
+    assert "The class 'Unknown' is named like the verdict unknown" in said and "fit with --unknown Unknown" in said
+    answer = mixtura("fit", "photos", "-o", "other", *TINY, "--unknown", "Unknown")
+    assert answer.code == 0 and "is named like the verdict" not in answer.out
+    shoot(here / "more", {"plum": 8})
+    (here / "more" / "plum" / "7.png").rename(here / "new.png")
+    for command in (("enroll", "other", "unknown", "new.png"), ("rename", "other", "apple", "unsure")):
+        answer = mixtura(*command)
+        assert answer.code == 2 and "could not be told from the verdict" in answer.err
+    assert mixtura("enroll", "shop", "unknown", "new.png").code == 0  # photos for the class that is there
+
+
+def test_extract_of_unreadable_files_leaves_no_store(here, mixtura):
+    (here / "photos" / "apple").mkdir(parents=True)
+    for name in ("a.jpg", "b.png"):
+        (here / "photos" / "apple" / name).write_text("no photo")
+    answer = mixtura("extract", "photos", "-o", "new/store", *TINY)
+    assert answer.code == 66 and "None of the 2 files could be read." in answer.err
+    assert not (here / "new").exists()
+    shoot(here / "good", {"apple": 3})
+    assert mixtura("extract", "good", "-o", "store", *TINY).code == 0
+    before = sorted((here / "store").rglob("*"))
+    assert mixtura("extract", "photos", "-o", "store", *TINY).code == 66
+    assert sorted((here / "store").rglob("*")) == before
+
+
+def test_a_fit_that_fails_late_keeps_features_only_and_says_so(here, mixtura):
+    shoot(here / "photos", {"apple": 1, "pear": 1})
+    answer = mixtura("fit", "photos", "-o", "shop", *TINY)
+    assert answer.code == 65
+    assert "No photo is left to test with" in answer.err and "The features in shop/features are kept" in answer.err
+    assert answer.err.count("\n") == 1
+    assert {one.name for one in (here / "shop").iterdir()} <= {"features", ".lock"}
+    again = mixtura("fit", "photos", "-o", "shop", *TINY)
+    assert again.code == 65 and "are kept" not in again.err
+    shoot(here / "photos", {"apple": 6, "pear": 6})
+    assert mixtura("fit", "photos", "-o", "shop", *TINY).code == 0

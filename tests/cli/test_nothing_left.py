@@ -51,8 +51,9 @@ def test_a_refused_command_leaves_nothing(mixtura, place, line):
 
 
 def test_a_folder_goes_again_only_if_it_was_made_here_and_holds_nothing(tmp_path):
-    def fail(path, leave=None, scraps=()):
-        with pytest.raises(RuntimeError), files.new_folder(path, scraps), files.only_writer(path):
+    def fail(path, leave=None, undone="split.csv", results=None):
+        done = files.kept_if_done(path / undone, results)
+        with pytest.raises(RuntimeError), files.new_folder(path), files.only_writer(path), done:
             if leave is not None:
                 (path / leave).write_text("x")
             raise RuntimeError
@@ -64,8 +65,11 @@ def test_a_folder_goes_again_only_if_it_was_made_here_and_holds_nothing(tmp_path
     assert (tmp_path / "own").is_dir()
     fail(tmp_path / "c" / "d", leave="work")
     assert (tmp_path / "c" / "d" / "work").exists()
-    fail(tmp_path / "e", leave="split.csv", scraps={"split.csv"})
+    fail(tmp_path / "e", leave="split.csv")
     assert not (tmp_path / "e").exists()
+    fail(tmp_path / "f", leave="split.csv", results=tmp_path / "own")
+    fail(tmp_path / "f", leave="split.csv")  # there before
+    assert (tmp_path / "f" / "split.csv").exists()
 
 
 @pytest.mark.parametrize(

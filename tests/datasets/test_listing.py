@@ -161,3 +161,21 @@ def test_nothing_to_read(photos):
         load(photos / "missing.csv")
     with pytest.raises(NoInput, match="none of its files is in"):
         read(photos, "file_name,label\n9.png,pin\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0.123;0.5;-1e3\n1;2;3\n".replace(";", ","), "is a table of numbers"),
+        ("0.123,0.5,nan,apple\n", "is a table of numbers"),
+        ("5\n6\n", "is a table of numbers"),
+        ("0.123;0.3\n", "is a table of numbers"),
+        (",".join(f"f{n}" for n in range(3000)) + "\n1\n", "It has 3,000 columns, the first is 'f0'."),
+    ],
+)
+def test_a_table_of_features_is_named_as_such_and_not_printed(tmp_path, text, said):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(DataError) as caught:
+        load(tmp_path / "list.csv")
+    assert said in str(caught.value)
+    assert "0.123" not in str(caught.value) and len(str(caught.value)) < 500

@@ -42,14 +42,16 @@ def test_a_genuine_item_matches_with_its_numbers(made):
 
 
 def test_far_from_all(made):
-    for point in ((500, 500), (-60, -60), (0, -1000)):
+    for point in ((500, 500), (-60, -60), (0, -1000), (-17, -7)):
         decision = at(made[0], point)[0]
         assert (decision.verdict, decision.reason) == ("unknown", FAR_FROM_ALL)
         assert decision.typicality < 0.01
+        share = f"only {short_percent(decision.typicality)} of genuine items look this unusual"
+        rare = share if decision.typicality else "no genuine item is nearly this unusual"
         assert decision.sentence == (
-            f"Like nothing in the catalog: only {short_percent(decision.typicality)} of genuine items look this "
-            f"unusual; the limit is 5%. The nearest class is {decision.label}."
+            f"Like nothing in the catalog: {rare}; the limit is 5%. The nearest class is {decision.label}."
         )
+        assert (decision.typicality > 0) == (point == (-17, -7))
 
 
 def test_between_classes(made):

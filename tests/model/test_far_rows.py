@@ -9,7 +9,11 @@ import torch
 
 from mixtura.core.covariance import FAMILIES
 from mixtura.heads import HEADS
+from mixtura.model.decide import decide
 from mixtura.names import find
+from mixtura.onnx.graph import HeadGraph
+from mixtura.scores.typicality import can_reject
+from mixtura.sklearn import MixtureClassifier
 
 FAR = (1e4, 1e8, 1e15, 1e19, 1e30, 3e38)
 
@@ -68,3 +72,37 @@ def test_far_rows_of_a_head_have_a_class_and_are_unknown(cloud, learn, name):
         np.testing.assert_allclose(found.posterior.sum(1), 1, rtol=1e-12)
         assert (found.verdict == "unknown").all()
         assert found.predicted.tolist() == leading.tolist()
+
+
+@pytest.mark.parametrize("per_class", [3, 5])
+@pytest.mark.parametrize("score", ["auto", "knn"])
+def test_features_in_another_unit_are_unknown_however_few_rows_set_the_limit(cloud, learn, per_class, score):
+    """With fewer than 20 of them, no rank is below the limit."""
+    data = cloud(n=4 * per_class, classes=4)
+    model = learn(data, head__family="tied", projection=(), decision__score=score)
+    assert not can_reject(len(model.typicality.scores), model.decision.false_reject_rate)
+    graph = HeadGraph(model)
+    assert (model.answers(data.embedding).verdict != "unknown").all()
+    for factor in (1e2, 1e6, 1e20, -1e6):
+        rows = (factor * data.embedding).astype(np.float32)
+        found = model.answers(rows)
+        assert (found.verdict == "unknown").all()
+        assert (found.reason == "far_from_all").all()
+        assert (found.typicality == 0).all()
+        *_, typicality, _, far, _ = graph(torch.from_numpy(rows))
+        assert (typicality == 0).all()
+        assert far.all()
+        for decision in decide(model, [str(row) for row in range(len(rows))], rows):
+            assert "no genuine item is nearly this unusual" in decision.sentence
+        assert all(one.verdict == "unknown" for one in decide(model, ["a"], rows[:1], false_discovery_rate=0.05))
+
+
+@pytest.mark.parametrize("factor", [1e2, 1e6, 1e150])
+def test_a_classifier_calls_samples_in_another_unit_unknown(cloud, factor):
+    data = cloud(n=16, classes=4)
+    classifier = MixtureClassifier(family="tied")
+    classifier.fit(data.embedding.astype(np.float64), data.label)
+    assert "unknown" not in classifier.decide(data.embedding.astype(np.float64)).verdict
+    found = classifier.decide(factor * data.embedding.astype(np.float64))
+    assert (found.verdict == "unknown").all()
+    assert (found.typicality == 0).all()

@@ -241,3 +241,29 @@ def test_limits_are_below_their_scores_and_ties_have_one():
     assert (found[4:] > held[3:-1]).all()
     assert (held[2:] - found[2:]).max() < 1e-3
     assert len(limits(held[:0])) == 0
+
+
+@pytest.mark.parametrize("held", [2, 3, 5, 19])
+@pytest.mark.parametrize("kind", ["normal", "exponential", "squares"])
+def test_few_genuine_items_lie_beyond_everything(held, kind):
+    """Also where the spread of a handful of held-out items is small by chance."""
+    generator, rounds = torch.Generator().manual_seed(held), 3000
+    noise = torch.randn(rounds, held + 1, generator=generator, dtype=torch.float64)
+    drawn = {"normal": 10 * noise, "exponential": -20 * noise.abs(), "squares": -20 * noise.square()}[kind]
+    beyond = [
+        bool(Typicality.fit(rows[1:], torch.zeros(held), torch.zeros(held).long()).beyond(rows[:1])) for rows in drawn
+    ]
+    assert sum(beyond) / rounds < 0.01
+
+
+@pytest.mark.parametrize("held", [2, 3, 19, 500])
+def test_what_lies_beyond_everything_is_so_with_any_number_of_held_out_items(held):
+    typicality, generator = fitted(held, held)
+    log_density, background, _ = draw(100, generator)
+    assert not typicality.beyond(log_density).any()
+    least = float(typicality.scores[0].clamp_max(-1))
+    down = 2000 * abs(least) * float(typicality.spread[1].clamp_min(1))
+    gone = torch.tensor([-math.inf, math.nan])
+    for rows in (log_density - down, log_density - 1e12, gone):
+        assert typicality.beyond(rows).all()
+        assert typicality.far(rows, background[: len(rows)]).all()

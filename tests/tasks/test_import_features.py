@@ -222,7 +222,7 @@ REFUSED = [
     (_missing_half, 66, "none in Test"),
     (_other_dimension, 65, "Train/0.pt holds 4 numbers and Test/3.pt holds 7 numbers"),
     (_two_encoders, 2, "CLIP and ImageBind. Name one of them"),
-    (_one_label_too_few, 65, "holds 40 .pt files, and there are 2 labels for train"),
+    (_one_label_too_few, 65, "holds 40 .pt files, and the list for train has 2 labels"),
     (_unknown_class, 65, "The class 'A' is in the test part and not in the training part. Spell it as there: 'a'."),
     (_no_lists, 2, "Add --labels"),
     (_more_than_a_tensor, 65, "0.pt"),
@@ -267,3 +267,56 @@ def test_what_is_left_out_or_not_tested_is_said(tmp_path, tree, blobs):
 def test_split_is_for_one_half(tmp_path, tree):
     with pytest.raises(UsageError, match="Leave out --split train"):
         import_features.run(tree, tmp_path / "s", split="train")
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("header", [("Filename", "Label"), ("Label", "Filename"), ("file_name", "label")])
+def test_a_list_of_labels_may_be_a_spreadsheets(tmp_path, between, encoding, header):
+    put_half(tmp_path / "vectors", [[0.0, 1.0], [2.0, 3.0]])
+    rows = [("1.pt", "päar"), ("0", "apple")]
+    lines = [between.join(header), *(between.join(row if header[0].lower() != "label" else row[::-1]) for row in rows)]
+    (tmp_path / "list.csv").write_text("\r\n".join([*lines, between, ""]), encoding=encoding)
+    made = import_features.run(tmp_path / "vectors", tmp_path / "store", "dgmmc", tmp_path / "list.csv").read()
+    assert dict(zip(made.id, made.label, strict=True)) == {"vectors/1": "päar", "vectors/0": "apple"}
+    assert made.embedding.tolist() == [[2.0, 3.0], [0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("Filename,Label\n", "has no labels"), ("Filename;Label", "has no labels"), ("label\n", "has no labels"),
+     ("", "has no labels"),
+     ("Filename,class\n0,a\n", "has one of the columns"), ("Filename,Label\n0,\n", "without one"),
+     ("Filename,Label\n0,\"a\n", "are no CSV file")],
+)  # fmt: skip
+def test_a_list_without_labels_is_told_to_be_so(tmp_path, capsys, text, said):
+    put_half(tmp_path / "vectors", [[0.0, 1.0]])
+    (tmp_path / "list.csv").write_text(text)
+    arguments = [str(tmp_path / "vectors"), "--layout", "dgmmc", "--labels", str(tmp_path / "list.csv")]
+    assert run(["data", "import", *arguments, "-o", str(tmp_path / "store")]) == 65
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_column_of_labels_may_have_a_title(tmp_path):
+    put_half(tmp_path / "vectors", [[0.0, 1.0], [2.0, 3.0]])
+    (tmp_path / "list.csv").write_text("Label\na, b\nc\n")
+    made = import_features.run(tmp_path / "vectors", tmp_path / "store", "dgmmc", tmp_path / "list.csv").read()
+    assert made.label == ["a, b", "c"]
+
+
+def test_the_other_half_is_not_left_out_in_silence(tmp_path, blobs, capsys):
+    place = tmp_path / "CLIP"
+    for half, (x, _) in blobs.items():
+        put_half(place / half, x)
+    for name, half in (("train", "Train"), ("test", "Test")):
+        (tmp_path / f"{name}.txt").write_text("\n".join(blobs[half][1]))
+    one = [str(place / "Train"), "--layout", "dgmmc", "--labels", str(tmp_path / "train.txt")]
+    assert run(["data", "import", *one, "-o", str(tmp_path / "a"), "--json"]) == 0
+    note = json.loads(capsys.readouterr().out)["notes"][0]
+    assert "Test beside it is left out" in note and f"mixtura data import {place}" in note
+    assert run(["data", "import", *one, "-o", str(tmp_path / "b"), "--split", "train", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []
+    both = [str(place / "Train"), "--layout", "dgmmc", "--labels", str(tmp_path)]
+    assert run(["data", "import", *both, "-o", str(tmp_path / "c")]) == 2
+    assert "is one half" in capsys.readouterr().err

@@ -355,7 +355,7 @@ class Catalog:
             pair = (before.model, before.products), (after.model, after.products)
             accuracy = edits.accuracies(tables, *pair, was)
             product = next((product for product in after.products if product.id == id), None)
-            said = edits.notes(product, after.model, shots)
+            said = edits.notes(product, after.model, shots, len(self._base.model.classes))
             return EditResult(tables.history(1)[0], product, *accuracy, notes=said)
 
     def _check_place(self, tables: CatalogDatabase) -> None:

@@ -10,9 +10,11 @@ from mixtura.catalog.database import CatalogDatabase, EditTransaction, now
 from mixtura.catalog.database import undo as take_back
 from mixtura.catalog.queries import CURRENT_ITEMS
 from mixtura.errors import DataError, NoInput, UsageError
+from mixtura.formats import count
 from mixtura.model.model import Model
 from mixtura.names import Spellings, printable, quoted, same_name_key
 from mixtura.records.catalog import Product, Shot, StoredItem
+from mixtura.records.decision import VERDICTS
 
 MAX_NAME_LENGTH = 200  # characters of a name
 MAX_SHOTS = 1000  # shots per edit
@@ -24,6 +26,8 @@ MIN_FITTED_PRODUCTS = 5  # fitted products; with fewer, a note says so
 def enroll(draft: EditTransaction, model: Model, name: str, shots: Sequence[Shot], exact: bool) -> str:
     """Add shots to the product with this name, which is created if it does not exist."""
     name = checked(name)
+    if not _product_named(draft, name):
+        _check_no_verdict(name)
     if not 1 <= len(shots) <= MAX_SHOTS:
         raise UsageError(f"{len(shots)} photos cannot be enrolled at once. Give 1 to {MAX_SHOTS}.")
     embedding = np.stack([shot.embedding for shot in shots])
@@ -176,31 +180,53 @@ def accuracies(
     return shares[0], shares[1], len(truth)
 
 
-def notes(product: Product | None, model: Model, shots: Sequence[Shot]) -> tuple[str, ...]:
-    """Sentences to show after an edit: on the product it made or changed, and on what is left to compare with."""
+def notes(product: Product | None, model: Model, shots: Sequence[Shot], fitted: int) -> tuple[str, ...]:
+    """Sentences to show after an edit: on the product it made or changed, and on what there is to compare with.
+
+    Args:
+        product: that the edit made or changed.
+        model: after the edit.
+        shots: that the edit added.
+        fitted: number of classes of the fit, also those that are gone.
+    """
     said: list[str] = []
     if product is not None and product.status == "provisional":
         items = "1 item says" if product.items == 1 else f"{product.items} items say"
         few = f" {items} little: add some more." if product.items < MIN_SHOTS else ""
         said.append(f"{product.name} is provisional until it is confirmed.{few}")
     if product is not None and shots:
-        named = np.array(model.classes)[model.predicted(np.stack([shot.embedding for shot in shots]))]
-        own = int((named == product.name).sum())
-        if 2 * own < len(named):
-            others, counts = np.unique(named[named != product.name], return_counts=True)
-            said.append(
-                f"Of its {len(named)} photos, {own} are named {product.name}; "
-                f"most look like {others[counts.argmax()]}. "
-                "Merge the two, or give photos that show what sets them apart."
-            )
+        said += _recognition(product.name, model, shots)
     component_class = None if model.fitted is None else model.fitted.component_class
-    fitted = MIN_FITTED_PRODUCTS if component_class is None else len(set(component_class.tolist()))
-    if fitted < MIN_FITTED_PRODUCTS:
+    left = MIN_FITTED_PRODUCTS if component_class is None else len(set(component_class.tolist()))
+    if left < MIN_FITTED_PRODUCTS:
+        whole = f"The fit had only {left} products" if left == fitted else f"Only {left} products of the fit are left"
         said.append(
-            f"Only {fitted} products of the fit are left, and what was enrolled is measured by them: other things of "
-            "its kind may match it. Fit again with the photos of all products."
+            f"{whole}, and what was enrolled is measured by them: other things of its kind may match it. Fit again "
+            "with the photos of all products."
         )
     return tuple(said)
+
+
+def _recognition(name: str, model: Model, shots: Sequence[Shot]) -> list[str]:
+    """Sentences on the shots of a product that the model does not recognize, although it has just learned them."""
+    answers = model.answers(np.stack([shot.embedding for shot in shots]))
+    named = np.array(model.classes)[answers.predicted]
+    own = named == name
+    if 2 * own.sum() < len(own):
+        others, counts = np.unique(named[~own], return_counts=True)
+        return [
+            f"Of its {len(named)} photos, {own.sum()} are named {name}; most look like {others[counts.argmax()]}. "
+            "Merge the two, or give photos that show what sets them apart."
+        ]
+    lost = {word: int((own & (answers.verdict == word)).sum()) for word in ("unknown", "unsure")}
+    lost |= {f"named {other}": int((named == other).sum()) for other in np.unique(named[~own])}
+    if not any(lost.values()):
+        return []
+    parts = " and ".join(f"{number} would be {how}" for how, number in lost.items() if number)
+    return [
+        f"Of its {count(len(own), 'photo')}, {parts}, although they have just been enrolled. Give more photos of it; "
+        "if that does not help, fit again with the photos of all products."
+    ]
 
 
 def _new_product(draft: EditTransaction, name: str) -> str:
@@ -244,12 +270,21 @@ def _product_named(draft: EditTransaction, name: str) -> str | None:
 
 
 def _check_free(draft: EditTransaction, name: str, but: str = "") -> None:
+    _check_no_verdict(name)
     key = same_name_key(name)
     for id, there in draft.connection.execute("SELECT id, name FROM product WHERE gone = 0").fetchall():
         if id != but and same_name_key(there) == key:
             raise UsageError(
                 f"There is a product named {quoted(there)} already. Choose another name, or merge the two."
             )
+
+
+def _check_no_verdict(name: str) -> None:
+    if same_name_key(name) in VERDICTS:
+        raise UsageError(
+            f"A product named {quoted(name)} could not be told from the verdict {same_name_key(name)} in answers. "
+            "Choose another name."
+        )
 
 
 def _check_left(draft: EditTransaction, product: Product) -> None:

@@ -92,7 +92,7 @@ def model_of(
                 typicality = _with(typicality, scores, part.product)
     order = torch.argsort(_owner(mixture), stable=True)
     mixture = replace(mixture.select(order), n_classes=len(state.names))
-    return replace(
+    edited_model = replace(
         base.model,
         classes=state.names,
         mixture=mixture.to(torch.float32),
@@ -103,6 +103,16 @@ def model_of(
         newcomers=test,
         score=edited(base.model.score, product, state.added, state.removed, handfuls),
     )
+    return _reaching(edited_model, torch.cat([state.added.x, *handfuls]))
+
+
+@torch.inference_mode()
+def _reaching(model: Model, rows: Float[Tensor, "N D"]) -> Model:
+    """The model to which these rows, which its fit has not seen, are known."""
+    if not len(rows):
+        return model
+    log_prob = model.evidence(rows.to(model.mixture.mean)).log_prob
+    return replace(model, typicality=model.typicality.reaching(log_prob))
 
 
 def _sums(base: FittedStatistics, state: CatalogState) -> Moments:

@@ -9,27 +9,24 @@ A name may have backslashes, or its accents in another Unicode form than the fil
 It is a list of sounds if the first file has a sound extension (``.wav``, ``.flac``, ``.ogg``, ``.mp3``).
 """
 
-import codecs
 import csv
 import math
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import TextIO
 
 from mixtura.datasets.items import SPLITS, Dataset, Item, Problem, to_split
 from mixtura.datasets.paths import SOUND_SUFFIXES, label_or_none, readable, to_id, to_label
 from mixtura.errors import DataError, NoInput
 from mixtura.names import nearest, text_or_none
+from mixtura.tables import begun, encoding_of
 
 MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6  # item weights; a wider range would lose the small ones in sums
-DELIMITERS = (",", ";", "\t", "|")
-_STATED_DELIMITER = re.compile(r"sep=(.)", re.IGNORECASE)  # a first line of Excel's own
+REQUIRED = ("file_name", "label")
+MAX_NAMED = 20  # columns named in one sentence
 LIST_COLUMNS = ("file_name", "label", "superclass", "group", "split", "weight")
 
 
@@ -100,8 +97,8 @@ class _Row:
 def _rows(path: Path) -> Iterator[_Row]:
     seen: dict[str, int] = {}
     try:
-        with path.open(encoding=_encoding(path), newline="") as file:
-            lines, delimiter, skipped = _begun(file)
+        with path.open(encoding=encoding_of(path), newline="") as file:
+            lines, delimiter, skipped = begun(file, REQUIRED)
             reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
             header = [name.strip() for name in next(reader, [])]
             _check_header(path, [name for name in header if name])
@@ -123,31 +120,33 @@ def _rows(path: Path) -> Iterator[_Row]:
         raise NoInput(f"{readable(str(path))}: cannot be read ({error.strerror}). Check the path.") from error
 
 
-def _encoding(path: Path) -> str:
-    with path.open("rb") as file:
-        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-
-
-def _begun(file: TextIO) -> tuple[Iterator[str], str, int]:
-    """Return the lines of a list from its header on, the character between its columns, and the lines before."""
-    first = file.readline()
-    stated = _STATED_DELIMITER.fullmatch(first.strip())
-    if stated:
-        return file, stated[1], 1
-    known = [one for one in DELIMITERS if {"file_name", "label"} <= {name.strip(' "\r\n') for name in first.split(one)}]
-    return chain([first], file), (known or [","])[0], 0
-
-
 def _check_header(path: Path, names: list[str]) -> None:
-    for column in ("file_name", "label"):
+    numbers = sum(map(_is_number, names))
+    if numbers and (numbers == len(names) or numbers == len(names) - 1 > 1):  # or one column is a label
+        raise DataError(
+            f"{readable(str(path))}: is a table of numbers, not a list of photos. Features are read from .npy, .npz "
+            "and .parquet files. Save it as one, for example with numpy.save; mixtura predict takes that as it is, and "
+            "mixtura fit after mixtura data import."
+        )
+    for column in REQUIRED:
         if column not in names:
             hint = nearest(column, names) if names else "The file is empty."
+            if len(names) > MAX_NAMED:
+                hint = f"It has {len(names):,} columns, the first is {readable(names[0])!r}."
             raise DataError(f"{readable(str(path))}: has no column {column!r} in its first line. {hint}")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(
             f"{readable(str(path))}: a column occurs twice in its first line ({twice[0]!r}). Keep one of them."
         )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_row(row: _Row, *, surplus: bool, seen: dict[str, int]) -> None:

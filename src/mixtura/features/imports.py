@@ -27,9 +27,11 @@ from mixtura.features.records import Features, Rows, to_features
 from mixtura.features.store import FeatureStore
 from mixtura.identity import IMPORTED_PREFIX
 from mixtura.names import text_or_none
+from mixtura.tables import begun, cells, encoding_of
 
 _TEXT = ("id", "source", "label", "superlabel", "group", "split")
 _PART_ROWS = 65_536
+_LIST_HEADERS = (("Filename", "Label"), ("filename", "label"), ("file_name", "label"))
 
 
 def from_npy(embedding: Path, label: Path | None = None, *, encoder: str, split: str | None = None) -> Features:
@@ -262,7 +264,7 @@ class LabelList:
     """A list in DGMMC's way: files by name, without their ending, and their labels.
 
     ``folders`` are the folders that a CSV file gives before the names (empty where it gives none); in a text file the
-    names are the ``numbered`` places of its lines.
+    names are the ``numbered`` places of its lines. Separators and encodings are those of lists of photos.
     """
 
     names: list[str]
@@ -279,30 +281,41 @@ class LabelList:
             DataError: it is no UTF-8 text.
             LabelError: it is empty, or an item has no label.
         """
-        lines = _lines(path)
-        rows = list(csv.DictReader(lines))
-        numbered = not (rows and {"Filename", "Label"} <= set(rows[0]))
+        try:
+            with path.open(encoding=encoding_of(path), newline="") as file:
+                lines, delimiter, _ = begun(file, *_LIST_HEADERS)
+                return cls._of(path, list(lines), delimiter)
+        except OSError as error:
+            raise NoInput(f"Cannot read the labels {path}: {error.strerror}. Check the path.") from error
+        except UnicodeError as error:
+            raise DataError(f"The labels {path} are no UTF-8 text. Save the list as UTF-8.") from error
+        except csv.Error as error:
+            raise DataError(f"The labels {path} are no CSV file ({error}). Save the list as CSV in UTF-8.") from error
+
+    @classmethod
+    def _of(cls, path: Path, lines: list[str], delimiter: str) -> "LabelList":
+        header = [name.casefold().replace("_", "") for name in cells(lines[0], delimiter)] if lines else []
+        found = [header.index(name) if name in header else None for name in ("filename", "label")]
+        numbered = None in found
         if numbered:
-            labels = [line.strip() for line in lines if line.strip()]
-            files = [Path(str(row)) for row in range(len(labels))]
+            if found != [None, None] and header != ["label"]:
+                raise LabelError(
+                    f"The first line of {path} has one of the columns Filename and Label, not both. Give both, or one "
+                    "label a line."
+                )
+            labels = [line.strip() for line in lines[header == ["label"] :] if line.strip()]
+            listed = [Path(str(row)) for row in range(len(labels))]
         else:
-            labels = [row["Label"] or "" for row in rows]
-            files = [Path(row["Filename"] or "") for row in rows]
-        names = [file.name.removesuffix(".pt") for file in files]
+            rows = [[value.strip() for value in row] for row in csv.reader(lines[1:], delimiter=delimiter, strict=True)]
+            rows = [row + [""] * len(header) for row in rows if any(row)]  # spreadsheets end with rows of separators
+            listed, labels = ([row[place or 0] for row in rows] for place in found)
+            listed = [Path(name.replace("\\", "/")) for name in listed]
+        names = [file.name.removesuffix(".pt") for file in listed]
         if not labels or not all(labels) or not all(names):
             raise LabelError(
                 f"{path} has no labels, or a row without one. Give one label a line, or Filename and Label."
             )
-        return cls(names, labels, [file.parent.name for file in files], numbered)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise NoInput(f"Cannot read the labels {path}: {error.strerror}. Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"The labels {path} are no UTF-8 text. Save the list as UTF-8.") from error
+        return cls(names, labels, [file.parent.name for file in listed], numbered)
 
 
 def _vector(path: Path) -> Float[np.ndarray, " D"]:

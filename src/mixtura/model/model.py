@@ -129,7 +129,7 @@ class Model:
         posterior = posterior_of(seen.scores.double() / self.temperature)
         probability, predicted = posterior.max(1)
         score = self.typicality.score(seen.log_prob, seen.background, seen.raw)
-        typicality = self.typicality(score, predicted)
+        typicality = self.typicality(score, predicted).masked_fill(self.typicality.beyond(seen.log_prob), 0)
         far, pooled = self.typicality.far(seen.log_prob, seen.background), self.typicality.pooled(score)
         if self.newcomers is not None:
             own = self.newcomers(x, predicted)

@@ -38,7 +38,8 @@ def sentence(
     one, two = map(short_percent, probabilities)
     usual, stated = short_percent(typicality), short_percent(limit)
     few = usual.replace("under", "fewer than") if typicality < 0.001 else f"only {usual}"
-    rare = f"{few} of genuine items look this unusual; the limit is {stated}"
+    rare = f"{few} of genuine items look this unusual" if typicality > 0 else "no genuine item is nearly this unusual"
+    rare = f"{rare}; the limit is {stated}"
     if verdict == "match":
         return f"Matches {first} ({one}); {usual} of genuine items look at least this unusual."
     if verdict == "unsure":

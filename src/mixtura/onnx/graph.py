@@ -43,7 +43,7 @@ class Rank(nn.Module):
 
     def __init__(self, typicality: Typicality) -> None:
         super().__init__()
-        self.parts = typicality.parts
+        self.parts, self.beyond = typicality.parts, typicality.beyond
         self.own_scale: list[float] = typicality.own_scale.tolist()
         scores, order = torch.cat([typicality.scores, typicality.stand_in]).sort()
         self.register_buffer("limits", typicality.limits)
@@ -70,8 +70,9 @@ class Rank(nn.Module):
         own = self.get_buffer("of") == predicted[:, None]
         pooled = _rank(self.get_buffer("limits") <= score[:, None])
         blended = ((below & own).sum(1).double() + POOLED_ITEMS * pooled) / (own.sum(1).double() + POOLED_ITEMS)
-        typicality = _rank(self.get_buffer("blended") <= blended[:, None])
-        return score, typicality, pooled, (lifted < near) | (score == -torch.inf)
+        beyond = self.beyond(log_prob)
+        typicality = torch.where(beyond, 0.0, _rank(self.get_buffer("blended") <= blended[:, None]))
+        return score, typicality, pooled, (lifted < near) | (score == -torch.inf) | beyond
 
 
 class Familiarity(nn.Module):

@@ -11,9 +11,10 @@ from mixtura.datasets.items import Dataset
 from mixtura.encoders import RUNTIMES
 from mixtura.encoders.runtime import RUNTIME_KEY, TORCH, Accelerated, on_runtime
 from mixtura.encoders.taps import AUTO
-from mixtura.errors import UsageError
+from mixtura.errors import NoInput, UsageError
 from mixtura.features.extract import ExtractReport, Progress, extract
 from mixtura.features.store import HEADER_FILE, FeatureStore
+from mixtura.formats import count
 from mixtura.identity import NO_TAPS
 from mixtura.names import nearest
 from mixtura.pipeline import cost, factory, stores
@@ -32,6 +33,7 @@ def fill(recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None) ->
         UsageError: the encoder takes photos and the data are sounds, or the other way round; or the store needs
             another runtime than the recipe names.
         FingerprintMismatch: the store belongs to another encoder.
+        NoInput: no file could be read; a new store is deleted.
     """
     encoder, notes = _encoder_of(recipe)
     factory.check_modality(dataset, encoder)
@@ -52,7 +54,19 @@ def fill(recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None) ->
             )
         finally:
             pictures.flush(store.digests)
+        _check_read(report, dataset)
     return replace(report, notes=notes)
+
+
+def _check_read(report: ExtractReport, dataset: Dataset) -> None:
+    """Check that a file could be read.
+
+    Raises:
+        NoInput: none could.
+    """
+    if dataset.items and not report.done + report.skipped:
+        problems = (*report.problems, *dataset.problems)
+        raise NoInput(f"None of the {count(len(dataset.items), 'file')} could be read. {problems[0].message}")
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura import names
+from mixtura import files, names
 from mixtura.datasets.items import Dataset, Item, Problem
 from mixtura.datasets.split import read_split, settle_split
 from mixtura.encoders.common import resolved
-from mixtura.errors import LabelError, NoInput
+from mixtura.errors import LabelError, MixturaError, NoInput
 from mixtura.features.records import Features, Unreadable
-from mixtura.features.store import FeatureStore
+from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.pipeline import factory, stores
 from mixtura.pipeline.data_source import FOR_PHOTOS
 from mixtura.pipeline.extraction import ProgressCallback, fill
@@ -148,23 +149,16 @@ def read(
         NoInput: no photo could be read.
     """
     report = fill(recipe, dataset, progress)
-    store = FeatureStore.open(report.store)
-    features = store.read()
-    if not len(features):
-        store.delete()
+    features = FeatureStore.open(report.store).read()
     problems = (*dataset.problems, *report.problems)
-    readable = _readable(dataset, features, problems)
+    readable = _readable(dataset, features)
     return features.select_ids([item.id for item in readable.items]), readable, problems, report.notes
 
 
-def _readable(dataset: Dataset, features: Features, problems: Sequence[Problem | Unreadable]) -> Dataset:
+def _readable(dataset: Dataset, features: Features) -> Dataset:
     """The readable items: those that have features."""
     have = set(features.id)
-    kept = [i for i, item in enumerate(dataset.items) if item.id in have]
-    if not kept:
-        why = f" {problems[0].message}" if problems else ""
-        raise NoInput(f"None of the {len(dataset)} files could be read.{why}")
-    return dataset.subset(kept)
+    return dataset.subset([i for i, item in enumerate(dataset.items) if item.id in have])
 
 
 def _as_dataset(features: Features) -> Dataset:
@@ -185,6 +179,24 @@ def split_path(recipe: Recipe) -> Path:
         return recipe.split.file
     assert recipe.output is not None
     return recipe.output / SPLIT_FILE
+
+
+@contextmanager
+def undone(recipe: Recipe, results: Path | None = None) -> Iterator[None]:
+    """Undo what a failed run has made in its output folder, but for features, which the error says are kept.
+
+    The split file that was made goes, unless there are results on this split: the next run makes it anew.
+    """
+    assert recipe.output is not None
+    before = {place.parent for place in recipe.output.glob(f"*/{HEADER_FILE}")}
+    try:
+        with files.kept_if_done(recipe.output / SPLIT_FILE, results):
+            yield
+    except MixturaError as error:
+        kept = sorted({place.parent for place in recipe.output.glob(f"*/{HEADER_FILE}")} - before)
+        if kept:
+            error.args = (f"{error} The features in {kept[0]} are kept; the next run uses them.", *error.args[1:])
+        raise
 
 
 def labeled(features: Features) -> Features:

@@ -12,6 +12,7 @@ from mixtura.errors import LabelError
 FAR_SPREADS = 2.0  # spreads by which log p(x) must be lower than the relative score to be the score
 POOLED_ITEMS = 20.0  # out-of-fold items at which a class's own ranks count as much as the pooled ranks
 MIN_HELD_OUT = 2  # out-of-fold items; fewer give no ranks
+BEYOND_SPREADS, BEYOND_TIMES = 1000.0, 10.0  # below the median, and times the lowest known item, of log p(x)
 TIE, TOLERANCE = 2.0**-13, 2.0**-12  # spreads; rounding moves a score by less than half of a tie, most by far less
 
 
@@ -35,6 +36,11 @@ class Typicality:
     Another score of ``SCORES`` may take the place of s, standardized alike: ``own_scale`` then holds its median and
     spread. The two parts still tell what lies far from everything.
 
+    The smallest rank is :math:`1 / (1 + M)`, and at a rate below it ranks among M items reject nothing. So what lies
+    far :meth:`beyond` all of them has typicality 0.
+
+    ``lowest`` is the second part of the lowest item that a catalog has added, at most 0; no state keeps it.
+
     A class without out-of-fold items may use substitute scores (``stand_in``, of class ``stand_for``). They count
     within the class, but not in the pooled ranks.
 
@@ -48,6 +54,7 @@ class Typicality:
     stand_in: Float[Tensor, " Q"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
     stand_for: Int[Tensor, " Q"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     own_scale: Float[Tensor, " S"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+    lowest: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
 
     @classmethod
     def fit(
@@ -104,7 +111,27 @@ class Typicality:
     def far(self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]) -> Bool[Tensor, " N"]:
         """Whether an item lies so far from everything that its plain log-density decides its score."""
         near, lifted = self.parts(log_density, background)
-        return (lifted < near) | self.score(log_density, background).isneginf()
+        by_density = (lifted < near) | self.score(log_density, background).isneginf()
+        return by_density | self.beyond(log_density)
+
+    def beyond(self, log_density: Float[Tensor, " N"]) -> Bool[Tensor, " N"]:
+        """Whether an item lies so far from everything that its typicality is 0, whatever its rank.
+
+        Its log-density is ten times farther below the median than that of any known item, and 1,000 spreads (and nats)
+        or more, as of features in another unit than those of the fit. Genuine items are hardly ever there, also where a
+        handful of items gives a spread that is too small by chance.
+        """
+        fall = self.center[1] - log_density.double()
+        lowest = torch.minimum(self.scores[:1].sum(), self.lowest).clamp_max(-BEYOND_SPREADS / BEYOND_TIMES)
+        return ~(fall <= -BEYOND_TIMES * lowest * self.spread[1].clamp_min(1.0))
+
+    def reaching(self, log_density: Float[Tensor, " N"]) -> "Typicality":
+        """The same, where items of these log-densities (in nats) are known too, so none is :meth:`beyond` all others.
+
+        A catalog calls this with what was enrolled, which may vary more than the classes of the fit.
+        """
+        fall = (log_density.double() - self.center[1]) / self.spread[1].clamp_min(1.0)
+        return replace(self, lowest=torch.minimum(self.lowest, fall.min())) if len(fall) else self
 
     def pooled(self, score: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Share of out-of-fold items of all classes that score no higher, including the item itself."""

@@ -82,7 +82,8 @@ class Evidence:
 
     def typicality(self, calibration: Typicality) -> Float[Tensor, " N"]:
         """Typicality of each sample."""
-        return calibration(calibration.score(self.log_density, self.background), self.predicted)
+        ranks = calibration(calibration.score(self.log_density, self.background), self.predicted)
+        return ranks.masked_fill(calibration.beyond(self.log_density), 0)
 
     def decisions(
         self, calibration: Typicality, typicality: Array, classes: np.ndarray, limit: float, min_probability: float

@@ -71,7 +71,7 @@ def run(
     """
     recipe = factory.settled(recipe)
     output = check(recipe)
-    with files.new_folder(output, {training_set.SPLIT_FILE}), files.only_writer(output):
+    with files.new_folder(output), files.only_writer(output), training_set.undone(recipe, output / RUNS_FILE):
         return _run(recipe, output, progress, watch)
 
 

@@ -125,7 +125,7 @@ def run(recipe: Recipe, head: str, metric: str, trials: int, progress: ProgressC
     if metric not in TUNED_METRICS:
         raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(TUNED_METRICS)}.")
     output = grid.check(recipe)
-    with files.new_folder(output, {training_set.SPLIT_FILE}), files.only_writer(output):
+    with files.new_folder(output), files.only_writer(output), training_set.undone(recipe, output / f"search-{head}"):
         return _run(recipe, output, head, metric, trials, progress)
 
 

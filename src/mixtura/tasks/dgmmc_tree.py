@@ -63,6 +63,13 @@ def find_tree(source: Path) -> Tree | None:
     return Tree(place, found)
 
 
+def other_halves(source: Path) -> list[Path]:
+    """The folders with the other halves of a tree, if a folder is one half of it; none otherwise."""
+    place = source.resolve()
+    found = list(_halves(place.parent).values())
+    return [folder for folder in found if folder != place] if place in found else []
+
+
 def _below(folder: Path, depth: int) -> Iterable[Path]:
     for one in _folders(folder) if depth else ():
         yield one
@@ -132,8 +139,8 @@ def _half(split: str, folder: Path, listed: LabelList, note: Callable[[str], Non
     there = _vectors(folder)
     if listed.numbered and len(listed.names) != there:
         raise LabelError(
-            f"{folder} holds {count(there, '.pt file')}, and there are {len(listed.names):,} labels for {split}. "
-            "Give the labels of these files, one for each, in their order."
+            f"{folder} holds {count(there, '.pt file')}, and the list for {split} has "
+            f"{count(len(listed.names), 'label')}. Give the labels of these files, one for each, in their order."
         )
     _tell_left_out(folder, len(listed.names), note)
     return Half(folder, listed.names, listed.labels, split)

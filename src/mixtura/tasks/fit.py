@@ -81,7 +81,7 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
     began, recipe = time.perf_counter(), factory.settled(recipe)
     check_names(recipe)
     output = factory.output_of(recipe, "the model", "model")
-    with files.new_folder(output, {training_set.SPLIT_FILE}), files.only_writer(output):
+    with files.new_folder(output), files.only_writer(output), training_set.undone(recipe):
         files.collect_staged(output)
         create.check_renewable(output, fixed_head(recipe))
         return _run(recipe, output, progress, began)

@@ -8,8 +8,9 @@ from mixtura.errors import UsageError
 from mixtura.features import imports
 from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
+from mixtura.formats import listing
 from mixtura.names import nearest
-from mixtura.tasks.dgmmc_tree import find_tree, read_lists, read_tree
+from mixtura.tasks.dgmmc_tree import find_tree, other_halves, read_lists, read_tree
 
 LAYOUTS = {"npy": ".npy", "npz": ".npz", "parquet": ".parquet"}
 """Layouts by file suffix; DGMMC's layout is a folder, and one without Train and Test must be given by name."""
@@ -48,6 +49,11 @@ def run(
         raise UsageError(f"Part {split!r} is not known. {nearest(split, SPLITS)}")
     if source.is_dir() and layout in (None, PER_FILE) and (found := _halves(source, labels, encoder, split, note)):
         return imports.save(found, output)
+    if source.is_dir() and split is None and (others := other_halves(source)):
+        note(
+            f"{source} is one half; {listing([other.name for other in others])} beside it is left out. To import both, "
+            f"with their splits: mixtura data import {source.parent}."
+        )
     return imports.save(_read(source, layout or _layout(source), labels, encoder or UNNAMED, split), output)
 
 
@@ -63,6 +69,11 @@ def _halves(
         raise UsageError(f"{source} has a training and a test part of its own. Leave out --split {split}.")
     if tree is None:
         assert labels is not None
+        if others := other_halves(source):
+            raise UsageError(
+                f"{source} is one half, and {labels} has lists for both; the other is {others[0].name} beside it. Give "
+                f"the folder of both, {source.parent}, or the list of this half alone."
+            )
         return read_lists(source, labels, encoder or source.resolve().name, note)
     return read_tree(tree, labels, encoder or tree.place.resolve().name, note)
 

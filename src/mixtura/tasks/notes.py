@@ -1,5 +1,6 @@
 """Describe the limits of the data in plain sentences."""
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
@@ -7,8 +8,9 @@ from mixtura.datasets.items import to_split
 from mixtura.features.records import Features
 from mixtura.formats import count, short_percent
 from mixtura.model.model import Model
-from mixtura.names import same_name_key
+from mixtura.names import quoted, same_name_key
 from mixtura.pipeline.training_set import Gathered, train_part
+from mixtura.records.decision import VERDICTS
 from mixtura.scores.typicality import can_reject
 
 MAX_NAMED_CLASSES = 5  # classes named in one sentence
@@ -26,6 +28,7 @@ def notes(gathered: Gathered, model: Model) -> tuple[str, ...]:
         _of("has no photo to test with", "have no photo to test with", classes - tested - single, "Add photos."),
         _of("occurs only in the test part", "occur only in the test part", strange, "It tests the verdict unknown."),
         *_alike(features.classes),
+        *_like_verdicts(model.classes),
         _in_two_classes(features),
         _like_splits(features),
         _unlabeled(gathered.unlabeled),
@@ -56,6 +59,16 @@ def _alike(labels: Iterable[str]) -> list[str]:
         "characters. If they are one, give them one name."
         for names in spellings.values()
         if len(names) > 1
+    ]
+
+
+def _like_verdicts(classes: Iterable[str]) -> list[str]:
+    """Sentences on classes that answers cannot tell from a verdict."""
+    return [
+        f"The class {quoted(name)} is named like the verdict {same_name_key(name)}, and was learned as a class like "
+        f"any other. If it holds what is in no class, fit with --unknown {shlex.quote(name)}; if not, rename it."
+        for name in classes
+        if same_name_key(name) in VERDICTS
     ]
 
 
@@ -100,6 +113,6 @@ def _too_few(held: int, rate: float) -> str:
     if can_reject(held, rate):
         return ""
     return (
-        f"Only {held} photos could be held out: too few to call anything unknown at a false-reject rate of "
-        f"{short_percent(rate)}. That takes {int(1 / rate)} or more."
+        f"Only {held} photos could be held out. At a false-reject rate of {short_percent(rate)} that is too few to "
+        f"call anything unknown that is not far beyond all of them; it takes {int(1 / rate)} or more."
     )
