@@ -60,7 +60,7 @@ def measure(steps, plan, rows, n_folds, score, draws=DRAWS):
 
 
 def each_left_out(steps, x, folds, space, plan):
-    return leave_one_out.cross_val_predict(space, [plan], background=True, settled=True)[0]
+    return leave_one_out.calibration_scores(space, plan)
 
 
 def by_fold(steps, x, folds, space, plan):

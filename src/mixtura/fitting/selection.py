@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixtura.core.classes import Plan
 from mixtura.core.cross_fitting import DEFAULT_FOLDS, Folds, OutOfFold, content_folds, content_units
-from mixtura.core.leave_one_out import cross_val_predict, has_exact_form
+from mixtura.core.leave_one_out import calibration_scores, has_exact_form
 from mixtura.core.selection import HELD_OUT
 from mixtura.errors import LabelError
 from mixtura.features.blocks import Blocks
@@ -91,7 +91,7 @@ def calibration(choice: Selected, rows: TrainingSamples, seed: int) -> OutOfFold
     """
     folds, plan = choice.folds, choice.candidate.plan
     if has_exact_form(folds, plan):
-        return cross_val_predict(folds, [plan], background=True, settled=True)[0]
+        return calibration_scores(folds, plan)
     count = next((count for most, count in CALIBRATION_FOLDS.items() if len(rows.x) <= most), DEFAULT_FOLDS)
     count = count if int(rows.is_validation.sum()) < MIN_VALIDATION else DEFAULT_FOLDS
     plain = folds_of(rows, seed, count)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixtura.core.cross_fitting import Folds, OutOfFold
 from mixtura.core.far_rows import posterior_of
-from mixtura.core.leave_one_out import cross_val_predict, has_exact_form
+from mixtura.core.leave_one_out import calibration_scores, has_exact_form
 from mixtura.features.projected_folds import cross_fit_projection
 from mixtura.features.selection import Selected
 from mixtura.scores.typicality import MIN_HELD_OUT, Typicality
@@ -107,7 +107,7 @@ def held_out(found: Selected, rows: Folds, seed: int) -> OutOfFold:
     folds = found.folds if rows.n_folds else cross_fit_projection(found.steps, rows.x, with_folds(rows, seed))[1]
     plan = found.candidate.plan
     if has_exact_form(folds, plan):
-        return cross_val_predict(folds, [plan], background=True, settled=True)[0]
+        return calibration_scores(folds, plan)
     return folds.cross_val_predict(plan, background=True)
 
 
