@@ -17,7 +17,7 @@ DemoFolder = Annotated[
 def demo(out: Output, output: DemoFolder = Path("demo")) -> None:
     """Try mixtura on photos shipped with it: eight kinds of clothes to learn, two to notice.
 
-    Extracts features at 96 px (the photos have 28), fits, calibrates and evaluates in about a minute on two cores,
+    Extracts features at 96 px (the photos have 28), fits, calibrates and evaluates in under a minute on two cores,
     without network. Prints one table and writes a report.
 
     Examples:

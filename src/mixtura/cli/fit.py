@@ -12,8 +12,8 @@ from mixtura.recipe import Recipe
 def fit(out: Output, recipe: Recipe) -> None:
     """Learn classes from photos: extract features, fit, calibrate, test, and write a report.
 
-    DATA is a folder with one sub-folder per class: photos/apple/1.jpg, photos/pear/2.jpg. Part of the photos is held
-    out for calibration and testing; your own train/, val/ and test/ folders are used if present.
+    DATA is a folder with one sub-folder per class: photos/apple/1.jpg, photos/pear/2.jpg. One photo in five is set
+    aside for testing; your own train/, val/ and test/ folders are used if present.
     If a run is interrupted, run the same command again: it continues where it stopped.
 
     Examples:

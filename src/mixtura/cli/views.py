@@ -32,6 +32,7 @@ SUMMARY_METRICS = (
     ("auroc_unknown", "In the catalog or not (AUROC)"),
     ("stated_false_reject", "False-reject rate, stated"),
     ("false_reject", "False-reject rate, measured"),
+    ("unknown_found", "Strangers reported as unknown"),
 )
 """The metrics in the summary table, with their labels."""
 
