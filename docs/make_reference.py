@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
@@ -64,6 +64,9 @@ def rows_of(section: type[BaseModel], prefix: str) -> list[str]:
         default = "needed" if field.is_required() else default_of(field.default)
         key = f"{prefix}{name}"
         lines.append(f"| `{key}` | {default} | {described(key.replace('[]', ''), field)} |")
+        for kind in get_args(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                lines += rows_of(kind, f"{key}.")
     return lines
 
 
