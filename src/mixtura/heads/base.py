@@ -164,13 +164,13 @@ class Head(nn.Module):
         Then the head's units are those of the mini-batch, and what only scales its scores is held. Before the first
         such mini-batch the head is made as round as a new one; see :meth:`join`.
         """
-        several = x[..., 0].numel() > 1  # one row has no units of its own
-        following = self.training and not self.preprocessed and x.requires_grad and not x.is_leaf and several
+        following = self.training and not self.preprocessed and x.requires_grad and not x.is_leaf
+        following = following and x.numel() > x.shape[-1]  # one row has no units of its own
         if following and not self.has_joined:
             self._join()
         return following
 
-    @torch.compiler.disable
+    @torch.compiler.disable()
     @torch.no_grad()
     def _join(self) -> None:
         self.join()
