@@ -14,6 +14,7 @@ from mixtura.core.mixture import MAX_OFFSET
 from mixtura.core.ownership import ClassLogSumExp, class_log_sum_exp
 from mixtura.core.scale import within
 from mixtura.errors import NoDensity, UsageError
+from mixtura.heads.joint import held
 
 TILE_ROWS = 4096  # samples that a head scores at once
 REACH = {torch.float32: 1e4, torch.float64: 1e12}  # spreads of the data at which squares leave digits to compare
@@ -33,7 +34,8 @@ class Head(nn.Module):
     dtype. ``supports_vmap``: several heads can be trained as one batch. ``multi_component``: a class may have
     several components. ``takes_shrinkage``: ``from_rows`` takes a ``shrinkage``. ``options_class``: the callable
     that receives and checks the ``**options`` of ``from_rows``; ``None`` for the class itself. ``preprocessed``:
-    set while the samples have already passed :meth:`preprocess`, once for all training steps.
+    set while the samples have already passed :meth:`preprocess`, once for all training steps. ``joined``: a network
+    has been trained through the head; see :meth:`follows`.
     """
 
     name: ClassVar[str]
@@ -45,9 +47,12 @@ class Head(nn.Module):
     options_class: ClassVar[Callable[..., Any] | None] = None
     preprocessed: bool = False
     exact: bool = False
+    joined: Tensor
+    has_joined: bool = False
 
     def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__()
+        self.register_buffer("joined", torch.tensor(False))
         self.register_load_state_dict_post_hook(_settle)
 
     @classmethod
@@ -153,6 +158,29 @@ class Head(nn.Module):
         A head whose scores are a density keeps them and may apply the temperature to its posteriors instead.
         """
 
+    def follows(self, x: Float[Tensor, "*N D"]) -> bool:
+        """Whether a network is trained through the head: it computed the samples, and takes their gradient.
+
+        Then the head's units are those of the mini-batch, and what only scales its scores is held. Before the first
+        such mini-batch the head is made as round as a new one; see :meth:`join`.
+        """
+        following = self.training and not self.preprocessed and x.requires_grad and not x.is_leaf
+        following = following and x.numel() > x.shape[-1]  # one row has no units of its own
+        if following and not self.has_joined:
+            self._join()
+        return following
+
+    @torch.compiler.disable()
+    @torch.no_grad()
+    def _join(self) -> None:
+        self.join()
+        self.has_joined = True
+        self.joined.fill_(True)
+        self.settle_precision()
+
+    def join(self) -> None:
+        """Prepare an initialized head for joint training; called once, before the first step."""
+
     def update_memory(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> None:
         """Update from a mini-batch without a gradient, called after each training step; a no-op for most heads."""
 
@@ -165,6 +193,10 @@ class Head(nn.Module):
         """Number of free parameters that a prediction uses."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(f"{prefix}joined", torch.tensor(False))  # of heads older than joint training
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     @property
     def sparsity(self) -> float:
         """Share of weights that are zero and need no storage, 0 to 1."""
@@ -172,6 +204,7 @@ class Head(nn.Module):
 
 
 def _settle(head: Head, _: object) -> None:
+    head.has_joined = not head.joined.is_meta and bool(head.joined)
     head.settle_precision()
 
 
@@ -218,11 +251,10 @@ class GenerativeHead(Head):
 
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Log-posterior of each class at the head's temperature, in nats and in the dtype of the parameters."""
-        return (
-            (self.class_scores(x) * (-upcast(self.log_temperature)).exp())
-            .log_softmax(-1)
-            .to(self.log_temperature.dtype)
-        )
+        scores, log_temperature = self.class_scores(x), upcast(self.log_temperature)
+        if self.follows(x):
+            log_temperature = held(log_temperature)
+        return (scores * (-log_temperature).exp()).log_softmax(-1).to(self.log_temperature.dtype)
 
     @torch.no_grad()
     def set_temperature(self, degrees: float) -> None:

@@ -17,6 +17,7 @@ from mixtura.core.random_matrix import RANDOM_MATRICES, orthogonal
 from mixtura.errors import UsageError
 from mixtura.heads import init
 from mixtura.heads.base import GenerativeHead, Groups, as_rows, upcast
+from mixtura.heads.joint import LINEAR_SLOPE, ROUND_SHARE, follow
 from mixtura.names import nearest
 
 FREEZABLE_PARTS = ("mean", "spread", "weight", "prior", "temperature")
@@ -205,6 +206,8 @@ class GaussianHead(GenerativeHead):
         self.prior_logit.copy_(self.groups(log_weight))
         self.weight_logit.copy_(self.groups.within(log_weight.to(self.weight_logit)))
         self.log_temperature.zero_()
+        self.joined.fill_(False)
+        self.has_joined = False
         self.settle_precision()
 
     def _check_fits(self, mixture: Mixture) -> None:
@@ -251,27 +254,51 @@ class GaussianHead(GenerativeHead):
 
     def preprocess(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N W"]:
         """Samples in the head's units: projected, centered and scaled to an average variance of one."""
-        x = self.in_reach(x, self.scale)
+        return self._standard(x)[0]
+
+    def _standard(self, x: Float[Tensor, "*N D"]) -> tuple[Float[Tensor, "*N W"], Float[Tensor, ""]]:
+        """Samples in the head's units, and the unit; while a network is trained, those of the mini-batch."""
+        following = self.follows(x)
+        x = x.to(self.working(x)) if following else self.in_reach(x, self.scale)
         projected = x if self.project is None else x @ self.project.to(x.dtype)
-        return (projected - self.center.to(x.dtype)) / self.scale.to(x.dtype)
+        if following:
+            return follow(projected, self.center, self.scale)
+        return (projected - self.center.to(x.dtype)) / self.scale.to(x.dtype), self.scale
+
+    def join(self) -> None:
+        """Shrink the covariances half way to a scaled identity, and temper to no steeper than a new linear layer.
+
+        Directions in which the rows of a fit hardly vary have huge precisions. The fit has no use for them, but a
+        network that changes puts samples there, and their gradients would exceed all others.
+        """
+        rounded = self._covariance().shrunk(Prior(identity=ROUND_SHARE))
+        for name, value in rounded.unconstrained().items():
+            self.free[name].copy_(value)
+        slope = self.input_gradients().square().sum(1).mean().sqrt()
+        self.log_temperature.add_((slope / LINEAR_SLOPE).clamp_min(1).log())
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Half the squared Mahalanobis distance of each sample to each component."""
-        return -self._scores(x, -self._covariance().log_peak(self.mean.shape[1]))
+        z, _ = self._units(x)
+        return -self._scores(z, -self._covariance().log_peak(self.mean.shape[1]))
 
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         r"""Joint log-density of each sample and component, :math:`\log\pi_k + \log N(x;\mu_k,\Sigma_k)`, in nats."""
-        return self._scores(x, self._log_weight() - self.mean.shape[1] * upcast(self.scale).log())
+        z, unit = self._units(x)
+        return self._scores(z, self._log_weight() - self.mean.shape[1] * upcast(unit).log())
 
     def input_gradients(self) -> Float[Tensor, "K D"]:
         r"""Gradients of the components' scores at the center, :math:`\Sigma_k^{-1}\mu_k / T` in the head's units."""
         return self._covariance().precision_matmul(upcast(self.mean)) * (-upcast(self.log_temperature)).exp()
 
-    def _scores(self, x: Float[Tensor, "*N D"], added: Float[Tensor, " J"]) -> Float[Tensor, "*N K"]:
-        """Log-densities in the head's units plus a constant per component."""
+    def _units(self, x: Float[Tensor, "*N D"]) -> tuple[Float[Tensor, "*N W"], Float[Tensor, ""]]:
         # no autocast: bfloat16 products keep only three digits of distances in the hundreds
         with torch.autocast(x.device.type, enabled=False):
-            z = x if self.preprocessed else self.preprocess(x)
+            return (x, self.scale) if self.preprocessed else self._standard(x)
+
+    def _scores(self, z: Float[Tensor, "*N W"], added: Float[Tensor, " J"]) -> Float[Tensor, "*N K"]:
+        """Log-densities in the head's units plus a constant per component."""
+        with torch.autocast(z.device.type, enabled=False):
             dtype, family = self.working(z), self.covariance_kind
             constant, *matrices = family.free_operands(self._free(dtype), self.mean.to(dtype))
             operands = (constant + added.to(dtype), *matrices)

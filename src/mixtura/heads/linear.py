@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mixtura.errors import UsageError
 from mixtura.heads import init
 from mixtura.heads.base import Head, upcast
+from mixtura.heads.joint import follow
 
 INITIALIZATIONS = ("closed", "zeros")
 
@@ -101,7 +102,9 @@ class LinearHead(Head):
         return {"dimension": self.dimension, "n_classes": self.n_classes}
 
     def standard(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
-        """Samples minus the center, in units of their spread."""
+        """Samples minus the center, in units of their spread or, as a network is trained, that of the mini-batch."""
+        if self.follows(x):
+            return follow(x.to(self.working(x)), self.center, self.unit)[0]
         x = self.in_reach(x, self.unit)
         return (x - self.center.to(x.dtype)) / self.unit.to(x.dtype)
 

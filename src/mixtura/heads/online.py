@@ -13,6 +13,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.errors import UsageError
 from mixtura.heads import init
 from mixtura.heads.base import GenerativeHead, Groups, as_rows, upcast
+from mixtura.heads.joint import ROUND_SHARE
 
 SINKHORN_REGULARIZATION = 0.05  # nats per dimension: sharp, yet balanced within the steps below
 SINKHORN_STEPS = 50
@@ -203,9 +204,20 @@ class OnlineGaussianHead(GenerativeHead):
         weight, fresh, spread = _fitted(self.memory[present], own)
         moved = (weight > 0) & (members < len(self.mean))
         index = members[moved]
+        if self.has_joined:
+            spread = _rounded(spread)
         least = self._least(fresh[moved], spread[moved])
         self.mean[index] = self.mean[index].lerp(fresh[moved], 1 - self.momentum)
         self.variance[index] = self.variance[index].lerp(spread[moved] + least, 1 - self.momentum)
+
+    def join(self) -> None:
+        """Count a nat per dimension of the scores, and round the variances, which stay half way to their average.
+
+        The components follow the network with a delay, so along features that hardly vary they would be too narrow
+        for samples that have moved on. The density of an online head is that of the rounded variances.
+        """
+        self.variance.copy_(_rounded(self.variance))
+        self.log_temperature.fill_(math.log(self.dimension))
 
     def _assigned(self, present: Int[Tensor, " P"]) -> Int[Tensor, "P S"]:
         """Balanced component assignment of the stored samples of some classes, indexed within the class."""
@@ -241,6 +253,10 @@ def _log_density(
 ) -> Float[Tensor, "S G"]:
     center = mean.sum(0) / len(mean)  # not .mean(0): the ONNX exporter would produce two values named mean
     return Diagonal.score(Diagonal(variance).operands(mean - center), rows - center)
+
+
+def _rounded(variance: Float[Tensor, "*K D"]) -> Float[Tensor, "*K D"]:
+    return variance.lerp(variance.mean(-1, keepdim=True).expand_as(variance), ROUND_SHARE)
 
 
 def _fitted(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mixtura.errors import UsageError
 from mixtura.heads import init
 from mixtura.heads.base import Groups, Head, upcast
+from mixtura.heads.joint import follow, held, log_gain
 from mixtura.names import nearest
 
 
@@ -152,8 +153,11 @@ class PrototypeHead(Head):
 
     def nearness(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Similarity of each sample to each prototype, before scaling."""
-        x = self.in_reach(x, self.unit)
-        rows = (x - self.center.to(x.dtype)) / self.unit.to(x.dtype)
+        if METRIC_CENTERS[self.metric] and self.follows(x):
+            rows, _ = follow(x.to(self.working(x)), self.center, self.unit)
+        else:
+            x = self.in_reach(x, self.unit)
+            rows = (x - self.center.to(x.dtype)) / self.unit.to(x.dtype)
         return DISTANCES[self.metric](rows, self.prototype.to(x.dtype))
 
     def cancellation(self) -> Float[Tensor, " K"]:
@@ -164,4 +168,12 @@ class PrototypeHead(Head):
 
     def class_scores(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N C"]:
         """Class logits."""
-        return POOLINGS[self.pool](self.groups, upcast(self.log_scale).exp() * self.nearness(x))
+        nearness = self.nearness(x)
+        log_scale = held(upcast(self.log_scale)) if self.follows(x) else upcast(self.log_scale)
+        return POOLINGS[self.pool](self.groups, log_scale.exp() * nearness)
+
+    def join(self) -> None:
+        """Set the scale at which the scores are as steep as those of a new linear layer."""
+        prototype = upcast(self.prototype)
+        shorter = prototype / self.dimension**0.5 if METRIC_CENTERS[self.metric] else nn.functional.normalize(prototype)
+        self.log_scale.fill_(log_gain(shorter))

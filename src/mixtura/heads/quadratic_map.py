@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mixtura.core.scale import MAX_FEATURE, within
 from mixtura.heads import init
 from mixtura.heads.base import REACH, Head
+from mixtura.heads.joint import follow
 
 TILE_ROWS = 1024
 
@@ -58,13 +59,26 @@ class QuadraticMap(nn.Module):
 
     def raw(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
         """Features and products before they are standardized."""
-        z = within((x - self.center.to(x.dtype)) * self.gain.to(x.dtype), REACH[x.dtype])
+        return self._products(within((x - self.center.to(x.dtype)) * self.gain.to(x.dtype), REACH[x.dtype]))
+
+    def _products(self, z: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
         z = nn.functional.pad(z, (0, 1), value=1.0)
         return z[..., self.first] * z[..., self.second]
 
     def forward(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
         """Standardized features and products, the input of the linear layer."""
-        return (self.raw(x) - self.offset.to(x.dtype)) * self.scale.to(x.dtype)
+        return self._standard(self.raw(x))
+
+    def following(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
+        """The same in the units of a mini-batch that a network computed, which the stored ones then follow."""
+        used = self.gain > 0
+        unit = torch.where(used, self.gain, 1.0).reciprocal()
+        z, _ = follow(x, self.center, unit)
+        self.gain.copy_(torch.where(used, unit.reciprocal(), 0.0))
+        return self._standard(self._products(torch.where(used, z, 0.0)))
+
+    def _standard(self, raw: Float[Tensor, "*N H"]) -> Float[Tensor, "*N H"]:
+        return (raw - self.offset.to(raw.dtype)) * self.scale.to(raw.dtype)
 
     @torch.no_grad()
     def fit(self, x: Float[Tensor, "N D"]) -> None:
@@ -87,6 +101,8 @@ class QuadraticMap(nn.Module):
 
 def mapped(head: Head, quadratic: QuadraticMap, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:
     """The map's features in the head's compute dtype."""
+    if head.follows(x):
+        return quadratic.following(x.to(head.working(x)))
     return quadratic(within(x.to(head.working(x)), MAX_FEATURE))
 
 

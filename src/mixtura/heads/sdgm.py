@@ -148,6 +148,16 @@ class SDGMHead(Head):
         self.bias.div_(degrees)
         self.log_variance.sub_(2 * math.log(degrees))
 
+    def join(self) -> None:
+        """Give all features together the length that D of them have, and the weights the inverse; scores stay.
+
+        With hundreds of products, a step along the weights would change the scores hundreds of times as much.
+        """
+        shorter = (self.map.scale.numel() / self.dimension) ** 0.5
+        self.map.scale.div_(shorter)
+        self.weight.mul_(shorter)
+        self.log_variance.add_(2 * math.log(shorter))
+
     def config(self) -> dict[str, Any]:
         """Constructor arguments as plain values; they rebuild the head before its state is loaded."""
         return {

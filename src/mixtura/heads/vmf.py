@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mixtura.core import ownership, special
 from mixtura.heads import init
 from mixtura.heads.base import GenerativeHead, Groups, upcast
+from mixtura.heads.joint import held, log_gain
 
 MIN_CONCENTRATION, MAX_CONCENTRATION = 1e-3, 1e6  # range of initial concentrations
 NEWTON_STEPS = 8
@@ -150,7 +151,17 @@ class VonMisesFisherHead(GenerativeHead):
         r"""Distance of each sample's direction to each component's, :math:`\kappa_k (1 - \mu_k^\top x)`, in nats."""
         rows = nn.functional.normalize(self.in_reach(x), dim=-1)
         direction = nn.functional.normalize(self.direction.to(rows.dtype))
-        return self.log_concentration.to(rows.dtype).exp() * (1 - rows @ direction.T)
+        return self._log_concentration(x).to(rows.dtype).exp() * (1 - rows @ direction.T)
+
+    def _log_concentration(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*J"]:
+        """Log-concentrations, which stay as they are while a network is trained."""
+        return held(upcast(self.log_concentration)) if self.follows(x) else upcast(self.log_concentration)
+
+    def join(self) -> None:
+        """Set the temperature that makes the scores as steep as a linear layer; the density stays."""
+        concentration = upcast(self.log_concentration).exp().mean().log()
+        direction = nn.functional.normalize(upcast(self.direction))
+        self.log_temperature.fill_(float(concentration) - log_gain(direction))
 
     def cancellation(self) -> Float[Tensor, "*K"]:
         """Twice the concentrations, the most that a score can differ from its peak."""
@@ -159,7 +170,7 @@ class VonMisesFisherHead(GenerativeHead):
     def component_log_prob(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Joint log-density of each sample's direction and component, in nats."""
         with torch.autocast(x.device.type, enabled=False):
-            peak = special.log_normalizer(self.dimension, upcast(self.log_concentration).exp())
+            peak = special.log_normalizer(self.dimension, self._log_concentration(x).exp())
             log_weight = self.groups.log_weight(self.prior_logit, self.weight_logit)
             distances = self.distances(x)
             return log_weight + peak.to(distances.dtype) - distances

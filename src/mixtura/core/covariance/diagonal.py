@@ -118,6 +118,10 @@ class Diagonal(TensorRecord):
         """Variances times the squared factor."""
         return type(self)(self.variance * factor.square())
 
+    def shrunk(self, prior: Prior) -> "Diagonal":
+        """Variances shrunk toward their average."""
+        return type(self)(prior.shrink(self.variance))
+
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
         """Divide by the variances."""
         return mean / self.variance

@@ -131,6 +131,11 @@ class Full(TensorRecord):
         """Precision factors divided by ``factor``."""
         return type(self)(self.precision_tril / factor)
 
+    def shrunk(self, prior: Prior) -> "Full":
+        """Factor of the shrunk matrix."""
+        matrix = prior.shrink_dense(linalg.covariance_of(self.precision_tril))
+        return type(self)(linalg.precision_tril(matrix).to(self.precision_tril.dtype))
+
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
         """Multiply by each factor and its transpose."""
         return (mean[:, None, :] @ self.precision_tril.mT @ self.precision_tril)[:, 0]

@@ -243,6 +243,12 @@ class LowRank(TensorRecord):
         """Directions times the factor, variances times its square."""
         return type(self)(self.factor * factor[..., None], self.variance * factor.square())
 
+    def shrunk(self, prior: Prior) -> "LowRank":
+        """Directions shortened, and variances shrunk toward the average of the whole diagonal."""
+        kept, diagonal = 1 - prior.identity, self.variance + self.factor.square().sum(2)
+        variance = kept * self.variance + prior.identity * prior.target(diagonal)
+        return type(self)(self.factor * kept**0.5, variance)
+
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
         """Product with the diagonal part minus the contribution of the directions."""
         directions = linalg.right_divide_tril(*self._factors())

@@ -176,6 +176,10 @@ class Covariance(Sums, Protocol):
         """Covariance of ``factor * x``; one factor, or one per feature unless the family is round."""
         ...
 
+    def shrunk(self, prior: Prior) -> "Covariance":
+        """Covariance shrunk toward the scaled identity of the prior; its strength is not used."""
+        ...
+
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
         """Precision of each component times its vector; for means, the gradient of the log-density at zero."""
         ...

@@ -122,6 +122,10 @@ class Spherical(TensorRecord):
         """Variances times the squared factor."""
         return type(self)(self.variance * factor.square())
 
+    def shrunk(self, prior: Prior) -> "Spherical":
+        """The same: it is a multiple of the identity."""
+        return self
+
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
         """Divide by the variances."""
         return mean / self.variance[:, None]

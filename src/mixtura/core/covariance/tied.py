@@ -174,6 +174,11 @@ class Tied(TensorRecord):
         """Precision factor divided by ``factor``."""
         return type(self)(self.precision_tril / factor)
 
+    def shrunk(self, prior: Prior) -> "Tied":
+        """Factor of the shrunk matrix."""
+        matrix = prior.shrink_dense(linalg.covariance_of(self.precision_tril))
+        return type(self)(linalg.precision_tril(matrix).to(self.precision_tril.dtype))
+
     def precision_matmul(self, mean: Float[Tensor, "K D"]) -> Float[Tensor, "K D"]:
         """Multiply by the factor and its transpose."""
         return mean @ self.precision_tril[0].T @ self.precision_tril[0]
