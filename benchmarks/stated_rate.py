@@ -3,6 +3,7 @@
 Every cell is a set of features, a number of classes and of rows a class: ten random draws of both, a model of the
 drawn rows, and the shares of other rows of the same classes that typicality turns away at 1, 5, 10 and 20%. As the
 model has equally many rows of each class, each class counts equally among the others too, however many it has left.
+A rate that is below the smallest rank there is (1 / (rows + 1)) is left out: fit says that nothing can be rejected.
 Sets are feature stores, or .npz packs with ``x`` and ``label``.
 
     python benchmarks/stated_rate.py --data stores/grocery-fine stores/orl stores/cifar100 [--draws 10] [--recipe K=V]
@@ -19,6 +20,7 @@ from common import in_memory, model_of, write
 from mixtura.features.records import Features
 from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.recipe import resolve
+from mixtura.scores.typicality import can_reject
 
 RATES = (0.01, 0.05, 0.1, 0.2)
 CLASSES = (10, 30, 100)
@@ -87,6 +89,7 @@ def cell(features: Features, shape: tuple[int, int], draws: int, options: dict[s
             "standard error": 100 * sigma, "z": (mean - rate) / max(sigma, 1e-9), "facts": found[0][1],
         }
         for rate, mean, sigma in zip(RATES, shares.mean(0).tolist(), error.tolist(), strict=True)
+        if can_reject(min(facts["held_out_items"] for _, facts in found), rate)
     ]  # fmt: skip
 
 
