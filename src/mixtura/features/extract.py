@@ -4,9 +4,7 @@ import reprlib
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixtura.errors import BadItem, WrongKind
+from mixtura.features.decode_ahead import decode_ahead
 from mixtura.features.inputs import Batches, encoded, photos_at_once, stacked
 from mixtura.features.records import Rows, Unreadable
 from mixtura.features.store import FeatureStore
@@ -93,7 +92,7 @@ def extract(
 
     Args:
         batch_size: photos in one call of the encoder, at most; fewer large ones, so that memory stays bounded.
-        workers: threads that decode ahead of the encoder.
+        workers: threads that decode ahead of the encoder; 0 to decode between the batches.
         part_rows: rows in one part of the store; at most this much work is lost when the process is killed.
         progress: called after each batch, in this thread.
 
@@ -109,7 +108,9 @@ def extract(
     with _stoppable() as stopped, store.lock():
         run = _Run(encoder, dataset, store, part_rows, progress)
         size = photos_at_once(encoder, batch_size)
-        with _ahead(run.decode, len(dataset.items), size, workers) as chunks:
+        total = len(dataset.items)
+        pieces = (range(start, min(start + size, total)) for start in range(0, total, size))
+        with decode_ahead(run.decode, pieces, workers) as chunks:
             for chunk in chunks:
                 run.take(chunk)
                 if stopped():
@@ -166,8 +167,7 @@ class _Run:
                     continue
                 prepared.append(self._prepare(index))
             except (BadItem, OSError) as error:
-                reason = error.reason if isinstance(error, BadItem) else "unreadable"
-                chunk.problems.append(Unreadable(item.id, item.source, reason, str(error)))
+                chunk.problems.append(Unreadable.because_of(error, item))
                 continue
             chunk.index.append(index)
             chunk.digest.append(digest)
@@ -251,34 +251,6 @@ def _rows(
     text: dict[str, Any] = {name: [getattr(item, name) for item in items] for name in names}
     weight = np.array([item.weight for item in items], dtype=np.float64)
     return Rows(embedding=embedding, weight=weight, sha256=digest, **text)
-
-
-@contextmanager
-def _ahead(
-    decode: Callable[[Sequence[int]], _Chunk], total: int, size: int, workers: int
-) -> Iterator[Iterator[_Chunk]]:
-    """Chunks in order, each decoded in a thread while the ones before are encoded; at most ``workers`` + 2 wait."""
-    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode")
-    starts = iter(range(0, total, size))
-    waiting: deque[Future[_Chunk]] = deque()
-
-    def submit() -> None:
-        start = next(starts, None)
-        if start is not None:
-            waiting.append(pool.submit(decode, range(start, min(start + size, total))))
-
-    def chunks() -> Iterator[_Chunk]:
-        while waiting:
-            chunk = waiting.popleft().result()
-            submit()
-            yield chunk
-
-    try:
-        for _ in range(max(1, workers) + 2):
-            submit()
-        yield chunks()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class KeyedRandom:
 
 
 def _philox(*key: Key) -> np.random.Philox:
-    # repr keeps keys apart that a separator would join, as ("a", 1) and ("a1",); NumPy's integers have a repr of their own
+    # repr keeps keys apart that a separator would join, as ("a", 1) and ("a1",); int, since NumPy has reprs of its own
     plain = tuple(part if isinstance(part, str) else int(part) for part in key)
     digest = hashlib.sha256(repr(plain).encode()).digest()
     return np.random.Philox(key=int.from_bytes(digest[:16], "little"))

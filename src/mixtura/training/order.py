@@ -89,40 +89,22 @@ class Order:
         rows = np.arange(self.count) if self._uniform else self._sample(epoch)
         return rows[np.argsort(bits(self.count, _PERMUTATION, self.seed, epoch), kind="stable")]
 
-    def share(self, step: int, rank: int = 0, processes: int = 1) -> slice:
-        """Return which of an epoch's rows one of several processes takes in a step.
+    def slices(self, first: int = 0, rank: int = 0, processes: int = 1) -> Iterator[slice]:
+        """Return which of an epoch's rows one of several processes takes in each step, from step ``first`` on.
 
-        The shares of all ranks, in their order, are the rows of the step. Shares differ by at most one row; where the
+        The slices of all ranks, in their order, are the rows of the step. They differ by at most one row; where the
         last batch has fewer rows than there are processes, some are empty.
+
+        Args:
+            first: a step of the epoch, from 0; the number of steps gives nothing.
+            rank: of the process, from 0.
+            processes: their number.
 
         Raises:
             UsageError: there is no such step or rank, or a batch has fewer rows than there are processes.
         """
-        self._check(step, rank, processes)
-        start = step * self.batch_size
-        size = min(self.batch_size, self.count - start)
-        return slice(start + size * rank // processes, start + size * (rank + 1) // processes)
-
-    def batches(
-        self, epoch: int, first: int = 0, rank: int = 0, processes: int = 1
-    ) -> Iterator[Int64[np.ndarray, " B"]]:
-        """Return the rows of one process for each step of an epoch, from step ``first`` on.
-
-        Raises:
-            UsageError: as :meth:`rows` and :meth:`share`; ``first`` may be the number of steps, which gives nothing.
-        """
-        if first != self.steps:
-            self._check(first, rank, processes)
-        rows = self.rows(epoch)
-        return (rows[self.share(step, rank, processes)] for step in range(first, self.steps))
-
-    @property
-    def _uniform(self) -> bool:
-        return self.weights is None and not self.balance
-
-    def _check(self, step: int, rank: int, processes: int) -> None:
-        if not 0 <= step < self.steps:
-            raise UsageError(f"There is no step {step}: an epoch has {self.steps}, counted from 0.")
+        if not 0 <= first <= self.steps:
+            raise UsageError(f"There is no step {first}: an epoch has {self.steps}, counted from 0.")
         if not 0 <= rank < processes:
             raise UsageError(f"There is no process {rank} of {processes}. Count ranks from 0.")
         if processes > self.batch_size:
@@ -130,6 +112,27 @@ class Order:
                 f"{processes} processes cannot share a batch of {self.batch_size} rows. Give a batch_size of at least "
                 f"{processes}, or use fewer processes."
             )
+        return (self._slice(step, rank, processes) for step in range(first, self.steps))
+
+    def batches(
+        self, epoch: int, first: int = 0, rank: int = 0, processes: int = 1
+    ) -> Iterator[Int64[np.ndarray, " B"]]:
+        """Return the rows of one process for each step of an epoch, from step ``first`` on.
+
+        Raises:
+            UsageError: as :meth:`rows` and :meth:`slices`.
+        """
+        slices, rows = self.slices(first, rank, processes), self.rows(epoch)
+        return (rows[own] for own in slices)
+
+    def _slice(self, step: int, rank: int, processes: int) -> slice:
+        start = step * self.batch_size
+        size = min(self.batch_size, self.count - start)
+        return slice(start + size * rank // processes, start + size * (rank + 1) // processes)
+
+    @property
+    def _uniform(self) -> bool:
+        return self.weights is None and not self.balance
 
     def _expected(self) -> Float64[np.ndarray, " N"]:
         """How often each row is expected in an epoch."""
