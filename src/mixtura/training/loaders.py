@@ -59,7 +59,7 @@ class Loader:
         encoder: Encoder,
         labels: Int[np.ndarray, " N"],
         *,
-        weights: Float[np.ndarray, " N"] | None = None,
+        weights: Float[np.ndarray, " M"] | None = None,
         augmentation: Augmentation | None = None,
         workers: int = 2,
         cache_bytes: int = CACHE_BYTES,
