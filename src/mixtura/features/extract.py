@@ -1,14 +1,10 @@
 """Extraction: decode ahead in threads, encode in batches, commit parts, resume where it stopped."""
 
 import reprlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +17,7 @@ from mixtura.features.inputs import Batches, encoded, photos_at_once, stacked
 from mixtura.features.records import Rows, Unreadable
 from mixtura.features.store import FeatureStore
 from mixtura.interfaces import Dataset, Encoder, Item, SoundDataset, SoundEncoder
+from mixtura.signals import stoppable
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,7 @@ def extract(
     """
     check_kinds(encoder, dataset)
     store.check(encoder.identity)
-    with _stoppable() as stopped, store.lock():
+    with stoppable() as stopped, store.lock():
         run = _Run(encoder, dataset, store, part_rows, progress)
         size = photos_at_once(encoder, batch_size)
         total = len(dataset.items)
@@ -251,35 +248,3 @@ def _rows(
     text: dict[str, Any] = {name: [getattr(item, name) for item in items] for name in names}
     weight = np.array([item.weight for item in items], dtype=np.float64)
     return Rows(embedding=embedding, weight=weight, sha256=digest, **text)
-
-
-@contextmanager
-def _stoppable() -> Iterator[Callable[[], bool]]:
-    """Hold back the first interrupt or termination signal until the block has ended; a second one acts at once.
-
-    Only the main thread may set signal handlers; elsewhere this does nothing.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before: Mapping[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        restore()
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: bool(received)
-    finally:
-        restore()
-    if received:
-        # Committed and unlocked: now the signal does what it would have done, and the caller never goes on as if whole.
-        signal.raise_signal(received[0])
-        raise KeyboardInterrupt
