@@ -165,6 +165,7 @@ def test_an_erased_part_is_gray_and_the_rest_stays(photo):
         gray = (found == GRAY).all(2)
         assert 0.08 < gray.mean() < 0.33
         np.testing.assert_array_equal(found[~gray], np.asarray(photo)[~gray])
+    assert same(VIEWS["erase"](photo, Told(*[0.999, 0.999] * 10), scale=(0.5, 1.0)), photo)  # each sticks out
 
 
 def test_a_blur_is_gaussian_of_the_stated_width(photo):

@@ -171,8 +171,10 @@ def test_photos_that_are_all_gone_are_an_error(photos):
     gone = Counted(photos)
     gone.image = lambda index, draft=None: (_ for _ in ()).throw(OSError(5, "Input/output error"))
     with pytest.raises(NoInput, match=r"None of the photos.*Input/output error"):
-        list(loader(gone, workers=2).batches(ORDER, 0))
+        for step, _ in enumerate(loader(gone, workers=2).batches(ORDER, 0), 1):
+            assert step < ORDER.steps  # in place of the last batch: who counts the batches meets the error too
     assert not threads()
+    assert len(list(loader(gone).batches(ORDER, 0, ORDER.steps - 1))) == 1  # the tail alone says nothing of the rest
 
 
 def test_a_photo_that_fits_into_the_cache_is_decoded_once(photos):

@@ -27,7 +27,7 @@ Option = Any
 GRAY = (128, 128, 128)
 """What fills borders and erased parts: close to zero once an encoder has scaled it."""
 
-_TRIES = 10  # crops that may stick out of the photo before the whole photo is taken
+_TRIES = 10  # rectangles that may stick out of the photo before it stays as it is
 
 
 def horizontal_flip(photo: Photo, random: KeyedRandom) -> Photo:
@@ -60,17 +60,8 @@ def random_resized_crop(
 
     Source: Szegedy et al., Going deeper with convolutions (CVPR 2015), section 6.
     """
-    least, most = _check_pair("scale", scale, 1e-3, 1.0)
-    narrow, wide = _check_pair("ratio", ratio, 0.01, 100.0)
-    for _ in range(_TRIES):
-        area = random.uniform(least, most)
-        aspect = math.exp(random.uniform(math.log(narrow), math.log(wide)))
-        width = round(photo.width * math.sqrt(area * aspect))
-        height = round(photo.height * math.sqrt(area / aspect))
-        if 0 < width <= photo.width and 0 < height <= photo.height:
-            left, top = random.below(photo.width - width + 1), random.below(photo.height - height + 1)
-            return _functional().crop(photo, top, left, height, width)
-    return photo
+    box = _part(photo.size, random, scale, ratio)
+    return photo if box is None else photo.crop(box)
 
 
 def color_jitter(
@@ -138,11 +129,26 @@ def erase(photo: Photo, random: KeyedRandom, scale: Option = (0.02, 0.33), ratio
 
     Source: Zhong et al., Random erasing data augmentation (AAAI 2020).
     """
-    part = random_resized_crop(Image.new("1", photo.size), random, scale, ratio).size
-    left, top = (random.below(side - own + 1) for side, own in zip(photo.size, part, strict=True))
+    box = _part(photo.size, random, scale, ratio)
+    if box is None:
+        return photo
     erased = photo.copy()
-    erased.paste(GRAY, (left, top, left + part[0], top + part[1]))
+    erased.paste(GRAY, box)
     return erased
+
+
+def _part(size: tuple[int, int], random: KeyedRandom, scale: Option, ratio: Option) -> tuple[int, int, int, int] | None:
+    """A random rectangle in a photo: left, top, right, bottom; ``None`` where each one tried has stuck out."""
+    least, most = _check_pair("scale", scale, 1e-3, 1.0)
+    narrow, wide = _check_pair("ratio", ratio, 0.01, 100.0)
+    for _ in range(_TRIES):
+        area = random.uniform(least, most)
+        aspect = math.exp(random.uniform(math.log(narrow), math.log(wide)))
+        width, height = round(size[0] * math.sqrt(area * aspect)), round(size[1] * math.sqrt(area / aspect))
+        if 0 < width <= size[0] and 0 < height <= size[1]:
+            left, top = random.below(size[0] - width + 1), random.below(size[1] - height + 1)
+            return left, top, left + width, top + height
+    return None
 
 
 VIEWS: dict[str, Callable[..., Photo]] = {

@@ -1,7 +1,8 @@
 """Photos to batches: decoded ahead in threads, kept in memory while they fit, augmented, prepared for an encoder."""
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from functools import cached_property, partial
 from typing import Any
 
@@ -79,23 +80,26 @@ class Loader:
         """The photos that could not be read so far, each once."""
         return tuple(self._problems.values())
 
-    def batches(self, order: Order, epoch: int, first: int = 0, rank: int = 0, processes: int = 1) -> Iterator[Batch]:
+    def batches(
+        self, order: Order, epoch: int, first: int = 0, rank: int = 0, processes: int = 1
+    ) -> Generator[Batch, None, None]:
         """Return the batches of one process in an epoch, one per step from step ``first`` on.
 
         A batch has no rows where the process has no share of the last step, or where no photo of it can be read.
-        Close the iterator, or use it up, to end its threads.
+        Close the generator, or use it up, to end its threads.
 
         Raises:
             UsageError: the order has another number of rows, or there is no such epoch, step or rank.
-            NoInput: no photo of a whole epoch can be read; raised at its end.
+            NoInput: none of the process's photos of a whole epoch can be read; raised in place of its last batch.
         """
         if order.count != len(self.dataset.items):
             raise UsageError(f"The order is for {order.count} rows, and there are {len(self.dataset.items)} photos.")
         rows, shares = order.rows(epoch), order.slices(first, rank, processes)
         repeat = repeats(rows) if self.augmentation else np.zeros_like(rows)
-        return self._whole(((rows[share], repeat[share]) for share in shares), epoch, first)
+        batches = self._read(((rows[share], repeat[share]) for share in shares), epoch)
+        return batches if first else self._not_all_gone(batches, order.steps)
 
-    def read(self, batches: Iterable[Int[np.ndarray, " B"]], epoch: int = 0) -> Iterator[Batch]:
+    def read(self, batches: Iterable[Int[np.ndarray, " B"]], epoch: int = 0) -> Generator[Batch, None, None]:
         """Return a batch for each array of rows, as for validation, or for a fixed set of views.
 
         Args:
@@ -104,18 +108,20 @@ class Loader:
         """
         return self._read(((rows, np.zeros_like(rows)) for rows in batches), epoch)
 
-    def _whole(self, shares: Iterable[Share], epoch: int, first: int) -> Iterator[Batch]:
+    def _not_all_gone(self, batches: Generator[Batch, None, None], steps: int) -> Generator[Batch, None, None]:
+        """The batches of a whole epoch; an error in place of the last one if no photo of any can be read."""
         readable = 0
-        for batch in self._read(shares, epoch):
-            readable += len(batch["row"])
-            yield batch
-        if not first and not readable and self._problems:
-            raise NoInput(
-                f"None of the photos of an epoch can be read; the first problem: {self.problems[0].message} "
-                "Check that the folder of the photos is still there."
-            )
+        with closing(batches):
+            for step, batch in enumerate(batches, 1):
+                readable += len(batch["row"])
+                if step == steps and not readable and self._problems:
+                    raise NoInput(
+                        f"None of the photos of an epoch can be read; the first problem: {self.problems[0].message} "
+                        "Check that the folder of the photos is still there."
+                    )
+                yield batch
 
-    def _read(self, shares: Iterable[Share], epoch: int) -> Iterator[Batch]:
+    def _read(self, shares: Iterable[Share], epoch: int) -> Generator[Batch, None, None]:
         with decode_ahead(partial(self._decode, epoch), shares, self.workers) as decoded:
             for batch, problems in decoded:
                 for problem in problems:
