@@ -1,4 +1,4 @@
-"""Inputs and results of gradient training: samples and a schedule in, epochs and a head out."""
+"""Inputs and results of gradient training: samples and hyperparameters in, epochs and a head out."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from mixtura.heads.base import Head
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Hyperparameters:
     """Hyperparameters of gradient training.
 
     Args:
