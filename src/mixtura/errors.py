@@ -15,6 +15,7 @@
     │   ├── FingerprintMismatch       65  features of another encoder
     │   ├── CollapsedComponent        65  a component without enough points
     │   ├── BundleError               65  a model folder that is incomplete, altered or of another version
+    │   ├── CheckpointError           65  a training run that cannot go on: damaged, of another recipe or version
     │   └── StoreError                65  a feature store that is damaged or of another layout
     ├── NoInput                       66  a file or folder that is missing, empty or unreadable
     │   └── BadItem                   66  one file that cannot be decoded safely; carries a reason code
@@ -92,6 +93,10 @@ class CollapsedComponent(DataError):
 
 class BundleError(DataError):
     """A model folder that is incomplete, altered or of another version."""
+
+
+class CheckpointError(DataError):
+    """A training run that cannot go on: its checkpoints are damaged, or of another recipe, data set or version."""
 
 
 class StoreError(DataError):

@@ -239,6 +239,21 @@ def publish(staged: Path) -> None:
         settle(folder)
 
 
+def place(staged: Path, path: Path) -> None:
+    """Let a staged set of files appear as the new folder ``path`` beside it: whole, or not at all.
+
+    Raises:
+        CannotWrite, OutOfSpace: it cannot; then nothing is there, and the staged files are gone.
+    """
+    try:
+        with explained(path):
+            staged.rename(path)
+            _sync_folder(path.parent)
+    except BaseException:
+        discard(staged)
+        raise
+
+
 def settle(folder: Path) -> None:
     """Move published files into their places, where a killed writer has not; only a current writer may call this."""
     staged = folder / NEXT_FOLDER

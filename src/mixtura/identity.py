@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mixtura.errors import StoreError
 
@@ -23,6 +24,9 @@ def fingerprint(identity: Mapping[str, str]) -> str:
     text = json.dumps(dict(identity), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
+
+UNTRAINED = "init"
+"""Entry of an identity whose weights are drawn at random: it says from which seed."""
 
 PHOTOS = "photos"
 
@@ -104,6 +108,32 @@ def with_blocks(identity: Mapping[str, str], blocks: Sequence[Block]) -> dict[st
         return dict(identity)
     made = [f"{LAST if b.pooling == LAST else f'{b.layer} {b.pooling}'} {b.stop - b.start}" for b in blocks]
     return {**identity, "taps": ", ".join(made)}
+
+
+def options_of(identity: Mapping[str, str]) -> dict[str, Any]:
+    """The options of the encoder's own that an identity names, as ``encoder.filters``.
+
+    >>> options_of({"name": "cnn", "options": '{"filters": 4}'}), options_of({"name": "lite0"})
+    ({'filters': 4}, {})
+
+    Raises:
+        StoreError: the entry is damaged.
+    """
+    try:
+        found = json.loads(identity.get("options", "{}"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise StoreError(
+            f"The options of encoder {identity.get('name', '')!r} are damaged: {identity['options']!r}. Extract the "
+            "features again."
+        )
+    return found
+
+
+def with_options(identity: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, str]:
+    """An identity that names options of the encoder's own; without any, it says nothing of them."""
+    return {**identity, "options": json.dumps(dict(options), sort_keys=True)} if options else dict(identity)
 
 
 def taps_of(identity: Mapping[str, str]) -> str:

@@ -141,7 +141,15 @@ class ExportableEncoder(Encoder, Protocol):
 
 @runtime_checkable
 class TrainableEncoder(Encoder, Protocol):
-    """An encoder whose network can be trained, and which takes the trained weights back as ``weights``."""
+    """An encoder whose network can be trained, and which takes the trained weights back as ``weights``.
+
+    ``stages`` names the modules of its network at whose call a new block begins, in the order of the forward pass, as
+    far as they are known; each is called once, with what it is to work on as the first argument. What comes before the
+    first is a block too. :func:`mixtura.encoders.stages.stages_of` makes the blocks of them. An ``init`` in the
+    identity says that the weights are drawn at random and the network is not trained.
+    """
+
+    stages: tuple[str, ...]
 
     def network(self) -> nn.Module:
         """A fresh network to train, from a batch of prepared photos (N 3 H W) to vectors (N x D).

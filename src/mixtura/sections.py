@@ -102,7 +102,8 @@ class EncoderSection(Section):
     name: Annotated[str, Flag("NAME", name="encoder")] = Field(
         default="lite0",
         description="Network that computes the features. Name one of timm, hf or clap after a colon: timm:NAME, "
-        "timm:NAME@weights.safetensors, hf:NAME, hf:./folder, clap:NAME. Or package.module:Class.",
+        "timm:NAME@weights.safetensors, hf:NAME, hf:./folder, clap:NAME; or a folder with a trained one: own:FOLDER. "
+        "Or package.module:Class.",
     )
     size: Annotated[Annotated[int, Field(ge=1, le=8192)] | None, Flag("PIXELS")] = Field(
         default=None,
@@ -116,6 +117,19 @@ class EncoderSection(Section):
         default="auto",
         description="Layers of an image network whose outputs follow the vector of the last layer, as means and "
         "deviations over the photo: auto for its later stages, none, last-N, or names as in blocks.4,blocks.6.",
+    )
+    filters: Count | None = Field(
+        default=None,
+        description="Channels that the widths of a network are multiples of: 4 for cnn, 32 for autoencoder; others "
+        "take none.",
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Share of channels that training sets to zero, in cnn and resnet12. Default: 0."
+    )
+    stem: Literal["small"] | None = Field(
+        default=None,
+        description="small: begin a ResNet of timm with a 3 x 3 convolution at full size, for pictures under 64 px. "
+        "It has to be trained. Default: the network's own.",
     )
     device: Annotated[str, Flag("NAME")] = Field(
         default="auto", description="cpu, cuda, cuda:1, mps, or auto for the fastest one here."

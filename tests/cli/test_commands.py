@@ -52,6 +52,23 @@ def pages(task):
 
 
 @pytest.mark.parametrize(("options", "heard"), [((), True), (("--json",), False), (("-q",), False)])
+def test_without_a_terminal_progress_is_a_line_a_minute(mixtura, task, monkeypatch, options, heard):
+    def run(recipe, progress):
+        for minute in range(4):
+            for second in range(60):
+                now[0] = 60.0 * minute + second
+                progress(SimpleNamespace(done=minute, total=10, rate=0.5, remaining=75.0))
+        return SimpleNamespace(done=10, skipped=0, seconds=2.0, problems=(), notes=())
+
+    now = [0.0]
+    monkeypatch.setattr("mixtura.cli.progress.time.monotonic", lambda: now[0])
+    task("mixtura.tasks.extract", run=run)
+    told = mixtura("extract", "photos", "-o", "out", *options).err
+    lines = [f"Reading: {minute} of 10, 0.5/s, 1 min 15 s left" for minute in (1, 2, 3)]
+    assert [line for line in told.splitlines() if line.startswith("Reading")] == (lines if heard else [])
+
+
+@pytest.mark.parametrize(("options", "heard"), [((), True), (("--json",), False), (("-q",), False)])
 def test_what_an_extraction_has_to_say_is_told_once_and_not_to_programs(mixtura, task, options, heard):
     def run(recipe, progress):
         for done, message in ((0, "features/ is kept."), (5, "5 photos left.\x1b"), (10, "")):

@@ -191,7 +191,7 @@ def test_fast_wins_over_a_recipe(mixtura, tmp_path):
 
 def test_every_encoder_tells_what_fast_does(commands):
     """Networks of timm and hf have sizes of their own."""
-    assert set(NATIVE_SIZES) | WITHOUT_SIZE == set(ENCODERS) - {"timm", "hf"}
+    assert set(NATIVE_SIZES) | WITHOUT_SIZE == set(ENCODERS) - {"timm", "hf", "own"}
 
 
 def test_folds_is_a_switch(mixtura):

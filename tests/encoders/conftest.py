@@ -6,7 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mixtura.encoders.cnn import Cnn
 from mixtura.encoders.common import hash_tensors
+from mixtura.encoders.own import write_encoder
 from mixtura.encoders.torchvision_repair import import_timm, import_transformers
 
 
@@ -18,6 +20,18 @@ def resnet_weights(tmp_path_factory):
         torch.manual_seed(0)
         save_file(import_timm().create_model("test_resnet", pretrained=False).state_dict(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def own_folder(tmp_path_factory):
+    """The folder of a small network after a step of training, as ``mixtura train`` leaves it."""
+    folder, encoder = tmp_path_factory.mktemp("own"), Cnn(size=48, filters=2)
+    network = encoder.network()
+    photos = torch.randint(0, 256, (4, 3, 48, 48), generator=torch.Generator().manual_seed(0))
+    network(photos).square().mean().backward()
+    torch.optim.SGD(network.parameters(), 0.1).step()
+    write_encoder(folder, encoder, network, trained=("blocks.3",))
+    return folder
 
 
 LAYERS = {

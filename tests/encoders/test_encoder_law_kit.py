@@ -14,7 +14,9 @@ from mixtura.interfaces import Encoder
 from mixtura.names import find
 
 SOUNDS = {"soundnet", "logmel", "clap", "imagebind"}  # see test_sound_encoders.py
-NAMES = ["lite0", "pixels", "tiny", "timm:test_resnet@{weights}", "hf:{vit}"]
+DRAWN = ["cnn", "resnet12", "resnet32", "autoencoder"]
+NAMES = ["lite0", "pixels", "tiny", "timm:test_resnet@{weights}", "hf:{vit}", "own:{own}", *DRAWN]
+FURTHER = {"options", "init", "network"}  # what the identities of some say too
 TAPPED = [("lite0", "auto"), ("tiny", "last-2"), ("timm:test_resnet@{weights}", "auto"), ("hf:{vit}", "last-1")]
 
 
@@ -32,9 +34,9 @@ def taps(request):
 
 
 @pytest.fixture
-def make(request, taps, resnet_weights, vit_folder):
+def make(request, taps, resnet_weights, vit_folder, own_folder):
     name = request.node.callspec.params["taps"][0]
-    key, options = split_name(name.format(weights=resnet_weights, vit=vit_folder))
+    key, options = split_name(name.format(weights=resnet_weights, vit=vit_folder, own=own_folder))
     options |= {"taps": taps} if taps else {}
     return lambda **more: find(ENCODERS, key)(**options, **more)
 
@@ -44,7 +46,7 @@ def test_is_an_encoder(make, taps):
     assert isinstance(encoder, Encoder)
     assert encoder.fingerprint == fingerprint(encoder.identity)
     told = {"taps"} if taps else set()
-    assert {"name", "size", "weights", "preprocessing", "dtype"} | told == set(encoder.identity)
+    assert {"name", "size", "weights", "preprocessing", "dtype"} | told == set(encoder.identity) - FURTHER
     assert not taps or blocks_of(encoder.identity)[-1].stop == encoder.dimension
     assert all(isinstance(value, str) for value in [*encoder.identity.values(), *encoder.versions.values()])
     assert encoder.draft is None or encoder.draft >= 2 * 48

@@ -10,21 +10,35 @@ from mixtura.encoders import ENCODERS
 from mixtura.encoders.clap import Clap
 from mixtura.encoders.common import split_name
 from mixtura.encoders.hf import HuggingFace
+from mixtura.encoders.own import Own
 from mixtura.encoders.sounds import Clips
 from mixtura.errors import DataError
 from mixtura.interfaces import Encoder, SoundEncoder, TrainableEncoder, TrainableSoundEncoder
 from mixtura.names import find
 
-PHOTOS = ["lite0", "tiny", "timm:test_resnet@{weights}", "hf:{vit}"]
+DRAWN = ["cnn", "resnet12", "resnet32", "autoencoder"]
+PHOTOS = ["lite0", "tiny", "timm:test_resnet@{weights}", "hf:{vit}", "own:{own}", *DRAWN]
 SOUNDS = ["soundnet", "clap:{clap}", "imagebind"]
 NAMES = PHOTOS + SOUNDS
-TAPPED = ["lite0 auto", "tiny last-2", "timm:test_resnet@{weights} auto", "hf:{vit} last-1"]
+TAPPED = [
+    "lite0 auto",
+    "tiny last-2",
+    "timm:test_resnet@{weights} auto",
+    "hf:{vit} last-1",
+    "own:{own} last-2",
+    "cnn auto",
+]
 NOTHING_TO_TRAIN = {"pixels", "logmel"}
 FIRST = {  # a name of the original network
     "lite0": "blocks.0.0.bn1.running_mean",
     "tiny": "first",
     "timm": "conv1.0.weight",
     "hf": "embeddings.patch_embeddings.projection.weight",
+    "own": "blocks.0.0.0.weight",
+    "cnn": "blocks.0.0.0.weight",
+    "resnet12": "blocks.0.path.0.1.running_var",
+    "resnet32": "stages.1.0.path.0.0.weight",
+    "autoencoder": "blocks.0.0.weight",
     "soundnet": "conv1.convolution.weight",
     "clap": "audio_model.audio_encoder.batch_norm.running_var",
     "imagebind": "modality_trunks.audio.weight",
@@ -38,6 +52,7 @@ def make_named(request, name):
     places = {
         "weights": fixture("resnet_weights"),
         "vit": fixture("vit_folder"),
+        "own": fixture("own_folder"),
         "clap": fixture("clap_folders")["plain"],
     }
     key, options = split_name(name.format(**places))
@@ -115,7 +130,8 @@ def test_it_is_fresh_and_in_training(make):
     assert all(module.training for module in one.modules())
     assert all(parameter.requires_grad for parameter in one.parameters())
     held = {tensor.data_ptr() for tensor in two.state_dict().values()}
-    held |= {tensor.data_ptr() for tensor in encoder._network.state_dict().values()}
+    inner = encoder.inner if isinstance(encoder, Own) else encoder
+    held |= {tensor.data_ptr() for tensor in inner._network.state_dict().values()}
     assert not held & {tensor.data_ptr() for tensor in one.state_dict().values()}
 
 

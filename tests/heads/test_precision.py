@@ -16,7 +16,7 @@ from mixtura.heads.sdgm import SDGMHead
 from mixtura.heads.vmf import VonMisesFisherHead
 from mixtura.objectives.classification import Conditional
 from mixtura.training.head_stack import train
-from mixtura.training.records import Schedule, TrainingData
+from mixtura.training.records import Hyperparameters, TrainingData
 
 CASES = {family: (GaussianHead, {"family": family, "rank": 2}) for family in FAMILIES}
 CASES |= {
@@ -99,6 +99,6 @@ def test_a_stack_is_trained_with_all_digits(count):
     x, labels = classes_at(1e4)
     head = GaussianHead.from_rows(x, labels, 3, family="diagonal")
     rows = [TrainingData(x[::2], labels[::2], x[1::2], labels[1::2], seed=seed) for seed in range(count)]
-    for trained in train([head] * count, rows, Conditional(), Schedule(epochs=2, batch_size=30)):
+    for trained in train([head] * count, rows, Conditional(), Hyperparameters(epochs=2, batch_size=30)):
         assert (trained.head.eval()(x).argmax(1) == labels).all()
         assert max(epoch.val_nll for epoch in trained.epochs) < 0.05

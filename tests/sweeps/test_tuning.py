@@ -14,7 +14,7 @@ from mixtura.recipe import Recipe, resolve
 from mixtura.sweeps.jobs import TEST, TRAIN, VAL, SplitAssignment, Table
 from mixtura.sweeps.tuning import JOURNAL_FILE, SEARCH_SPACE, Options, Range, objective_for, run, search
 from mixtura.training.head_stack import train
-from mixtura.training.records import Schedule, TrainingData
+from mixtura.training.records import Hyperparameters, TrainingData
 
 LINE = {"x": Range(-4.0, 4.0)}
 
@@ -168,7 +168,7 @@ def test_it_finds_that_two_clusters_a_class_want_two_gaussians():
             [head],
             [rows],
             lambda head, x, y, weight: torch.nn.functional.nll_loss(head(x), y),
-            Schedule(params["epochs"], learning_rate=params["rate"]),
+            Hyperparameters(params["epochs"], learning_rate=params["rate"]),
         )[0]
         return made.epochs[made.best].val_nll
 

@@ -20,7 +20,7 @@ from mixtura.heads.vmf import VonMisesFisherHead
 from mixtura.objectives.classification import Conditional, Hybrid, LargeMargin
 from mixtura.sections import FitSection
 from mixtura.training.head_stack import OPTIMIZERS, train
-from mixtura.training.records import Schedule, TrainingData
+from mixtura.training.records import Hyperparameters, TrainingData
 
 
 def classes(n_classes=10, d=16, each=40, distance=1.0, length=None, seed=0):
@@ -63,7 +63,7 @@ SCENARIOS = {
 def test_no_class_dies_and_the_start_is_never_lost(name, rate):
     rows = halves(*classes(**SCENARIOS[name]))
     head = GaussianHead.from_rows(rows.x, rows.labels, SCENARIOS[name]["n_classes"])
-    trained = train([head], [rows], Conditional(), Schedule(epochs=8, batch_size=64, learning_rate=rate))[0]
+    trained = train([head], [rows], Conditional(), Hyperparameters(epochs=8, batch_size=64, learning_rate=rate))[0]
     first, best = trained.epochs[0], trained.epochs[trained.best]
     assert best.val_nll <= first.val_nll
     assert all(epoch.dead <= first.dead for epoch in trained.epochs)
@@ -77,7 +77,7 @@ def test_training_beats_its_start_where_the_closed_form_is_wrong():
     x = x * torch.tensor([1.0, 1, 1, 6, 6, 6])  # unequal scales, which spheres cannot see
     rows = halves(x, labels)
     head = GaussianHead.from_rows(rows.x, rows.labels, 4)
-    trained = train([head], [rows], Conditional(), Schedule(epochs=20, batch_size=64, learning_rate=1e-2))[0]
+    trained = train([head], [rows], Conditional(), Hyperparameters(epochs=20, batch_size=64, learning_rate=1e-2))[0]
     assert trained.epochs[trained.best].val_nll < trained.epochs[0].val_nll - 0.03
     assert trained.best > 0
 
@@ -86,7 +86,7 @@ def test_the_head_that_comes_back_is_the_one_of_the_best_epoch():
     rows = halves(*classes(5, 8))
     head = GaussianHead.from_rows(rows.x, rows.labels, 5, family="full", prior=Prior(20.0))
     before = copy.deepcopy(head.state_dict())
-    trained = train([head], [rows], Conditional(), Schedule(epochs=6, batch_size=32, learning_rate=0.05))[0]
+    trained = train([head], [rows], Conditional(), Hyperparameters(epochs=6, batch_size=32, learning_rate=0.05))[0]
     loss = nn.functional.nll_loss(trained.head(rows.val_x), rows.val_labels)
     assert float(loss.detach()) == pytest.approx(min(epoch.val_nll for epoch in trained.epochs), abs=1e-6)
     assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
@@ -95,7 +95,7 @@ def test_the_head_that_comes_back_is_the_one_of_the_best_epoch():
 def test_no_epochs_give_the_start():
     rows = halves(*classes(3, 4))
     head = GaussianHead.from_rows(rows.x, rows.labels, 3)
-    trained = train([head], [rows], Conditional(), Schedule(epochs=0))[0]
+    trained = train([head], [rows], Conditional(), Hyperparameters(epochs=0))[0]
     assert trained.best == 0 and len(trained.epochs) == 1
     assert torch.equal(trained.head(rows.x), head(rows.x))
 
@@ -110,10 +110,10 @@ def test_seeds_trained_together_end_as_they_would_alone(family):
         TrainingData(own.x.double(), own.labels, own.val_x.double(), own.val_labels, 7 + i)
         for i, own in enumerate(rows)
     ]
-    schedule = Schedule(epochs=3, batch_size=32)
-    together = train(heads, rows, Conditional(), schedule)
+    settings = Hyperparameters(epochs=3, batch_size=32)
+    together = train(heads, rows, Conditional(), settings)
     for i, (head, own) in enumerate(zip(heads, rows, strict=True)):
-        alone = train([head], [own], Conditional(), schedule)[0]
+        alone = train([head], [own], Conditional(), settings)[0]
         assert alone.best == together[i].best
         torch.testing.assert_close(together[i].head(own.val_x), alone.head(own.val_x), rtol=1e-8, atol=1e-8)
 
@@ -124,7 +124,7 @@ def test_what_is_frozen_stays_in_a_stack_and_the_rest_learns():
     for head, own in zip(heads, rows, strict=True):
         with torch.no_grad():
             head.mean.add_(torch.randn(head.mean.shape, generator=torch.Generator().manual_seed(own.seed)))
-    for head, trained in zip(heads, train(heads, rows, Conditional(), Schedule(epochs=3)), strict=True):
+    for head, trained in zip(heads, train(heads, rows, Conditional(), Hyperparameters(epochs=3)), strict=True):
         before, after = head.state_dict(), trained.head.state_dict()
         assert trained.best > 0 and not torch.equal(before["mean"], after["mean"])
         assert all(torch.equal(before[name], after[name]) for name in ("free.log_variance", "prior_logit"))
@@ -137,7 +137,9 @@ def test_chance_is_drawn_anew_in_every_step_and_is_the_same_in_any_company():
     def noisy(head, x, labels, weight):
         return 0.0 * head(x).sum() + torch.randn(())
 
-    done = train(heads, rows, noisy, Schedule(epochs=3)) + train(heads[:1], rows[:1], noisy, Schedule(epochs=3))
+    done = train(heads, rows, noisy, Hyperparameters(epochs=3)) + train(
+        heads[:1], rows[:1], noisy, Hyperparameters(epochs=3)
+    )
     losses = [[epoch.loss for epoch in one.epochs[1:]] for one in done]
     assert losses[0] == losses[1] == pytest.approx(losses[2]) and len(set(losses[0])) == 3
 
@@ -149,9 +151,9 @@ def test_sdgm_ends_as_it_would_alone():
         TrainingData(own.x.double(), own.labels, own.val_x.double(), own.val_labels, 7 + i)
         for i, own in enumerate(rows)
     ]
-    together = train(heads, rows, Conditional(), Schedule(epochs=3, batch_size=32))
+    together = train(heads, rows, Conditional(), Hyperparameters(epochs=3, batch_size=32))
     for head, own, one in zip(heads, rows, together, strict=True):
-        alone = train([head], [own], Conditional(), Schedule(epochs=3, batch_size=32))[0]
+        alone = train([head], [own], Conditional(), Hyperparameters(epochs=3, batch_size=32))[0]
         torch.testing.assert_close(one.head(own.val_x), alone.head(own.val_x), rtol=1e-8, atol=1e-8)
 
 
@@ -161,7 +163,7 @@ def test_heads_that_learn_other_parts_or_in_other_precision_are_trained_apart():
     heads[1].bias.requires_grad_(False)
     heads[2] = heads[2].double()
     with torch.no_grad():  # training has gradients wherever it is called
-        done = train(heads, rows, Conditional(), Schedule(epochs=3, learning_rate=0.1))
+        done = train(heads, rows, Conditional(), Hyperparameters(epochs=3, learning_rate=0.1))
     assert [one.head.bias.dtype for one in done] == [torch.float32, torch.float32, torch.float64]
     assert torch.equal(done[1].head.bias, heads[1].bias) and not torch.equal(done[1].head.weight, heads[1].weight)
     assert not torch.equal(done[0].head.bias, heads[0].bias)
@@ -179,16 +181,16 @@ def test_rows_that_do_not_fit_are_refused(change, says):
     rows = halves(*classes(3, 4))
     head = LinearHead.from_rows(rows.x, rows.labels, 3)
     with pytest.raises((UsageError, NonFinite), match=says):
-        train([head], [replace(rows, **change)], Conditional(), Schedule())
+        train([head], [replace(rows, **change)], Conditional(), Hyperparameters())
     with pytest.raises(UsageError, match="batch of 0 rows"):
-        train([head], [rows], Conditional(), Schedule(batch_size=0))
+        train([head], [rows], Conditional(), Hyperparameters(batch_size=0))
 
 
 def test_heads_of_other_shapes_are_trained_apart():
     rows = [halves(*classes(3, d)) for d in (4, 5)]
     heads = [GaussianHead.from_rows(own.x, own.labels, 3) for own in rows]
     heads.append(LinearHead.from_rows(rows[0].x, rows[0].labels, 3))
-    done = train(heads, [*rows, rows[0]], Conditional(), Schedule(epochs=2))
+    done = train(heads, [*rows, rows[0]], Conditional(), Hyperparameters(epochs=2))
     assert [type(one.head) for one in done] == [GaussianHead, GaussianHead, LinearHead]
     assert [one.head.dimension for one in done] == [4, 5, 4]
 
@@ -197,7 +199,7 @@ def test_a_loss_that_is_not_finite_stops_that_head_and_says_which_batch():
     rows = [halves(*classes(3, 4, seed=seed)) for seed in (0, 1)]
     heads = [GaussianHead.from_rows(own.x, own.labels, 3) for own in rows]
     rows[1].x[17] = torch.inf
-    sick, well = (train(heads, rows, Conditional(), Schedule(epochs=4, batch_size=16))[i] for i in (1, 0))
+    sick, well = (train(heads, rows, Conditional(), Hyperparameters(epochs=4, batch_size=16))[i] for i in (1, 0))
     assert sick.stopped is not None and "was not finite in batch" in sick.stopped and "of epoch 1" in sick.stopped
     assert sick.best == 0 and sick.head(rows[1].val_x).isfinite().all()
     assert well.stopped is None and len(well.epochs) == 5
@@ -206,14 +208,16 @@ def test_a_loss_that_is_not_finite_stops_that_head_and_says_which_batch():
 def test_a_head_that_only_absorbs_learns_too():
     rows = halves(*classes(3, 6, each=100))
     head = OnlineGaussianHead.from_rows(rows.x, rows.labels, 3, components=2)
-    trained = train([head], [rows], Conditional(), Schedule(epochs=2, batch_size=32))[0]
+    trained = train([head], [rows], Conditional(), Hyperparameters(epochs=2, batch_size=32))[0]
     assert len(trained.epochs) == 3 and trained.epochs[-1].val_nll != trained.epochs[0].val_nll
 
 
 def test_patience_ends_training_early():
     rows = halves(*classes(3, 4))
     head = GaussianHead.from_rows(rows.x, rows.labels, 3)
-    trained = train([head], [rows], Conditional(), Schedule(epochs=50, batch_size=16, learning_rate=0.3, patience=2))[0]
+    trained = train(
+        [head], [rows], Conditional(), Hyperparameters(epochs=50, batch_size=16, learning_rate=0.3, patience=2)
+    )[0]
     assert len(trained.epochs) - 1 == trained.best + 2 < 50
 
 
@@ -221,11 +225,11 @@ def test_hybrid_training_keeps_the_density_where_conditional_training_loses_it()
     x, labels = classes(4, 6, each=200, seed=1)
     rows = halves(x * torch.tensor([1.0, 1, 1, 6, 6, 6]), labels)
     head = GaussianHead.from_rows(rows.x, rows.labels, 4)
-    schedule = Schedule(epochs=20, batch_size=64, learning_rate=1e-2)
+    settings = Hyperparameters(epochs=20, batch_size=64, learning_rate=1e-2)
     density = {
         name: float(trained.head.log_prob(rows.val_x).mean().detach())
         for name, objective in {"conditional": Conditional(), "hybrid": Hybrid(generative_weight=1.0)}.items()
-        for trained in train([head], [rows], objective, schedule)
+        for trained in train([head], [rows], objective, settings)
     }
     assert density["hybrid"] > density["conditional"]
 
@@ -234,8 +238,10 @@ def test_the_penalty_of_sdgm_prunes():
     x, labels = classes(4, 10, each=200, distance=0.3)
     rows = halves(x * (1 + labels[:, None]), labels)  # squares tell the classes apart, which no linear start can
     head = SDGMHead.from_rows(rows.x, rows.labels, 4)
-    schedules = [Schedule(epochs=60, batch_size=50, learning_rate=1e-2, kl_weight=weight) for weight in (0.0, 1.0)]
-    share = [train([head], [rows], Conditional(), schedule)[0].head.sparsity for schedule in schedules]
+    settings = [
+        Hyperparameters(epochs=60, batch_size=50, learning_rate=1e-2, kl_weight=weight) for weight in (0.0, 1.0)
+    ]
+    share = [train([head], [rows], Conditional(), one)[0].head.sparsity for one in settings]
     assert share[1] > share[0] + 0.1
 
 
@@ -264,12 +270,12 @@ def test_l2_is_that_of_logistic_regression(l2):
     z = head.standard(x.double()).numpy()
     model = LogisticRegression(C=1 / l2, tol=1e-10, max_iter=10_000).fit(z, labels.numpy())
     rows = TrainingData(x.double(), labels, x.double(), labels)
-    schedule = Schedule(epochs=1500, batch_size=len(x), learning_rate=0.03, l2=l2)
-    made = train([head], [rows], Conditional(), schedule)[0]
+    settings = Hyperparameters(epochs=1500, batch_size=len(x), learning_rate=0.03, l2=l2)
+    made = train([head], [rows], Conditional(), settings)[0]
     # the kept epoch is the best on the rows themselves, so what is compared is the loss that the last one ends at
     expected = -model.predict_log_proba(z)[torch.arange(len(x)).numpy(), labels.numpy()].mean()
     assert made.epochs[-1].val_nll == pytest.approx(expected, abs=1e-5)
-    free = train([head], [rows], Conditional(), Schedule(epochs=1500, batch_size=len(x), learning_rate=0.03))[0]
+    free = train([head], [rows], Conditional(), Hyperparameters(epochs=1500, batch_size=len(x), learning_rate=0.03))[0]
     assert free.epochs[-1].val_nll < made.epochs[-1].val_nll - 0.005
 
 
@@ -277,9 +283,11 @@ def test_l2_is_that_of_logistic_regression(l2):
 def test_l2_keeps_slopes_small_in_every_family_and_in_a_stack(family):
     rows = halves(*classes(n_classes=5, d=6, distance=0.6))
     heads = [GaussianHead.from_rows(rows.x, rows.labels, 5, family=family, rank=2, seed=seed) for seed in (0, 1)]
-    schedule = Schedule(epochs=30, batch_size=50, learning_rate=0.02, l2=0.0)
-    free = train(heads, [rows, rows], Conditional(), schedule)
-    held = train(heads, [rows, rows], Conditional(), Schedule(epochs=30, batch_size=50, learning_rate=0.02, l2=30.0))
+    settings = Hyperparameters(epochs=30, batch_size=50, learning_rate=0.02, l2=0.0)
+    free = train(heads, [rows, rows], Conditional(), settings)
+    held = train(
+        heads, [rows, rows], Conditional(), Hyperparameters(epochs=30, batch_size=50, learning_rate=0.02, l2=30.0)
+    )
     for plain, small in zip(free, held, strict=True):
         assert small.head.input_gradients().square().sum() < 0.8 * plain.head.input_gradients().square().sum()
 
@@ -288,7 +296,7 @@ def test_a_head_without_slopes_takes_no_l2():
     x, labels = classes(n_classes=3, d=4)
     head = VonMisesFisherHead.from_rows(x, labels, 3)
     with pytest.raises(UsageError, match="'vmf' takes no l2"):
-        train([head], [halves(x, labels)], Conditional(), Schedule(epochs=1, l2=1.0))
+        train([head], [halves(x, labels)], Conditional(), Hyperparameters(epochs=1, l2=1.0))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -299,8 +307,8 @@ def test_each_optimizer_takes_its_own_steps(name):
     with torch.no_grad():
         head.weight.mul_(0.1)  # too unsure, so that a step surely helps and is kept
     slope = torch.autograd.grad(Conditional()(head, rows.x, rows.labels), head.weight)[0]
-    schedule = Schedule(epochs=1, batch_size=len(rows.x), learning_rate=0.01, optimizer=name)
-    trained = train([head], [rows], Conditional(), schedule)[0]
+    settings = Hyperparameters(epochs=1, batch_size=len(rows.x), learning_rate=0.01, optimizer=name)
+    trained = train([head], [rows], Conditional(), settings)[0]
     decay = 0.01 * 0.01 * head.weight.detach()
     expected = {"adam": -0.01 * slope.sign(), "adamw": -0.01 * slope.sign() - decay, "sgd": -0.01 * slope}
     assert trained.best == 1
@@ -310,8 +318,8 @@ def test_each_optimizer_takes_its_own_steps(name):
 def test_sgd_has_momentum_and_recipes_name_the_optimizers_there_are():
     rows = halves(*classes(3, 4))
     head = LinearHead(4, 3)
-    schedule = Schedule(epochs=4, batch_size=len(rows.x), learning_rate=0.02, optimizer="sgd")
-    trained = train([head], [rows], Conditional(), schedule)[0]
+    settings = Hyperparameters(epochs=4, batch_size=len(rows.x), learning_rate=0.02, optimizer="sgd")
+    trained = train([head], [rows], Conditional(), settings)[0]
     by_hand = copy.deepcopy(head)
     optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.02, momentum=0.9)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
@@ -323,7 +331,7 @@ def test_sgd_has_momentum_and_recipes_name_the_optimizers_there_are():
     torch.testing.assert_close(trained.head.weight, by_hand.weight, rtol=1e-5, atol=1e-7)
     assert set(get_args(FitSection.model_fields["optimizer"].annotation)) == set(OPTIMIZERS)
     with pytest.raises(UsageError, match=r"no optimizer 'lbfgs'\. .*Known: adam, adamw, sgd"):
-        train([head], [rows], Conditional(), replace(schedule, optimizer="lbfgs"))
+        train([head], [rows], Conditional(), replace(settings, optimizer="lbfgs"))
 
 
 def repeated(rows, times, val_times):
@@ -344,8 +352,8 @@ def test_a_row_of_weight_two_teaches_and_judges_as_two_rows(objective, heads):
     val_times = torch.randint(1, 4, (len(given[0].val_x),), generator=generator)
     pairs = [repeated(rows, times, val_times) for rows in given]
     begun = [GaussianHead.from_rows(rows.x, rows.labels, 4, family="diagonal") for rows in given]
-    schedule = Schedule(epochs=5, batch_size=1000, learning_rate=0.01, l2=3.0)
-    often, weighted = (train(begun, [pair[i] for pair in pairs], objective, schedule) for i in (0, 1))
+    settings = Hyperparameters(epochs=5, batch_size=1000, learning_rate=0.01, l2=3.0)
+    often, weighted = (train(begun, [pair[i] for pair in pairs], objective, settings) for i in (0, 1))
     for one, other, rows in zip(often, weighted, given, strict=True):
         assert other.best == one.best > 0
         assert torch.allclose(one.head(rows.x), other.head(rows.x), atol=1e-9)
@@ -358,16 +366,16 @@ def test_no_row_to_learn_from_or_to_judge_by_is_one_sentence():
     head = GaussianHead.from_rows(rows.x, rows.labels, 3)
     for empty in ({"x": rows.x[:0], "labels": rows.labels[:0]}, {"val_x": rows.x[:0], "val_labels": rows.labels[:0]}):
         with pytest.raises(UsageError, match="cannot be trained on"):
-            train([head], [replace(rows, **empty)], Conditional(), Schedule())
+            train([head], [replace(rows, **empty)], Conditional(), Hyperparameters())
 
 
 def test_weights_count_in_batches_of_one_row():
     rows = halves(*classes(3, 4, each=40, distance=0.7))
     weight = torch.where(torch.arange(len(rows.x)) % 2 == 0, 3.9, 0.1)
     head = LinearHead.from_rows(rows.x, rows.labels, 3)
-    schedule = Schedule(epochs=3, batch_size=1, learning_rate=1e-3, stop=3)
+    settings = Hyperparameters(epochs=3, batch_size=1, learning_rate=1e-3, stop=3)
     bare, weighted, scaled = (
-        train([head], [replace(rows, weight=given)], Conditional(), schedule)[0].head
+        train([head], [replace(rows, weight=given)], Conditional(), settings)[0].head
         for given in (None, weight, 100 * weight)
     )
     even = rows.x[::2]

@@ -1,7 +1,8 @@
-"""A progress bar on stderr: items, items per second, time left. Hidden if stderr is not a terminal."""
+"""Progress on stderr: items, items per second, time left. A bar on a terminal, elsewhere one plain line a minute."""
 
 import math
 import sys
+import time
 from types import TracebackType
 from typing import Any
 
@@ -10,6 +11,8 @@ from rich.text import Text
 
 from mixtura.cli.output import Output, console_for, one_line
 from mixtura.formats import duration
+
+SECONDS_BETWEEN_LINES = 60.0
 
 
 class Bar:
@@ -25,6 +28,7 @@ class Bar:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), pace)
         self._bars = Progress(*columns, console=console_for(sys.stderr), transient=True, disable=not out.watched)
         self._row: TaskID | None = None
+        self._printed = time.monotonic()
 
     def __enter__(self) -> "Bar":
         self._bars.start()
@@ -41,8 +45,11 @@ class Bar:
         if self._row is None:
             self._row = self._bars.add_task(self._doing, total=progress.total, pace="")
         left = f", {duration(progress.remaining)} left" if math.isfinite(progress.remaining) else ""
-        pace = f"{progress.rate:.0f}/s{left}"
+        pace = f"{progress.rate:.{0 if progress.rate >= 10 else 1}f}/s{left}"
         now = self._doing if progress.done < progress.total else self._next
+        if not self._out.watched and time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
+            self._printed = time.monotonic()
+            self._out.note(f"{now}: {progress.done} of {progress.total}, {pace}")
         self._bars.update(self._row, description=now, completed=progress.done, total=progress.total, pace=pace)
 
     def _say(self, message: str) -> None:

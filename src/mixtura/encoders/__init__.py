@@ -1,8 +1,9 @@
 """Encoders: photos or sounds in, vectors out.  Each entry is built as ``Class(size=..., weights=..., device=...)``.
 
 Those whose layers can be tapped take ``taps`` too (:mod:`mixtura.encoders.taps`), those of sounds ``clips`` and
-``normalize`` (:mod:`mixtura.encoders.sounds`). ``timm``, ``hf`` and ``clap``
-need the name of a network: see :func:`mixtura.encoders.common.split_name`.
+``normalize`` (:mod:`mixtura.encoders.sounds`); those that begin with drawn weights take a ``seed``
+(:mod:`mixtura.encoders.scratch`). ``timm``, ``hf`` and ``clap`` need the name of a network, ``own`` a folder: see
+:func:`mixtura.encoders.common.split_name`.
 """
 
 ENCODERS = {
@@ -11,6 +12,11 @@ ENCODERS = {
     "hf": "mixtura.encoders.hf:HuggingFace",
     "pixels": "mixtura.encoders.pixels:Pixels",
     "tiny": "mixtura.encoders.tiny:Tiny",
+    "cnn": "mixtura.encoders.cnn:Cnn",
+    "resnet12": "mixtura.encoders.resnet12:ResNet12",
+    "resnet32": "mixtura.encoders.resnet32:ResNet32",
+    "autoencoder": "mixtura.encoders.autoencoder:Autoencoder",
+    "own": "mixtura.encoders.own:Own",
     "soundnet": "mixtura.encoders.soundnet:SoundNet",
     "logmel": "mixtura.encoders.logmel:LogMel",
     "clap": "mixtura.encoders.clap:Clap",
@@ -26,6 +32,7 @@ RUNTIMES = {
 NAME_FORMS = {
     "timm": ("timm:NAME", "timm:NAME@weights.safetensors"),
     "hf": ("hf:NAME of the hub", "hf:./FOLDER"),
+    "own": ("own:FOLDER of mixtura train",),
     "clap": ("clap:NAME of the hub", "clap:FOLDER"),
 }
 """The encoders whose name goes on, and how it is written."""
@@ -33,7 +40,15 @@ NAME_FORMS = {
 WITH_WEIGHTS = frozenset({"timm"})
 """Those of them that may name a weight file behind an @."""
 
-NATIVE_SIZES = {"lite0": 224, "pixels": 16, "tiny": 32}
+NATIVE_SIZES = {
+    "lite0": 224,
+    "pixels": 16,
+    "tiny": 32,
+    "cnn": 64,
+    "resnet12": 84,
+    "resnet32": 32,
+    "autoencoder": 64,
+}
 """Side in pixels at which each encoder of mixtura reads photos unless told; networks of timm and hf know their own."""
 
 WITHOUT_SIZE = frozenset({"soundnet", "logmel", "clap", "imagebind"})

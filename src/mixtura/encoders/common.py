@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Normalized(OwnNames):
         self.register_buffer("mean", mean.reshape(1, -1, 1, 1).clone(), persistent=False)
         self.register_buffer("std", std.reshape(1, -1, 1, 1).clone(), persistent=False)
 
-    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "M D"]:
         """The vectors of a batch of prepared photos."""
         return self.network((batch.float() - self.get_buffer("mean")) / self.get_buffer("std")).float()
 
@@ -56,6 +56,35 @@ class Normalized(OwnNames):
 def to_train(network: nn.Module) -> nn.Module:
     """A copy of a frozen network that shares no tensor with it, in training mode, all of it to be trained."""
     return copy.deepcopy(network).train().requires_grad_(True)
+
+
+def drawn(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    """What ``build`` makes with weights drawn from a seed, on the CPU; torch's own generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build()
+
+
+def checked_start(weights: Path | None, seed: int | None, default: int = 0) -> int:
+    """The seed from which a network begins, ``default`` where it is ``None``.
+
+    Raises:
+        UsageError: a weight file is given too.
+    """
+    if weights is not None and seed is not None:
+        raise UsageError(f"A network begins with {weights} or with weights drawn from seed {seed}. Give one of them.")
+    return default if seed is None else seed
+
+
+def checked_dropout(share: float) -> float:
+    """The share that training sets to zero.
+
+    Raises:
+        UsageError: it is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise UsageError(f"encoder.dropout {share:g} is out of range. Give a share of at least 0 and less than 1.")
+    return float(share)
 
 
 def split_name(name: str) -> tuple[str, dict[str, Any]]:

@@ -17,12 +17,21 @@ from jaxtyping import Float, Num
 from PIL import Image
 from torch import Tensor, nn
 
-from mixtura.encoders.common import OwnNames, checked_device, checked_size, hash_tensors, library_versions, to_train
+from mixtura.encoders.common import (
+    OwnNames,
+    checked_device,
+    checked_size,
+    checked_start,
+    drawn,
+    hash_tensors,
+    library_versions,
+    to_train,
+)
 from mixtura.encoders.taps import Positions, Tapped, later_stages, layers_of, settled
 from mixtura.encoders.torchvision_repair import import_transformers
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput, UsageError
-from mixtura.identity import NO_TAPS, Block, fingerprint, with_blocks
+from mixtura.identity import NO_TAPS, UNTRAINED, Block, fingerprint, with_blocks
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ TOWERS = {
 }
 """What ``model_type`` in a network's config.json stands for."""
 
+_CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
 _KEYS = (
     "do_resize",
     "size",
@@ -84,6 +94,8 @@ class HuggingFace:
         device: where the network runs.
         taps: layers whose averages and deviations over the patches follow the vector, by their names as modules of
             the network; see :mod:`mixtura.encoders.taps`.
+        seed: to draw the weights from instead; such a network is to be trained. With weights or a seed, the folder
+            needs no weights of its own.
 
     Raises:
         MissingExtra: transformers is not installed.
@@ -101,12 +113,18 @@ class HuggingFace:
         weights: Path | None = None,
         device: str | torch.device = "cpu",
         taps: str = NO_TAPS,
+        seed: int | None = None,
     ) -> None:
         self.name = f"hf:{model}"
         self.device = checked_device(device)
+        begin = None if weights is None and seed is None else checked_start(weights, seed)
         side = None if size is None else checked_size(size, default=size)
         with _quiet(import_transformers()) as transformers:
-            tower, network, self._processor = _open(transformers, model)
+            tower, network, self._processor = _open(transformers, model, begin)
+        self.files = {
+            _CONFIG: json.dumps(_without_place(network.config.to_json_string(use_diff=False)), indent=2),
+            _PROCESSOR: self._processor.to_json_string(),
+        }
         if weights is not None:
             load_weights(network, weights)
         own = _resize(self._processor, side) if side is not None else False
@@ -122,6 +140,7 @@ class HuggingFace:
             f"vector: {tower.about} of {tower.network}",
             "dtype": "float32",
         }
+        identity |= {} if seed is None else {UNTRAINED: f"seed {seed}"}
         self.versions = library_versions("transformers")
         self._network = _Vectors(network, tower.output, options).to(self.device)
         self.dimension = self._measure(height, width)
@@ -160,6 +179,7 @@ class HuggingFace:
     def _tap(self, taps: str, network: Any, photo: Tensor) -> tuple[Block, ...]:
         """Put the taps into the network; return the blocks of its vectors."""
         stages = _layers(network)
+        self.stages = tuple(stages)
         known = [name for name, _ in network.named_modules() if name]
         layers = layers_of(taps, self.name, known, stages, later_stages([(name, 1) for name in stages]))
         made = Tapped(self._network, network, layers, _positions(network, photo))
@@ -190,38 +210,37 @@ class _Vectors(OwnNames):
         super().__init__()
         self.network, self.output, self.options = network, output, options
 
-    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "M D"]:
         """The vectors of a batch of prepared photos."""
         made = self.network(pixel_values=batch.float(), **self.options)
         return (made.last_hidden_state[:, 0] if self.output is None else made[self.output]).float()
 
 
-def _open(transformers: Any, model: str) -> tuple[Tower, Any, Any]:
-    """The architecture, the network in eval mode and the image processor."""
+def _open(transformers: Any, model: str, seed: int | None) -> tuple[Tower, Any, Any]:
+    """The architecture, the network in eval mode and the image processor; the weights drawn where a seed is given."""
     local = model.startswith((".", "/", "~")) or Path(model).is_dir()
     place = str(Path(model).expanduser()) if local else model
-    if local and not (Path(place) / "config.json").is_file():
-        raise NoInput(f"{model} is no folder with a network: config.json is missing. Check the path.")
+    if local and not (Path(place) / _CONFIG).is_file():
+        raise NoInput(f"{model} is no folder with a network: {_CONFIG} is missing. Check the path.")
     try:
-        kind = transformers.AutoConfig.from_pretrained(place, local_files_only=local).model_type
-        if kind not in TOWERS:
-            raise UsageError(f"{model} is a network of kind {kind!r}. Known: {', '.join(TOWERS)}.")
-        tower = TOWERS[kind]
+        config = transformers.AutoConfig.from_pretrained(place, local_files_only=local)
+        if config.model_type not in TOWERS:
+            raise UsageError(f"{model} is a network of kind {config.model_type!r}. Known: {', '.join(TOWERS)}.")
+        tower = TOWERS[config.model_type]
         processor = transformers.AutoImageProcessor.from_pretrained(place, backend="pil", local_files_only=local)
-        network, told = getattr(transformers, tower.network).from_pretrained(
-            place,
-            dtype=torch.float32,
-            output_loading_info=True,
-            local_files_only=local,
-            **dict.fromkeys(tower.options, False),
+        make, options = getattr(transformers, tower.network), dict.fromkeys(tower.options, False)
+        if seed is not None:
+            return tower, _drawn(make, config, options, seed), processor
+        network, told = make.from_pretrained(
+            place, dtype=torch.float32, output_loading_info=True, local_files_only=local, **options
         )
     except UsageError:
         raise
     except Exception as error:  # the hub, its client and damaged files raise anything
         said = " ".join(str(error).split()).partition(". ")[0][:200].rstrip(".") or type(error).__name__
         raise NoInput(
-            f"The network {model!r} cannot be had: {said}. Give a folder with config.json, model.safetensors and "
-            "preprocessor_config.json, as hf:./folder, or check the name and the network."
+            f"The network {model!r} cannot be had: {said}. Give a folder with {_CONFIG}, model.safetensors and "
+            f"{_PROCESSOR}, as hf:./folder, or check the name and the network."
         ) from error
     missing = sorted(told["missing_keys"])
     if missing:
@@ -229,6 +248,18 @@ def _open(transformers: Any, model: str) -> tuple[Tower, Any, Any]:
             f"The weights of {model} lack {len(missing)} tensors, the first {missing[0]!r}. Get the whole network."
         )
     return tower, network.eval().requires_grad_(False), processor
+
+
+def _without_place(config: str) -> dict[str, Any]:
+    """A configuration as plain values, without the folder or the name that it was read from."""
+    return {key: value for key, value in json.loads(config).items() if key != "_name_or_path"}
+
+
+def _drawn(make: Any, config: Any, options: dict[str, bool], seed: int) -> Any:
+    """The network with drawn weights; of a configuration of two towers, that of photos."""
+    kind = make.config_class
+    own = config if isinstance(config, kind) else config.vision_config
+    return drawn(seed, lambda: make(own, **options).float()).eval().requires_grad_(False)
 
 
 def _resize(processor: Any, side: int) -> bool:

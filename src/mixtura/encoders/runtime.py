@@ -77,6 +77,7 @@ class Accelerated:
         self.prepare, self.graph, self.steps = encoder.prepare, encoder.graph, encoder.steps
         if isinstance(encoder, TrainableEncoder):
             self.network: Callable[[], nn.Module] = encoder.network
+            self.stages = encoder.stages
         self._facts: dict[str, str] = {}
         self._run: Callable[[Tensor], Tensor] | None = None
         self._lock = threading.Lock()

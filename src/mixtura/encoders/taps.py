@@ -84,7 +84,7 @@ class Tapped(OwnNames):
         for layer in self.layers:
             inside.get_submodule(layer).register_forward_hook(_Tap(layer, positions))
 
-    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "M D"]:
         """The vectors of a batch of photos."""
         vector, seen = self._run(batch)
         return torch.cat([vector.float(), *(part for layer in self.layers for part in seen[layer])], dim=1)
@@ -113,6 +113,15 @@ class Tapped(OwnNames):
             return self.network(batch), seen
         finally:
             _SEEN.reset(token)
+
+
+def pooled_so_far() -> dict[str, tuple[Tensor, Tensor]]:
+    """The mean and the deviation of each tapped layer that the running pass has seen; empty outside of one.
+
+    What is put into it stands for layers that a pass which begins in the middle does not run.
+    """
+    seen = _SEEN.get()
+    return {} if seen is None else seen
 
 
 def layers_of(

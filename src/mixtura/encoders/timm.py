@@ -4,6 +4,7 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from mixtura.encoders.common import (
     channels_last,
     checked_device,
     checked_size,
+    checked_start,
+    drawn,
     hash_tensors,
     library_versions,
     to_train,
@@ -25,9 +28,11 @@ from mixtura.encoders.taps import Positions, Tapped, later_stages, layers_of, se
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput, UnknownName, UsageError
-from mixtura.identity import NO_TAPS, Block, fingerprint, with_blocks
+from mixtura.identity import NO_TAPS, UNTRAINED, Block, fingerprint, with_blocks, with_options
 
 _DATA_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
+SMALL_SIZE = 32  # pixels a side
+SMALL_FACTOR = 4  # the usual stem makes a position of 4 x 4 pixels
 
 
 class Timm:
@@ -42,6 +47,9 @@ class Timm:
             cache) unless given.
         device: where the network runs.
         taps: layers whose averages and deviations follow the vector; see :mod:`mixtura.encoders.taps`.
+        stem: ``small`` begins a ResNet with a 3 x 3 convolution of stride 1 and no maximum, for pictures under 64 px;
+            its size is 32 px unless given. With published weights the others are those, and the stem is drawn.
+        seed: to draw the weights from instead; such a network is to be trained.
 
     Raises:
         UnknownName: timm has no such network, or the network no such layer to tap.
@@ -57,12 +65,17 @@ class Timm:
         weights: Path | None = None,
         device: str | torch.device = "cpu",
         taps: str = NO_TAPS,
+        stem: str | None = None,
+        seed: int | None = None,
     ) -> None:
         timm = import_timm()
-        self.name = f"timm:{model}"
+        self.name, self.timm_name = f"timm:{model}", None if stem else model
         self.device = checked_device(device)
+        size = SMALL_SIZE if size is None and stem else size
         side = None if size is None else checked_size(size, default=size)
-        network = _create(model, side, weights)
+        begin = checked_start(weights, seed)
+        self._shrink = SMALL_FACTOR if stem else 1
+        network = _create(_Wanted(model, side, weights, begin if seed is not None else None, stem))
         data = timm.data.resolve_model_data_config(network)
         if side is not None:
             data["input_size"] = (3, side, side)
@@ -77,6 +90,8 @@ class Timm:
             "preprocessing": f"timm {json.dumps({key: data[key] for key in _DATA_KEYS})}; JPEG draft {self.draft} px",
             "dtype": "float32",
         }
+        init = f"seed {begin}" if seed is not None else f"stem of seed {begin}" if stem and weights is None else ""
+        identity = with_options(identity, {"stem": stem} if stem else {}) | ({UNTRAINED: init} if init else {})
         self.versions = library_versions("timm")
         self._network = channels_last(network.to(self.device))
         self._mean = 255 * torch.tensor(data["mean"], device=self.device).reshape(1, 3, 1, 1)
@@ -133,7 +148,8 @@ class Timm:
     def _tap(self, taps: str, network: nn.Module, photo: Tensor) -> tuple[Block, ...]:
         """Put the taps into the network; return the blocks of its vectors."""
         listed = _listed(network)
-        stages = [(name, one["reduction"]) for name, one in listed.items()]
+        self.stages = tuple(listed)
+        stages = [(name, max(1, one["reduction"] // self._shrink)) for name, one in listed.items()]
         known = [name for name, _ in network.named_modules() if name]
         layers = layers_of(taps, self.name, known, list(listed), later_stages(stages))
         made = Tapped(network, network, layers, _positions(network, stages, photo))
@@ -159,9 +175,20 @@ def _positions(network: nn.Module, stages: Sequence[tuple[str, int]], photo: Ten
     return Positions(channels_last, prefix, patches)
 
 
-def _create(model: str, size: int | None, weights: Path | None) -> nn.Module:
+@dataclass(frozen=True)
+class _Wanted:
+    """A network to be made: its side in pixels, its weight file or a seed, and its stem, where they are given."""
+
+    model: str
+    size: int | None
+    weights: Path | None
+    seed: int | None
+    stem: str | None
+
+
+def _create(wanted: _Wanted) -> nn.Module:
     """The network in eval mode, without its last layer."""
-    timm = import_timm()
+    timm, model, size = import_timm(), wanted.model, wanted.size
     if not timm.is_model(model.partition(".")[0]):
         close = difflib.get_close_matches(model, timm.list_models(), n=3)
         hint = f"Near: {', '.join(close)}." if close else "See timm.list_models()."
@@ -169,21 +196,48 @@ def _create(model: str, size: int | None, weights: Path | None) -> nn.Module:
     architecture = timm.get_pretrained_cfg(model, allow_unregistered=False)
     other = size is not None and (size, size) != tuple(getattr(architecture, "input_size", ()))[1:]
     fixed = {"img_size": size} if other and getattr(architecture, "fixed_input_size", False) else {}
+    network = _built(wanted, fixed)
+    network = _with_small_stem(network, model) if wanted.stem else network
+    if wanted.weights is not None:
+        _load(network, wanted.weights, f"timm:{model} cannot read photos at {size} px" if fixed else "")
+    return network.eval().requires_grad_(False)
+
+
+def _built(wanted: _Wanted, fixed: dict[str, Any]) -> nn.Module:
+    """The network with its published weights, or with drawn ones where a seed or a file is given."""
+    published = wanted.weights is None and wanted.seed is None
     try:
-        network = timm.create_model(model, pretrained=weights is None, num_classes=0, **fixed)
+        return drawn(
+            wanted.seed or 0,
+            lambda: import_timm().create_model(wanted.model, pretrained=published, num_classes=0, **fixed),
+        )
     except (RuntimeError, OSError, AssertionError, ValueError) as error:
         raise NoInput(
-            f"The published weights of {model!r} cannot be had: {str(error).splitlines()[0]} "
-            f"Give a local file: timm:{model}@weights.safetensors."
+            f"The published weights of {wanted.model!r} cannot be had: {str(error).splitlines()[0]} "
+            f"Give a local file: timm:{wanted.model}@weights.safetensors."
         ) from error
-    if weights is not None:
-        last = network.pretrained_cfg.get("classifier") or ()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-        try:
-            load_weights(network, weights, spare=(last,) if isinstance(last, str) else last)
-        except DataError as error:
-            if not fixed:
-                raise
-            raise DataError(
-                f"timm:{model} cannot read photos at {size} px with these weights; leave the size out. {error}"
-            ) from error
-    return network.eval().requires_grad_(False)
+
+
+def _load(network: Any, weights: Path, unread: str) -> None:
+    """Load a file, with or without the last layer; ``unread`` begins the sentence where the size may be to blame."""
+    last = network.pretrained_cfg.get("classifier") or ()
+    try:
+        load_weights(network, weights, spare=(last,) if isinstance(last, str) else last)
+    except DataError as error:
+        if not unread:
+            raise
+        raise DataError(f"{unread} with these weights; leave the size out. {error}") from error
+
+
+def _with_small_stem(network: Any, model: str) -> nn.Module:
+    """A ResNet that begins with a 3 x 3 convolution at full size, its middle taken from what was there.
+
+    Raises:
+        UsageError: it does not begin with one convolution and a maximum.
+    """
+    first = getattr(network, "conv1", None)
+    if not isinstance(first, nn.Conv2d) or not isinstance(getattr(network, "maxpool", None), nn.MaxPool2d):
+        raise UsageError(f"encoder.stem small is for ResNets of timm, and {model!r} is none. Leave it out.")
+    begin = drawn(0, lambda: nn.Conv2d(first.in_channels, first.out_channels, 3, 1, 1, bias=first.bias is not None))
+    network.conv1, network.maxpool = begin, nn.Identity()
+    return network

@@ -46,6 +46,7 @@ class Tiny:
 
     name = "tiny"
     draft = None
+    stages = ("bend",)
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class _Network(nn.Module):
         self.first, self.second = nn.Parameter(first), nn.Parameter(second)
         self.bend, self.mix = nn.LeakyReLU(0.1), nn.Identity()
 
-    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+    def forward(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "M D"]:
         x = batch.float() / 127.5 - 1
         x = self.bend(functional.conv2d(x, self.first, stride=2))
         x = self.mix(functional.conv2d(x, self.second, stride=2))

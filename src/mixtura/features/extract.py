@@ -1,16 +1,10 @@
 """Extraction: decode ahead in threads, encode in batches, commit parts, resume where it stopped."""
 
 import reprlib
-import signal
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import numpy as np
@@ -18,10 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixtura.errors import BadItem, WrongKind
+from mixtura.features.decode_ahead import decode_ahead
 from mixtura.features.inputs import Batches, encoded, photos_at_once, stacked
 from mixtura.features.records import Rows, Unreadable
 from mixtura.features.store import FeatureStore
 from mixtura.interfaces import Dataset, Encoder, Item, SoundDataset, SoundEncoder
+from mixtura.signals import stoppable
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ def extract(
 
     Args:
         batch_size: photos in one call of the encoder, at most; fewer large ones, so that memory stays bounded.
-        workers: threads that decode ahead of the encoder.
+        workers: threads that decode ahead of the encoder; 0 to decode between the batches.
         part_rows: rows in one part of the store; at most this much work is lost when the process is killed.
         progress: called after each batch, in this thread.
 
@@ -106,10 +102,12 @@ def extract(
     """
     check_kinds(encoder, dataset)
     store.check(encoder.identity)
-    with _stoppable() as stopped, store.lock():
+    with stoppable() as stopped, store.lock():
         run = _Run(encoder, dataset, store, part_rows, progress)
         size = photos_at_once(encoder, batch_size)
-        with _ahead(run.decode, len(dataset.items), size, workers) as chunks:
+        total = len(dataset.items)
+        pieces = (range(start, min(start + size, total)) for start in range(0, total, size))
+        with decode_ahead(run.decode, pieces, workers) as chunks:
             for chunk in chunks:
                 run.take(chunk)
                 if stopped():
@@ -166,8 +164,7 @@ class _Run:
                     continue
                 prepared.append(self._prepare(index))
             except (BadItem, OSError) as error:
-                reason = error.reason if isinstance(error, BadItem) else "unreadable"
-                chunk.problems.append(Unreadable(item.id, item.source, reason, str(error)))
+                chunk.problems.append(Unreadable.because_of(error, item))
                 continue
             chunk.index.append(index)
             chunk.digest.append(digest)
@@ -251,63 +248,3 @@ def _rows(
     text: dict[str, Any] = {name: [getattr(item, name) for item in items] for name in names}
     weight = np.array([item.weight for item in items], dtype=np.float64)
     return Rows(embedding=embedding, weight=weight, sha256=digest, **text)
-
-
-@contextmanager
-def _ahead(
-    decode: Callable[[Sequence[int]], _Chunk], total: int, size: int, workers: int
-) -> Iterator[Iterator[_Chunk]]:
-    """Chunks in order, each decoded in a thread while the ones before are encoded; at most ``workers`` + 2 wait."""
-    pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="decode")
-    starts = iter(range(0, total, size))
-    waiting: deque[Future[_Chunk]] = deque()
-
-    def submit() -> None:
-        start = next(starts, None)
-        if start is not None:
-            waiting.append(pool.submit(decode, range(start, min(start + size, total))))
-
-    def chunks() -> Iterator[_Chunk]:
-        while waiting:
-            chunk = waiting.popleft().result()
-            submit()
-            yield chunk
-
-    try:
-        for _ in range(max(1, workers) + 2):
-            submit()
-        yield chunks()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _stoppable() -> Iterator[Callable[[], bool]]:
-    """Hold back the first interrupt or termination signal until the block has ended; a second one acts at once.
-
-    Only the main thread may set signal handlers; elsewhere this does nothing.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before: Mapping[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        restore()
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: bool(received)
-    finally:
-        restore()
-    if received:
-        # Committed and unlocked: now the signal does what it would have done, and the caller never goes on as if whole.
-        signal.raise_signal(received[0])
-        raise KeyboardInterrupt

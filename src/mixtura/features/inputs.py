@@ -20,11 +20,13 @@ def stacked(prepared: Sequence[Tensor]) -> Batches:
     places: dict[tuple[int, ...], list[int]] = {}
     for place, tensor in enumerate(prepared):
         places.setdefault(tuple(tensor.shape), []).append(place)
-    return [(members, _stack([prepared[place] for place in members])) for members in places.values()]
+    return [(members, stack([prepared[place] for place in members])) for members in places.values()]
 
 
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
-    """As ``torch.stack``, but the memory of photos stays channels last: one plain copy, where a transposition of bytes
+def stack(tensors: Sequence[Tensor]) -> Tensor:
+    """Return prepared items of one shape as a batch.
+
+    It is ``torch.stack``, but the memory of photos stays channels last: one plain copy, where a transposition of bytes
     takes as long as decoding a photo.
     """
     if tensors[0].dim() != 3 or not tensors[0].permute(1, 2, 0).is_contiguous():

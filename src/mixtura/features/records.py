@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mixtura.errors import NonFinite, StoreError, WrongDimension
+from mixtura.errors import BadItem, NonFinite, StoreError, WrongDimension
 from mixtura.identity import fingerprint
+from mixtura.interfaces import Item
 
 RECORD_COLUMNS = ("id", "source", "label", "superlabel", "group", "split", "weight", "sha256")
 
@@ -140,6 +141,12 @@ class Unreadable:
     source: str
     reason: str
     message: str
+
+    @classmethod
+    def because_of(cls, error: BadItem | OSError, item: Item) -> "Unreadable":
+        """The record of an item whose reading raised an error."""
+        reason = error.reason if isinstance(error, BadItem) else "unreadable"
+        return cls(item.id, item.source, reason, str(error))
 
 
 def to_features(rows: Rows, identity: Mapping[str, str], versions: Mapping[str, str] | None = None) -> Features:

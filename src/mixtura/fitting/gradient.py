@@ -100,11 +100,11 @@ def _refitted(
     head = heads.reinitialize(spec, everything, first)
     section = recipe.fit
     objective = heads.objective_of(spec, section, rows.labels, rows.n_classes, rows.weight)
-    schedule = replace(heads.schedule_of(section, spec.solver), stop=trained.best)
+    settings = replace(heads.hyperparameters_of(section, spec.solver), stop=trained.best)
     learn, judge = heads.split(everything, spec.seed), heads.split(replace(folds, x=x), spec.seed)
     # training includes the validation samples here, because ``stop`` fixes the epoch
     data = replace(judge, x=learn.x, labels=learn.labels, weight=learn.weight)
-    whole = train([head], [data], objective, schedule)[0].head
+    whole = train([head], [data], objective, settings)[0].head
     return whole.compressed(x) if isinstance(whole, SDGMHead) else whole
 
 

@@ -25,7 +25,7 @@ from mixtura.names import find
 from mixtura.objectives import HEAD_OBJECTIVES, OBJECTIVES
 from mixtura.sections import GRADIENT, FitSection, HeadSection
 from mixtura.training.head_stack import train
-from mixtura.training.records import Schedule, Trained, TrainingData
+from mixtura.training.records import Hyperparameters, Trained, TrainingData
 
 OBJECTIVE_KEYS = ("label_smoothing", "class_weight", "logit_adjustment", "generative_weight", "margin")
 """Keys of the ``fit`` section that are options of an objective."""
@@ -177,10 +177,10 @@ def _class_weight(section: FitSection, counts: Float[Tensor, " C"]) -> tuple[flo
     return tuple(map(float, section.class_weight))
 
 
-def schedule_of(section: FitSection, solver: str) -> Schedule:
-    """Training schedule of a ``fit`` section; zero epochs for a solver without gradients."""
+def hyperparameters_of(section: FitSection, solver: str) -> Hyperparameters:
+    """Hyperparameters of a ``fit`` section; zero epochs for a solver without gradients."""
     epochs = section.epochs if solver == GRADIENT else 0
-    return Schedule(
+    return Hyperparameters(
         epochs,
         section.batch_size,
         section.learning_rate,
@@ -339,9 +339,9 @@ def train_from(heads: list[Head], specs: list[HeadSpec], folds: list[Folds], sec
     alike: dict[Objective, list[int]] = {}
     for i, (spec, own) in enumerate(zip(specs, rows, strict=True)):
         alike.setdefault(objective_of(spec, section, own.labels, folds[i].n_classes, own.weight), []).append(i)
-    schedule, done = schedule_of(section, specs[0].solver), dict[int, Trained]()
+    settings, done = hyperparameters_of(section, specs[0].solver), dict[int, Trained]()
     for objective, group in alike.items():
-        trained = train([heads[i] for i in group], [rows[i] for i in group], objective, schedule)
+        trained = train([heads[i] for i in group], [rows[i] for i in group], objective, settings)
         done |= dict(zip(group, trained, strict=True))
     return [done[i] for i in range(len(specs))]
 

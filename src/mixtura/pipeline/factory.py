@@ -18,9 +18,10 @@ from mixtura.encoders.taps import AUTO
 from mixtura.errors import NoInput, UsageError, WrongKind
 from mixtura.features import PROJECTIONS
 from mixtura.features.projection import Projection
-from mixtura.identity import IMPORTED_PREFIX, NO_TAPS, taps_of
+from mixtura.generators.autoencoder import Decoder
+from mixtura.identity import IMPORTED_PREFIX, NO_TAPS, UNTRAINED, options_of, taps_of
 from mixtura.interfaces import Encoder as PhotoEncoder
-from mixtura.interfaces import SoundEncoder
+from mixtura.interfaces import SoundEncoder, TrainableEncoder
 from mixtura.names import find, is_outside, nearest
 from mixtura.pipeline.data_source import data_keys
 from mixtura.recipe import Recipe, with_absolute_paths
@@ -149,11 +150,54 @@ def encoder_of(section: EncoderSection) -> Encoder:
     """The encoder of a section, on its device and its runtime.
 
     Raises:
-        UsageError: weights are named twice, the features were imported, the encoder has no such option, or the
-            runtime does not fit.
+        UsageError: weights are named twice, the features were imported, the encoder has no such option, the runtime
+            does not fit, or the network is not trained.
         MissingExtra: the runtime is not installed.
         UnknownName, NoInput: there is no such encoder, or no such weight file.
     """
+    encoder = _encoder_made(section, {})
+    if UNTRAINED in encoder.identity:
+        raise UsageError(
+            f"The encoder {section.name!r} has no trained weights: train it with mixtura train, or give "
+            "encoder.weights."
+        )
+    return on_runtime(encoder, section.runtime, device_of(section.device))
+
+
+def trainable_of(section: EncoderSection, seed: int | None = None) -> TrainableEncoder:
+    """The encoder of a section for training, in PyTorch.
+
+    Args:
+        section: of a recipe.
+        seed: to draw the weights from; those that the encoder comes with, or ``section.weights``, where it is
+            ``None``.
+
+    Raises:
+        UsageError: as of :func:`encoder_of`; or the encoder takes sounds, or has nothing to train.
+        UnknownName, NoInput: there is no such encoder, or no such weight file.
+    """
+    encoder = _encoder_made(section, {} if seed is None else {"seed": seed})
+    if isinstance(encoder, SoundEncoder):
+        raise UsageError(f"The encoder {section.name!r} takes sounds, and networks of photos are trained. Use lite0.")
+    if not isinstance(encoder, TrainableEncoder):
+        raise UsageError(f"The encoder {section.name!r} has no network to train. Choose another, lite0 for example.")
+    return encoder
+
+
+def decoder_of(encoder: TrainableEncoder) -> Decoder:
+    """A fresh network from the vectors of an encoder back to photos in [0, 1]; both are trained together.
+
+    Raises:
+        UsageError: the encoder has no bottleneck that photos could be drawn from.
+    """
+    shape = getattr(encoder, "bottleneck", None)
+    if shape is None:
+        raise UsageError(f"The encoder {encoder.name!r} has no decoder. Choose an autoencoder to reconstruct photos.")
+    return Decoder(shape)
+
+
+def _encoder_made(section: EncoderSection, more: Mapping[str, Any]) -> Encoder:
+    """The encoder of a section in PyTorch, with further options."""
     if section.name.startswith(IMPORTED_PREFIX):
         raise UsageError(
             f"The features of {section.name.removeprefix(IMPORTED_PREFIX)!r} were imported, and mixtura does not know "
@@ -164,7 +208,7 @@ def encoder_of(section: EncoderSection) -> Encoder:
     if section.weights is not None and "weights" in further:
         raise UsageError(f"Encoder {section.name!r} names its weights; leave out --weights {section.weights}.")
     make = find(ENCODERS, name)
-    options, takes = _options(section), _parameters(make, section.name, "encoder")
+    options, takes = _options(section) | dict(more), _parameters(make, section.name, "encoder")
     if "taps" not in takes and section.taps in (AUTO, NO_TAPS):
         del options["taps"]
     strange = sorted(set(options) - set(takes))
@@ -178,14 +222,14 @@ def encoder_of(section: EncoderSection) -> Encoder:
             f"The encoder {section.name!r} has the identity {encoder.identity.get('name')!r}, by which its features "
             f"could not find it again. Set identity['name'] to {section.name!r}."
         )
-    return on_runtime(encoder, section.runtime, given["device"])
+    return encoder
 
 
 def _options(section: EncoderSection) -> dict[str, Any]:
-    """The recipe's options that not every encoder takes: taps of photos, clips and length of sounds."""
+    """The recipe's options that not every encoder takes: taps and widths of photos, clips and length of sounds."""
     options: dict[str, Any] = {"taps": section.taps}
-    if section.normalize is not None:
-        options["normalize"] = section.normalize
+    given = {key: getattr(section, key) for key in ("normalize", "filters", "dropout", "stem")}
+    options |= {key: value for key, value in given.items() if value is not None}
     if section.clips is not None:
         options["clips"] = Clips(section.clips.how, section.clips.seconds, section.clips.hop)
     return options
@@ -213,13 +257,15 @@ def check_modality(dataset: Dataset, encoder: Encoder) -> None:
 def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSection:
     """The section of the encoder behind some features, to build it again for new photos.
 
-    Values in ``given`` take precedence; size, clips and normalization otherwise come from the identity. The taps come
-    from the identity always; ``none`` leaves those of the features unread.
+    Values in ``given`` take precedence; size, widths, clips and normalization otherwise come from the identity. The
+    taps come from the identity always; ``none`` leaves those of the features unread. An identity may name the kind of
+    an encoder without its place, which may change; ``given`` then says where it is.
 
     Raises:
         UsageError: other taps are given; no option can add them to features that are there.
     """
     name = identity.get("name", given.name)
+    name = given.name if given.name.startswith(f"{name}:") else name
     size = size_of(identity) if given.size is None else given.size
     clips = Clips.from_identity(identity)
     section = given.clips or (clips and ClipsSection.model_validate(vars(clips)))
@@ -232,7 +278,9 @@ def section_of(identity: Mapping[str, str], given: EncoderSection) -> EncoderSec
             f"These features of {name!r} have the taps {taps!r}, and encoder.taps is {given.taps!r}. Leave it out, or "
             "extract the photos again into a new folder."
         )
-    return given.model_copy(update={"name": name, "size": size, "taps": taps, "clips": section, "normalize": normalize})
+    own = {key: value for key, value in options_of(identity).items() if getattr(given, key, 0) is None}
+    known = {"name": name, "size": size, "taps": taps, "clips": section, "normalize": normalize}
+    return given.model_copy(update=known | own)
 
 
 def _taps_named(section: EncoderSection) -> str:

@@ -83,7 +83,7 @@ def section_of_store(store: FeatureStore, given: EncoderSection) -> EncoderSecti
     Raises:
         UsageError: ``given`` asks for another encoder than that of the store; a key that is not set asks for nothing.
     """
-    told = section_of(store.identity, EncoderSection())
+    told = section_of(store.identity, EncoderSection(name=given.name))
     for key in sorted(given.model_fields_set - WITHOUT_EFFECT):
         value = getattr(given, key)
         unread = key == "taps" and value == NO_TAPS

@@ -1,1 +1,1 @@
-"""Law kits shipped with the package: test suites with which third-party families and heads can verify themselves."""
+"""Law kits shipped with the package: test suites with which families, heads and encoders verify themselves."""

@@ -18,7 +18,7 @@ from mixtura.errors import NonFinite, UsageError
 from mixtura.heads.base import TILE_ROWS, Head, in_tiles
 from mixtura.interfaces import Objective
 from mixtura.names import nearest
-from mixtura.training.records import Epoch, Schedule, Trained, TrainingData
+from mixtura.training.records import Epoch, Hyperparameters, Trained, TrainingData
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -58,19 +58,19 @@ class _Judge(nn.Module):
 
 
 def train(
-    heads: Sequence[Head], rows: Sequence[TrainingData], objective: Objective, schedule: Schedule
+    heads: Sequence[Head], rows: Sequence[TrainingData], objective: Objective, settings: Hyperparameters
 ) -> list[Trained]:
     """Train each head on its own samples; heads of one shape share every step.
 
     The initialization is epoch 0, so no head ends with a higher validation loss than it started with, unless
-    ``Schedule.stop`` fixes the epoch. A head that prunes keeps its sparsest epoch within one standard error of the
-    lowest loss. A non-finite loss stops only its own head, which keeps its best epoch so far.
+    ``Hyperparameters.stop`` fixes the epoch. A head that prunes keeps its sparsest epoch within one standard error of
+    the lowest loss. A non-finite loss stops only its own head, which keeps its best epoch so far.
 
     Args:
         heads: initialized heads; they are not modified.
         rows: the training data of each head.
         objective: the loss to minimize.
-        schedule: the training hyperparameters.
+        settings: how to train.
 
     Raises:
         UsageError: samples that do not match the width or classes of their head, no training or validation samples,
@@ -78,16 +78,16 @@ def train(
         NonFinite: NaN or infinity in validation samples, which would make epochs incomparable.
     """
     for head, own in zip(heads, rows, strict=True):
-        _check(head, own, schedule)
+        _check(head, own, settings)
     done: list[Trained | None] = [None] * len(heads)
     for group in _alike(heads, rows):
-        run = _Run([heads[i] for i in group], [rows[i] for i in group], objective, schedule)
+        run = _Run([heads[i] for i in group], [rows[i] for i in group], objective, settings)
         for i, trained in zip(group, run.all(), strict=True):
             done[i] = trained
     return [trained for trained in done if trained is not None]
 
 
-def _check(head: Head, rows: TrainingData, schedule: Schedule) -> None:
+def _check(head: Head, rows: TrainingData, settings: Hyperparameters) -> None:
     if not len(rows.x) or not len(rows.val_x):
         raise UsageError(
             f"A head cannot be trained on {len(rows.x)} rows that {len(rows.val_x)} rows judge. Give one or more of "
@@ -101,10 +101,10 @@ def _check(head: Head, rows: TrainingData, schedule: Schedule) -> None:
             f"{int(labels.max())} do not fit a head for {head.dimension} features and {head.n_classes} classes. "
             "Give it rows of its own width, and labels from 0."
         )
-    if schedule.optimizer not in OPTIMIZERS:
-        raise UsageError(f"There is no optimizer {schedule.optimizer!r}. {nearest(schedule.optimizer, OPTIMIZERS)}")
-    if schedule.batch_size < 1:
-        raise UsageError(f"A batch of {schedule.batch_size} rows teaches nothing. Give a batch size of 1 or more.")
+    if settings.optimizer not in OPTIMIZERS:
+        raise UsageError(f"There is no optimizer {settings.optimizer!r}. {nearest(settings.optimizer, OPTIMIZERS)}")
+    if settings.batch_size < 1:
+        raise UsageError(f"A batch of {settings.batch_size} rows teaches nothing. Give a batch size of 1 or more.")
     bad = int((~rows.val_x.isfinite().all(1)).sum())
     if bad:
         raise NonFinite(f"{bad} of {len(rows.val_x)} rows that judge hold NaN or infinity. Remove them.")
@@ -143,10 +143,10 @@ class _Run:
     """Training run of one stack of heads."""
 
     def __init__(
-        self, heads: Sequence[Head], rows: Sequence[TrainingData], objective: Objective, schedule: Schedule
+        self, heads: Sequence[Head], rows: Sequence[TrainingData], objective: Objective, settings: Hyperparameters
     ) -> None:
-        self.schedule, self.rows, self.size = schedule, rows, len(heads)
-        self.module = _Loss(copy.deepcopy(heads[0]), objective, schedule.l2 / rows[0].total)
+        self.settings, self.rows, self.size = settings, rows, len(heads)
+        self.module = _Loss(copy.deepcopy(heads[0]), objective, settings.l2 / rows[0].total)
         self.module.head.preprocessed = True
         self.judge = _Judge(self.module.head)
         self.frozen = {f"head.{name}" for name, p in heads[0].named_parameters() if not p.requires_grad}
@@ -169,7 +169,7 @@ class _Run:
         self.weight = torch.stack(weights).to(self.x) if weights else None
         self.val_x = self._inner(heads, [own.val_x for own in rows])
         self.val_labels = torch.stack([own.val_labels for own in rows])
-        self.prunes = schedule.kl_weight > 0 and type(heads[0]).sparsity is not Head.sparsity
+        self.prunes = settings.kl_weight > 0 and type(heads[0]).sparsity is not Head.sparsity
         self.steps: dict[int, GraphModule] = {}
         self.best: list[_Best] = []
         self.epochs: list[list[Epoch]] = [[] for _ in heads]
@@ -192,15 +192,15 @@ class _Run:
     def _all(self) -> list[Trained]:
         self._judged(0, torch.full((self.size,), math.nan))
         free = [self.parameters[name] for name in self.free]
-        schedule, count = self.schedule, self.x.shape[1]
-        per_epoch = -(-count // schedule.batch_size)
-        if schedule.epochs and (free or not self.module.head.supports_vmap):
+        settings, count = self.settings, self.x.shape[1]
+        per_epoch = -(-count // settings.batch_size)
+        if settings.epochs and (free or not self.module.head.supports_vmap):
             # a head without parameters learns only by update_memory, but an optimizer needs a parameter
             held = free or [torch.zeros(1, requires_grad=True)]
-            optimizer = OPTIMIZERS[schedule.optimizer](held, lr=schedule.learning_rate, fused=True)
-            cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.epochs * per_epoch)
+            optimizer = OPTIMIZERS[settings.optimizer](held, lr=settings.learning_rate, fused=True)
+            cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * per_epoch)
             generators = [torch.Generator().manual_seed(own.seed) for own in self.rows]
-            for number in range(1, 1 + (schedule.epochs if schedule.stop is None else schedule.stop)):
+            for number in range(1, 1 + (settings.epochs if settings.stop is None else settings.stop)):
                 order = torch.stack([torch.randperm(count, generator=generator) for generator in generators])
                 self._judged(number, self._epoch(number, order, optimizer, cosine))
                 if all(map(self._over, range(self.size))):
@@ -210,7 +210,7 @@ class _Run:
     def _epoch(self, number: int, order: Int[Tensor, "S N"], optimizer: Any, cosine: Any) -> Float[Tensor, " S"]:
         """Run one pass over all mini-batches; returns the mean loss of each head."""
         self.module.train()
-        batches = order.split(self.schedule.batch_size, dim=1)
+        batches = order.split(self.settings.batch_size, dim=1)
         total = torch.zeros(self.size)
         penalty = self._penalty(number)
         for place, index in enumerate(batches):
@@ -273,8 +273,8 @@ class _Run:
             return make_fx(step)(*given)
 
     def _penalty(self, number: int) -> Float[Tensor, ""]:
-        rise = min(1.0, 2 * number / self.schedule.epochs)
-        return torch.tensor(self.schedule.kl_weight * rise / self.rows[0].total, device=self.x.device)
+        rise = min(1.0, 2 * number / self.settings.epochs)
+        return torch.tensor(self.settings.kl_weight * rise / self.rows[0].total, device=self.x.device)
 
     def _note(self, finite: Tensor, epoch: int, batch: int, batches: int) -> None:
         for i in (~finite).nonzero()[:, 0].tolist():
@@ -296,7 +296,7 @@ class _Run:
             self.epochs[i].append(epoch)
             if number == 0:
                 self.best.append(_Best(epoch, self._state(i)))
-            elif self.schedule.stop is not None or self.best[i].loses_to(epoch, self.epochs[i]):
+            elif self.settings.stop is not None or self.best[i].loses_to(epoch, self.epochs[i]):
                 self.best[i] = _Best(epoch, self._state(i))
 
     def _epoch_of(self, i: int, number: int, loss: float, log_posterior: Float[Tensor, "M C"]) -> Epoch:
@@ -335,8 +335,8 @@ class _Run:
         """Whether head i has stopped, because of a non-finite loss or early stopping."""
         if self.stopped[i] is not None:
             return True
-        patience = self.schedule.patience
-        if self.schedule.stop is not None or patience is None or not self.epochs[i]:
+        patience = self.settings.patience
+        if self.settings.stop is not None or patience is None or not self.epochs[i]:
             return False
         lowest = min(self.epochs[i], key=lambda epoch: epoch.val_nll)
         return self.epochs[i][-1].number - lowest.number >= patience

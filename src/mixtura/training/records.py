@@ -1,5 +1,6 @@
-"""Inputs and results of gradient training: samples and a schedule in, epochs and a head out."""
+"""Inputs and results of training: samples and hyperparameters in, epochs and a head or a network out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -7,10 +8,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.heads.base import Head
+from mixtura.records.training import TrainingLog
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Hyperparameters:
     """Hyperparameters of gradient training.
 
     Args:
@@ -82,3 +84,28 @@ class Trained:
     epochs: tuple[Epoch, ...]
     best: int
     stopped: str | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The parameters and buffers of a network by name, on the CPU, after ``epoch``, with its validation loss."""
+
+    tensors: Mapping[str, Tensor]
+    epoch: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """What training gave: the best weights by validation loss, ``raw`` and by the name of each hook that averages.
+
+    The network itself holds the weights of the last step.
+    """
+
+    best: Mapping[str, Weights]
+    log: TrainingLog
+
+    @property
+    def weights(self) -> Weights:
+        """The best of all."""
+        return min(self.best.values(), key=lambda weights: weights.loss)

@@ -1,0 +1,223 @@
+"""A trained encoder in a folder, as an encoder for every other task: its weights and a description of its network.
+
+The folder is enough: neither the hub nor the files that the network began with are asked again, and it may be moved.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Num
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mixtura import files
+from mixtura.encoders import ENCODERS
+from mixtura.encoders.common import require_allowed_encoder, split_name
+from mixtura.encoders.sizes import size_of
+from mixtura.encoders.stages import bare
+from mixtura.encoders.taps import AUTO
+from mixtura.errors import BundleError, UsageError
+from mixtura.identity import fingerprint, options_of, taps_of
+from mixtura.interfaces import Encoder, ExportableEncoder, TrainableEncoder
+from mixtura.names import find
+
+WEIGHTS_FILE, DESCRIPTION_FILE = "encoder.safetensors", "encoder.json"
+
+
+class Description(BaseModel):
+    """What a folder says of its trained network, beside the weights.
+
+    ``encoder`` is the full name of what was trained, ``options`` are its own (filters, dropout, stem), ``size`` is the
+    side in pixels if photos are square, ``taps`` are the layers of the vector, ``trained`` are the blocks that were
+    trained, ``files`` what else its library needs, by name, and ``sha256`` is that of the weight file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layout: Literal[1] = 1
+    encoder: str
+    options: dict[str, int | float | str] = Field(default_factory=dict)
+    size: int | None = None
+    taps: str
+    trained: tuple[str, ...] = ()
+    files: dict[Literal["config.json", "preprocessor_config.json"], str] = Field(default_factory=dict)
+    sha256: str
+
+
+def encoder_files(encoder: TrainableEncoder, network: nn.Module, trained: Sequence[str] = ()) -> dict[str, bytes]:
+    """The two files of a trained encoder by name, to be written into one folder with whatever else belongs to it.
+
+    Args:
+        encoder: whose network it was; an encoder of this class is described by what was trained first.
+        network: what :meth:`~mixtura.interfaces.TrainableEncoder.network` has become.
+        trained: names of the blocks that were trained.
+    """
+    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
+    made = encoder.inner if isinstance(encoder, Own) else encoder
+    name = encoder.description.encoder if isinstance(encoder, Own) else encoder.identity["name"]
+    kind, _, place = name.partition(":")
+    description = Description(
+        encoder=f"{kind}:{Path(place).name}" if place and Path(place).is_dir() else name,
+        options=options_of(made.identity),
+        size=size_of(made.identity),
+        taps=taps_of(made.identity),
+        trained=tuple(trained),
+        files=getattr(made, "files", {}),
+        sha256=hashlib.sha256(weights).hexdigest(),
+    )
+    text = json.dumps(description.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
+    return {WEIGHTS_FILE: weights, DESCRIPTION_FILE: text.encode()}
+
+
+def write_encoder(folder: Path, encoder: TrainableEncoder, network: nn.Module, trained: Sequence[str] = ()) -> None:
+    """Write a trained encoder into a folder, which is made if need be; see :func:`encoder_files`.
+
+    Raises:
+        CannotWrite, OutOfSpace: the folder cannot be written.
+    """
+    files.make_folder(folder)
+    files.write_all({folder / name: data for name, data in encoder_files(encoder, network, trained).items()})
+
+
+def read_description(folder: Path) -> Description:
+    """The description in a folder, checked against the weight file beside it.
+
+    Raises:
+        BundleError: there is no trained encoder in it, or one of the two files is damaged.
+    """
+    try:
+        description = Description.model_validate_json(files.read_current(folder / DESCRIPTION_FILE))
+        found = hashlib.sha256(files.read_current(folder / WEIGHTS_FILE)).hexdigest()
+    except OSError as error:
+        raise BundleError(
+            f"{folder} has no trained encoder: {WEIGHTS_FILE} or {DESCRIPTION_FILE} is missing. Give the folder of "
+            "mixtura train."
+        ) from error
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(map(str, fault["loc"])) or "the file"
+        raise BundleError(
+            f"{folder / DESCRIPTION_FILE} is damaged: {place}: {fault['msg']}. Copy the folder again."
+        ) from error
+    if found != description.sha256:
+        raise BundleError(
+            f"{folder / WEIGHTS_FILE} was altered: its SHA-256 is {found}, not {description.sha256}. Copy it again."
+        )
+    return description
+
+
+class Own:
+    """The trained encoder of a folder; it reads photos as the network was trained to unless told otherwise.
+
+    Its identity names no place, so features and models stay valid where the folder is moved.
+
+    Args:
+        model: the folder.
+        size: side in pixels; that of the training unless given.
+        weights: a ``.safetensors`` of what :meth:`network` has become; those in the folder unless given.
+        device: where the network runs.
+        taps: layers whose averages and deviations follow the vector; ``auto`` takes those of the training.
+
+    Raises:
+        BundleError: there is no trained encoder, it is damaged, or it comes from a package that is not allowed.
+        UsageError: the size or the taps do not fit.
+        NoInput, DataError: the weights that are given are missing, or do not fit.
+    """
+
+    name = "own"
+
+    def __init__(
+        self,
+        model: str,
+        size: int | None = None,
+        weights: Path | None = None,
+        device: str | torch.device = "cpu",
+        taps: str = AUTO,
+    ) -> None:
+        folder = Path(model).expanduser()
+        self.description = read_description(folder)
+        wanted = {
+            "size": self.description.size if size is None else size,
+            "taps": self.description.taps if taps == AUTO else taps,
+            "device": device,
+            "weights": weights or files.current(folder / WEIGHTS_FILE),
+        }
+        self.inner = _opened(self.description, folder, wanted)
+        network = json.dumps({"encoder": self.description.encoder, **self.description.options}, sort_keys=True)
+        inner = {key: said for key, said in self.inner.identity.items() if key != "options"}
+        self.identity = inner | {"name": self.name, "network": network}
+        self.fingerprint = fingerprint(self.identity)
+        self.dimension, self.draft = self.inner.dimension, self.inner.draft
+        self.versions, self.stages = self.inner.versions, self.inner.stages
+        self.timm_name: str | None = getattr(self.inner, "timm_name", None)
+        if isinstance(self.inner, ExportableEncoder):
+            self.graph: Callable[[], nn.Module] = self.inner.graph
+            self.steps: Callable[[], list[dict[str, Any]]] = self.inner.steps
+
+    def prepare(self, image: Image.Image) -> Num[Tensor, "3 H W"]:
+        """The photo as the network was trained on."""
+        return self.inner.prepare(image)
+
+    def encode(self, batch: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N D"]:
+        """The vectors of a batch of prepared photos, float32, on the CPU."""
+        return self.inner.encode(batch)
+
+    def network(self) -> nn.Module:
+        """A fresh network to train further."""
+        return self.inner.network()
+
+
+def timm_weights(encoder: Encoder, network: nn.Module) -> tuple[str, dict[str, Tensor]]:
+    """The name of a network in timm, and the tensors by timm's key names, without a last layer.
+
+    ``timm.create_model(name, num_classes=0).load_state_dict(tensors)`` makes the network there; the scaling of photos
+    is the encoder's own.
+
+    Args:
+        encoder: whose network it is.
+        network: what its ``network()`` has become.
+
+    Raises:
+        UsageError: timm has no such network.
+    """
+    name = getattr(encoder, "timm_name", None)
+    if name is None:
+        raise UsageError(f"The network of {encoder.name!r} is not one of timm's. Export it as ONNX instead.")
+    tensors = bare(network).state_dict()
+    return name, {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+
+
+def _opened(description: Description, folder: Path, wanted: Mapping[str, Any]) -> TrainableEncoder:
+    """The encoder that was trained, with its trained weights.
+
+    Raises:
+        BundleError: it is none that could have been written here.
+    """
+    require_allowed_encoder(description.encoder, folder)
+    key, further = split_name(description.encoder)
+    make = find(ENCODERS, key)
+    if make is Own:
+        raise BundleError(f"{folder / DESCRIPTION_FILE} is damaged: it describes itself. Copy the folder again.")
+    with _placed(description.files) as place:
+        further |= {"model": place} if place else {}
+        return make(**description.options, **further, **wanted)
+
+
+@contextmanager
+def _placed(texts: Mapping[Any, str]) -> Iterator[str | None]:
+    """A folder with the files that a library wants to read; ``None`` if it wants none."""
+    if not texts:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as place:
+        for name, text in texts.items():
+            (Path(place) / name).write_text(text, encoding="utf-8")
+        yield place

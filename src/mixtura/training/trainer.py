@@ -1,0 +1,355 @@
+"""The training loop: a step for each batch, validation after each epoch, checkpoints from which it goes on exactly.
+
+It knows no method. What a step does follows from the state, the batch and the number of the step alone, also what
+dropout draws. So a run is its state, which is named tensors, the number of steps done, and the record of its epochs.
+"""
+
+import gc
+import math
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixtura import files
+from mixtura.errors import CheckpointError, NonFinite, UsageError
+from mixtura.records.training import TrainingEpoch, TrainingLog, TrainingProgress
+from mixtura.signals import stoppable
+from mixtura.training import distributed
+from mixtura.training.checkpoint import Checkpoint, Checkpoints, Facts, check_same_run
+from mixtura.training.course import Course, without_best
+from mixtura.training.records import TrainedNetwork, Weights
+from mixtura.training.setup import RAW, Batch, Loss, Settings, Setup, check, count, parts
+from mixtura.training.state import State, copied, evaluating, of_module, replaced
+
+CHECKPOINT_FOLDER, METRICS_FILE = "checkpoints", "metrics.jsonl"
+
+
+def train(
+    setup: Setup,
+    settings: Settings,
+    folder: Path,
+    progress: Callable[[TrainingProgress], None] | None = None,
+    enough: Callable[[], bool] = lambda: False,
+) -> TrainedNetwork:
+    """Train a network, or go on where an earlier run in the same folder has stopped, and return its best weights.
+
+    One process computes the same bits whether it was stopped or not. On an interrupt or a termination signal the step
+    is finished and committed, then the signal takes its usual effect; a second signal takes effect at once.
+
+    Args:
+        setup: what is trained.
+        settings: how.
+        folder: of the run: ``checkpoints/``, and ``metrics.jsonl`` with a line for each epoch.
+        progress: called after each step, in this thread, in the first process.
+        enough: asked before each step; training ends when it is true, as when time is up, and can go on later.
+
+    Raises:
+        NonFinite: the loss or the weights are NaN or infinite; the last commit is kept.
+        CheckpointError: the folder has another run, or no whole checkpoint.
+        CannotWrite: the folder is not writable, or another run is using it.
+        OutOfSpace: the disk is full; the checkpoints before are whole.
+        UsageError: a setting is out of range.
+    """
+    check(setup, settings)
+    device = next(setup.module.parameters()).device
+    with (
+        stoppable() as stopped,
+        distributed.group(device),
+        _only_run(folder),
+        _own_random_numbers(device),
+        closing(_Run(setup, settings, folder, progress)) as run,
+    ):
+        run.resume()
+        run.all(stopped, enough)
+    if run.stop:  # another process has had the signal
+        raise KeyboardInterrupt(signal.SIGTERM)
+    return run.result()
+
+
+@contextmanager
+def _only_run(folder: Path) -> Iterator[None]:
+    """Lock the folder; the first process does, for all."""
+    if distributed.rank():
+        yield
+    else:
+        with files.new_folder(folder), files.only_writer(folder):
+            yield
+
+
+def _own_random_numbers(device: torch.device) -> AbstractContextManager[Any]:
+    """Leave the caller's random numbers as they are."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+class _Loss(nn.Module):
+    """The objective as a module: DistributedDataParallel exchanges the gradients of what its ``forward`` gives."""
+
+    def __init__(self, module: nn.Module, objective: Callable[[nn.Module, Batch], Loss]) -> None:
+        super().__init__()
+        self.module = module
+        self._objective = (objective,)  # in a tuple: an objective that is a module is no part of this one
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        if not count(batch):  # this process has no rows, but the others wait for its gradients
+            trained = [parameter.sum() for parameter in self.module.parameters() if parameter.requires_grad]
+            return torch.stack(trained).sum() * 0.0, {}
+        made = self._objective[0](self.module, batch)
+        return made if isinstance(made, tuple) else (made, {})
+
+
+class _Run:
+    """One run, in this process."""
+
+    def __init__(
+        self, setup: Setup, settings: Settings, folder: Path, progress: Callable[[TrainingProgress], None] | None
+    ) -> None:
+        self.setup, self.settings, self.folder = setup, settings, folder
+        self.module, self.optimizer = setup.module, setup.optimizer
+        self.device = next(self.module.parameters()).device
+        self.progress = progress if distributed.rank() == 0 else None
+        self.state, self.course = State(self.module, self.optimizer, setup.hooks), Course()
+        self.checkpoints = Checkpoints(folder / CHECKPOINT_FOLDER)
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        loss = _Loss(self.module, setup.objective)
+        self.parallel = distributed.parallel(loss)
+        self.loss = loss if self.parallel is None else self.parallel
+        self.own_statistics = [] if self.parallel is None else distributed.own_statistics(self.module)
+        self.losses: list[float] = []
+        self.notes: list[str] = []
+        self.stop, self.ended = False, ""
+        self.committed_step, self.first_step = -1, 0
+        self.start = self.epoch_start = self.committed = time.perf_counter()
+
+    def all(self, stopped: Callable[[], bool], enough: Callable[[], bool]) -> None:
+        """Train until something ends it."""
+        if self.settings.incumbent and not (self.course.step or self.course.epochs):
+            self._validate()
+        self._commit()
+        while not self._over():
+            self._epoch(stopped, enough)
+            if not self.ended:
+                self._validate()
+            self._commit()
+
+    def _over(self) -> bool:
+        """Whether training has ended: it was told to, all epochs are done, or patience has run out."""
+        number, best, patience = self.course.step // self.setup.steps, self.course.best_epoch, self.settings.patience
+        if not self.ended and number >= self.settings.epochs:
+            self.ended = f"all {self.settings.epochs} epochs are done"
+        if not self.ended and patience is not None and number - best >= patience:
+            self.ended = f"no epoch after {best} has had a better validation loss"
+        return bool(self.ended)
+
+    def _epoch(self, stopped: Callable[[], bool], enough: Callable[[], bool]) -> None:
+        """Train to the end of the epoch, or to where a process wants to stop."""
+        epoch, first = divmod(self.course.step, self.setup.steps)
+        batches = self.setup.batches(epoch, first)
+        try:
+            for batch in islice(batches, self.setup.steps - first):
+                late = time.perf_counter() - self.committed >= 60 * self.settings.commit_minutes
+                asked = (count(batch), stopped(), enough(), late)
+                rows, stop, end, commit = distributed.total([float(one) for one in asked])
+                self.stop = stop > 0
+                if stop or end:
+                    self.ended = "training was stopped" if stop else "the time is up"
+                    return
+                if commit:
+                    self._commit()
+                self._step(batch, rows)
+                self._report()
+        finally:
+            if isinstance(batches, Generator):
+                batches.close()
+        if self.course.step != (epoch + 1) * self.setup.steps:
+            raise UsageError(f"Epoch {epoch + 1} gave fewer than its {self.setup.steps} batches. Check `steps`.")
+
+    def _step(self, batch: Batch, rows: float) -> None:
+        """One step of the optimizer, on a batch that has so many rows over all processes.
+
+        The batch is taken in parts, and a part counts by its rows; the gradient is that of the mean over all rows.
+        """
+        step = self.course.step
+        rate = self.setup.rate(step, self.losses)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["initial_lr"]
+        _seed(self.settings.seed, step, self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        split = parts(moved, self.settings.accumulate) if rows else []
+        self._account([self._backward(part, rows, part is split[-1]) for part in split], rows)
+        if split:
+            if self.settings.clip is not None:
+                nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
+            self.optimizer.step()
+        self.course.step += 1
+        for hook in self.setup.hooks.values():
+            hook.after_step(self.course.step)
+
+    def _backward(self, part: Batch, rows: float, last: bool) -> dict[str, float]:
+        """Add the gradient of a part; returns the sums over its rows of the loss and of what is logged."""
+        bf16 = self.settings.precision == "bf16"
+        with nullcontext() if last or self.parallel is None else self.parallel.no_sync():
+            with torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext():
+                loss, logged = self.loss(part)
+            # DistributedDataParallel takes the mean over the processes, whatever rows they have.
+            share = count(part) * distributed.processes() / rows
+            (loss if share == 1 else loss * share).backward()
+        return {name: count(part) * torch.as_tensor(value).item() for name, value in {"loss": loss, **logged}.items()}
+
+    def _account(self, made: Sequence[Mapping[str, float]], rows: float) -> None:
+        """Add a step to the sums of the epoch, over all processes."""
+        names = sorted({*self.course.sums, *(name for part in made for name in part)} - {"rows"})
+        sums = distributed.total([sum((part.get(name, 0.0) for part in made), 0.0) for name in names])
+        self.course.add(dict(zip(names, sums, strict=True)), rows)
+        if not math.isfinite(self.course.sums["loss"]):
+            epoch, place = divmod(self.course.step, self.setup.steps)
+            raise NonFinite(
+                f"The loss is not finite in step {self.course.step + 1}, batch {place + 1} of {self.setup.steps} of "
+                f"epoch {epoch + 1}. The last commit is kept. Use a lower learning rate, clip the gradient, or look at "
+                "the rows of this batch."
+            )
+
+    def _validate(self) -> None:
+        """Validate each set of weights, keep the best, and record the epoch."""
+        self._settle()
+        number, step = self.course.step // self.setup.steps, self.course.step
+        with evaluating(self.module):
+            found = {name: self._results(name, number, tensors) for name, tensors in self._sets().items()}
+        means, now = self.course.means(), time.perf_counter()
+        loss, rate = means.pop("loss", None), max(float(group["lr"]) for group in self.optimizer.param_groups)
+        self.course.epochs.append(TrainingEpoch(number, step, loss, rate, means, found, now - self.epoch_start))
+        self.course.begin_epoch()
+        self.epoch_start, self.losses = now, self.course.losses
+
+    @torch.no_grad()
+    def _results(self, name: str, number: int, tensors: Mapping[str, Tensor]) -> dict[str, float]:
+        """The validation results of a set of weights, which are kept if they are its best."""
+        with replaced(self.module, tensors):
+            found = {key: float(value) for key, value in self.setup.validate(self.module).items()}
+            if not math.isfinite(found["loss"]):
+                raise NonFinite(
+                    f"The validation loss of the {name} weights is {found['loss']} after epoch {number}. The last "
+                    "commit is kept. Use a lower learning rate, or clip the gradient."
+                )
+            best = self.course.best
+            if name not in best or found["loss"] < best[name].loss:
+                best[name] = Weights(copied(of_module(self.module)), number, found["loss"])
+        return found
+
+    def _sets(self) -> dict[str, Mapping[str, Tensor]]:
+        """Each set of weights by name, as what differs from the raw ones."""
+        averaged = {name: hook.averaged() for name, hook in self.setup.hooks.items()}
+        return {RAW: {}} | {name: tensors for name, tensors in averaged.items() if tensors}
+
+    def _settle(self) -> None:
+        """Average the running statistics that each process has collected for itself."""
+        for tensors in (of_module(self.module), *self._sets().values()) if self.own_statistics else ():
+            distributed.average([tensors[name] for name in self.own_statistics if name in tensors])
+
+    # Checkpoints
+
+    def _facts(self) -> Facts:
+        noted = {
+            "torch": torch.__version__,
+            "device": self.device.type,
+            "processor": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+            "processes": distributed.processes(),
+        }
+        return Facts({"steps": self.setup.steps, **self.settings.same}, noted).joined(self.setup.facts)
+
+    def _commit(self) -> None:
+        """Write a checkpoint and the record of the epochs, unless this step has one."""
+        step = self.course.step
+        if step == self.committed_step:
+            return
+        self._settle()
+        for name, tensor in self.module.named_parameters():
+            if not tensor.isfinite().all():
+                raise NonFinite(
+                    f"The weights {name!r} are not finite after step {step}. The last commit is kept. Use a lower "
+                    "learning rate, or clip the gradient."
+                )
+        if distributed.rank() == 0:
+            # The log first: if it is ahead after a kill, the run goes on and writes it again.
+            files.write(self.folder / METRICS_FILE, self.course.lines())
+            tensors = self.state.tensors() | self.course.tensors()
+            self.checkpoints.commit(Checkpoint(step, tensors, self.course.values(), self._facts()))
+        self.committed_step, self.committed = step, time.perf_counter()
+
+    def resume(self) -> None:
+        """Take up the newest whole checkpoint, if the folder has one of the same run."""
+        found, notes = self.checkpoints.newest()
+        if found is not None:
+            notes += check_same_run(found.facts, self._facts())
+            self.course = Course.restored(found.values, found.tensors)
+            self.state.restore(without_best(found.tensors))
+            self.committed_step = self.first_step = self.course.step
+            self.losses = self.course.losses
+            notes.append(f"Training goes on after step {self.course.step} of {self._total_steps}.")
+        steps = distributed.total([float(self.course.step)])  # also waits until every process has read
+        if steps[0] != distributed.processes() * self.course.step:
+            raise CheckpointError(f"The processes see other checkpoints in {self.folder}. Use a disk that they share.")
+        if distributed.rank() == 0:
+            self.checkpoints.collect(None if found is None else found.step)
+        if self.own_statistics:
+            notes.append(
+                "Each process trains batch norm on its own rows; running statistics are averaged over the processes "
+                "before every evaluation and commit."
+            )
+        self.notes += notes
+        for note in notes:
+            self._report(note)
+
+    def close(self) -> None:
+        """Let the group of processes go, before it is left.
+
+        What exchanges the gradients holds the group. If it were the last to do so, gloo's thread would be joined with
+        Python's lock held, and that thread may be waiting for this lock.
+        """
+        parallel = self.parallel is not None
+        del self.parallel, self.loss
+        if parallel:
+            gc.collect()
+
+    # Words
+
+    def result(self) -> TrainedNetwork:
+        """What the run gave."""
+        best = {name: weights.epoch for name, weights in self.course.best.items()}
+        return TrainedNetwork(
+            self.course.best, TrainingLog(tuple(self.course.epochs), best, self.ended, tuple(self.notes))
+        )
+
+    @property
+    def _total_steps(self) -> int:
+        return self.settings.epochs * self.setup.steps
+
+    def _report(self, message: str = "") -> None:
+        """Tell how far the run is."""
+        if self.progress is None:
+            return
+        step, total, seconds = self.course.step, self._total_steps, time.perf_counter() - self.start
+        rate = (step - self.first_step) / seconds
+        left = (total - step) / rate if rate else math.inf
+        epoch = min(step // self.setup.steps + 1, self.settings.epochs)
+        loss = self.course.means().get("loss", math.nan)
+        self.progress(TrainingProgress(step, total, seconds, rate, left, epoch, loss, message))
+
+
+def _seed(seed: int, step: int, device: torch.device) -> None:
+    """Make what a step draws follow from its number, and differ between processes."""
+    digest = blake2b(f"{seed} {step} {distributed.rank()}".encode(), digest_size=7).digest()
+    number = int.from_bytes(digest, "little")
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(number)
