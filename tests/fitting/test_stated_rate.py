@@ -89,6 +89,26 @@ def test_so_do_five_rows_of_each_of_four_classes(apart):
     assert bool((off.abs() < LIMIT).all()), off
 
 
+@pytest.mark.parametrize(("share", "limit"), [(0.0, 6.0), (0.01, LIMIT), (0.1, LIMIT)])
+def test_so_do_features_that_are_constant_within_each_class(share, limit):
+    """Then the ratio to the background is nearly the same for all rows, and terms of 1/n exceed its spread.
+
+    Without shrinkage, it differs in the last digits only.
+    """
+    found, rows = [], 50
+    for seed in range(5):
+        g = torch.Generator().manual_seed(seed)
+        labels = torch.arange(6).repeat_interleave(2 * rows)
+        x = 3 * torch.randn(6, 30, generator=g)[labels]
+        x[:, :15] += torch.randn(len(labels), 15, generator=g)
+        learn = torch.arange(len(labels)) % 2 == 0
+        folds = Folds(x[learn], labels[learn], 6, content_folds(x[learn], labels[learn], 5, 0), 5)
+        plan = Plan("tied", prior=Prior(0.0, share), floor=1e-6)
+        found.append(rejected(each_left_out([], None, None, folds, plan), folds.mixture(plan), x[~learn]))
+    off = deviations(found, 6 * rows, 6 * rows)
+    assert bool((off.abs() < limit).all()), off
+
+
 def test_five_folds_do_not():
     """The thresholds of a model of four fifths of the rows: too few are turned away."""
     off = measure([], TIED, 25, 5, by_fold)

@@ -26,29 +26,39 @@ def calibration_scores(folds: Folds, plan: Plan) -> OutOfFold:
 
     .. math:: c = \frac{1/n_1 - 1/n}{1/n_2 - 1/n_1}
 
-    Densities and their ratios to the background move as a whole, so no sample changes places with another, and class
-    probabilities stay as they are.
+    Densities and their ratios to the background move as a whole, so no sample changes places with another. Then none
+    may exceed that of the same sample under the mixture that has learned it. This matters where all samples have nearly
+    the same ratio, as with features that are constant within each class: terms of 1/n exceed the whole spread there.
+
+    Class probabilities stay as they are.
 
     Args:
         folds: the samples, with their units.
         plan: what to fit; :func:`has_exact_form` must hold.
     """
     (held,) = cross_val_predict(folds, [plan], background=True, settled=True)
-    if len(folds.x) > MAX_SPAN_SHARE * folds.x.shape[1]:
+    if not len(held.row):
         return held
-    unit, paired = _pairs(folds)
-    (less,) = cross_val_predict(replace(folds, unit=unit), [plan], background=True, settled=True)
-    both = torch.isin(held.row, less.row) & paired[held.row] & (held.weight > 0)
-    row, weight = held.row[both], held.weight[both]
-    if not len(row):
-        return held
-    moved = _scores(held)
-    before, after = _scores(less.select(torch.searchsorted(less.row, row))), moved[:, both]
-    share = _share(folds, unit)[row]
-    scores = torch.stack([_extrapolated(*pair, share, weight) for pair in zip(moved, before, after, strict=True)])
-    log_prob, relative = scores.to(held.log_prob.dtype)
+    scores = _extrapolated(folds, plan, held) if len(folds.x) <= MAX_SPAN_SHARE * folds.x.shape[1] else _scores(held)
+    mixture, x = folds.mixture(plan), folds.x[held.row]
+    joint = mixture.class_log_prob(x)
+    learned = replace(held, log_prob=joint.logsumexp(1), background=mixture.background().log_prob(x))
+    log_prob, relative = torch.minimum(scores, _scores(learned)).to(held.log_prob.dtype)
     joint = held.class_log_prob + (log_prob - held.log_prob)[:, None]
     return replace(held, class_log_prob=joint, log_prob=log_prob, background=log_prob - relative)
+
+
+def _extrapolated(folds: Folds, plan: Plan, held: OutOfFold) -> Float[Tensor, "2 M"]:
+    """The scores, extrapolated from those of samples that are left out in pairs."""
+    unit, paired = _pairs(folds)
+    (less,) = cross_val_predict(replace(folds, unit=unit), [plan], background=True, settled=True)
+    scores, both = _scores(held), torch.isin(held.row, less.row) & paired[held.row] & (held.weight > 0)
+    row, weight = held.row[both], held.weight[both]
+    if not len(row):
+        return scores
+    before, after = _scores(less.select(torch.searchsorted(less.row, row))), scores[:, both]
+    share = _share(folds, unit)[row]
+    return torch.stack([_continued(*each, share, weight) for each in zip(scores, before, after, strict=True)])
 
 
 def _scores(held: OutOfFold) -> Float[Tensor, "2 M"]:
@@ -87,7 +97,7 @@ def _weight_in(folds: Folds, unit: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
     return torch.zeros(int(key.max()) + 1, dtype=torch.float64).index_add_(0, key, folds.counts)[key]
 
 
-def _extrapolated(
+def _continued(
     scores: Float[Tensor, " M"],
     less: Float[Tensor, " P"],
     more: Float[Tensor, " P"],
