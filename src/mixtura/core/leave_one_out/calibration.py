@@ -10,7 +10,7 @@ from mixtura.core.classes import Plan
 from mixtura.core.content import distinct, numbered
 from mixtura.core.cross_fitting import Folds, OutOfFold
 from mixtura.core.leave_one_out.judge import cross_val_predict
-from mixtura.core.span import MAX_SPAN_SHARE
+from mixtura.core.span import MAX_SPAN_SHARE, spanned
 
 LEAST_SPREAD = 0.5  # of scores, relative to their spread as they are
 
@@ -26,9 +26,9 @@ def calibration_scores(folds: Folds, plan: Plan) -> OutOfFold:
 
     .. math:: c = \frac{1/n_1 - 1/n}{1/n_2 - 1/n_1}
 
-    Densities and their ratios to the background move as a whole, so no sample changes places with another. Then none
-    may exceed that of the same sample under the mixture that has learned it. This matters where all samples have nearly
-    the same ratio, as with features that are constant within each class: terms of 1/n exceed the whole spread there.
+    Densities and their ratios to the background move as a whole, so no sample changes places with another. Then no
+    ratio may exceed that of the same sample under the mixture that has learned it. This matters where all ratios are
+    nearly the same, as with features that are constant within each class: terms of 1/n exceed their whole spread there.
 
     Class probabilities stay as they are.
 
@@ -40,10 +40,10 @@ def calibration_scores(folds: Folds, plan: Plan) -> OutOfFold:
     if not len(held.row):
         return held
     scores = _extrapolated(folds, plan, held) if len(folds.x) <= MAX_SPAN_SHARE * folds.x.shape[1] else _scores(held)
-    mixture, x = folds.mixture(plan), folds.x[held.row]
-    joint = mixture.class_log_prob(x)
-    learned = replace(held, log_prob=joint.logsumexp(1), background=mixture.background().log_prob(x))
-    log_prob, relative = torch.minimum(scores, _scores(learned)).to(held.log_prob.dtype)
+    log_prob, relative = scores.to(held.log_prob.dtype)
+    space, same = spanned(folds, plan)
+    mixture, x = space.mixture(same), space.x[held.row]
+    relative = relative.minimum((mixture.log_prob(x) - mixture.background().log_prob(x)).to(relative))
     joint = held.class_log_prob + (log_prob - held.log_prob)[:, None]
     return replace(held, class_log_prob=joint, log_prob=log_prob, background=log_prob - relative)
 
