@@ -20,6 +20,7 @@ from jaxtyping import Float
 from mixtura.catalog.database import CATALOG_FILE
 from mixtura.catalog.journal_database import JournalDatabase
 from mixtura.errors import NoInput, UsageError
+from mixtura.files import is_file_at
 from mixtura.identity import fingerprint
 from mixtura.model.model import Model
 from mixtura.records.decision import Decision
@@ -62,7 +63,7 @@ class Journal:
             NoInput: the folder holds no catalog.
             CannotWrite, OutOfSpace, BundleError: the file cannot be used.
         """
-        if not (folder / CATALOG_FILE).is_file():
+        if not is_file_at(folder / CATALOG_FILE):
             raise NoInput(
                 f"{folder} is no catalog yet: {CATALOG_FILE} is missing. "
                 f"Open it once, as with: mixtura products {folder}"

@@ -19,6 +19,7 @@ from mixtura.encoders.common import resolved
 from mixtura.errors import LabelError, MixturaError, NoInput
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import HEADER_FILE, FeatureStore
+from mixtura.files import is_file_at
 from mixtura.pipeline import factory, stores
 from mixtura.pipeline.data_source import FOR_PHOTOS
 from mixtura.pipeline.extraction import ProgressCallback, fill
@@ -47,7 +48,7 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         DataError: what is there cannot be used.
     """
     path = split_path(recipe)
-    if recipe.split.file is not None and not path.is_file():
+    if recipe.split.file is not None and not is_file_at(path):
         raise NoInput(f"There is no split file {path}. Check split.file; without it, fit makes a split of its own.")
     if recipe.data.kind == factory.FEATURES_KIND:
         assert recipe.data.root is not None
