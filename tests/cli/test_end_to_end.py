@@ -748,3 +748,16 @@ def test_a_fit_that_fails_late_keeps_features_only_and_says_so(here, mixtura):
     assert again.code == 65 and "are kept" not in again.err
     shoot(here / "photos", {"apple": 6, "pear": 6})
     assert mixtura("fit", "photos", "-o", "shop", *TINY).code == 0
+
+
+def test_a_model_and_a_feature_store_never_share_a_folder(shop, mixtura):
+    before = state(shop)
+    np.save("rows.npy", np.zeros((3, 4), dtype=np.float32))
+    for answer in (
+        mixtura("extract", "photos", "-o", "shop", *TINY),
+        mixtura("data", "import", "rows.npy", "-o", "shop"),
+        mixtura("fit", "photos", "-o", "shop", *TINY, "--set", "extract.store=shop"),
+        mixtura("fit", "photos", "-o", "shop/features", *TINY),
+    ):
+        assert answer.code == 73, answer.err
+    assert state(shop) == before

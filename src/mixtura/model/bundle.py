@@ -89,6 +89,16 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(files.read_current(folder / CONFIG_FILE)).hexdigest()[:12]
 
 
+def check_no_model(folder: Path) -> None:
+    """Check, before features are written into a folder, that it is none of a model.
+
+    Raises:
+        CannotWrite: it is; what reads the folder could not tell whether the model or the features are meant.
+    """
+    if is_there(folder / CONFIG_FILE):
+        raise CannotWrite(f"{folder} holds a model, and features need a folder of their own. Give a new one.")
+
+
 def save_pretrained(model: Model, folder: Path | str, others: Mapping[str, bytes] | None = None) -> None:
     """Write a model's tensors and hashed configuration; an earlier model stays intact until all is on the disk.
 

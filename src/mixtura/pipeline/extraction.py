@@ -17,6 +17,7 @@ from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.files import is_file_at, is_there
 from mixtura.formats import count
 from mixtura.identity import NO_TAPS
+from mixtura.model.bundle import check_no_model
 from mixtura.names import nearest
 from mixtura.pipeline import cost, factory, stores
 from mixtura.pipeline.cost import CostWatch
@@ -35,10 +36,12 @@ def fill(recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None) ->
             another runtime than the recipe names.
         FingerprintMismatch: the store belongs to another encoder.
         NoInput: no file could be read; a new store is deleted.
+        CannotWrite: the store's folder is that of a model.
     """
     encoder, notes = _encoder_of(recipe)
     factory.check_modality(dataset, encoder)
     place = stores.store_path(recipe, encoder.identity)
+    check_no_model(place)
     encoder = _for_store(encoder, recipe, place)
     if progress:
         progress = _watched(progress, recipe, dataset, encoder, place)

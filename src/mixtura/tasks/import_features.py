@@ -10,6 +10,7 @@ from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
 from mixtura.files import is_folder_at
 from mixtura.formats import listing
+from mixtura.model.bundle import check_no_model
 from mixtura.names import nearest
 from mixtura.tasks.dgmmc_tree import find_tree, other_halves, read_lists, read_tree
 
@@ -46,6 +47,7 @@ def run(
         NoInput, DataError: the source cannot be used.
         CannotWrite, OutOfSpace: the store cannot be written; nothing of it stays.
     """
+    check_no_model(output)
     if split is not None and split not in SPLITS:
         raise UsageError(f"Part {split!r} is not known. {nearest(split, SPLITS)}")
     if is_folder_at(source) and layout in (None, PER_FILE) and (found := _halves(source, labels, encoder, split, note)):
