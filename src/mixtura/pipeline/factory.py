@@ -202,7 +202,8 @@ def _encoder_made(section: EncoderSection, more: Mapping[str, Any]) -> Encoder:
     if section.name.startswith(IMPORTED_PREFIX):
         raise UsageError(
             f"The features of {section.name.removeprefix(IMPORTED_PREFIX)!r} were imported, and mixtura does not know "
-            "the program that made them. Give their features (a store, .npy, .npz or .parquet), or fit on photos."
+            "the program that made them: no photo can be encoded. Only mixtura predict (a store, .npy, .npz or "
+            ".parquet) and mixtura evaluate (a store) take features in place of photos; for all else, fit on photos."
         )
     name, further = split_name(section.name)
     given: dict[str, Any] = {"size": section.size, "weights": section.weights, "device": device_of(section.device)}
