@@ -15,6 +15,9 @@ LOCK_FILE = ".lock"
 NEXT_FOLDER = ".next"
 """Folder of a new set of files, from the moment it counts until each file is in its place; see :func:`publish`."""
 
+NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""Errors of the system that say that no file has a name."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG}
 
 
@@ -22,6 +25,21 @@ def cache_folder(name: str) -> Path:
     """Return the cache folder for downloaded or converted files: ``$XDG_CACHE_HOME/mixtura/NAME``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "mixtura" / name
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file or folder has this name. Never raises: of a name too long, or in a closed folder, it is false."""
+    return os.path.exists(path)  # noqa: PTH110  pathlib raises
+
+
+def is_file_at(path: Path) -> bool:
+    """Whether a regular file has this name, as :func:`is_there`."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_folder_at(path: Path) -> bool:
+    """Whether a folder has this name, as :func:`is_there`."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 @contextmanager
@@ -69,7 +87,7 @@ def new_folder(path: Path) -> Iterator[None]:
         CannotWrite: it cannot be made, or a file has that name.
         OutOfSpace: the disk is full.
     """
-    created = [folder for folder in (path, *path.parents) if not folder.exists()]
+    created = [folder for folder in (path, *path.parents) if not is_there(folder)]
     make_folder(path)
     try:
         yield
@@ -92,11 +110,11 @@ def kept_if_done(path: Path, results: Path | None = None) -> Iterator[None]:
         path: the file.
         results: what belongs with it; if this exists, the file stays too.
     """
-    new = not path.exists()
+    new = not is_there(path)
     try:
         yield
     except BaseException:
-        if new and not (results is not None and results.exists()):
+        if new and not (results is not None and is_there(results)):
             with suppress(OSError):
                 path.unlink()
         raise
@@ -257,7 +275,7 @@ def place(staged: Path, path: Path) -> None:
 def settle(folder: Path) -> None:
     """Move published files into their places, where a killed writer has not; only a current writer may call this."""
     staged = folder / NEXT_FOLDER
-    if not staged.is_dir():
+    if not is_folder_at(staged):
         return
     with explained(folder):
         for path in staged.iterdir():
@@ -293,7 +311,7 @@ def read_current(path: Path) -> bytes:
 def current(path: Path) -> Path:
     """Where the file at ``path`` is: in its place, or still among published files that are being moved there."""
     staged = path.parent / NEXT_FOLDER / path.name
-    return staged if staged.exists() else path
+    return staged if is_there(staged) else path
 
 
 def identity_of(path: Path) -> tuple[int, int, int, int] | None:

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from mixtura import renames, strict_yaml
 from mixtura.errors import RecipeError
+from mixtura.files import is_there
 from mixtura.formats import plain_words
 from mixtura.sections import (
     DataSection,
@@ -82,7 +83,7 @@ def load_stored_recipe(path: Path) -> Recipe:
 
 def is_stored(path: Path) -> bool:
     """Whether mixtura wrote a recipe itself: it lies beside a model or the runs of a sweep."""
-    return path.name == STORED_NAME and any((path.parent / name).exists() for name in STORED_BESIDE)
+    return path.name == STORED_NAME and any(is_there(path.parent / name) for name in STORED_BESIDE)
 
 
 def resolve(

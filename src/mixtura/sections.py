@@ -238,7 +238,7 @@ class HeadSection(Section):
         "0 to 1, or auto.",
     )
     rank: Count = Field(default=16, description="lowrank: number of directions.")
-    variance_floor: Annotated[float, Field(ge=0)] = Field(
+    variance_floor: Annotated[float, Field(ge=0, le=1e6)] = Field(
         default=1e-6, description="Variance added to each feature, relative to its variance within classes."
     )
     feature_scale: Literal["auto", "none", "half", "unit"] = Field(
@@ -374,6 +374,8 @@ class SplitSection(Section):
 
     @model_validator(mode="after")
     def _sum(self) -> "SplitSection":
-        if abs(sum(self.fractions) - 1) > 1e-6 or self.fractions[0] == 0:
+        if abs(sum(self.fractions) - 1) > 1e-6:
             raise ValueError(f"fractions must sum to 1 with train above 0, got a sum of {sum(self.fractions):g}")
+        if self.fractions[0] == 0:
+            raise ValueError("fractions must sum to 1 with train above 0, and the first, that of train, is 0")
         return self

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from mixtura.errors import NoInput, RecipeError
+from mixtura.files import is_file_at, is_there
 
 MAX_BYTES = 1 << 20
 """Maximum file size in bytes: one mebibyte."""
@@ -110,9 +111,9 @@ def _key_name(key: yaml.Node, where: str, line: int) -> str:
 
 
 def _text(path: Path) -> str:
-    if not path.exists():
+    if not is_there(path):
         raise NoInput(f"There is no recipe {str(path)!r}. Check the path.")
-    if not path.is_file():
+    if not is_file_at(path):
         raise NoInput(f"{str(path)!r} is not a file. A recipe is a YAML file.")
     try:
         with path.open("rb") as file:

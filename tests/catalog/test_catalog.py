@@ -298,6 +298,23 @@ def test_an_id_that_is_anothers_name_is_refused_as_ambiguous(shop):
         shop.remove_product("a-b")
 
 
+def test_a_unique_name_finds_its_product_whose_id_is_anothers_name(shop):
+    shop.rename("c0", "tmp")
+    shop.rename("c1", "c0")
+    assert shop.product("tmp").id == "c0"
+    with pytest.raises(UsageError, match=r"Give 'tmp' or 'c1'\."):
+        shop.product("c0")
+    assert {item.product for item in shop.items(shop.product("tmp"))} == {"c0"}
+    shop.remove_product(shop.product("tmp"))
+    assert "tmp" not in {product.name for product in shop.products()}
+    assert shop.product("c0").id == "c1"
+    shop.undo()
+    gone = shop.product("tmp")
+    shop.remove_product(gone)
+    with pytest.raises(NoInput, match="no product 'c0'"):  # and never the other one, which has its id as a name
+        shop.rename(gone, "fig")
+
+
 def test_limits_of_other_products_are_refused(shop):
     limits, classes = shop.model.typicality, shop.model.classes
     shop.remove_product("c0")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import time
 
 import numpy as np
@@ -101,6 +102,34 @@ def test_discover_lists_groups_and_enrolls_one(mixtura, shop, tmp_path):
     answer = mixtura("discover", shop, "--accept", group["id"], "--name", "red kettle")
     assert answer.code == 0 and "red kettle" in answer.out
     assert json.loads(mixtura("discover", shop, "--json").out) == []
+
+
+def test_drift_and_discover_say_how_many_bad_photos_they_leave_out(mixtura, shop):
+    from dataclasses import replace
+
+    catalog, journal, _ = ask(shop, near(CENTERS[0], 2, seed=1))
+    x = near(STRANGE, 3, seed=5)
+    blurred = [replace(one, verdict="unknown", reason="bad_photo") for one in catalog.decide(["a", "b", "c"], x)]
+    for words in (["drift"], ["discover"]):
+        assert "bad_photo" not in mixtura(*words, shop).out
+    journal.log(blurred, x)
+    for words in (["drift"], ["discover"]):
+        assert "3 photos were blurred, dark or blank (reason bad_photo)" in mixtura(*words, shop).out
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_drift_and_discover_read_a_folder_that_may_not_be_written(mixtura, shop, monkeypatch, served):
+    if served:
+        catalog, journal, _ = ask(shop, near(STRANGE, 6, seed=1))
+        catalog.close()
+        journal.close()
+    else:
+        assert mixtura("products", shop).code == 0
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    for words in (["drift"], ["discover"]):
+        answer = mixtura(*words, shop)
+        assert answer.code == 0, answer.err
 
 
 def test_discover_needs_both_group_and_name(mixtura, shop):

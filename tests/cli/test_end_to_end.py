@@ -748,3 +748,29 @@ def test_a_fit_that_fails_late_keeps_features_only_and_says_so(here, mixtura):
     assert again.code == 65 and "are kept" not in again.err
     shoot(here / "photos", {"apple": 6, "pear": 6})
     assert mixtura("fit", "photos", "-o", "shop", *TINY).code == 0
+
+
+def test_a_model_and_a_feature_store_never_share_a_folder(shop, mixtura):
+    before = state(shop)
+    np.save("rows.npy", np.zeros((3, 4), dtype=np.float32))
+    for answer in (
+        mixtura("extract", "photos", "-o", "shop", *TINY),
+        mixtura("data", "import", "rows.npy", "-o", "shop"),
+        mixtura("fit", "photos", "-o", "shop", *TINY, "--set", "extract.store=shop"),
+        mixtura("fit", "photos", "-o", "shop/features", *TINY),
+    ):
+        assert answer.code == 73, answer.err
+    assert state(shop) == before
+
+
+def test_the_cause_is_named_where_too_little_is_left_to_learn_or_test_with(shop, here, mixtura):
+    answer = mixtura("fit", "photos", "-o", "new", *TINY, "--unknown", "apple", "--unknown", "pear")
+    assert told(answer, 65, "only one class, 'kiwi',", "beside the 2 that --unknown (data.unknown) keeps out")
+    answer = mixtura("fit", "photos", "-o", "new", *TINY, "--set", "split.fractions=[1,0,0]")
+    assert told(answer, 65, "split.fractions (1, 0, 0) leave none to the test part")
+    for label, color in (("red", (200, 30, 30)), ("blue", (30, 30, 200))):
+        (here / "copies" / label).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (20, 20), color).save(here / "copies" / label / f"{number}.png")
+    answer = mixtura("fit", "copies", "-o", "new", *TINY)
+    assert told(answer, 65, "all 8 are needed to learn from. They are 2 and copies or groups of these.")

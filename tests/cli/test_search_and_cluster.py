@@ -175,3 +175,18 @@ def test_clusters_without_sense(mixtura, shop, words, said):
 def test_accepting_before_clustering(mixtura, shop):
     answer = mixtura("cluster", shop / "features", "--accept")
     assert answer.code == 66 and "Cluster first" in answer.err
+
+
+def test_a_model_of_imported_features_says_what_takes_features_in_place_of_photos(mixtura, tmp_path):
+
+    x = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    x[::2] += 6
+    np.savez(tmp_path / "rows.npz", embedding=x, label=np.array(["a", "b"] * 20))
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    assert mixtura("data", "import", tmp_path / "rows.npz", "-o", tmp_path / "store").code == 0
+    assert mixtura("fit", tmp_path / "store", "-o", tmp_path / "shop").code == 0
+    for words in (["search", tmp_path / "shop"], ["enroll", tmp_path / "shop", "c"]):
+        answer = mixtura(*words, tmp_path / "a.png")
+        assert answer.code == 2, answer.err
+        assert "Only mixtura predict" in answer.err
+        assert "Give their features" not in answer.err

@@ -20,6 +20,7 @@ from mixtura.catalog.queries import (
     ALL_ITEMS,
     HOME_CLASS,
     classes_of,
+    find_product,
     gauge_of,
     items_of,
     known_of,
@@ -33,7 +34,6 @@ from mixtura.features.records import Features
 from mixtura.model.bundle import CONFIG_FILE
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Model
-from mixtura.names import Spellings, nearest, quoted
 from mixtura.pipeline.thumbnails import thumbnails
 from mixtura.records.catalog import Edit, EditResult, Product, Shot, StoredItem
 from mixtura.records.decision import Decision
@@ -129,27 +129,18 @@ class Catalog:
         """All products, in order of creation."""
         return self.view().products
 
-    def product(self, id_or_name: str) -> Product:
+    def product(self, id_or_name: str | Product) -> Product:
         """The product with this id or name, which may be spelled in any form, case and with any invisible characters.
+
+        A product that was found before is found by its id, whatever else has that as its name.
 
         Raises:
             NoInput: there is none; the nearest is named.
             UsageError: it is the id of one and the name of another, or several have such a name.
         """
-        products = self.products()
-        spelled = Spellings(key for product in products for key in (product.id, product.name)).of(id_or_name)
-        found = [product for product in products if product.id in spelled or product.name in spelled]
-        if len(found) > 1:
-            raise UsageError(
-                f"{quoted(id_or_name)} is the id or name of several products: "
-                f"{', '.join(f'{product.name} ({product.id})' for product in found)}. Rename one of them."
-            )
-        if found:
-            return found[0]
-        hint = nearest(id_or_name, {key for product in products for key in (product.id, product.name)})
-        raise NoInput(f"There is no product {quoted(id_or_name)} in this catalog. {hint}")
+        return find_product(self.products(), id_or_name)
 
-    def items(self, product: str) -> tuple[StoredItem, ...]:
+    def items(self, product: str | Product) -> tuple[StoredItem, ...]:
         """The items of a product, including test items."""
         return items_of(self._tables, "part.product = ?", (self.product(product).id,))
 
@@ -229,7 +220,7 @@ class Catalog:
         """
         return self._edit("enroll", lambda draft: edits.enroll(draft, self.model, name, shots, self._base.exact), shots)
 
-    def remove_product(self, id: str) -> EditResult:
+    def remove_product(self, id: str | Product) -> EditResult:
         """Remove a product from the catalog."""
         return self._edit("remove_product", lambda draft: edits.remove_product(draft, self.product(id)))
 
@@ -241,19 +232,19 @@ class Catalog:
         """
         return self._edit("remove_item", lambda draft: edits.remove_item(draft, self.item(id), self._base.exact))
 
-    def rename(self, id: str, name: str) -> EditResult:
+    def rename(self, id: str | Product, name: str) -> EditResult:
         """Rename a product; its id stays the same."""
         return self._edit("rename", lambda draft: edits.rename(draft, self.product(id), name))
 
-    def merge(self, source: str, into: str) -> EditResult:
+    def merge(self, source: str | Product, into: str | Product) -> EditResult:
         """Merge one product into another, which keeps the components of both."""
         return self._edit("merge", lambda draft: edits.merge(draft, self.product(source), self.product(into)))
 
-    def split(self, id: str, items: Sequence[int], name: str) -> EditResult:
+    def split(self, id: str | Product, items: Sequence[int], name: str) -> EditResult:
         """Move some items of a product into a new product."""
         return self._edit("split", lambda draft: edits.split(draft, self.product(id), items, name, self._base.exact))
 
-    def confirm(self, id: str) -> EditResult:
+    def confirm(self, id: str | Product) -> EditResult:
         """Mark a provisional product as confirmed."""
         return self._edit("confirm", lambda draft: edits.confirm(draft, self.product(id)))
 

@@ -20,6 +20,7 @@ from mixtura.catalog.statistics import FittedStatistics
 from mixtura.core.moments import LabeledItems
 from mixtura.errors import BundleError, CannotWrite, MixturaError, OutOfSpace
 from mixtura.features.records import Features
+from mixtura.files import is_folder_at, is_there
 from mixtura.identity import PHOTOS, fingerprint, items_read
 from mixtura.model import bundle
 from mixtura.model.model import Model
@@ -44,7 +45,7 @@ def opened(folder: Path) -> tuple[CatalogDatabase, FittedStatistics]:
     model, digest = _model_of(folder)
     statistics.check(model)
     path = folder / database.CATALOG_FILE
-    if not path.exists():
+    if not is_there(path):
         database.create(path, digest, first_rows(folder, model).inserts())
     elif renewal.bundle_in(path) != digest:
         _finish(path, folder, model, digest)
@@ -72,14 +73,14 @@ def _model_of(folder: Path) -> tuple[Model, str]:
 
 def _settle(folder: Path) -> None:
     """Put the files of a model in their places if the fit was killed before it could; reading works without."""
-    if (folder / files.NEXT_FOLDER).is_dir():
+    if is_folder_at(folder / files.NEXT_FOLDER):
         with suppress(CannotWrite, OutOfSpace), files.only_writer(folder):
             files.settle(folder)
 
 
 def in_use(folder: Path) -> bool:
     """Whether a folder has a usable catalog: a file, and a model that can take new products."""
-    return (folder / database.CATALOG_FILE).exists() and bundle.config_of(folder).head is None
+    return is_there(folder / database.CATALOG_FILE) and bundle.config_of(folder).head is None
 
 
 def check_renewable(folder: Path, fixed_head: str | None = None) -> None:
@@ -94,7 +95,7 @@ def check_renewable(folder: Path, fixed_head: str | None = None) -> None:
         BundleError: the file is no catalog, damaged, or of another layout.
     """
     path = folder / database.CATALOG_FILE
-    if not path.exists():
+    if not is_there(path):
         return
     if fixed_head is not None:
         raise CannotWrite(
@@ -119,7 +120,7 @@ def check_same_items(folder: Path, identity: Mapping[str, str]) -> None:
     Raises:
         CannotWrite: it reads sounds, or features that were imported.
     """
-    if not (folder / database.CATALOG_FILE).exists():
+    if not is_there(folder / database.CATALOG_FILE):
         return
     try:
         old = bundle.config_of(folder).identity
@@ -151,7 +152,7 @@ def replace_model(folder: Path, model: Model, others: Mapping[str, bytes]) -> No
     staged = bundle.stage(model, folder, others)
     path = folder / database.CATALOG_FILE
     try:
-        if not path.exists():
+        if not is_there(path):
             files.publish(staged)
             return
         check_renewable(folder, model.head and model.head.name)

@@ -6,6 +6,7 @@ no file name, and no photo unless enabled. Decisions older than ``KEEP_DAYS`` or
 deleted.
 """
 
+import os
 import re
 import secrets
 import time
@@ -20,6 +21,7 @@ from jaxtyping import Float
 from mixtura.catalog.database import CATALOG_FILE
 from mixtura.catalog.journal_database import JournalDatabase
 from mixtura.errors import NoInput, UsageError
+from mixtura.files import is_file_at
 from mixtura.identity import fingerprint
 from mixtura.model.model import Model
 from mixtura.records.decision import Decision
@@ -62,13 +64,14 @@ class Journal:
             NoInput: the folder holds no catalog.
             CannotWrite, OutOfSpace, BundleError: the file cannot be used.
         """
-        if not (folder / CATALOG_FILE).is_file():
+        if not is_file_at(folder / CATALOG_FILE):
             raise NoInput(
                 f"{folder} is no catalog yet: {CATALOG_FILE} is missing. "
                 f"Open it once, as with: mixtura products {folder}"
             )
         journal = cls(folder, keep_photos)
-        journal.prune()
+        if os.access(folder, os.W_OK):  # one that only reads deletes nothing
+            journal.prune()
         return journal
 
     def close(self) -> None:
@@ -177,6 +180,10 @@ class Journal:
         settled = self._select("product is not null and verdict = 'unknown'")
         again = [note for note in settled if note.product not in products]
         return tuple(sorted((*found, *again), key=lambda note: note.at))
+
+    def bad_photos(self) -> tuple[LoggedDecision, ...]:
+        """Unsettled decisions on blurred, dark or blank photos, oldest first; they are not among :meth:`unknowns`."""
+        return self._select("settled is null and reason = ? order by at, number", BAD_PHOTO)
 
     def answered(self) -> tuple[LoggedDecision, ...]:
         """The decisions whose feedback names a product; those that only :meth:`resolve` settled are not among them."""

@@ -1,5 +1,6 @@
 """The journal's table in ``catalog.sqlite`` and its connections, one per thread."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mixtura import files
-from mixtura.catalog.database import ENCODER_TABLE, connect, database_errors
+from mixtura.catalog.database import ENCODER_TABLE, connect, database_errors, has
 
 JOURNAL_SCHEMA = """
 CREATE TABLE IF NOT EXISTS decision (
@@ -72,9 +73,21 @@ class JournalDatabase:
                 # Under WAL this is safe against a kill at any moment. Only a power cut may lose the latest decisions;
                 # waiting for the disk after each photo would slow every answer.
                 connection.execute("PRAGMA synchronous = NORMAL")
-                connection.executescript(JOURNAL_SCHEMA + ENCODER_TABLE)
+                self._make_tables(connection)
                 self._open[own] = connection
             return self._open[own]
+
+    def _make_tables(self, connection: sqlite3.Connection) -> None:
+        """Create the tables that are missing; those of a folder without write permission are empty and temporary."""
+        if os.access(self.path.parent, os.W_OK):
+            connection.executescript(JOURNAL_SCHEMA + ENCODER_TABLE)
+            return
+        for name, schema in (("decision", JOURNAL_SCHEMA), ("encoder", ENCODER_TABLE)):
+            if not has(connection, name):
+                there = schema.replace("CREATE TABLE", "CREATE TEMP TABLE").replace(
+                    "EXISTS decision_at", "EXISTS temp.decision_at"
+                )
+                connection.executescript(there)
 
     def _follow(self) -> None:
         """Leave a file that was replaced: what is written to it now, nobody would read again."""

@@ -1,5 +1,6 @@
 """Read a catalog's tables into the values that its model is made of."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,12 @@ from mixtura.catalog.newcomers import NewcomerCalibration
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup
 from mixtura.catalog.statistics import FittedStatistics
 from mixtura.core.moments import LabeledItems, Moments
-from mixtura.errors import LabelError
+from mixtura.errors import LabelError, NoInput, UsageError
 from mixtura.features.records import Features
 from mixtura.fitting.gradient import validation_mask
 from mixtura.fitting.selection import TrainingSamples
 from mixtura.model.model import Model
+from mixtura.names import Spellings, nearest, quoted, same_name_key
 from mixtura.recipe import Recipe
 from mixtura.records.catalog import Product, StoredItem
 
@@ -53,6 +55,33 @@ def products_of(found: CatalogDatabase) -> tuple[Product, ...]:
         "WHERE gone = 0 GROUP BY product.id ORDER BY min(part.id)"
     )
     return tuple(Product(*row) for row in found.rows(text))
+
+
+def find_product(products: Sequence[Product], wanted: str | Product) -> Product:
+    """The product with an id or name; one that was found before is found by its id alone.
+
+    Raises:
+        NoInput: there is none; the nearest is named.
+        UsageError: several have this id or name; for each, one is named that belongs to it alone.
+    """
+    if isinstance(wanted, Product):
+        found = [product for product in products if product.id == wanted.id]
+        wanted = wanted.id
+    else:
+        spelled = Spellings(key for product in products for key in (product.id, product.name)).of(wanted)
+        found = [product for product in products if product.id in spelled or product.name in spelled]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        hint = nearest(wanted, {key for product in products for key in (product.id, product.name)})
+        raise NoInput(f"There is no product {quoted(wanted)} in this catalog. {hint}")
+    uses = Counter(same_name_key(key) for product in products for key in {product.id, product.name})
+    alone = [next((key for key in (one.name, one.id) if uses[same_name_key(key)] == 1), "") for one in found]
+    advice = f"Give {' or '.join(map(quoted, alone))}" if all(alone) else "Rename one of them"
+    raise UsageError(
+        f"{quoted(wanted)} is the id or name of several products: "
+        f"{', '.join(f'{product.name} ({product.id})' for product in found)}. {advice}."
+    )
 
 
 def classes_of(found: CatalogDatabase, products: Sequence[Product]) -> Int[Tensor, " P"]:

@@ -22,6 +22,7 @@ from mixtura.cli.checked import CheckedCommand
 from mixtura.cli.old_options import renamed
 from mixtura.cli.output import command, one_line
 from mixtura.errors import CannotWrite, MixturaError, NoInput, OutOfSpace
+from mixtura.files import NO_SUCH_FILE
 from mixtura.formats import plain_words
 from mixtura.names import find
 
@@ -50,7 +51,7 @@ ERRNO = {
     errno.EACCES: CannotWrite,
     errno.EPERM: CannotWrite,
     errno.EROFS: CannotWrite,
-    errno.ENOENT: NoInput,
+    **dict.fromkeys(NO_SUCH_FILE, NoInput),
 }
 """Maps errors of the operating system to errors of mixtura."""
 
@@ -207,7 +208,8 @@ def _system_error(error: OSError) -> int:
     if kind is None:
         return _internal_error(error)
     name = f" {str(error.filename)!r}" if error.filename else ""
-    return _fail(f"{error.strerror}{name}. Check the path, its permissions and the free space.", kind.exit_code)
+    checks = "the path and the free space" if kind is OutOfSpace else "the path and its permissions"
+    return _fail(f"{error.strerror}{name}. Check {checks}.", kind.exit_code)
 
 
 def _internal_error(error: Exception) -> int:

@@ -64,7 +64,7 @@ def remove(
     if (product is None) == (item is None):
         raise UsageError("Give either --product or --item to say what to remove.")
     opened = Catalog.open(catalog)
-    effect = opened.remove_item(item) if item is not None else opened.remove_product(opened.product(str(product)).id)
+    effect = opened.remove_item(item) if item is not None else opened.remove_product(opened.product(str(product)))
     _tell(out, effect)
 
 
@@ -76,7 +76,7 @@ def rename(out: Output, catalog: Place, product: Product, name: Name) -> None:
       mixtura rename shop "Kettle, red" "Red kettle" --json
     """
     opened = _opened(catalog)
-    _tell(out, opened.rename(opened.product(product).id, name))
+    _tell(out, opened.rename(opened.product(product), name))
 
 
 def merge(
@@ -92,7 +92,7 @@ def merge(
       mixtura merge shop "red kettle" kettle --json
     """
     opened = _opened(catalog)
-    _tell(out, opened.merge(opened.product(product).id, opened.product(into).id))
+    _tell(out, opened.merge(opened.product(product), opened.product(into)))
 
 
 def split(
@@ -111,7 +111,7 @@ def split(
       mixtura split shop kettle "old kettle" $(cut -f 1 old.tsv | xargs)
     """
     opened = _opened(catalog)
-    _tell(out, opened.split(opened.product(product).id, items, name))
+    _tell(out, opened.split(opened.product(product), items, name))
 
 
 def confirm(out: Output, catalog: Place, product: Product) -> None:
@@ -122,7 +122,7 @@ def confirm(out: Output, catalog: Place, product: Product) -> None:
       mixtura confirm shop "red kettle" --json
     """
     opened = _opened(catalog)
-    _tell(out, opened.confirm(opened.product(product).id))
+    _tell(out, opened.confirm(opened.product(product)))
 
 
 def undo(out: Output, catalog: Place) -> None:

@@ -9,6 +9,7 @@ import typer
 from mixtura.cli import options
 from mixtura.cli.output import Output, shown
 from mixtura.errors import UsageError
+from mixtura.files import is_file_at
 from mixtura.pipeline.data_source import STORE_HEADER, without_effect
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _refuse_flags(flags: dict[str, Any], source: str) -> None:
 
 def _is_stored(source: str) -> bool:
     """Whether the features exist already: a model, a catalog or a feature store."""
-    return (Path(source) / MODEL_FILE).is_file() or (Path(source) / STORE_HEADER).is_file()
+    return is_file_at(Path(source) / MODEL_FILE) or is_file_at(Path(source) / STORE_HEADER)
 
 
 def _accept(out: Output, source: str, output: Path, names: dict[str, str], flags: dict[str, Any]) -> None:

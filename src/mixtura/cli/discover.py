@@ -30,7 +30,7 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
     from mixtura.catalog import Catalog
     from mixtura.catalog.journal import Journal
     from mixtura.cli import care_views
-    from mixtura.records.journal import left_out_note
+    from mixtura.records.journal import bad_photos_note, left_out_note
     from mixtura.tasks.discover import run
 
     opened, journal = Catalog.open(catalog), Journal.open(catalog)
@@ -42,7 +42,8 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
         return
     groups, waiting = run(journal, opened), journal.unknowns()
     comparable = journal.comparable(opened.model)
-    strange = sum(note.id not in comparable for note in waiting)
+    strange, bad = sum(note.id not in comparable for note in waiting), len(journal.bad_photos())
+    notes = (*left_out_note(strange, len(waiting)), *bad_photos_note(bad))
     written = None
     if html is not None:
         from mixtura.report.sheet import write_sheet
@@ -52,7 +53,5 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
     out.result(
         care_views.groups_record(groups),
         [f"{group.id}\t{group.size}\t{group.nearest}" for group in groups],
-        care_views.groups_view(
-            groups, len(waiting) - strange, str(catalog), written, left_out_note(strange, len(waiting))
-        ),
+        care_views.groups_view(groups, len(waiting) - strange, str(catalog), written, notes),
     )

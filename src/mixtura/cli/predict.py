@@ -12,6 +12,7 @@ import typer
 from mixtura.cli.checked import OPTIONAL_FILE, STANDARD_OUTPUT
 from mixtura.cli.output import Output
 from mixtura.errors import NoInput, UsageError
+from mixtura.files import is_file_at, is_folder_at
 from mixtura.formats import count, rate_of, short_percent
 from mixtura.pipeline.data_source import STORE_HEADER
 
@@ -171,15 +172,19 @@ def photos(names: Sequence[str]) -> tuple[list[Path | bytes], "list[Problem]"]:
 def _files_of(path: Path) -> "tuple[list[Path], list[Problem]]":
     """Return the files of a folder or of a list; any other path as it is."""
     from mixtura.datasets import BY_SUFFIX
+    from mixtura.datasets.items import Problem
     from mixtura.datasets.listing import read_list
-    from mixtura.datasets.paths import from_id
+    from mixtura.datasets.paths import from_id, readable
     from mixtura.datasets.walk import files_below
 
-    if path.is_dir():
-        return ([path], []) if (path / STORE_HEADER).is_file() else files_below(path)
-    if BY_SUFFIX.get(path.suffix.lower()) != "csv" or not path.is_file():
+    if is_folder_at(path):
+        return ([path], []) if is_file_at(path / STORE_HEADER) else files_below(path)
+    if BY_SUFFIX.get(path.suffix.lower()) != "csv" or not is_file_at(path):
         return [path], []
-    items, problems = read_list(path, path.parent)
+    try:
+        items, problems = read_list(path, path.parent)
+    except NoInput as error:  # no permission
+        return [], [Problem(readable(str(path)), "unreadable", str(error))]
     return [path.parent / from_id(item.id) for item in items], problems
 
 

@@ -14,6 +14,7 @@ from mixtura.cli.checked import STANDARD_OUTPUT
 from mixtura.cli.output import shown
 from mixtura.cli.views import is_problem
 from mixtura.errors import CannotWrite, NoInput
+from mixtura.files import is_folder_at, is_there
 from mixtura.records.decision import Decision
 
 TITLES = {"id": "item", "label": "class"}
@@ -61,9 +62,9 @@ def check_file(path: Path) -> None:
         NoInput: its folder does not exist.
         CannotWrite: there is a file that holds no answers of an earlier run.
     """
-    if not path.parent.is_dir():
+    if not is_folder_at(path.parent):
         raise NoInput(f"There is no folder {path.parent} to write {path.name} into. Make it, or name another file.")
-    if path.exists() and not _holds_answers(path):
+    if is_there(path) and not _holds_answers(path):
         raise CannotWrite(f"{path} is there already and holds no answers of mixtura. Name another file for --csv.")
 
 

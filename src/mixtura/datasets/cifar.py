@@ -26,6 +26,7 @@ from mixtura.datasets.idx import cache_folder
 from mixtura.datasets.items import Dataset, Item
 from mixtura.datasets.paths import readable, to_label
 from mixtura.errors import DataError, NoInput
+from mixtura.files import is_file_at, is_there
 
 CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 PIXEL_BYTES = 3 * 32 * 32
@@ -99,7 +100,7 @@ def load_cifar100(root: Path | None = None, *, label: str = "fine") -> Dataset:
 
 def _load(source: Source, root: Path | None) -> Dataset:
     place = find(source, root)
-    read = _unpack(source, place) if place.is_file() else {name: _read(place / name) for name in source.needed}
+    read = _unpack(source, place) if is_file_at(place) else {name: _read(place / name) for name in source.needed}
     names = [_names(read[name], f"{place}/{name}") for name in source.names]
     items: list[Item] = []
     for split, files in source.files.items():
@@ -124,21 +125,21 @@ def find(source: Source, root: Path | None) -> Path:
     """
     start = root if root is not None else cache_folder(source.name)
     fetch = f"Download {source.archive} ({CIFAR_PAGE}) and give its path."
-    if start.is_file():
+    if is_file_at(start):
         if start.name in source.python:
             raise _pickled(source, start)
         return start
     folders = (start, start / source.folder)
     for folder in folders:
-        if (folder / source.names[0]).is_file():
-            missing = [name for name in source.needed if not (folder / name).is_file()]
+        if is_file_at(folder / source.names[0]):
+            missing = [name for name in source.needed if not is_file_at(folder / name)]
             if missing:
                 raise NoInput(f"{readable(str(folder))}: {missing[0]} is missing. Unpack {source.archive} again.")
             return folder
-    if (start / source.archive).is_file():
+    if is_file_at(start / source.archive):
         return start / source.archive
     for name in source.python:
-        if (start / name).exists():
+        if is_there(start / name):
             raise _pickled(source, start / name)
     raise NoInput(f"{readable(str(start))}: holds no binary version of {source.title}. {fetch}")
 

@@ -34,6 +34,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from mixtura.datasets.paths import readable
 from mixtura.errors import BadImage, BadItem
+from mixtura.files import NO_SUCH_FILE
 from mixtura.formats import with_article
 
 MAX_BYTES = 64 * 2**20
@@ -90,8 +91,6 @@ _OTHER_FILES: dict[str, re.Pattern[bytes]] = {
     "a pointer of Git LFS to a file that was not fetched": re.compile(rb"version https://git-lfs"),
 }
 
-_NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG})
-
 _EXIF_ORIENTATION = 0x0112
 _EXIF_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -146,7 +145,7 @@ def _read_file(path: Path, shown: str, wrong: type[BadItem]) -> bytes:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         code = (error.errno if isinstance(error, OSError) else None) or errno.ENOENT
-        reason = "not_a_file" if code in _NO_SUCH_FILE else "unreadable"
+        reason = "not_a_file" if code in NO_SUCH_FILE else "unreadable"
         said = os.strerror(code).lower()
         raise wrong(f"{shown}: cannot be read ({said}). Check the path and its permissions.", reason) from error
 

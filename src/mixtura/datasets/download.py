@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 from mixtura import files
 from mixtura.datasets.idx import SOURCES, IdxFile
 from mixtura.errors import DataError, NoInput, UsageError
+from mixtura.files import is_there
 from mixtura.names import nearest
 
 TIMEOUT_SECONDS = 30.0  # seconds without a byte
@@ -48,7 +49,7 @@ def download(
         raise UsageError(f"{base}: only https: and file: addresses are fetched.")
     with files.new_folder(target):
         for file in (file for pair in source.files.values() for file in pair):
-            if not (target / f"{file.name}.gz").exists():
+            if not is_there(target / f"{file.name}.gz"):
                 if report:
                     report(file.name)
                 _fetch(urljoin(base, f"{file.name}.gz"), file, target / f"{file.name}.gz")

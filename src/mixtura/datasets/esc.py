@@ -17,6 +17,7 @@ from pathlib import Path
 from mixtura.datasets.items import Dataset, Item, Problem
 from mixtura.datasets.paths import readable, to_id, to_label
 from mixtura.errors import DataError, NoInput
+from mixtura.files import is_file_at
 
 LIST_FILE, SOUND_FOLDER = Path("meta", "esc50.csv"), "audio"
 LIST_COLUMNS = ("filename", "fold", "target", "category", "esc10")
@@ -44,7 +45,7 @@ def load_esc10(root: Path | None, *, label: str = "fine") -> Dataset:
 
 
 def _load(name: str, root: Path | None, wanted: Callable[[Row], bool]) -> Dataset:
-    if root is None or not (root / LIST_FILE).is_file():
+    if root is None or not is_file_at(root / LIST_FILE):
         place = readable(str(root)) if root is not None else name
         raise NoInput(
             f"{place}: holds no {LIST_FILE.as_posix()}. Unpack the official archive ESC-50-master.zip "
@@ -57,7 +58,7 @@ def _load(name: str, root: Path | None, wanted: Callable[[Row], bool]) -> Datase
         if not wanted(row):
             continue
         path = base / row["filename"]
-        if _is_plain(row["filename"]) and path.is_file() and path.resolve().parent == base:
+        if _is_plain(row["filename"]) and is_file_at(path) and path.resolve().parent == base:
             items.append(_item(root / LIST_FILE, line, row, path))
         else:
             source = readable(f"{SOUND_FOLDER}/{row['filename']}")

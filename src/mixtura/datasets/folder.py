@@ -11,6 +11,7 @@
 Links are followed inside the root, and out of it only if asked to. What is left alone: :mod:`mixtura.datasets.walk`.
 """
 
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from mixtura.datasets.walk import (
     suffix_of,
 )
 from mixtura.errors import NoInput
+from mixtura.files import is_file_at, is_folder_at
 from mixtura.formats import count, with_article
 
 LIST_FILE = "metadata.csv"
@@ -55,7 +57,7 @@ def load(root: Path, *, label: str = "fine", follow_links: bool = False) -> Data
 def load_files(root: Path, files: Files, label: str, follow_links: bool = False) -> Dataset:
     """Return the files of one kind below a folder; see :func:`load`."""
     shown = readable(str(root))
-    if not root.is_dir():
+    if not is_folder_at(root):
         raise NoInput(f"{shown}: {_no_folder(root, files)}")
     scan = Scan(root.resolve(), files, follow_links)
     try:
@@ -71,8 +73,12 @@ def _no_folder(path: Path, files: Files) -> str:
     """Return what is there in place of a folder, and what to give."""
     wanted = f"a folder with one subfolder of {files.word} for each class"
     suffix = path.suffix.lower()
-    if not path.exists():
-        return f"there is no such folder. Give {wanted}."
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return f"there is no such folder. Give {wanted}."
+        return f"cannot be opened ({str(error.strerror).lower()}). Check the path and its permissions."
     if suffix in ARCHIVE_SUFFIXES:
         return f"is an archive, not a folder. Unpack it, and give the folder: {wanted}."
     if suffix in SHEET_SUFFIXES:
@@ -124,7 +130,7 @@ class Scan:
         """Read a folder of classes, or its list."""
         if not self.walk.inside(str(folder)):
             return
-        if (folder / LIST_FILE).is_file() and self.walk.inside(str(folder / LIST_FILE)):
+        if is_file_at(folder / LIST_FILE) and self.walk.inside(str(folder / LIST_FILE)):
             self._list(folder, split)
             return
         found = self.walk.enter(str(folder))
@@ -138,7 +144,7 @@ class Scan:
     def _wrapped(self) -> Path:
         """Return the folder of classes or splits that single folders wrap; the root, unless there is one."""
         place = self.root
-        while not (place / LIST_FILE).is_file():
+        while not is_file_at(place / LIST_FILE):
             found = entries(place) if place == self.root else _entries_or_none(place)
             folders = [entry for entry in found if is_dir(entry)]
             loose = any(suffix_of(entry.name) in self.files.read for entry in found if not is_dir(entry))
@@ -197,7 +203,7 @@ def _splits(place: Path) -> dict[Path, str | None]:
     Its folders are splits if all are named so; beside others, if two or more are, for different splits, and one of
     them holds class folders. A shop may sell cars, planes and a train.
     """
-    if (place / LIST_FILE).is_file():
+    if is_file_at(place / LIST_FILE):
         return {place: None}
     folders = [entry for entry in entries(place) if is_dir(entry)]
     named = {Path(entry.path): split for entry in folders if (split := to_split(entry.name))}
@@ -206,7 +212,7 @@ def _splits(place: Path) -> dict[Path, str | None]:
 
 
 def _holds_classes(folder: Path) -> bool:
-    return (folder / LIST_FILE).is_file() or any(map(is_dir, _entries_or_none(folder)))
+    return is_file_at(folder / LIST_FILE) or any(map(is_dir, _entries_or_none(folder)))
 
 
 def _entries_or_none(folder: Path) -> list[os.DirEntry[str]]:

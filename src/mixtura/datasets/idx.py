@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from mixtura.datasets.items import Dataset, Item
 from mixtura.datasets.paths import readable
 from mixtura.errors import DataError, NoInput
-from mixtura.files import cache_folder
+from mixtura.files import cache_folder, is_file_at
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def find_folder(source: Source, root: Path | None) -> Path:
 
 
 def _locate(folder: Path, file: IdxFile) -> Path | None:
-    return next((p for p in (folder / f"{file.name}.gz", folder / file.name) if p.is_file()), None)
+    return next((p for p in (folder / f"{file.name}.gz", folder / file.name) if is_file_at(p)), None)
 
 
 def read_idx(folder: Path, file: IdxFile) -> UInt8[np.ndarray, "N ..."]:

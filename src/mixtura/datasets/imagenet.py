@@ -23,6 +23,7 @@ from mixtura.datasets.items import Dataset, Item, Problem
 from mixtura.datasets.paths import readable, to_label
 from mixtura.datasets.walk import PHOTO_FILES
 from mixtura.errors import DataError, NoInput
+from mixtura.files import is_file_at, is_folder_at
 
 DEVKIT = "ILSVRC2012_devkit_t12"
 META_FILE, TRUTH_FILE = Path("data", "meta.mat"), Path("data", "ILSVRC2012_validation_ground_truth.txt")
@@ -43,14 +44,14 @@ def load(root: Path | None, *, label: str = "fine", follow_links: bool = False) 
         NoInput: a folder is missing, or a flat ``val`` has no devkit for its labels.
         DataError: the devkit is damaged.
     """
-    if root is None or not any((root / name).is_dir() for name in SPLIT_FOLDERS):
+    if root is None or not any(is_folder_at(root / name) for name in SPLIT_FOLDERS):
         raise NoInput(
             f"{readable(str(root)) if root is not None else 'imagenet'}: holds neither train nor val. Give the folder "
             "of ILSVRC 2012 with train/n01440764/*.JPEG and val/ (image-net.org)."
         )
     scan = Scan(root.resolve(), PHOTO_FILES, follow_links)
     for name, split in SPLIT_FOLDERS.items():
-        if (root / name).is_dir():
+        if is_folder_at(root / name):
             scan.part(scan.root / name, split)
     kit = _Devkit(root / DEVKIT)
     items: list[Item] = []
@@ -69,7 +70,7 @@ class _Devkit:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.synsets, self.words = _meta(folder / META_FILE) if (folder / META_FILE).is_file() else ({}, {})
+        self.synsets, self.words = _meta(folder / META_FILE) if is_file_at(folder / META_FILE) else ({}, {})
         self._truth: list[int] | None = None
 
     def title(self, synset: str) -> str:
@@ -97,7 +98,7 @@ class _Devkit:
 
     def _read_truth(self) -> list[int]:
         path = self.folder / TRUTH_FILE
-        if not path.is_file() or not self.synsets:
+        if not is_file_at(path) or not self.synsets:
             raise NoInput(
                 f"{readable(str(self.folder.parent))}: val/ holds photos without class folders, whose labels are in "
                 f"the devkit. Unpack {DEVKIT}.tar.gz (image-net.org) beside it."

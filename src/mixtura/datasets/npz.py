@@ -22,6 +22,7 @@ from mixtura.datasets.items import SPLITS, Dataset, Item, to_split
 from mixtura.datasets.paths import label_or_none, readable, to_id, to_label
 from mixtura.datasets.sound import is_sound
 from mixtura.errors import DataError, NoInput
+from mixtura.files import is_file_at
 from mixtura.names import text_or_none
 
 MAX_BYTES = 4 * 2**30
@@ -42,7 +43,7 @@ def load(root: Path, *, label: str = "fine") -> Dataset:
         NoInput: the pack does not exist.
         DataError: it is not a pack, or its arrays contradict each other.
     """
-    parts = {root: None} if root.is_file() else _parts(root)
+    parts = {root: None} if is_file_at(root) else _parts(root)
     if not parts:
         raise NoInput(f"{readable(str(root))}: there is no such pack. Give a .npz file.")
     items = [item for path, split in parts.items() for item in _items(path, split)]
@@ -56,7 +57,7 @@ def _beginning(item: Item) -> bytes:
 
 def _parts(root: Path) -> dict[Path, str | None]:
     named = {root.with_name(f"{root.name}_{split}.npz"): split for split in SPLITS}
-    return {path: split for path, split in named.items() if path.is_file()}
+    return {path: split for path, split in named.items() if is_file_at(path)}
 
 
 def _items(path: Path, split: str | None) -> list[Item]:

@@ -20,6 +20,7 @@ from mixtura.datasets.duplicates import find_groups, given_groups
 from mixtura.datasets.items import SPLITS, Dataset
 from mixtura.datasets.paths import readable
 from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
+from mixtura.files import is_there
 
 Split = dict[str, str]
 Shares = tuple[float, float, float]
@@ -137,7 +138,7 @@ def settle_split(
         DataError: the file is not a split.
         CannotWrite, OutOfSpace: it cannot be written; an existing file is intact.
     """
-    known = read_split(path) if path.exists() else {}
+    known = read_split(path) if is_there(path) else {}
     if any(item.id not in known for item in dataset.items):
         made = make_split(dataset, shares, seed, known=known, carve=carve)
         _write(path, known | made)
@@ -151,7 +152,7 @@ def write_split(split: Mapping[str, str], path: Path) -> None:
     Raises:
         CannotWrite: the file exists (a split is never redrawn), or the folder is not writable.
     """
-    if path.exists():
+    if is_there(path):
         raise CannotWrite(f"{path}: exists already, and a split is never redrawn. Remove it to draw another.")
     _write(path, split)
 

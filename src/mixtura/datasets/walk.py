@@ -61,7 +61,15 @@ def files_below(folder: Path) -> tuple[list[Path], list[Problem]]:
         Path(entry.path) for entry in walk.below(folder) if suffix_of(entry.name) in ITEM_SUFFIXES | REFUSED_SUFFIXES
     ]
     missed = [problem for problem in walk.problems if problem.reason != "read_already"]
-    return found, [Problem(f"{folder}/{one.source}", one.reason, f"{folder}/{one.message}") for one in missed]
+    shown = readable(str(folder))
+    return found, [
+        Problem(
+            shown if one.source == "." else f"{shown}/{one.source}",
+            one.reason,
+            f"{shown}{one.message[1:]}" if one.source == "." else f"{shown}/{one.message}",
+        )
+        for one in missed
+    ]
 
 
 @dataclass

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mixtura.encoders import NAME_FORMS, WITH_WEIGHTS
 from mixtura.encoders.sizes import size_of
 from mixtura.errors import UsageError
+from mixtura.files import is_folder_at
 from mixtura.identity import IMPORTED_PREFIX, taps_of
 from mixtura.names import require_allowed
 from mixtura.sections import EncoderSection
@@ -120,7 +121,7 @@ def with_absolute_name(section: EncoderSection) -> EncoderSection:
     network, at, weights = rest.partition("@")
     if kind in WITH_WEIGHTS:
         rest = f"{network}{at}{Path(weights).absolute()}" if weights else rest
-    elif rest.startswith((".", "~")) or Path(rest).is_dir():
+    elif rest.startswith((".", "~")) or is_folder_at(Path(rest)):
         rest = str(Path(rest).expanduser().absolute())
     return section.model_copy(update={"name": f"{kind}:{rest}"})
 

@@ -31,6 +31,7 @@ from mixtura.encoders.taps import Positions, Tapped, later_stages, layers_of, se
 from mixtura.encoders.torchvision_repair import import_transformers
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput, UsageError
+from mixtura.files import is_file_at, is_folder_at
 from mixtura.identity import NO_TAPS, UNTRAINED, Block, fingerprint, with_blocks
 
 
@@ -218,9 +219,9 @@ class _Vectors(OwnNames):
 
 def _open(transformers: Any, model: str, seed: int | None) -> tuple[Tower, Any, Any]:
     """The architecture, the network in eval mode and the image processor; the weights drawn where a seed is given."""
-    local = model.startswith((".", "/", "~")) or Path(model).is_dir()
+    local = model.startswith((".", "/", "~")) or is_folder_at(Path(model))
     place = str(Path(model).expanduser()) if local else model
-    if local and not (Path(place) / _CONFIG).is_file():
+    if local and not is_file_at(Path(place) / _CONFIG):
         raise NoInput(f"{model} is no folder with a network: {_CONFIG} is missing. Check the path.")
     try:
         config = transformers.AutoConfig.from_pretrained(place, local_files_only=local)

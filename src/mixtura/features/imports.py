@@ -25,6 +25,7 @@ from mixtura import files
 from mixtura.errors import DataError, LabelError, NoInput, StoreError, WrongDimension
 from mixtura.features.records import Features, Rows, to_features
 from mixtura.features.store import FeatureStore
+from mixtura.files import is_folder_at, is_there
 from mixtura.identity import IMPORTED_PREFIX
 from mixtura.names import text_or_none
 from mixtura.tables import begun, cells, encoding_of
@@ -97,7 +98,7 @@ def from_parquet(
         LabelError: a column is longer or shorter than the embedding.
         NonFinite: NaN or infinity.
     """
-    if not path.exists():
+    if not is_there(path):
         raise NoInput(f"{path} does not exist. Check the path.")
     try:
         table = pq.read_table(path)
@@ -148,7 +149,7 @@ def from_halves(halves: Sequence[Half], *, encoder: str) -> Features:
     vectors: list[Float[np.ndarray, " D"]] = []
     widths: dict[int, str] = {}
     for half in halves:
-        if not half.folder.is_dir():
+        if not is_folder_at(half.folder):
             raise NoInput(f"{half.folder} is no folder. Give the folder that holds the .pt files.")
         for name in half.names:
             vectors.append(_vector(half.folder / f"{name}.pt"))
@@ -223,10 +224,10 @@ def _present(values: Sequence[str | None], column: str, name: str) -> list[str]:
 
 def _load(path: Path) -> Any:
     """A NumPy file, without pickled objects; large arrays stay on disk until they are used."""
+    if not is_there(path):
+        raise NoInput(f"{path} does not exist. Check the path.")
     try:
         return np.load(path, allow_pickle=False, mmap_mode="r")
-    except FileNotFoundError as error:
-        raise NoInput(f"{path} does not exist. Check the path.") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is no plain NumPy file: {error}. Save it with numpy.save or numpy.savez.") from error
 

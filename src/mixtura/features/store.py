@@ -25,6 +25,7 @@ from mixtura import files
 from mixtura.errors import CannotWrite, FingerprintMismatch, NoInput, StoreError
 from mixtura.features import parts
 from mixtura.features.records import Features, Rows, to_features
+from mixtura.files import is_there
 from mixtura.identity import differences, fingerprint
 
 HEADER_FILE = "store.json"
@@ -69,7 +70,7 @@ class FeatureStore:
                 f"A store of {dimension} x {dtype} cannot be made. Use float16 or float32, and at least 1 number."
             )
         files.make_folder(path)
-        if (path / HEADER_FILE).exists():
+        if is_there(path / HEADER_FILE):
             raise CannotWrite(f"{path} already holds features. Open it, or choose another folder.")
         header = {
             "layout": STORE_LAYOUT,
@@ -92,9 +93,11 @@ class FeatureStore:
         path = Path(path)
         try:
             text = (path / HEADER_FILE).read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise NoInput(f"{path} is no feature store: {HEADER_FILE} is missing. Run the extraction first.") from error
         except (OSError, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno in files.NO_SUCH_FILE:
+                raise NoInput(
+                    f"{path} is no feature store: {HEADER_FILE} is missing. Run the extraction first."
+                ) from error
             raise StoreError(
                 f"Cannot read {path / HEADER_FILE}: {error}. Restore it, or extract into a new folder."
             ) from error
@@ -114,7 +117,7 @@ class FeatureStore:
         Raises:
             FingerprintMismatch: there is a store of another encoder.
         """
-        if not (path / HEADER_FILE).exists():
+        if not is_there(path / HEADER_FILE):
             return cls.create(path, identity, dimension, dtype, versions)
         store = cls.open(path)
         store.check(identity)

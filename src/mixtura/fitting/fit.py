@@ -58,15 +58,27 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
     unknown = training_set.labels_of(learned.classes, recipe.data.unknown)
     classes = training_set.known_classes(learned.classes, tuple(unknown))
     if not (features.select_split("test").label_index(classes) >= 0).any():
-        raise LabelError(
-            f"No photo is left to test with: all {len(learned)} are needed to learn from. "
-            "Give each class three photos or more that are no copies of each other (where photos have groups, in three "
-            "groups), or a test folder."
-        )
+        raise _nothing_to_test_with(recipe, len(learned), gathered.distinct)
     train = training_set.train_part(features, classes)
     rows = _rows(recipe, train, classes)
     _check_weights(rows, classes)
     return assemble(recipe, gathered, classes, rows.x, solve(recipe, rows, classes))
+
+
+def _nothing_to_test_with(recipe: Recipe, count: int, distinct: int | None) -> LabelError:
+    """The error for a split without test items, with its cause: the fractions, copies, or too few photos."""
+    train, val, test = recipe.split.fractions
+    if test == 0:
+        return LabelError(
+            f"No photo is left to test with: split.fractions ({train:g}, {val:g}, {test:g}) leave none to the test "
+            "part. Give it a share, as in [0.8, 0, 0.2], or give a test folder."
+        )
+    merged = "" if distinct is None or distinct == count else f" They are {distinct} and copies or groups of these."
+    return LabelError(
+        f"No photo is left to test with: all {count} are needed to learn from.{merged} "
+        "Give each class three photos or more that are no copies of each other (where photos have groups, in three "
+        "groups), or a test folder."
+    )
 
 
 def _check_weights(rows: TrainingSamples, classes: tuple[str, ...]) -> None:

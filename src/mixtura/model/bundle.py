@@ -19,6 +19,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.encoders.common import require_allowed_encoder, resolved
 from mixtura.errors import BundleError, CannotWrite, NoInput, RecipeError, StoreError, UsageError
 from mixtura.features.projection import Chain
+from mixtura.files import is_there
 from mixtura.heads import HEADS, SAVED
 from mixtura.heads.base import Head
 from mixtura.model import layout_1
@@ -88,6 +89,16 @@ def fingerprint(folder: Path) -> str:
     return hashlib.sha256(files.read_current(folder / CONFIG_FILE)).hexdigest()[:12]
 
 
+def check_no_model(folder: Path) -> None:
+    """Check, before features are written into a folder, that it is none of a model.
+
+    Raises:
+        CannotWrite: it is; what reads the folder could not tell whether the model or the features are meant.
+    """
+    if is_there(folder / CONFIG_FILE):
+        raise CannotWrite(f"{folder} holds a model, and features need a folder of their own. Give a new one.")
+
+
 def save_pretrained(model: Model, folder: Path | str, others: Mapping[str, bytes] | None = None) -> None:
     """Write a model's tensors and hashed configuration; an earlier model stays intact until all is on the disk.
 
@@ -103,7 +114,7 @@ def save_pretrained(model: Model, folder: Path | str, others: Mapping[str, bytes
     _check_plain(model)
     folder = Path(folder)
     with files.new_folder(folder), files.only_writer(folder):
-        if (folder / CATALOG_FILE).exists():
+        if is_there(folder / CATALOG_FILE):
             raise CannotWrite(
                 f"{folder} has a catalog, which belongs to the model that is there. Save into another folder, or "
                 "replace that model with mixtura fit."
@@ -267,11 +278,11 @@ def _config(folder: Path) -> tuple[Config, int]:
     path = folder / CONFIG_FILE
     try:
         raw = json.loads(files.read_current(path).decode("utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NoInput(
-            f"{folder} is no model: {CONFIG_FILE} is missing. Give a folder that mixtura fit has written."
-        ) from error
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in files.NO_SUCH_FILE:
+            raise NoInput(
+                f"{folder} is no model: {CONFIG_FILE} is missing. Give a folder that mixtura fit has written."
+            ) from error
         raise _altered(folder, f"{CONFIG_FILE} cannot be read ({error})") from error
     layout = raw.get("layout", BUNDLE_LAYOUT) if isinstance(raw, dict) else BUNDLE_LAYOUT
     if layout not in (1, BUNDLE_LAYOUT):

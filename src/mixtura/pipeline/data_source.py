@@ -9,6 +9,7 @@ from typing import Any
 from mixtura.datasets import BY_SUFFIX, NAMED, OFFICIAL
 from mixtura.datasets.paths import SOUND_SUFFIXES
 from mixtura.errors import UsageError
+from mixtura.files import is_file_at, is_folder_at, is_there
 from mixtura.names import is_outside
 
 LOOKED_AT = 1000
@@ -59,19 +60,19 @@ def data_keys(source: str) -> dict[str, Any]:
     if not source:  # an unset shell variable; pathlib would read it as the current folder
         return {"data.kind": "folder", "data.root": source}
     path = Path(source)
-    if not path.exists() and (source in NAMED or is_outside(source)):
+    if not is_there(path) and (source in NAMED or is_outside(source)):
         return {"data.kind": source, "data.root": None}
     kind = BY_SUFFIX.get(path.suffix.lower(), "folder")
-    if path.is_dir():
+    if is_folder_at(path):
         kind = _kind_of_folder(path)
-    elif path.is_file():
+    elif is_file_at(path):
         kind = _official(path) or kind
     return {"data.kind": kind, "data.root": path}
 
 
 def _kind_of_folder(path: Path) -> str:
     """Return the kind: a feature store, an official public data set, or photos or sounds, whichever are more."""
-    if (path / STORE_HEADER).is_file():
+    if is_file_at(path / STORE_HEADER):
         return "features"
     if found := _official(path):
         return found
@@ -86,6 +87,6 @@ def _kind_of_folder(path: Path) -> str:
 def _official(path: Path) -> str | None:
     """Return the public data set whose official files these are."""
     for kind, names in OFFICIAL.items():
-        if path.name in names or any((path / name).exists() for name in names):
+        if path.name in names or any(is_there(path / name) for name in names):
             return kind
     return None

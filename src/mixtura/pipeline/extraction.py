@@ -14,8 +14,10 @@ from mixtura.encoders.taps import AUTO
 from mixtura.errors import NoInput, UsageError
 from mixtura.features.extract import ExtractReport, Progress, extract
 from mixtura.features.store import HEADER_FILE, FeatureStore
+from mixtura.files import is_file_at, is_there
 from mixtura.formats import count
 from mixtura.identity import NO_TAPS
+from mixtura.model.bundle import check_no_model
 from mixtura.names import nearest
 from mixtura.pipeline import cost, factory, stores
 from mixtura.pipeline.cost import CostWatch
@@ -34,10 +36,12 @@ def fill(recipe: Recipe, dataset: Dataset, progress: ProgressCallback = None) ->
             another runtime than the recipe names.
         FingerprintMismatch: the store belongs to another encoder.
         NoInput: no file could be read; a new store is deleted.
+        CannotWrite: the store's folder is that of a model.
     """
     encoder, notes = _encoder_of(recipe)
     factory.check_modality(dataset, encoder)
     place = stores.store_path(recipe, encoder.identity)
+    check_no_model(place)
     encoder = _for_store(encoder, recipe, place)
     if progress:
         progress = _watched(progress, recipe, dataset, encoder, place)
@@ -72,7 +76,7 @@ def _check_read(report: ExtractReport, dataset: Dataset) -> None:
 @contextmanager
 def _begun(recipe: Recipe, encoder: factory.Encoder, place: Path) -> Iterator[FeatureStore]:
     """The store at a path; a new one that gets no row, because the work fails, is deleted."""
-    new = not (place / HEADER_FILE).exists()
+    new = not is_there(place / HEADER_FILE)
     store = FeatureStore.open_or_create(
         place, encoder.identity, encoder.dimension, recipe.extract.dtype, encoder.versions
     )
@@ -88,7 +92,7 @@ def _encoder_of(recipe: Recipe) -> tuple[factory.Encoder, tuple[str, ...]]:
     """The recipe's encoder, and what to say of it: ``auto`` taps nothing for a named store that has no taps."""
     encoder, place = factory.encoder_of(recipe.encoder), recipe.extract.store
     fixed = recipe.encoder.taps != AUTO or "taps" not in encoder.identity
-    if fixed or place is None or not (place / HEADER_FILE).is_file() or "taps" in FeatureStore.open(place).identity:
+    if fixed or place is None or not is_file_at(place / HEADER_FILE) or "taps" in FeatureStore.open(place).identity:
         return encoder, ()
     said = f"{place} holds features without taps and is used as it is. For taps, extract into a new folder."
     return factory.encoder_of(recipe.encoder.model_copy(update={"taps": NO_TAPS})), (said,)
@@ -109,7 +113,7 @@ def _for_store(encoder: factory.Encoder, recipe: Recipe, path: Path) -> factory.
 
     float16 hides how runtimes differ, so such a store takes any; one of float32 keeps the one that began it.
     """
-    if not (path / HEADER_FILE).exists():
+    if not is_there(path / HEADER_FILE):
         if isinstance(encoder, Accelerated):
             encoder.settle()  # a new store records how it was made
         return encoder

@@ -18,6 +18,7 @@ from mixtura.encoders.taps import AUTO
 from mixtura.errors import NoInput, UsageError, WrongKind
 from mixtura.features import PROJECTIONS
 from mixtura.features.projection import Projection
+from mixtura.files import is_there
 from mixtura.generators.autoencoder import Decoder
 from mixtura.identity import IMPORTED_PREFIX, NO_TAPS, UNTRAINED, options_of, taps_of
 from mixtura.interfaces import Encoder as PhotoEncoder
@@ -141,7 +142,7 @@ def check_place(section: DataSection) -> None:
     if section.kind == FEATURES_KIND:
         raise UsageError(f"{root} holds features, not photos. Give the photos that they were made of.")
     find(DATASETS, section.kind)
-    if section.kind == "folder" and root is not None and not root.exists() and root.name == str(root):
+    if section.kind == "folder" and root is not None and not is_there(root) and root.name == str(root):
         hint = nearest(root.name, NAMED)
         raise NoInput(f"There is neither a folder {str(root)!r} nor a public set of this name. {hint}")
 
@@ -201,7 +202,8 @@ def _encoder_made(section: EncoderSection, more: Mapping[str, Any]) -> Encoder:
     if section.name.startswith(IMPORTED_PREFIX):
         raise UsageError(
             f"The features of {section.name.removeprefix(IMPORTED_PREFIX)!r} were imported, and mixtura does not know "
-            "the program that made them. Give their features (a store, .npy, .npz or .parquet), or fit on photos."
+            "the program that made them: no photo can be encoded. Only mixtura predict (a store, .npy, .npz or "
+            ".parquet) and mixtura evaluate (a store) take features in place of photos; for all else, fit on photos."
         )
     name, further = split_name(section.name)
     given: dict[str, Any] = {"size": section.size, "weights": section.weights, "device": device_of(section.device)}

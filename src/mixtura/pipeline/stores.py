@@ -8,6 +8,7 @@ from pathlib import Path
 from mixtura.encoders.sizes import size_of
 from mixtura.errors import UsageError
 from mixtura.features.store import HEADER_FILE, FeatureStore
+from mixtura.files import is_there
 from mixtura.identity import NO_TAPS, differences, fingerprint
 from mixtura.pipeline.factory import FEATURES_KIND, encoder_of, section_of
 from mixtura.recipe import Recipe
@@ -47,7 +48,7 @@ def place_for(base: Path, identity: Mapping[str, str]) -> Path:
     """
     free = None
     for place in _places(base, identity):
-        if (place / HEADER_FILE).exists():
+        if is_there(place / HEADER_FILE):
             if FeatureStore.open(place).fingerprint == fingerprint(identity):
                 return place
         elif free is not None or place != base:
@@ -69,7 +70,7 @@ def _places(base: Path, identity: Mapping[str, str]) -> Iterator[Path]:
 
 def kept_beside(store: Path, base: Path) -> str:
     """A sentence on the store at ``base`` if a new one is about to be made beside it, else an empty string."""
-    if store == base or (store / HEADER_FILE).exists() or not (base / HEADER_FILE).exists():
+    if store == base or is_there(store / HEADER_FILE) or not is_there(base / HEADER_FILE):
         return ""
     kept = FeatureStore.open(base).identity
     size = size_of(kept)

@@ -13,12 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixtura import files, names
+from mixtura.datasets.duplicates import find_groups
 from mixtura.datasets.items import Dataset, Item, Problem
 from mixtura.datasets.split import read_split, settle_split
 from mixtura.encoders.common import resolved
 from mixtura.errors import LabelError, MixturaError, NoInput
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import HEADER_FILE, FeatureStore
+from mixtura.files import is_file_at
 from mixtura.pipeline import factory, stores
 from mixtura.pipeline.data_source import FOR_PHOTOS
 from mixtura.pipeline.extraction import ProgressCallback, fill
@@ -30,13 +32,17 @@ SPLIT_FILE = "split.csv"
 
 @dataclass(frozen=True)
 class Gathered:
-    """Features with a final ``split``, the items left out on the way, and sentences to show."""
+    """Features with a final ``split``, the items left out on the way, and sentences to show.
+
+    ``distinct`` is the number of items that are no copies of each other, where none is left to test with.
+    """
 
     features: Features
     encoder: EncoderSection
     problems: tuple[Problem | Unreadable, ...]
     unlabeled: int = 0
     notes: tuple[str, ...] = ()
+    distinct: int | None = None
 
 
 def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
@@ -47,7 +53,7 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         DataError: what is there cannot be used.
     """
     path = split_path(recipe)
-    if recipe.split.file is not None and not path.is_file():
+    if recipe.split.file is not None and not is_file_at(path):
         raise NoInput(f"There is no split file {path}. Check split.file; without it, fit makes a split of its own.")
     if recipe.data.kind == factory.FEATURES_KIND:
         assert recipe.data.root is not None
@@ -62,7 +68,8 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         encoder = resolved(recipe.encoder, features.identity)
     split = settle_split(path, dataset, recipe.split.fractions, recipe.split.seed)
     known = labeled(features.with_split(split))
-    return Gathered(known, encoder, problems, len(features) - len(known), said)
+    distinct = None if "test" in known.split else int(find_groups(dataset).max()) + 1
+    return Gathered(known, encoder, problems, len(features) - len(known), said, distinct)
 
 
 def _without_effect(recipe: Recipe) -> tuple[str, ...]:
@@ -102,6 +109,11 @@ def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Seque
     if len(classes) < 2:
         found = f"only one class, {classes[0]!r}," if classes else "no class"
         first = f" Left out: {problems[0].message}" if problems else ""
+        if len(labels) >= 2:
+            raise LabelError(
+                f"Found {found} to learn beside the {len(left_out)} that --unknown (data.unknown) keeps out; two or "
+                "more are needed. Keep fewer out."
+            )
         raise LabelError(
             f"Found {found} to learn; two or more are needed. Put the photos of each class into a folder of its own."
             f"{first}"

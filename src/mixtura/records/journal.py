@@ -15,6 +15,14 @@ def left_out_note(strange: int, count: int) -> tuple[str, ...]:
     )
 
 
+def bad_photos_note(bad: int) -> tuple[str, ...]:
+    """A sentence on journal decisions on blurred, dark or blank photos; empty if there are none."""
+    if not bad:
+        return ()
+    were = "photo was" if bad == 1 else "photos were"
+    return (f"{bad} {were} blurred, dark or blank (reason bad_photo) and not taken into account.",)
+
+
 @dataclass(frozen=True)
 class LoggedDecision:
     """One decision of the journal.
@@ -103,7 +111,10 @@ class Drift:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences to show beside the figures."""
-        return left_out_note(self.left_out, self.count)
+        return (
+            *left_out_note(self.left_out, self.count),
+            *bad_photos_note(sum(day.bad for day in self.days)),
+        )
 
     @property
     def raised(self) -> tuple[Alarm, ...]:

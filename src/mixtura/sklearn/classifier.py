@@ -112,7 +112,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({AUTO_NAME})],
         "shrinkage": [Interval(Real, 0.0, 1.0, closed="both"), StrOptions({AUTO_NAME, selection.OAS})],
         "rank": [Interval(Integral, 1, None, closed="left")],
-        "variance_floor": [Interval(Real, 0.0, None, closed="left")],
+        "variance_floor": [Interval(Real, 0.0, 1e6, closed="both")],
         "priors": ["array-like", None],
         "random_state": ["random_state"],
         "feature_scale": [StrOptions({AUTO_NAME, *FEATURE_SCALES})],

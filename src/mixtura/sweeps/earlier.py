@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mixtura import files
+from mixtura.files import is_file_at
 from mixtura.recipe import Recipe, dump_dict
 from mixtura.renames import RENAMED_COLUMNS, RENAMED_KEYS, RENAMED_PARAMETERS, renamed
 from mixtura.sections import GRADIENT, FitSection, HeadSection
@@ -43,7 +44,7 @@ def update_journal(path: Path, about: dict[str, str]) -> None:
         path: of the journal, which need not exist.
         about: former description of the search -> current one.
     """
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if is_file_at(path) else []
     if any(line.get("user_attr", {}).get("about") in about for line in lines):
         files.write(path, "".join(f"{json.dumps(_entry(line, about))}\n" for line in lines).encode())
 

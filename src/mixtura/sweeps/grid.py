@@ -24,6 +24,7 @@ from mixtura.features.extract import Progress
 from mixtura.features.projected_folds import DATA_FREE_PROJECTIONS
 from mixtura.features.projection import PCA, Chain
 from mixtura.features.records import Features
+from mixtura.files import is_file_at
 from mixtura.formats import count
 from mixtura.identity import blocks_of
 from mixtura.model import bundle
@@ -107,7 +108,7 @@ def check(recipe: Recipe) -> Path:
         UsageError: a head, objective or device that does not fit, or no output folder of its own.
     """
     output = factory.output_of(recipe, "the results", "sweep")
-    if (output / bundle.CONFIG_FILE).is_file():
+    if is_file_at(output / bundle.CONFIG_FILE):
         raise UsageError(f"{output} holds a model, whose recipe a sweep would replace. Name another folder with -o.")
     factory.device_of(recipe.encoder.device)
     cells.check(recipe)

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from mixtura import files
 from mixtura.errors import DataError
 from mixtura.features.records import Features
+from mixtura.files import is_there
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe, dump, dump_dict, with_absolute_paths
 from mixtura.records.sweep import Run, Sweep, table
@@ -54,7 +55,7 @@ def earlier(recipe: Recipe, features: Features) -> dict[Any, Run]:
     assert recipe.output is not None
     path, mark = recipe.output / RUNS_FILE, {"sweep": fingerprint(recipe, features)}
     try:
-        whole = path.read_bytes() if path.exists() else b""
+        whole = path.read_bytes() if is_there(path) else b""
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}). Give another folder with -o.") from error
     lines = whole.splitlines()

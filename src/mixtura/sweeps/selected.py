@@ -6,6 +6,7 @@ from mixtura import files
 from mixtura.datasets.split import Split, read_split, write_split
 from mixtura.errors import CannotWrite, DataError
 from mixtura.features.records import Features
+from mixtura.files import is_there
 from mixtura.fitting import heads
 from mixtura.metrics.replicates import selected
 from mixtura.pipeline import factory, stores, training_set
@@ -59,7 +60,7 @@ def keep_split(recipe: Recipe, features: Features, draw: SplitAssignment, folder
     if draw.fold:
         split |= {id: "test" if role == TEST else "train" for id, role in zip(features.id, draw.role, strict=True)}
     path = folder / training_set.SPLIT_FILE
-    if not path.exists():
+    if not is_there(path):
         with files.new_folder(folder):
             write_split(split, path)
     elif read_split(path) != split:

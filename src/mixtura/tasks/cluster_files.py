@@ -13,6 +13,7 @@ from mixtura.datasets.paths import from_id, to_label
 from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
 from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
+from mixtura.files import is_there
 from mixtura.names import nearest
 from mixtura.tasks.cluster import NOISE_CLUSTER, Clusters
 
@@ -100,7 +101,7 @@ def as_list(label: Mapping[str, str], folder: Path, left_out: int) -> Accepted:
         DataError: the clusters are those of other photos.
     """
     path = folder / LIST_FILE
-    if path.exists():
+    if is_there(path):
         raise CannotWrite(f"{path} is there already. Edit the labels in it, or remove it and accept again.")
     rows = [(name, label[id]) for id in label if (folder / (name := from_id(id))).exists()]
     if not rows:

@@ -11,6 +11,7 @@ from mixtura.encoders.common import require_allowed_encoder, resolved
 from mixtura.errors import FingerprintMismatch, NoInput, UsageError
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import HEADER_FILE, FeatureStore
+from mixtura.files import is_file_at
 from mixtura.identity import differences
 from mixtura.model import bundle
 from mixtura.names import nearest
@@ -59,12 +60,12 @@ def open_collection(path: Path) -> Collection:
         NoInput: there is neither, or the features are gone.
         DataError: what is there is damaged.
     """
-    if (path / HEADER_FILE).is_file():
+    if is_file_at(path / HEADER_FILE):
         features = FeatureStore.open(path).read()
         encoder = factory.section_of(features.identity, EncoderSection())
         require_allowed_encoder(encoder.name, path)
         return Collection(path, features, encoder, _no_picture)
-    if not (path / bundle.CONFIG_FILE).is_file():
+    if not is_file_at(path / bundle.CONFIG_FILE):
         raise NoInput(
             f"{path} is neither a model nor a feature store. Give a folder that mixtura fit or mixtura extract has "
             "written."

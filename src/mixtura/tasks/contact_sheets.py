@@ -5,6 +5,7 @@ from pathlib import Path
 from mixtura.datasets.decode import decode
 from mixtura.errors import BadItem
 from mixtura.features.records import Features
+from mixtura.files import is_there
 from mixtura.pipeline.pictures import MAX_SIDE, shrink
 from mixtura.records.contact_sheet import ContactSheet, Picture, PictureRow, SheetGroup
 from mixtura.records.inspection import DuplicateSearch, NearDuplicates
@@ -130,7 +131,7 @@ def pictures_with_queries(stored: Pictures) -> Pictures:
         if not id.startswith(QUERY_PREFIX):
             return stored(id)
         path = Path(id.removeprefix(QUERY_PREFIX))
-        if not path.exists():
+        if not is_there(path):
             return stored(str(path))
         try:
             return shrink(decode(path, draft=MAX_SIDE))

@@ -18,6 +18,7 @@ from mixtura.datasets.items import SPLITS
 from mixtura.errors import LabelError, NoInput, UsageError
 from mixtura.features.imports import Half, LabelList, from_halves
 from mixtura.features.records import Features
+from mixtura.files import is_file_at, is_folder_at
 from mixtura.formats import count, listing
 from mixtura.names import Spellings, nearest
 from mixtura.pipeline import factory
@@ -159,9 +160,9 @@ def _lists_of(tree: Tree, labels: Path | None) -> Mapping[str, LabelList]:
         if found:
             return {split: LabelList.read(path) for split, path in found.items()}
         labels = _set_named_by(tree.place)
-    if labels.is_file():
+    if is_file_at(labels):
         return _parted(tree, labels, LabelList.read(labels))
-    if labels.is_dir() and (found := _list_files(labels)):
+    if is_folder_at(labels) and (found := _list_files(labels)):
         return _complete(tree, {split: LabelList.read(path) for split, path in found.items()}, labels)
     return _complete(tree, _of_public_set(labels), labels)
 

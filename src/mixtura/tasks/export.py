@@ -14,6 +14,7 @@ from PIL import Image
 from mixtura import files
 from mixtura.encoders.onnx_graph import need_onnx, to_onnx
 from mixtura.errors import CannotWrite, DataError, UsageError
+from mixtura.files import is_there
 from mixtura.identity import IMPORTED_PREFIX
 from mixtura.interfaces import ExportableEncoder
 from mixtura.model import bundle
@@ -105,7 +106,7 @@ def _require_own(folder: Path) -> None:
     """Check that the folder holds nothing but an earlier export."""
     with files.explained(folder):
         others = (
-            sorted(path.name for path in folder.iterdir() if path.name not in EXPORT_FILES) if folder.exists() else []
+            sorted(path.name for path in folder.iterdir() if path.name not in EXPORT_FILES) if is_there(folder) else []
         )
     others = [name for name in others if not name.startswith(files.TEMPORARY_PREFIX)]
     if others:

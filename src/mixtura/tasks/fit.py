@@ -9,7 +9,10 @@ from typing import Any
 from mixtura import files
 from mixtura.catalog import create
 from mixtura.datasets.items import Problem
+from mixtura.errors import CannotWrite
 from mixtura.features.records import Unreadable
+from mixtura.features.store import HEADER_FILE
+from mixtura.files import is_there
 from mixtura.fitting.fit import check_names, learn
 from mixtura.fitting.gradient import fixed_head
 from mixtura.identity import NO_TAPS
@@ -81,6 +84,8 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
     began, recipe = time.perf_counter(), factory.settled(recipe)
     check_names(recipe)
     output = factory.output_of(recipe, "the model", "model")
+    if is_there(output / HEADER_FILE):
+        raise CannotWrite(f"{output} holds features, and a model needs a folder of its own. Give a new one with -o.")
     with files.new_folder(output), files.only_writer(output), training_set.undone(recipe):
         files.collect_staged(output)
         create.check_renewable(output, fixed_head(recipe))

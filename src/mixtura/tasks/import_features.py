@@ -8,7 +8,9 @@ from mixtura.errors import UsageError
 from mixtura.features import imports
 from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
+from mixtura.files import is_folder_at
 from mixtura.formats import listing
+from mixtura.model.bundle import check_no_model
 from mixtura.names import nearest
 from mixtura.tasks.dgmmc_tree import find_tree, other_halves, read_lists, read_tree
 
@@ -45,11 +47,12 @@ def run(
         NoInput, DataError: the source cannot be used.
         CannotWrite, OutOfSpace: the store cannot be written; nothing of it stays.
     """
+    check_no_model(output)
     if split is not None and split not in SPLITS:
         raise UsageError(f"Part {split!r} is not known. {nearest(split, SPLITS)}")
-    if source.is_dir() and layout in (None, PER_FILE) and (found := _halves(source, labels, encoder, split, note)):
+    if is_folder_at(source) and layout in (None, PER_FILE) and (found := _halves(source, labels, encoder, split, note)):
         return imports.save(found, output)
-    if source.is_dir() and split is None and (others := other_halves(source)):
+    if is_folder_at(source) and split is None and (others := other_halves(source)):
         note(
             f"{source} is one half; {listing([other.name for other in others])} beside it is left out. To import both, "
             f"with their splits: mixtura data import {source.parent}."
@@ -62,7 +65,7 @@ def _halves(
 ) -> Features | None:
     """The features of a folder that holds training and test items apart; ``None`` if it does not."""
     tree = find_tree(source)
-    lists = tree is None and labels is not None and labels.is_dir()
+    lists = tree is None and labels is not None and is_folder_at(labels)
     if tree is None and not lists:
         return None
     if split is not None:

@@ -23,6 +23,7 @@ from mixtura.features.blocks import Blocks
 from mixtura.features.nonlinear import Power
 from mixtura.features.records import Features
 from mixtura.features.store import HEADER_FILE
+from mixtura.files import is_file_at
 from mixtura.fitting.selection import TrainingSamples, calibration, choose
 from mixtura.model import bundle
 from mixtura.pipeline import training_set
@@ -63,7 +64,7 @@ def run(path: Path) -> tuple[Inspection, Collection]:
         LabelError: there are no labels, or too few items to hold any out.
     """
     place = open_collection(path)
-    recipe = Recipe() if (path / HEADER_FILE).is_file() else _as_fitted(path)
+    recipe = Recipe() if is_file_at(path / HEADER_FILE) else _as_fitted(path)
     features = training_set.labeled(place.features)
     strangers = training_set.labels_of(features.classes, recipe.data.unknown)  # left out of the catalog on purpose
     known = [row for row, label in enumerate(features.label) if label not in strangers]
@@ -73,7 +74,7 @@ def run(path: Path) -> tuple[Inspection, Collection]:
 
 def _strangers(path: Path) -> str:
     """How many strangers the model in a folder would notice, in a sentence; empty if the folder has no model."""
-    if (path / HEADER_FILE).is_file():
+    if is_file_at(path / HEADER_FILE):
         return ""
     estimate = StrangerEstimate.of_facts(bundle.config_of(path).facts)
     return "" if estimate is None else estimate.sentence

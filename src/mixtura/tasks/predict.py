@@ -16,6 +16,7 @@ from mixtura.errors import BadItem, FingerprintMismatch, MixturaError, UsageErro
 from mixtura.features import imports
 from mixtura.features.records import Features
 from mixtura.features.store import HEADER_FILE, FeatureStore
+from mixtura.files import is_file_at
 from mixtura.formats import rate_of
 from mixtura.identity import differences
 from mixtura.model import bundle
@@ -156,7 +157,7 @@ def _stored_rows(query: Path | bytes, model: Model) -> Features | None:
     """The rows of a feature store or of a file of vectors; ``None`` for a photo or sound."""
     if isinstance(query, bytes):
         return None
-    if (query / HEADER_FILE).is_file():
+    if is_file_at(query / HEADER_FILE):
         rows = FeatureStore.open(query).read()
         how = differences(model.identity, rows.identity)
         if how:

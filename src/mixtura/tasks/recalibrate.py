@@ -27,6 +27,7 @@ from mixtura.datasets.decode import read_bytes
 from mixtura.datasets.items import Item, Problem
 from mixtura.errors import BadItem, LabelError, NoInput, UsageError
 from mixtura.features.store import HEADER_FILE, FeatureStore
+from mixtura.files import is_file_at
 from mixtura.formats import short_percent
 from mixtura.metrics.calibration import nll
 from mixtura.model.model import Model
@@ -178,7 +179,7 @@ def from_folder(catalog: Catalog, folder: Path) -> ConfirmedPhotos:
         LabelError: a sub-folder has the name of no product.
         FingerprintMismatch: the features are of another encoder than the catalog's.
     """
-    if (folder / HEADER_FILE).is_file():
+    if is_file_at(folder / HEADER_FILE):
         store = FeatureStore.open(folder)
         store.check(catalog.model.identity)
         features = store.read()

@@ -13,6 +13,7 @@ from mixtura.errors import BadItem, LabelError, NoInput
 from mixtura.features import INDEXES
 from mixtura.features.neighbors import Index, unit_rows, without_self
 from mixtura.features.records import Features
+from mixtura.files import is_there
 from mixtura.metrics.retrieval import average_precision, precision_at, precision_ceiling
 from mixtura.names import find
 from mixtura.pipeline.queries import Prepared, embed, name_of, prepare
@@ -110,7 +111,7 @@ def _vectors(
     """The features of the queries by position, and the unreadable queries."""
     rows = {id: row for row, id in enumerate(place.features.id)}
     named = {i: query for i, query in enumerate(queries) if isinstance(query, Path)}
-    stored = {i: rows[str(query)] for i, query in named.items() if str(query) in rows and not query.exists()}
+    stored = {i: rows[str(query)] for i, query in named.items() if str(query) in rows and not is_there(query)}
     vectors = {i: place.features.embedding[row] for i, row in stored.items()}
     files = [i for i in range(len(queries)) if i not in stored]
     problems: dict[int, Problem] = {}

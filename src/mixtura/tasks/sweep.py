@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mixtura.catalog import create
 from mixtura.errors import UsageError
+from mixtura.files import is_there
 from mixtura.fitting.gradient import fixed_head
 from mixtura.pipeline import factory
 from mixtura.pipeline.extraction import ProgressCallback
@@ -57,7 +58,7 @@ def _check_place(recipe: Recipe, save: Path) -> None:
     factory.output_of(recipe.model_copy(update={"output": save}), "the model", "model")
     if recipe.output is not None and save.resolve() == recipe.output.resolve():
         raise UsageError(f"{save} is the folder of the sweep. Save the model into one of its own, as in --save model.")
-    if save.exists():
+    if is_there(save):
         section = recipe.head
         named = (section.model_copy(update={"name": name}) for name in recipe.sweep.heads)
         fixed = (fixed_head(recipe.model_copy(update={"head": head})) for head in named)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from mixtura import files
 from mixtura.errors import CheckpointError
+from mixtura.files import is_folder_at, is_there
 
 LAYOUT = 1
 KEPT = 2
@@ -93,7 +94,7 @@ class Checkpoints:
             CannotWrite: the folder cannot be written.
         """
         path = self.folder / f"{checkpoint.step:08d}"
-        if path.exists():
+        if is_there(path):
             return
         files.make_folder(self.folder)
         # A copy of each, since safetensors takes no tensors that share memory.
@@ -134,7 +135,7 @@ class Checkpoints:
 
     def collect(self, step: int | None) -> None:
         """Delete what a killed writer has left, and what is newer than the checkpoint that is used."""
-        if self.folder.is_dir():
+        if is_folder_at(self.folder):
             files.collect_staged(self.folder)
             for path in self._generations():
                 if step is None or int(path.name) > step:
@@ -142,7 +143,7 @@ class Checkpoints:
 
     def _generations(self) -> list[Path]:
         """The folders of checkpoints, by step."""
-        found = self.folder.iterdir() if self.folder.is_dir() else ()
+        found = self.folder.iterdir() if is_folder_at(self.folder) else ()
         return sorted((path for path in found if path.name.isdecimal()), key=lambda path: int(path.name))
 
 
@@ -168,10 +169,10 @@ def set_aside(folder: Path) -> Path | None:
     Raises:
         CannotWrite: it cannot be moved, or another process is writing it.
     """
-    if not folder.is_dir():
+    if not is_folder_at(folder):
         return None
     with files.only_writer(folder):
-        free = next(path for path in (folder.with_name(f"{folder.name}-{n}") for n in count(1)) if not path.exists())
+        free = next(path for path in (folder.with_name(f"{folder.name}-{n}") for n in count(1)) if not is_there(path))
         with files.explained(free):
             return folder.rename(free)
 

@@ -43,13 +43,13 @@ async def change(service: ServiceDep, id: ProductId, given: Annotated[schemas.Ch
 @router.delete("/v1/products/{id}", response_model=schemas.Effect)
 async def remove(service: ServiceDep, id: ProductId) -> EditResult:
     """Take a product out of the catalog; undo brings it back."""
-    return await service.edit(lambda: service.catalog.remove_product(product_of(service.catalog, id).id))
+    return await service.edit(lambda: service.catalog.remove_product(product_of(service.catalog, id)))
 
 
 @router.get("/v1/products/{id}/items", response_model=schemas.Items)
 async def items(service: ServiceDep, id: ProductId) -> dict[str, Any]:
     """The photos of a product."""
-    found = await service.read(lambda: service.catalog.items(product_of(service.catalog, id).id))
+    found = await service.read(lambda: service.catalog.items(product_of(service.catalog, id)))
     return {"items": [vars(item) | {"thumbnail": thumbnail(item.id)} for item in found]}
 
 
@@ -111,11 +111,11 @@ def _changed(catalog: Catalog, id: str, given: schemas.RequestModel) -> EditResu
     product = product_of(catalog, id)
     match given:
         case schemas.Rename():
-            return catalog.rename(product.id, given.name)
+            return catalog.rename(product, given.name)
         case schemas.Confirm():
-            return catalog.confirm(product.id)
+            return catalog.confirm(product)
         case schemas.Merge():
-            return catalog.merge(product.id, product_of(catalog, given.merge_into).id)
+            return catalog.merge(product, product_of(catalog, given.merge_into))
         case schemas.Split():
-            return catalog.split(product.id, given.split.items, given.split.name)
+            return catalog.split(product, given.split.items, given.split.name)
     raise Refusal(422, "Give one of name, confirmed, merge_into and split.")
