@@ -30,13 +30,18 @@ SPLIT_FILE = "split.csv"
 
 @dataclass(frozen=True)
 class Gathered:
-    """Features with a final ``split``, the items left out on the way, and sentences to show."""
+    """Features with a final ``split``, the items left out on the way, and sentences to show.
+
+    ``encoder_trained`` says that the encoder was trained on the training rows, so only validation rows are like later
+    items.
+    """
 
     features: Features
     encoder: EncoderSection
     problems: tuple[Problem | Unreadable, ...]
     unlabeled: int = 0
     notes: tuple[str, ...] = ()
+    encoder_trained: bool = False
 
 
 def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
