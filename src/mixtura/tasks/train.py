@@ -120,7 +120,7 @@ def _started(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None]
     if isinstance(section.start, Path):
         if given.weights is not None:
             raise UsageError(
-                f"train.start and encoder.weights name weights, {section.start} and {given.weights}. Give one."
+                "train.start and encoder.weights both name weights. Leave one of them out."
             )
         encoder = given.model_copy(update={"weights": section.start.absolute()})
         factory.trainable_of(encoder)
