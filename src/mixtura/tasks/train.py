@@ -131,7 +131,7 @@ def _started(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None]
     untrained = UNTRAINED in factory.trainable_of(given).identity
     if untrained and section.start == "pretrained":
         raise UsageError(
-            f"The encoder {given.name!r} has no pretrained weights. Leave train.start out, or give a file."
+            f"The encoder {given.name!r} has no weights of its own. Leave train.start out, or name a file."
         )
     return recipe, recipe.seed if untrained else None
 

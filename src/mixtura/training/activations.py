@@ -34,7 +34,7 @@ def with_activations(batch: Batch, network: nn.Module, stages: Stages, first: in
     return rest | {f"{ACTIVATION}{name}": tensor.cpu() for name, tensor in made.items()}
 
 
-def chunks(count: int, size: int) -> list[Int[np.ndarray, " B"]]:
+def chunks(count: int, size: int) -> list[Int[np.ndarray, " _"]]:
     """The rows from 0 to ``count`` in batches of a size."""
     return np.split(np.arange(count), range(size, count, size))
 
