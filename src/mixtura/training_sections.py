@@ -53,7 +53,7 @@ class AugmentSection(Section):
 
     views: tuple[ViewSection, ...] = Field(
         default=(
-            ViewSection(name="random_resized_crop", probability=1.0),
+            ViewSection(name="random_resized_crop", probability=1.0, options={"scale": [0.5, 1.0]}),
             ViewSection(name="horizontal_flip"),
             ViewSection(name="color_jitter"),
         ),
@@ -73,8 +73,10 @@ class TrainSection(Section):
     )
     batch_size: Count = Field(default=32, description="Photos per step.")
     optimizer: Literal["adadelta", "adam", "adamw", "sgd"] = Field(default="adamw", description="Rule of the steps.")
-    learning_rate: Annotated[Annotated[float, Field(gt=0)], Flag("X")] = Field(
-        default=5e-4, description="Learning rate of the head and, less layer_decay, of the network."
+    learning_rate: Annotated[Annotated[float, Field(gt=0)] | None, Flag("X")] = Field(
+        default=None,
+        description="Learning rate of the head and, less layer_decay, of the network. Default: 1e-4, and 1e-3 from "
+        "scratch.",
     )
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None, description="sgd: share of the last step that joins the next one. Default: 0.9."

@@ -10,6 +10,7 @@ from mixtura.cli import options
 from mixtura.cli.output import Output, one_line, plain_table
 from mixtura.formats import percent
 from mixtura.recipe import Recipe
+from mixtura.training_sections import TrainSection
 
 if TYPE_CHECKING:
     from mixtura.records.training import Gain, NetworkTraining
@@ -27,6 +28,7 @@ GAINS = {
 @options.takes_recipe(
     options.ENCODER | {"Training": ("train",), "Model": ("data", "decision", "seed")},
     output="Folder for the model, its encoder, its features and its report.",
+    default=Recipe(train=TrainSection()),
 )
 def train(out: Output, recipe: Recipe, fresh: Fresh = False) -> None:
     """Train the encoder's network on your photos, then fit a model to its features.

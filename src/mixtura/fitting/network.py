@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mixtura import files
+from mixtura.core import temperature
 from mixtura.encoders.common import drawn
 from mixtura.encoders.stages import stages_of
 from mixtura.features.records import Unreadable
@@ -27,7 +28,7 @@ from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.records.training import TrainingLog, TrainingProgress
 from mixtura.training.activations import KeptViews, chunks, with_activations
 from mixtura.training.checkpoint import Facts
-from mixtura.training.classifier import Classifier, cross_entropy, validated
+from mixtura.training.classifier import Classifier, cross_entropy, scored
 from mixtura.training.loaders import Batch, Loader
 from mixtura.training.order import Order
 from mixtura.training.setup import Setup
@@ -147,6 +148,8 @@ def train_part(material: Material, part: str, folder: Path, left: Callable[[], f
         return None
     settings = network_setup.settings_of(material.section, epochs, material.seed)
     made = train(run.setup(classifier, epochs), settings, folder, material.progress, lambda: left() <= 0)
+    if not made.best:
+        return None
     end = made.weights.tensors
     losses = {share: run.loss_of(_mixed(start, end, share)) for share in (SHARES if material.pretrained else (1.0,))}
     share = min(losses, key=lambda share: (losses[share], share))
@@ -177,10 +180,14 @@ class _Run:
         return self.material.training.batches(self.order, epoch, first)
 
     def validate(self, module: nn.Module) -> Mapping[str, float]:
-        """Mean loss in nats, and accuracy, of the validation photos."""
+        """Mean loss in nats, at its best temperature, and accuracy of the validation photos.
+
+        The fit that follows finds a temperature of its own, so how sure the head is counts for nothing.
+        """
         batches: Iterable[Batch] = self.material.validation.read(self.rows) if self.kept is None else self.kept
-        loss, right = validated(module, batches)
-        return {"loss": float(loss.mean()), "accuracy": float(right.mean())}
+        scores, labels = scored(module, batches)
+        loss = temperature.nll(scores, labels, temperature.best(scores, labels))
+        return {"loss": loss, "accuracy": float((scores.argmax(1) == labels).double().mean())}
 
     def loss_of(self, tensors: Mapping[str, Tensor]) -> float:
         """The validation loss of other weights."""

@@ -16,7 +16,8 @@ from mixtura.training.setup import Settings
 from mixtura.training_sections import TrainSection
 
 SMALL_BATCH = 64  # photos; the statistics of fewer are too noisy for a batch norm that is trained well already
-PRETRAINED_LAYER_DECAY = 0.75
+LEARNING_RATE, SCRATCH_LEARNING_RATE = 1e-4, 1e-3
+LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
 MOMENTUM = 0.9
 NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start"})
 """Keys that may change while a run goes on; where the run starts is compared by its weights."""
@@ -53,9 +54,8 @@ def schedule_of(section: TrainSection, steps: int, epochs: int) -> Schedule:
 
 def settings_of(section: TrainSection, epochs: int, seed: int) -> Settings:
     """How a run of so many epochs is trained."""
-    return Settings(
-        epochs, section.accumulate, section.clip or None, section.precision, section.patience, incumbent=True, seed=seed
-    )
+    clip = section.clip or None
+    return Settings(epochs, section.accumulate, clip, section.precision, section.patience, incumbent=False, seed=seed)
 
 
 def facts_of(section: TrainSection, part: str, epochs: int) -> dict[str, Fact]:
@@ -97,9 +97,9 @@ def optimizer_of(classifier: Classifier, section: TrainSection, pretrained: bool
         options["momentum"] = MOMENTUM if section.momentum is None else section.momentum
     groups = parameter_groups(
         classifier,
-        section.learning_rate,
+        section.learning_rate or (LEARNING_RATE if pretrained else SCRATCH_LEARNING_RATE),
         section.weight_decay,
-        _factors(classifier, _layer_decay(section, pretrained)),
+        _factors(classifier, section.layer_decay or (LAYER_DECAY if pretrained else SCRATCH_LAYER_DECAY)),
         _decays(classifier),
     )
     return optimizer(section.optimizer, groups, **options)
@@ -108,12 +108,6 @@ def optimizer_of(classifier: Classifier, section: TrainSection, pretrained: bool
 def hooks_of(classifier: Classifier, section: TrainSection) -> dict[str, Hook]:
     """The state that is kept beside the network."""
     return {} if section.ema is None else {"average": WeightAverage(classifier, section.ema)}
-
-
-def _layer_decay(section: TrainSection, pretrained: bool) -> float:
-    if section.layer_decay is not None:
-        return section.layer_decay
-    return PRETRAINED_LAYER_DECAY if pretrained else 1.0
 
 
 def _factors(classifier: Classifier, decay: float) -> Callable[[str], float]:

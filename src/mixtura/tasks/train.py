@@ -119,9 +119,7 @@ def _started(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None]
     given = recipe.encoder
     if isinstance(section.start, Path):
         if given.weights is not None:
-            raise UsageError(
-                "train.start and encoder.weights both name weights. Leave one of them out."
-            )
+            raise UsageError("train.start and encoder.weights both name weights. Leave one of them out.")
         encoder = given.model_copy(update={"weights": section.start.absolute()})
         factory.trainable_of(encoder)
         return recipe.model_copy(update={"encoder": encoder}), None

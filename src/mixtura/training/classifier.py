@@ -1,12 +1,13 @@
-"""A network with a linear head, which is there for training only: its loss, and its losses on validation rows."""
+"""A network with a linear head, which is there for training only: its loss, and its scores of validation rows."""
 
 from collections.abc import Iterable, Mapping
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from mixtura.encoders.stages import Activations, Stages
+from mixtura.errors import NoInput
 from mixtura.heads.linear import LinearHead
 from mixtura.objectives.classification import PLAIN_CONDITIONAL
 from mixtura.training.setup import Batch
@@ -50,13 +51,18 @@ def cross_entropy(classifier: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[
 
 
 @torch.no_grad()
-def validated(classifier: nn.Module, batches: Iterable[Batch]) -> tuple[Float64[Tensor, " N"], Float64[Tensor, " N"]]:
-    """The loss of each row in nats, and 1 where its class is the most probable one, else 0."""
+def scored(classifier: nn.Module, batches: Iterable[Batch]) -> tuple[Float64[Tensor, "N C"], Int[Tensor, " N"]]:
+    """The class scores and the class of each row of some batches, on the CPU.
+
+    Raises:
+        NoInput: there is no row.
+    """
     device = next(classifier.parameters()).device
-    losses, right = [torch.zeros(0, dtype=torch.float64)], [torch.zeros(0, dtype=torch.float64)]
+    scores, labels = list[Tensor](), list[Tensor]()
     for batch in batches:
         if len(batch[LABEL]):
-            scores = classifier({name: tensor.to(device) for name, tensor in batch.items()}).double().cpu()
-            losses.append(nn.functional.cross_entropy(scores, batch[LABEL], reduction="none"))
-            right.append((scores.argmax(1) == batch[LABEL]).double())
-    return torch.cat(losses), torch.cat(right)
+            scores.append(classifier({name: tensor.to(device) for name, tensor in batch.items()}).double().cpu())
+            labels.append(batch[LABEL])
+    if not labels:
+        raise NoInput("None of the validation photos can be read. Check that their folder is still there.")
+    return torch.cat(scores), torch.cat(labels)
