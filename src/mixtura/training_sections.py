@@ -75,7 +75,7 @@ class TrainSection(Section):
     optimizer: Literal["adadelta", "adam", "adamw", "sgd"] = Field(default="adamw", description="Rule of the steps.")
     learning_rate: Annotated[Annotated[float, Field(gt=0)] | None, Flag("X")] = Field(
         default=None,
-        description="Learning rate of the head and, less layer_decay, of the network. Default: 1e-4, and 1e-3 from "
+        description="Learning rate of the head and, less layer_decay, of the network. Default: 5e-4, and 1e-3 from "
         "scratch.",
     )
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
@@ -89,7 +89,9 @@ class TrainSection(Section):
         description="Factor of the learning rate from each block to the one before it. Default: 0.75, and 1 from "
         "scratch.",
     )
-    schedule: ScheduleSection = ScheduleSection()
+    schedule: ScheduleSection = Field(
+        default=ScheduleSection(), description="How the learning rate changes; all lengths are in epochs."
+    )
     patience: Count | None = Field(
         default=None, description="Epochs without a lower validation loss before training ends. Default: all run."
     )
@@ -114,7 +116,7 @@ class TrainSection(Section):
     minutes: Annotated[Annotated[float, Field(gt=0)] | None, Flag("M")] = Field(
         default=None, description="Time for everything, reading and fitting included. Default: all epochs run."
     )
-    augment: AugmentSection = AugmentSection()
+    augment: AugmentSection = Field(default=AugmentSection(), description="Random views of the training photos.")
     balance: Share = Field(
         default=0.0, description="How far classes of few photos are met more often: 0 as they are, 1 all alike."
     )

@@ -142,7 +142,9 @@ def stage(model: Model, folder: Path, others: Mapping[str, bytes] | None = None)
         encoder_sha256=hashlib.sha256(encoder[own.DESCRIPTION_FILE]).hexdigest() if encoder else None,
         sha256=hashlib.sha256(data).hexdigest(),
     )
-    contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(config.model_dump(mode="json"))} | encoder | dict(others or {})
+    # Without an encoder of its own, a model has the form that earlier versions of mixtura read.
+    told = config.model_dump(mode="json", exclude=set() if encoder else {"encoder_sha256"})
+    contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(told)} | encoder | dict(others or {})
     return files.stage(folder, contents)
 
 

@@ -16,7 +16,7 @@ from mixtura.training.setup import Settings
 from mixtura.training_sections import TrainSection
 
 SMALL_BATCH = 64  # photos; the statistics of fewer are too noisy for a batch norm that is trained well already
-LEARNING_RATE, SCRATCH_LEARNING_RATE = 1e-4, 1e-3
+LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3
 LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
 MOMENTUM = 0.9
 NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start"})
