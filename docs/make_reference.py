@@ -18,8 +18,9 @@ from pydantic import BaseModel
 
 from mixtura.cli import COMMANDS
 from mixtura.cli.options import described
-from mixtura.recipe import Recipe
+from mixtura.recipe import Recipe, fields
 from mixtura.sections import StepSection
+from mixtura.training_sections import TrainSection
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
@@ -51,18 +52,22 @@ def command_line() -> str:
 
 def default_of(value: object) -> str:
     """A default as YAML has it."""
-    if value is None:
+    if value is None or isinstance(value, BaseModel):
         return ""
-    shown = list(value) if isinstance(value, tuple) else value
+    shown = [plain(one) for one in value] if isinstance(value, tuple) else value
     return f"`{shown}`"
+
+
+def plain(value: object) -> object:
+    """A value, with a section as what is set in it."""
+    return value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
 
 
 def rows_of(section: type[BaseModel], prefix: str) -> list[str]:
     """One line of the table for each key of a section."""
     lines = []
-    for name, field in section.model_fields.items():
+    for key, field in fields(section, prefix):
         default = "needed" if field.is_required() else default_of(field.default)
-        key = f"{prefix}{name}"
         lines.append(f"| `{key}` | {default} | {described(key.replace('[]', ''), field)} |")
         for kind in get_args(field.annotation):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -89,6 +94,9 @@ def recipe() -> str:
         elif name == "projection":
             lines.append("| `projection` | `[]` | Steps on the features, in order: names, or names with options. |")
             lines += rows_of(StepSection, "projection[].")
+        elif name == "train":
+            lines.append(f"| `train` | | {field.description} |")
+            lines += rows_of(TrainSection, "train.")
         else:
             lines.append(f"| `{name}` | {default_of(field.default)} | {described(name, field)} |")
     return "\n".join(lines) + "\n"

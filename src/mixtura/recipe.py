@@ -36,6 +36,7 @@ from mixtura.sections import (
     SweepSection,
 )
 from mixtura.strict_yaml import Place
+from mixtura.training_sections import TrainSection
 
 STORED_NAME, STORED_BESIDE = "recipe.yaml", ("config.json", "runs.jsonl")
 """The name of a recipe that a model or a sweep keeps, and what lies beside it."""
@@ -52,6 +53,7 @@ class Recipe(Section):
     projection: tuple[StepSection, ...] = ()
     head: HeadSection = HeadSection()
     fit: FitSection = FitSection()
+    train: TrainSection | None = Field(default=None, description="Only for mixtura train; fit and sweep refuse it.")
     sweep: SweepSection = SweepSection()
     decision: DecisionSection = DecisionSection()
     split: SplitSection = SplitSection()
@@ -260,9 +262,6 @@ def _given_place(loc: Place, data: Any) -> Place:
 
 def _nearest_key(dotted: str) -> str:
     """A hint: the nearest sibling, else the nearest key anywhere, and what is known at this place."""
-    moved = renames.section_of(dotted)
-    if moved:
-        return f"What was set there is set in {moved!r} now."
     known = list(keys())
     plain = ".".join(part for part in dotted.split(".") if not part.isdecimal())
     parent, _, leaf = plain.rpartition(".")

@@ -70,6 +70,9 @@ RENAMED_KEYS: dict[str, tuple[tuple[str, Convert], ...]] = {
 }
 """Old key -> the new keys that it has become, each with what its value becomes. The steps of a list share one entry."""
 
+REUSED_KEYS = frozenset({"train.epochs", "train.batch_size", "train.patience"})
+"""Old keys that mean something else now; they are old only in a section that has other old keys too."""
+
 RENAMED_STEP_KEYS: dict[str, tuple[tuple[str, Convert], ...]] = {"share": (("explained_variance", _fraction),)}
 """The same for the steps of a stored projection."""
 
@@ -115,10 +118,12 @@ def old_keys(data: Mapping[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
     >>> list(old_keys({"train": {"fit": "sgd"}}))
     [(('train', 'fit'), {'fit.solver': 'gradient', 'fit.objective': 'conditional'})]
     """
-    for place, value in _leaves(data, ()):
-        entry = RENAMED_KEYS.get(".".join(part for part in place if isinstance(part, str)))
-        if entry is not None:
-            yield place, _converted(entry, value)
+    leaves = _leaves(data, ())
+    found = [(place, value, ".".join(part for part in place if isinstance(part, str))) for place, value in leaves]
+    old = {place[0] for place, _, key in found if key in RENAMED_KEYS and key not in REUSED_KEYS}
+    for place, value, key in found:
+        if key in RENAMED_KEYS and (key not in REUSED_KEYS or place[0] in old):
+            yield place, _converted(RENAMED_KEYS[key], value)
 
 
 def told(new: Mapping[str, Any]) -> str:
@@ -138,16 +143,6 @@ def _flow(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_flow, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def section_of(section: str) -> str | None:
-    """The section in which the keys of an old one are now; ``None`` where it is not an old one.
-
-    >>> section_of("train")
-    'fit'
-    """
-    entry = next((entry for old, entry in RENAMED_KEYS.items() if old.startswith(f"{section}.")), None)
-    return entry[0][0].partition(".")[0] if entry else None
 
 
 def convert(old: str, value: Any) -> dict[str, Any]:

@@ -15,6 +15,13 @@ OPTIONS = {
         "Model": "--epochs --false-reject-rate --family --follow-links --head --label --learning-rate --n-components "
         "--objective --seed --solver --unknown",
     },
+    "train": {
+        "": "-o --fresh --output",
+        "Recipe": "-r --dry-run --recipe --set",
+        "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
+        "Training": "--epochs --learning-rate --minutes --trainable",
+        "Model": "--false-reject-rate --follow-links --label --seed --unknown",
+    },
     "sweep": {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",
@@ -85,6 +92,15 @@ KEYS = {
         "--n-components": "head.n_components=2",
         "--false-reject-rate": "decision.false_reject_rate=0.1",
         "--seed": "seed=0",
+        "-o": "output=x",
+    },
+    "train": {
+        "--epochs": "train.epochs=3",
+        "--learning-rate": "train.learning_rate=0.5",
+        "--minutes": "train.minutes=5",
+        "--trainable": "train.trainable=last",
+        "--encoder": "encoder.name=tiny",
+        "--unknown": "data.unknown=[a,b]",
         "-o": "output=x",
     },
     "extract": {"-o": "extract.store=x", "--label": "data.label=fine", "--workers": "extract.workers=2"},

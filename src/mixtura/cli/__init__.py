@@ -10,6 +10,7 @@ import sys
 PANELS = {
     "Make and use a model": {
         "fit": "mixtura.cli.fit:fit",
+        "train": "mixtura.cli.train:train",
         "sweep": "mixtura.cli.sweep:sweep",
         "predict": "mixtura.cli.predict:predict",
         "serve": "mixtura.cli.serve:serve",

@@ -186,13 +186,16 @@ def _parameters(option: Option, panel: str) -> list[Parameter]:
     return [option.parameter(panel), Parameter(FAST, Parameter.KEYWORD_ONLY, default=False, annotation=fast)]
 
 
-def takes_recipe(panels: Mapping[str, Iterable[str]], output: str, key: str = "output") -> Callable[[Command], Command]:
+def takes_recipe(
+    panels: Mapping[str, Iterable[str]], output: str, key: str = "output", default: Recipe | None = None
+) -> Callable[[Command], Command]:
     """Give a command DATA and the recipe options; it receives the recipe after ``out``, except with ``--dry-run``.
 
     Args:
         panels: see :func:`takes_flags`.
         output: help text of the output folder.
         key: the recipe key of the output folder.
+        default: what neither options nor file say.
     """
     folder = Annotated[str | None, typer.Option("--output", "-o", metavar="FOLDER", help=output)]
 
@@ -208,7 +211,8 @@ def takes_recipe(panels: Mapping[str, Iterable[str]], output: str, key: str = "o
             flags: dict[str, Any],
             **own: Any,
         ) -> None:
-            resolved = recipe_of(data, recipe, settings, flags if output is None else flags | {key: output})
+            given = flags if output is None else flags | {key: output}
+            resolved = recipe_of(data, recipe, settings, given, default)
             if dry_run:
                 return print_recipe(out, resolved)
             return function(out, resolved, **own)
@@ -224,7 +228,13 @@ def _replaced(function: Command, name: str, by: Iterable[Parameter]) -> list[Par
     return [one for own in signature(function).parameters.values() for one in (by if own.name == name else [own])]
 
 
-def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, flags: Mapping[str, Any]) -> Recipe:
+def recipe_of(
+    data: str | None,
+    file: Path | None,
+    settings: list[str] | None,
+    flags: Mapping[str, Any],
+    default: Recipe | None = None,
+) -> Recipe:
     """Return the recipe for a command line; ``flags`` are the options given, by key.
 
     Raises:
@@ -243,8 +253,8 @@ def recipe_of(data: str | None, file: Path | None, settings: list[str] | None, f
     options = {key: FLAGS[key].switch if key in FLAGS else "--output" for key in flags if key != FAST}
     options = {key: f"--set {key}" for key in given} | dict.fromkeys(guess, "DATA") | options
     if FAST in flags:
-        given = _sped_up(given, resolve(given, file, options=options))
-    recipe = resolve(given, file, options=options)
+        given = _sped_up(given, resolve(given, file, default, options))
+    recipe = resolve(given, file, default, options)
     if recipe.data.kind == "features":
         require_photos({key: option for key, option in options.items() if option != "--output"}, recipe.data.root)
     if recipe.data.root is None and recipe.data.kind in NEED_PATH:

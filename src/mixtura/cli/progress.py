@@ -46,7 +46,7 @@ class Bar:
             self._row = self._bars.add_task(self._doing, total=progress.total, pace="")
         left = f", {duration(progress.remaining)} left" if math.isfinite(progress.remaining) else ""
         pace = f"{progress.rate:.{0 if progress.rate >= 10 else 1}f}/s{left}"
-        now = self._doing if progress.done < progress.total else self._next
+        now = getattr(progress, "doing", self._doing) if progress.done < progress.total else self._next
         if not self._out.watched and time.monotonic() - self._printed >= SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()
             self._out.note(f"{now}: {progress.done} of {progress.total}, {pace}")

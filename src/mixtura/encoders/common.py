@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from mixtura.files import is_folder_at
 from mixtura.identity import IMPORTED_PREFIX, taps_of
 from mixtura.names import require_allowed
 from mixtura.sections import EncoderSection
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 class OwnNames(nn.Module):
@@ -59,7 +61,7 @@ def to_train(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).train().requires_grad_(True)
 
 
-def drawn(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+def drawn(seed: int, build: Callable[[], _Network]) -> _Network:
     """What ``build`` makes with weights drawn from a seed, on the CPU; torch's own generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -29,8 +29,13 @@ from mixtura.files import is_folder_at
 from mixtura.identity import fingerprint, options_of, taps_of
 from mixtura.interfaces import Encoder, ExportableEncoder, TrainableEncoder
 from mixtura.names import find
+from mixtura.sections import EncoderSection
 
 WEIGHTS_FILE, DESCRIPTION_FILE = "encoder.safetensors", "encoder.json"
+
+KIND = "own"
+HERE = f"{KIND}:."
+"""The full name of the encoder that lies in the folder which names it."""
 
 
 class Description(BaseModel):
@@ -88,6 +93,31 @@ def write_encoder(folder: Path, encoder: TrainableEncoder, network: nn.Module, t
     files.write_all({folder / name: data for name, data in encoder_files(encoder, network, trained).items()})
 
 
+def folder_of(name: str) -> Path | None:
+    """The folder that the full name of an encoder gives; ``None`` where it is no trained encoder of a folder.
+
+    >>> folder_of("own:shop"), folder_of("lite0")
+    (PosixPath('shop'), None)
+    """
+    kind, _, place = name.partition(":")
+    return Path(place).expanduser() if kind == KIND and place else None
+
+
+def placed(section: EncoderSection, folder: Path) -> EncoderSection:
+    """The section of an encoder that lies in a folder, whatever place it was written with."""
+    return section.model_copy(update={"name": f"{KIND}:{folder.absolute()}"})
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """The two files of the trained encoder in a folder, by name, checked.
+
+    Raises:
+        BundleError: there is no trained encoder in it, or one of the two files is damaged.
+    """
+    read_description(folder)
+    return {name: files.read_current(folder / name) for name in (WEIGHTS_FILE, DESCRIPTION_FILE)}
+
+
 def read_description(folder: Path) -> Description:
     """The description in a folder, checked against the weight file beside it.
 
@@ -133,7 +163,7 @@ class Own:
         NoInput, DataError: the weights that are given are missing, or do not fit.
     """
 
-    name = "own"
+    name = KIND
 
     def __init__(
         self,

@@ -7,7 +7,21 @@ import torch
 
 from mixtura.errors import UsageError
 from mixtura.fitting import heads
+from mixtura.recipe import Recipe
 from mixtura.sections import GRADIENT, FitSection
+
+
+def refuse_training(recipe: Recipe) -> None:
+    """For what trains no network.
+
+    Raises:
+        UsageError: the recipe has a section ``train``.
+    """
+    if recipe.train is not None:
+        raise UsageError(
+            "The recipe has a section 'train', which trains a network. Use mixtura train, or rename the section to "
+            "'fit' if it was meant for the head."
+        )
 
 
 def check_fit(spec: heads.HeadSpec, section: FitSection, objectives: Sequence[str]) -> None:

@@ -48,7 +48,14 @@ def check_names(recipe: Recipe) -> None:
 
 
 def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
-    """Model fitted to all samples outside the test split.
+    """Model fitted to all samples outside the test split; see :func:`learn_with_scores`."""
+    return learn_with_scores(recipe, gathered)[0]
+
+
+def learn_with_scores(recipe: Recipe, gathered: training_set.Gathered) -> tuple[Model, dict[str, float]]:
+    """Model fitted to all samples outside the test split, and the loss in nats, by id, of those that were held out.
+
+    Each of them is scored, at the model's temperature, by a mixture that it took no part in.
 
     Raises:
         LabelError: fewer than two classes, no test samples, or a class whose items all have weight 0.
@@ -60,9 +67,14 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
     if not (features.select_split("test").label_index(classes) >= 0).any():
         raise _nothing_to_test_with(recipe, len(learned), gathered.distinct)
     train = training_set.train_part(features, classes)
-    rows = _rows(recipe, train, classes)
+    rows = _rows(recipe, train, classes, gathered.encoder_trained)
     _check_weights(rows, classes)
-    return assemble(recipe, gathered, classes, rows.x, solve(recipe, rows, classes))
+    fitted = solve(recipe, rows, classes)
+    model = assemble(recipe, gathered, classes, rows.x, fitted)
+    held = fitted.out_of_fold
+    log_posterior = (held.class_log_prob.double() / model.temperature).log_softmax(1)
+    loss = -log_posterior.gather(1, held.label[:, None])[:, 0]
+    return model, {train.id[row]: value for row, value in zip(held.row.tolist(), loss.tolist(), strict=True)}
 
 
 def _nothing_to_test_with(recipe: Recipe, count: int, distinct: int | None) -> LabelError:
@@ -114,7 +126,7 @@ def solve(recipe: Recipe, rows: TrainingSamples, labels: Sequence[str] = ()) -> 
     return leave_classes_out(recipe, rows, choice, fitted, labels or tuple(map(str, range(rows.n_classes))))
 
 
-def _rows(recipe: Recipe, train: Features, classes: tuple[str, ...]) -> TrainingSamples:
+def _rows(recipe: Recipe, train: Features, classes: tuple[str, ...], encoder_trained: bool) -> TrainingSamples:
     """The samples to learn from; without taps, the last layer is the only block."""
     blocks, x = blocks_of(train.identity), torch.from_numpy(train.embedding)
     check_single(x)
@@ -126,4 +138,5 @@ def _rows(recipe: Recipe, train: Features, classes: tuple[str, ...]) -> Training
         training_set.weight_of(train),
         len(classes),
         blocks[:1] if recipe.encoder.taps == NO_TAPS else blocks,
+        encoder_trained,
     )

@@ -12,7 +12,7 @@ from mixtura.features.selection import Selected
 from mixtura.fitting import heads
 from mixtura.fitting.fitted import Fitted
 from mixtura.fitting.heads import HeadSpec, InitialHead
-from mixtura.fitting.selection import MIN_VALIDATION, TrainingSamples
+from mixtura.fitting.selection import TrainingSamples
 from mixtura.heads.base import Head, in_tiles
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.sdgm import SDGMHead
@@ -187,7 +187,7 @@ def validation_mask(rows: TrainingSamples, recipe: Recipe) -> Tensor:
     """
     has_weight = torch.ones_like(rows.is_validation) if rows.weight is None else rows.weight > 0
     val = rows.is_validation & has_weight
-    if int(val.sum()) < MIN_VALIDATION:
+    if int(val.sum()) < rows.min_validation:
         few = len(rows.x) < MIN_SAMPLES_FOR_FRACTION
         fraction = max(recipe.fit.val_fraction, recipe.fit.min_val_fraction if few else 0.0)
         val = torch.zeros_like(has_weight)

@@ -31,7 +31,8 @@ MIN_VALIDATION = 100  # validation samples that came with the data; with fewer, 
 @dataclass(frozen=True)
 class TrainingSamples:
     """Labeled features of the known classes; ``is_validation`` marks a validation split that came with the data, and
-    ``blocks`` are the layers that the columns come from, if there are several.
+    ``blocks`` are the layers that the columns come from, if there are several. ``encoder_trained`` says that the
+    encoder was trained on all samples but those of the validation split, so only these are like later ones.
     """
 
     x: Float[Tensor, "N D"]
@@ -41,6 +42,17 @@ class TrainingSamples:
     weight: Float[Tensor, " N"] | None
     n_classes: int
     blocks: tuple[Block, ...] = ()
+    encoder_trained: bool = False
+
+    @property
+    def min_validation(self) -> int:
+        """The least number of validation samples that are the only ones held out."""
+        return 1 if self.encoder_trained else MIN_VALIDATION
+
+    @property
+    def only_validation(self) -> bool:
+        """Whether only validation samples are held out."""
+        return int(self.is_validation.sum()) >= self.min_validation
 
 
 def choose(recipe: Recipe, rows: TrainingSamples) -> Selected:
@@ -93,7 +105,7 @@ def calibration(choice: Selected, rows: TrainingSamples, seed: int) -> OutOfFold
     if has_exact_form(folds, plan):
         return calibration_scores(folds, plan)
     count = next((count for most, count in CALIBRATION_FOLDS.items() if len(rows.x) <= most), DEFAULT_FOLDS)
-    count = count if int(rows.is_validation.sum()) < MIN_VALIDATION else DEFAULT_FOLDS
+    count = DEFAULT_FOLDS if rows.only_validation else count
     plain = folds_of(rows, seed, count)
     space = folds if count == DEFAULT_FOLDS else cross_fit_projection(choice.steps, rows.x, plain)[1]
     return extrapolated(choice.steps, rows.x, plain, space, plan)
@@ -107,13 +119,13 @@ def calibrated_by(choice: Selected) -> str:
 def folds_of(rows: TrainingSamples, seed: int, n_folds: int = DEFAULT_FOLDS) -> Folds:
     """Samples without a projection, assigned to cross-validation folds.
 
-    A validation split that came with the data represents later items. If it is large enough, only its samples are held
-    out, fold by fold, so the model can learn from them too.
+    A validation split that came with the data represents later items. If it is large enough, or the encoder was trained
+    on the other samples, only its samples are held out, fold by fold, so the model can learn from them too.
 
     Raises:
         LabelError: too few samples can be held out.
     """
-    if int(rows.is_validation.sum()) < MIN_VALIDATION:
+    if not rows.only_validation:
         fold = content_folds(rows.x, rows.labels, n_folds, seed, rows.groups)
     else:
         fold = torch.full_like(rows.labels, n_folds)

@@ -64,7 +64,7 @@ def leave_classes_out(
         seen = None if space is folds or plan.feature_scale == "none" else (folds.at_once(), plan)
         draws = Draws(space.at_once(), moved, recipe.decision.false_reject_rate, recipe.seed, seen)
         estimate = estimated(draws, asked, names)
-        estimate = replace(estimate, notes=estimate.notes or _notes(choice, fitted))
+        estimate = replace(estimate, notes=estimate.notes or _notes(choice, fitted, rows.encoder_trained))
     fitted = replace(fitted, facts=fitted.facts | {ESTIMATE_FACT: estimate.to_dict()})
     return fitted if estimate.score == DENSITY else with_score(fitted, rows, choice, estimate.score, recipe.seed)
 
@@ -218,9 +218,9 @@ def _too_few(count: int) -> str:
     )
 
 
-def _notes(choice: Selected, fitted: Fitted) -> tuple[str, ...]:
+def _notes(choice: Selected, fitted: Fitted, encoder_trained: bool) -> tuple[str, ...]:
     """What the draws did not leave out or did not repeat."""
-    said = []
+    said = ["The network had learned from the left-out classes, too."] if encoder_trained else []
     if isinstance(choice.folds, CrossFittedFolds):
         said.append("The projection had learned from the left-out classes, too.")
     if fitted.facts.get("from_sums") is False:

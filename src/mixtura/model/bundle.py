@@ -1,4 +1,8 @@
-"""The model on disk: config.json, model.safetensors, metrics.json, README.md; nothing pickled, no code not allowed."""
+"""The model on disk: config.json, model.safetensors, metrics.json, README.md; nothing pickled, no code not allowed.
+
+A model of a trained encoder holds that too, in ``encoder.safetensors`` and ``encoder.json``. Its configuration names it
+by its place in the folder, so the folder may be moved.
+"""
 
 import hashlib
 import json
@@ -16,6 +20,7 @@ from mixtura import files, names
 from mixtura.core import FAMILIES
 from mixtura.core.covariance import family_name
 from mixtura.core.mixture import Mixture
+from mixtura.encoders import own
 from mixtura.encoders.common import require_allowed_encoder, resolved
 from mixtura.errors import BundleError, CannotWrite, NoInput, RecipeError, StoreError, UsageError
 from mixtura.features.projection import Chain
@@ -59,6 +64,7 @@ class Config(BaseModel):
     facts: dict[str, Any]
     head: dict[str, Any] | None = None
     score: str | None = None
+    encoder_sha256: str | None = None
     sha256: str
 
     @field_validator("classes")
@@ -130,11 +136,11 @@ def stage(model: Model, folder: Path, others: Mapping[str, bytes] | None = None)
         CannotWrite, OutOfSpace, UsageError: see :func:`save_pretrained`.
     """
     _check_plain(model)
-    data = save(_tensors(model))
+    data, encoder = save(_tensors(model)), _trained_encoder(model)
     config = Config(
         layout=BUNDLE_LAYOUT,
         classes=list(model.classes),
-        encoder=model.encoder,
+        encoder=model.encoder.model_copy(update={"name": own.HERE}) if encoder else model.encoder,
         identity=model.identity,
         dimension=model.dimension,
         projection=model.projection.config(),
@@ -144,10 +150,19 @@ def stage(model: Model, folder: Path, others: Mapping[str, bytes] | None = None)
         facts=model.facts,
         head=None if model.head is None else {"name": _head_name(model.head)} | model.head.config(),
         score=None if model.score is None else names.name_of(SCORES, type(model.score)),
+        encoder_sha256=hashlib.sha256(encoder[own.DESCRIPTION_FILE]).hexdigest() if encoder else None,
         sha256=hashlib.sha256(data).hexdigest(),
     )
-    contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(config.model_dump(mode="json"))} | dict(others or {})
+    # Without an encoder of its own, a model has the form that earlier versions of mixtura read.
+    told = config.model_dump(mode="json", exclude=set() if encoder else {"encoder_sha256"})
+    contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(told)} | encoder | dict(others or {})
     return files.stage(folder, contents)
+
+
+def _trained_encoder(model: Model) -> dict[str, bytes]:
+    """The files of the model's encoder, if it is a trained one in a folder."""
+    place = own.folder_of(model.encoder.name)
+    return {} if place is None else own.read_files(place)
 
 
 def _check_plain(model: Model) -> None:
@@ -210,11 +225,25 @@ def _parts(folder: Path) -> tuple[Config, int, dict[str, Tensor]]:
     for attempt in range(LOADING_TRIES):
         config, layout = _config(folder)
         try:
+            _check_encoder(folder, config.encoder_sha256)
             return config, layout, _state(folder, config.sha256)
         except BundleError:
             if attempt == LOADING_TRIES - 1 or _config(folder)[0].sha256 == config.sha256:
                 raise
     raise AssertionError("the last attempt returns or raises")
+
+
+def _check_encoder(folder: Path, digest: str | None) -> None:
+    """Check the trained encoder of a model, if it has one.
+
+    Raises:
+        BundleError: it is missing or altered.
+    """
+    if digest is None:
+        return
+    described = own.read_files(folder)[own.DESCRIPTION_FILE]
+    if hashlib.sha256(described).hexdigest() != digest:
+        raise _altered(folder, f"{own.DESCRIPTION_FILE} is not the file that {CONFIG_FILE} was written with")
 
 
 def _head_name(head: Head) -> str:
@@ -302,8 +331,9 @@ def _config(folder: Path) -> tuple[Config, int]:
         if name not in table and not names.is_outside(name):
             raise _altered(folder, f"{name!r} is not known")
     _require_allowed(folder, config.encoder, *(name for _, name in named))
+    encoder = own.placed(config.encoder, folder) if config.encoder_sha256 else config.encoder
     try:
-        return config.model_copy(update={"encoder": resolved(config.encoder, config.identity)}), layout
+        return config.model_copy(update={"encoder": resolved(encoder, config.identity)}), layout
     except StoreError as error:
         raise _altered(folder, str(error)) from error
 

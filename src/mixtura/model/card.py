@@ -7,6 +7,7 @@ from mixtura.formats import percent, short_percent
 from mixtura.model.model import Model
 from mixtura.records.decision import Evaluation
 from mixtura.records.strangers import ESTIMATE_FACT, StrangerEstimate
+from mixtura.records.training import TRAINED_FROM_FACT
 from mixtura.sections import GRADIENT
 
 CARD_METRICS = (
@@ -55,7 +56,7 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
         "",
         f"# A catalog of {len(model.classes)} classes",
         "",
-        f"{_what(model)} on features of the frozen encoder `{model.encoder.name}` "
+        f"{_what(model)} on features of {_encoder(model)} "
         f"(fingerprint `{str(facts.get('fingerprint'))[:12]}`), fitted to {facts.get('training_items')} items.",
         "",
         "## Measured",
@@ -98,6 +99,12 @@ def _strangers(facts: dict[str, Any]) -> list[str]:
         said += ["This was estimated by leaving some of the classes out in turn.", *estimate.notes]
         said += [f"Least often reported as unknown when left out: {', '.join(estimate.least_noticed())}."]
     return [" ".join(said), ""]
+
+
+def _encoder(model: Model) -> str:
+    """The encoder, and what was trained of it."""
+    start = model.facts.get(TRAINED_FROM_FACT)
+    return f"the frozen encoder `{model.encoder.name}`" if start is None else f"the encoder `{start}`, trained further"
 
 
 def _what(model: Model) -> str:

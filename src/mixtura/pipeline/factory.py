@@ -10,7 +10,7 @@ from typing import Any
 from mixtura.datasets import DATASETS, NAMED
 from mixtura.datasets.items import Dataset
 from mixtura.encoders import ENCODERS
-from mixtura.encoders.common import checked_device, is_outside_encoder, split_name, with_absolute_name
+from mixtura.encoders.common import checked_device, drawn, is_outside_encoder, split_name, with_absolute_name
 from mixtura.encoders.runtime import on_runtime
 from mixtura.encoders.sizes import size_of
 from mixtura.encoders.sounds import Clips
@@ -185,8 +185,12 @@ def trainable_of(section: EncoderSection, seed: int | None = None) -> TrainableE
     return encoder
 
 
-def decoder_of(encoder: TrainableEncoder) -> Decoder:
+def decoder_of(encoder: TrainableEncoder, seed: int = 0) -> Decoder:
     """A fresh network from the vectors of an encoder back to photos in [0, 1]; both are trained together.
+
+    Args:
+        encoder: with a bottleneck.
+        seed: to draw the weights from.
 
     Raises:
         UsageError: the encoder has no bottleneck that photos could be drawn from.
@@ -194,7 +198,7 @@ def decoder_of(encoder: TrainableEncoder) -> Decoder:
     shape = getattr(encoder, "bottleneck", None)
     if shape is None:
         raise UsageError(f"The encoder {encoder.name!r} has no decoder. Choose an autoencoder to reconstruct photos.")
-    return Decoder(shape)
+    return drawn(seed, lambda: Decoder(shape))
 
 
 def _encoder_made(section: EncoderSection, more: Mapping[str, Any]) -> Encoder:

@@ -35,6 +35,8 @@ class Gathered:
     """Features with a final ``split``, the items left out on the way, and sentences to show.
 
     ``distinct`` is the number of items that are no copies of each other, where none is left to test with.
+    ``encoder_trained`` says that the encoder was trained on the training rows, so only validation rows are like later
+    items.
     """
 
     features: Features
@@ -43,6 +45,7 @@ class Gathered:
     unlabeled: int = 0
     notes: tuple[str, ...] = ()
     distinct: int | None = None
+    encoder_trained: bool = False
 
 
 def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+TRAINED_FROM_FACT, TRAINED_PART_FACT = "trained_from", "trained_part"
+"""Keys, among a model's facts, of the encoder whose weights training began with, and of the part that was trained."""
+
 
 @dataclass(frozen=True)
 class TrainingEpoch:
@@ -48,3 +51,38 @@ class TrainingProgress:
     epoch: int
     loss: float
     message: str = ""
+
+    @property
+    def doing(self) -> str:
+        """What a progress bar shows beside the numbers."""
+        return f"Training, epoch {self.epoch}, loss {self.loss:.3f}" if self.loss == self.loss else "Training"
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A figure of the model with the frozen encoder, and of that with the trained one.
+
+    ``name`` is ``accuracy``, ``auroc_unknown`` (of strangers in the test part) or ``auroc_left_out`` (of classes left
+    out in turn), shares in [0, 1], or ``nll``, in nats. ``before`` is ``None`` from scratch.
+    """
+
+    name: str
+    before: float | None
+    after: float
+
+
+@dataclass(frozen=True)
+class NetworkTraining:
+    """What training of an encoder's network has come to.
+
+    ``part`` was trained, ``share`` of the way from the start was taken, and ``replaced`` says whether the trained
+    network took the place of the frozen one. ``outcome`` says it in a sentence. ``gains`` are on the test part, but for
+    the AUROC of classes left out in turn. ``epochs`` were done.
+    """
+
+    outcome: str
+    replaced: bool
+    part: str = ""
+    share: float = 0.0
+    epochs: int = 0
+    gains: tuple[Gain, ...] = ()

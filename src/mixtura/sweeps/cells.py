@@ -19,8 +19,9 @@ def check(recipe: Recipe) -> None:
 
     Raises:
         UnknownName: a head or objective that does not exist.
-        UsageError: an option that no objective takes, or a grid of which no cell can be fitted.
+        UsageError: an option that no objective takes, a section for networks, or a grid of which no cell can be fitted.
     """
+    checks.refuse_training(recipe)
     grid = recipe.sweep
     left_out = skipped(recipe)
     if not any(True for _ in _methods_of_heads(recipe, left_out)):

@@ -13,10 +13,12 @@ from mixtura.errors import CannotWrite
 from mixtura.features.records import Unreadable
 from mixtura.features.store import HEADER_FILE
 from mixtura.files import is_there
+from mixtura.fitting.checks import refuse_training
 from mixtura.fitting.fit import check_names, learn
 from mixtura.fitting.gradient import fixed_head
 from mixtura.identity import NO_TAPS
 from mixtura.model import bundle, card
+from mixtura.model.model import Model
 from mixtura.pipeline import factory, training_set
 from mixtura.pipeline.data_source import data_keys
 from mixtura.pipeline.extraction import ProgressCallback
@@ -63,7 +65,7 @@ def fit(
     return run(resolve(keys, default=recipe), progress)
 
 
-def _as_run(recipe: Recipe, gathered: training_set.Gathered) -> Recipe:
+def as_run(recipe: Recipe, gathered: training_set.Gathered) -> Recipe:
     """The recipe to keep, with the encoder as it was; taps that the features have and the fit did not read stay so."""
     unread = {"taps": NO_TAPS} if recipe.encoder.taps == NO_TAPS else {}
     return with_absolute_paths(recipe.model_copy(update={"encoder": gathered.encoder.model_copy(update=unread)}))
@@ -82,6 +84,7 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
             another fit into the folder is at work; an earlier model is intact.
     """
     began, recipe = time.perf_counter(), factory.settled(recipe)
+    refuse_training(recipe)
     check_names(recipe)
     output = factory.output_of(recipe, "the model", "model")
     if is_there(output / HEADER_FILE):
@@ -95,14 +98,30 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
 def _run(recipe: Recipe, output: Path, progress: ProgressCallback, began: float) -> FitReport:
     gathered = training_set.gather(recipe, progress)
     create.check_same_items(output, gathered.features.identity)
-    model = learn(recipe, gathered)
+    return save(as_run(recipe, gathered), gathered, learn(recipe, gathered), began)
+
+
+def save(recipe: Recipe, gathered: training_set.Gathered, model: Model, began: float) -> FitReport:
+    """Evaluate a model and let it replace that of the output folder; ``recipe`` is kept beside it.
+
+    Args:
+        recipe: as it ran.
+        gathered: features of all items.
+        model: fitted to them.
+        began: when the work did, by ``time.perf_counter``.
+
+    Raises:
+        DataError: it cannot be evaluated.
+        CannotWrite, OutOfSpace: it cannot be written; an earlier model is intact.
+    """
+    assert recipe.output is not None
     test = gathered.features.select_split("test")
     evaluation = evaluate(model, test, known=training_set.train_part(gathered.features, model.classes))
     others = {
-        bundle.RECIPE_FILE: dump(_as_run(recipe, gathered)).encode(),
+        bundle.RECIPE_FILE: dump(recipe).encode(),
         bundle.METRICS_FILE: bundle.to_json(card.metrics_record(evaluation)),
         bundle.CARD_FILE: card.model_card(model, evaluation).encode(),
     }
-    create.replace_model(output, model, others)
+    create.replace_model(recipe.output, model, others)
     said = notes(gathered, model)
-    return FitReport(output, evaluation, time.perf_counter() - began, gathered.problems, said)
+    return FitReport(recipe.output, evaluation, time.perf_counter() - began, gathered.problems, said)

@@ -99,7 +99,7 @@ class Loader:
         batches = self._read(((rows[share], repeat[share]) for share in shares), epoch)
         return batches if first else self._not_all_gone(batches, order.steps)
 
-    def read(self, batches: Iterable[Int[np.ndarray, " B"]], epoch: int = 0) -> Generator[Batch, None, None]:
+    def read(self, batches: Iterable[Int[np.ndarray, " _"]], epoch: int = 0) -> Generator[Batch, None, None]:
         """Return a batch for each array of rows, as for validation, or for a fixed set of views.
 
         Args:

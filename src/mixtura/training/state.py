@@ -55,9 +55,16 @@ class State:
                 raise CheckpointError(
                     f"The checkpoint has a state of the optimizer for {name!r}, which is not trained."
                 )
-            state.setdefault(places[name], {})[key] = tensor
+            state.setdefault(places[name], {})[key] = _laid_out_as(self._parameters[name], tensor)
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor in the memory order of its parameter, which fused optimizers take for granted."""
+    if tensor.shape != parameter.shape:
+        return tensor
+    return torch.empty_like(parameter, dtype=tensor.dtype, device=tensor.device, requires_grad=False).copy_(tensor)
 
 
 def of_module(module: nn.Module) -> dict[str, Tensor]:

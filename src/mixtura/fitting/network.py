@@ -1,0 +1,270 @@
+"""Train a part of an encoder's network on photos, and mix the result with the weights that it began with."""
+
+import copy
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mixtura import files
+from mixtura.core import temperature
+from mixtura.encoders.common import drawn
+from mixtura.encoders.stages import stages_of
+from mixtura.features.records import Unreadable
+from mixtura.heads.linear import LinearHead
+from mixtura.interfaces import TrainableEncoder
+from mixtura.pipeline import network_setup
+from mixtura.pipeline.training_photos import TrainingPhotos
+from mixtura.records.training import TrainingLog, TrainingProgress
+from mixtura.training.activations import KeptViews, chunks, with_activations
+from mixtura.training.checkpoint import Facts
+from mixtura.training.classifier import Classifier, cross_entropy, scored
+from mixtura.training.loaders import Batch, Loader
+from mixtura.training.order import Order
+from mixtura.training.setup import Setup
+from mixtura.training.state import copied, evaluating, of_module, replaced
+from mixtura.training.trainer import train
+from mixtura.training_sections import TrainSection
+
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""How far the weights go from the start to the trained ones; validation photos choose."""
+
+PLAN_FILE = "plan.json"
+PROBE_STEPS = 3  # the first one warms up
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every part of a network is trained with.
+
+    Args:
+        section: how.
+        encoder: whose network it is.
+        photos: training and validation photos.
+        start: the vectors of the training photos by the encoder as it is, to which the first head is fitted; ``None``
+            for an encoder whose weights are drawn, which then has no incumbent.
+        seed: of order, views, and drawn weights.
+        workers: threads that decode.
+        progress: called after each step.
+    """
+
+    section: TrainSection
+    encoder: TrainableEncoder
+    photos: TrainingPhotos
+    start: Float[Tensor, "T D"] | None
+    seed: int
+    workers: int
+    progress: Callable[[TrainingProgress], None] | None = None
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the weights at the start are worth something."""
+        return self.start is not None
+
+    def classifier(self) -> Classifier:
+        """The network as it begins, with its head."""
+        network = self.encoder.network()
+        device = next(network.parameters()).device
+        labels, count = self.photos.labels[self.photos.training], len(self.photos.classes)
+        if self.start is None:
+            head = drawn(self.seed, lambda: LinearHead(self.encoder.dimension, count))
+            assert isinstance(head, LinearHead)
+        else:
+            head = LinearHead.from_rows(self.start, torch.from_numpy(labels), count)
+        return Classifier(network, head.to(device), stages_of(self.encoder, network))
+
+    @cached_property
+    def training(self) -> Loader:
+        """The training photos, each time in another view."""
+        return self._loader(self.photos.training, True)
+
+    @cached_property
+    def validation(self) -> Loader:
+        """The validation photos, as they are encoded in prediction."""
+        return self._loader(self.photos.validation, False)
+
+    def _loader(self, rows: Any, views: bool) -> Loader:
+        augmentation = network_setup.augmentation_of(self.section, self.seed) if views else None
+        dataset = self.photos.dataset.subset(rows)
+        weights = torch.tensor([item.weight for item in dataset.items], dtype=torch.float64).numpy()
+        return Loader(
+            dataset, self.encoder, self.photos.labels[rows], weights=weights if views else None,
+            augmentation=augmentation, workers=self.workers,
+        )  # fmt: skip
+
+    @property
+    def problems(self) -> tuple[Unreadable, ...]:
+        """The photos that could not be read."""
+        return (*self.training.problems, *self.validation.problems)
+
+
+@dataclass(frozen=True)
+class TrainedPart:
+    """A network of which a part was trained: ``share`` of the way from the start, where it has a validation ``loss``.
+
+    ``start_loss`` is that of the start, in nats; ``blocks`` are the names of the blocks that were trained.
+    """
+
+    part: str
+    share: float
+    loss: float
+    start_loss: float
+    network: nn.Module
+    blocks: tuple[str, ...]
+    log: TrainingLog
+
+
+def train_part(material: Material, part: str, folder: Path, left: Callable[[], float]) -> TrainedPart | None:
+    """Train a part of the network, or go on with that; ``None`` if the time does not suffice for one epoch.
+
+    Args:
+        material: what it is trained with.
+        part: ``last``, ``norm`` or ``all``.
+        folder: of the run.
+        left: seconds that are left for it; asked before each step.
+
+    Raises:
+        NonFinite, CheckpointError, CannotWrite, OutOfSpace: see :func:`mixtura.training.trainer.train`.
+    """
+    if left() <= 0:
+        return None
+    classifier = material.classifier()
+    classifier.first = len(classifier.stages) - 1 if part == "last" else 0
+    network_setup.prepare(classifier, part, material.section, material.pretrained)
+    start = copied(of_module(classifier))
+    run = _Run(material, classifier, part)
+    epochs = run.planned(folder, left)
+    if epochs < 1:
+        return None
+    settings = network_setup.settings_of(material.section, epochs, material.seed)
+    made = train(run.setup(classifier, epochs), settings, folder, material.progress, lambda: left() <= 0)
+    if not made.best:
+        return None
+    end = made.weights.tensors
+    losses = {share: run.loss_of(_mixed(start, end, share)) for share in (SHARES if material.pretrained else (1.0,))}
+    share = min(losses, key=lambda share: (losses[share], share))
+    _assign(classifier, _mixed(start, end, share))
+    trained = tuple(name for name, held in classifier.stages.blocks(classifier.network) if _any_trained(held))
+    return TrainedPart(part, share, losses[share], losses.get(0.0, math.nan), classifier.network, trained, made.log)
+
+
+class _Run:
+    """The run of one part: its batches in both roles, and what they cost."""
+
+    def __init__(self, material: Material, classifier: Classifier, part: str) -> None:
+        self.material, self.classifier, self.part = material, classifier, part
+        self.section, photos = material.section, material.photos
+        labels, size = photos.labels[photos.training], self.section.batch_size
+        self.order = Order(material.seed, len(labels), min(size, len(labels)), labels, self.section.balance)
+        network, stages, first = classifier.network, classifier.stages, classifier.first
+        rows = chunks(len(photos.validation), size)
+        below = partial(with_activations, network=network, stages=stages, first=first)
+        self.kept = [below(batch) for batch in material.validation.read(rows)] if first else None
+        self.rows = rows
+        self.views = KeptViews(material.training, network, stages, first, size) if first else None
+
+    def batches(self, epoch: int, first: int) -> Any:
+        """The training batches of an epoch."""
+        if self.views is not None:
+            return self.views.batches(self.order, epoch, first)
+        return self.material.training.batches(self.order, epoch, first)
+
+    def validate(self, module: nn.Module) -> Mapping[str, float]:
+        """Mean loss in nats, at its best temperature, and accuracy of the validation photos.
+
+        The fit that follows finds a temperature of its own, so how sure the head is counts for nothing.
+        """
+        batches: Iterable[Batch] = self.material.validation.read(self.rows) if self.kept is None else self.kept
+        scores, labels = scored(module, batches)
+        loss = temperature.nll(scores, labels, temperature.best(scores, labels))
+        return {"loss": loss, "accuracy": float((scores.argmax(1) == labels).double().mean())}
+
+    def loss_of(self, tensors: Mapping[str, Tensor]) -> float:
+        """The validation loss of other weights."""
+        with evaluating(self.classifier), replaced(self.classifier, tensors):
+            return self.validate(self.classifier)["loss"]
+
+    def setup(self, classifier: Classifier, epochs: int) -> Setup:
+        """What the loop takes."""
+        schedule = network_setup.schedule_of(self.section, self.order.steps, epochs)
+        same = network_setup.facts_of(self.section, self.part, epochs) | {
+            "encoder": self.material.encoder.fingerprint,
+            "data": self.material.photos.digest,
+        }
+        return Setup(
+            classifier,
+            cross_entropy,
+            network_setup.optimizer_of(classifier, self.section, self.material.pretrained),
+            self.batches,
+            self.order.steps,
+            self.validate,
+            schedule.factor,
+            network_setup.hooks_of(classifier, self.section),
+            Facts(same),
+        )
+
+    def planned(self, folder: Path, left: Callable[[], float]) -> int:
+        """The epochs of the run: as many as fit into the time, as measured; later calls give the same number."""
+        path, asked = folder / PLAN_FILE, self.section.epochs
+        plan = json.loads(path.read_text()) if path.is_file() else {}
+        if plan.get("asked") == asked:
+            return int(plan["epochs"])
+        epochs = asked
+        if left() < math.inf:
+            seconds = self._seconds_an_epoch()
+            epochs = min(epochs, int(left() / seconds))
+        if epochs:
+            files.make_folder(folder)
+            files.write(path, json.dumps({"asked": asked, "epochs": epochs}).encode())
+        return epochs
+
+    def _seconds_an_epoch(self) -> float:
+        """How long an epoch takes with its validation, measured on a copy of the network."""
+        trial = copy.deepcopy(self.classifier)
+        setup, times = self.setup(trial, 1), [time.perf_counter()]
+        with torch.random.fork_rng(), closing(iter(self.batches(0, 0))) as batches:
+            for batch in itertools.islice(batches, PROBE_STEPS):
+                _try_step(setup, batch)
+                times.append(time.perf_counter())
+        step = (times[-1] - times[1]) / (len(times) - 2) if len(times) > 2 else times[-1] - times[0]
+        began = time.perf_counter()
+        with evaluating(trial):
+            self.validate(trial)
+        return step * self.order.steps + time.perf_counter() - began
+
+
+def _try_step(setup: Setup, batch: Batch) -> None:
+    """A step of the optimizer."""
+    device = next(setup.module.parameters()).device
+    made = setup.objective(setup.module, {name: tensor.to(device) for name, tensor in batch.items()})
+    (made[0] if isinstance(made, tuple) else made).backward()
+    setup.optimizer.step()
+    setup.optimizer.zero_grad(set_to_none=True)
+
+
+def _mixed(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """The weights a share of the way from one set to another; at 0 and 1 they are these, to the bit."""
+    ends = {0.0: start, 1.0: end}
+    if share in ends:
+        return dict(ends[share])
+    return {name: torch.lerp(a, end[name], share) if a.is_floating_point() else end[name] for name, a in start.items()}
+
+
+@torch.no_grad()
+def _assign(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    for name, live in of_module(module).items():
+        live.copy_(tensors[name])
+
+
+def _any_trained(held: Mapping[str, nn.Parameter]) -> bool:
+    return any(parameter.requires_grad for parameter in held.values())

@@ -1,0 +1,126 @@
+"""From the section ``train`` of a recipe to what the training loop takes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mixtura.encoders.stages import BIAS, NORM, WEIGHT, bare, freeze_norm, kinds_of
+from mixtura.errors import UsageError
+from mixtura.recipe import dump_dict
+from mixtura.training.augment import Augmentation, View
+from mixtura.training.checkpoint import Fact
+from mixtura.training.classifier import Classifier
+from mixtura.training.hooks import Hook, WeightAverage
+from mixtura.training.optimizers import is_weight, optimizer, parameter_groups
+from mixtura.training.schedule import Schedule, layer_factors
+from mixtura.training.setup import Settings
+from mixtura.training_sections import TrainSection
+
+SMALL_BATCH = 64  # photos; the statistics of fewer are too noisy for a batch norm that is trained well already
+LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3
+LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
+MOMENTUM = 0.9
+NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start"})
+"""Keys that may change while a run goes on; where the run starts is compared by its weights."""
+
+
+def check_train(section: TrainSection) -> None:
+    """Check a section before any photo is read.
+
+    Raises:
+        UnknownName: there is no such view.
+        UsageError: an option of the schedule, of a view or of the optimizer does not fit.
+    """
+    augmentation_of(section, 0)
+    schedule_of(section, 1, section.epochs)
+    if section.momentum is not None and section.optimizer != "sgd":
+        raise UsageError(f"The optimizer {section.optimizer} has no momentum. Leave out train.momentum, or use sgd.")
+
+
+def augmentation_of(section: TrainSection, seed: int) -> Augmentation | None:
+    """The random views of training photos; ``None`` for none."""
+    given = section.augment
+    views = [
+        View(one.name, given.probability if one.probability is None else one.probability, one.options)
+        for one in given.views
+    ]
+    return Augmentation(tuple(views), seed) if views else None
+
+
+def schedule_of(section: TrainSection, steps: int, epochs: int) -> Schedule:
+    """The learning rates of a run of so many epochs, of so many steps each."""
+    given: dict[str, Any] = section.schedule.model_dump(exclude_none=True)
+    return Schedule(**given, steps_per_epoch=steps, epochs=epochs)
+
+
+def settings_of(section: TrainSection, epochs: int, seed: int) -> Settings:
+    """How a run of so many epochs is trained."""
+    clip = section.clip or None
+    return Settings(epochs, section.accumulate, clip, section.precision, section.patience, incumbent=False, seed=seed)
+
+
+def facts_of(section: TrainSection, part: str, epochs: int) -> dict[str, Fact]:
+    """What must be equal when a run goes on, by key; the number of epochs only where the rates follow from it."""
+    given = _leaves(dump_dict(section))
+    same: dict[str, Fact] = {f"train.{key}": value for key, value in given if key not in NOT_COMPARED}
+    depends = schedule_of(section, 1, epochs).depends_on_epochs
+    return same | {"train.trainable": part} | ({"epochs": epochs} if depends else {})
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Fact]]:
+    found: list[tuple[str, Fact]] = []
+    for key, value in values.items():
+        plain = value if isinstance(value, str | int | float) else repr(value)
+        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, plain)]
+    return found
+
+
+def prepare(classifier: Classifier, part: str, section: TrainSection, pretrained: bool) -> None:
+    """Let only a part of a network be trained: ``last``, ``norm`` or ``all``; its head always is.
+
+    Batch norms of weights that come from elsewhere keep their statistics where batches are small.
+    """
+    network = classifier.network
+    if part == "last":
+        classifier.stages.freeze(network, len(classifier.stages) - 1)
+    if part == "norm" or (pretrained and section.batch_size < SMALL_BATCH):
+        freeze_norm(network)
+    if part == "norm":
+        kinds = kinds_of(network)
+        for name, parameter in bare(network).named_parameters():
+            parameter.requires_grad_(kinds[name] in (NORM, BIAS))
+
+
+def optimizer_of(classifier: Classifier, section: TrainSection, pretrained: bool) -> Any:
+    """The optimizer of a classifier, with a learning rate for each block and no decay of norms and biases."""
+    options: dict[str, Any] = {}
+    if section.optimizer == "sgd":
+        options["momentum"] = MOMENTUM if section.momentum is None else section.momentum
+    groups = parameter_groups(
+        classifier,
+        section.learning_rate or (LEARNING_RATE if pretrained else SCRATCH_LEARNING_RATE),
+        section.weight_decay,
+        _factors(classifier, section.layer_decay or (LAYER_DECAY if pretrained else SCRATCH_LAYER_DECAY)),
+        _decays(classifier),
+    )
+    return optimizer(section.optimizer, groups, **options)
+
+
+def hooks_of(classifier: Classifier, section: TrainSection) -> dict[str, Hook]:
+    """The state that is kept beside the network."""
+    return {} if section.ema is None else {"average": WeightAverage(classifier, section.ema)}
+
+
+def _factors(classifier: Classifier, decay: float) -> Callable[[str], float]:
+    """The share of the learning rate that a parameter has, by its name in the classifier."""
+    blocks = classifier.stages.blocks(classifier.network)
+    factors = layer_factors(len(blocks) + 1, decay)
+    own = {id(p): factor for (_, held), factor in zip(blocks, factors, strict=False) for p in held.values()}
+    names = {name: own.get(id(parameter), 1.0) for name, parameter in classifier.named_parameters()}
+    return names.__getitem__
+
+
+def _decays(classifier: Classifier) -> Callable[[str, Any], bool]:
+    """Whether a parameter decays, by its name in the classifier."""
+    kinds = kinds_of(classifier.network)
+    spared = {id(p) for name, p in bare(classifier.network).named_parameters() if kinds[name] != WEIGHT}
+    return lambda name, parameter: is_weight(name, parameter) and id(parameter) not in spared

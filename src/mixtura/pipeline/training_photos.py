@@ -1,0 +1,95 @@
+"""The photos that a network is trained and validated on; never those of the test part."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+
+from mixtura.core.cross_fitting import validation_rows
+from mixtura.datasets.duplicates import find_groups
+from mixtura.datasets.items import Dataset
+from mixtura.datasets.split import settle_split
+from mixtura.features.records import Features
+from mixtura.pipeline import training_set
+from mixtura.recipe import Recipe
+
+MIN_ROWS_FOR_FRACTION = 2000  # below, at least ``fit.min_val_fraction`` of the photos is for validation
+
+
+@dataclass(frozen=True)
+class TrainingPhotos:
+    """Photos of the known classes outside the test part, with the class of each and who is for validation."""
+
+    dataset: Dataset
+    labels: Int[np.ndarray, " N"]
+    is_validation: Bool[np.ndarray, " N"]
+    classes: tuple[str, ...]
+
+    @property
+    def training(self) -> Int[np.ndarray, " T"]:
+        """Places of the training photos."""
+        return np.flatnonzero(~self.is_validation)
+
+    @property
+    def validation(self) -> Int[np.ndarray, " V"]:
+        """Places of the validation photos."""
+        return np.flatnonzero(self.is_validation)
+
+    @property
+    def split(self) -> dict[str, str]:
+        """The part of each photo, by id."""
+        pairs = zip(self.dataset.items, self.is_validation.tolist(), strict=True)
+        return {item.id: "val" if val else "train" for item, val in pairs}
+
+    @property
+    def digest(self) -> str:
+        """A hash of ids, labels and parts."""
+        split = self.split
+        text = "\n".join(f"{item.id}\t{item.label}\t{split[item.id]}" for item in self.dataset.items)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def of_features(recipe: Recipe, dataset: Dataset, features: Features) -> TrainingPhotos:
+    """The training photos of data whose features were gathered, and so could be read.
+
+    Args:
+        recipe: the share of validation photos, the classes to leave out and the seed.
+        dataset: the photos.
+        features: their labeled rows, with the final split.
+    """
+    split = dict(zip(features.id, features.split, strict=True))
+    groups = dict(zip(features.id, training_set.groups_of(features).tolist(), strict=True))
+    return _chosen(recipe, dataset, split, groups)
+
+
+def of_dataset(recipe: Recipe, dataset: Dataset) -> TrainingPhotos:
+    """The training photos of data that no encoder has read yet; the split file is made if it is missing."""
+    split = settle_split(training_set.split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
+    groups = {item.id: group for item, group in zip(dataset.items, find_groups(dataset).tolist(), strict=True)}
+    return _chosen(recipe, dataset, split, groups)
+
+
+def _chosen(
+    recipe: Recipe, dataset: Dataset, split: Mapping[str, str | None], groups: Mapping[str, int]
+) -> TrainingPhotos:
+    learned = [split.get(item.id, "test") != "test" and item.label is not None for item in dataset.items]
+    labeled = dataset.subset(np.flatnonzero(learned))
+    unknown = training_set.labels_of(labeled.classes, recipe.data.unknown)
+    classes = training_set.known_classes(labeled.classes, tuple(unknown))
+    place = {name: number for number, name in enumerate(classes)}
+    photos = labeled.subset([i for i, item in enumerate(labeled.items) if item.label in place])
+    labels = np.array([place[str(item.label)] for item in photos.items], dtype=np.int64)
+    given = np.array([split[item.id] == "val" for item in photos.items], dtype=bool)
+    val = given if given.any() else _drawn(recipe, labels, [groups[item.id] for item in photos.items])
+    left = np.bincount(labels[~val], minlength=len(classes))
+    return TrainingPhotos(photos, labels, val & (left[labels] > 0), classes)
+
+
+def _drawn(recipe: Recipe, labels: Int[np.ndarray, " N"], groups: Sequence[int]) -> Bool[np.ndarray, " N"]:
+    """A random share of the photos, by class; photos of one group stay together."""
+    few = len(labels) < MIN_ROWS_FOR_FRACTION
+    share = max(recipe.fit.val_fraction, recipe.fit.min_val_fraction if few else 0.0)
+    return validation_rows(torch.from_numpy(labels), torch.tensor(groups), share, recipe.seed).numpy()

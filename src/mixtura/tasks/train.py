@@ -1,0 +1,310 @@
+"""Train an encoder's network on photos, then fit a model to its features; the frozen encoder stays if it is better."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from mixtura import files
+from mixtura.catalog import create
+from mixtura.datasets.items import Dataset
+from mixtura.encoders.own import KIND, write_encoder
+from mixtura.errors import UsageError
+from mixtura.features.records import Unreadable
+from mixtura.fitting.fit import check_names, learn_with_scores
+from mixtura.fitting.gradient import fixed_head
+from mixtura.fitting.network import Material, TrainedPart, train_part
+from mixtura.fitting.selection import MIN_VALIDATION
+from mixtura.identity import UNTRAINED
+from mixtura.model.model import Model
+from mixtura.pipeline import factory, network_setup, training_photos, training_set
+from mixtura.pipeline.training_photos import TrainingPhotos
+from mixtura.pipeline.training_set import Gathered
+from mixtura.recipe import Recipe, with_absolute_paths
+from mixtura.records.strangers import StrangerEstimate
+from mixtura.records.training import TRAINED_FROM_FACT, TRAINED_PART_FACT, Gain, NetworkTraining
+from mixtura.tasks import fit
+from mixtura.tasks.evaluate import evaluate
+from mixtura.tasks.fit import FitReport
+from mixtura.training.checkpoint import set_aside
+from mixtura.training_sections import TrainSection
+
+Watch = Callable[[Any], None] | None
+"""Called with records of progress: of reading, and of training."""
+
+TRAINING_FOLDER, ENCODER_FOLDER = "training", "encoder"
+"""Folder of the run inside the output folder, and of the trained encoder inside that."""
+
+LAST_SHARE = 1 / 3  # of the time, for the last block where the whole network follows
+MARGIN = 1.3  # of what reading and fitting are measured to take, so that they end in time
+MEASURED_PHOTOS = 32
+MAX_LOSS = 700.0  # nats; a probability of zero
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """The model's report, and what training of the network has come to."""
+
+    fit: FitReport
+    training: NetworkTraining
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A model, the features that it was fitted to, the loss of each held-out item, and the seconds of the fit."""
+
+    gathered: Gathered
+    model: Model
+    held_out: dict[str, float]
+    seconds: float
+
+
+class _Clock:
+    """The time that is left of what was given, in seconds."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self.began = time.perf_counter()
+        self._end = math.inf if minutes is None else self.began + 60 * minutes
+
+    def left(self) -> float:
+        return self._end - time.perf_counter()
+
+
+def run(recipe: Recipe, fresh: bool = False, progress: Watch = None) -> TrainReport:
+    """Train the network of a recipe's encoder, fit a model to its features, and save both in the output folder.
+
+    A run that was stopped goes on. A trained network takes the place of one with pretrained weights only if the model
+    is better by more than a standard error on validation photos; the report says which of them is in the folder.
+
+    Args:
+        recipe: with the section ``train``, or its defaults.
+        fresh: move an earlier run aside and start again.
+        progress: called after each batch that is read, and after each step.
+
+    Raises:
+        UsageError: a name or a value in the recipe does not fit, the encoder has no network of photos, or there is no
+            output folder.
+        NoInput, DataError: the data cannot be used, the loss is not finite, or the earlier run is another one.
+        CannotWrite, OutOfSpace: see :func:`mixtura.tasks.fit.run`.
+    """
+    section = recipe.train or TrainSection()
+    clock, recipe = _Clock(section.minutes), factory.settled(recipe.model_copy(update={"train": section}))
+    if recipe.data.kind == factory.FEATURES_KIND:
+        raise UsageError(f"{recipe.data.root} holds features, and a network is trained on photos. Give the photos.")
+    check_names(recipe)
+    network_setup.check_train(section)
+    recipe, seed = _started(recipe, section)
+    output = factory.output_of(recipe, "the model", "model")
+    results = output / TRAINING_FOLDER
+    with files.new_folder(output), files.only_writer(output), training_set.undone(recipe, results):
+        files.collect_staged(output)
+        create.check_renewable(output, fixed_head(recipe))
+        if fresh:
+            set_aside(results)
+        return _Run(recipe, section, seed, clock, progress).run()
+
+
+def _started(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None]:
+    """The recipe with the weights to start with, and the seed to draw them from, if they are drawn.
+
+    Raises:
+        UsageError: the weights are named twice, or there are none; see also :func:`factory.trainable_of`.
+    """
+    given = recipe.encoder
+    if isinstance(section.start, Path):
+        if given.weights is not None:
+            raise UsageError("train.start and encoder.weights both name weights. Leave one of them out.")
+        encoder = given.model_copy(update={"weights": section.start.absolute()})
+        factory.trainable_of(encoder)
+        return recipe.model_copy(update={"encoder": encoder}), None
+    if section.start == "scratch":
+        factory.trainable_of(given, recipe.seed)
+        return recipe, recipe.seed
+    untrained = UNTRAINED in factory.trainable_of(given).identity
+    if untrained and section.start == "pretrained":
+        raise UsageError(
+            f"The encoder {given.name!r} has no weights of its own. Leave train.start out, or name a file."
+        )
+    return recipe, recipe.seed if untrained else None
+
+
+class _Run:
+    """One run, in the output folder, which it holds."""
+
+    def __init__(self, recipe: Recipe, section: TrainSection, seed: int | None, clock: _Clock, progress: Watch) -> None:
+        self.recipe, self.section, self.seed, self.clock, self.progress = recipe, section, seed, clock, progress
+        assert recipe.output is not None
+        self.output, self.folder = recipe.output, recipe.output / TRAINING_FOLDER
+
+    def run(self) -> TrainReport:
+        """The report, once the better model is in the folder."""
+        dataset = factory.dataset_of(self.recipe.data)
+        factory.check_modality(dataset, factory.trainable_of(self.recipe.encoder, self.seed))
+        frozen = None if self.seed is not None else self._fitted(self.recipe)
+        material = self._material(dataset, frozen)
+        trained, why = self._best_part(material, 0.0 if frozen is None else frozen.seconds)
+        if trained is None:
+            if frozen is None:
+                raise UsageError(why)
+            return self._kept(frozen, NetworkTraining(f"{why} The frozen encoder is kept.", False))
+        fitted = self._refitted(material, trained)
+        outcome, better = _compared(frozen, fitted, material.photos)
+        record = NetworkTraining(outcome, better, trained.part, trained.share, trained.log.epochs[-1].number)
+        record = replace(record, gains=_gains(frozen, fitted))
+        if frozen is not None and not better:
+            return self._kept(frozen, record)
+        return self._replaced(material, frozen, fitted, record)
+
+    def _fitted(self, recipe: Recipe, photos: TrainingPhotos | None = None) -> _Fitted:
+        """A model on the features of a recipe's encoder, which was trained on ``photos``, if on any."""
+        gathered = training_set.gather(recipe, self.progress)
+        create.check_same_items(self.output, gathered.features.identity)
+        if photos is not None:
+            features = gathered.features.with_split(photos.split)
+            gathered = replace(gathered, features=features, encoder_trained=True)
+        began = time.perf_counter()
+        model, held_out = learn_with_scores(recipe, gathered)
+        return _Fitted(gathered, model, held_out, time.perf_counter() - began)
+
+    def _material(self, dataset: Dataset, frozen: _Fitted | None) -> Material:
+        """What the network is trained with."""
+        if frozen is None:
+            encoder, photos, start = (
+                factory.trainable_of(self.recipe.encoder, self.seed),
+                training_photos.of_dataset(self.recipe, dataset),
+                None,
+            )
+        else:
+            encoder, features = factory.trainable_of(frozen.gathered.encoder), frozen.gathered.features
+            photos = training_photos.of_features(self.recipe, dataset, features)
+            ids = [photos.dataset.items[row].id for row in photos.training]
+            start = torch.from_numpy(features.select_ids(ids).embedding.astype(np.float32))
+        workers = factory.workers_of(self.recipe)
+        return Material(self.section, encoder, photos, start, self.recipe.seed, workers, self.progress)
+
+    def _best_part(self, material: Material, fit_seconds: float) -> tuple[TrainedPart | None, str]:
+        """The network with the lowest validation loss of those that were trained, or why there is none."""
+        parts, why = _parts(self.section, material)
+        if not parts:
+            return None, why
+        reserve = MARGIN * (fit_seconds + self._reading_seconds(material))
+        made: list[TrainedPart] = []
+        for place, part in enumerate(parts):
+            left = self.clock.left() - reserve
+            end = time.perf_counter() + (left if place == len(parts) - 1 else LAST_SHARE * left)
+            folder = self.folder / part if len(parts) > 1 else self.folder
+            found = train_part(material, part, folder, lambda end=end: end - time.perf_counter())
+            made += [] if found is None else [found]
+        if not made:
+            return None, f"{self.section.minutes:g} minutes are too short for one epoch of training."
+        best = min(made, key=lambda one: one.loss)
+        if not best.share:
+            return None, "No training had a lower validation loss than the encoder as it is."
+        return best, ""
+
+    def _reading_seconds(self, material: Material) -> float:
+        """How long it takes to read all photos with the trained encoder, measured on a few."""
+        if self.clock.left() == math.inf:
+            return 0.0
+        loader, began = material.validation, time.perf_counter()
+        rows = np.arange(min(MEASURED_PHOTOS, len(loader.dataset.items)))
+        for batch in loader.read([rows]):
+            material.encoder.encode(batch["x"])
+        return (time.perf_counter() - began) * len(material.photos.dataset.items) / max(len(rows), 1)
+
+    def _refitted(self, material: Material, trained: TrainedPart) -> _Fitted:
+        """The usual fit on features of the trained encoder."""
+        place = self.folder / ENCODER_FOLDER
+        write_encoder(place, material.encoder, trained.network, trained.blocks)
+        own = {"name": f"{KIND}:{place.absolute()}", "weights": None, "filters": None, "dropout": None, "stem": None}
+        encoder = self.recipe.encoder.model_copy(update=own)
+        extract = self.recipe.extract.model_copy(update={"store": None})
+        made = self._fitted(self.recipe.model_copy(update={"encoder": encoder, "extract": extract}), material.photos)
+        facts = made.model.facts | {
+            "encoder": KIND,
+            TRAINED_FROM_FACT: self.recipe.encoder.name,
+            TRAINED_PART_FACT: trained.part,
+            "trained_share": trained.share,
+            "trained_epochs": trained.log.epochs[-1].number,
+        }
+        return replace(made, model=replace(made.model, facts=facts))
+
+    def _kept(self, frozen: _Fitted, record: NetworkTraining) -> TrainReport:
+        """The report of the frozen encoder's model, which is saved."""
+        report = fit.save(fit.as_run(self.recipe, frozen.gathered), frozen.gathered, frozen.model, self.clock.began)
+        return TrainReport(report, record)
+
+    def _replaced(
+        self, material: Material, frozen: _Fitted | None, fitted: _Fitted, record: NetworkTraining
+    ) -> TrainReport:
+        """The report of the trained encoder's model, which is saved with the encoder."""
+        run = fit.as_run(self.recipe, fitted.gathered if frozen is None else frozen.gathered)
+        encoder = with_absolute_paths(self.recipe.encoder) if frozen is None else run.encoder
+        extract = self.recipe.extract.model_copy(update={"store": None})
+        kept = run.model_copy(update={"encoder": encoder, "extract": extract})
+        report = fit.save(kept, fitted.gathered, fitted.model, self.clock.began)
+        known = {problem.id for problem in report.problems if isinstance(problem, Unreadable)}
+        further = tuple(problem for problem in material.problems if problem.id not in known)
+        return TrainReport(replace(report, problems=(*report.problems, *further)), record)
+
+
+def _parts(section: TrainSection, material: Material) -> tuple[Sequence[str], str]:
+    """The parts of the network to try, or why there are none."""
+    asked = section.trainable or ("auto" if material.pretrained else "all")
+    held = len(material.photos.validation)
+    if not material.pretrained and asked in ("frozen", "head"):
+        return (), f"train.trainable is {asked!r}, and a network that starts from scratch has to be trained. Use all."
+    if asked in ("frozen", "head"):
+        return (), "Nothing of the network was to be trained."
+    if asked == "auto" and material.pretrained:
+        few = f"{held} validation photos are too few to tell whether training helps; it takes {MIN_VALIDATION}."
+        return ((), few) if held < MIN_VALIDATION else (("last", "all"), "")
+    if not held:
+        return (), "No photo is left to validate with. Add photos, three or more a class."
+    return (("all",) if asked == "auto" else (asked,)), ""
+
+
+def _compared(frozen: _Fitted | None, trained: _Fitted, photos: TrainingPhotos) -> tuple[str, bool]:
+    """What validation photos say of both models in a sentence, and whether the trained one is better.
+
+    Its loss has to be lower by more than the standard error of the differences, photo by photo.
+    """
+    if frozen is None:
+        return "The network was trained from scratch.", True
+    before, after = _paired(frozen, trained, [photos.dataset.items[row].id for row in photos.validation])
+    if len(before) < 2:
+        return "Too few validation photos can tell whether training helps. The frozen encoder is kept.", False
+    gain, error = float((before - after).mean()), float((before - after).std(ddof=1)) / len(before) ** 0.5
+    said = f"On {len(before)} validation photos, the loss went from {before.mean():.3f} to {after.mean():.3f} nats"
+    if gain > error:
+        return f"{said}, more than a standard error ({error:.3f}): the trained network is used.", True
+    return f"{said}, which is no gain of more than a standard error ({error:.3f}). The frozen encoder is kept.", False
+
+
+def _paired(
+    frozen: _Fitted, trained: _Fitted, ids: Sequence[str]
+) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """The loss of each item by both models, of items that both have held out."""
+    both = [id for id in ids if id in frozen.held_out and id in trained.held_out]
+    before, after = (np.array([one.held_out[id] for id in both]).clip(max=MAX_LOSS) for one in (frozen, trained))
+    return before, after
+
+
+def _gains(frozen: _Fitted | None, trained: _Fitted) -> tuple[Gain, ...]:
+    """Figures before and after: of the test part, and of classes left out in turn."""
+    before, after = (None if frozen is None else _figures(frozen)), _figures(trained)
+    return tuple(Gain(name, None if before is None else before.get(name), value) for name, value in after.items())
+
+
+def _figures(fitted: _Fitted) -> dict[str, float]:
+    metrics = evaluate(fitted.model, fitted.gathered.features.select_split("test")).metrics
+    names = {"accuracy": "top1", "nll": "nll", "auroc_unknown": "auroc_unknown"}
+    found = {name: metrics[key] for name, key in names.items() if key in metrics}
+    estimate = StrangerEstimate.of_facts(fitted.model.facts)
+    return found | ({} if estimate is None or estimate.auroc is None else {"auroc_left_out": estimate.auroc})

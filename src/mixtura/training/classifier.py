@@ -1,0 +1,68 @@
+"""A network with a linear head, which is there for training only: its loss, and its scores of validation rows."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor, nn
+
+from mixtura.encoders.stages import Activations, Stages
+from mixtura.errors import NoInput
+from mixtura.heads.linear import LinearHead
+from mixtura.objectives.classification import PLAIN_CONDITIONAL
+from mixtura.training.setup import Batch
+
+PHOTOS, LABEL, WEIGHT, ROW = "x", "label", "weight", "row"
+ACTIVATION = "activation "
+"""Begins the names of activations in a batch; photos are under ``x``."""
+
+
+class Classifier(nn.Module):
+    """Class scores of photos, or of the activations with which block ``first`` of the network begins.
+
+    Args:
+        network: from photos to vectors.
+        head: from vectors to class scores.
+        stages: the blocks of the network.
+        first: number of the first block that is run.
+    """
+
+    def __init__(self, network: nn.Module, head: LinearHead, stages: Stages, first: int = 0) -> None:
+        super().__init__()
+        self.network, self.head = network, head
+        self.stages, self.first = stages, first
+
+    def forward(self, batch: Batch) -> Float[Tensor, "N C"]:
+        """The class scores of a batch."""
+        x = batch[PHOTOS] if PHOTOS in batch else activations_in(batch)
+        return self.head.class_scores(self.stages.run(self.network, x, self.first))
+
+
+def activations_in(batch: Batch) -> Activations:
+    """The activations of a batch, by the names that the blocks of a network know."""
+    return {name.removeprefix(ACTIVATION): tensor for name, tensor in batch.items() if name.startswith(ACTIVATION)}
+
+
+def cross_entropy(classifier: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+    """The loss of a batch, in nats, and its accuracy, to be given to the trainer as objective."""
+    scores, labels = classifier(batch), batch[LABEL]
+    right = (scores.detach().argmax(1) == labels).double().mean()
+    return PLAIN_CONDITIONAL.of_log_posterior(scores, labels, batch[WEIGHT]), {"accuracy": right}
+
+
+@torch.no_grad()
+def scored(classifier: nn.Module, batches: Iterable[Batch]) -> tuple[Float64[Tensor, "N C"], Int[Tensor, " N"]]:
+    """The class scores and the class of each row of some batches, on the CPU.
+
+    Raises:
+        NoInput: there is no row.
+    """
+    device = next(classifier.parameters()).device
+    scores, labels = list[Tensor](), list[Tensor]()
+    for batch in batches:
+        if len(batch[LABEL]):
+            scores.append(classifier({name: tensor.to(device) for name, tensor in batch.items()}).double().cpu())
+            labels.append(batch[LABEL])
+    if not labels:
+        raise NoInput("None of the validation photos can be read. Check that their folder is still there.")
+    return torch.cat(scores), torch.cat(labels)

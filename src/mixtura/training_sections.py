@@ -1,0 +1,126 @@
+"""The section ``train`` of a recipe: how ``mixtura train`` trains the network of an encoder."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from mixtura.sections import Count, Flag, Location, Section, Share
+
+Epochs = Annotated[float, Field(gt=0, le=10**6)]
+"""A number of epochs, fractions included."""
+
+
+class ScheduleSection(Section):
+    """How the learning rate changes from step to step; all lengths are in epochs."""
+
+    name: Literal["constant", "cosine", "restarts", "step", "milestones", "plateau"] = Field(
+        default="cosine", description="Shape of the learning rate over the epochs."
+    )
+    period: Epochs | None = Field(
+        default=None, description="cosine, restarts: epochs of one fall. Default: what remains after the warmup."
+    )
+    cycles: Count | None = Field(default=None, description="cosine, restarts: number of falls, without a period.")
+    step: Epochs | None = Field(default=None, description="step, plateau: epochs after which the rate falls.")
+    milestones: tuple[Epochs, ...] | None = Field(
+        default=None, description="milestones: the epochs at which the rate falls, in order."
+    )
+    gamma: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="step, milestones, plateau: factor of each fall. Default: 0.1."
+    )
+    warmup: Annotated[float, Field(ge=0, le=10**6)] = Field(
+        default=0.5, description="Epochs in which the rate rises from zero."
+    )
+
+
+class ViewSection(Section):
+    """One random view of a photo; a bare name stands for a view without options."""
+
+    name: str = Field(
+        description="horizontal_flip, vertical_flip, rotation, random_resized_crop, color_jitter, blur, grayscale, "
+        "invert, autocontrast or erase."
+    )
+    probability: Share | None = Field(default=None, description="How often it is used. Default: that of the list.")
+    options: dict[str, Any] = Field(default={}, description="Options of the view, as in {degrees: 10}.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class AugmentSection(Section):
+    """Random views of the training photos, so that the network sees each photo differently in every epoch."""
+
+    views: tuple[ViewSection, ...] = Field(
+        default=(
+            ViewSection(name="random_resized_crop", probability=1.0, options={"scale": [0.5, 1.0]}),
+            ViewSection(name="horizontal_flip"),
+            ViewSection(name="color_jitter"),
+        ),
+        description="Views, applied one after the other; [] for the photos as they are.",
+    )
+    probability: Share = Field(default=0.5, description="How often a view is used that names no probability.")
+
+
+class TrainSection(Section):
+    """How mixtura train trains the network of the encoder; fit and sweep refuse it."""
+
+    objective: Literal["conditional"] = Field(
+        default="conditional", description="What training minimizes: conditional, the cross-entropy of the class."
+    )
+    epochs: Annotated[Annotated[int, Field(ge=0, le=10**6)], Flag("N")] = Field(
+        default=10, description="Passes over the training photos; fewer where --minutes ends before."
+    )
+    batch_size: Count = Field(default=32, description="Photos per step.")
+    optimizer: Literal["adadelta", "adam", "adamw", "sgd"] = Field(default="adamw", description="Rule of the steps.")
+    learning_rate: Annotated[Annotated[float, Field(gt=0)] | None, Flag("X")] = Field(
+        default=None,
+        description="Learning rate of the head and, less layer_decay, of the network. Default: 5e-4, and 1e-3 from "
+        "scratch.",
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="sgd: share of the last step that joins the next one. Default: 0.9."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=0.01, description="Decay of the weights; norms and biases have none."
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="Factor of the learning rate from each block to the one before it. Default: 0.75, and 1 from "
+        "scratch.",
+    )
+    schedule: ScheduleSection = Field(
+        default=ScheduleSection(), description="How the learning rate changes; all lengths are in epochs."
+    )
+    patience: Count | None = Field(
+        default=None, description="Epochs without a lower validation loss before training ends. Default: all run."
+    )
+    clip: Annotated[float, Field(ge=0)] = Field(default=1.0, description="Largest norm of a gradient; 0 for no limit.")
+    accumulate: Count = Field(
+        default=1, description="Parts into which a batch is split, so that it fits into memory; the gradient is equal."
+    )
+    precision: Literal["float32", "bf16"] = Field(default="float32", description="Number format of the forward pass.")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Decay of a running average of the weights, which competes with the raw ones."
+    )
+    trainable: Annotated[Literal["auto", "frozen", "head", "last", "norm", "all"] | None, Flag("PART")] = Field(
+        default=None,
+        description="What is trained: last (the last block), norm (scales and offsets), all, frozen or head (nothing "
+        "of the network), or auto for the best of frozen, last and all. Default: auto, and all from scratch.",
+    )
+    start: Literal["pretrained", "scratch"] | Location | None = Field(
+        default=None,
+        description="Weights to begin with: pretrained, scratch, or a weight file. Default: pretrained where the "
+        "encoder has weights.",
+    )
+    minutes: Annotated[Annotated[float, Field(gt=0)] | None, Flag("M")] = Field(
+        default=None, description="Time for everything, reading and fitting included. Default: all epochs run."
+    )
+    augment: AugmentSection = Field(default=AugmentSection(), description="Random views of the training photos.")
+    balance: Share = Field(
+        default=0.0, description="How far classes of few photos are met more often: 0 as they are, 1 all alike."
+    )
+    head: Literal["refit"] = Field(
+        default="refit",
+        description="refit: a linear head serves for training only, and the usual fit follows on the new features.",
+    )
