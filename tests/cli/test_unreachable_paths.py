@@ -1,6 +1,8 @@
 """Names that no file can have, and what may not be read: a sentence, a code, and the other answers."""
 
+import io
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -109,3 +111,12 @@ def test_free_space_is_named_only_where_it_may_be_short(mixtura, task):
 
     task("mixtura.tasks.evaluate", run=fail)
     assert "free space" not in mixtura("evaluate", "shop").err
+
+
+def test_vectors_on_standard_input_are_no_names(here, mixtura, monkeypatch):
+    file = io.BytesIO()
+    np.save(file, np.zeros((2, 3), dtype=np.float32))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(file.getvalue())))
+    answer = mixtura("predict", "shop", "-", "-q")
+    assert answer.code == 2
+    assert answer.err.startswith("mixtura: Standard input holds vectors")

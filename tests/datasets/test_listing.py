@@ -179,3 +179,19 @@ def test_a_table_of_features_is_named_as_such_and_not_printed(tmp_path, text, sa
         load(tmp_path / "list.csv")
     assert said in str(caught.value)
     assert "0.123" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("File_Name,label", "Rename the column 'File_Name' to file_name."),
+        ("file name,label", "Rename the column 'file name' to file_name."),
+        ("file_name;LABEL", "Rename the column 'LABEL' to label."),
+        ("file_name label", "Put commas, semicolons or tabs between the columns, not blanks."),
+    ],
+)
+def test_a_header_that_is_nearly_right_says_what_to_change(tmp_path, header, said):
+    (tmp_path / "list.csv").write_text(f"{header}\n")
+    with pytest.raises(DataError) as caught:
+        load(tmp_path / "list.csv")
+    assert said in str(caught.value)

@@ -449,3 +449,12 @@ def test_real_photos_through_the_default_encoder(features, gathered):
     np.testing.assert_allclose(found, embedding[new], rtol=0, atol=CLOSE * np.abs(embedding).max())
     assert_close(model, outputs(head, embedding[new]), embedding[new])
     assert np.abs(outputs(head, found)["posterior"] - model.answers(embedding[new]).posterior).max() <= CLOSE
+
+
+def test_the_runner_tells_an_empty_photo_from_one_that_is_too_large(tmp_path):
+    (tmp_path / "empty.png").touch()
+    with (tmp_path / "large.png").open("wb") as file:
+        file.truncate(runner.MAX_BYTES + 1)
+    for name, said in (("empty.png", r"is empty \(0 bytes\)"), ("large.png", "above 64 MiB")):
+        with pytest.raises(runner.Refused, match=said):
+            runner._read(tmp_path / name)

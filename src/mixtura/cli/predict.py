@@ -51,6 +51,9 @@ CONTENT = re.compile(
     rb"(fLaC|OggS)\0|ID3.\0|\xff[\xf2\xf3\xfa\xfb]",
     re.DOTALL,
 )
+VECTORS = re.compile(rb"\x93NUMPY|PK\x03\x04|PAR1\x15")
+"""How files of vectors begin."""
+
 Neighbors = Annotated[
     int, typer.Option(min=0, max=10**6, metavar="N", help="Number of similar known items to list per answer.")
 ]
@@ -193,5 +196,10 @@ def _standard_input() -> list[str] | list[bytes]:
     data = sys.stdin.buffer.read()
     if CONTENT.match(data):
         return [data]
+    if VECTORS.match(data):
+        raise UsageError(
+            "Standard input holds vectors (.npy, .npz or .parquet), which are read from a file only. Save them, and "
+            "give the file."
+        )
     names = data.split(b"\0") if b"\0" in data else data.splitlines()
     return [os.fsdecode(name) for name in names if name]

@@ -131,7 +131,12 @@ def _check_header(path: Path, names: list[str]) -> None:
     for column in REQUIRED:
         if column not in names:
             hint = nearest(column, names) if names else "The file is empty."
-            if len(names) > MAX_NAMED:
+            alike = [name for name in names if "_".join(name.lower().split()) == column]
+            if alike:
+                hint = f"Rename the column {alike[0]!r} to {column}."
+            elif len(names) == 1 and column in names[0].split():
+                hint = "Put commas, semicolons or tabs between the columns, not blanks."
+            elif len(names) > MAX_NAMED:
                 hint = f"It has {len(names):,} columns, the first is {readable(names[0])!r}."
             raise DataError(f"{readable(str(path))}: has no column {column!r} in its first line. {hint}")
     twice = [name for name, count in Counter(names).items() if count > 1]

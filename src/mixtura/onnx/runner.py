@@ -229,8 +229,10 @@ def _read(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise Refused(f"{path}: cannot be read ({reason.lower()}). Check the path.") from error
-    if not data or len(data) > MAX_BYTES:
-        raise Refused(f"{path}: has {len(data)} bytes or more; 1 to {MAX_BYTES} are read. Copy it again or smaller.")
+    if not data:
+        raise Refused(f"{path}: the file is empty (0 bytes). Export or copy it again.")
+    if len(data) > MAX_BYTES:
+        raise Refused(f"{path}: the file is above {MAX_BYTES >> 20} MiB. Save it smaller.")
     return data
 
 
