@@ -19,7 +19,7 @@ def fit(out: Output, recipe: Recipe) -> None:
     Examples:
       mixtura fit photos/ -o shop                    the usual way
       mixtura fit photos/ -o shop --fast             quicker, less accurate
-      mixtura fit photos/ -o shop --unknown other    keep photos/other out, to test with it
+      mixtura fit photos/ -o shop --unknown other    test with photos/other
       mixtura fit list.csv -o shop --false-reject-rate 0.01
       mixtura fit features/ -o shop --n-components 2 after mixtura extract
       mixtura fit features/ -o shop --head dgmmc-s --solver gradient

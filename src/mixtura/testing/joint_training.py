@@ -4,6 +4,7 @@
 ``benchmarks/training_heads.py`` to all.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,8 +25,7 @@ STARTS = ("fresh", "from_rows")
 N_CLASSES, WIDTH, BATCH_SIZE, TEST_ROWS = 10, 64, 64, 397
 MARGIN = 2.0  # percentage points that a head may be below nn.Linear
 SOUND = 90.0  # percent; where nn.Linear is below, a head may stop with an error
-NEEDED: dict[str, dict[str, Any]] = {"random_projection": {"width": 256}}
-"""Options that a head's constructor needs."""
+OPTION = 4 * WIDTH  # of an option that a head's constructor needs, such as a number of random features
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,17 @@ SETTINGS = {
 
 def kinds() -> dict[str, tuple[str, dict[str, Any]]]:
     """Every head and variant, as name -> (name in ``HEADS``, options); of several names for one head, the last."""
-    named = {name: (name, NEEDED.get(name, {})) for name in HEADS} | VARIANTS
+    named = {name: (name, _needed(find(HEADS, name))) for name in HEADS} | VARIANTS
     unique: dict[str, str] = {}
     for name, (key, options) in named.items():
         unique[key + repr(find(HEADS, key)(WIDTH, N_CLASSES, **options).config())] = name
     return {name: named[name] for name in unique.values()}
+
+
+def _needed(kind: type[Head]) -> dict[str, Any]:
+    """Options that a head's constructor needs beside its width and its number of classes."""
+    parameters = list(inspect.signature(kind).parameters.values())[2:]
+    return {one.name: OPTION for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD}
 
 
 def digits(n_train: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
