@@ -42,7 +42,7 @@ def train(out: Output, recipe: Recipe, fresh: Fresh = False) -> None:
       mixtura train photos/ -o shop --fast --minutes 5
       mixtura train photos/ -o shop --trainable last --epochs 20
       mixtura train photos/ -o shop --encoder cnn --size 64
-      mixtura train photos/ -o shop --set train.augment.views=[horizontal_flip] --fresh
+      mixtura train photos/ -o shop --set train.balance=1 --fresh
     """
     options.need_output(recipe, "train photos/ -o shop")
     from mixtura.cli import views

@@ -90,7 +90,7 @@ def head_of(name: str, start: str, features: Float[Tensor, "N D"], labels: Int[T
     torch.manual_seed(100)
     if name == "nn.Linear":
         return nn.Linear(WIDTH, N_CLASSES)
-    key, options = VARIANTS.get(name, (name, NEEDED.get(name, {})))
+    key, options = VARIANTS[name] if name in VARIANTS else (name, _needed(find(HEADS, name)))
     kind = find(HEADS, key)
     if start == "fresh":
         return kind(WIDTH, N_CLASSES, **options)
