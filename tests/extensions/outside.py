@@ -65,6 +65,9 @@ class Blend(TensorRecord):
     def scaled(self, factor):
         return Blend(self.variance * factor.square())
 
+    def shrunk(self, prior):
+        return Blend(prior.shrink(self.variance))
+
     def precision_matmul(self, mean):
         return mean / self.variance
 

@@ -269,13 +269,15 @@ class GaussianHead(GenerativeHead):
         """Shrink the covariances half way to a scaled identity, and temper to no steeper than a new linear layer.
 
         Directions in which the rows of a fit hardly vary have huge precisions. The fit has no use for them, but a
-        network that changes puts samples there, and their gradients would exceed all others.
+        network that changes puts samples there, and their gradients would exceed all others. What is frozen stays.
         """
-        rounded = self._covariance().shrunk(Prior(identity=ROUND_SHARE))
-        for name, value in rounded.unconstrained().items():
-            self.free[name].copy_(value)
-        slope = self.input_gradients().square().sum(1).mean().sqrt()
-        self.log_temperature.add_((slope / LINEAR_SLOPE).clamp_min(1).log())
+        if "spread" not in self.freeze:
+            rounded = self._covariance().shrunk(Prior(identity=ROUND_SHARE))
+            for name, value in rounded.unconstrained().items():
+                self.free[name].copy_(value)
+        if "temperature" not in self.freeze:
+            slope = self.input_gradients().square().sum(1).mean().sqrt()
+            self.log_temperature.add_((slope / LINEAR_SLOPE).clamp_min(1).log())
 
     def distances(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N K"]:
         """Half the squared Mahalanobis distance of each sample to each component."""
