@@ -98,14 +98,15 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
 def _run(recipe: Recipe, output: Path, progress: ProgressCallback, began: float) -> FitReport:
     gathered = training_set.gather(recipe, progress)
     create.check_same_items(output, gathered.features.identity)
-    return save(as_run(recipe, gathered), gathered, learn(recipe, gathered), began)
+    return save(as_run(recipe, gathered), output, gathered, learn(recipe, gathered), began)
 
 
-def save(recipe: Recipe, gathered: training_set.Gathered, model: Model, began: float) -> FitReport:
+def save(recipe: Recipe, output: Path, gathered: training_set.Gathered, model: Model, began: float) -> FitReport:
     """Evaluate a model and let it replace that of the output folder; ``recipe`` is kept beside it.
 
     Args:
         recipe: as it ran.
+        output: the folder, as it was given.
         gathered: features of all items.
         model: fitted to them.
         began: when the work did, by ``time.perf_counter``.
@@ -114,7 +115,6 @@ def save(recipe: Recipe, gathered: training_set.Gathered, model: Model, began: f
         DataError: it cannot be evaluated.
         CannotWrite, OutOfSpace: it cannot be written; an earlier model is intact.
     """
-    assert recipe.output is not None
     test = gathered.features.select_split("test")
     evaluation = evaluate(model, test, known=training_set.train_part(gathered.features, model.classes))
     others = {
@@ -122,6 +122,6 @@ def save(recipe: Recipe, gathered: training_set.Gathered, model: Model, began: f
         bundle.METRICS_FILE: bundle.to_json(card.metrics_record(evaluation)),
         bundle.CARD_FILE: card.model_card(model, evaluation).encode(),
     }
-    create.replace_model(recipe.output, model, others)
+    create.replace_model(output, model, others)
     said = notes(gathered, model)
-    return FitReport(recipe.output, evaluation, time.perf_counter() - began, gathered.problems, said)
+    return FitReport(output, evaluation, time.perf_counter() - began, gathered.problems, said)

@@ -237,7 +237,8 @@ class _Run:
 
     def _kept(self, frozen: _Fitted, record: NetworkTraining) -> TrainReport:
         """The report of the frozen encoder's model, which is saved."""
-        report = fit.save(fit.as_run(self.recipe, frozen.gathered), frozen.gathered, frozen.model, self.clock.began)
+        kept = fit.as_run(self.recipe, frozen.gathered)
+        report = fit.save(kept, self.output, frozen.gathered, frozen.model, self.clock.began)
         return TrainReport(report, record)
 
     def _replaced(
@@ -248,7 +249,7 @@ class _Run:
         encoder = with_absolute_paths(self.recipe.encoder) if frozen is None else run.encoder
         extract = self.recipe.extract.model_copy(update={"store": None})
         kept = run.model_copy(update={"encoder": encoder, "extract": extract})
-        report = fit.save(kept, fitted.gathered, fitted.model, self.clock.began)
+        report = fit.save(kept, self.output, fitted.gathered, fitted.model, self.clock.began)
         known = {problem.id for problem in report.problems if isinstance(problem, Unreadable)}
         further = tuple(problem for problem in material.problems if problem.id not in known)
         return TrainReport(replace(report, problems=(*report.problems, *further)), record)
