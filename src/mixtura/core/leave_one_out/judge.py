@@ -12,6 +12,7 @@ from mixtura.core import LEAVE_ONE_OUT, classes
 from mixtura.core.classes import Plan
 from mixtura.core.content import distinct, numbered
 from mixtura.core.covariance import family_of
+from mixtura.core.covariance.diagonal import Diagonal
 from mixtura.core.cross_fitting import Folds, OutOfFold
 from mixtura.core.leave_one_out.samples import Everything, Tile, classes_of_units
 from mixtura.core.leave_one_out.scores import Scores, squares_of
@@ -77,9 +78,11 @@ def _form(folds: Folds, plans: Sequence[Plan], some: Int[Tensor, " U"], even: bo
     even = even and max(shares) == 0
     key = (plan.family, plan.feature_scale, plan.floor, even, min(shares) if few else None)
     if key not in folds.exact_forms:
-        everything = Everything.of(folds, plan, even)
-        if few and everything.unevenness(min(shares)) <= UNEVENNESS_A_TOLERANCE * tolerance:
-            everything = everything.compact()
+        rough = Everything.of(folds, plan, even, Diagonal.name) if few else None
+        if rough is not None and rough.unevenness(min(shares)) <= UNEVENNESS_A_TOLERANCE * tolerance:
+            everything = rough.compact()
+        else:
+            everything = Everything.of(folds, plan, even)
         folds.exact_forms[key] = find(LEAVE_ONE_OUT, plan.family)(everything, some)
     return folds.exact_forms[key]
 

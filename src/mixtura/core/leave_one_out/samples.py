@@ -40,9 +40,12 @@ class Everything:
     hidden: int = 0
 
     @classmethod
-    def of(cls, folds: Folds, plan: Plan, even: bool) -> "Everything":
-        """The samples of ``folds``, in the units of a plan; ``even`` makes the floor the identity instead."""
-        sums = folds.total(plan.family).centered()
+    def of(cls, folds: Folds, plan: Plan, even: bool, family: str | None = None) -> "Everything":
+        """The samples of ``folds``, in the units of a plan; ``even`` makes the floor the identity instead.
+
+        ``second`` has the shape of another ``family``, where one is given.
+        """
+        sums = folds.total(family or plan.family).centered()
         weight = torch.where(sums.weight < NO_WEIGHT, 0.0, sums.weight)
         center = (weight[:, None] * sums.mean()).sum(0) / weight.sum()
         floor, prior = plan.resolved(folds.feature_variance(plan.family))
@@ -66,13 +69,17 @@ class Everything:
     def unevenness(self, share: float) -> float:
         """Typical difference of the floor from its mean, as a part of the least variance, at a share of the identity.
 
-        It is about the error of distances, relative to themselves, if the floor is taken to be even.
+        It is about the error of distances, relative to themselves, if the floor is taken to be even. ``second`` must be
+        that of the diagonal family.
         """
-        within = self.second.diagonal(dim1=-2, dim2=-1).sum() / (self.total * self.dimension)
+        within = self.second.sum() / (self.total * self.dimension)
         return float(self.uneven.square().mean().sqrt() / (share * within + self.floor.mean()).clamp_min(1e-300))
 
     def compact(self) -> "Everything":
-        """The samples in coordinates of their span, with the scatter matrix of a tied family and an even floor."""
+        """The samples in coordinates of their span, with the scatter matrix of a tied family and an even floor.
+
+        Only coordinates are multiplied, so no matrix of all features is needed.
+        """
         row = linalg.coordinates((self.folds.x.double() - self.center) / self.unit)
         total = row.new_zeros(len(self.weight), row.shape[1])
         total = total.index_add(0, self.folds.labels, self.folds.counts[:, None] * row)
