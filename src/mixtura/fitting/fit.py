@@ -8,6 +8,7 @@ import torch
 from mixtura import names
 from mixtura.core import FAMILIES
 from mixtura.core.covariance import family_of
+from mixtura.core.cross_fitting import OutOfFold
 from mixtura.core.scale import check_single
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import split_name
@@ -48,8 +49,12 @@ def check_names(recipe: Recipe) -> None:
 
 
 def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
-    """Model fitted to all samples outside the test split; see :func:`learn_with_scores`."""
-    return learn_with_scores(recipe, gathered)[0]
+    """Model fitted to all samples outside the test split.
+
+    Raises:
+        LabelError: fewer than two classes, no test samples, or a class whose items all have weight 0.
+    """
+    return _learned(recipe, gathered)[0]
 
 
 def learn_with_scores(recipe: Recipe, gathered: training_set.Gathered) -> tuple[Model, dict[str, float]]:
@@ -58,8 +63,16 @@ def learn_with_scores(recipe: Recipe, gathered: training_set.Gathered) -> tuple[
     Each of them is scored, at the model's temperature, by a mixture that it took no part in.
 
     Raises:
-        LabelError: fewer than two classes, no test samples, or a class whose items all have weight 0.
+        LabelError: as of :func:`learn`.
     """
+    model, held, train = _learned(recipe, gathered)
+    log_posterior = (held.class_log_prob.double() / model.temperature).log_softmax(1)
+    loss = -log_posterior.gather(1, held.label[:, None])[:, 0]
+    return model, {train.id[row]: value for row, value in zip(held.row.tolist(), loss.tolist(), strict=True)}
+
+
+def _learned(recipe: Recipe, gathered: training_set.Gathered) -> tuple[Model, OutOfFold, Features]:
+    """The model, the out-of-fold scores, and the training samples, which they number."""
     features = gathered.features
     learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
     unknown = training_set.labels_of(learned.classes, recipe.data.unknown)
@@ -70,11 +83,7 @@ def learn_with_scores(recipe: Recipe, gathered: training_set.Gathered) -> tuple[
     rows = _rows(recipe, train, classes, gathered.encoder_trained)
     _check_weights(rows, classes)
     fitted = solve(recipe, rows, classes)
-    model = assemble(recipe, gathered, classes, rows.x, fitted)
-    held = fitted.out_of_fold
-    log_posterior = (held.class_log_prob.double() / model.temperature).log_softmax(1)
-    loss = -log_posterior.gather(1, held.label[:, None])[:, 0]
-    return model, {train.id[row]: value for row, value in zip(held.row.tolist(), loss.tolist(), strict=True)}
+    return assemble(recipe, gathered, classes, rows.x, fitted), fitted.out_of_fold, train
 
 
 def _nothing_to_test_with(recipe: Recipe, count: int, distinct: int | None) -> LabelError:

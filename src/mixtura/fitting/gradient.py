@@ -16,12 +16,11 @@ from mixtura.fitting.selection import TrainingSamples
 from mixtura.heads.base import Head, in_tiles
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.sdgm import SDGMHead
+from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe
 from mixtura.sections import GRADIENT
 from mixtura.training.head_stack import train
 from mixtura.training.records import Trained
-
-MIN_SAMPLES_FOR_FRACTION = 2000  # below, at least ``fit.min_val_fraction`` of the samples is for validation
 
 
 def resolve_variant(recipe: Recipe) -> Recipe:
@@ -188,8 +187,7 @@ def validation_mask(rows: TrainingSamples, recipe: Recipe) -> Tensor:
     has_weight = torch.ones_like(rows.is_validation) if rows.weight is None else rows.weight > 0
     val = rows.is_validation & has_weight
     if int(val.sum()) < rows.min_validation:
-        few = len(rows.x) < MIN_SAMPLES_FOR_FRACTION
-        fraction = max(recipe.fit.val_fraction, recipe.fit.min_val_fraction if few else 0.0)
+        fraction = training_set.validation_share(recipe, len(rows.x))
         val = torch.zeros_like(has_weight)
         val[has_weight] = validation_rows(rows.labels[has_weight], rows.groups[has_weight], fraction, recipe.seed)
     learned = torch.bincount(rows.labels[has_weight & ~val], minlength=rows.n_classes)

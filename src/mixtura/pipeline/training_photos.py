@@ -16,8 +16,6 @@ from mixtura.features.records import Features
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe
 
-MIN_ROWS_FOR_FRACTION = 2000  # below, at least ``fit.min_val_fraction`` of the photos is for validation
-
 
 @dataclass(frozen=True)
 class TrainingPhotos:
@@ -90,6 +88,5 @@ def _chosen(
 
 def _drawn(recipe: Recipe, labels: Int[np.ndarray, " N"], groups: Sequence[int]) -> Bool[np.ndarray, " N"]:
     """A random share of the photos, by class; photos of one group stay together."""
-    few = len(labels) < MIN_ROWS_FOR_FRACTION
-    share = max(recipe.fit.val_fraction, recipe.fit.min_val_fraction if few else 0.0)
+    share = training_set.validation_share(recipe, len(labels))
     return validation_rows(torch.from_numpy(labels), torch.tensor(groups), share, recipe.seed).numpy()

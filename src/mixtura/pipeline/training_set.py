@@ -28,6 +28,7 @@ from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
 
 SPLIT_FILE = "split.csv"
+MIN_ROWS_FOR_FRACTION = 2000  # below, at least ``fit.min_val_fraction`` of the items is for validation
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,12 @@ def _without_effect(recipe: Recipe) -> tuple[str, ...]:
 def _leaves(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     for section in ("data", "extract"):
         yield from ((f"{section}.{name}", value) for name, value in getattr(recipe, section))
+
+
+def validation_share(recipe: Recipe, count: int) -> float:
+    """The share of ``count`` items that is drawn for validation, where the data have no such part."""
+    fit = recipe.fit
+    return max(fit.val_fraction, fit.min_val_fraction if count < MIN_ROWS_FOR_FRACTION else 0.0)
 
 
 def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Sequence[Problem] = ()) -> tuple[str, ...]:
