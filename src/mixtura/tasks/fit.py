@@ -98,25 +98,36 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
 def _run(recipe: Recipe, output: Path, progress: ProgressCallback, began: float) -> FitReport:
     gathered = training_set.gather(recipe, progress)
     create.check_same_items(output, gathered.features.identity)
-    return save(as_run(recipe, gathered), output, gathered, learn(recipe, gathered), began)
+    model = learn(recipe, gathered)
+    return save(as_run(recipe, gathered), output, gathered, (model, evaluated(gathered, model)), began)
 
 
-def save(recipe: Recipe, output: Path, gathered: training_set.Gathered, model: Model, began: float) -> FitReport:
-    """Evaluate a model and let it replace that of the output folder; ``recipe`` is kept beside it.
+def evaluated(gathered: training_set.Gathered, model: Model) -> Evaluation:
+    """All metrics of a model on the test part of the data that it was fitted to.
+
+    Raises:
+        DataError: it cannot be evaluated.
+    """
+    test = gathered.features.select_split("test")
+    return evaluate(model, test, known=training_set.train_part(gathered.features, model.classes))
+
+
+def save(
+    recipe: Recipe, output: Path, gathered: training_set.Gathered, made: tuple[Model, Evaluation], began: float
+) -> FitReport:
+    """Let a model replace that of the output folder; ``recipe`` is kept beside it.
 
     Args:
         recipe: as it ran.
         output: the folder, as it was given.
         gathered: features of all items.
-        model: fitted to them.
+        made: the model that was fitted to them, and its metrics.
         began: when the work did, by ``time.perf_counter``.
 
     Raises:
-        DataError: it cannot be evaluated.
         CannotWrite, OutOfSpace: it cannot be written; an earlier model is intact.
     """
-    test = gathered.features.select_split("test")
-    evaluation = evaluate(model, test, known=training_set.train_part(gathered.features, model.classes))
+    model, evaluation = made
     others = {
         bundle.RECIPE_FILE: dump(recipe).encode(),
         bundle.METRICS_FILE: bundle.to_json(card.metrics_record(evaluation)),

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,16 @@ from mixtura.fitting.gradient import fixed_head
 from mixtura.fitting.network import Material, TrainedPart, train_part
 from mixtura.fitting.selection import MIN_VALIDATION
 from mixtura.identity import UNTRAINED
+from mixtura.interfaces import TrainableEncoder
 from mixtura.model.model import Model
 from mixtura.pipeline import factory, network_setup, training_photos, training_set
 from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.pipeline.training_set import Gathered
 from mixtura.recipe import Recipe, with_absolute_paths
+from mixtura.records.decision import Evaluation
 from mixtura.records.strangers import StrangerEstimate
 from mixtura.records.training import TRAINED_FROM_FACT, TRAINED_PART_FACT, Gain, NetworkTraining
 from mixtura.tasks import fit
-from mixtura.tasks.evaluate import evaluate
 from mixtura.tasks.fit import FitReport
 from mixtura.training.checkpoint import set_aside
 from mixtura.training_sections import TrainSection
@@ -63,6 +65,11 @@ class _Fitted:
     model: Model
     held_out: dict[str, float]
     seconds: float
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The metrics on the test part."""
+        return fit.evaluated(self.gathered, self.model)
 
 
 class _Clock:
@@ -99,7 +106,7 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None) -> TrainRep
         raise UsageError(f"{recipe.data.root} holds features, and a network is trained on photos. Give the photos.")
     check_names(recipe)
     network_setup.check_train(section)
-    recipe, seed = _started(recipe, section)
+    recipe, seed, encoder = _started(recipe, section)
     output = factory.output_of(recipe, "the model", "model")
     results = output / TRAINING_FOLDER
     with files.new_folder(output), files.only_writer(output), training_set.undone(recipe, results):
@@ -107,11 +114,11 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None) -> TrainRep
         create.check_renewable(output, fixed_head(recipe))
         if fresh:
             set_aside(results)
-        return _Run(recipe, section, seed, clock, progress).run()
+        return _Run(recipe, seed, encoder, clock, progress).run()
 
 
-def _started(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None]:
-    """The recipe with the weights to start with, and the seed to draw them from, if they are drawn.
+def _started(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None, TrainableEncoder]:
+    """The recipe with the weights to start with, the seed to draw them from, if they are drawn, and the encoder.
 
     Raises:
         UsageError: the weights are named twice, or there are none; see also :func:`factory.trainable_of`.
@@ -120,32 +127,37 @@ def _started(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None]
     if isinstance(section.start, Path):
         if given.weights is not None:
             raise UsageError("train.start and encoder.weights both name weights. Leave one of them out.")
-        encoder = given.model_copy(update={"weights": section.start.absolute()})
-        factory.trainable_of(encoder)
-        return recipe.model_copy(update={"encoder": encoder}), None
+        given = given.model_copy(update={"weights": section.start.absolute()})
+        return recipe.model_copy(update={"encoder": given}), None, factory.trainable_of(given)
     if section.start == "scratch":
-        factory.trainable_of(given, recipe.seed)
-        return recipe, recipe.seed
-    untrained = UNTRAINED in factory.trainable_of(given).identity
+        return recipe, recipe.seed, factory.trainable_of(given, recipe.seed)
+    encoder = factory.trainable_of(given)
+    untrained = UNTRAINED in encoder.identity
     if untrained and section.start == "pretrained":
         raise UsageError(
             f"The encoder {given.name!r} has no weights of its own. Leave train.start out, or name a file."
         )
-    return recipe, recipe.seed if untrained else None
+    if untrained:
+        return recipe, recipe.seed, factory.trainable_of(given, recipe.seed)
+    return recipe, None, encoder
 
 
 class _Run:
     """One run, in the output folder, which it holds."""
 
-    def __init__(self, recipe: Recipe, section: TrainSection, seed: int | None, clock: _Clock, progress: Watch) -> None:
-        self.recipe, self.section, self.seed, self.clock, self.progress = recipe, section, seed, clock, progress
+    def __init__(
+        self, recipe: Recipe, seed: int | None, encoder: TrainableEncoder, clock: _Clock, progress: Watch
+    ) -> None:
+        self.recipe, self.seed, self.encoder, self.clock, self.progress = recipe, seed, encoder, clock, progress
         assert recipe.output is not None
+        assert recipe.train is not None
+        self.section = recipe.train
         self.output, self.folder = recipe.output, recipe.output / TRAINING_FOLDER
 
     def run(self) -> TrainReport:
         """The report, once the better model is in the folder."""
         dataset = factory.dataset_of(self.recipe.data)
-        factory.check_modality(dataset, factory.trainable_of(self.recipe.encoder, self.seed))
+        factory.check_modality(dataset, self.encoder)
         frozen = None if self.seed is not None else self._fitted(self.recipe)
         material = self._material(dataset, frozen)
         trained, why = self._best_part(material, 0.0 if frozen is None else frozen.seconds)
@@ -175,11 +187,7 @@ class _Run:
     def _material(self, dataset: Dataset, frozen: _Fitted | None) -> Material:
         """What the network is trained with."""
         if frozen is None:
-            encoder, photos, start = (
-                factory.trainable_of(self.recipe.encoder, self.seed),
-                training_photos.of_dataset(self.recipe, dataset),
-                None,
-            )
+            encoder, photos, start = self.encoder, training_photos.of_dataset(self.recipe, dataset), None
         else:
             encoder, features = factory.trainable_of(frozen.gathered.encoder), frozen.gathered.features
             photos = training_photos.of_features(self.recipe, dataset, features)
@@ -238,7 +246,7 @@ class _Run:
     def _kept(self, frozen: _Fitted, record: NetworkTraining) -> TrainReport:
         """The report of the frozen encoder's model, which is saved."""
         kept = fit.as_run(self.recipe, frozen.gathered)
-        report = fit.save(kept, self.output, frozen.gathered, frozen.model, self.clock.began)
+        report = fit.save(kept, self.output, frozen.gathered, (frozen.model, frozen.evaluation), self.clock.began)
         return TrainReport(report, record)
 
     def _replaced(
@@ -249,7 +257,8 @@ class _Run:
         encoder = with_absolute_paths(self.recipe.encoder) if frozen is None else run.encoder
         extract = self.recipe.extract.model_copy(update={"store": None})
         kept = run.model_copy(update={"encoder": encoder, "extract": extract})
-        report = fit.save(kept, self.output, fitted.gathered, fitted.model, self.clock.began)
+        made = fitted.model, fitted.evaluation
+        report = fit.save(kept, self.output, fitted.gathered, made, self.clock.began)
         known = {problem.id for problem in report.problems if isinstance(problem, Unreadable)}
         further = tuple(problem for problem in material.problems if problem.id not in known)
         return TrainReport(replace(report, problems=(*report.problems, *further)), record)
@@ -304,7 +313,7 @@ def _gains(frozen: _Fitted | None, trained: _Fitted) -> tuple[Gain, ...]:
 
 
 def _figures(fitted: _Fitted) -> dict[str, float]:
-    metrics = evaluate(fitted.model, fitted.gathered.features.select_split("test")).metrics
+    metrics = fitted.evaluation.metrics
     names = {"accuracy": "top1", "nll": "nll", "auroc_unknown": "auroc_unknown"}
     found = {name: metrics[key] for name, key in names.items() if key in metrics}
     estimate = StrangerEstimate.of_facts(fitted.model.facts)
