@@ -30,6 +30,8 @@ def test_a_weight_is_a_number_of_rows_and_a_scale_a_unit():
     scale = torch.linspace(0.1, 9, 20, dtype=x.dtype)
     repeated = shrinkage.ledoit_wolf((x / scale).repeat_interleave(times, 0), labels.repeat_interleave(times), 3)
     assert shrinkage.ledoit_wolf(x, labels, 3, times.double(), scale) == pytest.approx(repeated, rel=1e-10)
+    known = labeled(FAMILIES["tied"], x, labels, 3, times.double())[0].centered().second[0]
+    assert shrinkage.ledoit_wolf(x, labels, 3, times.double(), scale, known) == pytest.approx(repeated, rel=1e-10)
 
 
 def test_the_oracle_approximating_share_is_scikit_learns():

@@ -221,7 +221,8 @@ class Search:
         folds = self.folds
         least = 0.0 if float(folds.counts.sum()) > 3 * folds.x.shape[1] else 0.01
         scale = plan.resolved(folds.feature_variance(plan.family))[1].scale
-        automatic = ledoit_wolf(folds.x, folds.labels, folds.n_classes, folds.weight, scale)
+        known = folds.total(plan.family).centered().second[0] if family_of(plan.family).shared else None
+        automatic = ledoit_wolf(folds.x, folds.labels, folds.n_classes, folds.weight, scale, known)
         return tuple(sorted({share for share in (*SHRINKAGES, round(automatic, 4)) if share >= least}))
 
     def best_family(self, plan: Plan) -> Candidate:

@@ -16,6 +16,7 @@ def ledoit_wolf(
     n_classes: int,
     weight: Float[Tensor, " N"] | None = None,
     scale: Float[Tensor, " D"] | None = None,
+    scatter: Float[Tensor, "D D"] | None = None,
 ) -> float:
     r"""Ledoit-Wolf share of the scaled identity, in [0, 1]; minimizes the pooled covariance's expected squared error.
 
@@ -30,23 +31,27 @@ def ledoit_wolf(
         n_classes: C.
         weight: sample weights.
         scale: s, the feature units of the scaled identity; 1 if it is not given.
+        scatter: :math:`\sum_n (x_n - \mu_{y_n})(x_n - \mu_{y_n})^\top`, weighted, where it is known already.
 
     Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004.
     """
     means = class_means(x, labels, n_classes, weight).to(x.dtype)
     counts = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
     n, dimension = float(counts.sum()), x.shape[1]
-    scatter = torch.zeros(dimension, dimension, dtype=torch.float64, device=x.device)
-    fourth = 0.0
+    known, fourth = scatter is not None, 0.0
+    products = torch.zeros(dimension, dimension, dtype=torch.float64, device=x.device) if scatter is None else scatter
+    if known and scale is not None:
+        products = products / (scale[:, None] * scale)
     for rows, own, count in zip(*(torch.split(t, TILE_ROWS) for t in (x, labels, counts)), strict=True):
         z = rows - means[own]
         z = z if scale is None else z / scale.to(z.dtype)
         fourth += float(count @ z.square().sum(1, dtype=torch.float64).square())
-        z = z if weight is None else z * count.sqrt().to(z.dtype)[:, None]
-        scatter += (z.T @ z).double()
-    scatter /= n
-    squared = float(scatter.square().sum())
-    spread = squared - float(scatter.trace()) ** 2 / dimension
+        if not known:
+            z = z if weight is None else z * count.sqrt().to(z.dtype)[:, None]
+            products += (z.T @ z).double()
+    covariance = products / n
+    squared = float(covariance.square().sum())
+    spread = squared - float(covariance.trace()) ** 2 / dimension
     noise = (fourth / n - squared) / n
     return 1.0 if spread <= 0 else min(1.0, max(0.0, noise / spread))
 

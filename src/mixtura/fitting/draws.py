@@ -22,7 +22,7 @@ from mixtura.scores.typicality import MIN_HELD_OUT, Typicality
 
 ENOUGH_GENUINE = 300  # genuine rows of a draw; the limit of a 5% rule then has a standard error of 1.3 points
 MAX_KNOWN_ROWS = 10_000  # rows that the other scores are fitted to in a draw; the one that is chosen is fitted to all
-MAX_ROWS_A_FOLD = 2500  # rows of a fold that are judged; classes differ more than rows do
+MAX_ROWS_A_FOLD = 1500  # rows of a fold that are judged; classes differ more than rows do
 
 
 @dataclass(frozen=True)
