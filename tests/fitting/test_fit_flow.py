@@ -170,3 +170,17 @@ def test_a_class_without_an_item_that_counts_is_named(learn, cloud):
     weight = np.where(np.arange(300) % 4 == 2, 0.0, 1.0)
     with pytest.raises(LabelError, match="All items of class 'c2'"):
         learn(cloud(300, weight=weight))
+
+
+@pytest.mark.parametrize("how", [{}, {"head.name": "linear", "fit.epochs": 3}])
+def test_validation_items_teach_the_model_that_judges_them_nothing(how, cloud, gathered):
+    """Their losses do not fall with their number, beyond what the common temperature moves."""
+    rows = cloud(n=642, classes=3, dimension=40, separation=0.25, split=["train"] * 42 + ["val"] * 600)
+    recipe = resolve({"data.root": "x"} | how)
+    few, many = (
+        fitting.validation_losses(recipe, gathered(rows), dict(zip(rows.id[:end], rows.split[:end], strict=True)))
+        for end in (342, 642)
+    )
+    assert list(many) == rows.id[42:] and 0.3 < np.mean(list(many.values())) < np.log(3)
+    first, same = np.array(list(few.values())), np.array(list(many.values()))[:300]
+    assert np.corrcoef(first, same)[0, 1] > 0.999 and first.mean() == pytest.approx(same.mean(), abs=0.02)

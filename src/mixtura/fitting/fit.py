@@ -1,19 +1,19 @@
 """The fitting pipeline: from labeled features to a calibrated model, for every solver."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 
 from mixtura import names
-from mixtura.core import FAMILIES
+from mixtura.core import FAMILIES, temperature
 from mixtura.core.covariance import family_of
-from mixtura.core.cross_fitting import OutOfFold
 from mixtura.core.scale import check_single
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import split_name
 from mixtura.errors import LabelError, WrongKind
 from mixtura.features.records import Features
+from mixtura.features.selection import Selected
 from mixtura.fitting import checks, gradient, heads
 from mixtura.fitting.fitted import Fitted, assemble
 from mixtura.fitting.selection import TrainingSamples, choose, fit_without_gradients
@@ -54,25 +54,6 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
     Raises:
         LabelError: fewer than two classes, no test samples, or a class whose items all have weight 0.
     """
-    return _learned(recipe, gathered)[0]
-
-
-def learn_with_scores(recipe: Recipe, gathered: training_set.Gathered) -> tuple[Model, dict[str, float]]:
-    """Model fitted to all samples outside the test split, and the loss in nats, by id, of those that were held out.
-
-    Each of them is scored, at the model's temperature, by a mixture that it took no part in.
-
-    Raises:
-        LabelError: as of :func:`learn`.
-    """
-    model, held, train = _learned(recipe, gathered)
-    log_posterior = (held.class_log_prob.double() / model.temperature).log_softmax(1)
-    loss = -log_posterior.gather(1, held.label[:, None])[:, 0]
-    return model, {train.id[row]: value for row, value in zip(held.row.tolist(), loss.tolist(), strict=True)}
-
-
-def _learned(recipe: Recipe, gathered: training_set.Gathered) -> tuple[Model, OutOfFold, Features]:
-    """The model, the out-of-fold scores, and the training samples, which they number."""
     features = gathered.features
     learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
     unknown = training_set.labels_of(learned.classes, recipe.data.unknown)
@@ -83,7 +64,33 @@ def _learned(recipe: Recipe, gathered: training_set.Gathered) -> tuple[Model, Ou
     rows = _rows(recipe, train, classes, gathered.encoder_trained)
     _check_weights(rows, classes)
     fitted = solve(recipe, rows, classes)
-    return assemble(recipe, gathered, classes, rows.x, fitted), fitted.out_of_fold, train
+    return assemble(recipe, gathered, classes, rows.x, fitted)
+
+
+def validation_losses(recipe: Recipe, gathered: training_set.Gathered, part: Mapping[str, str]) -> dict[str, float]:
+    """Loss of each validation item in nats, by id, under a model of the training items alone; to compare encoders by.
+
+    No validation item takes part in it, as photos of one moment would vouch for each other. Scores are taken at the
+    temperature that suits the items best, so how sure a model is counts for nothing.
+
+    Args:
+        recipe: of the fit.
+        gathered: the features.
+        part: ``train`` or ``val``, by id; other items are left out.
+    """
+    features = gathered.features.select(np.array([id in part for id in gathered.features.id], dtype=bool))
+    features = features.with_split(part)
+    train, held = features.select_split("train"), features.select_split("val")
+    rows = _rows(recipe, train, train.classes, False)
+    recipe = gradient.resolve_variant(recipe)
+    fitted = _solved(recipe, rows)[1]
+    with torch.inference_mode():
+        x = fitted.projection(torch.from_numpy(held.embedding.astype(np.float32)))
+        scores = fitted.mixture.class_log_prob(x) if fitted.head is None else fitted.head.class_scores(x)
+    label = torch.from_numpy(held.label_index(train.classes))
+    log_posterior = (scores.double() / temperature.best(scores, label)).log_softmax(1)
+    loss = -log_posterior.gather(1, label[:, None])[:, 0]
+    return dict(zip(held.id, loss.tolist(), strict=True))
 
 
 def _nothing_to_test_with(recipe: Recipe, count: int, distinct: int | None) -> LabelError:
@@ -128,11 +135,15 @@ def solve(recipe: Recipe, rows: TrainingSamples, labels: Sequence[str] = ()) -> 
         UsageError: an invalid head, solver or option.
     """
     recipe = gradient.resolve_variant(recipe)
+    choice, fitted = _solved(recipe, rows)
+    return leave_classes_out(recipe, rows, choice, fitted, labels or tuple(map(str, range(rows.n_classes))))
+
+
+def _solved(recipe: Recipe, rows: TrainingSamples) -> tuple[Selected, Fitted]:
+    """What is selected, and its fit."""
     choice = choose(gradient.density_recipe(recipe), rows)
     fitted = fit_without_gradients(choice, rows, recipe.seed)
-    if gradient.needs_head_training(recipe):
-        fitted = gradient.fit(recipe, rows, choice, fitted)
-    return leave_classes_out(recipe, rows, choice, fitted, labels or tuple(map(str, range(rows.n_classes))))
+    return choice, gradient.fit(recipe, rows, choice, fitted) if gradient.needs_head_training(recipe) else fitted
 
 
 def _rows(recipe: Recipe, train: Features, classes: tuple[str, ...], encoder_trained: bool) -> TrainingSamples:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from mixtura import files
 from mixtura.catalog import create
@@ -18,7 +17,7 @@ from mixtura.datasets.items import Dataset
 from mixtura.encoders.own import KIND, write_encoder
 from mixtura.errors import UsageError
 from mixtura.features.records import Unreadable
-from mixtura.fitting.fit import check_names, learn_with_scores
+from mixtura.fitting.fit import check_names, learn, validation_losses
 from mixtura.fitting.gradient import fixed_head
 from mixtura.fitting.network import Material, TrainedPart, train_part
 from mixtura.fitting.selection import MIN_VALIDATION
@@ -45,6 +44,7 @@ TRAINING_FOLDER, ENCODER_FOLDER = "training", "encoder"
 
 LAST_SHARE = 1 / 3  # of the time, for the last block where the whole network follows
 MARGIN = 1.3  # of what reading and fitting are measured to take, so that they end in time
+FITS = 3  # that follow: of all photos, and of the training photos alone before and after
 MEASURED_PHOTOS = 32
 MAX_LOSS = 700.0  # nats; a probability of zero
 
@@ -59,11 +59,11 @@ class TrainReport:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """A model, the features that it was fitted to, the loss of each held-out item, and the seconds of the fit."""
+    """A model, with the recipe and the features that it was fitted to, and the seconds that it took."""
 
+    recipe: Recipe
     gathered: Gathered
     model: Model
-    held_out: dict[str, float]
     seconds: float
 
     @cached_property
@@ -181,8 +181,8 @@ class _Run:
             features = gathered.features.with_split(photos.split)
             gathered = replace(gathered, features=features, encoder_trained=True)
         began = time.perf_counter()
-        model, held_out = learn_with_scores(recipe, gathered)
-        return _Fitted(gathered, model, held_out, time.perf_counter() - began)
+        model = learn(recipe, gathered)
+        return _Fitted(recipe, gathered, model, time.perf_counter() - began)
 
     def _material(self, dataset: Dataset, frozen: _Fitted | None) -> Material:
         """What the network is trained with."""
@@ -201,7 +201,7 @@ class _Run:
         parts, why = _parts(self.section, material)
         if not parts:
             return None, why
-        reserve = MARGIN * (fit_seconds + self._reading_seconds(material))
+        reserve = MARGIN * (FITS * fit_seconds + self._reading_seconds(material))
         made: list[TrainedPart] = []
         for place, part in enumerate(parts):
             left = self.clock.left() - reserve
@@ -287,7 +287,9 @@ def _compared(frozen: _Fitted | None, trained: _Fitted, photos: TrainingPhotos) 
     """
     if frozen is None:
         return "The network was trained from scratch.", True
-    before, after = _paired(frozen, trained, [photos.dataset.items[row].id for row in photos.validation])
+    losses = [validation_losses(one.recipe, one.gathered, photos.split) for one in (frozen, trained)]
+    both = [id for id in losses[0] if id in losses[1]]
+    before, after = (np.array([one[id] for id in both]).clip(max=MAX_LOSS) for one in losses)
     if len(before) < 2:
         return "Too few validation photos can tell whether training helps. The frozen encoder is kept.", False
     gain, error = float((before - after).mean()), float((before - after).std(ddof=1)) / len(before) ** 0.5
@@ -295,15 +297,6 @@ def _compared(frozen: _Fitted | None, trained: _Fitted, photos: TrainingPhotos) 
     if gain > error:
         return f"{said}, more than a standard error ({error:.3f}): the trained network is used.", True
     return f"{said}, which is no gain of more than a standard error ({error:.3f}). The frozen encoder is kept.", False
-
-
-def _paired(
-    frozen: _Fitted, trained: _Fitted, ids: Sequence[str]
-) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """The loss of each item by both models, of items that both have held out."""
-    both = [id for id in ids if id in frozen.held_out and id in trained.held_out]
-    before, after = (np.array([one.held_out[id] for id in both]).clip(max=MAX_LOSS) for one in (frozen, trained))
-    return before, after
 
 
 def _gains(frozen: _Fitted | None, trained: _Fitted) -> tuple[Gain, ...]:
