@@ -75,8 +75,8 @@ class TrainSection(Section):
     optimizer: Literal["adadelta", "adam", "adamw", "sgd"] = Field(default="adamw", description="Rule of the steps.")
     learning_rate: Annotated[Annotated[float, Field(gt=0)] | None, Flag("X")] = Field(
         default=None,
-        description="Learning rate of the head and, less layer_decay, of the network. Default: 5e-4, and 1e-3 from "
-        "scratch.",
+        description="Learning rate: of the network less layer_decay; of the head, which starts from zero, four times "
+        "as much, and as much from scratch. Default: 5e-4, and 1e-3 from scratch.",
     )
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None, description="sgd: share of the last step that joins the next one. Default: 0.9."

@@ -28,7 +28,7 @@ from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.records.training import TrainingLog, TrainingProgress
 from mixtura.training.activations import KeptViews, chunks, with_activations
 from mixtura.training.checkpoint import Facts
-from mixtura.training.classifier import Classifier, cross_entropy, scored
+from mixtura.training.classifier import Classifier, cross_entropy, scored, vectors
 from mixtura.training.loaders import Batch, Loader
 from mixtura.training.order import Order
 from mixtura.training.setup import Setup
@@ -49,10 +49,11 @@ class Material:
 
     Args:
         section: how.
-        encoder: whose network it is.
+        encoder: whose network it is. One with weights has no taps here: by these, the head would know the photos by
+            heart before the network has learned anything from them.
         photos: training and validation photos.
-        start: the vectors of the training photos by the encoder as it is, to which the first head is fitted; ``None``
-            for an encoder whose weights are drawn, which then has no incumbent.
+        start: the vectors of the training photos by the encoder as it is; ``None`` for an encoder whose weights are
+            drawn, which then has no incumbent.
         seed: of order, views, and drawn weights.
         workers: threads that decode.
         progress: called after each step.
@@ -72,7 +73,11 @@ class Material:
         return self.start is not None
 
     def classifier(self) -> Classifier:
-        """The network as it begins, with its head."""
+        """The network as it begins, with its head.
+
+        The head on a network that comes with weights starts from zero. One that is fitted to the training photos is
+        steep where it errs on another view of them, and in two epochs the network loses what it knew.
+        """
         network = self.encoder.network()
         device = next(network.parameters()).device
         labels, count = self.photos.labels[self.photos.training], len(self.photos.classes)
@@ -80,7 +85,7 @@ class Material:
             head = drawn(self.seed, lambda: LinearHead(self.encoder.dimension, count))
             assert isinstance(head, LinearHead)
         else:
-            head = LinearHead.from_rows(self.start, torch.from_numpy(labels), count)
+            head = LinearHead.from_rows(self.start, torch.from_numpy(labels), count, start="zeros")
         return Classifier(network, head.to(device), stages_of(self.encoder, network))
 
     @cached_property
@@ -151,7 +156,11 @@ def train_part(material: Material, part: str, folder: Path, left: Callable[[], f
     if not made.best:
         return None
     end = made.weights.tensors
-    losses = {share: run.loss_of(_mixed(start, end, share)) for share in (SHARES if material.pretrained else (1.0,))}
+    losses = {
+        share: run.loss_of(_mixed(start, end, share)) for share in (SHARES[1:] if material.pretrained else (1.0,))
+    }
+    if material.start is not None:
+        losses[0.0] = run.start_loss(material.start, start)
     share = min(losses, key=lambda share: (losses[share], share))
     _assign(classifier, _mixed(start, end, share))
     trained = tuple(name for name, held in classifier.stages.blocks(classifier.network) if _any_trained(held))
@@ -193,6 +202,19 @@ class _Run:
         """The validation loss of other weights."""
         with evaluating(self.classifier), replaced(self.classifier, tensors):
             return self.validate(self.classifier)["loss"]
+
+    @torch.no_grad()
+    def start_loss(self, known: Float[Tensor, "T D"], tensors: Mapping[str, Tensor]) -> float:
+        """The validation loss of the weights at the start, under a linear head fitted to the training photos' vectors.
+
+        At the start, the head itself knows nothing.
+        """
+        photos = self.material.photos
+        with evaluating(self.classifier), replaced(self.classifier, tensors):
+            held, labels = vectors(self.classifier.network, self.material.validation.read(self.rows))
+        learned = torch.from_numpy(photos.labels[photos.training])
+        scores = LinearHead.from_rows(known, learned, len(photos.classes)).class_scores(held).double()
+        return temperature.nll(scores, labels, temperature.best(scores, labels))
 
     def setup(self, classifier: Classifier, epochs: int) -> Setup:
         """What the loop takes."""

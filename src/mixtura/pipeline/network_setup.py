@@ -18,6 +18,7 @@ from mixtura.training_sections import TrainSection
 SMALL_BATCH = 64  # photos; the statistics of fewer are too noisy for a batch norm that is trained well already
 LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3
 LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
+HEAD_FACTOR = 4.0  # of the learning rate, for a head that starts from zero on a network that does not
 MOMENTUM = 0.9
 NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start"})
 """Keys that may change while a run goes on; where the run starts is compared by its weights."""
@@ -99,7 +100,11 @@ def optimizer_of(classifier: Classifier, section: TrainSection, pretrained: bool
         classifier,
         section.learning_rate or (LEARNING_RATE if pretrained else SCRATCH_LEARNING_RATE),
         section.weight_decay,
-        _factors(classifier, section.layer_decay or (LAYER_DECAY if pretrained else SCRATCH_LAYER_DECAY)),
+        _factors(
+            classifier,
+            section.layer_decay or (LAYER_DECAY if pretrained else SCRATCH_LAYER_DECAY),
+            HEAD_FACTOR if pretrained else 1.0,
+        ),
         _decays(classifier),
     )
     return optimizer(section.optimizer, groups, **options)
@@ -110,12 +115,12 @@ def hooks_of(classifier: Classifier, section: TrainSection) -> dict[str, Hook]:
     return {} if section.ema is None else {"average": WeightAverage(classifier, section.ema)}
 
 
-def _factors(classifier: Classifier, decay: float) -> Callable[[str], float]:
+def _factors(classifier: Classifier, decay: float, head: float) -> Callable[[str], float]:
     """The share of the learning rate that a parameter has, by its name in the classifier."""
     blocks = classifier.stages.blocks(classifier.network)
     factors = layer_factors(len(blocks) + 1, decay)
     own = {id(p): factor for (_, held), factor in zip(blocks, factors, strict=False) for p in held.values()}
-    names = {name: own.get(id(parameter), 1.0) for name, parameter in classifier.named_parameters()}
+    names = {name: own.get(id(parameter), head) for name, parameter in classifier.named_parameters()}
     return names.__getitem__
 
 

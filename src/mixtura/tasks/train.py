@@ -21,7 +21,7 @@ from mixtura.fitting.fit import check_names, learn, validation_losses
 from mixtura.fitting.gradient import fixed_head
 from mixtura.fitting.network import Material, TrainedPart, train_part
 from mixtura.fitting.selection import MIN_VALIDATION
-from mixtura.identity import UNTRAINED
+from mixtura.identity import NO_TAPS, UNTRAINED
 from mixtura.interfaces import TrainableEncoder
 from mixtura.model.model import Model
 from mixtura.pipeline import factory, network_setup, training_photos, training_set
@@ -31,6 +31,7 @@ from mixtura.recipe import Recipe, with_absolute_paths
 from mixtura.records.decision import Evaluation
 from mixtura.records.strangers import StrangerEstimate
 from mixtura.records.training import TRAINED_FROM_FACT, TRAINED_PART_FACT, Gain, NetworkTraining
+from mixtura.sections import EncoderSection
 from mixtura.tasks import fit
 from mixtura.tasks.fit import FitReport
 from mixtura.training.checkpoint import set_aside
@@ -165,7 +166,7 @@ class _Run:
             if frozen is None:
                 raise UsageError(why)
             return self._kept(frozen, NetworkTraining(f"{why} The frozen encoder is kept.", False))
-        fitted = self._refitted(material, trained)
+        fitted = self._refitted(self.recipe.encoder if frozen is None else frozen.gathered.encoder, material, trained)
         outcome, better = _compared(frozen, fitted, material.photos)
         record = NetworkTraining(outcome, better, trained.part, trained.share, trained.log.epochs[-1].number)
         record = replace(record, gains=_gains(frozen, fitted))
@@ -189,10 +190,12 @@ class _Run:
         if frozen is None:
             encoder, photos, start = self.encoder, training_photos.of_dataset(self.recipe, dataset), None
         else:
-            encoder, features = factory.trainable_of(frozen.gathered.encoder), frozen.gathered.features
+            plain = frozen.gathered.encoder.model_copy(update={"taps": NO_TAPS})
+            encoder, features = factory.trainable_of(plain), frozen.gathered.features
             photos = training_photos.of_features(self.recipe, dataset, features)
             ids = [photos.dataset.items[row].id for row in photos.training]
-            start = torch.from_numpy(features.select_ids(ids).embedding.astype(np.float32))
+            vectors = features.select_ids(ids).embedding[:, : encoder.dimension]  # the last layer's come first
+            start = torch.from_numpy(vectors.astype(np.float32))
         workers = factory.workers_of(self.recipe)
         return Material(self.section, encoder, photos, start, self.recipe.seed, workers, self.progress)
 
@@ -226,10 +229,10 @@ class _Run:
             material.encoder.encode(batch["x"])
         return (time.perf_counter() - began) * len(material.photos.dataset.items) / max(len(rows), 1)
 
-    def _refitted(self, material: Material, trained: TrainedPart) -> _Fitted:
-        """The usual fit on features of the trained encoder."""
+    def _refitted(self, start: EncoderSection, material: Material, trained: TrainedPart) -> _Fitted:
+        """The usual fit on features of the trained encoder, with the taps of the encoder that it started from."""
         place = self.folder / ENCODER_FOLDER
-        write_encoder(place, material.encoder, trained.network, trained.blocks)
+        write_encoder(place, factory.trainable_of(start, self.seed), trained.network, trained.blocks)
         own = {"name": f"{KIND}:{place.absolute()}", "weights": None, "filters": None, "dropout": None, "stem": None}
         encoder = self.recipe.encoder.model_copy(update=own)
         extract = self.recipe.extract.model_copy(update={"store": None})

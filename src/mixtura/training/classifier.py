@@ -1,6 +1,6 @@
 """A network with a linear head, which is there for training only: its loss, and its scores of validation rows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -50,19 +50,34 @@ def cross_entropy(classifier: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[
     return PLAIN_CONDITIONAL.of_log_posterior(scores, labels, batch[WEIGHT]), {"accuracy": right}
 
 
-@torch.no_grad()
 def scored(classifier: nn.Module, batches: Iterable[Batch]) -> tuple[Float64[Tensor, "N C"], Int[Tensor, " N"]]:
     """The class scores and the class of each row of some batches, on the CPU.
 
     Raises:
         NoInput: there is no row.
     """
-    device = next(classifier.parameters()).device
-    scores, labels = list[Tensor](), list[Tensor]()
+    scores, labels = _collected(classifier, lambda batch: classifier(batch), batches)
+    return scores.double(), labels
+
+
+def vectors(network: nn.Module, batches: Iterable[Batch]) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
+    """The vector and the class of each photo of some batches, on the CPU.
+
+    Raises:
+        NoInput: there is no photo.
+    """
+    return _collected(network, lambda batch: network(batch[PHOTOS]).float(), batches)
+
+
+@torch.no_grad()
+def _collected(module: nn.Module, of: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """What is computed of each batch on the device of a module, and the labels."""
+    device = next(module.parameters()).device
+    found, labels = list[Tensor](), list[Tensor]()
     for batch in batches:
         if len(batch[LABEL]):
-            scores.append(classifier({name: tensor.to(device) for name, tensor in batch.items()}).double().cpu())
+            found.append(of({name: tensor.to(device) for name, tensor in batch.items()}).cpu())
             labels.append(batch[LABEL])
     if not labels:
-        raise NoInput("None of the validation photos can be read. Check that their folder is still there.")
-    return torch.cat(scores), torch.cat(labels)
+        raise NoInput("None of the photos can be read. Check that their folder is still there.")
+    return torch.cat(found), torch.cat(labels)
