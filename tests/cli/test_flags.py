@@ -34,7 +34,7 @@ OPTIONS = {
     "serve": {"": "--host --host-name --keep-photos --open --port --reads --token-file --writes"},
     "evaluate": {"": "--follow-links --label"},
     "report": {"": "-o --follow-links --label --output"},
-    "export": {"": "-o --format --onnx --output"},
+    "export": {"": "-o --format --onnx --output --timm"},
     "products": {},
     "enroll": {},
     "remove": {"": "--item --product"},
