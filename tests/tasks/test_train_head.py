@@ -1,8 +1,11 @@
 """Heads that are trained with the network, heads that are trained first, and rates that are found."""
 
+import gzip
 import hashlib
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import torch
 from PIL import Image
 
 import mixtura
+from mixtura.datasets import idx
 from mixtura.errors import CheckpointError, UsageError
 from mixtura.fitting import network, network_head
 from mixtura.fitting.network import SHARES, Material, train_part
@@ -249,3 +253,23 @@ def test_the_rate_is_below_where_gradient_descent_diverges(curvature):
 def test_a_joint_head_follows_the_network(photos, tmp_path):
     found = train_part(material(photos, "full", KEYS), "all", tmp_path / "run", forever)
     assert bool(found.head["joined"])
+
+
+def test_the_recipe_for_mnist_runs(tmp_path, monkeypatch):
+    """On few pictures in the layout of MNIST's files, pinned as the real ones are."""
+    rng, pinned = np.random.default_rng(0), {}
+    for (split, pair), count in zip(idx.MNIST.files.items(), (120, 30), strict=True):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        pictures = (rng.random((count, 28, 28)) * 60 + 19 * labels[:, None, None]).astype(np.uint8)
+        files = []
+        for file, values in zip(pair, (pictures, labels), strict=True):
+            sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
+            data = bytes([0, 0, 8, values.ndim]) + sizes + values.tobytes()
+            (tmp_path / f"{file.name}.gz").write_bytes(gzip.compress(data))
+            files.append(idx.IdxFile(file.name, values.shape, hashlib.sha256(data).hexdigest()))
+        pinned[split] = tuple(files)
+    monkeypatch.setattr(idx, "MNIST", replace(idx.MNIST, files=pinned))
+    given = {"data.root": tmp_path, "output": tmp_path / "gmml", "train.epochs": 1, "extract.workers": 0}
+    made = train.run(resolve(given, Path(__file__).parents[2] / "recipes" / "gmml-mnist.yaml"))
+    assert made.training.replaced
+    assert made.training.part == "all"
