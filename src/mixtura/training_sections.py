@@ -73,10 +73,10 @@ class TrainSection(Section):
     )
     batch_size: Count = Field(default=32, description="Photos per step.")
     optimizer: Literal["adadelta", "adam", "adamw", "sgd"] = Field(default="adamw", description="Rule of the steps.")
-    learning_rate: Annotated[Annotated[float, Field(gt=0)] | None, Flag("X")] = Field(
+    learning_rate: Annotated[Annotated[float, Field(gt=0)] | Literal["auto"] | None, Flag("X|auto")] = Field(
         default=None,
-        description="Learning rate: of the network less layer_decay; of the head, which starts from zero, four times "
-        "as much, and as much from scratch. Default: 5e-4, and 1e-3 from scratch.",
+        description="Learning rate: of the network less layer_decay; of the linear head of refit, which starts from "
+        "zero, four times as much; auto for a range test. Default: 5e-4, and 1e-3 from scratch.",
     )
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None, description="sgd: share of the last step that joins the next one. Default: 0.9."
@@ -106,7 +106,8 @@ class TrainSection(Section):
     trainable: Annotated[Literal["auto", "frozen", "head", "last", "norm", "all"] | None, Flag("PART")] = Field(
         default=None,
         description="What is trained: last (the last block), norm (scales and offsets), all, frozen or head (nothing "
-        "of the network), or auto for the best of frozen, last and all. Default: auto, and all from scratch.",
+        "of the network; with head: joint, the head alone), or auto for the best of frozen, last and all. Default: "
+        "auto, and all from scratch.",
     )
     start: Literal["pretrained", "scratch"] | Location | None = Field(
         default=None,
@@ -120,7 +121,12 @@ class TrainSection(Section):
     balance: Share = Field(
         default=0.0, description="How far classes of few photos are met more often: 0 as they are, 1 all alike."
     )
-    head: Literal["refit"] = Field(
+    head: Literal["refit", "joint"] = Field(
         default="refit",
-        description="refit: a linear head serves for training only, and the usual fit follows on the new features.",
+        description="The last layer in training: refit for a linear one that serves for training only, joint for the "
+        "head of the section head. The usual fit follows on the new features.",
+    )
+    unfreeze: Annotated[int, Field(ge=0, le=10**6)] = Field(
+        default=0,
+        description="Epochs in which the head alone is trained, on four views of each photo, before the rest.",
     )

@@ -21,6 +21,9 @@ from mixtura.core import temperature
 from mixtura.encoders.common import drawn
 from mixtura.encoders.stages import stages_of
 from mixtura.features.records import Unreadable
+from mixtura.fitting import network_head
+from mixtura.fitting.heads import HeadSpec
+from mixtura.heads.base import Head
 from mixtura.heads.linear import LinearHead
 from mixtura.interfaces import TrainableEncoder
 from mixtura.pipeline import network_setup
@@ -31,6 +34,7 @@ from mixtura.training.checkpoint import Facts
 from mixtura.training.classifier import Classifier, cross_entropy, scored, vectors
 from mixtura.training.loaders import Batch, Loader
 from mixtura.training.order import Order
+from mixtura.training.range_test import suitable_rate
 from mixtura.training.setup import Setup
 from mixtura.training.state import copied, evaluating, of_module, replaced
 from mixtura.training.trainer import train
@@ -40,6 +44,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How far the weights go from the start to the trained ones; validation photos choose."""
 
 PLAN_FILE = "plan.json"
+FIRST_PHOTOS = 100  # of each class, to which a head is fitted before its network has learned anything
 PROBE_STEPS = 3  # the first one warms up
 
 
@@ -57,6 +62,7 @@ class Material:
         seed: of order, views, and drawn weights.
         workers: threads that decode.
         progress: called after each step.
+        head: that is trained jointly; ``None`` for a linear one.
     """
 
     section: TrainSection
@@ -66,6 +72,7 @@ class Material:
     seed: int
     workers: int
     progress: Callable[[TrainingProgress], None] | None = None
+    head: HeadSpec | None = None
 
     @property
     def pretrained(self) -> bool:
@@ -73,20 +80,37 @@ class Material:
         return self.start is not None
 
     def classifier(self) -> Classifier:
-        """The network as it begins, with its head.
-
-        The head on a network that comes with weights starts from zero. One that is fitted to the training photos is
-        steep where it errs on another view of them, and in two epochs the network loses what it knew.
-        """
+        """The network as it begins, with its head."""
         network = self.encoder.network()
         device = next(network.parameters()).device
-        labels, count = self.photos.labels[self.photos.training], len(self.photos.classes)
-        if self.start is None:
-            head = drawn(self.seed, lambda: LinearHead(self.encoder.dimension, count))
-            assert isinstance(head, LinearHead)
-        else:
-            head = LinearHead.from_rows(self.start, torch.from_numpy(labels), count, start="zeros")
-        return Classifier(network, head.to(device), stages_of(self.encoder, network))
+        return Classifier(network, self._first_head(network).to(device), stages_of(self.encoder, network))
+
+    def _first_head(self, network: nn.Module) -> Head:
+        """The head as it begins: fitted to the vectors of the network as it is, if it is trained jointly.
+
+        A linear head that only serves for training starts from zero where the network comes with weights. One that is
+        fitted to the training photos is steep where it errs on another view of them, and in two epochs the network
+        loses what it knew.
+        """
+        labels, count = torch.from_numpy(self.photos.labels[self.photos.training]), len(self.photos.classes)
+        if self.head is None and self.start is not None:
+            return LinearHead.from_rows(self.start, labels, count, start="zeros")
+        if self.head is None:
+            return drawn(self.seed, lambda: LinearHead(self.encoder.dimension, count))
+        if self.start is not None:
+            return network_head.fitted_head(self.head, self.start, labels, count)
+        x, labels = network_head.drawn_vectors(network, self._first_batches(labels), self.seed)
+        return network_head.fitted_head(self.head, x, labels, count)
+
+    def _first_batches(self, labels: Tensor) -> list[Batch]:
+        """Some photos of each class, without random views, to which the head of a drawn network is fitted."""
+        mixed = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
+        own = nn.functional.one_hot(labels[mixed])
+        few = mixed[(own.cumsum(0) * own).amax(1) <= FIRST_PHOTOS].numpy()
+        rows = [few[part] for part in chunks(len(few), self.section.batch_size)]
+        loader = self._loader(self.photos.training, False)
+        batches = [batch for batch in loader.read(rows) if len(batch["row"])]
+        return [batch for batch in batches if len(batch["row"]) > 1] or batches  # one row has no statistics
 
     @cached_property
     def training(self) -> Loader:
@@ -117,7 +141,8 @@ class Material:
 class TrainedPart:
     """A network of which a part was trained: ``share`` of the way from the start, where it has a validation ``loss``.
 
-    ``start_loss`` is that of the start, in nats; ``blocks`` are the names of the blocks that were trained.
+    ``start_loss`` is that of the start, in nats; ``blocks`` are the names of the blocks that were trained;
+    ``head`` are the tensors of the head.
     """
 
     part: str
@@ -127,16 +152,24 @@ class TrainedPart:
     network: nn.Module
     blocks: tuple[str, ...]
     log: TrainingLog
+    head: Mapping[str, Tensor]
 
 
-def train_part(material: Material, part: str, folder: Path, left: Callable[[], float]) -> TrainedPart | None:
+def train_part(
+    material: Material,
+    part: str,
+    folder: Path,
+    left: Callable[[], float],
+    head: Mapping[str, Tensor] | None = None,
+) -> TrainedPart | None:
     """Train a part of the network, or go on with that; ``None`` if the time does not suffice for one epoch.
 
     Args:
         material: what it is trained with.
-        part: ``last``, ``norm`` or ``all``.
+        part: ``head``, ``last``, ``norm`` or ``all``.
         folder: of the run.
         left: seconds that are left for it; asked before each step.
+        head: tensors of a head that was trained alone, to go on with; the way back leads to the start before that.
 
     Raises:
         NonFinite, CheckpointError, CannotWrite, OutOfSpace: see :func:`mixtura.training.trainer.train`.
@@ -144,9 +177,12 @@ def train_part(material: Material, part: str, folder: Path, left: Callable[[], f
     if left() <= 0:
         return None
     classifier = material.classifier()
-    classifier.first = len(classifier.stages) - 1 if part == "last" else 0
+    blocks = len(classifier.stages)
+    classifier.first = {"last": blocks - 1, "head": blocks}.get(part, 0)
     network_setup.prepare(classifier, part, material.section, material.pretrained)
     start = copied(of_module(classifier))
+    if head is not None:
+        classifier.head.load_state_dict(head)
     run = _Run(material, classifier, part)
     epochs = run.planned(folder, left)
     if epochs < 1:
@@ -156,15 +192,13 @@ def train_part(material: Material, part: str, folder: Path, left: Callable[[], f
     if not made.best:
         return None
     end = made.weights.tensors
-    losses = {
-        share: run.loss_of(_mixed(start, end, share)) for share in (SHARES[1:] if material.pretrained else (1.0,))
-    }
-    if material.start is not None:
-        losses[0.0] = run.start_loss(material.start, start)
+    losses = run.losses(start, end)
     share = min(losses, key=lambda share: (losses[share], share))
     _assign(classifier, _mixed(start, end, share))
     trained = tuple(name for name, held in classifier.stages.blocks(classifier.network) if _any_trained(held))
-    return TrainedPart(part, share, losses[share], losses.get(0.0, math.nan), classifier.network, trained, made.log)
+    first = losses.get(0.0, math.nan)
+    head = copied(classifier.head.state_dict())
+    return TrainedPart(part, share, losses[share], first, classifier.network, trained, made.log, head)
 
 
 class _Run:
@@ -200,17 +234,25 @@ class _Run:
 
     def loss_of(self, tensors: Mapping[str, Tensor]) -> float:
         """The validation loss of other weights."""
-        with evaluating(self.classifier), replaced(self.classifier, tensors):
+        with replaced(self.classifier, tensors), evaluating(self.classifier):
             return self.validate(self.classifier)["loss"]
+
+    def losses(self, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> dict[float, float]:
+        """The validation loss of the weights that may be taken, by their share of the way from the start to the end."""
+        material = self.material
+        if material.start is None or (material.head is None and self.part == "head"):
+            return {1.0: self.loss_of(end)}
+        losses = {share: self.loss_of(_mixed(start, end, share)) for share in SHARES}
+        return losses if material.head is not None else losses | {0.0: self.start_loss(material.start, start)}
 
     @torch.no_grad()
     def start_loss(self, known: Float[Tensor, "T D"], tensors: Mapping[str, Tensor]) -> float:
         """The validation loss of the weights at the start, under a linear head fitted to the training photos' vectors.
 
-        At the start, the head itself knows nothing.
+        It takes the place of the head that is there, which knows nothing yet.
         """
         photos = self.material.photos
-        with evaluating(self.classifier), replaced(self.classifier, tensors):
+        with replaced(self.classifier, tensors), evaluating(self.classifier):
             held, labels = vectors(self.classifier.network, self.material.validation.read(self.rows))
         learned = torch.from_numpy(photos.labels[photos.training])
         scores = LinearHead.from_rows(known, learned, len(photos.classes)).class_scores(held).double()
@@ -223,6 +265,7 @@ class _Run:
             "encoder": self.material.encoder.fingerprint,
             "data": self.material.photos.digest,
         }
+        same |= network_head.facts_of(self.material.head)
         return Setup(
             classifier,
             cross_entropy,
@@ -231,7 +274,7 @@ class _Run:
             self.order.steps,
             self.validate,
             schedule.factor,
-            network_setup.hooks_of(classifier, self.section),
+            network_head.hooks_of(classifier) | network_setup.hooks_of(classifier, self.section),
             Facts(same),
         )
 
@@ -239,16 +282,31 @@ class _Run:
         """The epochs of the run: as many as fit into the time, as measured; later calls give the same number."""
         path, asked = folder / PLAN_FILE, self.section.epochs
         plan = json.loads(path.read_text()) if path.is_file() else {}
-        if plan.get("asked") == asked:
+        rate = self._settled_rate(plan.get("learning_rate"))
+        if plan.get("asked") == asked and plan.get("learning_rate") == rate:
             return int(plan["epochs"])
         epochs = asked
         if left() < math.inf:
             seconds = self._seconds_an_epoch()
             epochs = min(epochs, int(left() / seconds))
         if epochs:
+            plan = {"asked": asked, "epochs": epochs} | ({} if rate is None else {"learning_rate": rate})
             files.make_folder(folder)
-            files.write(path, json.dumps({"asked": asked, "epochs": epochs}).encode())
+            files.write(path, json.dumps(plan).encode())
         return epochs
+
+    def _settled_rate(self, known: float | None) -> float | None:
+        """The rate of a range test, which earlier calls have made or this one makes; ``None`` if another is given."""
+        if self.section.learning_rate != network_setup.AUTO:
+            return None
+        rate, settings = known, network_setup.settings_of(self.section, 1, self.material.seed)
+        if rate is None:
+            rate = suitable_rate(self.setup(copy.deepcopy(self.classifier), 1), settings)
+        self.section = self.section.model_copy(update={"learning_rate": rate})
+        if self.material.progress is not None:
+            said = f"The learning rate is {rate:g}, by a range test."
+            self.material.progress(TrainingProgress(0, self.order.steps, 0.0, 0.0, math.inf, 1, math.nan, said))
+        return rate
 
     def _seconds_an_epoch(self) -> float:
         """How long an epoch takes with its validation, measured on a copy of the network."""

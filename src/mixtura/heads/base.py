@@ -100,9 +100,9 @@ class Head(nn.Module):
         self.exact = not lost.is_meta and bool((lost > MAX_OFFSET).any())
 
     def train(self, mode: bool = True) -> Any:
-        """Set the mode, and settle the precision."""
+        """Set the mode, and settle what follows from the tensors: the precision, and whether the head has joined."""
         super().train(mode)
-        self.settle_precision()
+        _settle(self, None)
         return self
 
     def working(self, x: Tensor) -> torch.dtype:

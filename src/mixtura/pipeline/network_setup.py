@@ -20,6 +20,7 @@ LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3
 LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
 HEAD_FACTOR = 4.0  # of the learning rate, for a head that starts from zero on a network that does not
 MOMENTUM = 0.9
+AUTO = "auto"
 NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start"})
 """Keys that may change while a run goes on; where the run starts is compared by its weights."""
 
@@ -35,6 +36,11 @@ def check_train(section: TrainSection) -> None:
     schedule_of(section, 1, section.epochs)
     if section.momentum is not None and section.optimizer != "sgd":
         raise UsageError(f"The optimizer {section.optimizer} has no momentum. Leave out train.momentum, or use sgd.")
+    if section.unfreeze and section.trainable in ("frozen", "head"):
+        raise UsageError(
+            f"train.unfreeze is {section.unfreeze}, and train.trainable {section.trainable!r} trains nothing after it. "
+            "Leave out train.unfreeze, or train last, norm or all."
+        )
 
 
 def augmentation_of(section: TrainSection, seed: int) -> Augmentation | None:
@@ -76,19 +82,28 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Fact
 
 
 def prepare(classifier: Classifier, part: str, section: TrainSection, pretrained: bool) -> None:
-    """Let only a part of a network be trained: ``last``, ``norm`` or ``all``; its head always is.
+    """Let only a part of a network be trained: ``head``, ``last``, ``norm`` or ``all``; its head always is.
 
     Batch norms of weights that come from elsewhere keep their statistics where batches are small.
     """
     network = classifier.network
     if part == "last":
         classifier.stages.freeze(network, len(classifier.stages) - 1)
+    if part == "head":
+        classifier.stages.freeze(network, len(classifier.stages))
     if part == "norm" or (pretrained and section.batch_size < SMALL_BATCH):
         freeze_norm(network)
     if part == "norm":
         kinds = kinds_of(network)
         for name, parameter in bare(network).named_parameters():
             parameter.requires_grad_(kinds[name] in (NORM, BIAS))
+
+
+def rate_of(section: TrainSection, pretrained: bool) -> float:
+    """The learning rate of the head; 1 for ``auto``, which a range test multiplies."""
+    if section.learning_rate == AUTO:
+        return 1.0
+    return section.learning_rate or (LEARNING_RATE if pretrained else SCRATCH_LEARNING_RATE)
 
 
 def optimizer_of(classifier: Classifier, section: TrainSection, pretrained: bool) -> Any:
@@ -98,12 +113,12 @@ def optimizer_of(classifier: Classifier, section: TrainSection, pretrained: bool
         options["momentum"] = MOMENTUM if section.momentum is None else section.momentum
     groups = parameter_groups(
         classifier,
-        section.learning_rate or (LEARNING_RATE if pretrained else SCRATCH_LEARNING_RATE),
+        rate_of(section, pretrained),
         section.weight_decay,
         _factors(
             classifier,
             section.layer_decay or (LAYER_DECAY if pretrained else SCRATCH_LAYER_DECAY),
-            HEAD_FACTOR if pretrained else 1.0,
+            HEAD_FACTOR if pretrained and section.head == "refit" else 1.0,
         ),
         _decays(classifier),
     )

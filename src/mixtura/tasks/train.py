@@ -17,6 +17,7 @@ from mixtura.datasets.items import Dataset
 from mixtura.encoders.own import KIND, write_encoder
 from mixtura.errors import UsageError
 from mixtura.features.records import Unreadable
+from mixtura.fitting import network_head
 from mixtura.fitting.fit import check_names, learn, validation_losses
 from mixtura.fitting.gradient import fixed_head
 from mixtura.fitting.network import Material, TrainedPart, train_part
@@ -39,6 +40,9 @@ from mixtura.training_sections import TrainSection
 
 Watch = Callable[[Any], None] | None
 """Called with records of progress: of reading, and of training."""
+
+HEAD = "head"
+"""The part of a classifier that is no part of the network, and the folder of its run."""
 
 TRAINING_FOLDER, ENCODER_FOLDER = "training", "encoder"
 """Folder of the run inside the output folder, and of the trained encoder inside that."""
@@ -108,6 +112,7 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None) -> TrainRep
     check_names(recipe)
     network_setup.check_train(section)
     recipe, seed, encoder = _started(recipe, section)
+    network_head.head_spec(recipe, encoder.dimension)
     output = factory.output_of(recipe, "the model", "model")
     results = output / TRAINING_FOLDER
     with files.new_folder(output), files.only_writer(output), training_set.undone(recipe, results):
@@ -166,6 +171,14 @@ class _Run:
             if frozen is None:
                 raise UsageError(why)
             return self._kept(frozen, NetworkTraining(f"{why} The frozen encoder is kept.", False))
+        if trained.part == HEAD:
+            assert frozen is not None
+            said = (
+                f"On {len(material.photos.validation)} validation photos, the loss of the head went from "
+                f"{trained.start_loss:.3f} to {trained.loss:.3f} nats. "
+                "The network is as it was: the frozen encoder is kept."
+            )
+            return self._kept(frozen, NetworkTraining(said, False, HEAD, trained.share, trained.log.epochs[-1].number))
         fitted = self._refitted(self.recipe.encoder if frozen is None else frozen.gathered.encoder, material, trained)
         outcome, better = _compared(frozen, fitted, material.photos)
         record = NetworkTraining(outcome, better, trained.part, trained.share, trained.log.epochs[-1].number)
@@ -197,7 +210,8 @@ class _Run:
             vectors = features.select_ids(ids).embedding[:, : encoder.dimension]  # the last layer's come first
             start = torch.from_numpy(vectors.astype(np.float32))
         workers = factory.workers_of(self.recipe)
-        return Material(self.section, encoder, photos, start, self.recipe.seed, workers, self.progress)
+        head = network_head.head_spec(self.recipe, encoder.dimension)
+        return Material(self.section, encoder, photos, start, self.recipe.seed, workers, self.progress, head)
 
     def _best_part(self, material: Material, fit_seconds: float) -> tuple[TrainedPart | None, str]:
         """The network with the lowest validation loss of those that were trained, or why there is none."""
@@ -205,12 +219,18 @@ class _Run:
         if not parts:
             return None, why
         reserve = MARGIN * (FITS * fit_seconds + self._reading_seconds(material))
+        head = None
+        if self.section.unfreeze:
+            alone = replace(material, section=self.section.model_copy(update={"epochs": self.section.unfreeze}))
+            end = time.perf_counter() + LAST_SHARE * (self.clock.left() - reserve)
+            found = train_part(alone, HEAD, self.folder / HEAD, lambda end=end: end - time.perf_counter())
+            head = None if found is None else found.head
         made: list[TrainedPart] = []
         for place, part in enumerate(parts):
             left = self.clock.left() - reserve
             end = time.perf_counter() + (left if place == len(parts) - 1 else LAST_SHARE * left)
             folder = self.folder / part if len(parts) > 1 else self.folder
-            found = train_part(material, part, folder, lambda end=end: end - time.perf_counter())
+            found = train_part(material, part, folder, lambda end=end: end - time.perf_counter(), head)
             made += [] if found is None else [found]
         if not made:
             return None, f"{self.section.minutes:g} minutes are too short for one epoch of training."
@@ -273,7 +293,7 @@ def _parts(section: TrainSection, material: Material) -> tuple[Sequence[str], st
     held = len(material.photos.validation)
     if not material.pretrained and asked in ("frozen", "head"):
         return (), f"train.trainable is {asked!r}, and a network that starts from scratch has to be trained. Use all."
-    if asked in ("frozen", "head"):
+    if asked == "frozen" or (asked == HEAD and section.head != network_head.JOINT):
         return (), "Nothing of the network was to be trained."
     if asked == "auto" and material.pretrained:
         few = f"{held} validation photos are too few to tell whether training helps; it takes {MIN_VALIDATION}."

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mixtura.encoders.stages import Stages
 from mixtura.errors import NoInput
-from mixtura.training.classifier import ACTIVATION, PHOTOS, ROW
+from mixtura.training.classifier import ACTIVATION, PHOTOS, ROW, VECTOR
 from mixtura.training.loaders import Batch, Loader
 from mixtura.training.order import Order
 from mixtura.training.state import evaluating
@@ -24,14 +24,18 @@ MAX_BYTES = 1 << 30
 
 @torch.no_grad()
 def with_activations(batch: Batch, network: nn.Module, stages: Stages, first: int) -> Batch:
-    """A batch with the activations before block ``first`` in place of the photos; for block 0, as it is."""
+    """A batch with the activations before block ``first`` in place of the photos; for block 0, as it is.
+
+    After the last block, these are the vectors.
+    """
     if not first or not len(batch[ROW]):
         return batch
     device = next(network.parameters()).device
     with evaluating(network):
         made = stages.run(network, batch[PHOTOS].to(device), 0, first)
     rest = {name: tensor for name, tensor in batch.items() if name != PHOTOS}
-    return rest | {f"{ACTIVATION}{name}": tensor.cpu() for name, tensor in made.items()}
+    found = {VECTOR: made} if isinstance(made, Tensor) else made
+    return rest | {f"{ACTIVATION}{name}": tensor.cpu() for name, tensor in found.items()}
 
 
 def chunks(count: int, size: int) -> list[Int[np.ndarray, " _"]]:

@@ -1,4 +1,4 @@
-"""A network with a linear head, which is there for training only: its loss, and its scores of validation rows."""
+"""A network with a head on it: its loss, and its scores of validation rows."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -8,11 +8,14 @@ from torch import Tensor, nn
 
 from mixtura.encoders.stages import Activations, Stages
 from mixtura.errors import NoInput
-from mixtura.heads.linear import LinearHead
+from mixtura.heads.base import Head
 from mixtura.objectives.classification import PLAIN_CONDITIONAL
 from mixtura.training.setup import Batch
 
 PHOTOS, LABEL, WEIGHT, ROW = "x", "label", "weight", "row"
+VECTOR = "vector"
+"""The name of the vectors among activations, where no block is left to run."""
+
 ACTIVATION = "activation "
 """Begins the names of activations in a batch; photos are under ``x``."""
 
@@ -24,10 +27,10 @@ class Classifier(nn.Module):
         network: from photos to vectors.
         head: from vectors to class scores.
         stages: the blocks of the network.
-        first: number of the first block that is run.
+        first: number of the first block that is run; the number of blocks to run the head alone.
     """
 
-    def __init__(self, network: nn.Module, head: LinearHead, stages: Stages, first: int = 0) -> None:
+    def __init__(self, network: nn.Module, head: Head, stages: Stages, first: int = 0) -> None:
         super().__init__()
         self.network, self.head = network, head
         self.stages, self.first = stages, first
@@ -35,7 +38,10 @@ class Classifier(nn.Module):
     def forward(self, batch: Batch) -> Float[Tensor, "N C"]:
         """The class scores of a batch."""
         x = batch[PHOTOS] if PHOTOS in batch else activations_in(batch)
-        return self.head.class_scores(self.stages.run(self.network, x, self.first))
+        if isinstance(x, dict) and self.first == len(self.stages):
+            # With a gradient, as from a network: so the head is trained alone as it is trained with the network.
+            return self.head(x[VECTOR].requires_grad_().clone())
+        return self.head(self.stages.run(self.network, x, 0 if PHOTOS in batch else self.first))
 
 
 def activations_in(batch: Batch) -> Activations:

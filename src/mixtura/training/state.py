@@ -47,6 +47,8 @@ class State:
         optimizer = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{_OPTIMIZER}.")}
         live = {name: tensor for name, tensor in self.tensors().items() if not name.startswith(f"{_OPTIMIZER}.")}
         _overwrite(live, {name: tensor for name, tensor in tensors.items() if name not in optimizer})
+        with evaluating(self._module):  # modules settle what follows from their tensors when their mode is set
+            pass
         places = {name: place for place, name in enumerate(self._parameters)}
         state: dict[int, dict[str, Tensor]] = {}
         for full, tensor in optimizer.items():
