@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mixtura import files
@@ -107,6 +107,14 @@ class Material:
             augmentation=augmentation, workers=self.workers,
         )  # fmt: skip
 
+    def with_section(self, section: TrainSection) -> "Material":
+        """The same photos for another training; what was decoded is kept, where the views stay."""
+        made = replace(self, section=section)
+        made.__dict__["validation"] = self.validation
+        if section.augment == self.section.augment:
+            made.__dict__["training"] = self.training
+        return made
+
     @property
     def problems(self) -> tuple[Unreadable, ...]:
         """The photos that could not be read."""
@@ -117,7 +125,8 @@ class Material:
 class TrainedPart:
     """A network of which a part was trained: ``share`` of the way from the start, where it has a validation ``loss``.
 
-    ``start_loss`` is that of the start, in nats; ``blocks`` are the names of the blocks that were trained.
+    ``start_loss`` is that of the start, in nats; ``blocks`` are the names of the blocks that were trained; ``accuracy``
+    is that of the validation photos.
     """
 
     part: str
@@ -127,6 +136,7 @@ class TrainedPart:
     network: nn.Module
     blocks: tuple[str, ...]
     log: TrainingLog
+    accuracy: float
 
 
 def train_part(material: Material, part: str, folder: Path, left: Callable[[], float]) -> TrainedPart | None:
@@ -156,15 +166,16 @@ def train_part(material: Material, part: str, folder: Path, left: Callable[[], f
     if not made.best:
         return None
     end = made.weights.tensors
-    losses = {
-        share: run.loss_of(_mixed(start, end, share)) for share in (SHARES[1:] if material.pretrained else (1.0,))
-    }
+    shares = SHARES[1:] if material.pretrained else (1.0,)
+    found = {share: run.results_of(_mixed(start, end, share)) for share in shares}
     if material.start is not None:
-        losses[0.0] = run.start_loss(material.start, start)
+        found[0.0] = run.start_results(material.start, start)
+    losses = {share: one["loss"] for share, one in found.items()}
     share = min(losses, key=lambda share: (losses[share], share))
     _assign(classifier, _mixed(start, end, share))
     trained = tuple(name for name, held in classifier.stages.blocks(classifier.network) if _any_trained(held))
-    return TrainedPart(part, share, losses[share], losses.get(0.0, math.nan), classifier.network, trained, made.log)
+    start_loss, accuracy = losses.get(0.0, math.nan), found[share]["accuracy"]
+    return TrainedPart(part, share, losses[share], start_loss, classifier.network, trained, made.log, accuracy)
 
 
 class _Run:
@@ -195,17 +206,16 @@ class _Run:
         """
         batches: Iterable[Batch] = self.material.validation.read(self.rows) if self.kept is None else self.kept
         scores, labels = scored(module, batches)
-        loss = temperature.nll(scores, labels, temperature.best(scores, labels))
-        return {"loss": loss, "accuracy": float((scores.argmax(1) == labels).double().mean())}
+        return _results(scores, labels)
 
-    def loss_of(self, tensors: Mapping[str, Tensor]) -> float:
-        """The validation loss of other weights."""
+    def results_of(self, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """The validation results of other weights."""
         with evaluating(self.classifier), replaced(self.classifier, tensors):
-            return self.validate(self.classifier)["loss"]
+            return self.validate(self.classifier)
 
     @torch.no_grad()
-    def start_loss(self, known: Float[Tensor, "T D"], tensors: Mapping[str, Tensor]) -> float:
-        """The validation loss of the weights at the start, under a linear head fitted to the training photos' vectors.
+    def start_results(self, known: Float[Tensor, "T D"], tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """The validation results of the weights at the start, under a head fitted to the training photos' vectors.
 
         At the start, the head itself knows nothing.
         """
@@ -214,7 +224,7 @@ class _Run:
             held, labels = vectors(self.classifier.network, self.material.validation.read(self.rows))
         learned = torch.from_numpy(photos.labels[photos.training])
         scores = LinearHead.from_rows(known, learned, len(photos.classes)).class_scores(held).double()
-        return temperature.nll(scores, labels, temperature.best(scores, labels))
+        return _results(scores, labels)
 
     def setup(self, classifier: Classifier, epochs: int) -> Setup:
         """What the loop takes."""
@@ -263,6 +273,12 @@ class _Run:
         with evaluating(trial):
             self.validate(trial)
         return step * self.order.steps + time.perf_counter() - began
+
+
+def _results(scores: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> dict[str, float]:
+    """Mean loss in nats, at its best temperature, and accuracy."""
+    loss = temperature.nll(scores, labels, temperature.best(scores, labels))
+    return {"loss": loss, "accuracy": float((scores.argmax(1) == labels).double().mean())}
 
 
 def _try_step(setup: Setup, batch: Batch) -> None:
