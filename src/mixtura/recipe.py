@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -36,7 +36,7 @@ from mixtura.sections import (
     SweepSection,
 )
 from mixtura.strict_yaml import Place
-from mixtura.training_sections import TrainSection
+from mixtura.training_sections import SearchSection, TrainSection
 
 STORED_NAME, STORED_BESIDE = "recipe.yaml", ("config.json", "runs.jsonl")
 """The name of a recipe that a model or a sweep keeps, and what lies beside it."""
@@ -54,6 +54,7 @@ class Recipe(Section):
     head: HeadSection = HeadSection()
     fit: FitSection = FitSection()
     train: TrainSection | None = Field(default=None, description="Only for mixtura train; fit and sweep refuse it.")
+    search: SearchSection | None = Field(default=None, description="Only for mixtura train --search.")
     sweep: SweepSection = SweepSection()
     decision: DecisionSection = DecisionSection()
     split: SplitSection = SplitSection()
@@ -127,6 +128,25 @@ def with_absolute_paths(section: Kind) -> Kind:
         elif isinstance(value, Section):
             changed[name] = with_absolute_paths(value)
     return section.model_copy(update=changed)
+
+
+def with_settings(recipe: Recipe, settings: Mapping[str, Any], of: str) -> Recipe:
+    """A recipe with other values of some keys.
+
+    Args:
+        recipe: all other values.
+        settings: dotted key -> value.
+        of: section that gave the settings, for errors to name.
+
+    Raises:
+        RecipeError: there is no such key, or a value does not fit.
+    """
+    data, known = dump_dict(recipe), set(keys())
+    for key, value in settings.items():
+        if key not in known:
+            raise RecipeError(f"{of}: there is no key {key!r}. {_nearest_key(key)}")
+        data = _merge(data, _nested(key.split("."), value))
+    return _validate(data, of, {}, {key: f"{of}: {key}" for key in settings})
 
 
 def assignment(text: str) -> tuple[str, Any]:
@@ -278,7 +298,7 @@ def _section_of(annotation: Any) -> type[Section] | None:
     """The section inside an annotation such as ``tuple[StepSection, ...]``."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
-    for inner in get_args(annotation):
+    for inner in () if get_origin(annotation) is dict else get_args(annotation):
         if isinstance(inner, type) and issubclass(inner, Section):
             return inner
     return None

@@ -1,5 +1,6 @@
 """The section ``train`` of a recipe: how ``mixtura train`` trains the network of an encoder."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -8,6 +9,10 @@ from mixtura.sections import Count, Flag, Location, Section, Share
 
 Epochs = Annotated[float, Field(gt=0, le=10**6)]
 """A number of epochs, fractions included."""
+
+
+DIRECTIONS = {"validation_loss": "minimize", "validation_accuracy": "maximize"}
+"""Metric of a search -> which way it is better."""
 
 
 class ScheduleSection(Section):
@@ -60,6 +65,80 @@ class AugmentSection(Section):
         description="Views, applied one after the other; [] for the photos as they are.",
     )
     probability: Share = Field(default=0.5, description="How often a view is used that names no probability.")
+
+
+class LogSection(Section):
+    """Where the figures of each epoch go beside metrics.jsonl; the extra ``tracking`` has the packages."""
+
+    name: str | None = Field(default=None, description="Name of the run there. Default: that of the output folder.")
+    tensorboard: bool | Location = Field(
+        default=False, description="true for event files in OUTPUT/training/tensorboard, or a folder for them."
+    )
+    mlflow: str | None = Field(
+        default=None,
+        description="Address of an MLflow server. Default: MLFLOW_TRACKING_URI, where mlflow is installed.",
+    )
+
+
+class SpanSection(Section):
+    """What a search may give a key: numbers from low to high, or one of some values."""
+
+    low: int | float | None = Field(default=None, description="Smallest number.")
+    high: int | float | None = Field(default=None, description="Largest number; whole bounds give whole numbers.")
+    log: bool = Field(default=False, description="Draw the logarithm evenly, for learning rates and the like.")
+    choices: tuple[bool | int | float | str | None, ...] | None = Field(
+        default=None, description="The values, in place of a range."
+    )
+
+    @model_validator(mode="after")
+    def _checked(self) -> "SpanSection":
+        if self.choices is not None and (self.low, self.high, self.log) != (None, None, False):
+            raise ValueError("should have choices, or low and high, not both")
+        if self.choices is not None and not self.choices:
+            raise ValueError("should have at least one choice")
+        if self.choices is None and (self.low is None or self.high is None):
+            raise ValueError("should have low and high, or choices")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError("should have a low below its high")
+        if self.log and self.low is not None and self.low <= 0:
+            raise ValueError("should have a low above 0, since log is on")
+        return self
+
+
+class SearchSection(Section):
+    """The search of mixtura train --search; keys of train stand beside metric, as in train.learning_rate."""
+
+    trials: Annotated[Count | None, Flag("N", name="search")] = Field(
+        default=None,
+        description="Train N networks with settings from the recipe's section search, and take the one that is best on "
+        "validation photos.",
+    )
+    metric: Literal["validation_loss", "validation_accuracy"] = Field(
+        default="validation_loss", description="What the trials are compared by."
+    )
+    direction: Literal["minimize", "maximize"] = Field(
+        default="minimize", description="Which way the metric is better: maximize for validation_accuracy."
+    )
+    space: dict[str, SpanSection] = Field(
+        default={},
+        description="What varies, by key: {low: 1e-4, high: 1e-2, log: true} or {choices: [16, 32]}. The keys may also "
+        "stand in the section itself.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gathered(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        varied = {key: one for key, one in value.items() if isinstance(key, str) and "." in key}
+        plain = {key: one for key, one in value.items() if key not in varied}
+        return plain | {"space": {**plain.get("space", {}), **varied}} if varied else plain
+
+    @model_validator(mode="after")
+    def _directed(self) -> "SearchSection":
+        if self.direction != DIRECTIONS[self.metric]:
+            raise ValueError(f"should {DIRECTIONS[self.metric]} {self.metric}: give metric and direction together")
+        return self
 
 
 class TrainSection(Section):
@@ -121,6 +200,7 @@ class TrainSection(Section):
     balance: Share = Field(
         default=0.0, description="How far classes of few photos are met more often: 0 as they are, 1 all alike."
     )
+    log: LogSection = Field(default=LogSection(), description="TensorBoard and MLflow.")
     head: Literal["refit", "joint"] = Field(
         default="refit",
         description="The last layer in training: refit for a linear one that serves for training only, joint for the "

@@ -19,7 +19,7 @@ OPTIONS = {
         "": "-o --fresh --output",
         "Recipe": "-r --dry-run --recipe --set",
         "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
-        "Training": "--epochs --learning-rate --minutes --trainable",
+        "Training": "--epochs --learning-rate --minutes --search --trainable",
         "Model": "--false-reject-rate --follow-links --label --seed --unknown",
     },
     "sweep": {

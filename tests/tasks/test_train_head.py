@@ -238,6 +238,7 @@ def test_a_found_rate_is_said_kept_and_used(photos, tmp_path, monkeypatch):
 def test_the_rate_is_below_where_gradient_descent_diverges(curvature):
     """On a quadratic whose minimum differs from batch to batch, that is 2 / curvature."""
     module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(module.weight)
     trial = network.Setup(
         module,
         lambda net, batch: curvature * (net.weight - batch["x"]).square().mean() / 2,

@@ -1,5 +1,7 @@
 """``mixtura train``: train the encoder's network on your photos, and make a model and its report."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -7,26 +9,19 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from mixtura.cli import options
-from mixtura.cli.output import Output, one_line, plain_table
-from mixtura.formats import percent
+from mixtura.cli.output import Output, one_line, plain_table, shown
 from mixtura.recipe import Recipe
 from mixtura.training_sections import TrainSection
 
 if TYPE_CHECKING:
-    from mixtura.records.training import Gain, NetworkTraining
+    from mixtura.records.training_course import TrainingCourse
+    from mixtura.tasks.train import TrainReport
 
 Fresh = Annotated[bool, typer.Option("--fresh", help="Move an earlier run in the folder aside and start again.")]
 
-GAINS = {
-    "accuracy": "Right class (top-1)",
-    "nll": "Loss of the class (NLL, nats)",
-    "auroc_unknown": "In the catalog or not (AUROC)",
-    "auroc_left_out": "The same, for classes left out (AUROC)",
-}
-
 
 @options.takes_recipe(
-    options.ENCODER | {"Training": ("train",), "Model": ("data", "decision", "seed")},
+    options.ENCODER | {"Training": ("train", "search.trials"), "Model": ("data", "decision", "seed")},
     output="Folder for the model, its encoder, its features and its report.",
     default=Recipe(train=TrainSection()),
 )
@@ -44,42 +39,55 @@ def train(out: Output, recipe: Recipe, fresh: Fresh = False) -> None:
       mixtura train photos/ -o shop --encoder cnn --size 64
       mixtura train photos/ -o shop --set train.balance=1 --fresh
     """
-    options.need_output(recipe, "train photos/ -o shop")
+    folder = options.need_output(recipe, "train photos/ -o shop")
     from mixtura.cli import views
-    from mixtura.cli.page import write_page
+    from mixtura.cli.page import TRAINING_PAGE, training_writer, write_page
     from mixtura.cli.progress import Bar
     from mixtura.tasks.train import run
 
     with Bar(out, next="Fitting the model") as bar:
-        made = run(recipe, fresh, bar)
+        made = run(recipe, fresh, bar, training_writer(folder))
     page = write_page(made.fit.bundle_path, made.fit.evaluation)
     out.result(
-        views.fit_record(made.fit, page) | {"training": training_record(made.training)},
+        views.fit_record(made.fit, page) | {"training": training_record(made, folder / TRAINING_PAGE)},
         [str(made.fit.bundle_path)],
-        [*views.fit_view(made.fit, page), *training_view(made.training)],
+        [*views.fit_view(made.fit, page), *training_view(made, folder / TRAINING_PAGE)],
     )
 
 
-def training_record(training: "NetworkTraining") -> dict[str, Any]:
+def training_record(made: "TrainReport", page: Path) -> dict[str, Any]:
     """Return what training has come to, JSON-ready."""
+    training = made.training
     names = ("outcome", "replaced", "part", "share", "epochs")
     gains = {gain.name: {"before": gain.before, "after": gain.after} for gain in training.gains}
-    return {name: getattr(training, name) for name in names} | {"gains": gains}
+    record = {name: getattr(training, name) for name in names} | {"gains": gains, "page": page}
+    return record | ({"trials": [asdict(one) for one in made.course.trials]} if made.course.trials else {})
 
 
-def training_view(training: "NetworkTraining") -> list[RenderableType]:
-    """Return the table of what was gained and lost, if anything was trained, and the outcome in a sentence."""
+def training_view(made: "TrainReport", page: Path) -> list[RenderableType]:
+    """Return the trials, what was gained and lost, if anything was trained, the outcome in a sentence, and the page."""
+    from mixtura.report.training import GAINS, gain_texts
+
+    training = made.training
     said = Text(f"{one_line(training.outcome)}\n", style="" if training.replaced else "yellow")
-    if not training.gains:
-        return [said]
-    rows = [(GAINS[gain.name], *_both(gain)) for gain in training.gains]
-    return [plain_table(("Test photos", "Frozen", "Trained"), rows, right=2), said]
+    rows = [(GAINS[gain.name], *gain_texts(gain)[:2]) for gain in training.gains]
+    gains = [plain_table(("Test photos", "Frozen", "Trained"), rows, right=2)] if rows else []
+    return [*_trials_view(made.course), *gains, said, Text(f"Training: {shown(str(page))}\n")]
 
 
-def _both(gain: "Gain") -> tuple[str, str]:
-    def shown(value: float | None) -> str:
-        if value is None:
-            return ""
-        return f"{value:.3f}" if gain.name == "nll" else percent(value)
+def _trials_view(course: "TrainingCourse") -> list[RenderableType]:
+    from mixtura.report.training import trial_setting, trial_value
 
-    return shown(gain.before), shown(gain.after)
+    if not course.trials:
+        return []
+    keys = list(dict.fromkeys(key for one in course.trials for key in one.settings))
+    rows = [
+        (
+            str(one.number),
+            *(trial_setting(one.settings.get(key)) for key in keys),
+            trial_value(one, course.metric),
+            one_line(one.note),
+        )
+        for one in course.trials
+    ]
+    return [plain_table(("Trial", *keys, course.metric.replace("_", " "), "Note"), rows)]

@@ -15,13 +15,15 @@ def refuse_training(recipe: Recipe) -> None:
     """For what trains no network.
 
     Raises:
-        UsageError: the recipe has a section ``train``.
+        UsageError: the recipe has a section ``train`` or ``search``.
     """
     if recipe.train is not None:
         raise UsageError(
             "The recipe has a section 'train', which trains a network. Use mixtura train, or rename the section to "
             "'fit' if it was meant for the head."
         )
+    if recipe.search is not None:
+        raise UsageError("The recipe has a section 'search', which is that of mixtura train. Leave it out.")
 
 
 def check_fit(spec: heads.HeadSpec, section: FitSection, objectives: Sequence[str]) -> None:

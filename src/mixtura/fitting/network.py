@@ -7,13 +7,13 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mixtura import files
@@ -131,6 +131,14 @@ class Material:
             augmentation=augmentation, workers=self.workers,
         )  # fmt: skip
 
+    def with_section(self, section: TrainSection) -> "Material":
+        """The same photos for another training; what was decoded is kept, where the views stay."""
+        made = replace(self, section=section)
+        made.__dict__["validation"] = self.validation
+        if section.augment == self.section.augment:
+            made.__dict__["training"] = self.training
+        return made
+
     @property
     def problems(self) -> tuple[Unreadable, ...]:
         """The photos that could not be read."""
@@ -142,7 +150,7 @@ class TrainedPart:
     """A network of which a part was trained: ``share`` of the way from the start, where it has a validation ``loss``.
 
     ``start_loss`` is that of the start, in nats; ``blocks`` are the names of the blocks that were trained;
-    ``head`` are the tensors of the head.
+    ``head`` are the tensors of the head; ``accuracy`` is that of the validation photos.
     """
 
     part: str
@@ -153,6 +161,7 @@ class TrainedPart:
     blocks: tuple[str, ...]
     log: TrainingLog
     head: Mapping[str, Tensor]
+    accuracy: float
 
 
 def train_part(
@@ -192,13 +201,21 @@ def train_part(
     if not made.best:
         return None
     end = made.weights.tensors
-    losses = run.losses(start, end)
-    share = min(losses, key=lambda share: (losses[share], share))
+    found = run.results(start, end)
+    share = min(found, key=lambda share: (found[share]["loss"], share))
     _assign(classifier, _mixed(start, end, share))
     trained = tuple(name for name, held in classifier.stages.blocks(classifier.network) if _any_trained(held))
-    first = losses.get(0.0, math.nan)
-    head = copied(classifier.head.state_dict())
-    return TrainedPart(part, share, losses[share], first, classifier.network, trained, made.log, head)
+    return TrainedPart(
+        part,
+        share,
+        found[share]["loss"],
+        found[0.0]["loss"] if 0.0 in found else math.nan,
+        classifier.network,
+        trained,
+        made.log,
+        copied(classifier.head.state_dict()),
+        found[share]["accuracy"],
+    )
 
 
 class _Run:
@@ -229,25 +246,24 @@ class _Run:
         """
         batches: Iterable[Batch] = self.material.validation.read(self.rows) if self.kept is None else self.kept
         scores, labels = scored(module, batches)
-        loss = temperature.nll(scores, labels, temperature.best(scores, labels))
-        return {"loss": loss, "accuracy": float((scores.argmax(1) == labels).double().mean())}
+        return _results(scores, labels)
 
-    def loss_of(self, tensors: Mapping[str, Tensor]) -> float:
-        """The validation loss of other weights."""
+    def results_of(self, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """The validation results of other weights."""
         with replaced(self.classifier, tensors), evaluating(self.classifier):
-            return self.validate(self.classifier)["loss"]
+            return self.validate(self.classifier)
 
-    def losses(self, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> dict[float, float]:
-        """The validation loss of the weights that may be taken, by their share of the way from the start to the end."""
+    def results(self, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> dict[float, Mapping[str, float]]:
+        """The validation results of weights that may be taken, by their share of the way from the start to the end."""
         material = self.material
         if material.start is None or (material.head is None and self.part == "head"):
-            return {1.0: self.loss_of(end)}
-        losses = {share: self.loss_of(_mixed(start, end, share)) for share in SHARES}
-        return losses if material.head is not None else losses | {0.0: self.start_loss(material.start, start)}
+            return {1.0: self.results_of(end)}
+        found = {share: self.results_of(_mixed(start, end, share)) for share in SHARES}
+        return found if material.head is not None else found | {0.0: self.start_results(material.start, start)}
 
     @torch.no_grad()
-    def start_loss(self, known: Float[Tensor, "T D"], tensors: Mapping[str, Tensor]) -> float:
-        """The validation loss of the weights at the start, under a linear head fitted to the training photos' vectors.
+    def start_results(self, known: Float[Tensor, "T D"], tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
+        """The validation results of the weights at the start, under a head fitted to the training photos' vectors.
 
         It takes the place of the head that is there, which knows nothing yet.
         """
@@ -256,7 +272,7 @@ class _Run:
             held, labels = vectors(self.classifier.network, self.material.validation.read(self.rows))
         learned = torch.from_numpy(photos.labels[photos.training])
         scores = LinearHead.from_rows(known, learned, len(photos.classes)).class_scores(held).double()
-        return temperature.nll(scores, labels, temperature.best(scores, labels))
+        return _results(scores, labels)
 
     def setup(self, classifier: Classifier, epochs: int) -> Setup:
         """What the loop takes."""
@@ -321,6 +337,12 @@ class _Run:
         with evaluating(trial):
             self.validate(trial)
         return step * self.order.steps + time.perf_counter() - began
+
+
+def _results(scores: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> dict[str, float]:
+    """Mean loss in nats, at its best temperature, and accuracy."""
+    loss = temperature.nll(scores, labels, temperature.best(scores, labels))
+    return {"loss": loss, "accuracy": float((scores.argmax(1) == labels).double().mean())}
 
 
 def _try_step(setup: Setup, batch: Batch) -> None:

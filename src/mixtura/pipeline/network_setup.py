@@ -21,7 +21,7 @@ LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
 HEAD_FACTOR = 4.0  # of the learning rate, for a head that starts from zero on a network that does not
 MOMENTUM = 0.9
 AUTO = "auto"
-NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start"})
+NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start", "log"})
 """Keys that may change while a run goes on; where the run starts is compared by its weights."""
 
 
@@ -68,7 +68,7 @@ def settings_of(section: TrainSection, epochs: int, seed: int) -> Settings:
 def facts_of(section: TrainSection, part: str, epochs: int) -> dict[str, Fact]:
     """What must be equal when a run goes on, by key; the number of epochs only where the rates follow from it."""
     given = _leaves(dump_dict(section))
-    same: dict[str, Fact] = {f"train.{key}": value for key, value in given if key not in NOT_COMPARED}
+    same: dict[str, Fact] = {f"train.{key}": value for key, value in given if key.partition(".")[0] not in NOT_COMPARED}
     depends = schedule_of(section, 1, epochs).depends_on_epochs
     return same | {"train.trainable": part} | ({"epochs": epochs} if depends else {})
 

@@ -41,6 +41,7 @@ class TrainingProgress:
     """How far training is: ``done`` of ``total`` steps, at ``rate`` steps a second, with ``remaining`` seconds to go.
 
     ``epoch`` counts from 1. ``loss`` is the mean of the epoch so far. ``message`` is a sentence to show once, or empty.
+    ``epochs`` are those that are done.
     """
 
     done: int
@@ -51,6 +52,7 @@ class TrainingProgress:
     epoch: int
     loss: float
     message: str = ""
+    epochs: tuple[TrainingEpoch, ...] = ()
 
     @property
     def doing(self) -> str:

@@ -3,12 +3,11 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mixtura import files
-from mixtura.errors import CannotWrite, DataError, MissingExtra, MixturaError, UsageError
+from mixtura.errors import CannotWrite, CheckpointError, DataError, MissingExtra, MixturaError, OutOfSpace, UsageError
 from mixtura.fitting.heads import resolve
 from mixtura.heads import HEADS
 from mixtura.metrics.replicates import METRIC_DIRECTIONS
@@ -29,8 +28,22 @@ TUNED_METRICS = {"accuracy": "val_accuracy", "nll": "val_nll"}
 
 STARTUP_TRIALS = 5  # trials that are never pruned, since a median of fewer says little
 
-Report = Callable[[int, float], bool]
-"""``report(step, value)``: intermediate value of a trial; returns true if it should stop and return its last value."""
+STOPPING = (CannotWrite, OutOfSpace, CheckpointError)
+"""Errors that end a search, since every later trial would have them too."""
+
+
+class Report:
+    """``report(step, value)``: intermediate value of trial ``number``; true if it should stop and return its last."""
+
+    def __init__(self, trial: Any) -> None:
+        self._trial, self.number, self.ended = trial, int(trial.number), False
+
+    def __call__(self, step: int, value: float) -> bool:
+        """Take a value."""
+        self._trial.report(value, step)
+        self.ended = bool(self._trial.should_prune())
+        return self.ended
+
 
 Judge = Callable[[dict[str, Any], Report], float]
 """``judge(params, report) -> value``: the metric of one setting on the validation rows."""
@@ -93,10 +106,12 @@ class Options:
     Args:
         metric: a name in ``METRIC_DIRECTIONS``.
         trials: total number, including those of earlier runs.
-        seed: of the sampler. A resumed search samples other settings than an uninterrupted one.
+        seed: of the sampler. What a trial tries follows from it and the trials before, so a search that was stopped
+            tries what an uninterrupted one does.
         prune: stop trials that report less than the median of the others at the same step.
         folder: where ``search.journal`` is kept, to resume later; ``None`` keeps nothing.
         about: description of the data and head; a folder holds one search only.
+        instead: what to do where the folder holds another search, as a sentence.
     """
 
     metric: str = "nll"
@@ -105,6 +120,7 @@ class Options:
     prune: bool = False
     folder: Path | None = None
     about: str = ""
+    instead: str = "Choose another folder."
 
 
 def run(recipe: Recipe, head: str, metric: str, trials: int, progress: ProgressCallback = None) -> Search:
@@ -174,7 +190,8 @@ def _objective_of(recipe: Recipe) -> str:
 def search(judge: Judge, space: Space = SEARCH_SPACE, options: Options | None = None) -> Search:
     """Search for the best settings by trials, each informed by the earlier ones (TPE).
 
-    A trial fails if its judge raises an error of mixtura or returns a non-finite value; the search then continues.
+    A trial fails if its judge raises an error of mixtura or returns a non-finite value; the search then continues, but
+    for errors of the folder. A trial that was interrupted is judged again when the search goes on, under its number.
 
     Args:
         judge: called once per trial.
@@ -189,19 +206,22 @@ def search(judge: Judge, space: Space = SEARCH_SPACE, options: Options | None = 
     Source: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011.
     """
     options = options or Options()
-    optuna = _optuna()
+    optuna = imported_optuna()
     if options.metric not in METRIC_DIRECTIONS:
         raise UsageError(f"Metric {options.metric!r} has no better side here. Known: {', '.join(METRIC_DIRECTIONS)}.")
     if not space:
         raise UsageError("There is no setting to search. Give one or more ranges or choices.")
     study = _study(optuna, space, options)
-    earlier = study.get_trials(deepcopy=False)
-    over = sum(trial.state.is_finished() for trial in earlier)
-    # with the same seed, a resumed sampler would repeat the settings of the earlier trials
-    study.sampler = optuna.samplers.TPESampler(seed=options.seed + len(earlier))
-    if over < options.trials:
-        objective = partial(_objective, optuna, judge, space)
-        study.optimize(objective, n_trials=options.trials - over, catch=(MixturaError,))
+    while True:
+        known = study.get_trials(deepcopy=False)
+        if sum(trial.state.is_finished() for trial in known) >= options.trials:
+            break
+        # by number: a resumed sampler of the same seed would repeat the settings of the earlier trials
+        seed = (options.seed * 1_000_003 + len(known)) % 2**32
+        study.sampler = optuna.samplers.TPESampler(seed=seed)
+        broken = [trial for trial in known if not trial.state.is_finished()]
+        trial = optuna.trial.Trial(study, broken[0]._trial_id) if broken else study.ask()
+        _judged(optuna, study, judge, space, trial)
     trials = tuple(_trial(one) for one in study.get_trials(deepcopy=False) if one.state.is_finished())
     return Search(options.metric, METRIC_DIRECTIONS[options.metric], trials)
 
@@ -225,7 +245,7 @@ def objective_for(table: Table, head: str, metric: str, recipe: Recipe) -> Judge
         raise UsageError(f"Metric {metric!r} is not measured on validation rows. Known: {', '.join(TUNED_METRICS)}.")
     objective = _objective_of(recipe)
 
-    def judge(params: dict[str, Any], report: Report) -> float:
+    def judge(params: dict[str, Any], report: Callable[[int, float], bool]) -> float:
         own = {"shrinkage": params["shrinkage"]} if "shrinkage" in params else {}
         training = {name: params[name] for name in ("learning_rate", "epochs") if name in params}
         worker = Worker(table, recipe.head.model_copy(update=own), recipe.fit.model_copy(update=training))
@@ -243,7 +263,12 @@ def objective_for(table: Table, head: str, metric: str, recipe: Recipe) -> Judge
     return judge
 
 
-def _optuna() -> Any:
+def imported_optuna() -> Any:
+    """The library of the search.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
     try:
         import optuna  # here: it is an extra
     except ImportError as error:
@@ -264,7 +289,7 @@ def _study(optuna: Any, space: Space, options: Options) -> Any:
         names = [one.study_name for one in storage.get_all_studies()] if storage is not None else []
         if "search" in names:
             study = optuna.load_study(study_name="search", storage=storage, pruner=pruner)
-            _same(study.user_attrs, wanted, options.folder)
+            _same(study.user_attrs, wanted, options)
             return study
         study = optuna.create_study(storage=storage, pruner=pruner, study_name="search", direction=direction)
         for name, value in wanted.items():
@@ -282,33 +307,32 @@ def _storage(optuna: Any, folder: Path | None) -> Any:
     return optuna.storages.JournalStorage(backend)
 
 
-def _same(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path | None) -> None:
+def _same(found: Mapping[str, Any], wanted: Mapping[str, Any], options: Options) -> None:
     for name, value in wanted.items():
         if found.get(name, value) != value:
-            raise UsageError(f"{folder} holds a search with {name} {found[name]}, not {value}. Choose another folder.")
+            held = f"{options.folder} holds a search with {name} {found[name]}, not {value}."
+            raise UsageError(f"{held} {options.instead}")
 
 
-def _objective(optuna: Any, judge: Judge, space: Space, trial: Any) -> float:
-    ended = False
-
-    def report(step: int, value: float) -> bool:
-        nonlocal ended
-        trial.report(value, step)
-        ended = bool(trial.should_prune())
-        return ended
-
+def _judged(optuna: Any, study: Any, judge: Judge, space: Space, trial: Any) -> None:
+    """Judge a trial, and tell the study; an interrupt leaves it running, so it is taken up again."""
+    states, report = optuna.trial.TrialState, Report(trial)
     params = {name: _suggest(trial, name, one) for name, one in space.items()}
     try:
         value = float(judge(params, report))
+    except STOPPING:
+        raise
     except MixturaError as error:
         trial.set_user_attr("note", str(error))
-        raise
-    if ended:
-        raise optuna.TrialPruned
-    if not math.isfinite(value):
+        study.tell(trial, state=states.FAIL)
+        return
+    if report.ended:
+        study.tell(trial, state=states.PRUNED)
+    elif math.isfinite(value):
+        study.tell(trial, value)
+    else:
         trial.set_user_attr("note", f"The value was {value}.")
-        return math.nan  # optuna counts NaN as failed
-    return value
+        study.tell(trial, state=states.FAIL)
 
 
 def _suggest(trial: Any, name: str, one: Range | tuple[Any, ...]) -> Any:

@@ -32,9 +32,12 @@ from mixtura.recipe import Recipe, with_absolute_paths
 from mixtura.records.decision import Evaluation
 from mixtura.records.strangers import StrangerEstimate
 from mixtura.records.training import TRAINED_FROM_FACT, TRAINED_PART_FACT, Gain, NetworkTraining
+from mixtura.records.training_course import TrainingCourse
 from mixtura.sections import EncoderSection
 from mixtura.tasks import fit
 from mixtura.tasks.fit import FitReport
+from mixtura.tasks.training_course import CourseLog, Show
+from mixtura.tasks.training_search import NetworkSearch, check_search
 from mixtura.training.checkpoint import set_aside
 from mixtura.training_sections import TrainSection
 
@@ -56,10 +59,11 @@ MAX_LOSS = 700.0  # nats; a probability of zero
 
 @dataclass(frozen=True)
 class TrainReport:
-    """The model's report, and what training of the network has come to."""
+    """The model's report, what training of the network has come to, and how it went."""
 
     fit: FitReport
     training: NetworkTraining
+    course: TrainingCourse
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class _Clock:
         return self._end - time.perf_counter()
 
 
-def run(recipe: Recipe, fresh: bool = False, progress: Watch = None) -> TrainReport:
+def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show | None = None) -> TrainReport:
     """Train the network of a recipe's encoder, fit a model to its features, and save both in the output folder.
 
     A run that was stopped goes on. A trained network takes the place of one with pretrained weights only if the model
@@ -98,6 +102,7 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None) -> TrainRep
         recipe: with the section ``train``, or its defaults.
         fresh: move an earlier run aside and start again.
         progress: called after each batch that is read, and after each step.
+        show: called with the course of the training after each epoch, and at the end.
 
     Raises:
         UsageError: a name or a value in the recipe does not fit, the encoder has no network of photos, or there is no
@@ -111,16 +116,18 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None) -> TrainRep
         raise UsageError(f"{recipe.data.root} holds features, and a network is trained on photos. Give the photos.")
     check_names(recipe)
     network_setup.check_train(section)
+    check_search(recipe)
     recipe, seed, encoder = _started(recipe, section)
     network_head.head_spec(recipe, encoder.dimension)
     output = factory.output_of(recipe, "the model", "model")
     results = output / TRAINING_FOLDER
+    log = CourseLog(recipe, results, show, progress)
     with files.new_folder(output), files.only_writer(output), training_set.undone(recipe, results):
         files.collect_staged(output)
         create.check_renewable(output, fixed_head(recipe))
         if fresh:
             set_aside(results)
-        return _Run(recipe, seed, encoder, clock, progress).run()
+        return _Run(recipe, seed, encoder, clock, log, progress).run()
 
 
 def _started(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None, TrainableEncoder]:
@@ -152,9 +159,11 @@ class _Run:
     """One run, in the output folder, which it holds."""
 
     def __init__(
-        self, recipe: Recipe, seed: int | None, encoder: TrainableEncoder, clock: _Clock, progress: Watch
-    ) -> None:
-        self.recipe, self.seed, self.encoder, self.clock, self.progress = recipe, seed, encoder, clock, progress
+        self, recipe: Recipe, seed: int | None, encoder: TrainableEncoder, clock: _Clock, log: CourseLog,
+        progress: Watch,
+    ) -> None:  # fmt: skip
+        self.recipe, self.seed, self.encoder, self.clock, self.log = recipe, seed, encoder, clock, log
+        self.progress = progress
         assert recipe.output is not None
         assert recipe.train is not None
         self.section = recipe.train
@@ -211,33 +220,55 @@ class _Run:
             start = torch.from_numpy(vectors.astype(np.float32))
         workers = factory.workers_of(self.recipe)
         head = network_head.head_spec(self.recipe, encoder.dimension)
-        return Material(self.section, encoder, photos, start, self.recipe.seed, workers, self.progress, head)
+        return Material(self.section, encoder, photos, start, self.recipe.seed, workers, self.log.step, head)
 
     def _best_part(self, material: Material, fit_seconds: float) -> tuple[TrainedPart | None, str]:
         """The network with the lowest validation loss of those that were trained, or why there is none."""
         parts, why = _parts(self.section, material)
         if not parts:
             return None, why
+        self.log.look_at(material)
         reserve = MARGIN * (FITS * fit_seconds + self._reading_seconds(material))
-        head = None
-        if self.section.unfreeze:
-            alone = replace(material, section=self.section.model_copy(update={"epochs": self.section.unfreeze}))
-            end = time.perf_counter() + LAST_SHARE * (self.clock.left() - reserve)
-            found = train_part(alone, HEAD, self.folder / HEAD, lambda end=end: end - time.perf_counter())
-            head = None if found is None else found.head
-        made: list[TrainedPart] = []
-        for place, part in enumerate(parts):
-            left = self.clock.left() - reserve
-            end = time.perf_counter() + (left if place == len(parts) - 1 else LAST_SHARE * left)
-            folder = self.folder / part if len(parts) > 1 else self.folder
-            found = train_part(material, part, folder, lambda end=end: end - time.perf_counter(), head)
-            made += [] if found is None else [found]
+        if self.recipe.search is None:
+            made, why = self._trained(material, self.folder, self.clock.left() - reserve)
+        else:
+
+            def left() -> float:
+                return self.clock.left() - reserve
+
+            made, why = NetworkSearch(self.recipe, self.folder, left, self._trained, self.log.searched).run(material)
         if not made:
-            return None, f"{self.section.minutes:g} minutes are too short for one epoch of training."
+            return None, why
         best = min(made, key=lambda one: one.loss)
         if not best.share:
             return None, "No training had a lower validation loss than the encoder as it is."
         return best, ""
+
+    def _trained(
+        self, material: Material, place: Path, seconds: float, trial: int | None = None
+    ) -> tuple[list[TrainedPart], str]:
+        """The networks of the parts to train, in so many seconds together, or why there are none."""
+        parts, why = _parts(material.section, material)
+        made, head = list[TrainedPart](), None
+        whole_end = time.perf_counter() + seconds
+        if parts and material.section.unfreeze:
+            alone = replace(material, section=material.section.model_copy(update={"epochs": material.section.unfreeze}))
+            end = time.perf_counter() + LAST_SHARE * seconds
+            self.log.begin(HEAD, trial)
+            found = train_part(alone, HEAD, place / HEAD, lambda end=end: end - time.perf_counter())
+            self.log.end(found)
+            head = None if found is None else found.head
+        for number, part in enumerate(parts):
+            left = whole_end - time.perf_counter()
+            end = time.perf_counter() + (left if number == len(parts) - 1 else LAST_SHARE * left)
+            folder = place / part if len(parts) > 1 else place
+            self.log.begin(part, trial)
+            found = train_part(material, part, folder, lambda end=end: end - time.perf_counter(), head)
+            self.log.end(found)
+            made += [] if found is None else [found]
+        if parts and not made:
+            why = f"{self.section.minutes:g} minutes are too short for one epoch of training."
+        return made, why
 
     def _reading_seconds(self, material: Material) -> float:
         """How long it takes to read all photos with the trained encoder, measured on a few."""
@@ -270,7 +301,7 @@ class _Run:
         """The report of the frozen encoder's model, which is saved."""
         kept = fit.as_run(self.recipe, frozen.gathered)
         report = fit.save(kept, self.output, frozen.gathered, (frozen.model, frozen.evaluation), self.clock.began)
-        return TrainReport(report, record)
+        return self._report(report, record)
 
     def _replaced(
         self, material: Material, frozen: _Fitted | None, fitted: _Fitted, record: NetworkTraining
@@ -284,7 +315,11 @@ class _Run:
         report = fit.save(kept, self.output, fitted.gathered, made, self.clock.began)
         known = {problem.id for problem in report.problems if isinstance(problem, Unreadable)}
         further = tuple(problem for problem in material.problems if problem.id not in known)
-        return TrainReport(replace(report, problems=(*report.problems, *further)), record)
+        return self._report(replace(report, problems=(*report.problems, *further)), record)
+
+    def _report(self, report: FitReport, record: NetworkTraining) -> TrainReport:
+        self.log.finish(record)
+        return TrainReport(report, record, self.log.course)
 
 
 def _parts(section: TrainSection, material: Material) -> tuple[Sequence[str], str]:

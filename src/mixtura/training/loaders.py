@@ -128,6 +128,17 @@ class Loader:
                     self._problems.setdefault(problem.id, problem)
                 yield batch
 
+    def view(self, row: int, epoch: int | None) -> Image.Image:
+        """A photo as an epoch shows it before it is prepared for the encoder; ``None`` for the photo as it is.
+
+        Raises:
+            BadItem, OSError: the photo cannot be read.
+        """
+        photo = Image.fromarray(self._kept(row))
+        if epoch is None or self.augmentation is None:
+            return photo
+        return self.augmentation(photo, self.dataset.items[row].id, epoch)
+
     def _decode(self, epoch: int, share: Share) -> tuple[Batch, list[Unreadable]]:
         """One batch, and what is missing in it; runs in a thread and changes nothing here but the cache."""
         prepared: list[Tensor] = []

@@ -343,7 +343,8 @@ class _Run:
         left = (total - step) / rate if rate else math.inf
         epoch = min(step // self.setup.steps + 1, self.settings.epochs)
         loss = self.course.means().get("loss", math.nan)
-        self.progress(TrainingProgress(step, total, seconds, rate, left, epoch, loss, message))
+        done = tuple(self.course.epochs)
+        self.progress(TrainingProgress(step, total, seconds, rate, left, epoch, loss, message, done))
 
 
 def _seed(seed: int, step: int, device: torch.device) -> None:

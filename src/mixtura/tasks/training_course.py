@@ -1,0 +1,117 @@
+"""The course of a training, kept while it runs, and shown once an epoch."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mixtura.errors import BadItem
+from mixtura.fitting.network import Material, TrainedPart
+from mixtura.pipeline.pictures import shrink
+from mixtura.recipe import Recipe, dump_dict
+from mixtura.records.training import NetworkTraining, TrainingProgress
+from mixtura.records.training_course import PhotoViews, SearchTrial, TrainingCourse, TriedPart
+from mixtura.tasks.tracking import Tracking
+
+Show = Callable[[TrainingCourse], None]
+"""Called with the course after each epoch, and at the end."""
+
+MAX_PHOTOS, N_VIEWS = 4, 5
+SETTINGS = ("encoder", "train", "search", "split", "seed")
+"""The sections of a recipe that say how a network is trained."""
+
+
+class CourseLog:
+    """The course so far; ``show``, and what the recipe tracks, are called when an epoch has been added.
+
+    Raises:
+        MissingExtra: a package to track with is not installed.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, show: Show | None, progress: Callable[[Any], None] | None) -> None:
+        given = dump_dict(recipe)
+        kept = {name: given[name] for name in SETTINGS if name in given}
+        self.course = TrainingCourse(kept, metric=recipe.search.metric if recipe.search else "")
+        self._show, self._progress = show, progress
+        self._last: TrainingProgress | None = None
+        self._waiting: list[str] = []
+        self._track = Tracking(recipe, folder, self.warn)
+
+    def warn(self, message: str) -> None:
+        """Tell the user something, at once if anything has been told yet."""
+        if self._progress is None:
+            warnings.warn(message, stacklevel=2)
+        elif self._last is None:
+            self._waiting.append(message)
+        else:
+            self._progress(replace(self._last, message=message))
+
+    def look_at(self, material: Material) -> None:
+        """Keep views of a few photos, if anyone wants to see them."""
+        if self._show is not None:
+            self.course = replace(self.course, photos=views_of(material))
+
+    def begin(self, part: str, trial: int | None = None) -> None:
+        """Expect the steps of a part."""
+        kept = self.course.parts if trial == self.course.trial else ()
+        self.course = replace(self.course, parts=(*kept, TriedPart(part)), trial=trial)
+
+    def step(self, progress: TrainingProgress) -> None:
+        """Pass a record of progress on; show the course if it has another epoch."""
+        self._last = progress
+        if self._progress is not None:
+            self._progress(progress)
+            while self._waiting:
+                self._progress(replace(progress, message=self._waiting.pop(0)))
+        now = self.course.parts[-1]
+        if len(progress.epochs) > len(now.epochs):
+            self._put(replace(now, epochs=progress.epochs))
+            self._shown()
+
+    def end(self, found: TrainedPart | None) -> None:
+        """Note what a part has come to."""
+        now = self.course.parts[-1]
+        if found is not None:
+            log, start = found.log, found.start_loss
+            own = None if start != start else start
+            now = TriedPart(now.part, log.epochs, log.ended, found.share, found.loss, own)
+        self._put(now if found is not None else replace(now, ended="the time was too short for one epoch"))
+        self._shown()
+
+    def searched(self, trials: tuple[SearchTrial, ...]) -> None:
+        """Note the trials of a search."""
+        self.course = replace(self.course, trials=trials)
+
+    def finish(self, result: NetworkTraining) -> None:
+        """Note the result, and show it."""
+        self.course = replace(self.course, result=result)
+        self._shown()
+
+    def _put(self, part: TriedPart) -> None:
+        self.course = replace(self.course, parts=(*self.course.parts[:-1], part))
+
+    def _shown(self) -> None:
+        self._track(self.course)
+        if self._show is not None:
+            self._show(self.course)
+
+
+def views_of(material: Material) -> tuple[PhotoViews, ...]:
+    """A photo each of the first classes, with the views of its first epochs; photos that cannot be read are left out.
+
+    They are those that the network sees, but for the size.
+    """
+    loader, labels = material.training, material.photos.labels[material.photos.training]
+    found: dict[int, PhotoViews] = {}
+    for row, label in enumerate(labels.tolist()):
+        if label in found:
+            continue
+        try:
+            photo, *views = (shrink(loader.view(row, epoch)) for epoch in (None, *range(N_VIEWS)))
+        except (BadItem, OSError):
+            continue
+        found[label] = PhotoViews(material.photos.classes[label], photo, tuple(views if loader.augmentation else ()))
+        if len(found) == MAX_PHOTOS:
+            break
+    return tuple(found[label] for label in sorted(found))
