@@ -196,3 +196,8 @@ def test_the_command_names_the_page_and_prints_the_trials(searched, photos, caps
     assert "training.html" in said
     assert "train.learning_rate" in said
     assert [path.name for path in files.current(output).glob("training.html*")] == ["training.html"]
+
+
+def test_no_epochs_train_nothing(photos, tmp_path):
+    with pytest.raises(UsageError, match=r"train\.epochs is 0"):
+        train.run(recipe_for(photos, tmp_path / "o", search=None, **{"train.epochs": 0}))

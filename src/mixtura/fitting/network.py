@@ -149,8 +149,8 @@ class Material:
 class TrainedPart:
     """A network of which a part was trained: ``share`` of the way from the start, where it has a validation ``loss``.
 
-    ``start_loss`` is that of the start, in nats; ``blocks`` are the names of the blocks that were trained;
-    ``head`` are the tensors of the head; ``accuracy`` is that of the validation photos.
+    ``start_loss`` is that of the start, in nats; ``blocks`` are the names of the blocks that were trained; ``head`` are
+    the tensors of the head, and ``accuracy`` is that of the validation photos.
     """
 
     part: str
@@ -201,21 +201,15 @@ def train_part(
     if not made.best:
         return None
     end = made.weights.tensors
-    found = run.results(start, end)
-    share = min(found, key=lambda share: (found[share]["loss"], share))
+    found = run.mixed_results(start, end)
+    losses = {share: one["loss"] for share, one in found.items()}
+    share = min(losses, key=lambda share: (losses[share], share))
     _assign(classifier, _mixed(start, end, share))
     trained = tuple(name for name, held in classifier.stages.blocks(classifier.network) if _any_trained(held))
     return TrainedPart(
-        part,
-        share,
-        found[share]["loss"],
-        found[0.0]["loss"] if 0.0 in found else math.nan,
-        classifier.network,
-        trained,
-        made.log,
-        copied(classifier.head.state_dict()),
-        found[share]["accuracy"],
-    )
+        part, share, losses[share], losses.get(0.0, math.nan), classifier.network, trained, made.log,
+        copied(classifier.head.state_dict()), found[share]["accuracy"],
+    )  # fmt: skip
 
 
 class _Run:
@@ -253,8 +247,8 @@ class _Run:
         with replaced(self.classifier, tensors), evaluating(self.classifier):
             return self.validate(self.classifier)
 
-    def results(self, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> dict[float, Mapping[str, float]]:
-        """The validation results of weights that may be taken, by their share of the way from the start to the end."""
+    def mixed_results(self, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> dict[float, Mapping[str, float]]:
+        """The validation results of the weights that may be taken, by their share of the way from start to end."""
         material = self.material
         if material.start is None or (material.head is None and self.part == "head"):
             return {1.0: self.results_of(end)}

@@ -28,7 +28,7 @@ GAINS = {
 }
 """What each figure before and after training is called."""
 
-PARTS = {"last": "the last block", "norm": "scales and offsets", "all": "the whole network"}
+PARTS = {"head": "the head alone", "last": "the last block", "norm": "scales and offsets", "all": "the whole network"}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -117,11 +117,11 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
     check_names(recipe)
     network_setup.check_train(section)
     check_search(recipe)
-    recipe, seed, encoder = _started(recipe, section)
-    network_head.head_spec(recipe, encoder.dimension)
     output = factory.output_of(recipe, "the model", "model")
     results = output / TRAINING_FOLDER
     log = CourseLog(recipe, results, show, progress)
+    recipe, seed, encoder = _started(recipe, section)
+    network_head.head_spec(recipe, encoder.dimension)
     with files.new_folder(output), files.only_writer(output), training_set.undone(recipe, results):
         files.collect_staged(output)
         create.check_renewable(output, fixed_head(recipe))
@@ -249,26 +249,32 @@ class _Run:
     ) -> tuple[list[TrainedPart], str]:
         """The networks of the parts to train, in so many seconds together, or why there are none."""
         parts, why = _parts(material.section, material)
-        made, head = list[TrainedPart](), None
-        whole_end = time.perf_counter() + seconds
+        made: list[TrainedPart] = []
+        whole_end, head = time.perf_counter() + seconds, None
         if parts and material.section.unfreeze:
-            alone = replace(material, section=material.section.model_copy(update={"epochs": material.section.unfreeze}))
-            end = time.perf_counter() + LAST_SHARE * seconds
-            self.log.begin(HEAD, trial)
-            found = train_part(alone, HEAD, place / HEAD, lambda end=end: end - time.perf_counter())
-            self.log.end(found)
+            alone = material.with_section(material.section.model_copy(update={"epochs": material.section.unfreeze}))
+            found = self._train(alone, HEAD, place / HEAD, LAST_SHARE * seconds, trial)
             head = None if found is None else found.head
         for number, part in enumerate(parts):
             left = whole_end - time.perf_counter()
-            end = time.perf_counter() + (left if number == len(parts) - 1 else LAST_SHARE * left)
-            folder = place / part if len(parts) > 1 else place
-            self.log.begin(part, trial)
-            found = train_part(material, part, folder, lambda end=end: end - time.perf_counter(), head)
-            self.log.end(found)
+            left = left if number == len(parts) - 1 else LAST_SHARE * left
+            found = self._train(material, part, place / part if len(parts) > 1 else place, left, trial, head)
             made += [] if found is None else [found]
         if parts and not made:
-            why = f"{self.section.minutes:g} minutes are too short for one epoch of training."
+            short = f"{self.section.minutes or 0:g} minutes are too short for one epoch of training."
+            why = short if material.section.epochs else "train.epochs is 0, so nothing was trained."
         return made, why
+
+    def _train(
+        self, material: Material, part: str, folder: Path, seconds: float, trial: int | None,
+        head: Mapping[str, torch.Tensor] | None = None,
+    ) -> TrainedPart | None:  # fmt: skip
+        """A part of the network, trained in so many seconds, noted in the log."""
+        end = time.perf_counter() + seconds
+        self.log.begin(part, trial)
+        found = train_part(material, part, folder, lambda: end - time.perf_counter(), head)
+        self.log.end(found)
+        return found
 
     def _reading_seconds(self, material: Material) -> float:
         """How long it takes to read all photos with the trained encoder, measured on a few."""

@@ -166,7 +166,8 @@ class NetworkSearch:
         assert section is not None
         given = dump_dict(section)
         given = {name: value for name, value in given.items() if name not in network_setup.NOT_COMPARED}
-        same = [given, material.encoder.fingerprint, material.photos.digest, material.seed]
+        head = dump_dict(self.recipe.head) if section.head == "joint" else None
+        same = [given, head, material.encoder.fingerprint, material.photos.digest, material.seed]
         about = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
         return tuning.Options(
             METRICS[self._search.metric],
