@@ -53,4 +53,8 @@ def _write(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
         return ", ".join(_write(one) for one in value)
+    if isinstance(value, Mapping):
+        said = "; ".join(f"{key} {_write(one)}" for key, one in value.items() if key != "name" and one not in (None, {}))
+        name = _write(value["name"]) if "name" in value else ""
+        return f"{name} ({said})" if name and said else name or said
     return str(value)
