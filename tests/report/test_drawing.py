@@ -82,7 +82,7 @@ def test_facts_of_any_shape_become_tables():
     assert [group.name for group in groups] == ["run", "c"]
     assert [("".join(name), value) for name, value in groups[1].rows] == [("d.e_f", "1, 2.5"), ("g", "yes")]
     assert groups[0].rows[1][1] == "–"
-    views = [{"name": "rotation", "probability": None, "options": {"degrees": [5, 10]}}, {"name": "flip", "options": {}}]
+    views = [{"name": "rotation", "options": {"degrees": [5, 10]}, "of": None}, {"name": "flip", "options": {}}]
     assert grouped({"views": views})[0].rows[0][1] == "rotation (options degrees 5, 10), flip"
 
 

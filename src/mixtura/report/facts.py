@@ -54,7 +54,8 @@ def _write(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_write(one) for one in value)
     if isinstance(value, Mapping):
-        said = "; ".join(f"{key} {_write(one)}" for key, one in value.items() if key != "name" and one not in (None, {}))
+        given = {key: one for key, one in value.items() if key != "name" and one not in (None, {})}
+        said = "; ".join(f"{key} {_write(one)}" for key, one in given.items())
         name = _write(value["name"]) if "name" in value else ""
         return f"{name} ({said})" if name and said else name or said
     return str(value)
