@@ -77,6 +77,9 @@ def searched(photos):
     shown = []
     made = train.run(recipe_for(photos, output), show=lambda one: (shown.append(one), training_writer(output)(one)))
     assert len(shown) >= 6
+    best = min(made.course.trials, key=lambda one: one.value)
+    assert made.course.trial == best.number  # the curves on the page are those of the network that is used
+    assert [part.loss for part in made.course.parts] == [best.value]
     return output, made.course.trials
 
 

@@ -35,6 +35,7 @@ class CourseLog:
         self.course = TrainingCourse(kept, metric=recipe.search.metric if recipe.search else "")
         self._show, self._progress = show, progress
         self._last: TrainingProgress | None = None
+        self._parts: dict[int | None, tuple[TriedPart, ...]] = {}
         self._waiting: list[str] = []
         self._track = Tracking(recipe, folder, self.warn)
 
@@ -79,9 +80,11 @@ class CourseLog:
         self._put(now if found is not None else replace(now, ended="the time was too short for one epoch"))
         self._shown()
 
-    def searched(self, trials: tuple[SearchTrial, ...]) -> None:
-        """Note the trials of a search."""
+    def searched(self, trials: tuple[SearchTrial, ...], best: int | None = None) -> None:
+        """Note the trials of a search; at its end, go back to the course of the best, if it is known."""
         self.course = replace(self.course, trials=trials)
+        if best in self._parts:
+            self.course = replace(self.course, parts=self._parts[best], trial=best)
 
     def finish(self, result: NetworkTraining) -> None:
         """Note the result, and show it."""
@@ -90,6 +93,7 @@ class CourseLog:
 
     def _put(self, part: TriedPart) -> None:
         self.course = replace(self.course, parts=(*self.course.parts[:-1], part))
+        self._parts[self.course.trial] = self.course.parts
 
     def _shown(self) -> None:
         self._track(self.course)

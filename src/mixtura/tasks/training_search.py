@@ -87,14 +87,14 @@ class NetworkSearch:
         folder: of the run.
         left: seconds that are left for training.
         trained: trains the network.
-        watch: called with the trials after each.
+        watch: called with the trials after each, and at the end with the number of the best too.
     """
 
     recipe: Recipe
     folder: Path
     left: Callable[[], float]
     trained: Trained
-    watch: Callable[[tuple[SearchTrial, ...]], None]
+    watch: Callable[..., None]
     _trials: dict[int, SearchTrial] = field(default_factory=dict)
     _best: tuple[int, list[TrainedPart]] | None = None
 
@@ -112,8 +112,8 @@ class NetworkSearch:
 
         found = tuning.search(judge, self._space(), self._options(material))
         self._trials = {one.number: _record(one) for one in found.trials}
-        self.watch(tuple(self._trials.values()))
         best = found.best
+        self.watch(tuple(self._trials.values()), None if best is None else best.number)
         if best is None:
             raise DataError(f"All trials failed. The first error: {found.trials[0].note}")
         if self._best is not None and self._best[0] == best.number:
