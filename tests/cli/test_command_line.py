@@ -237,7 +237,7 @@ def test_every_option_names_its_default_and_the_names_that_it_takes(command):
     recipe = resolve({})
     for key, option in FLAGS.items():
         section, _, leaf = key.rpartition(".")
-        if section in ("train", "fit" if command == "sweep" else "sweep"):
+        if section in ("train", "search", "fit" if command == "sweep" else "sweep"):
             continue
         default = getattr(getattr(recipe, section) if section else recipe, leaf)
         line = next((line for line in help_text.splitlines() if f"{option.switch} " in line), "")
