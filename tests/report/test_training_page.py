@@ -9,6 +9,7 @@ from mixtura.records.training import Gain, NetworkTraining, TrainingEpoch
 from mixtura.records.training_course import PhotoViews, SearchTrial, TrainingCourse, TriedPart
 from mixtura.report.training import training_page
 
+JPEG = b"\xff\xd8\xff"  # how a JPEG begins
 EVIL = "<script>alert(1)</script>"
 
 
@@ -24,7 +25,7 @@ def epochs(number, name="raw"):
 def course(**more):
     result = NetworkTraining("The network is used.", True, "all", 0.5, 3, (Gain("accuracy", 0.5, 0.75),))
     parts = (TriedPart("last", epochs(3), "", 0.25, 0.4, 0.5), TriedPart("all", epochs(4), "", 0.5, 0.3, 0.5))
-    photos = (PhotoViews(EVIL, b"photo", (b"one", b"two")),)
+    photos = (PhotoViews(EVIL, JPEG, (JPEG + b"1", JPEG + b"2")),)
     trials = (SearchTrial(0, {"train.batch_size": 8}, 0.7, "done"), SearchTrial(1, {}, float("nan"), "failed", EVIL))
     given = {"parts": parts, "photos": photos, "trials": trials, "metric": "validation_loss", "result": result}
     return TrainingCourse({"train": {"epochs": 3}, "seed": 0}, **given | more)
@@ -63,7 +64,7 @@ def test_drawings_and_pictures_are_described():
         {"parts": (TriedPart("all"),), "result": None},
         {"parts": (TriedPart("all", epochs(1)),)},
         {"parts": (TriedPart("all", epochs(60, "average")),), "trial": 1},
-        {"photos": (PhotoViews("c", b"photo", ()),)},
+        {"photos": (PhotoViews("c", JPEG, ()),)},
     ],
 )
 def test_it_can_be_written_at_any_time(given):

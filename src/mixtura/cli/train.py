@@ -76,18 +76,13 @@ def training_view(made: "TrainReport", page: Path) -> list[RenderableType]:
 
 
 def _trials_view(course: "TrainingCourse") -> list[RenderableType]:
-    from mixtura.report.training import trial_setting, trial_value
+    from mixtura.report.training import trial_settings, trial_value
 
     if not course.trials:
         return []
-    keys = list(dict.fromkeys(key for one in course.trials for key in one.settings))
+    keys, settings = trial_settings(course.trials)
     rows = [
-        (
-            str(one.number),
-            *(trial_setting(one.settings.get(key)) for key in keys),
-            trial_value(one, course.metric),
-            one_line(one.note),
-        )
-        for one in course.trials
+        (str(one.number), *own, trial_value(one, course.metric), one_line(one.note))
+        for one, own in zip(course.trials, settings, strict=True)
     ]
     return [plain_table(("Trial", *keys, course.metric.replace("_", " "), "Note"), rows)]

@@ -1,8 +1,7 @@
 """The page of a training: what it has come to, its curves, what the network saw, every trial, and the settings."""
 
-import base64
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from mixtura.records.training import Gain, TrainingEpoch
 from mixtura.records.training_course import SearchTrial, TrainingCourse, TriedPart
 from mixtura.report import svg
 from mixtura.report.facts import grouped
+from mixtura.report.mistakes import address
 from mixtura.report.page import assemble
 from mixtura.report.parts import Section, render
 from mixtura.report.sweep_plots import PANEL_WIDTH, LineStyle, styles
@@ -225,12 +225,8 @@ def _views(course: TrainingCourse) -> Section | None:
         if viewed
         else "The network sees the photos as they are: the recipe has no random views."
     )
-    rows = [(one.label, _inline(one.photo), [_inline(view) for view in one.views]) for one in course.photos]
+    rows = [(one.label, address(one.photo), [address(view) for view in one.views]) for one in course.photos]
     return Section("What the network sees", lead, render("training_views.html", rows=rows))
-
-
-def _inline(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
 
 def _trials(course: TrainingCourse) -> Section | None:
@@ -242,17 +238,22 @@ def _trials(course: TrainingCourse) -> Section | None:
     lead = f"{count(len(course.trials), 'trial')}, judged on validation photos only."
     if best is not None:
         lead += f" Trial {best.number} is the best: {trial_value(best, course.metric)}."
-    keys = list(dict.fromkeys(key for one in course.trials for key in one.settings))
+    keys, settings = trial_settings(course.trials)
     rows = [
-        (one, [trial_setting(one.settings.get(key)) for key in keys], trial_value(one, course.metric), one is best)
-        for one in course.trials
+        (one, own, trial_value(one, course.metric), one is best)
+        for one, own in zip(course.trials, settings, strict=True)
     ]
     metric = course.metric.replace("_", " ")
     return Section("Search", lead, render("training_trials.html", keys=keys, rows=rows, metric=metric))
 
 
-def trial_setting(value: Any) -> str:
-    """Return a setting as text."""
+def trial_settings(trials: Sequence[SearchTrial]) -> tuple[list[str], list[list[str]]]:
+    """Return the keys that the trials vary, and their values as text, a list a trial."""
+    keys = list(dict.fromkeys(key for one in trials for key in one.settings))
+    return keys, [[_setting(one.settings.get(key)) for key in keys] for one in trials]
+
+
+def _setting(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -264,7 +265,4 @@ def trial_value(trial: SearchTrial, metric: str) -> str:
 
 
 def _settings(course: TrainingCourse) -> Section:
-    plain: dict[str, Any] = {}
-    for name, value in course.settings.items():
-        plain[name] = dict(value) if isinstance(value, Mapping) else value
-    return Section("Settings", "The recipe of this training.", render("facts.html", groups=grouped(plain)))
+    return Section("Settings", "The recipe of this training.", render("facts.html", groups=grouped(course.settings)))
