@@ -7,6 +7,16 @@ from collections.abc import Sequence
 from mixtura.errors import UsageError
 
 
+def reason_of(error: BaseException) -> str:
+    """What a library says of an error, as the middle of a sentence: its first sentence, without the full stop.
+
+    >>> reason_of(RuntimeError("No GPU. Try again.")), reason_of(ValueError("1.5 is odd")), reason_of(OSError())
+    ('No GPU', '1.5 is odd', 'OSError')
+    """
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return re.split(r"\.(?:\s|$)", said[0], maxsplit=1)[0]
+
+
 def percent(share: float, digits: int = 1) -> str:
     """A share as percent; what is not quite 0 or 100 never reads as 0 or 100.
 

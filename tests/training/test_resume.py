@@ -194,7 +194,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(toy, run, tmp_path, n
         data[len(data) // 2] ^= 1
         path.write_bytes(data if harm == "byte" else data[:-1])
     log = run(folder).log
-    assert f"{path.parent} is damaged" in log.notes[0] and "an earlier one is used" in log.notes[0]
+    assert f"{path.parent} is damaged" in log.notes[0] and "An earlier one is used" in log.notes[0]
     assert log.notes[1] == "Training goes on after step 6 of 12."
     assert toy.digest(folder) == toy.digest(tmp_path / "whole")
 

@@ -18,6 +18,7 @@ from mixtura.encoders.sounds import Clips, SoundNetwork, Waveform, refuse_size
 from mixtura.encoders.torchvision_repair import import_transformers
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import NoInput, UsageError
+from mixtura.formats import reason_of
 
 _KEYS = (
     "sampling_rate",
@@ -124,10 +125,9 @@ def _open(model: str) -> tuple[Any, Any]:
         extractor = transformers.ClapFeatureExtractor.from_pretrained(model)
         network = transformers.ClapAudioModelWithProjection.from_pretrained(model)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise NoInput(
-            f"The network {model!r} cannot be had: {reason} Give a folder with config.json, model.safetensors and "
-            "preprocessor_config.json, or a name of the hub."
+            f"The network {model!r} cannot be had: {reason_of(error)}. Give a folder with config.json, "
+            "model.safetensors and preprocessor_config.json, or a name of the hub."
         ) from error
     if not isinstance(network.config.projection_dim, int):
         raise UsageError(f"{model!r} has no audio projection. Choose a network of CLAP.")

@@ -17,6 +17,7 @@ from mixtura.encoders import NAME_FORMS, WITH_WEIGHTS
 from mixtura.encoders.sizes import size_of
 from mixtura.errors import UsageError
 from mixtura.files import is_folder_at
+from mixtura.formats import reason_of
 from mixtura.identity import IMPORTED_PREFIX, taps_of
 from mixtura.names import require_allowed
 from mixtura.sections import EncoderSection
@@ -196,9 +197,8 @@ def checked_device(device: str | torch.device) -> torch.device:
         found = torch.device(device)
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
         raise UsageError(
-            f"Device {str(device)!r} cannot be used: {reason}. Use 'cpu', or 'cuda' where there is one."
+            f"Device {str(device)!r} cannot be used: {reason_of(error)}. Use 'cpu', or 'cuda' where there is one."
         ) from error
     return found
 

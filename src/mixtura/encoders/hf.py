@@ -32,6 +32,7 @@ from mixtura.encoders.torchvision_repair import import_transformers
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.files import is_file_at, is_folder_at
+from mixtura.formats import reason_of
 from mixtura.identity import NO_TAPS, UNTRAINED, Block, fingerprint, with_blocks
 
 
@@ -174,8 +175,9 @@ class HuggingFace:
         try:
             return self.encode(torch.zeros(1, 3, height, width)).shape[1]
         except (RuntimeError, ValueError, IndexError) as error:
-            said = str(error).splitlines()[0]
-            raise UsageError(f"{self.name} cannot take {height} x {width} px: {said}. Leave the size out.") from error
+            raise UsageError(
+                f"{self.name} cannot take {height} x {width} px: {reason_of(error)}. Leave the size out."
+            ) from error
 
     def _tap(self, taps: str, network: Any, photo: Tensor) -> tuple[Block, ...]:
         """Put the taps into the network; return the blocks of its vectors."""

@@ -28,6 +28,7 @@ from mixtura.encoders.taps import Positions, Tapped, later_stages, layers_of, se
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.encoders.weights import load_weights
 from mixtura.errors import DataError, NoInput, UnknownName, UsageError
+from mixtura.formats import reason_of
 from mixtura.identity import NO_TAPS, UNTRAINED, Block, fingerprint, with_blocks, with_options
 
 _DATA_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
@@ -213,7 +214,7 @@ def _built(wanted: _Wanted, fixed: dict[str, Any]) -> nn.Module:
         )
     except (RuntimeError, OSError, AssertionError, ValueError) as error:
         raise NoInput(
-            f"The published weights of {wanted.model!r} cannot be had: {str(error).splitlines()[0]} "
+            f"The published weights of {wanted.model!r} cannot be had: {reason_of(error)}. "
             f"Give a local file: timm:{wanted.model}@weights.safetensors."
         ) from error
 

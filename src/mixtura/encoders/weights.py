@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.errors import DataError, NoInput
+from mixtura.formats import reason_of
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -22,8 +23,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise NoInput(f"The weights {path} are missing or unreadable. Check the path.") from error
     except Exception as error:  # a damaged or hostile file may raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} is no weight file: {reason}. Give a .safetensors file of the network.") from error
+        raise DataError(
+            f"{path} is no weight file: {reason_of(error)}. Give a .safetensors file of the network."
+        ) from error
 
 
 def load_weights(network: nn.Module, path: Path, spare: Sequence[str] = ()) -> None:

@@ -21,8 +21,10 @@ from mixtura.fitting.strangers import leave_classes_out
 from mixtura.identity import NO_TAPS, blocks_of
 from mixtura.model.model import Model
 from mixtura.pipeline import factory, training_set
+from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.recipe import Recipe
 from mixtura.scores import AUTO, DENSITY, SCORES
+from mixtura.scores.typicality import MIN_HELD_OUT
 
 
 def check_names(recipe: Recipe) -> None:
@@ -65,6 +67,27 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
     _check_weights(rows, classes)
     fitted = solve(recipe, rows, classes)
     return assemble(recipe, gathered, classes, rows.x, fitted)
+
+
+def check_parts(recipe: Recipe, photos: TrainingPhotos) -> None:
+    """Check, before a network is trained, that the fit that follows has photos to test and to validate with.
+
+    Raises:
+        LabelError: there are too few.
+    """
+    if not photos.test_count:
+        raise _nothing_to_test_with(recipe, len(photos.labels), photos.distinct)
+    if short := too_few_to_validate(photos):
+        raise LabelError(short)
+
+
+def too_few_to_validate(photos: TrainingPhotos) -> str:
+    """A sentence if the photos have too few for validation to fit a model to a trained network, else nothing."""
+    held = len(photos.validation)
+    if held >= MIN_HELD_OUT:
+        return ""
+    left = "Only one photo is" if held else "No photo is"
+    return f"{left} left to validate a trained network with; it takes {MIN_HELD_OUT}. Add photos, or a folder val."
 
 
 def validation_losses(recipe: Recipe, gathered: training_set.Gathered, part: Mapping[str, str]) -> dict[str, float]:

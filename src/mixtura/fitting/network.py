@@ -20,6 +20,7 @@ from mixtura import files
 from mixtura.core import temperature
 from mixtura.encoders.common import drawn
 from mixtura.encoders.stages import stages_of
+from mixtura.errors import CheckpointError
 from mixtura.features.records import Unreadable
 from mixtura.fitting import network_head
 from mixtura.fitting.heads import HeadSpec
@@ -291,9 +292,9 @@ class _Run:
     def planned(self, folder: Path, left: Callable[[], float]) -> int:
         """The epochs of the run: as many as fit into the time, as measured; later calls give the same number."""
         path, asked = folder / PLAN_FILE, self.section.epochs
-        plan = json.loads(path.read_text()) if path.is_file() else {}
+        plan = _plan_in(path)
         rate = self._settled_rate(plan.get("learning_rate"))
-        if plan.get("asked") == asked and plan.get("learning_rate") == rate:
+        if plan.get("asked") == asked and plan.get("learning_rate") == rate and "epochs" in plan:
             return int(plan["epochs"])
         epochs = asked
         if left() < math.inf:
@@ -337,6 +338,22 @@ def _results(scores: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> dict[st
     """Mean loss in nats, at its best temperature, and accuracy."""
     loss = temperature.nll(scores, labels, temperature.best(scores, labels))
     return {"loss": loss, "accuracy": float((scores.argmax(1) == labels).double().mean())}
+
+
+def _plan_in(path: Path) -> dict[str, float]:
+    """What an earlier call has planned, if any.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    try:
+        return {key: float(value) for key, value in json.loads(path.read_bytes()).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is damaged. Restore it, or start again with --fresh, which moves this run aside."
+        ) from error
 
 
 def _try_step(setup: Setup, batch: Batch) -> None:

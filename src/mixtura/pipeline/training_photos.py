@@ -19,12 +19,17 @@ from mixtura.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingPhotos:
-    """Photos of the known classes outside the test part, with the class of each and who is for validation."""
+    """Photos of the known classes outside the test part, with the class of each and who is for validation.
+
+    ``test_count`` is the number of their test photos, and ``distinct`` that of photos that are no copies.
+    """
 
     dataset: Dataset
     labels: Int[np.ndarray, " N"]
     is_validation: Bool[np.ndarray, " N"]
     classes: tuple[str, ...]
+    test_count: int
+    distinct: int
 
     @property
     def training(self) -> Int[np.ndarray, " T"]:
@@ -44,10 +49,10 @@ class TrainingPhotos:
 
     @property
     def digest(self) -> str:
-        """A hash of ids, labels and parts."""
+        """The number of photos, and a hash of ids, labels and parts."""
         split = self.split
         text = "\n".join(f"{item.id}\t{item.label}\t{split[item.id]}" for item in self.dataset.items)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return f"{len(split)} photos, {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def of_features(recipe: Recipe, dataset: Dataset, features: Features) -> TrainingPhotos:
@@ -83,7 +88,9 @@ def _chosen(
     given = np.array([split[item.id] == "val" for item in photos.items], dtype=bool)
     val = given if given.any() else _drawn(recipe, labels, [groups[item.id] for item in photos.items])
     left = np.bincount(labels[~val], minlength=len(classes))
-    return TrainingPhotos(photos, labels, val & (left[labels] > 0), classes)
+    test_count = sum(split.get(item.id) == "test" and item.label in place for item in dataset.items)
+    distinct = len({groups[item.id] for item in photos.items})
+    return TrainingPhotos(photos, labels, val & (left[labels] > 0), classes, test_count, distinct)
 
 
 def _drawn(recipe: Recipe, labels: Int[np.ndarray, " N"], groups: Sequence[int]) -> Bool[np.ndarray, " N"]:

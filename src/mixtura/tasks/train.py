@@ -15,10 +15,10 @@ from mixtura import files
 from mixtura.catalog import create
 from mixtura.datasets.items import Dataset
 from mixtura.encoders.own import KIND, write_encoder
-from mixtura.errors import UsageError
+from mixtura.errors import CollapsedComponent, LabelError, NonFinite, UsageError
 from mixtura.features.records import Unreadable
 from mixtura.fitting import network_head
-from mixtura.fitting.fit import check_names, learn, validation_losses
+from mixtura.fitting.fit import check_names, check_parts, learn, too_few_to_validate, validation_losses
 from mixtura.fitting.gradient import fixed_head
 from mixtura.fitting.network import Material, TrainedPart, train_part
 from mixtura.fitting.selection import MIN_VALIDATION
@@ -54,6 +54,9 @@ LAST_SHARE = 1 / 3  # of the time, for the last block where the whole network fo
 MARGIN = 1.3  # of what reading and fitting are measured to take, so that they end in time
 FITS = 3  # that follow: of all photos, and of the training photos alone before and after
 MEASURED_PHOTOS = 32
+UNFIT = (LabelError, NonFinite, CollapsedComponent)
+"""Errors of a fit that lie in the features, and so in the network that was trained."""
+
 MAX_LOSS = 700.0  # nats; a probability of zero
 
 
@@ -188,9 +191,17 @@ class _Run:
                 "The network is as it was: the frozen encoder is kept."
             )
             return self._kept(frozen, NetworkTraining(said, False, HEAD, trained.share, trained.log.epochs[-1].number))
-        fitted = self._refitted(self.recipe.encoder if frozen is None else frozen.gathered.encoder, material, trained)
-        outcome, better = _compared(frozen, fitted, material.photos)
-        record = NetworkTraining(outcome, better, trained.part, trained.share, trained.log.epochs[-1].number)
+        figures = trained.part, trained.share, trained.log.epochs[-1].number
+        start = self.recipe.encoder if frozen is None else frozen.gathered.encoder
+        try:
+            fitted = self._refitted(start, material, trained)
+            outcome, better = _compared(frozen, fitted, material.photos)
+        except UNFIT as error:
+            if frozen is None:
+                raise
+            said = f"No model can be fitted to the trained network: {error} The frozen encoder is kept."
+            return self._kept(frozen, NetworkTraining(said, False, *figures))
+        record = NetworkTraining(outcome, better, *figures)
         record = replace(record, gains=_gains(frozen, fitted))
         if frozen is not None and not better:
             return self._kept(frozen, record)
@@ -211,6 +222,7 @@ class _Run:
         """What the network is trained with."""
         if frozen is None:
             encoder, photos, start = self.encoder, training_photos.of_dataset(self.recipe, dataset), None
+            check_parts(self.recipe, photos)
         else:
             plain = frozen.gathered.encoder.model_copy(update={"taps": NO_TAPS})
             encoder, features = factory.trainable_of(plain), frozen.gathered.features
@@ -263,6 +275,7 @@ class _Run:
         if parts and not made:
             short = f"{self.section.minutes or 0:g} minutes are too short for one epoch of training."
             why = short if material.section.epochs else "train.epochs is 0, so nothing was trained."
+            why += "" if material.pretrained else " Give more: a network that starts from scratch has to be trained."
         return made, why
 
     def _train(
@@ -336,11 +349,11 @@ def _parts(section: TrainSection, material: Material) -> tuple[Sequence[str], st
         return (), f"train.trainable is {asked!r}, and a network that starts from scratch has to be trained. Use all."
     if asked == "frozen" or (asked == HEAD and section.head != network_head.JOINT):
         return (), "Nothing of the network was to be trained."
+    if short := too_few_to_validate(material.photos):
+        return (), short
     if asked == "auto" and material.pretrained:
         few = f"{held} validation photos are too few to tell whether training helps; it takes {MIN_VALIDATION}."
         return ((), few) if held < MIN_VALIDATION else (("last", "all"), "")
-    if not held:
-        return (), "No photo is left to validate with. Add photos, three or more a class."
     return (("all",) if asked == "auto" else (asked,)), ""
 
 

@@ -78,7 +78,8 @@ class CourseLog:
             own = None if start != start else start
             now = TriedPart(now.part, log.epochs, log.ended, found.share, found.loss, own)
         self._put(now if found is not None else replace(now, ended="the time was too short for one epoch"))
-        self._shown()
+        if found is not None:  # else there is nothing to see yet
+            self._shown()
 
     def searched(self, trials: tuple[SearchTrial, ...], best: int | None = None) -> None:
         """Note the trials of a search; at its end, go back to the course of the best, if it is known."""

@@ -103,7 +103,7 @@ class NetworkSearch:
 
         Raises:
             UsageError: the folder holds another search.
-            DataError: all trials failed.
+            DataError: all trials failed, and the network has no weights to fall back on.
             CheckpointError, CannotWrite, OutOfSpace: see :func:`mixtura.training.trainer.train`.
         """
 
@@ -115,7 +115,10 @@ class NetworkSearch:
         best = found.best
         self.watch(tuple(self._trials.values()), None if best is None else best.number)
         if best is None:
-            raise DataError(f"All trials failed. The first error: {found.trials[0].note}")
+            why = f"All trials failed. The first error: {found.trials[0].note}"
+            if material.pretrained:
+                return [], why
+            raise DataError(why)
         if self._best is not None and self._best[0] == best.number:
             return self._best[1], ""
         return self._train(material, best.params, best.number, self.left())  # an earlier run has trained it

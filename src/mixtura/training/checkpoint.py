@@ -115,7 +115,7 @@ class Checkpoints:
             _remove(old)
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest whole checkpoint, if any, and a sentence for each newer one that is damaged; changes nothing.
+        """The newest whole checkpoint, if any, and what to say of newer ones that are damaged; changes nothing.
 
         Raises:
             CheckpointError: every checkpoint is damaged, or a newer mixtura has written one.
@@ -123,13 +123,13 @@ class Checkpoints:
         notes: list[str] = []
         for path in reversed(self._generations()):
             try:
-                return _read(path), notes
+                return _read(path), [f"{' '.join(notes)} An earlier one is used."] if notes else []
             except _Damaged as damage:
-                notes.append(f"The checkpoint {path} is damaged ({damage}); an earlier one is used.")
+                notes.append(f"The checkpoint {path} is damaged ({damage}).")
         if notes:
             raise CheckpointError(
-                f"{' '.join(notes)} There is no earlier one: no checkpoint in {self.folder} is whole. Start again with "
-                "--fresh, which moves this run aside."
+                f"{' '.join(notes)} So no checkpoint in {self.folder} is whole. Start again with --fresh, which moves "
+                "this run aside."
             )
         return None, notes
 
