@@ -317,7 +317,10 @@ def test_auto_takes_what_validation_photos_prefer(many, tmp_path):
     assert made.training.part in ("last", "all")
     assert gains["nll"].after < gains["nll"].before
     assert isinstance(train.factory.encoder_of(mixtura.load(tmp_path / "shop").model.encoder), Own)
-    assert {path.name for path in (tmp_path / "shop" / "training").iterdir()} >= {"last", "all", "encoder"}
+    assert {path.name for path in (tmp_path / "shop" / "training").iterdir()} == {
+        "last",
+        "all",
+    }  # the model has the network
 
 
 def material(many, **options):

@@ -9,6 +9,7 @@ from typing import Any
 from mixtura import files
 from mixtura.catalog import create
 from mixtura.datasets.items import Problem
+from mixtura.encoders import own
 from mixtura.errors import CannotWrite
 from mixtura.features.records import Unreadable
 from mixtura.features.store import HEADER_FILE
@@ -26,6 +27,7 @@ from mixtura.recipe import Recipe, dump, resolve, with_absolute_paths
 from mixtura.records.decision import Evaluation
 from mixtura.tasks.evaluate import evaluate
 from mixtura.tasks.notes import notes
+from mixtura.tasks.trained_network import move_encoder_out
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def save(
 ) -> FitReport:
     """Let a model replace that of the output folder; ``recipe`` is kept beside it.
 
+    The trained network of an earlier model moves into a folder of its own, if the new model has none.
+
     Args:
         recipe: as it ran.
         output: the folder, as it was given.
@@ -135,4 +139,6 @@ def save(
     }
     create.replace_model(output, model, others)
     said = notes(gathered, model)
+    if own.folder_of(model.encoder.name) is None and (moved := move_encoder_out(output)):
+        said = (*said, moved)
     return FitReport(output, evaluation, time.perf_counter() - began, gathered.problems, said)

@@ -1,6 +1,7 @@
 """Train an encoder's network on photos, then fit a model to its features; the frozen encoder stays if it is better."""
 
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from mixtura.datasets.items import Dataset
 from mixtura.encoders.own import KIND, write_encoder
 from mixtura.errors import CollapsedComponent, LabelError, NonFinite, UsageError
 from mixtura.features.records import Unreadable
+from mixtura.files import is_there
 from mixtura.fitting import network_head
 from mixtura.fitting.fit import check_names, check_parts, learn, too_few_to_validate, validation_losses
 from mixtura.fitting.gradient import fixed_head
@@ -25,7 +27,7 @@ from mixtura.fitting.selection import MIN_VALIDATION
 from mixtura.identity import NO_TAPS, UNTRAINED
 from mixtura.interfaces import TrainableEncoder
 from mixtura.model.model import Model
-from mixtura.pipeline import factory, network_setup, training_photos, training_set
+from mixtura.pipeline import factory, network_setup, stores, training_photos, training_set
 from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.pipeline.training_set import Gathered
 from mixtura.recipe import Recipe, with_absolute_paths
@@ -36,9 +38,9 @@ from mixtura.records.training_course import TrainingCourse
 from mixtura.sections import EncoderSection
 from mixtura.tasks import fit
 from mixtura.tasks.fit import FitReport
+from mixtura.tasks.trained_network import ENCODER_FOLDER, check_start, remove_features, start_again
 from mixtura.tasks.training_course import CourseLog, Show
 from mixtura.tasks.training_search import NetworkSearch, check_search
-from mixtura.training.checkpoint import set_aside
 from mixtura.training_sections import TrainSection
 
 Watch = Callable[[Any], None] | None
@@ -47,16 +49,14 @@ Watch = Callable[[Any], None] | None
 HEAD = "head"
 """The part of a classifier that is no part of the network, and the folder of its run."""
 
-TRAINING_FOLDER, ENCODER_FOLDER = "training", "encoder"
-"""Folder of the run inside the output folder, and of the trained encoder inside that."""
+TRAINING_FOLDER = "training"
+"""Folder of the run inside the output folder."""
 
 LAST_SHARE = 1 / 3  # of the time, for the last block where the whole network follows
 MARGIN = 1.3  # of what reading and fitting are measured to take, so that they end in time
 FITS = 3  # that follow: of all photos, and of the training photos alone before and after
 MEASURED_PHOTOS = 32
-UNFIT = (LabelError, NonFinite, CollapsedComponent)
-"""Errors of a fit that lie in the features, and so in the network that was trained."""
-
+UNFIT = LabelError, NonFinite, CollapsedComponent  # of features, and so of the network that was trained
 MAX_LOSS = 700.0  # nats; a probability of zero
 
 
@@ -77,6 +77,11 @@ class _Fitted:
     gathered: Gathered
     model: Model
     seconds: float
+
+    @property
+    def store(self) -> Path:
+        """Where the features lie."""
+        return stores.store_path(self.recipe, self.gathered.features.identity)
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -122,6 +127,7 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
     check_search(recipe)
     output = factory.output_of(recipe, "the model", "model")
     results = output / TRAINING_FOLDER
+    check_start(recipe, results)
     log = CourseLog(recipe, results, show, progress)
     recipe, seed, encoder = _started(recipe, section)
     network_head.head_spec(recipe, encoder.dimension)
@@ -129,7 +135,7 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
         files.collect_staged(output)
         create.check_renewable(output, fixed_head(recipe))
         if fresh:
-            set_aside(results)
+            start_again(output, results)
         return _Run(recipe, seed, encoder, clock, log, progress).run()
 
 
@@ -204,7 +210,7 @@ class _Run:
         record = NetworkTraining(outcome, better, *figures)
         record = replace(record, gains=_gains(frozen, fitted))
         if frozen is not None and not better:
-            return self._kept(frozen, record)
+            return self._kept(frozen, record, fitted)
         return self._replaced(material, frozen, fitted, record)
 
     def _fitted(self, recipe: Recipe, photos: TrainingPhotos | None = None) -> _Fitted:
@@ -316,11 +322,11 @@ class _Run:
         }
         return replace(made, model=replace(made.model, facts=facts))
 
-    def _kept(self, frozen: _Fitted, record: NetworkTraining) -> TrainReport:
-        """The report of the frozen encoder's model, which is saved."""
+    def _kept(self, frozen: _Fitted, record: NetworkTraining, trained: _Fitted | None = None) -> TrainReport:
+        """The report of the frozen encoder's model, which is saved; the trained network stays in the run's folder."""
         kept = fit.as_run(self.recipe, frozen.gathered)
         report = fit.save(kept, self.output, frozen.gathered, (frozen.model, frozen.evaluation), self.clock.began)
-        return self._report(report, record)
+        return self._report(report, record, frozen, trained)
 
     def _replaced(
         self, material: Material, frozen: _Fitted | None, fitted: _Fitted, record: NetworkTraining
@@ -334,10 +340,14 @@ class _Run:
         report = fit.save(kept, self.output, fitted.gathered, made, self.clock.began)
         known = {problem.id for problem in report.problems if isinstance(problem, Unreadable)}
         further = tuple(problem for problem in material.problems if problem.id not in known)
-        return self._report(replace(report, problems=(*report.problems, *further)), record)
+        shutil.rmtree(self.folder / ENCODER_FOLDER, ignore_errors=True)  # the model has it now
+        return self._report(replace(report, problems=(*report.problems, *further)), record, frozen, fitted)
 
-    def _report(self, report: FitReport, record: NetworkTraining) -> TrainReport:
+    def _report(self, report: FitReport, record: NetworkTraining, *used: _Fitted | None) -> TrainReport:
         self.log.finish(record)
+        if all(used) or not is_there(self.folder / ENCODER_FOLDER):  # else an earlier call's features are its own
+            said = remove_features(self.output, [one.store for one in used if one is not None])
+            report = replace(report, notes=(*report.notes, *said))
         return TrainReport(report, record, self.log.course)
 
 
