@@ -15,7 +15,7 @@ from torch import nn
 from mixtura.errors import UsageError
 from mixtura.training import distributed
 from mixtura.training.hooks import Queue, WeightAverage
-from mixtura.training.optimizers import NETWORK_OPTIMIZERS, optimizer, parameter_groups
+from mixtura.training.optimizers import OPTIMIZERS, optimizer, parameter_groups
 from mixtura.training.setup import Settings, parts
 from mixtura.training.trainer import train
 
@@ -250,7 +250,7 @@ def test_groups_have_their_rate_and_only_weights_decay(toy):
 
 def test_optimizers_have_names(toy):
     groups = parameter_groups(toy.network(), 0.1)
-    for name in NETWORK_OPTIMIZERS:
+    for name in OPTIMIZERS:
         assert optimizer(name, groups).param_groups[0]["lr"] == 0.1
     with pytest.raises(UsageError, match=r"no optimizer 'sdg'\. Did you mean 'sgd'"):
         optimizer("sdg", groups)

@@ -19,7 +19,6 @@ SMALL_BATCH = 64  # photos; the statistics of fewer are too noisy for a batch no
 LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3
 LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
 HEAD_FACTOR = 4.0  # of the learning rate, for a head that starts from zero on a network that does not
-MOMENTUM = 0.9
 AUTO = "auto"
 NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start", "log"})
 """Keys that may change while a run goes on; where the run starts is compared by its weights."""
@@ -108,9 +107,7 @@ def rate_of(section: TrainSection, pretrained: bool) -> float:
 
 def optimizer_of(classifier: Classifier, section: TrainSection, pretrained: bool) -> Any:
     """The optimizer of a classifier, with a learning rate for each block and no decay of norms and biases."""
-    options: dict[str, Any] = {}
-    if section.optimizer == "sgd":
-        options["momentum"] = MOMENTUM if section.momentum is None else section.momentum
+    options = {} if section.momentum is None else {"momentum": section.momentum}
     groups = parameter_groups(
         classifier,
         rate_of(section, pretrained),

@@ -2,9 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,15 +16,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from mixtura.errors import NonFinite, UsageError
 from mixtura.heads.base import TILE_ROWS, Head, in_tiles
 from mixtura.interfaces import Objective
-from mixtura.names import nearest
+from mixtura.training.optimizers import check_optimizer
+from mixtura.training.optimizers import optimizer as optimizer_of
 from mixtura.training.records import Epoch, Hyperparameters, Trained, TrainingData
-
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "sgd": partial(torch.optim.SGD, momentum=0.9),
-}
-"""Optimizers by name, built as ``OPTIMIZERS[name](parameters, lr=..., fused=True)``."""
 
 NOISE_SEED = 0  # seed of the random noise in heads during training
 
@@ -101,8 +94,7 @@ def _check(head: Head, rows: TrainingData, settings: Hyperparameters) -> None:
             f"{int(labels.max())} do not fit a head for {head.dimension} features and {head.n_classes} classes. "
             "Give it rows of its own width, and labels from 0."
         )
-    if settings.optimizer not in OPTIMIZERS:
-        raise UsageError(f"There is no optimizer {settings.optimizer!r}. {nearest(settings.optimizer, OPTIMIZERS)}")
+    check_optimizer(settings.optimizer)
     if settings.batch_size < 1:
         raise UsageError(f"A batch of {settings.batch_size} rows teaches nothing. Give a batch size of 1 or more.")
     bad = int((~rows.val_x.isfinite().all(1)).sum())
@@ -197,7 +189,7 @@ class _Run:
         if settings.epochs and (free or not self.module.head.supports_vmap):
             # a head without parameters learns only by update_memory, but an optimizer needs a parameter
             held = free or [torch.zeros(1, requires_grad=True)]
-            optimizer = OPTIMIZERS[settings.optimizer](held, lr=settings.learning_rate, fused=True)
+            optimizer = optimizer_of(settings.optimizer, [{"params": held, "lr": settings.learning_rate}])
             cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * per_epoch)
             generators = [torch.Generator().manual_seed(own.seed) for own in self.rows]
             for number in range(1, 1 + (settings.epochs if settings.stop is None else settings.stop)):

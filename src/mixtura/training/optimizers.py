@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from mixtura.errors import UsageError
 from mixtura.names import nearest
 
-NETWORK_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adadelta": torch.optim.Adadelta,
     "adam": partial(torch.optim.Adam, fused=True),
     "adamw": partial(torch.optim.AdamW, fused=True),
-    "sgd": partial(torch.optim.SGD, fused=True),
+    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
 }
-"""Optimizers of whole networks; ``sgd`` takes ``momentum``, and each of them the options of its PyTorch class."""
+"""Optimizers by name, with the options of their PyTorch classes; of ``sgd``, the momentum has another default."""
 
 
 def is_weight(name: str, parameter: Tensor) -> bool:
@@ -56,15 +56,24 @@ def parameter_groups(
     ]
 
 
+def check_optimizer(name: str) -> None:
+    """Check that there is an optimizer of this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in OPTIMIZERS:
+        raise UsageError(f"There is no optimizer {name!r}. {nearest(name, OPTIMIZERS)}")
+
+
 def optimizer(name: str, groups: list[dict[str, Any]], **options: Any) -> torch.optim.Optimizer:
     """The optimizer of this name for some groups of parameters.
 
     Raises:
         UsageError: there is none of this name, or it has no such option.
     """
-    if name not in NETWORK_OPTIMIZERS:
-        raise UsageError(f"There is no optimizer {name!r}. {nearest(name, NETWORK_OPTIMIZERS)}")
-    made = NETWORK_OPTIMIZERS[name]
+    check_optimizer(name)
+    made = OPTIMIZERS[name]
     known = inspect.signature(made).parameters
     for option in options:
         if option not in known:

@@ -24,7 +24,7 @@ class Hyperparameters:
             first half of the epochs.
         l2: precision of a normal prior on the head's input gradients, in units of the data's spread; like 1 / C in
             logistic regression.
-        optimizer: a name in :data:`mixtura.training.head_stack.OPTIMIZERS`.
+        optimizer: a name in :data:`mixtura.training.optimizers.OPTIMIZERS`.
         stop: the epoch to stop after and keep, whatever the validation loss; ``None`` to select by validation.
     """
 
