@@ -14,6 +14,8 @@ from mixtura import files
 from mixtura.cli.app import run
 from mixtura.features.store import HEADER_FILE
 from mixtura.sweeps import tuning
+from mixtura.tasks import train as task
+from mixtura.training.loaders import Loader
 
 SIDE = 16
 SMALL = ["--set", "extract.workers=0", "--set", "train.batch_size=4"]
@@ -243,6 +245,26 @@ def test_photos_that_cannot_be_read_are_listed_and_left_out(train, photos, tmp_p
     assert "c1/05.png: the PNG file ends before" in told.out
     assert "c0/wide.png: 100,000 x 2 pixels" in told.out
     assert "dot.png" not in told.out
+
+
+@pytest.mark.parametrize("base", [SCRATCH, FROZEN], ids=["scratch", "frozen"])
+def test_a_photo_that_breaks_in_the_middle_is_listed_and_the_run_goes_on(train, photos, tmp_path, monkeypatch, base):
+    monkeypatch.setattr(task, "_compared", lambda *_: ("It is not better.", base is SCRATCH))
+    some, kept, read = shutil.copytree(photos, tmp_path / "photos"), Loader._kept, []
+
+    def breaking(self, row):
+        read.append(self.dataset.items[row].source)
+        if len(read) == 6:
+            broken = next(item.source for item in self.dataset.items if item.source not in read)
+            (some / broken).write_bytes((some / broken).read_bytes()[:90])
+            read.append(broken)
+        return kept(self, row)
+
+    monkeypatch.setattr(Loader, "_kept", breaking)
+    told = train(some, tmp_path / "o", "--epochs 2", base=base)
+    assert told.code == 0, told.err
+    assert f"{read[6]}: the PNG file ends before" in told.out
+    assert (tmp_path / "o" / "training" / "metrics.jsonl").read_text().count("\n") == 2
 
 
 @pytest.mark.parametrize("size", [1, 100_000])

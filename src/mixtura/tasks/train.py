@@ -173,6 +173,7 @@ class _Run:
     ) -> None:  # fmt: skip
         self.recipe, self.seed, self.encoder, self.clock, self.log = recipe, seed, encoder, clock, log
         self.progress = progress
+        self.material: Material | None = None
         assert recipe.output is not None
         assert recipe.train is not None
         self.section = recipe.train
@@ -183,7 +184,7 @@ class _Run:
         dataset = factory.dataset_of(self.recipe.data)
         factory.check_modality(dataset, self.encoder)
         frozen = None if self.seed is not None else self._fitted(self.recipe)
-        material = self._material(dataset, frozen)
+        material = self.material = self._material(dataset, frozen)
         trained, why = self._best_part(material, 0.0 if frozen is None else frozen.seconds)
         if trained is None:
             if frozen is None:
@@ -211,7 +212,7 @@ class _Run:
         record = replace(record, gains=_gains(frozen, fitted))
         if frozen is not None and not better:
             return self._kept(frozen, record, fitted)
-        return self._replaced(material, frozen, fitted, record)
+        return self._replaced(frozen, fitted, record)
 
     def _fitted(self, recipe: Recipe, photos: TrainingPhotos | None = None) -> _Fitted:
         """A model on the features of a recipe's encoder, which was trained on ``photos``, if on any."""
@@ -328,9 +329,7 @@ class _Run:
         report = fit.save(kept, self.output, frozen.gathered, (frozen.model, frozen.evaluation), self.clock.began)
         return self._report(report, record, frozen, trained)
 
-    def _replaced(
-        self, material: Material, frozen: _Fitted | None, fitted: _Fitted, record: NetworkTraining
-    ) -> TrainReport:
+    def _replaced(self, frozen: _Fitted | None, fitted: _Fitted, record: NetworkTraining) -> TrainReport:
         """The report of the trained encoder's model, which is saved with the encoder."""
         run = fit.as_run(self.recipe, fitted.gathered if frozen is None else frozen.gathered)
         encoder = with_absolute_paths(self.recipe.encoder) if frozen is None else run.encoder
@@ -338,13 +337,14 @@ class _Run:
         kept = run.model_copy(update={"encoder": encoder, "extract": extract})
         made = fitted.model, fitted.evaluation
         report = fit.save(kept, self.output, fitted.gathered, made, self.clock.began)
-        known = {problem.id for problem in report.problems if isinstance(problem, Unreadable)}
-        further = tuple(problem for problem in material.problems if problem.id not in known)
         shutil.rmtree(self.folder / ENCODER_FOLDER, ignore_errors=True)  # the model has it now
-        return self._report(replace(report, problems=(*report.problems, *further)), record, frozen, fitted)
+        return self._report(report, record, frozen, fitted)
 
     def _report(self, report: FitReport, record: NetworkTraining, *used: _Fitted | None) -> TrainReport:
         self.log.finish(record)
+        known = {problem.id for problem in report.problems if isinstance(problem, Unreadable)}
+        late = () if self.material is None else self.material.problems  # photos that broke since they were encoded
+        report = replace(report, problems=(*report.problems, *(one for one in late if one.id not in known)))
         if all(used) or not is_there(self.folder / ENCODER_FOLDER):  # else an earlier call's features are its own
             said = remove_features(self.output, [one.store for one in used if one is not None])
             report = replace(report, notes=(*report.notes, *said))
