@@ -22,6 +22,7 @@ TABLES = [
     ("mixtura.core", "FAMILIES"),
     ("mixtura.core", "LEAVE_ONE_OUT"),
     ("mixtura.datasets", "DATASETS"),
+    ("mixtura.datasets", "PROTOCOLS"),
     ("mixtura.encoders", "ENCODERS"),
     ("mixtura.encoders", "RUNTIMES"),
     ("mixtura.features", "INDEXES"),

@@ -16,6 +16,14 @@ DATASETS = {
     "demo": "mixtura.datasets.demo:load",
 }
 
+PROTOCOLS = {
+    "nway": "mixtura.datasets.episodes:nway",
+    "allway": "mixtura.datasets.episodes:allway",
+    "intra": "mixtura.datasets.episodes:intra",
+    "omniglot-runs": "mixtura.datasets.episodes:omniglot_runs",
+}
+"""How few-shot episodes are drawn: each entry is a function ``(Pool, Design) -> EpisodeList``."""
+
 NEED_PATH = frozenset({"folder", "csv", "npz", "audio", "esc50", "esc10", "features"})
 """Kinds of data that need a path, including a feature store ("features")."""
 
