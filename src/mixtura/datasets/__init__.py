@@ -12,6 +12,7 @@ DATASETS = {
     "cifar10": "mixtura.datasets.cifar:load_cifar10",
     "cifar100": "mixtura.datasets.cifar:load_cifar100",
     "imagenet": "mixtura.datasets.imagenet:load",
+    "omniglot-runs": "mixtura.datasets.omniglot_runs:load",
     "digits": "mixtura.datasets.digits:load",
     "demo": "mixtura.datasets.demo:load",
 }
@@ -24,7 +25,7 @@ PROTOCOLS = {
 }
 """How few-shot episodes are drawn: each entry is a function ``(Pool, Design) -> EpisodeList``."""
 
-NEED_PATH = frozenset({"folder", "csv", "npz", "audio", "esc50", "esc10", "features"})
+NEED_PATH = frozenset({"folder", "csv", "npz", "audio", "esc50", "esc10", "omniglot-runs", "features"})
 """Kinds of data that need a path, including a feature store ("features")."""
 
 NAMED = tuple(name for name in DATASETS if name not in NEED_PATH)
@@ -38,5 +39,6 @@ OFFICIAL = {
     "cifar10": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "batches.meta.txt", "cifar-10-batches-py"),
     "cifar100": ("cifar-100-binary.tar.gz", "cifar-100-binary", "fine_label_names.txt", "cifar-100-python"),
     "imagenet": ("ILSVRC2012_devkit_t12",),
+    "omniglot-runs": ("all_runs.zip", "run01"),
 }
 """Names of official files and folders that identify a data set, either as the path itself or inside it."""
