@@ -53,6 +53,10 @@ ALLOWED = {
     "pipeline/factory.py": {"audio"},  # a modality
     "pipeline/data_source.py": {"audio"},  # a folder of sounds, told by the endings of its files
     "tasks/collection.py": {"audio", "csv"},  # kinds whose items are files that a list can name
+    "tasks/fewshot.py": {"prototype"},  # a few-shot classifier
+    "datasets/episodes.py": {"omniglot-runs"},  # the protocol
+    "records/few_shot.py": {"omniglot-runs"},  # the protocol
+    "cli/fewshot.py": {"omniglot-runs"},  # the protocol
     "tasks/import_features.py": {"npz"},  # the ending of an archive of arrays
     "tasks/demo.py": {"demo"},  # the data of the command demo
     "tasks/doctor.py": {"demo"},  # the data that come with mixtura

@@ -62,6 +62,13 @@ OPTIONS = {
         "Photos": "--follow-links",
         "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
     },
+    "fewshot": {
+        "": "-o --output",
+        "Episodes": "--episodes --list --part --protocol --query --seed --shot --skip-small --way",
+        "Classifiers": "--base --classifier",
+        "Photos": "--follow-links --label",
+        "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
+    },
     "data list": {},
     "data get": {"": "-o --output"},
     "data import": {"": "-o --encoder --labels --layout --output --split"},

@@ -90,6 +90,19 @@ def too_few_to_validate(photos: TrainingPhotos) -> str:
     return f"{left} left to validate a trained network with; it takes {MIN_HELD_OUT}. Add photos, or a folder val."
 
 
+def learn_density(recipe: Recipe, gathered: training_set.Gathered) -> Model:
+    """Model fitted in closed form, or by EM, to all labeled samples: what :func:`learn` selects and fits, untested.
+
+    Raises:
+        LabelError: fewer than two classes, or too few samples to hold out.
+    """
+    classes = training_set.known_classes(gathered.features.classes, ())
+    rows = _rows(recipe, gathered.features, classes, gathered.encoder_trained)
+    _check_weights(rows, classes)
+    fitted = fit_without_gradients(choose(recipe, rows), rows, recipe.seed)
+    return assemble(recipe, gathered, classes, rows.x, fitted)
+
+
 def validation_losses(recipe: Recipe, gathered: training_set.Gathered, part: Mapping[str, str]) -> dict[str, float]:
     """Loss of each validation item in nats, by id, under a model of the training items alone; to compare encoders by.
 

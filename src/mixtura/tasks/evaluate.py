@@ -46,7 +46,7 @@ def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     model = bundle.from_pretrained(model_path)
     recipe = bundle.recipe_of(model_path)
     if data is not None:
-        other, problems = _other(model, recipe, data, model_path)
+        other, problems = features_of(model, recipe, data, model_path)
         evaluation = evaluate(model, _test_part(training_set.labeled(other)), known_items(model_path, model))
         return replace(evaluation, problems=(*problems, *_unlabeled(other)))
     try:
@@ -57,10 +57,13 @@ def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     return evaluate(model, features.select_split("test"), training_set.train_part(features, model.classes))
 
 
-def _other(
+def features_of(
     model: Model, recipe: Recipe, data: DataSection, model_path: Path
 ) -> tuple[Features, tuple[Problem | Unreadable, ...]]:
-    """Features of other data, stored beside the model so that the next evaluation is quick, and what was left out."""
+    """Features of other data by a model's encoder, and what was left out.
+
+    They are stored beside the model, so that the next evaluation is quick; labels are spelled as the model's classes.
+    """
     if data.kind == factory.FEATURES_KIND:
         assert data.root is not None
         return _named_as(model.classes, FeatureStore.open(data.root).read()), ()

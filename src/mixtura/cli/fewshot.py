@@ -1,0 +1,200 @@
+"""``mixtura fewshot``: how well new classes are learned from a few photos each."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mixtura.cli import options
+from mixtura.cli.evaluate import section_of
+from mixtura.cli.lists import names_in
+from mixtura.cli.output import Output
+from mixtura.cli.progress import Bar
+from mixtura.datasets import PROTOCOLS
+from mixtura.errors import UsageError
+from mixtura.files import is_file_at
+from mixtura.pipeline.data_source import STORE_HEADER, without_effect
+
+if TYPE_CHECKING:
+    from mixtura.tasks.few_shot_classifiers import Material
+
+MODEL_FILE = "config.json"
+"""The file that marks a model folder."""
+
+EPISODES_PANEL, CLASSIFIERS_PANEL = "Episodes", "Classifiers"
+NWAY, RUNS = "nway", "omniglot-runs"
+PROPOSED, NO_CLASSES = "auto", "0"
+
+Place = Annotated[
+    str, typer.Argument(metavar="PLACE", help="A model, a feature store, or labeled photos or sounds as for fit.")
+]
+NewClasses = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="DATA",
+        help="After a model: labeled photos, or their feature store, of classes that it does not know. Default: "
+        "the classes that its fit kept out (--unknown).",
+        show_default=False,
+    ),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the page, the table, the episodes, features."),
+]
+Protocol = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help=f"{', '.join(PROTOCOLS)}: some classes, all, those of one superclass, or the official runs.",
+        rich_help_panel=EPISODES_PANEL,
+    ),
+]
+Way = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Classes an episode, for nway. Default: 5.", rich_help_panel=EPISODES_PANEL),
+]
+Shot = Annotated[int, typer.Option(metavar="N", help="Photos of each to learn from.", rich_help_panel=EPISODES_PANEL)]
+Query = Annotated[int, typer.Option(metavar="N", help="Photos of each to test on.", rich_help_panel=EPISODES_PANEL)]
+Count = Annotated[int, typer.Option(metavar="N", help="Number of episodes.", rich_help_panel=EPISODES_PANEL)]
+Seed = Annotated[
+    int, typer.Option(metavar="N", help="Same seed, same base classes and episodes.", rich_help_panel=EPISODES_PANEL)
+]
+Part = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Draw from one part of the split only: train, val or test.", rich_help_panel=EPISODES_PANEL
+    ),
+]
+SkipSmall = Annotated[
+    bool,
+    typer.Option(
+        "--skip-small", help="Leave out classes with too few photos for an episode.", rich_help_panel=EPISODES_PANEL
+    ),
+]
+ListFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--list", metavar="FILE", help="Use the episodes.json of an earlier run.", rich_help_panel=EPISODES_PANEL
+    ),
+]
+Classifier = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="Between commas: prototype, nearest, cosine, logistic, gaussian (what enroll does), calibration. The "
+        "last two need base classes.",
+        rich_help_panel=CLASSIFIERS_PANEL,
+    ),
+]
+Base = Annotated[
+    str,
+    typer.Option(
+        metavar="N|SHARE|split|auto",
+        help="Base classes, never in an episode: a number or share of all, those of the train part, or auto: those of "
+        "the train part if the test part has others, else half of all.",
+        rich_help_panel=CLASSIFIERS_PANEL,
+    ),
+]
+
+
+@options.takes_flags(options.ENCODER | {"Photos": ("data.label", "data.follow_links")})
+def fewshot(
+    out: Output,
+    place: Place,
+    data: NewClasses = None,
+    output: Folder = None,
+    protocol: Protocol = NWAY,
+    way: Way = None,
+    shot: Shot = 1,
+    query: Query = 15,
+    episodes: Count = 1000,
+    seed: Seed = 0,
+    part: Part = None,
+    skip_small: SkipSmall = False,
+    list: ListFile = None,
+    classifier: Classifier = "all",
+    base: Base = PROPOSED,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Measure how well new classes are learned from a few photos each.
+
+    Draws many small tasks (episodes) of classes that are new, lets each classifier learn from the shots alone, and
+    reports its mean accuracy on the queries, with a 95% interval over the episodes. All classifiers get the same
+    episodes. Queries are classified one by one (inductive). Features are extracted once.
+
+    Examples:
+      mixtura fewshot features/                  half of the classes as base
+      mixtura fewshot features/ --shot 5 -o few/ also a page and the episodes
+      mixtura fewshot shop new/                  how well enroll learns these
+      mixtura fewshot photos/ -o few/ --protocol allway
+      mixtura fewshot features/ --list few/episodes.json --json
+    """
+    if way is not None and (protocol != NWAY or list is not None):
+        raise UsageError("--way is for new episodes of the protocol nway. Leave it out.")
+    from mixtura.cli import few_shot_views as views
+    from mixtura.datasets import episode_files
+    from mixtura.datasets.episodes import Design
+    from mixtura.tasks import fewshot as task
+
+    design = Design(5 if way is None else way, shot, query, episodes, seed)
+    listed = None if list is None else episode_files.read(list)
+    if listed is not None:
+        protocol, seed = listed.protocol, listed.design.seed  # which give the base classes of that run
+    base = NO_CLASSES if protocol == RUNS and base == PROPOSED else base
+    material = _material(out, place, data, output, (base, seed), flags)
+    if part is not None:
+        material = task.of_part(material, part)
+    listed = listed or task.drawn(material, protocol, design, skip_small)
+    names = [*task.CLASSIFIERS] if classifier == "all" else names_in(classifier)
+    if classifier == "all" and material.base is None:
+        names = [name for name in names if name not in task.NEED_BASE]
+    if material.model is None and not task.NEED_BASE.isdisjoint(names):
+        out.note("Fitting a model to the base classes, once; leave out gaussian to go without.")
+    found = task.run(material, listed, names)
+    written = ()
+    if output is not None:
+        from mixtura.report.few_shot import few_shot_page
+        from mixtura.tasks import few_shot_files
+
+        page = few_shot_page(found, f"Few shots: {Path(data or place).name}")
+        written = few_shot_files.write(output, found, listed, page)
+    out.result(views.few_shot_record(found, written), views.few_shot_lines(found), views.few_shot_view(found, written))
+
+
+def _material(
+    out: Output,
+    place: str,
+    data: str | None,
+    output: Path | None,
+    split: tuple[str, int],
+    flags: dict[str, Any],
+) -> "Material":
+    """Return the features to draw from, with the base classes that ``split`` (of the classes, and its seed) gives."""
+    from mixtura.tasks import fewshot as task
+
+    model, store = is_file_at(Path(place) / MODEL_FILE), is_file_at(Path(place) / STORE_HEADER)
+    if (model or store) and flags:
+        key = next(iter(flags))
+        raise without_effect(options.FLAGS[key].switch if key in options.FLAGS else f"--{key}", place)
+    if model:
+        if split[0] not in (PROPOSED, NO_CLASSES):
+            raise UsageError("--base is for data: the base classes of a model are the classes that it knows.")
+        return task.of_model(Path(place), section_of(data, None))
+    if data is not None:
+        raise UsageError(f"{place} is no model, so nothing can follow it. Give a model first, or the data alone.")
+    if store:
+        from mixtura.features.store import FeatureStore
+
+        return task.of_features(FeatureStore.open(place).read(), *split)
+    from mixtura.tasks.collection import photos_of
+
+    if output is None:
+        raise UsageError(
+            "Photos need a folder for their features. Name one with -o, as in: mixtura fewshot photos/ -o few"
+        )
+    with Bar(out, next="Drawing episodes") as bar:
+        collection, problems = photos_of(options.recipe_of(place, None, None, flags | {"output": output}), bar)
+    if problems:
+        out.note(f"Left out {len(problems)} files, the first: {problems[0].message}")
+    return task.of_features(collection.features, *split)

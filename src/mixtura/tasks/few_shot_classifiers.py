@@ -1,0 +1,133 @@
+"""What few-shot classifiers work on: the rows they read, what they learn once from base classes, and their scores."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixtura.catalog import create, statistics
+from mixtura.catalog.statistics import FittedStatistics
+from mixtura.core import few_shot
+from mixtura.core.axes import axes_of
+from mixtura.errors import UsageError
+from mixtura.features.nonlinear import Power
+from mixtura.features.projection import L2
+from mixtura.features.records import Features
+from mixtura.fitting.fit import learn_density
+from mixtura.model.model import Model
+from mixtura.pipeline.training_set import Gathered
+from mixtura.recipe import Recipe
+from mixtura.sections import EncoderSection
+
+Scores = Callable[[Float[Tensor, "E W S D"], Float[Tensor, "E M D"]], Float[Tensor, "E M W"]]
+CALIBRATION_AXES, AXES_ROWS = 64, 1000  # principal axes of the base classes, and rows that they are found from, at most
+
+
+@dataclass(frozen=True)
+class Space:
+    """Rows of the novel items as a classifier reads them, and its scores of many episodes at once.
+
+    ``numbers`` is what it needs in memory for one item of an episode, in numbers.
+    """
+
+    rows: Float[Tensor, "N D"]
+    scores: Scores
+    numbers: int
+
+
+@dataclass(frozen=True)
+class Material:
+    """Features of the novel items and of the base classes; ``model`` is the one of the base classes if there is one.
+
+    ``recipe`` says how a model is fitted to the base classes otherwise.
+    """
+
+    novel: Features
+    base: Features | None
+    recipe: Recipe
+    encoder: EncoderSection
+    model: Model | None = None
+
+    @cached_property
+    def unit(self) -> Float[Tensor, "N D"]:
+        """The novel items' features, scaled to unit length."""
+        return L2()(torch.from_numpy(self.novel.embedding))
+
+    @property
+    def known(self) -> Features:
+        """The items of the base classes.
+
+        Raises:
+            UsageError: there are none.
+        """
+        if self.base is None:
+            raise UsageError(
+                "gaussian and calibration borrow from base classes, and there are none. Give some with --base, or a "
+                "model that knows them; or choose other classifiers with --classifier."
+            )
+        return self.base
+
+    @cached_property
+    def enrolling(self) -> FittedStatistics:
+        """The model of the base classes, as a catalog has it when products are enrolled.
+
+        Raises:
+            UsageError: it has a head with a fixed set of classes.
+            LabelError: the base classes have too few items for a fit.
+        """
+        known = self.known
+        model = self.model or learn_density(self.recipe, Gathered(known, self.encoder, ()))
+        statistics.check(model)
+        items = create.items_of(model, known, model.classes)
+        floor = statistics.floor_of(model, items, self.recipe.head.variance_floor)
+        return statistics.base_of(model, statistics.sums_of(model.mixture, items), floor)
+
+
+def _plain(material: Material, scores: Scores) -> Space:
+    return Space(material.unit, scores, material.unit.shape[1])
+
+
+def prototype(material: Material) -> Space:
+    """Nearest class mean of features of unit length."""
+    return _plain(material, few_shot.prototype)
+
+
+def nearest(material: Material) -> Space:
+    """Nearest support item by features of unit length."""
+    return _plain(material, few_shot.nearest)
+
+
+def cosine(material: Material) -> Space:
+    """Cosine to the class mean of features of unit length."""
+    return _plain(material, few_shot.cosine)
+
+
+def logistic(material: Material) -> Space:
+    """Logistic regression on features of unit length, L2 penalty with C = 1."""
+    return _plain(material, few_shot.logistic)
+
+
+def gaussian(material: Material) -> Space:
+    """The catalog's enrollment: newcomers beside a mixture of the base classes, in the space of that model."""
+    fitted = material.enrolling
+    rows = fitted.model.project(material.novel.embedding)
+    enroll = few_shot.Newcomers(fitted.mixture, fitted.sums, fitted.floor, fitted.prior)
+    return Space(rows, enroll, 2 * rows.shape[1])
+
+
+def calibration(material: Material) -> Space:
+    """Distribution calibration, on signed roots of unit features along the base classes' principal axes."""
+    known = material.known
+    bent, base = (Power()(rows) for rows in (material.unit, L2()(torch.from_numpy(known.embedding))))
+    chosen = torch.randperm(len(base), generator=torch.Generator().manual_seed(0))[:AXES_ROWS]
+    center, axes, _ = axes_of(base[chosen])
+    axes = axes[:, :CALIBRATION_AXES]
+    rows, base = ((x - center.to(x.dtype)) @ axes.to(x.dtype) for x in (bent, base))
+    labels = torch.from_numpy(known.label_index(known.classes))
+    parts = [base[labels == c] for c in range(len(known.classes))]
+    covariance = torch.stack([(own - own.mean(0)).T @ (own - own.mean(0)) / max(1, len(own) - 1) for own in parts])
+    calibrated = few_shot.Calibration(torch.stack([own.mean(0) for own in parts]), covariance)
+    return Space(rows, calibrated, 3 * rows.shape[1] ** 2)

@@ -1,0 +1,123 @@
+"""``mixtura fewshot`` as people type it, on features and on photos."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mixtura.features import imports
+from mixtura.recipe import resolve
+from mixtura.records.few_shot import FewShot, FewShotResult
+from mixtura.report.few_shot import few_shot_page
+from mixtura.tasks import fit
+
+
+@pytest.fixture
+def store(cloud, tmp_path, monkeypatch):
+    """A feature store of eight classes with 20 rows each, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    features = cloud(n=160, classes=8, dimension=6, separation=1.5)
+    imports.save(features, tmp_path / "store")
+    return tmp_path / "store"
+
+
+SMALL = ("--way", 3, "--query", 4, "--episodes", 20)
+
+
+def test_it_prints_a_table_and_leaves_a_page_a_table_and_the_episodes(mixtura, store):
+    said = mixtura("fewshot", store, *SMALL, "-o", "few")
+    assert said.code == 0 and "3-way 1-shot, 20 episodes of 4 new classes (80 items), 4 queries a class" in said.out
+    for name in ("prototype", "nearest", "cosine", "logistic", "gaussian", "calibration"):
+        assert name in said.out
+    folder = store.parent / "few"
+    assert {path.name for path in folder.iterdir()} == {"fewshot.csv", "episodes.json", "fewshot.html"}
+    rows = list(csv.DictReader((folder / "fewshot.csv").open()))
+    assert len(rows) == 6 * 20 and {row["way"] for row in rows} == {"3"}
+    page = (folder / "fewshot.html").read_text()
+    assert "<script" not in page and page.count("<svg") == 1 + 6
+
+
+def test_a_list_gives_the_same_figures_again(mixtura, store):
+    options = ("--classifier", "prototype,gaussian", "--json")
+    first = json.loads(mixtura("fewshot", store, *SMALL, "--seed", 3, "-o", "few", *options).out)
+    again = json.loads(mixtura("fewshot", store, "--list", "few/episodes.json", *options).out)
+    assert [one["mean"] for one in first["results"]] == [one["mean"] for one in again["results"]]
+    assert first["seed"] == again["seed"] == 3 and again["way"] == [3, 3] and again["setting"] == "inductive"
+    rows = list(csv.DictReader((store.parent / "few" / "fewshot.csv").open()))
+    mine = [float(row["accuracy"]) for row in rows if row["classifier"] == "prototype"]
+    assert first["results"][0]["mean"] == pytest.approx(np.mean(mine), abs=1e-6)
+
+
+def test_brief_lines_name_each_classifier(mixtura, store):
+    lines = mixtura("fewshot", store, *SMALL, "--classifier", "cosine, nearest", "-q").out.splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["cosine", "nearest"]
+
+
+def test_a_model_knows_the_base_classes(mixtura, store):
+    keys = {"data.kind": "features", "data.root": store, "output": store.parent / "shop"}
+    fit.run(resolve(keys | {"data.unknown": ("c0", "c1", "c2")}))
+    record = json.loads(mixtura("fewshot", "shop", *SMALL, "--json").out)
+    assert (record["base"], record["classes"]) == (5, 3)
+    said = mixtura("fewshot", "shop", *SMALL, "--base", 3)
+    assert said.code == 2 and "the base classes of a model are the classes that it knows" in said.err
+    said = mixtura("fewshot", "shop", store, *SMALL)
+    assert said.code == 65 and "5 classes are among those to learn from" in said.err
+
+
+def test_photos_are_read_once(mixtura, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for kind in "abcd":
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for number in range(4):
+            pixels = rng.integers(0, 255, 3) + rng.integers(-20, 20, (32, 32, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / "photos" / kind / f"{number}.png")
+    call = ("fewshot", "photos", "--encoder", "tiny", "--way", 2, "--query", 2, "--episodes", 3, "--base", 0)
+    said = mixtura(*call)
+    assert said.code == 2 and "Photos need a folder for their features." in said.err
+    said = mixtura(*call, "-o", "few")
+    assert said.code == 0 and "4 new classes (16 items)" in said.out and "no base classes" in said.out
+    assert "gaussian" not in said.out and (tmp_path / "few" / "features").is_dir()
+    assert mixtura(*call, "-o", "few").out.splitlines()[0] == said.out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        ("--way 5", 2, "An episode needs 5 classes, and there are 4 to draw from."),
+        ("--way 2 --shot 18", 2, "and an episode needs 18 + 15 (--shot + --query) of each class."),
+        ("--way 2 --shot 0", 2, "--shot is 0. Give 1 or more."),
+        ("--way 2 --protocol allway", 2, "--way is for new episodes of the protocol nway."),
+        ("--protocol intra", 65, "need a superclass for each class"),
+        ("--protocol omniglot-runs", 65, "These are not the official runs of Omniglot."),
+        ("--protocol nways", 2, "nway"),
+        ("--way 2 --query 2 --classifier gausian", 2, "gaussian"),
+        ("--way 2 --query 2 --base 0 --classifier gaussian", 2, "borrow from base classes, and there are none"),
+        ("--base 8", 2, "leaves none of the 8 classes"),
+        ("--base split", 65, "Few-shot classes must be new"),
+        ("--list nowhere.json", 66, "cannot be read"),
+        ("--list damaged.json", 65, "is no list of episodes"),
+        ("--list other.json", 66, "names 3 items that are not in the data"),
+        ("--way 2 --part val", 2, "No item to draw episodes from is in the part 'val'"),
+        ("--encoder tiny", 2, "--encoder has no effect"),
+        ("store", 2, "is no model, so nothing can follow it"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(mixtura, store, options, code, said):
+    episode = {"classes": [0], "support": [[0]], "query": [[1, 2]]}
+    design = {"way": 2, "shot": 1, "query": 2, "episodes": 1, "seed": 0}
+    made = {"layout": 1, "protocol": "nway", "design": design, "classes": ["c"], "ids": ["x", "y", "z"]}
+    (store.parent / "other.json").write_text(json.dumps(made | {"episodes": [episode]}))
+    (store.parent / "damaged.json").write_text("[]")
+    answer = mixtura("fewshot", store, *options.split(), "-o", "few")
+    assert (answer.code, answer.out) == (code, "") and said in answer.err
+    assert answer.err.splitlines()[-1].startswith("mixtura: ") and not (store.parent / "few").exists()
+
+
+def test_a_page_of_one_episode_has_no_interval():
+    accuracy = np.array([0.5])
+    one = FewShotResult("<b>", accuracy, 0.5, np.nan, np.nan, 0.0, np.nan, 0.1, 0.0)
+    page = few_shot_page(FewShot("allway", np.array([4]), 1, 2, 0, 4, 9, 0, (one,), {}), "<i>")
+    assert "<b>" not in page.split("</style>")[1] and "&lt;b&gt;" in page and "all-way (4-way) 1-shot" in page
