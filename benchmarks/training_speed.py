@@ -33,8 +33,7 @@ from torch import Tensor, nn
 
 from mixtura.encoders.lite0 import Lite0
 from mixtura.fitting.network import Material, train_part
-from mixtura.pipeline import factory, network_setup
-from mixtura.pipeline.training_photos import TrainingPhotos
+from mixtura.pipeline import factory, network_setup, training_photos
 from mixtura.recipe import resolve
 from mixtura.training.classifier import cross_entropy
 from mixtura.training.optimizers import optimizer, parameter_groups
@@ -86,13 +85,11 @@ def shoot(folder: Path, count: int) -> Path:
 
 
 def material_of(work: Path, count: int) -> Material:
-    """Made photos, every fifth for validation, and lite0."""
-    dataset = factory.dataset_of(resolve({"data.root": str(shoot(work / "photos", count))}).data)
-    classes = tuple(dataset.classes)
-    labels = np.array([classes.index(item.label) for item in dataset.items])
-    photos = TrainingPhotos(dataset, labels, np.arange(len(labels)) % 5 == 0, classes)
+    """Made photos, about two thirds of them to train on, and lite0."""
+    recipe = resolve({"data.root": str(shoot(work / "photos", count)), "output": str(work)})
+    photos = training_photos.of_dataset(recipe, factory.dataset_of(recipe.data))
     encoder = Lite0(size=SIZE)
-    start = [encoder.encode(encoder.prepare(dataset.image(row))[None]) for row in photos.training]
+    start = [encoder.encode(encoder.prepare(photos.dataset.image(row))[None]) for row in photos.training]
     return Material(TrainSection(), encoder, photos, torch.cat(start), seed=0, workers=WORKERS)
 
 
@@ -239,7 +236,7 @@ def last_part(material: Material, work: Path, rounds: int) -> dict[str, Any]:
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0])
     parser.add_argument("--only", choices=AIMS)
-    parser.add_argument("--photos", type=int, default=400)
+    parser.add_argument("--photos", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3, help="of photos and last; ten times as many of the loop")
     given = parser.parse_args()
     work, asked = given.work / "training-speed", (given.only,) if given.only else tuple(AIMS)
