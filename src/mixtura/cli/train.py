@@ -43,10 +43,15 @@ def train(out: Output, recipe: Recipe, fresh: Fresh = False) -> None:
     from mixtura.cli import views
     from mixtura.cli.page import TRAINING_PAGE, training_writer, write_page
     from mixtura.cli.progress import Bar
+    from mixtura.tasks import train_together
     from mixtura.tasks.train import run
+    from mixtura.training import processes
 
-    with Bar(out, next="Fitting the model") as bar:
-        made = run(recipe, fresh, bar, training_writer(folder))
+    if train_together.follows():
+        raise typer.Exit(train_together.follow(recipe))
+    again = fresh and not processes.restarted()
+    with train_together.leading(recipe), Bar(out, next="Fitting the model") as bar:
+        made = run(recipe, again, bar, training_writer(folder))
     page = write_page(made.fit.bundle_path, made.fit.evaluation)
     out.result(
         views.fit_record(made.fit, page) | {"training": training_record(made, folder / TRAINING_PAGE)},

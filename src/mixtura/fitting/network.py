@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -30,14 +31,16 @@ from mixtura.interfaces import TrainableEncoder
 from mixtura.pipeline import network_setup
 from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.records.training import TrainingLog, TrainingProgress
+from mixtura.training import distributed
 from mixtura.training.activations import KeptViews, chunks, with_activations
 from mixtura.training.checkpoint import Facts
-from mixtura.training.classifier import Classifier, cross_entropy, scored, vectors
+from mixtura.training.classifier import Classifier, cross_entropy, scored, vectors, without_rows
 from mixtura.training.loaders import Batch, Loader
 from mixtura.training.order import Order
 from mixtura.training.range_test import suitable_rate
-from mixtura.training.setup import Setup
+from mixtura.training.setup import Setup, count
 from mixtura.training.state import copied, evaluating, of_module, replaced
+from mixtura.training.steps import Steps
 from mixtura.training.trainer import train
 from mixtura.training_sections import TrainSection
 
@@ -84,7 +87,8 @@ class Material:
         """The network as it begins, with its head."""
         network = self.encoder.network()
         device = next(network.parameters()).device
-        return Classifier(network, self._first_head(network).to(device), stages_of(self.encoder, network))
+        head = distributed.of_first(lambda: self._first_head(network))
+        return Classifier(network, head.to(device), stages_of(self.encoder, network))
 
     def _first_head(self, network: nn.Module) -> Head:
         """The head as it begins: fitted to the vectors of the network as it is, if it is trained jointly.
@@ -184,7 +188,7 @@ def train_part(
     Raises:
         NonFinite, CheckpointError, CannotWrite, OutOfSpace: see :func:`mixtura.training.trainer.train`.
     """
-    if left() <= 0:
+    if distributed.of_first(left) <= 0:
         return None
     classifier = material.classifier()
     blocks = len(classifier.stages)
@@ -222,17 +226,19 @@ class _Run:
         labels, size = photos.labels[photos.training], self.section.batch_size
         self.order = Order(material.seed, len(labels), min(size, len(labels)), labels, self.section.balance)
         network, stages, first = classifier.network, classifier.stages, classifier.first
-        rows = chunks(len(photos.validation), size)
+        own = np.asarray(distributed.own_rows(len(photos.validation)))
+        rows = [own[part] for part in chunks(len(own), size)]
         below = partial(with_activations, network=network, stages=stages, first=first)
         self.kept = [below(batch) for batch in material.validation.read(rows)] if first else None
         self.rows = rows
         self.views = KeptViews(material.training, network, stages, first, size) if first else None
 
     def batches(self, epoch: int, first: int) -> Any:
-        """The training batches of an epoch."""
+        """The training batches of an epoch; of their rows, this process's share."""
+        place = distributed.rank(), distributed.processes()
         if self.views is not None:
-            return self.views.batches(self.order, epoch, first)
-        return self.material.training.batches(self.order, epoch, first)
+            return self.views.batches(self.order, epoch, first, *place)
+        return self.material.training.batches(self.order, epoch, first, *place)
 
     def validate(self, module: nn.Module) -> Mapping[str, float]:
         """Mean loss in nats, at its best temperature, and accuracy of the validation photos.
@@ -287,20 +293,21 @@ class _Run:
             schedule.factor,
             network_head.hooks_of(classifier) | network_setup.hooks_of(classifier, self.section),
             Facts(same),
+            without_rows,
         )
 
     def planned(self, folder: Path, left: Callable[[], float]) -> int:
         """The epochs of the run: as many as fit into the time, as measured; later calls give the same number."""
         path, asked = folder / PLAN_FILE, self.section.epochs
-        plan = _plan_in(path)
+        plan = distributed.of_first(lambda: _plan_in(path))
         rate = self._settled_rate(plan.get("learning_rate"))
         if plan.get("asked") == asked and plan.get("learning_rate") == rate and "epochs" in plan:
             return int(plan["epochs"])
         epochs = asked
-        if left() < math.inf:
+        if distributed.of_first(left) < math.inf:
             seconds = self._seconds_an_epoch()
-            epochs = min(epochs, int(left() / seconds))
-        if epochs:
+            epochs = distributed.of_first(lambda: min(epochs, int(left() / seconds)))
+        if epochs and not distributed.rank():
             plan = {"asked": asked, "epochs": epochs} | ({} if rate is None else {"learning_rate": rate})
             files.make_folder(folder)
             files.write(path, json.dumps(plan).encode())
@@ -313,6 +320,7 @@ class _Run:
         rate, settings = known, network_setup.settings_of(self.section, 1, self.material.seed)
         if rate is None:
             rate = suitable_rate(self.setup(copy.deepcopy(self.classifier), 1), settings)
+            rate = distributed.of_first(lambda: rate)
         self.section = self.section.model_copy(update={"learning_rate": rate})
         if self.material.progress is not None:
             said = f"The learning rate is {rate:g}, by a range test."
@@ -322,10 +330,16 @@ class _Run:
     def _seconds_an_epoch(self) -> float:
         """How long an epoch takes with its validation, measured on a copy of the network."""
         trial = copy.deepcopy(self.classifier)
-        setup, times = self.setup(trial, 1), [time.perf_counter()]
-        with torch.random.fork_rng(), closing(iter(self.batches(0, 0))) as batches:
+        settings = network_setup.settings_of(self.section, 1, self.material.seed)
+        times = [time.perf_counter()]
+        with (
+            torch.random.fork_rng(),
+            closing(Steps(self.setup(trial, 1), settings)) as steps,
+            closing(iter(self.batches(0, 0))) as batches,
+        ):
             for batch in itertools.islice(batches, PROBE_STEPS):
-                _try_step(setup, batch)
+                if steps.gradient(batch, distributed.total([float(count(batch))])[0]):
+                    steps.move()
                 times.append(time.perf_counter())
         step = (times[-1] - times[1]) / (len(times) - 2) if len(times) > 2 else times[-1] - times[0]
         began = time.perf_counter()
@@ -354,15 +368,6 @@ def _plan_in(path: Path) -> dict[str, float]:
         raise CheckpointError(
             f"{path} is damaged. Restore it, or start again with --fresh, which moves this run aside."
         ) from error
-
-
-def _try_step(setup: Setup, batch: Batch) -> None:
-    """A step of the optimizer."""
-    device = next(setup.module.parameters()).device
-    made = setup.objective(setup.module, {name: tensor.to(device) for name, tensor in batch.items()})
-    (made[0] if isinstance(made, tuple) else made).backward()
-    setup.optimizer.step()
-    setup.optimizer.zero_grad(set_to_none=True)
 
 
 def _mixed(start: Mapping[str, Tensor], end: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:

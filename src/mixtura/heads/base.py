@@ -14,7 +14,7 @@ from mixtura.core.mixture import MAX_OFFSET
 from mixtura.core.ownership import ClassLogSumExp, class_log_sum_exp
 from mixtura.core.scale import within
 from mixtura.errors import NoDensity, UsageError
-from mixtura.heads.joint import held
+from mixtura.heads.joint import held, rows_of_all
 
 TILE_ROWS = 4096  # samples that a head scores at once
 REACH = {torch.float32: 1e4, torch.float64: 1e12}  # spreads of the data at which squares leave digits to compare
@@ -165,7 +165,8 @@ class Head(nn.Module):
         such mini-batch the head is made as round as a new one; see :meth:`join`.
         """
         following = self.training and not self.preprocessed and x.requires_grad and not x.is_leaf
-        following = following and x.numel() > x.shape[-1]  # one row has no units of its own
+        # One row has no units of its own. Processes count together, since all of them exchange sums or none does.
+        following = following and rows_of_all(x) > 1
         if following and not self.has_joined:
             self._join()
         return following

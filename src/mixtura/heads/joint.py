@@ -1,11 +1,11 @@
 """What heads do while the network below them is trained: units that follow its features, and a round start."""
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
-from torch.distributed.nn import functional
 
 PSEUDO_ROWS = 8  # rows that the units so far count as within a mini-batch, so that one of a single row has units too
 MEMORY_ROWS = 512  # rows that the stored units remember; a tenth of them is new after a mini-batch of 64
@@ -55,6 +55,17 @@ def _alike(variance: Float[Tensor, " D"], unit: Float[Tensor, "*U"]) -> Float[Te
     return variance + RARE_SHARE * average if unit.ndim else average
 
 
+@torch.no_grad()
+def rows_of_all(x: Float[Tensor, "*N D"]) -> int:
+    """The number of samples in all processes of the group; each of them must call it."""
+    rows = x.numel() // x.shape[-1]
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return rows
+    total = torch.tensor([rows], device=x.device)
+    distributed.all_reduce(total)
+    return int(total)
+
+
 def _shared(
     count: int, first: Float[Tensor, " D"], second: Float[Tensor, " D"]
 ) -> tuple[float, Float[Tensor, " D"], Float[Tensor, " D"]]:
@@ -62,9 +73,23 @@ def _shared(
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return float(count), first, second
     packed = torch.cat([first.new_tensor([float(count)]), first, second])
-    total = functional.all_reduce(packed)
+    total: Tensor = _Sum.apply(packed)  # pyright: ignore[reportAssignmentType]
     first, second = total[1:].chunk(2)
     return float(total[0].detach()), first, second
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes, whose losses all depend on it: so the gradient is summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradients[0])
 
 
 def held(parameter: Tensor) -> Tensor:

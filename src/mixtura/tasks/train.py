@@ -22,7 +22,7 @@ from mixtura.files import is_there
 from mixtura.fitting import network_head
 from mixtura.fitting.fit import check_names, check_parts, learn, too_few_to_validate, validation_losses
 from mixtura.fitting.gradient import fixed_head
-from mixtura.fitting.network import Material, TrainedPart, train_part
+from mixtura.fitting.network import Material, TrainedPart
 from mixtura.fitting.selection import MIN_VALIDATION
 from mixtura.identity import NO_TAPS, UNTRAINED
 from mixtura.interfaces import TrainableEncoder
@@ -36,10 +36,10 @@ from mixtura.records.strangers import StrangerEstimate
 from mixtura.records.training import TRAINED_FROM_FACT, TRAINED_PART_FACT, Gain, NetworkTraining
 from mixtura.records.training_course import TrainingCourse
 from mixtura.sections import EncoderSection
-from mixtura.tasks import fit
+from mixtura.tasks import fit, train_together
 from mixtura.tasks.fit import FitReport
 from mixtura.tasks.trained_network import ENCODER_FOLDER, check_start, remove_features, start_again
-from mixtura.tasks.training_course import CourseLog, Show
+from mixtura.tasks.training_course import Clock, CourseLog, Show
 from mixtura.tasks.training_search import NetworkSearch, check_search
 from mixtura.training_sections import TrainSection
 
@@ -89,17 +89,6 @@ class _Fitted:
         return fit.evaluated(self.gathered, self.model)
 
 
-class _Clock:
-    """The time that is left of what was given, in seconds."""
-
-    def __init__(self, minutes: float | None) -> None:
-        self.began = time.perf_counter()
-        self._end = math.inf if minutes is None else self.began + 60 * minutes
-
-    def left(self) -> float:
-        return self._end - time.perf_counter()
-
-
 def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show | None = None) -> TrainReport:
     """Train the network of a recipe's encoder, fit a model to its features, and save both in the output folder.
 
@@ -119,7 +108,7 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
         CannotWrite, OutOfSpace: see :func:`mixtura.tasks.fit.run`.
     """
     section = recipe.train or TrainSection()
-    clock, recipe = _Clock(section.minutes), factory.settled(recipe.model_copy(update={"train": section}))
+    clock, recipe = Clock(section.minutes), factory.settled(recipe.model_copy(update={"train": section}))
     if recipe.data.kind == factory.FEATURES_KIND:
         raise UsageError(f"{recipe.data.root} holds features, and a network is trained on photos. Give the photos.")
     check_names(recipe)
@@ -168,12 +157,13 @@ class _Run:
     """One run, in the output folder, which it holds."""
 
     def __init__(
-        self, recipe: Recipe, seed: int | None, encoder: TrainableEncoder, clock: _Clock, log: CourseLog,
+        self, recipe: Recipe, seed: int | None, encoder: TrainableEncoder, clock: Clock, log: CourseLog,
         progress: Watch,
     ) -> None:  # fmt: skip
         self.recipe, self.seed, self.encoder, self.clock, self.log = recipe, seed, encoder, clock, log
         self.progress = progress
         self.material: Material | None = None
+        self.origin: train_together.Origin = recipe.encoder, seed
         assert recipe.output is not None
         assert recipe.train is not None
         self.section = recipe.train
@@ -233,6 +223,7 @@ class _Run:
         else:
             plain = frozen.gathered.encoder.model_copy(update={"taps": NO_TAPS})
             encoder, features = factory.trainable_of(plain), frozen.gathered.features
+            self.origin = plain, None
             photos = training_photos.of_features(self.recipe, dataset, features)
             ids = [photos.dataset.items[row].id for row in photos.training]
             vectors = features.select_ids(ids).embedding[:, : encoder.dimension]  # the last layer's come first
@@ -292,7 +283,8 @@ class _Run:
         """A part of the network, trained in so many seconds, noted in the log."""
         end = time.perf_counter() + seconds
         self.log.begin(part, trial)
-        found = train_part(material, part, folder, lambda: end - time.perf_counter(), head)
+        task = train_together.Task(self.origin, material, part, folder, head)
+        found = train_together.train(task, lambda: end - time.perf_counter())
         self.log.end(found)
         return found
 

@@ -1,5 +1,7 @@
-"""The course of a training, kept while it runs, and shown once an epoch."""
+"""The course of a training, kept while it runs, and shown once an epoch; and the time that it has."""
 
+import math
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +22,18 @@ Show = Callable[[TrainingCourse], None]
 MAX_PHOTOS, N_VIEWS = 4, 5
 SETTINGS = ("encoder", "train", "search", "split", "seed")
 """The sections of a recipe that say how a network is trained."""
+
+
+class Clock:
+    """The time that is left of so many minutes, or of any number of them, from now on."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self.began = time.perf_counter()
+        self._end = math.inf if minutes is None else self.began + 60 * minutes
+
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self._end - time.perf_counter()
 
 
 class CourseLog:

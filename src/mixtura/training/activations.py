@@ -69,10 +69,10 @@ class KeptViews:
             if (len(self._views) + 1) * size > MAX_BYTES:
                 break
 
-    def batches(self, order: Order, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step ``first`` on; photos that could not be read are left out."""
+    def batches(self, order: Order, epoch: int, first: int = 0, rank: int = 0, processes: int = 1) -> Iterator[Batch]:
+        """The batches of one process from step ``first`` of an epoch on; photos that could not be read are left out."""
         place, view = self._views[epoch % len(self._views)]
-        for rows in order.batches(epoch, first):
+        for rows in order.batches(epoch, first, rank, processes):
             found = place[torch.from_numpy(rows)]
             yield {name: tensor[found[found >= 0]] for name, tensor in view.items()}
 

@@ -1,6 +1,7 @@
 """A network with a head on it: its loss, and its scores of validation rows."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import cast
 
 import torch
 from jaxtyping import Float, Float64, Int
@@ -10,7 +11,9 @@ from mixtura.encoders.stages import Activations, Stages
 from mixtura.errors import NoInput
 from mixtura.heads.base import Head
 from mixtura.objectives.classification import PLAIN_CONDITIONAL
+from mixtura.training import distributed
 from mixtura.training.setup import Batch
+from mixtura.training.state import evaluating
 
 PHOTOS, LABEL, WEIGHT, ROW = "x", "label", "weight", "row"
 VECTOR = "vector"
@@ -56,8 +59,16 @@ def cross_entropy(classifier: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[
     return PLAIN_CONDITIONAL.of_log_posterior(scores, labels, batch[WEIGHT]), {"accuracy": right}
 
 
+def without_rows(classifier: nn.Module, batch: Batch) -> Tensor:
+    """A loss of zero of a batch without rows; the head exchanges its statistics all the same."""
+    with evaluating(cast(Classifier, classifier).network):  # batch norm in training refuses no rows
+        return classifier(batch).sum() * 0.0
+
+
 def scored(classifier: nn.Module, batches: Iterable[Batch]) -> tuple[Float64[Tensor, "N C"], Int[Tensor, " N"]]:
-    """The class scores and the class of each row of some batches, on the CPU.
+    """The class scores and the class of each row of some batches, on the CPU; those of all processes, in each.
+
+    Every process calls it with its own batches, each row in one of them.
 
     Raises:
         NoInput: there is no row.
@@ -84,6 +95,8 @@ def _collected(module: nn.Module, of: Callable[[Batch], Tensor], batches: Iterab
         if len(batch[LABEL]):
             found.append(of({name: tensor.to(device) for name, tensor in batch.items()}).cpu())
             labels.append(batch[LABEL])
+    made = distributed.gathered_values((found, labels))
+    found, labels = [part for one, _ in made for part in one], [part for _, one in made for part in one]
     if not labels:
         raise NoInput("None of the photos can be read. Check that their folder is still there.")
     return torch.cat(found), torch.cat(labels)

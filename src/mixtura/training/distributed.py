@@ -5,8 +5,9 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from mixtura.errors import UsageError
+
+Made = TypeVar("Made")
 
 
 @contextmanager
@@ -80,6 +83,24 @@ def totals(sums: Mapping[str, float]) -> dict[str, float]:
     """
     names = sorted(sums)
     return dict(zip(names, total([sums[name] for name in names]), strict=True))
+
+
+def of_first(make: Callable[[], Made]) -> Made:
+    """What the first process makes, in every process; each must call it, and only the first one calls ``make``."""
+    if processes() == 1:
+        return make()
+    found: list[Any] = [None if rank() else make()]
+    dist.broadcast_object_list(found, src=0)
+    return found[0]
+
+
+def gathered_values(value: Any) -> list[Any]:
+    """The value of each process, in the order of their ranks; every process must call it."""
+    if processes() == 1:
+        return [value]
+    found: list[Any] = [None] * processes()
+    dist.all_gather_object(found, value)
+    return found
 
 
 def gathered(rows: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:

@@ -3,12 +3,13 @@
 import itertools
 import math
 from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import closing
 
 import torch
-from torch import nn
 
-from mixtura.training.setup import Batch, Settings, Setup, count, parts
+from mixtura.training import distributed
+from mixtura.training.setup import Batch, Settings, Setup, count
+from mixtura.training.steps import Steps
 
 STEPS = 64
 LOWEST, HIGHEST = 1e-6, 10.0
@@ -31,18 +32,22 @@ def suitable_rate(trial: Setup, settings: Settings) -> float:
 
     Returns:
         A rate from 1e-7 to 1, per step. The same at every call for the same batches and weights: what dropout draws
-        follows from the seed, and the generators of PyTorch are left as they were.
+        follows from the seed, and the generators of PyTorch are left as they were. Every process must call it.
 
     Source: Smith, Cyclical learning rates for training neural networks (WACV 2017), section 3.3; the tenth of the rate
     of the lowest loss is the rule of Howard and Gugger, fastai: a layered API for deep learning (2020).
     """
     device = next(trial.module.parameters()).device
     lowest, best, smoothed = math.inf, LOWEST, 0.0
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), closing(_endless(trial)) as batches:
-        torch.manual_seed(settings.seed)
-        for step, batch in enumerate(itertools.islice(batches, STEPS)):
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        closing(Steps(trial, settings)) as steps,
+        closing(_endless(trial)) as batches,
+    ):
+        torch.manual_seed(settings.seed + distributed.rank())
+        for step, (batch, rows) in enumerate(itertools.islice(batches, STEPS)):
             rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
-            loss = _step(trial, settings, batch, rate)
+            loss = _step(trial, steps, (batch, rows), rate)
             smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * loss
             found = smoothed / (1 - SMOOTHING ** (step + 1))
             if not math.isfinite(found) or found > DIVERGED * lowest:
@@ -52,32 +57,20 @@ def suitable_rate(trial: Setup, settings: Settings) -> float:
     return float(f"{BELOW * best:.1e}")
 
 
-def _endless(trial: Setup) -> Generator[Batch, None, None]:
-    """The batches of one epoch after the other; those without a row are left out."""
+def _endless(trial: Setup) -> Generator[tuple[Batch, float], None, None]:
+    """The batches of one epoch after the other, and their rows over all processes; those without any are left out."""
     for epoch in range(STEPS):  # an epoch has a batch at least
         for batch in trial.batches(epoch, 0):
-            if count(batch):
-                yield batch
+            rows = distributed.total([float(count(batch))])[0]
+            if rows:
+                yield batch, rows
 
 
-def _step(trial: Setup, settings: Settings, batch: Batch, rate: float) -> float:
+def _step(trial: Setup, steps: Steps, batch: tuple[Batch, float], rate: float) -> float:
     """A step at a rate; returns the loss before it."""
-    for group in trial.optimizer.param_groups:
-        group["lr"] = rate * group.setdefault("initial_lr", group["lr"])
-    trial.optimizer.zero_grad(set_to_none=True)
-    device = next(trial.module.parameters()).device
-    moved = {name: tensor.to(device) for name, tensor in batch.items()}
-    total = 0.0
-    for part in parts(moved, settings.accumulate):
-        bf16 = settings.precision == "bf16"
-        with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
-            made = trial.objective(trial.module, part)
-        loss = (made[0] if isinstance(made, tuple) else made) * (count(part) / count(batch))
-        loss.backward()
-        total += loss.item()
-    if settings.clip is not None:
-        nn.utils.clip_grad_norm_(trial.module.parameters(), settings.clip)
-    trial.optimizer.step()
+    steps.set_rate(rate)
+    loss = distributed.total([sum(part["loss"] for part in steps.gradient(*batch))])[0] / batch[1]
+    steps.move()
     for hook in trial.hooks.values():
         hook.after_step(1)
-    return total
+    return loss

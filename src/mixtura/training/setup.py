@@ -40,6 +40,8 @@ class Setup:
             processes each takes its :func:`~mixtura.training.distributed.own_rows` and adds up with ``totals``.
         rate: the factor on every learning rate for a step (from 0), given the validation losses of the epochs before.
         hooks: state beside the network, by name.
+        without_rows: a loss of zero for a process that has no row of a step; needed where the forward pass exchanges
+            statistics with the other processes, which then wait for this one.
         facts: what the run depends on beside the settings, such as the recipe and the hash of the data.
     """
 
@@ -52,6 +54,7 @@ class Setup:
     rate: Callable[[int, Sequence[float]], float] = constant
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
+    without_rows: Callable[[nn.Module, Batch], Tensor] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,18 @@ It knows no method. What a step does follows from the state, the batch and the n
 dropout draws. So a run is its state, which is named tensors, the number of steps done, and the record of its epochs.
 """
 
-import gc
 import math
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mixtura import files
 from mixtura.errors import CheckpointError, NonFinite, UsageError
@@ -26,8 +25,9 @@ from mixtura.training import distributed
 from mixtura.training.checkpoint import Checkpoint, Checkpoints, Facts, check_same_run
 from mixtura.training.course import Course, without_best
 from mixtura.training.records import TrainedNetwork, Weights
-from mixtura.training.setup import RAW, Batch, Loss, Settings, Setup, check, count, parts
+from mixtura.training.setup import RAW, Batch, Settings, Setup, check, count
 from mixtura.training.state import State, copied, evaluating, of_module, replaced
+from mixtura.training.steps import Steps
 
 CHECKPOINT_FOLDER, METRICS_FILE = "checkpoints", "metrics.jsonl"
 
@@ -89,22 +89,6 @@ def _own_random_numbers(device: torch.device) -> AbstractContextManager[Any]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-class _Loss(nn.Module):
-    """The objective as a module: DistributedDataParallel exchanges the gradients of what its ``forward`` gives."""
-
-    def __init__(self, module: nn.Module, objective: Callable[[nn.Module, Batch], Loss]) -> None:
-        super().__init__()
-        self.module = module
-        self._objective = (objective,)  # in a tuple: an objective that is a module is no part of this one
-
-    def forward(self, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
-        if not count(batch):  # this process has no rows, but the others wait for its gradients
-            trained = [parameter.sum() for parameter in self.module.parameters() if parameter.requires_grad]
-            return torch.stack(trained).sum() * 0.0, {}
-        made = self._objective[0](self.module, batch)
-        return made if isinstance(made, tuple) else (made, {})
-
-
 class _Run:
     """One run, in this process."""
 
@@ -117,12 +101,8 @@ class _Run:
         self.progress = progress if distributed.rank() == 0 else None
         self.state, self.course = State(self.module, self.optimizer, setup.hooks), Course()
         self.checkpoints = Checkpoints(folder / CHECKPOINT_FOLDER)
-        for group in self.optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-        loss = _Loss(self.module, setup.objective)
-        self.parallel = distributed.parallel(loss)
-        self.loss = loss if self.parallel is None else self.parallel
-        self.own_statistics = [] if self.parallel is None else distributed.own_statistics(self.module)
+        self.steps = Steps(setup, settings)
+        self.own_statistics = distributed.own_statistics(self.module) if distributed.processes() > 1 else []
         self.losses: list[float] = []
         self.notes: list[str] = []
         self.stop, self.ended = False, ""
@@ -173,37 +153,17 @@ class _Run:
             raise UsageError(f"Epoch {epoch + 1} gave fewer than its {self.setup.steps} batches. Check `steps`.")
 
     def _step(self, batch: Batch, rows: float) -> None:
-        """One step of the optimizer, on a batch that has so many rows over all processes.
-
-        The batch is taken in parts, and a part counts by its rows; the gradient is that of the mean over all rows.
-        """
+        """One step of the optimizer, on a batch that has so many rows over all processes."""
         step = self.course.step
-        rate = self.setup.rate(step, self.losses)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["initial_lr"]
         _seed(self.settings.seed, step, self.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        split = parts(moved, self.settings.accumulate) if rows else []
-        self._account([self._backward(part, rows, part is split[-1]) for part in split], rows)
-        if split:
-            if self.settings.clip is not None:
-                nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
-            self.optimizer.step()
+        self.steps.set_rate(self.setup.rate(step, self.losses))
+        made = self.steps.gradient(batch, rows)
+        self._account(made, rows)
+        if made:
+            self.steps.move()
         self.course.step += 1
         for hook in self.setup.hooks.values():
             hook.after_step(self.course.step)
-
-    def _backward(self, part: Batch, rows: float, last: bool) -> dict[str, float]:
-        """Add the gradient of a part; returns the sums over its rows of the loss and of what is logged."""
-        bf16 = self.settings.precision == "bf16"
-        with nullcontext() if last or self.parallel is None else self.parallel.no_sync():
-            with torch.autocast(self.device.type, torch.bfloat16) if bf16 else nullcontext():
-                loss, logged = self.loss(part)
-            # DistributedDataParallel takes the mean over the processes, whatever rows they have.
-            share = count(part) * distributed.processes() / rows
-            (loss if share == 1 else loss * share).backward()
-        return {name: count(part) * torch.as_tensor(value).item() for name, value in {"loss": loss, **logged}.items()}
 
     def _account(self, made: Sequence[Mapping[str, float]], rows: float) -> None:
         """Add a step to the sums of the epoch, over all processes."""
@@ -311,15 +271,8 @@ class _Run:
             self._report(note)
 
     def close(self) -> None:
-        """Let the group of processes go, before it is left.
-
-        What exchanges the gradients holds the group. If it were the last to do so, gloo's thread would be joined with
-        Python's lock held, and that thread may be waiting for this lock.
-        """
-        parallel = self.parallel is not None
-        del self.parallel, self.loss
-        if parallel:
-            gc.collect()
+        """Let the group of processes go, before it is left."""
+        self.steps.close()
 
     # Words
 
