@@ -1,0 +1,44 @@
+#!/bin/bash
+# Train on all GPUs of one node: torchrun starts a process for each, and starts them again if one fails.
+#   sbatch --export=ALL,DATA=$HOME/photos,OUTPUT=$SCRATCH/shop one-node.sh
+#SBATCH --job-name=mixtura
+#SBATCH --nodes=1
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=16
+#SBATCH --mem=64G
+#SBATCH --time=12:00:00
+#SBATCH --signal=B:TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+set -euo pipefail
+
+DATA=${DATA:?the folder of photos}
+OUTPUT=${OUTPUT:?a folder on the shared disk, for the model and its checkpoints}
+PROCESSES=${SLURM_GPUS_ON_NODE:-1}
+
+# Two minutes before the time is up, SLURM tells this script. The step is finished and committed, and the job is queued
+# again; it then goes on from there. torchrun waits 30 seconds for that.
+training=
+requeue() {
+  trap '' TERM
+  if [ -n "$training" ]; then
+    kill -TERM "$training" || true
+    wait "$training" || true
+  fi
+  scontrol requeue "$SLURM_JOB_ID"
+  exit 0
+}
+trap requeue TERM
+
+# Many small files are slow on a shared disk, so the photos are copied once; checkpoints stay on the shared disk.
+PHOTOS=$SLURM_TMPDIR/photos
+mkdir -p "$PHOTOS"
+cp -R "$DATA/." "$PHOTOS/"
+
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # without it, PyTorch may hang when it starts processes again
+export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / PROCESSES > 0 ? SLURM_CPUS_PER_TASK / PROCESSES : 1))
+
+torchrun --standalone --nproc-per-node "$PROCESSES" --max-restarts 3 \
+  -m mixtura train "$PHOTOS" -o "$OUTPUT" --trainable all &
+training=$!
+wait "$training"
