@@ -42,6 +42,15 @@ def test_class_log_probabilities_are_what_they_were(share, scale):
         torch.testing.assert_close(of(moved), of(left), rtol=1e-8, atol=1e-8)
 
 
+def test_single_precision_does_not_hide_a_small_shrinkage():
+    """Rounding is raised as a share of each axis' variance, which is 50 times that of a feature in so small a span."""
+    folds, plan = folds_of(n=30, d=1500), Plan("tied", prior=Prior(0.0, 1e-3), floor=0.0)
+    space, same = spanned(replace(folds, x=folds.x.float()), plan)
+    exact, found = (one.cross_val_predict(asked) for one, asked in ((folds, plan), (space, same)))
+    difference = [one.class_log_prob.double().diff(dim=1) for one in (exact, found)]
+    torch.testing.assert_close(difference[1], difference[0], rtol=1e-3, atol=1e-3 * float(difference[0].std()))
+
+
 def test_accuracy_and_loss_are_those_of_a_plain_cross_validation():
     folds, plan = folds_of(), Plan("tied", prior=Prior(0.0, 0.1))
     held = folds.cross_val_predict(plan)

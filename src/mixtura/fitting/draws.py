@@ -3,21 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.core import left_out
-from mixtura.core.classes import Plan
 from mixtura.core.cross_fitting import Folds
-from mixtura.core.mixture import Mixture
-from mixtura.core.moments import LabeledItems
+from mixtura.fitting.score_views import Views
 from mixtura.metrics.detection import auroc
 from mixtura.names import find
 from mixtura.scores import SCORES
-from mixtura.scores.base import KnownRows
 from mixtura.scores.typicality import MIN_HELD_OUT, Typicality
 
 ENOUGH_GENUINE = 300  # genuine rows of a draw; the limit of a 5% rule then has a standard error of 1.3 points
@@ -64,17 +61,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of a fit: which classes each leaves out, and its outcomes.
+    """The draws of a fit: which classes each leaves out, and its outcomes."""
 
-    ``seen`` holds the rows and the plan as the scores other than the density see them, unless as in ``folds``: these
-    scores know no feature scales, whose units ``folds`` may have.
-    """
-
-    folds: Folds
-    plan: Plan
+    views: Views
     rate: float
     seed: int
-    seen: tuple[Folds, Plan] | None = None
+
+    @property
+    def folds(self) -> Folds:
+        """The rows as the density sees them."""
+        return self.views.distances[0]
 
     @cached_property
     def gone(self) -> list[Bool[Tensor, " C"]]:
@@ -95,30 +91,22 @@ class Draws:
 
     def judged(self, draw: int, space: Folds, fold: int, names: Sequence[str]) -> Judged:
         """Rows of a fold, scored by a mixture without the fold and without the classes of the draw."""
-        gone = self.gone[draw]
-        mixture = left_out.mixture_without(space, self.plan, gone, fold)
+        gone, plan = self.gone[draw], self.views.distances[1]
+        mixture = left_out.mixture_without(space, plan, gone, fold)
         row = left_out.judged_rows(space, fold, MAX_ROWS_A_FOLD, self.seed)
         row = row[(left_out.known_labels(space, gone, fold) | gone)[space.labels[row]]]
         x = space.x[row]
         joint, background, peak = left_out.scores_with_peak(mixture, x)
         log_prob = joint.logsumexp(1)
+        learned = left_out.some_of(space, left_out.rows_without(space, gone, fold), MAX_KNOWN_ROWS, self.seed)
         raw = dict[str, Tensor]()
-        if names:
-            known, seen = self._seen(space, gone, fold, mixture)
-            known = replace(known, background_peak=peak)
-            raw = {name: find(SCORES, name).fit(known)(seen[row], log_prob, background) for name in names}
+        views = self.views if space is self.folds else Views.same(space, plan)
+        without = partial(left_out.mixture_without, gone=gone, fold=fold)
+        for name in names:
+            kind = find(SCORES, name)
+            known, x = views.known(kind, learned, mixture, without)
+            raw[name] = kind.fit(replace(known, background_peak=peak))(x[row], log_prob, background)
         return Judged(row, space.labels[row], joint.argmax(1), log_prob, background, space.counts[row], raw)
-
-    def _seen(
-        self, space: Folds, gone: Bool[Tensor, " C"], fold: int, mixture: Mixture
-    ) -> tuple[KnownRows, Float[Tensor, "N D"]]:
-        """What the other scores are fitted to, and all rows as they see them."""
-        known = left_out.some_of(space, left_out.rows_without(space, gone, fold), MAX_KNOWN_ROWS, self.seed)
-        plan = self.plan
-        if self.seen is not None and space is self.folds:
-            space, plan = self.seen
-            mixture = left_out.mixture_without(space, plan, gone, fold)
-        return known_rows(space, known, plan, mixture), space.x
 
     def outcome(self, draw: int, judged: Judged, name: str) -> Outcome | None:
         """The outcome of a draw by a score; ``None`` without strangers or with too few genuine rows."""
@@ -132,10 +120,3 @@ class Draws:
         noticed = typicality(score[strange], judged.predicted[strange]) < self.rate
         area = auroc(score.numpy(), (~strange).numpy(), judged.weight.numpy())
         return Outcome(judged.label[strange], judged.predicted[strange], judged.weight[strange], noticed, area)
-
-
-def known_rows(folds: Folds, row: Int[Tensor, " M"], plan: Plan, mixture: Mixture) -> KnownRows:
-    """Rows to fit a score to, with the mixture of a plan that has been fitted to them."""
-    rows = LabeledItems(folds.x[row], folds.labels[row], folds.counts[row])
-    tied = mixture if mixture.covariance.shared and plan.components == 1 else None
-    return KnownRows(rows, folds.n_classes, plan.prior, tied)

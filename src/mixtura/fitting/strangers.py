@@ -10,6 +10,7 @@ every pair of a genuine row and a stranger, keeps chance from choosing.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,18 +18,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.core import left_out
-from mixtura.core.cross_fitting import Folds
-from mixtura.core.span import spanned
 from mixtura.features.projected_folds import CrossFittedFolds, cross_fit_projection
 from mixtura.features.selection import Selected
-from mixtura.fitting.draws import Draws, Judged, Outcome, known_rows
+from mixtura.fitting.draws import Draws, Judged, Outcome
 from mixtura.fitting.fitted import Fitted
+from mixtura.fitting.score_views import Views, known_rows
 from mixtura.fitting.selection import TrainingSamples, folds_of
 from mixtura.metrics.intervals import share_over_classes
 from mixtura.names import find
 from mixtura.recipe import Recipe
 from mixtura.records.strangers import ESTIMATE_FACT, LeftOutClass, ScoreTrial, StrangerEstimate
 from mixtura.scores import AUTO, DENSITY, SCORES
+from mixtura.scores.base import Score
 from mixtura.scores.typicality import can_reject
 
 STRANGERS_A_CLASS = 0.25  # kinds of strangers for each known class, as in the draws: one fifth against four
@@ -60,9 +61,7 @@ def leave_classes_out(
         estimate = StrangerEstimate(None, score=score, notes=(why,))
     else:
         folds, plan = choice.folds, choice.candidate.plan
-        space, moved = spanned(folds, plan)
-        seen = None if space is folds or plan.feature_scale == "none" else (folds.at_once(), plan)
-        draws = Draws(space.at_once(), moved, recipe.decision.false_reject_rate, recipe.seed, seen)
+        draws = Draws(Views.of(folds, plan).at_once(), recipe.decision.false_reject_rate, recipe.seed)
         estimate = estimated(draws, asked, names)
         estimate = replace(estimate, notes=estimate.notes or _notes(choice, fitted, rows.encoder_trained))
     fitted = replace(fitted, facts=fitted.facts | {ESTIMATE_FACT: estimate.to_dict()})
@@ -191,24 +190,25 @@ def _out_of_fold(
     _, folds = cross_fit_projection(choice.steps, rows.x, plain)
     raw = torch.full((len(rows.x),), torch.nan, dtype=torch.float64)
     none = torch.zeros(rows.n_classes, dtype=torch.bool)
-    spaces = folds.held_out_spaces()
-    whole = {id(space): replace(space, n_folds=0) for space, _ in spaces}  # with the sum of all rows, not of each fold
+    spaces, plan, kind = folds.held_out_spaces(), choice.candidate.plan, find(SCORES, name)
+    make = Views.of if hasattr(kind, "sees") else Views.same
+    # with the sum of all rows, not of each fold
+    views = {id(space): make(replace(space, n_folds=0), plan) for space, _ in spaces}
     for space, fold in spaces:
         known = left_out.rows_without(space, none, fold)
         if len(known) and bool((gone := space.fold == fold).any()):
-            raw[gone] = _scored(name, whole[id(space)], gone, known, choice)
+            raw[gone] = _scored(kind, views[id(space)], gone, known)
     return raw
 
 
-def _scored(
-    name: str, space: Folds, gone: Bool[Tensor, " N"], known: Int[Tensor, " K"], choice: Selected
-) -> Float[Tensor, " M"]:
+def _scored(kind: type[Score], views: Views, gone: Bool[Tensor, " N"], known: Int[Tensor, " K"]) -> Float[Tensor, " M"]:
     """The score of some rows by one that was fitted to the known rows, which are all others."""
-    plan, x = choice.candidate.plan, space.x[gone]
-    mixture = left_out.mixture_without_rows(space, plan, gone)
-    joint, background, peak = left_out.scores_with_peak(mixture, x)
-    score = find(SCORES, name).fit(replace(known_rows(space, known, plan, mixture), background_peak=peak))
-    return score(x, joint.logsumexp(1), background).double()
+    folds, plan = views.distances
+    mixture = left_out.mixture_without_rows(folds, plan, gone)
+    joint, background, peak = left_out.scores_with_peak(mixture, folds.x[gone])
+    rows, x = views.known(kind, known, mixture, partial(left_out.mixture_without_rows, gone=gone))
+    score = kind.fit(replace(rows, background_peak=peak))
+    return score(x[gone], joint.logsumexp(1), background).double()
 
 
 def _too_few(count: int) -> str:

@@ -17,6 +17,9 @@ from mixtura.core.moments import LabeledItems
 
 MIN_LENGTH = 1e-12  # keeps the unit vector of a zero row finite
 
+DISTANCES, ROWS = "distances", "rows"
+"""What a score may say that it ``sees``: distances under the model's covariance, or rows by their inner products."""
+
 
 @dataclass(frozen=True)
 class KnownRows:
@@ -73,7 +76,9 @@ class Edits:
 class Score(Protocol):
     """A fitted score: higher is more familiar. It is a value of tensors, restored by its name in ``SCORES``.
 
-    The call is traceable, so it becomes part of an exported graph.
+    The call is traceable, so it becomes part of an exported graph. A class attribute ``sees``, :data:`DISTANCES` or
+    :data:`ROWS`, says that the score depends on nothing else; it is then compared in fewer coordinates where there are
+    few rows.
     """
 
     @classmethod

@@ -1,7 +1,7 @@
 """Distance to the k-th nearest known row, on unit vectors."""
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +10,7 @@ from torch import Tensor
 from mixtura.core.content import content_order
 from mixtura.core.cross_fitting import OutOfFold
 from mixtura.core.moments import LabeledItems
-from mixtura.scores.base import Edits, KnownRows, unit
+from mixtura.scores.base import ROWS, Edits, KnownRows, unit
 
 NEIGHBORS = 5  # k: in the range of shots of a small class
 MAX_ROWS = 5000  # rows kept; 25 MB of float32 at 1,280 dimensions
@@ -34,6 +34,7 @@ class KNearest:
     bank: Float[Tensor, "B D"]
     label: Int[Tensor, " B"]
     neighbors: int = NEIGHBORS
+    sees: ClassVar[str] = ROWS
 
     @classmethod
     def fit(cls, known: KnownRows) -> "KNearest":

@@ -11,7 +11,7 @@ from mixtura.core.classes import NO_WEIGHT
 from mixtura.core.cross_fitting import OutOfFold
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import LabeledItems
-from mixtura.scores.base import Edits, KnownRows, on_unit_vectors, unit
+from mixtura.scores.base import DISTANCES, ROWS, Edits, KnownRows, on_unit_vectors, unit
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class _NearestCenter:
 
     centers: Centers
     at_unit_length: ClassVar[bool] = False
+    sees: ClassVar[str] = DISTANCES
 
     @classmethod
     def fit(cls, known: KnownRows) -> "_NearestCenter":
@@ -117,6 +118,7 @@ class UnitMahalanobis(_NearestCenter):
     r"""Distance to the nearest class mean among rows of unit length: :class:`Mahalanobis` of :math:`x / \|x\|`."""
 
     at_unit_length: ClassVar[bool] = True
+    sees: ClassVar[str] = ROWS
 
     def __call__(
         self, x: Float[Tensor, "N D"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]

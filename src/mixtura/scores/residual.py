@@ -1,7 +1,7 @@
 """Length of the part of a row outside the subspace of the known rows."""
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixtura.core import linalg
 from mixtura.core.cross_fitting import OutOfFold
-from mixtura.scores.base import Edits, KnownRows
+from mixtura.scores.base import ROWS, Edits, KnownRows
 
 MIN_REST = 1e-4  # of a newcomer's distance from the center, outside the subspace, below which it adds no direction
 WIDTHS = {2048: 1000, 768: 512}  # features from which on the subspace has so many dimensions; below, half of them
@@ -31,6 +31,7 @@ class Residual:
 
     center: Float[Tensor, " D"]
     basis: Float[Tensor, "D R"]
+    sees: ClassVar[str] = ROWS
 
     @classmethod
     def fit(cls, known: KnownRows) -> "Residual":
@@ -38,7 +39,7 @@ class Residual:
         x, weight = known.rows.x, known.rows.weight.to(known.rows.x)
         center = (weight[:, None] * x).sum(0) / weight.sum()
         scaled = (x - center) * weight.sqrt()[:, None]
-        _, basis = linalg.svd_right(scaled, subspace_width(*x.shape))
+        _, basis = linalg.svd_right(scaled, subspace_width(len(x), known.prior.averaged_over(x.shape[1])))
         return cls(center, basis.to(x).contiguous())
 
     @classmethod
