@@ -188,6 +188,11 @@ class TrainSection(Section):
         "of the network; with head: joint, the head alone), or auto for the best of frozen, last and all. Default: "
         "auto, and all from scratch.",
     )
+    norm: Literal["frozen", "synced"] | None = Field(
+        default=None,
+        description="Batch norm: frozen as it is, or synced over all processes, on GPUs. Default: each process uses "
+        "its own photos, and pretrained ones are frozen in batches under 64.",
+    )
     start: Literal["pretrained", "scratch"] | Location | None = Field(
         default=None,
         description="Weights to begin with: pretrained, scratch, or a weight file. Default: pretrained where the "

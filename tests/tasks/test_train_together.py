@@ -15,12 +15,16 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mixtura.cli.app import run as command
+from mixtura.encoders.stages import stages_of
 from mixtura.fitting import network_head
 from mixtura.fitting.network import PLAN_FILE, Material, train_part
 from mixtura.heads import HEADS
-from mixtura.pipeline import factory, training_photos
+from mixtura.heads.linear import LinearHead
+from mixtura.pipeline import factory, network_setup, training_photos
 from mixtura.recipe import resolve
 from mixtura.training import processes, trainer
+from mixtura.training.classifier import Classifier
+from mixtura.training_sections import TrainSection
 
 SIDE, CLASSES, EACH = 16, 3, 18
 FAR = 1e-5  # of sums in another order, after some steps
@@ -205,6 +209,37 @@ def test_half_an_environment_is_refused(photos, tmp_path, monkeypatch, capsys, e
     assert command(words(photos, tmp_path / "shop")) == 2
     assert "torchrun" in capsys.readouterr().err
     assert command(["doctor", "-q"]) == 0
+
+
+def test_batch_norm_is_synchronized_on_gpus_only(photos, tmp_path, capsys):
+    line = words(photos, tmp_path / "shop", {"train.norm": "synced", "encoder.device": "cpu"})
+    assert command(line) == 2
+    said = capsys.readouterr().err
+    assert "on GPUs only, not on cpu" in said
+    assert "averaged before every evaluation" in said
+    assert not (tmp_path / "shop").exists()
+
+
+def norms(monkeypatch, value, pretrained=False):
+    """The batch norms of a network that is prepared for training, in training mode."""
+    monkeypatch.setattr(network_setup.distributed, "synced", torch.nn.SyncBatchNorm.convert_sync_batchnorm)
+    network = factory.trainable_of(resolve({"encoder.name": "cnn", "encoder.size": SIDE}).encoder, 0)
+    built = network.network()
+    made = Classifier(built, LinearHead(network.dimension, CLASSES), stages_of(network, built))
+    network_setup.prepare(made, "all", TrainSection(norm=value), pretrained)
+    made.train()
+    kept = [one for one in made.network.modules() if isinstance(one, torch.nn.modules.batchnorm._BatchNorm)]
+    assert kept
+    return kept
+
+
+def test_batch_norm_is_trained_as_asked(monkeypatch):
+    assert all(type(one) is not torch.nn.SyncBatchNorm for one in norms(monkeypatch, None))
+    assert all(not one.weight.requires_grad for one in norms(monkeypatch, "frozen"))
+    assert all(not one.weight.requires_grad for one in norms(monkeypatch, None, pretrained=True))
+    for one in norms(monkeypatch, "synced", pretrained=True):
+        assert type(one) is torch.nn.SyncBatchNorm
+        assert one.weight.requires_grad
 
 
 STEP, TWICE = 7, {"train.epochs": 2}  # after the commit of the first epoch

@@ -6,6 +6,7 @@ from typing import Any
 from mixtura.encoders.stages import BIAS, NORM, WEIGHT, bare, freeze_norm, kinds_of
 from mixtura.errors import UsageError
 from mixtura.recipe import dump_dict
+from mixtura.training import distributed
 from mixtura.training.augment import Augmentation, View
 from mixtura.training.checkpoint import Fact
 from mixtura.training.classifier import Classifier
@@ -19,7 +20,7 @@ SMALL_BATCH = 64  # photos; the statistics of fewer are too noisy for a batch no
 LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3
 LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
 HEAD_FACTOR = 4.0  # of the learning rate, for a head that starts from zero on a network that does not
-AUTO = "auto"
+AUTO, FROZEN, SYNCED = "auto", "frozen", "synced"
 NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start", "log"})
 """Keys that may change while a run goes on; where the run starts is compared by its weights."""
 
@@ -39,6 +40,20 @@ def check_train(section: TrainSection) -> None:
         raise UsageError(
             f"train.unfreeze is {section.unfreeze}, and train.trainable {section.trainable!r} trains nothing after it. "
             "Leave out train.unfreeze, or train last, norm or all."
+        )
+
+
+def check_norm(section: TrainSection, device: str) -> None:
+    """Check that batch norm can be trained as it is asked for on a device.
+
+    Raises:
+        UsageError: it is to be synchronized, and the device is no GPU.
+    """
+    if section.norm == SYNCED and not device.startswith("cuda"):
+        raise UsageError(
+            f"train.norm is synced, and batch norm is synchronized on GPUs only, not on {device}. Leave it out: each "
+            "process then uses its own photos, and the running statistics are averaged before every evaluation and "
+            "commit. Or give frozen."
         )
 
 
@@ -83,14 +98,18 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Fact
 def prepare(classifier: Classifier, part: str, section: TrainSection, pretrained: bool) -> None:
     """Let only a part of a network be trained: ``head``, ``last``, ``norm`` or ``all``; its head always is.
 
-    Batch norms of weights that come from elsewhere keep their statistics where batches are small.
+    Batch norms of weights that come from elsewhere keep their statistics where batches are small, unless the section
+    says how they are trained.
     """
+    if section.norm == SYNCED:
+        classifier.network = distributed.synced(classifier.network)
     network = classifier.network
     if part == "last":
         classifier.stages.freeze(network, len(classifier.stages) - 1)
     if part == "head":
         classifier.stages.freeze(network, len(classifier.stages))
-    if part == "norm" or (pretrained and section.batch_size < SMALL_BATCH):
+    few = section.norm is None and pretrained and section.batch_size < SMALL_BATCH
+    if part == "norm" or section.norm == FROZEN or few:
         freeze_norm(network)
     if part == "norm":
         kinds = kinds_of(network)

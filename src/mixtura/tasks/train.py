@@ -113,6 +113,7 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
         raise UsageError(f"{recipe.data.root} holds features, and a network is trained on photos. Give the photos.")
     check_names(recipe)
     network_setup.check_train(section)
+    network_setup.check_norm(section, factory.device_of(recipe.encoder.device))
     check_search(recipe)
     output = factory.output_of(recipe, "the model", "model")
     results = output / TRAINING_FOLDER

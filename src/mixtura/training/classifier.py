@@ -1,6 +1,7 @@
 """A network with a head on it: its loss, and its scores of validation rows."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from typing import cast
 
 import torch
@@ -61,7 +62,10 @@ def cross_entropy(classifier: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[
 
 def without_rows(classifier: nn.Module, batch: Batch) -> Tensor:
     """A loss of zero of a batch without rows; the head exchanges its statistics all the same."""
-    with evaluating(cast(Classifier, classifier).network):  # batch norm in training refuses no rows
+    network = cast(Classifier, classifier).network
+    synced = any(isinstance(module, nn.SyncBatchNorm) for module in network.modules())
+    # Batch norm in training refuses no rows, unless it is synchronized; then the other processes wait for its sums.
+    with nullcontext() if synced else evaluating(network):
         return classifier(batch).sum() * 0.0
 
 

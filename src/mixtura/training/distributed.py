@@ -124,7 +124,9 @@ def synced(module: nn.Module) -> nn.Module:
     """
     if any(tensor.device.type != "cuda" for tensor in module.state_dict().values()):
         raise UsageError("Batch norm is synchronized on GPUs only. Leave train.norm out, or freeze the batch norm.")
-    return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    from timm.layers.norm_act import convert_sync_batchnorm  # also of layers that have an activation in them
+
+    return convert_sync_batchnorm(module)
 
 
 def parallel(module: nn.Module) -> DistributedDataParallel | None:
