@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mixtura.model.bundle import from_pretrained as from_pretrained
     from mixtura.model.bundle import save_pretrained as save_pretrained
     from mixtura.model.model import Model as Model
+    from mixtura.pipeline.factory import load_decoder as load_decoder
     from mixtura.recipe import Recipe as Recipe
     from mixtura.recipe import load_recipe as load_recipe
     from mixtura.recipe import resolve as resolve
@@ -57,6 +58,7 @@ PUBLIC = {
     "fit": "mixtura.tasks.fit:fit",
     "from_pretrained": "mixtura.model.bundle:from_pretrained",
     "load": "mixtura.tasks.predict:load",
+    "load_decoder": "mixtura.pipeline.factory:load_decoder",
     "load_recipe": "mixtura.recipe:load_recipe",
     "predict": "mixtura.tasks.predict:run",
     "resolve": "mixtura.recipe:resolve",
@@ -86,6 +88,7 @@ __all__ = [
     "fit",
     "from_pretrained",
     "load",
+    "load_decoder",
     "load_recipe",
     "predict",
     "resolve",

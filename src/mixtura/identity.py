@@ -28,6 +28,19 @@ def fingerprint(identity: Mapping[str, str]) -> str:
 UNTRAINED = "init"
 """Entry of an identity whose weights are drawn at random: it says from which seed."""
 
+DRAWN_STEM = "stem of seed"
+"""How that entry begins where the first layers alone are drawn."""
+
+
+def is_partly_drawn(identity: Mapping[str, str]) -> bool:
+    """Whether the first layers of a network are drawn at random, and all behind them are not.
+
+    >>> is_partly_drawn({"init": "stem of seed 0"}), is_partly_drawn({"init": "seed 0"}), is_partly_drawn({})
+    (True, False, False)
+    """
+    return identity.get(UNTRAINED, "").startswith(DRAWN_STEM)
+
+
 PHOTOS = "photos"
 
 

@@ -11,6 +11,9 @@ Epochs = Annotated[float, Field(gt=0, le=10**6)]
 """A number of epochs, fractions included."""
 
 
+RECONSTRUCTION = "reconstruction"
+"""The objective that draws photos again from their vectors."""
+
 DIRECTIONS = {"validation_loss": "minimize", "validation_accuracy": "maximize"}
 """Metric of a search -> which way it is better."""
 
@@ -144,8 +147,15 @@ class SearchSection(Section):
 class TrainSection(Section):
     """How mixtura train trains the network of the encoder; fit and sweep refuse it."""
 
-    objective: Literal["conditional"] = Field(
-        default="conditional", description="What training minimizes: conditional, the cross-entropy of the class."
+    objective: Literal["conditional", "reconstruction"] = Field(
+        default="conditional",
+        description="What training minimizes: conditional, the cross-entropy of the class; or reconstruction, the "
+        "difference of photos and what a decoder makes of their vectors, without labels, for the encoder autoencoder.",
+    )
+    pixels: Literal["mse", "bce", "l1"] | None = Field(
+        default=None,
+        description="reconstruction: how photos are compared, as a mean over pixels: mse (squared error), bce "
+        "(cross-entropy) or l1 (absolute error). Default: mse.",
     )
     epochs: Annotated[Annotated[int, Field(ge=0, le=10**6)], Flag("N")] = Field(
         default=10, description="Passes over the training photos; fewer where --minutes ends before."

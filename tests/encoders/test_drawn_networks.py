@@ -19,7 +19,7 @@ from mixtura.encoders.timm import Timm
 from mixtura.encoders.torchvision_repair import import_timm
 from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.generators.autoencoder import Decoder
-from mixtura.identity import UNTRAINED, blocks_of, options_of
+from mixtura.identity import UNTRAINED, blocks_of, is_partly_drawn, options_of
 from mixtura.interfaces import ExportableEncoder, TrainableEncoder
 from mixtura.pipeline import factory
 from mixtura.recipe import resolve
@@ -253,11 +253,25 @@ def test_a_small_stem_keeps_small_pictures_large():
     assert small.timm_name is None and usual.timm_name == "resnet18"
 
 
-def test_the_weights_of_the_usual_stem_do_not_fit_a_small_one(tmp_path):
+def test_weights_of_the_usual_stem_serve_all_behind_a_small_one(tmp_path):
     network = import_timm().create_model("resnet18", pretrained=False)
     save_file(network.state_dict(), tmp_path / "w.safetensors")
+    encoder = Timm("resnet18", stem="small", weights=tmp_path / "w.safetensors")
+    assert encoder.identity[UNTRAINED] == "stem of seed 0" and is_partly_drawn(encoder.identity)
+    known, state = network.state_dict(), encoder.network().state_dict()
+    assert all(torch.equal(tensor, known[name]) for name, tensor in state.items() if name != "conv1.weight")
+    assert torch.equal(state["conv1.weight"], Timm("resnet18", stem="small", seed=0).network().network.conv1.weight)
+    section = EncoderSection(name=f"timm:resnet18@{tmp_path / 'w.safetensors'}", stem="small")
+    with pytest.raises(UsageError, match=r"drawn first layers \(encoder.stem: small\): train it with mixtura train"):
+        factory.encoder_of(section)
+    saved(encoder.network(), tmp_path / "small.safetensors")
+    again = Timm("resnet18", stem="small", weights=tmp_path / "small.safetensors")
+    assert UNTRAINED not in again.identity and again.identity["weights"] == encoder.identity["weights"]
+    other = {**known, "conv1.weight": known["conv1.weight"][..., :5, :5]}
+    save_file({name: tensor.contiguous() for name, tensor in other.items()}, tmp_path / "w.safetensors")
     with pytest.raises(DataError, match=r"conv1\.weight"):
         Timm("resnet18", stem="small", weights=tmp_path / "w.safetensors")
+    save_file(known, tmp_path / "w.safetensors")
     assert UNTRAINED not in Timm("resnet18", size=32, weights=tmp_path / "w.safetensors").identity
 
 

@@ -11,7 +11,7 @@ from mixtura.heads import HEADS
 from mixtura.heads.base import GenerativeHead
 from mixtura.interfaces import RecipeObjective
 from mixtura.names import find
-from mixtura.objectives import BY_INPUT, OBJECTIVES
+from mixtura.objectives import BY_INPUT, HEAD_OBJECTIVES, OBJECTIVES
 from mixtura.objectives.classification import Conditional, Generative, Hybrid, LargeMargin
 from mixtura.recipe import resolve
 
@@ -60,9 +60,9 @@ def test_balanced_weights_are_those_of_scikit_learn_and_priors_are_the_shares():
 
 
 @pytest.mark.parametrize("name", HEADS)
-@pytest.mark.parametrize("wanted", OBJECTIVES)
+@pytest.mark.parametrize("wanted", HEAD_OBJECTIVES)
 def test_who_needs_a_density_is_refused_without_one(name, wanted):
-    if not find(OBJECTIVES, wanted).needs_density or issubclass(find(HEADS, name), GenerativeHead):
+    if not find(HEAD_OBJECTIVES, wanted).needs_density or issubclass(find(HEADS, name), GenerativeHead):
         assert objective(name, objective=wanted)
     else:
         with pytest.raises(UsageError, match=f"{name!r} has no density, which the objective {wanted!r} lowers"):

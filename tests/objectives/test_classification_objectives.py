@@ -11,7 +11,7 @@ from mixtura.heads.gaussian import GaussianHead
 from mixtura.heads.linear import LinearHead
 from mixtura.heads.vmf import VonMisesFisherHead
 from mixtura.names import find
-from mixtura.objectives import OBJECTIVES
+from mixtura.objectives import HEAD_OBJECTIVES
 from mixtura.objectives.classification import Conditional, Generative, Hybrid, LargeMargin
 
 CLASS_WEIGHT = (0.5, 2.0, 1.0)
@@ -40,8 +40,8 @@ def flat(rows):
 
 def test_every_objective_of_the_table_is_lowered_by_steps(rows, dense):
     x, labels, _ = rows
-    for name in OBJECTIVES:
-        objective = find(OBJECTIVES, name)()
+    for name in HEAD_OBJECTIVES:
+        objective = find(HEAD_OBJECTIVES, name)()
         head = VonMisesFisherHead(5, 3).double()
         adam = torch.optim.Adam(head.parameters(), 0.03)
         losses = []

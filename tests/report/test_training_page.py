@@ -2,11 +2,12 @@
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
 from mixtura.records.training import Gain, NetworkTraining, TrainingEpoch
-from mixtura.records.training_course import PhotoViews, SearchTrial, TrainingCourse, TriedPart
+from mixtura.records.training_course import PhotoViews, Redrawn, SearchTrial, TrainingCourse, TriedPart
 from mixtura.report.training import training_page
 
 JPEG = b"\xff\xd8\xff"  # how a JPEG begins
@@ -69,3 +70,18 @@ def test_drawings_and_pictures_are_described():
 )
 def test_it_can_be_written_at_any_time(given):
     assert "</html>" in training_page(course(**given), "Training")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "title"),
+    [({}, "mean squared error"), ({"pixels": "bce"}, "cross-entropy"), ({"pixels": "l1"}, "absolute")],
+)
+def test_reconstructions_stand_beside_their_photos_and_the_loss_has_its_name(pixels, title):
+    redrawn = (Redrawn(EVIL, JPEG + b"1", JPEG + b"2"), Redrawn("c", JPEG + b"3", JPEG + b"4"))
+    made = course(parts=(TriedPart("all", epochs(3), "", 1.0, 0.0123, None, redrawn),), photos=())
+    made = replace(made, settings={"train": {"objective": "reconstruction", **pixels}})
+    text = training_page(made, "Training")
+    assert text.count("Its reconstruction") == 2 and text.count("<figcaption>") == 2
+    assert "<script" not in text and "validation loss 0.0123" in text
+    assert re.search(f"Loss, [a-z ]*{title}", text) and "Loss, nats" not in text
+    assert "Reconstructions" not in training_page(course(), "Training")

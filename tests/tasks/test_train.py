@@ -20,7 +20,8 @@ from mixtura.catalog import Catalog
 from mixtura.cli.app import run as command
 from mixtura.encoders.own import Own, folder_of
 from mixtura.errors import BundleError, CannotWrite, CheckpointError, NonFinite, UsageError
-from mixtura.fitting.network import SHARES, Material, train_part
+from mixtura.fitting.network import SHARES, train_part
+from mixtura.fitting.network_material import Material
 from mixtura.model import bundle
 from mixtura.onnx import runner
 from mixtura.pipeline import training_photos

@@ -16,7 +16,8 @@ import mixtura
 from mixtura.datasets import idx
 from mixtura.errors import CheckpointError, UsageError
 from mixtura.fitting import network, network_head
-from mixtura.fitting.network import SHARES, Material, train_part
+from mixtura.fitting.network import SHARES, train_part
+from mixtura.fitting.network_material import Material
 from mixtura.heads import HEADS
 from mixtura.heads.gaussian import GaussianHead
 from mixtura.pipeline import network_setup, training_photos

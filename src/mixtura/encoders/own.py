@@ -1,5 +1,7 @@
 """A trained encoder in a folder, as an encoder for every other task: its weights and a description of its network.
 
+An autoencoder has the weights of its decoder there too.
+
 The folder is enough: neither the hub nor the files that the network began with are asked again, and it may be moved.
 """
 
@@ -15,7 +17,7 @@ import torch
 from jaxtyping import Float, Num
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mixtura import files
@@ -31,7 +33,7 @@ from mixtura.interfaces import Encoder, ExportableEncoder, TrainableEncoder
 from mixtura.names import find
 from mixtura.sections import EncoderSection
 
-WEIGHTS_FILE, DESCRIPTION_FILE = "encoder.safetensors", "encoder.json"
+WEIGHTS_FILE, DESCRIPTION_FILE, DECODER_FILE = "encoder.safetensors", "encoder.json", "decoder.safetensors"
 
 KIND = "own"
 HERE = f"{KIND}:."
@@ -43,7 +45,8 @@ class Description(BaseModel):
 
     ``encoder`` is the full name of what was trained, ``options`` are its own (filters, dropout, stem), ``size`` is the
     side in pixels if photos are square, ``taps`` are the layers of the vector, ``trained`` are the blocks that were
-    trained, ``files`` what else its library needs, by name, and ``sha256`` is that of the weight file.
+    trained, ``files`` what else its library needs, by name, ``sha256`` is that of the weight file, and ``decoder`` that
+    of the decoder's, where there is one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,17 +59,24 @@ class Description(BaseModel):
     trained: tuple[str, ...] = ()
     files: dict[Literal["config.json", "preprocessor_config.json"], str] = Field(default_factory=dict)
     sha256: str
+    decoder: str | None = None
 
 
-def encoder_files(encoder: TrainableEncoder, network: nn.Module, trained: Sequence[str] = ()) -> dict[str, bytes]:
-    """The two files of a trained encoder by name, to be written into one folder with whatever else belongs to it.
+def encoder_files(
+    encoder: TrainableEncoder,
+    network: nn.Module,
+    trained: Sequence[str] = (),
+    decoder: Mapping[str, Tensor] | None = None,
+) -> dict[str, bytes]:
+    """The files of a trained encoder by name, to be written into one folder with whatever else belongs to it.
 
     Args:
         encoder: whose network it was; an encoder of this class is described by what was trained first.
         network: what :meth:`~mixtura.interfaces.TrainableEncoder.network` has become.
         trained: names of the blocks that were trained.
+        decoder: tensors of the decoder that was trained with it.
     """
-    weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()})
+    weights, drawing = _saved(network.state_dict()), None if decoder is None else _saved(decoder)
     made = encoder.inner if isinstance(encoder, Own) else encoder
     name = encoder.description.encoder if isinstance(encoder, Own) else encoder.identity["name"]
     kind, _, place = name.partition(":")
@@ -78,19 +88,34 @@ def encoder_files(encoder: TrainableEncoder, network: nn.Module, trained: Sequen
         trained=tuple(trained),
         files=getattr(made, "files", {}),
         sha256=hashlib.sha256(weights).hexdigest(),
+        decoder=None if drawing is None else hashlib.sha256(drawing).hexdigest(),
     )
-    text = json.dumps(description.model_dump(mode="json"), indent=2, sort_keys=True) + "\n"
-    return {WEIGHTS_FILE: weights, DESCRIPTION_FILE: text.encode()}
+    # Without a decoder, the description has the form that earlier versions of mixtura read.
+    told = description.model_dump(mode="json", exclude={"decoder"} if drawing is None else None)
+    text = json.dumps(told, indent=2, sort_keys=True) + "\n"
+    made = {WEIGHTS_FILE: weights, DESCRIPTION_FILE: text.encode()}
+    return made if drawing is None else made | {DECODER_FILE: drawing}
 
 
-def write_encoder(folder: Path, encoder: TrainableEncoder, network: nn.Module, trained: Sequence[str] = ()) -> None:
+def _saved(tensors: Mapping[str, Tensor]) -> bytes:
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+
+
+def write_encoder(
+    folder: Path,
+    encoder: TrainableEncoder,
+    network: nn.Module,
+    trained: Sequence[str] = (),
+    decoder: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write a trained encoder into a folder, which is made if need be; see :func:`encoder_files`.
 
     Raises:
         CannotWrite, OutOfSpace: the folder cannot be written.
     """
     files.make_folder(folder)
-    files.write_all({folder / name: data for name, data in encoder_files(encoder, network, trained).items()})
+    made = encoder_files(encoder, network, trained, decoder)
+    files.write_all({folder / name: data for name, data in made.items()})
 
 
 def folder_of(name: str) -> Path | None:
@@ -109,40 +134,49 @@ def placed(section: EncoderSection, folder: Path) -> EncoderSection:
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
-    """The two files of the trained encoder in a folder, by name, checked.
+    """The files of the trained encoder in a folder, by name, checked.
 
     Raises:
-        BundleError: there is no trained encoder in it, or one of the two files is damaged.
+        BundleError: there is no trained encoder in it, or one of its files is damaged.
     """
-    read_description(folder)
-    return {name: files.read_current(folder / name) for name in (WEIGHTS_FILE, DESCRIPTION_FILE)}
+    decoder = [] if read_description(folder).decoder is None else [DECODER_FILE]
+    return {name: files.read_current(folder / name) for name in (WEIGHTS_FILE, DESCRIPTION_FILE, *decoder)}
 
 
 def read_description(folder: Path) -> Description:
-    """The description in a folder, checked against the weight file beside it.
+    """The description in a folder, checked against the weight files beside it.
 
     Raises:
-        BundleError: there is no trained encoder in it, or one of the two files is damaged.
+        BundleError: there is no trained encoder in it, or one of its files is damaged.
     """
     try:
         description = Description.model_validate_json(files.read_current(folder / DESCRIPTION_FILE))
-        found = hashlib.sha256(files.read_current(folder / WEIGHTS_FILE)).hexdigest()
     except OSError as error:
-        raise BundleError(
-            f"{folder} has no trained encoder: {WEIGHTS_FILE} or {DESCRIPTION_FILE} is missing. Give the folder of "
-            "mixtura train."
-        ) from error
+        raise _no_encoder(folder, f"{DESCRIPTION_FILE} is missing") from error
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "the file"
         raise BundleError(
             f"{folder / DESCRIPTION_FILE} is damaged: {place}: {fault['msg']}. Copy the folder again."
         ) from error
-    if found != description.sha256:
-        raise BundleError(
-            f"{folder / WEIGHTS_FILE} was altered: its SHA-256 is {found}, not {description.sha256}. Copy it again."
-        )
+    for name, digest in ((WEIGHTS_FILE, description.sha256), (DECODER_FILE, description.decoder)):
+        if digest is not None:
+            _check(folder, name, digest)
     return description
+
+
+def _check(folder: Path, name: str, digest: str) -> None:
+    """See that a weight file is the one that was described."""
+    try:
+        found = hashlib.sha256(files.read_current(folder / name)).hexdigest()
+    except OSError as error:
+        raise _no_encoder(folder, f"{name} is missing") from error
+    if found != digest:
+        raise BundleError(f"{folder / name} was altered: its SHA-256 is {found}, not {digest}. Copy it again.")
+
+
+def _no_encoder(folder: Path, why: str) -> BundleError:
+    return BundleError(f"{folder} has no trained encoder: {why}. Give the folder of mixtura train.")
 
 
 class Own:
@@ -188,6 +222,8 @@ class Own:
         self.fingerprint = fingerprint(self.identity)
         self.dimension, self.draft = self.inner.dimension, self.inner.draft
         self.versions, self.stages = self.inner.versions, self.inner.stages
+        self.bottleneck: tuple[int, int, int] | None = getattr(self.inner, "bottleneck", None)
+        self._folder = folder
         self.timm_name: str | None = getattr(self.inner, "timm_name", None)
         if isinstance(self.inner, ExportableEncoder):
             self.graph: Callable[[], nn.Module] = self.inner.graph
@@ -204,6 +240,17 @@ class Own:
     def network(self) -> nn.Module:
         """A fresh network to train further."""
         return self.inner.network()
+
+    def decoder_weights(self) -> dict[str, Tensor] | None:
+        """The tensors of the decoder that was trained with it; ``None`` if there is none.
+
+        Raises:
+            BundleError: the file is missing or was altered.
+        """
+        if self.description.decoder is None:
+            return None
+        _check(self._folder, DECODER_FILE, self.description.decoder)
+        return load(files.read_current(self._folder / DECODER_FILE))
 
 
 def timm_weights(encoder: Encoder, network: nn.Module) -> tuple[str, dict[str, Tensor]]:

@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from mixtura.encoders.common import (
 )
 from mixtura.encoders.taps import Positions, Tapped, later_stages, layers_of, settled
 from mixtura.encoders.torchvision_repair import import_timm
-from mixtura.encoders.weights import load_weights
+from mixtura.encoders.weights import load_tensors, read_tensors
 from mixtura.errors import DataError, NoInput, UnknownName, UsageError
 from mixtura.formats import reason_of
-from mixtura.identity import NO_TAPS, UNTRAINED, Block, fingerprint, with_blocks, with_options
+from mixtura.identity import DRAWN_STEM, NO_TAPS, UNTRAINED, Block, fingerprint, with_blocks, with_options
 
 _DATA_KEYS = ("interpolation", "mean", "std", "crop_pct", "crop_mode")
 SMALL_SIZE = 32  # pixels a side
@@ -49,7 +49,8 @@ class Timm:
         device: where the network runs.
         taps: layers whose averages and deviations follow the vector; see :mod:`mixtura.encoders.taps`.
         stem: ``small`` begins a ResNet with a 3 x 3 convolution of stride 1 and no maximum, for pictures under 64 px;
-            its size is 32 px unless given. With published weights the others are those, and the stem is drawn.
+            its size is 32 px unless given. With published weights, or a file of the usual network, the stem is drawn
+            and all behind it has these; ``init`` in the identity says so.
         seed: to draw the weights from instead; such a network is to be trained.
 
     Raises:
@@ -76,7 +77,7 @@ class Timm:
         side = None if size is None else checked_size(size, default=size)
         begin = checked_start(weights, seed)
         self._shrink = SMALL_FACTOR if stem else 1
-        network = _create(_Wanted(model, side, weights, begin if seed is not None else None, stem))
+        network, init = _create(_Wanted(model, side, weights, begin if seed is not None else None, stem))
         data = timm.data.resolve_model_data_config(network)
         if side is not None:
             data["input_size"] = (3, side, side)
@@ -91,7 +92,6 @@ class Timm:
             "preprocessing": f"timm {json.dumps({key: data[key] for key in _DATA_KEYS})}; JPEG draft {self.draft} px",
             "dtype": "float32",
         }
-        init = f"seed {begin}" if seed is not None else f"stem of seed {begin}" if stem and weights is None else ""
         identity = with_options(identity, {"stem": stem} if stem else {}) | ({UNTRAINED: init} if init else {})
         self.versions = library_versions("timm")
         self._network = channels_last(network.to(self.device))
@@ -187,8 +187,8 @@ class _Wanted:
     stem: str | None
 
 
-def _create(wanted: _Wanted) -> nn.Module:
-    """The network in eval mode, without its last layer."""
+def _create(wanted: _Wanted) -> tuple[nn.Module, str]:
+    """The network in eval mode, without its last layer, and what of it is drawn."""
     timm, model, size = import_timm(), wanted.model, wanted.size
     if not timm.is_model(model.partition(".")[0]):
         close = difflib.get_close_matches(model, timm.list_models(), n=3)
@@ -197,14 +197,21 @@ def _create(wanted: _Wanted) -> nn.Module:
     architecture = timm.get_pretrained_cfg(model, allow_unregistered=False)
     other = size is not None and (size, size) != tuple(getattr(architecture, "input_size", ()))[1:]
     fixed = {"img_size": size} if other and getattr(architecture, "fixed_input_size", False) else {}
-    network = _built(wanted, fixed)
-    network = _with_small_stem(network, model) if wanted.stem else network
+    network, init = _built(wanted, fixed), "" if wanted.seed is None else f"seed {wanted.seed}"
+    small = None if wanted.stem is None else _small_stem(network, model, wanted.seed or 0)
     if wanted.weights is not None:
-        _load(network, wanted.weights, f"timm:{model} cannot read photos at {size} px" if fixed else "")
-    return network.eval().requires_grad_(False)
+        tensors = read_tensors(wanted.weights)
+        if small is not None and not _is_of(network.conv1, tensors):
+            network.conv1, small = small, None
+        _load(network, tensors, wanted.weights, f"timm:{model} cannot read photos at {size} px" if fixed else "")
+    if small is not None:
+        network.conv1, init = small, init or f"{DRAWN_STEM} 0"
+    if wanted.stem is not None:
+        network.maxpool = nn.Identity()
+    return network.eval().requires_grad_(False), init
 
 
-def _built(wanted: _Wanted, fixed: dict[str, Any]) -> nn.Module:
+def _built(wanted: _Wanted, fixed: dict[str, Any]) -> Any:
     """The network with its published weights, or with drawn ones where a seed or a file is given."""
     published = wanted.weights is None and wanted.seed is None
     try:
@@ -219,19 +226,19 @@ def _built(wanted: _Wanted, fixed: dict[str, Any]) -> nn.Module:
         ) from error
 
 
-def _load(network: Any, weights: Path, unread: str) -> None:
-    """Load a file, with or without the last layer; ``unread`` begins the sentence where the size may be to blame."""
+def _load(network: Any, tensors: Mapping[str, Tensor], weights: Path, unread: str) -> None:
+    """Load a file's tensors, with or without the last layer; ``unread`` begins an error that the size may cause."""
     last = network.pretrained_cfg.get("classifier") or ()
     try:
-        load_weights(network, weights, spare=(last,) if isinstance(last, str) else last)
+        load_tensors(network, tensors, weights, spare=(last,) if isinstance(last, str) else last)
     except DataError as error:
         if not unread:
             raise
         raise DataError(f"{unread} with these weights; leave the size out. {error}") from error
 
 
-def _with_small_stem(network: Any, model: str) -> nn.Module:
-    """A ResNet that begins with a 3 x 3 convolution at full size, its middle taken from what was there.
+def _small_stem(network: Any, model: str, seed: int) -> nn.Conv2d:
+    """The 3 x 3 convolution at full size with which a ResNet is to begin.
 
     Raises:
         UsageError: it does not begin with one convolution and a maximum.
@@ -239,6 +246,9 @@ def _with_small_stem(network: Any, model: str) -> nn.Module:
     first = getattr(network, "conv1", None)
     if not isinstance(first, nn.Conv2d) or not isinstance(getattr(network, "maxpool", None), nn.MaxPool2d):
         raise UsageError(f"encoder.stem small is for ResNets of timm, and {model!r} is none. Leave it out.")
-    begin = drawn(0, lambda: nn.Conv2d(first.in_channels, first.out_channels, 3, 1, 1, bias=first.bias is not None))
-    network.conv1, network.maxpool = begin, nn.Identity()
-    return network
+    return drawn(seed, lambda: nn.Conv2d(first.in_channels, first.out_channels, 3, 1, 1, bias=first.bias is not None))
+
+
+def _is_of(first: nn.Conv2d, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a file is of the usual network, by the shape of its first convolution."""
+    return "conv1.weight" in tensors and tensors["conv1.weight"].shape == first.weight.shape

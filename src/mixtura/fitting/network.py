@@ -7,155 +7,50 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mixtura import files
-from mixtura.core import temperature
-from mixtura.encoders.common import drawn
-from mixtura.encoders.stages import stages_of
 from mixtura.errors import CheckpointError
-from mixtura.features.records import Unreadable
 from mixtura.fitting import network_head
-from mixtura.fitting.heads import HeadSpec
-from mixtura.heads.base import Head
+from mixtura.fitting.network_material import Material
+from mixtura.fitting.network_objective import class_results, objective_of
 from mixtura.heads.linear import LinearHead
-from mixtura.interfaces import TrainableEncoder
 from mixtura.pipeline import network_setup
-from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.records.training import TrainingLog, TrainingProgress
 from mixtura.training import distributed
 from mixtura.training.activations import KeptViews, chunks, with_activations
 from mixtura.training.checkpoint import Facts
-from mixtura.training.classifier import Classifier, cross_entropy, scored, vectors, without_rows
-from mixtura.training.loaders import Batch, Loader
+from mixtura.training.classifier import Classifier, vectors, without_rows
+from mixtura.training.loaders import Batch
 from mixtura.training.order import Order
 from mixtura.training.range_test import suitable_rate
+from mixtura.training.reconstructor import Reconstructor
 from mixtura.training.setup import Setup, count
 from mixtura.training.state import copied, evaluating, of_module, replaced
 from mixtura.training.steps import Steps
 from mixtura.training.trainer import train
-from mixtura.training_sections import TrainSection
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """How far the weights go from the start to the trained ones; validation photos choose."""
 
 PLAN_FILE = "plan.json"
-FIRST_PHOTOS = 100  # of each class, to which a head is fitted before its network has learned anything
 PROBE_STEPS = 3  # the first one warms up
-
-
-@dataclass(frozen=True)
-class Material:
-    """What every part of a network is trained with.
-
-    Args:
-        section: how.
-        encoder: whose network it is. One with weights has no taps here: by these, the head would know the photos by
-            heart before the network has learned anything from them.
-        photos: training and validation photos.
-        start: the vectors of the training photos by the encoder as it is; ``None`` for an encoder whose weights are
-            drawn, which then has no incumbent.
-        seed: of order, views, and drawn weights.
-        workers: threads that decode.
-        progress: called after each step.
-        head: that is trained jointly; ``None`` for a linear one.
-    """
-
-    section: TrainSection
-    encoder: TrainableEncoder
-    photos: TrainingPhotos
-    start: Float[Tensor, "T D"] | None
-    seed: int
-    workers: int
-    progress: Callable[[TrainingProgress], None] | None = None
-    head: HeadSpec | None = None
-
-    @property
-    def pretrained(self) -> bool:
-        """Whether the weights at the start are worth something."""
-        return self.start is not None
-
-    def classifier(self) -> Classifier:
-        """The network as it begins, with its head."""
-        network = self.encoder.network()
-        device = next(network.parameters()).device
-        head = distributed.of_first(lambda: self._first_head(network))
-        return Classifier(network, head.to(device), stages_of(self.encoder, network))
-
-    def _first_head(self, network: nn.Module) -> Head:
-        """The head as it begins: fitted to the vectors of the network as it is, if it is trained jointly.
-
-        A linear head that only serves for training starts from zero where the network comes with weights. One that is
-        fitted to the training photos is steep where it errs on another view of them, and in two epochs the network
-        loses what it knew.
-        """
-        labels, count = torch.from_numpy(self.photos.labels[self.photos.training]), len(self.photos.classes)
-        if self.head is None and self.start is not None:
-            return LinearHead.from_rows(self.start, labels, count, start="zeros")
-        if self.head is None:
-            return drawn(self.seed, lambda: LinearHead(self.encoder.dimension, count))
-        if self.start is not None:
-            return network_head.fitted_head(self.head, self.start, labels, count)
-        x, labels = network_head.drawn_vectors(network, self._first_batches(labels), self.seed)
-        return network_head.fitted_head(self.head, x, labels, count)
-
-    def _first_batches(self, labels: Tensor) -> list[Batch]:
-        """Some photos of each class, without random views, to which the head of a drawn network is fitted."""
-        mixed = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
-        own = nn.functional.one_hot(labels[mixed])
-        few = mixed[(own.cumsum(0) * own).amax(1) <= FIRST_PHOTOS].numpy()
-        rows = [few[part] for part in chunks(len(few), self.section.batch_size)]
-        loader = self._loader(self.photos.training, False)
-        batches = [batch for batch in loader.read(rows) if len(batch["row"])]
-        return [batch for batch in batches if len(batch["row"]) > 1] or batches  # one row has no statistics
-
-    @cached_property
-    def training(self) -> Loader:
-        """The training photos, each time in another view."""
-        return self._loader(self.photos.training, True)
-
-    @cached_property
-    def validation(self) -> Loader:
-        """The validation photos, as they are encoded in prediction."""
-        return self._loader(self.photos.validation, False)
-
-    def _loader(self, rows: Any, views: bool) -> Loader:
-        augmentation = network_setup.augmentation_of(self.section, self.seed) if views else None
-        dataset = self.photos.dataset.subset(rows)
-        weights = torch.tensor([item.weight for item in dataset.items], dtype=torch.float64).numpy()
-        return Loader(
-            dataset, self.encoder, self.photos.labels[rows], weights=weights if views else None,
-            augmentation=augmentation, workers=self.workers,
-        )  # fmt: skip
-
-    def with_section(self, section: TrainSection) -> "Material":
-        """The same photos for another training; what was decoded is kept, where the views stay."""
-        made = replace(self, section=section)
-        made.__dict__["validation"] = self.validation
-        if section.augment == self.section.augment:
-            made.__dict__["training"] = self.training
-        return made
-
-    @property
-    def problems(self) -> tuple[Unreadable, ...]:
-        """The photos that could not be read."""
-        return (*self.training.problems, *self.validation.problems)
 
 
 @dataclass(frozen=True)
 class TrainedPart:
     """A network of which a part was trained: ``share`` of the way from the start, where it has a validation ``loss``.
 
-    ``start_loss`` is that of the start, in nats; ``blocks`` are the names of the blocks that were trained; ``head`` are
-    the tensors of the head, and ``accuracy`` is that of the validation photos.
+    ``start_loss`` is that of the start; ``blocks`` are the names of the blocks that were trained; ``head`` are the
+    tensors of the head, or of the decoder, and ``accuracy`` is that of the validation photos, NaN without classes.
     """
 
     part: str
@@ -190,7 +85,7 @@ def train_part(
     """
     if distributed.of_first(left) <= 0:
         return None
-    classifier = material.classifier()
+    classifier = material.module()
     blocks = len(classifier.stages)
     classifier.first = {"last": blocks - 1, "head": blocks}.get(part, 0)
     network_setup.prepare(classifier, part, material.section, material.pretrained)
@@ -213,16 +108,17 @@ def train_part(
     trained = tuple(name for name, held in classifier.stages.blocks(classifier.network) if _any_trained(held))
     return TrainedPart(
         part, share, losses[share], losses.get(0.0, math.nan), classifier.network, trained, made.log,
-        copied(classifier.head.state_dict()), found[share]["accuracy"],
+        copied(classifier.head.state_dict()), found[share].get("accuracy", math.nan),
     )  # fmt: skip
 
 
 class _Run:
     """The run of one part: its batches in both roles, and what they cost."""
 
-    def __init__(self, material: Material, classifier: Classifier, part: str) -> None:
+    def __init__(self, material: Material, classifier: Classifier | Reconstructor, part: str) -> None:
         self.material, self.classifier, self.part = material, classifier, part
         self.section, photos = material.section, material.photos
+        self.objective = objective_of(self.section)
         labels, size = photos.labels[photos.training], self.section.batch_size
         self.order = Order(material.seed, len(labels), min(size, len(labels)), labels, self.section.balance)
         network, stages, first = classifier.network, classifier.stages, classifier.first
@@ -241,13 +137,9 @@ class _Run:
         return self.material.training.batches(self.order, epoch, first, *place)
 
     def validate(self, module: nn.Module) -> Mapping[str, float]:
-        """Mean loss in nats, at its best temperature, and accuracy of the validation photos.
-
-        The fit that follows finds a temperature of its own, so how sure the head is counts for nothing.
-        """
+        """The results of the validation photos."""
         batches: Iterable[Batch] = self.material.validation.read(self.rows) if self.kept is None else self.kept
-        scores, labels = scored(module, batches)
-        return _results(scores, labels)
+        return self.objective.results(module, batches)
 
     def results_of(self, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
         """The validation results of other weights."""
@@ -273,9 +165,9 @@ class _Run:
             held, labels = vectors(self.classifier.network, self.material.validation.read(self.rows))
         learned = torch.from_numpy(photos.labels[photos.training])
         scores = LinearHead.from_rows(known, learned, len(photos.classes)).class_scores(held).double()
-        return _results(scores, labels)
+        return class_results(scores, labels)
 
-    def setup(self, classifier: Classifier, epochs: int) -> Setup:
+    def setup(self, classifier: Classifier | Reconstructor, epochs: int) -> Setup:
         """What the loop takes."""
         schedule = network_setup.schedule_of(self.section, self.order.steps, epochs)
         same = network_setup.facts_of(self.section, self.part, epochs) | {
@@ -285,7 +177,7 @@ class _Run:
         same |= network_head.facts_of(self.material.head)
         return Setup(
             classifier,
-            cross_entropy,
+            self.objective.loss,
             network_setup.optimizer_of(classifier, self.section, self.material.pretrained),
             self.batches,
             self.order.steps,
@@ -346,12 +238,6 @@ class _Run:
         with evaluating(trial):
             self.validate(trial)
         return step * self.order.steps + time.perf_counter() - began
-
-
-def _results(scores: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> dict[str, float]:
-    """Mean loss in nats, at its best temperature, and accuracy."""
-    loss = temperature.nll(scores, labels, temperature.best(scores, labels))
-    return {"loss": loss, "accuracy": float((scores.argmax(1) == labels).double().mean())}
 
 
 def _plan_in(path: Path) -> dict[str, float]:

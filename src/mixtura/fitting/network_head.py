@@ -109,10 +109,11 @@ def drawn_vectors(network: nn.Module, batches: Sequence[Batch], seed: int) -> tu
     return torch.cat(vectors), torch.cat([batch[LABEL] for batch in batches])
 
 
-def hooks_of(classifier: Classifier) -> dict[str, Hook]:
+def hooks_of(module: nn.Module) -> dict[str, Hook]:
     """The hook that a head needs which learns from each batch without a gradient."""
-    learns = type(classifier.head).update_memory is not Head.update_memory
-    return {"memory": HeadMemory(classifier)} if learns else {}
+    if not isinstance(module, Classifier) or type(module.head).update_memory is Head.update_memory:
+        return {}
+    return {"memory": HeadMemory(module)}
 
 
 class HeadMemory:

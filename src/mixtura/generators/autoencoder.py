@@ -2,7 +2,10 @@
 
 import math
 
+import numpy as np
+import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor, nn
 
 HALVINGS = 4
@@ -25,13 +28,28 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = []
         for into, out in zip(widths, [*widths[1:], 3], strict=True):
             layers += [nn.ConvTranspose2d(into, out, 2, stride=2), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1], nn.Sigmoid())
+        self.layers = nn.Sequential(*layers[:-1])
 
     @property
     def dimension(self) -> int:
         """How many numbers of a vector are read, from its first on."""
         return math.prod(self.bottleneck)
 
+    def logits(self, vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N 3 H W"]:
+        """The photos before the logistic function, from which losses are computed without rounding to 0 or 1."""
+        return self.layers(vectors[:, : self.dimension].unflatten(1, self.bottleneck))
+
     def forward(self, vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N 3 H W"]:
         """The photos."""
-        return self.layers(vectors[:, : self.dimension].unflatten(1, self.bottleneck))
+        return self.logits(vectors).sigmoid()
+
+    @torch.no_grad()
+    def pictures(self, vectors: Float[np.ndarray, "N D"] | Float[Tensor, "N D"]) -> list[Image.Image]:
+        """The photos as RGB pictures, one a row, in the size that the encoder reads.
+
+        Args:
+            vectors: of photos, as ``encode`` gives them or a feature store holds them; or any others.
+        """
+        like = next(self.parameters())
+        made = self(torch.as_tensor(vectors).to(like)).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu()
+        return [Image.fromarray(picture) for picture in made.numpy()]

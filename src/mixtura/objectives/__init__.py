@@ -1,4 +1,4 @@
-"""Training objectives; each is a loss function of a head, samples and labels.
+"""Training objectives; each is a loss function of a head, samples and labels, or of photos that are drawn again.
 
 There is one table per kind of input, so choices and help texts can be filtered without importing the objectives.
 """
@@ -11,7 +11,10 @@ HEAD_OBJECTIVES = {
 }
 """Objectives of a head on embeddings of a frozen encoder: conditional, joint, or with a margin."""
 
-BY_INPUT = {"head": HEAD_OBJECTIVES}
+PHOTO_OBJECTIVES = {"reconstruction": "mixtura.objectives.reconstruction:Reconstruction"}
+"""Objectives of an encoder and a decoder together, on photos without labels."""
+
+BY_INPUT = {"head": HEAD_OBJECTIVES, "photos": PHOTO_OBJECTIVES}
 """Tables by the input of their objectives, which is their ``reads``."""
 
 OBJECTIVES = {name: target for table in BY_INPUT.values() for name, target in table.items()}

@@ -11,6 +11,7 @@ from mixtura.datasets import DATASETS, NAMED
 from mixtura.datasets.items import Dataset
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import checked_device, drawn, is_outside_encoder, split_name, with_absolute_name
+from mixtura.encoders.own import Own
 from mixtura.encoders.runtime import on_runtime
 from mixtura.encoders.sizes import size_of
 from mixtura.encoders.sounds import Clips
@@ -20,7 +21,7 @@ from mixtura.features import PROJECTIONS
 from mixtura.features.projection import Projection
 from mixtura.files import is_there
 from mixtura.generators.autoencoder import Decoder
-from mixtura.identity import IMPORTED_PREFIX, NO_TAPS, UNTRAINED, options_of, taps_of
+from mixtura.identity import IMPORTED_PREFIX, NO_TAPS, UNTRAINED, is_partly_drawn, options_of, taps_of
 from mixtura.interfaces import Encoder as PhotoEncoder
 from mixtura.interfaces import SoundEncoder, TrainableEncoder
 from mixtura.names import find, is_outside, nearest
@@ -158,10 +159,10 @@ def encoder_of(section: EncoderSection) -> Encoder:
     """
     encoder = _encoder_made(section, {})
     if UNTRAINED in encoder.identity:
-        raise UsageError(
-            f"The encoder {section.name!r} has no trained weights: train it with mixtura train, or give "
-            "encoder.weights."
-        )
+        lacks, give = "has no trained weights", "give encoder.weights"
+        if is_partly_drawn(encoder.identity):
+            lacks, give = f"has drawn first layers (encoder.stem: {section.stem})", "leave out encoder.stem"
+        raise UsageError(f"The encoder {section.name!r} {lacks}: train it with mixtura train, or {give}.")
     return on_runtime(encoder, section.runtime, device_of(section.device))
 
 
@@ -188,9 +189,11 @@ def trainable_of(section: EncoderSection, seed: int | None = None) -> TrainableE
 def decoder_of(encoder: TrainableEncoder, seed: int = 0) -> Decoder:
     """A fresh network from the vectors of an encoder back to photos in [0, 1]; both are trained together.
 
+    It begins with the weights that were trained with the encoder, if there are any.
+
     Args:
         encoder: with a bottleneck.
-        seed: to draw the weights from.
+        seed: to draw the weights from, if there are none.
 
     Raises:
         UsageError: the encoder has no bottleneck that photos could be drawn from.
@@ -198,7 +201,32 @@ def decoder_of(encoder: TrainableEncoder, seed: int = 0) -> Decoder:
     shape = getattr(encoder, "bottleneck", None)
     if shape is None:
         raise UsageError(f"The encoder {encoder.name!r} has no decoder. Choose an autoencoder to reconstruct photos.")
-    return drawn(seed, lambda: Decoder(shape))
+    made, known = drawn(seed, lambda: Decoder(shape)), encoder.decoder_weights() if isinstance(encoder, Own) else None
+    if known is not None:
+        made.load_state_dict(known)
+    return made
+
+
+def load_decoder(folder: Path | str) -> Decoder:
+    """Return the decoder in the folder of an autoencoder that ``mixtura train`` has trained by reconstruction.
+
+    ``pictures`` of it draws photos from feature vectors, on the CPU:
+    ``mixtura.load_decoder("shop").pictures(mixtura.FeatureStore.open("shop/features").read().embedding[:4])``.
+
+    Args:
+        folder: of the model.
+
+    Raises:
+        BundleError: there is no trained encoder in it, or a file of it is damaged.
+        UsageError: the encoder was not trained by reconstruction.
+    """
+    encoder = Own(str(folder))
+    if encoder.description.decoder is None:
+        raise UsageError(
+            f"{folder} has no decoder: its encoder was not trained by reconstruction. Train it with "
+            "--encoder autoencoder --set train.objective=reconstruction."
+        )
+    return decoder_of(encoder).requires_grad_(False).eval()
 
 
 def _encoder_made(section: EncoderSection, more: Mapping[str, Any]) -> Encoder:

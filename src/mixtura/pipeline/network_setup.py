@@ -12,15 +12,19 @@ from mixtura.training.checkpoint import Fact
 from mixtura.training.classifier import Classifier
 from mixtura.training.hooks import Hook, WeightAverage
 from mixtura.training.optimizers import is_weight, optimizer, parameter_groups
+from mixtura.training.reconstructor import Reconstructor
 from mixtura.training.schedule import Schedule, layer_factors
 from mixtura.training.setup import Settings
-from mixtura.training_sections import TrainSection
+from mixtura.training_sections import RECONSTRUCTION, TrainSection
 
 SMALL_BATCH = 64  # photos; the statistics of fewer are too noisy for a batch norm that is trained well already
 LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3
 LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
 HEAD_FACTOR = 4.0  # of the learning rate, for a head that starts from zero on a network that does not
 AUTO, FROZEN, SYNCED = "auto", "frozen", "synced"
+Trained = Classifier | Reconstructor
+"""A network with what serves to train it."""
+
 NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start", "log"})
 """Keys that may change while a run goes on; where the run starts is compared by its weights."""
 
@@ -30,8 +34,9 @@ def check_train(section: TrainSection) -> None:
 
     Raises:
         UnknownName: there is no such view.
-        UsageError: an option of the schedule, of a view or of the optimizer does not fit.
+        UsageError: an option of the schedule, of a view, of the optimizer or of the objective does not fit.
     """
+    _check_objective(section)
     augmentation_of(section, 0)
     schedule_of(section, 1, section.epochs)
     if section.momentum is not None and section.optimizer != "sgd":
@@ -54,6 +59,27 @@ def check_norm(section: TrainSection, device: str) -> None:
             f"train.norm is synced, and batch norm is synchronized on GPUs only, not on {device}. Leave it out: each "
             "process then uses its own photos, and the running statistics are averaged before every evaluation and "
             "commit. Or give frozen."
+        )
+
+
+def _check_objective(section: TrainSection) -> None:
+    if section.objective != RECONSTRUCTION:
+        if section.pixels is not None:
+            raise UsageError(
+                f"train.pixels is {section.pixels!r}, and the objective {section.objective!r} compares no pixels. "
+                f"Leave it out, or set train.objective={RECONSTRUCTION}."
+            )
+        return
+    if section.head == "joint":
+        raise UsageError("Reconstruction trains a decoder and no head of classes. Leave out train.head: joint.")
+    if section.unfreeze:
+        raise UsageError(
+            f"Reconstruction trains network and decoder together from the start. Leave out train.unfreeze "
+            f"{section.unfreeze}."
+        )
+    if section.trainable not in (None, "all"):
+        raise UsageError(
+            f"Reconstruction trains the whole network, and train.trainable is {section.trainable!r}. Leave it out."
         )
 
 
@@ -95,7 +121,7 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Fact
     return found
 
 
-def prepare(classifier: Classifier, part: str, section: TrainSection, pretrained: bool) -> None:
+def prepare(classifier: Trained, part: str, section: TrainSection, pretrained: bool) -> None:
     """Let only a part of a network be trained: ``head``, ``last``, ``norm`` or ``all``; its head always is.
 
     Batch norms of weights that come from elsewhere keep their statistics where batches are small, unless the section
@@ -124,7 +150,7 @@ def rate_of(section: TrainSection, pretrained: bool) -> float:
     return section.learning_rate or (LEARNING_RATE if pretrained else SCRATCH_LEARNING_RATE)
 
 
-def optimizer_of(classifier: Classifier, section: TrainSection, pretrained: bool) -> Any:
+def optimizer_of(classifier: Trained, section: TrainSection, pretrained: bool) -> Any:
     """The optimizer of a classifier, with a learning rate for each block and no decay of norms and biases."""
     options = {} if section.momentum is None else {"momentum": section.momentum}
     groups = parameter_groups(
@@ -141,12 +167,12 @@ def optimizer_of(classifier: Classifier, section: TrainSection, pretrained: bool
     return optimizer(section.optimizer, groups, **options)
 
 
-def hooks_of(classifier: Classifier, section: TrainSection) -> dict[str, Hook]:
+def hooks_of(classifier: Trained, section: TrainSection) -> dict[str, Hook]:
     """The state that is kept beside the network."""
     return {} if section.ema is None else {"average": WeightAverage(classifier, section.ema)}
 
 
-def _factors(classifier: Classifier, decay: float, head: float) -> Callable[[str], float]:
+def _factors(classifier: Trained, decay: float, head: float) -> Callable[[str], float]:
     """The share of the learning rate that a parameter has, by its name in the classifier."""
     blocks = classifier.stages.blocks(classifier.network)
     factors = layer_factors(len(blocks) + 1, decay)
@@ -155,7 +181,7 @@ def _factors(classifier: Classifier, decay: float, head: float) -> Callable[[str
     return names.__getitem__
 
 
-def _decays(classifier: Classifier) -> Callable[[str, Any], bool]:
+def _decays(classifier: Trained) -> Callable[[str, Any], bool]:
     """Whether a parameter decays, by its name in the classifier."""
     kinds = kinds_of(classifier.network)
     spared = {id(p) for name, p in bare(classifier.network).named_parameters() if kinds[name] != WEIGHT}

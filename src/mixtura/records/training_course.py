@@ -8,11 +8,21 @@ from mixtura.records.training import NetworkTraining, TrainingEpoch
 
 
 @dataclass(frozen=True)
+class Redrawn:
+    """A validation photo as the network reads it and what was made of its vector, as JPEG files."""
+
+    label: str
+    photo: bytes
+    reconstruction: bytes
+
+
+@dataclass(frozen=True)
 class TriedPart:
     """The training of one part of the network, so far.
 
-    ``loss`` (nats) and ``share`` of the way from the start are those of the weights that validation photos chose, and
+    ``loss`` and ``share`` of the way from the start are those of the weights that validation photos chose, and
     ``start_loss`` is that of the start; all are ``None`` while it runs, if the time did not suffice, or from scratch.
+    ``redrawn`` are photos beside their reconstructions, if that was the objective and the part is done.
     """
 
     part: str
@@ -21,6 +31,7 @@ class TriedPart:
     share: float | None = None
     loss: float | None = None
     start_loss: float | None = None
+    redrawn: tuple[Redrawn, ...] = ()
 
 
 @dataclass(frozen=True)

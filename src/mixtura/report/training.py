@@ -28,6 +28,14 @@ GAINS = {
 }
 """What each figure before and after training is called."""
 
+LOSSES = {
+    "": "Loss, nats",
+    "mse": "Loss, mean squared error",
+    "bce": "Loss, cross-entropy, nats",
+    "l1": "Loss, mean absolute error",
+}
+"""Title of the loss by how pixels are compared; empty for the loss of the class."""
+
 PARTS = {"head": "the head alone", "last": "the last block", "norm": "scales and offsets", "all": "the whole network"}
 
 
@@ -54,6 +62,7 @@ def training_page(course: TrainingCourse, title: str) -> str:
     made = {
         "summary": _summary(course),
         "curves": _curves(course),
+        "redrawn": _redrawn(course),
         "views": _views(course),
         "trials": _trials(course),
         "facts": _settings(course),
@@ -92,7 +101,7 @@ def _end(part: TriedPart) -> str:
     if part.loss is None:
         return part.ended or "running"
     if part.start_loss is None or part.share is None:
-        return f"validation loss {part.loss:.3f}"
+        return f"validation loss {part.loss:.4f}"
     way = f"{percent(part.share, 0)} of the way from the start"
     return f"validation loss {part.start_loss:.3f} to {part.loss:.3f}, {way}"
 
@@ -101,16 +110,30 @@ def _curves(course: TrainingCourse) -> Section | None:
     shown = [part for part in course.parts if part.epochs]
     if not shown:
         return None
-    parts = [(_title(part), [_drawn(one) for one in _panels(part.epochs)], _numbers(part.epochs)) for part in shown]
+    pixels = _pixels(course)
+    panels = [_panels(part.epochs, LOSSES[pixels]) for part in shown]
+    parts = [
+        (_title(part), [_drawn(one) for one in own], _numbers(part.epochs, own))
+        for part, own in zip(shown, panels, strict=True)
+    ]
     which = f" They are those of trial {course.trial}." if course.trial is not None else ""
+    said = (
+        "" if not pixels else " The loss compares each photo with its reconstruction: both in [0, 1], over all pixels."
+    )
     lead = (
         "Training loss is the mean over an epoch, on random views of the photos; validation loss is taken after the "
-        f"epoch, on photos as they are, so it may be the lower one.{which}"
+        f"epoch, on photos as they are, so it may be the lower one.{said}{which}"
     )
-    names = list(dict.fromkeys(curve.name for part in shown for one in _panels(part.epochs) for curve in one.curves))
+    names = list(dict.fromkeys(curve.name for own in panels for one in own for curve in one.curves))
     drawn = _line_styles()
     legend = [(drawn[name].sample(), name) for name in names if name in drawn]
     return Section("Curves", lead, render("training_curves.html", parts=parts, legend=legend, many=MANY_EPOCHS))
+
+
+def _pixels(course: TrainingCourse) -> str:
+    """Return how pixels are compared; empty where classes are learned."""
+    given = course.settings.get("train", {})
+    return given.get("pixels", "mse") if given.get("objective") == "reconstruction" else ""
 
 
 def _title(part: TriedPart) -> str:
@@ -118,12 +141,12 @@ def _title(part: TriedPart) -> str:
     return name[:1].upper() + name[1:]
 
 
-def _panels(epochs: Sequence[TrainingEpoch]) -> list[Panel]:
+def _panels(epochs: Sequence[TrainingEpoch], title: str) -> list[Panel]:
     """Return the panels of a part: loss, accuracy, learning rate."""
     losses = [Curve("training", _points((one.number, one.loss) for one in epochs)), *_validation(epochs, "loss")]
     rates = Curve("rate", _points((one.number, one.learning_rate if one.number else None) for one in epochs))
     made = [
-        Panel("Loss, nats", "{:.4g}".format, "{:.4f}".format, tuple(losses)),
+        Panel(title, "{:.4g}".format, "{:.4f}".format, tuple(losses)),
         Panel("Accuracy on validation photos", "{:.4g}%".format, "{:.2f}%".format, _accuracies(epochs)),
         Panel("Learning rate", "{:.3g}".format, "{:.2e}".format, (rates,)),
     ]
@@ -199,10 +222,10 @@ def _spoken(panel: Panel) -> str:
     return f"{panel.title} by epoch. {'; '.join(said)}. The table below has all numbers."
 
 
-def _numbers(epochs: Sequence[TrainingEpoch]) -> tuple[list[str], list[list[str]]]:
+def _numbers(epochs: Sequence[TrainingEpoch], drawn: Sequence[Panel]) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of the table of a part."""
-    panels = [(panel, curve) for panel in _panels(epochs) for curve in panel.curves]
-    short = {"Accuracy on validation photos": "Accuracy", "Loss, nats": "Loss"}
+    panels = [(panel, curve) for panel in drawn for curve in panel.curves]
+    short = {"Accuracy on validation photos": "Accuracy"} | dict.fromkeys(LOSSES.values(), "Loss")
     header = [
         f"{short.get(panel.title, panel.title)}{'' if curve.name == 'rate' else f', {curve.name}'}"
         for panel, curve in panels
@@ -227,6 +250,18 @@ def _views(course: TrainingCourse) -> Section | None:
     )
     rows = [(one.label, address(one.photo), [address(view) for view in one.views]) for one in course.photos]
     return Section("What the network sees", lead, render("training_views.html", rows=rows))
+
+
+def _redrawn(course: TrainingCourse) -> Section | None:
+    found = course.parts[-1].redrawn if course.parts else ()
+    if not found:
+        return None
+    lead = (
+        "Validation photos as the network reads them, on the left, and what the decoder makes of their vectors. What "
+        "is missing on the right is not in the vector."
+    )
+    rows = [(one.label, address(one.photo), address(one.reconstruction)) for one in found]
+    return Section("Reconstructions", lead, render("training_redrawn.html", rows=rows))
 
 
 def _trials(course: TrainingCourse) -> Section | None:

@@ -5,7 +5,6 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +19,26 @@ from mixtura.errors import CollapsedComponent, LabelError, NonFinite, UsageError
 from mixtura.features.records import Unreadable
 from mixtura.files import is_there
 from mixtura.fitting import network_head
-from mixtura.fitting.fit import check_names, check_parts, learn, too_few_to_validate, validation_losses
+from mixtura.fitting.fit import check_names, check_parts, learn, too_few_to_validate
 from mixtura.fitting.gradient import fixed_head
-from mixtura.fitting.network import Material, TrainedPart
+from mixtura.fitting.network import TrainedPart
+from mixtura.fitting.network_material import Material
 from mixtura.fitting.selection import MIN_VALIDATION
-from mixtura.identity import NO_TAPS, UNTRAINED
+from mixtura.identity import NO_TAPS, UNTRAINED, is_partly_drawn
 from mixtura.interfaces import TrainableEncoder
-from mixtura.model.model import Model
-from mixtura.pipeline import factory, network_setup, stores, training_photos, training_set
+from mixtura.pipeline import factory, network_setup, training_photos, training_set
 from mixtura.pipeline.training_photos import TrainingPhotos
-from mixtura.pipeline.training_set import Gathered
 from mixtura.recipe import Recipe, with_absolute_paths
-from mixtura.records.decision import Evaluation
-from mixtura.records.strangers import StrangerEstimate
-from mixtura.records.training import TRAINED_FROM_FACT, TRAINED_PART_FACT, Gain, NetworkTraining
+from mixtura.records.training import TRAINED_FROM_FACT, TRAINED_PART_FACT, NetworkTraining
 from mixtura.records.training_course import TrainingCourse
 from mixtura.sections import EncoderSection
 from mixtura.tasks import fit, train_together
 from mixtura.tasks.fit import FitReport
 from mixtura.tasks.trained_network import ENCODER_FOLDER, check_start, remove_features, start_again
 from mixtura.tasks.training_course import Clock, CourseLog, Show
+from mixtura.tasks.training_outcome import Fitted, alone, compared, gains_of
 from mixtura.tasks.training_search import NetworkSearch, check_search
-from mixtura.training_sections import TrainSection
+from mixtura.training_sections import RECONSTRUCTION, TrainSection
 
 Watch = Callable[[Any], None] | None
 """Called with records of progress: of reading, and of training."""
@@ -57,7 +54,6 @@ MARGIN = 1.3  # of what reading and fitting are measured to take, so that they e
 FITS = 3  # that follow: of all photos, and of the training photos alone before and after
 MEASURED_PHOTOS = 32
 UNFIT = LabelError, NonFinite, CollapsedComponent  # of features, and so of the network that was trained
-MAX_LOSS = 700.0  # nats; a probability of zero
 
 
 @dataclass(frozen=True)
@@ -67,26 +63,6 @@ class TrainReport:
     fit: FitReport
     training: NetworkTraining
     course: TrainingCourse
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """A model, with the recipe and the features that it was fitted to, and the seconds that it took."""
-
-    recipe: Recipe
-    gathered: Gathered
-    model: Model
-    seconds: float
-
-    @property
-    def store(self) -> Path:
-        """Where the features lie."""
-        return stores.store_path(self.recipe, self.gathered.features.identity)
-
-    @cached_property
-    def evaluation(self) -> Evaluation:
-        """The metrics on the test part."""
-        return fit.evaluated(self.gathered, self.model)
 
 
 def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show | None = None) -> TrainReport:
@@ -121,6 +97,8 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
     log = CourseLog(recipe, results, show, progress)
     recipe, seed, encoder = _started(recipe, section)
     network_head.head_spec(recipe, encoder.dimension)
+    if section.objective == RECONSTRUCTION:
+        factory.decoder_of(encoder)  # there is one
     with files.new_folder(output), files.only_writer(output), training_set.undone(recipe, results):
         files.collect_staged(output)
         create.check_renewable(output, fixed_head(recipe))
@@ -130,11 +108,23 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
 
 
 def _started(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None, TrainableEncoder]:
-    """The recipe with the weights to start with, the seed to draw them from, if they are drawn, and the encoder.
+    """The recipe with the weights to start with, the seed to draw them from, if all are drawn, and the encoder.
 
     Raises:
-        UsageError: the weights are named twice, or there are none; see also :func:`factory.trainable_of`.
+        UsageError: the weights are named twice, or there are none, or drawn ones would not be trained; see also
+            :func:`factory.trainable_of`.
     """
+    recipe, seed, encoder = _weights(recipe, section)
+    if is_partly_drawn(encoder.identity) and section.trainable not in (None, "auto", "all"):
+        raise UsageError(
+            f"The first layers of {recipe.encoder.name!r} are drawn (encoder.stem: {recipe.encoder.stem}), and "
+            f"train.trainable {section.trainable!r} would leave them so. Use all."
+        )
+    return recipe, seed, encoder
+
+
+def _weights(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None, TrainableEncoder]:
+    """The same, unchecked."""
     given = recipe.encoder
     if isinstance(section.start, Path):
         if given.weights is not None:
@@ -144,7 +134,7 @@ def _started(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None,
     if section.start == "scratch":
         return recipe, recipe.seed, factory.trainable_of(given, recipe.seed)
     encoder = factory.trainable_of(given)
-    untrained = UNTRAINED in encoder.identity
+    untrained = UNTRAINED in encoder.identity and not is_partly_drawn(encoder.identity)
     if untrained and section.start == "pretrained":
         raise UsageError(
             f"The encoder {given.name!r} has no weights of its own. Leave train.start out, or name a file."
@@ -174,7 +164,10 @@ class _Run:
         """The report, once the better model is in the folder."""
         dataset = factory.dataset_of(self.recipe.data)
         factory.check_modality(dataset, self.encoder)
-        frozen = None if self.seed is not None else self._fitted(self.recipe)
+        if is_partly_drawn(self.encoder.identity):
+            drawn = f"(encoder.stem: {self.recipe.encoder.stem}); all others begin with weights that exist"
+            self.log.warn(f"The first layers of {self.recipe.encoder.name!r} are drawn {drawn}.")
+        frozen = self._fitted(self.recipe) if self._has_rival else None
         material = self.material = self._material(dataset, frozen)
         trained, why = self._best_part(material, 0.0 if frozen is None else frozen.seconds)
         if trained is None:
@@ -193,19 +186,26 @@ class _Run:
         start = self.recipe.encoder if frozen is None else frozen.gathered.encoder
         try:
             fitted = self._refitted(start, material, trained)
-            outcome, better = _compared(frozen, fitted, material.photos)
+            outcome, better = alone(material, trained), True
+            if frozen is not None:
+                outcome, better = compared(frozen, fitted, material.photos)
         except UNFIT as error:
             if frozen is None:
                 raise
             said = f"No model can be fitted to the trained network: {error} The frozen encoder is kept."
             return self._kept(frozen, NetworkTraining(said, False, *figures))
         record = NetworkTraining(outcome, better, *figures)
-        record = replace(record, gains=_gains(frozen, fitted))
+        record = replace(record, gains=gains_of(frozen, fitted))
         if frozen is not None and not better:
             return self._kept(frozen, record, fitted)
         return self._replaced(frozen, fitted, record)
 
-    def _fitted(self, recipe: Recipe, photos: TrainingPhotos | None = None) -> _Fitted:
+    @property
+    def _has_rival(self) -> bool:
+        """Whether the encoder as it is gives a model to compare with, by classes, of which a decoder knows nothing."""
+        return UNTRAINED not in self.encoder.identity and self.section.objective != RECONSTRUCTION
+
+    def _fitted(self, recipe: Recipe, photos: TrainingPhotos | None = None) -> Fitted:
         """A model on the features of a recipe's encoder, which was trained on ``photos``, if on any."""
         gathered = training_set.gather(recipe, self.progress)
         create.check_same_items(self.output, gathered.features.identity)
@@ -214,9 +214,9 @@ class _Run:
             gathered = replace(gathered, features=features, encoder_trained=True)
         began = time.perf_counter()
         model = learn(recipe, gathered)
-        return _Fitted(recipe, gathered, model, time.perf_counter() - began)
+        return Fitted(recipe, gathered, model, time.perf_counter() - began)
 
-    def _material(self, dataset: Dataset, frozen: _Fitted | None) -> Material:
+    def _material(self, dataset: Dataset, frozen: Fitted | None) -> Material:
         """What the network is trained with."""
         if frozen is None:
             encoder, photos, start = self.encoder, training_photos.of_dataset(self.recipe, dataset), None
@@ -299,10 +299,11 @@ class _Run:
             material.encoder.encode(batch["x"])
         return (time.perf_counter() - began) * len(material.photos.dataset.items) / max(len(rows), 1)
 
-    def _refitted(self, start: EncoderSection, material: Material, trained: TrainedPart) -> _Fitted:
+    def _refitted(self, start: EncoderSection, material: Material, trained: TrainedPart) -> Fitted:
         """The usual fit on features of the trained encoder, with the taps of the encoder that it started from."""
         place = self.folder / ENCODER_FOLDER
-        write_encoder(place, factory.trainable_of(start, self.seed), trained.network, trained.blocks)
+        decoder = trained.head if self.section.objective == RECONSTRUCTION else None
+        write_encoder(place, factory.trainable_of(start, self.seed), trained.network, trained.blocks, decoder)
         own = {"name": f"{KIND}:{place.absolute()}", "weights": None, "filters": None, "dropout": None, "stem": None}
         encoder = self.recipe.encoder.model_copy(update=own)
         extract = self.recipe.extract.model_copy(update={"store": None})
@@ -316,13 +317,13 @@ class _Run:
         }
         return replace(made, model=replace(made.model, facts=facts))
 
-    def _kept(self, frozen: _Fitted, record: NetworkTraining, trained: _Fitted | None = None) -> TrainReport:
+    def _kept(self, frozen: Fitted, record: NetworkTraining, trained: Fitted | None = None) -> TrainReport:
         """The report of the frozen encoder's model, which is saved; the trained network stays in the run's folder."""
         kept = fit.as_run(self.recipe, frozen.gathered)
         report = fit.save(kept, self.output, frozen.gathered, (frozen.model, frozen.evaluation), self.clock.began)
         return self._report(report, record, frozen, trained)
 
-    def _replaced(self, frozen: _Fitted | None, fitted: _Fitted, record: NetworkTraining) -> TrainReport:
+    def _replaced(self, frozen: Fitted | None, fitted: Fitted, record: NetworkTraining) -> TrainReport:
         """The report of the trained encoder's model, which is saved with the encoder."""
         run = fit.as_run(self.recipe, fitted.gathered if frozen is None else frozen.gathered)
         encoder = with_absolute_paths(self.recipe.encoder) if frozen is None else run.encoder
@@ -333,7 +334,7 @@ class _Run:
         shutil.rmtree(self.folder / ENCODER_FOLDER, ignore_errors=True)  # the model has it now
         return self._report(report, record, frozen, fitted)
 
-    def _report(self, report: FitReport, record: NetworkTraining, *used: _Fitted | None) -> TrainReport:
+    def _report(self, report: FitReport, record: NetworkTraining, *used: Fitted | None) -> TrainReport:
         self.log.finish(record)
         known = {problem.id for problem in report.problems if isinstance(problem, Unreadable)}
         late = () if self.material is None else self.material.problems  # photos that broke since they were encoded
@@ -358,36 +359,3 @@ def _parts(section: TrainSection, material: Material) -> tuple[Sequence[str], st
         few = f"{held} validation photos are too few to tell whether training helps; it takes {MIN_VALIDATION}."
         return ((), few) if held < MIN_VALIDATION else (("last", "all"), "")
     return (("all",) if asked == "auto" else (asked,)), ""
-
-
-def _compared(frozen: _Fitted | None, trained: _Fitted, photos: TrainingPhotos) -> tuple[str, bool]:
-    """What validation photos say of both models in a sentence, and whether the trained one is better.
-
-    Its loss has to be lower by more than the standard error of the differences, photo by photo.
-    """
-    if frozen is None:
-        return "The network was trained from scratch.", True
-    losses = [validation_losses(one.recipe, one.gathered, photos.split) for one in (frozen, trained)]
-    both = [id for id in losses[0] if id in losses[1]]
-    before, after = (np.array([one[id] for id in both]).clip(max=MAX_LOSS) for one in losses)
-    if len(before) < 2:
-        return "Too few validation photos can tell whether training helps. The frozen encoder is kept.", False
-    gain, error = float((before - after).mean()), float((before - after).std(ddof=1)) / len(before) ** 0.5
-    said = f"On {len(before)} validation photos, the loss went from {before.mean():.3f} to {after.mean():.3f} nats"
-    if gain > error:
-        return f"{said}, more than a standard error ({error:.3f}): the trained network is used.", True
-    return f"{said}, which is no gain of more than a standard error ({error:.3f}). The frozen encoder is kept.", False
-
-
-def _gains(frozen: _Fitted | None, trained: _Fitted) -> tuple[Gain, ...]:
-    """Figures before and after: of the test part, and of classes left out in turn."""
-    before, after = (None if frozen is None else _figures(frozen)), _figures(trained)
-    return tuple(Gain(name, None if before is None else before.get(name), value) for name, value in after.items())
-
-
-def _figures(fitted: _Fitted) -> dict[str, float]:
-    metrics = fitted.evaluation.metrics
-    names = {"accuracy": "top1", "nll": "nll", "auroc_unknown": "auroc_unknown"}
-    found = {name: metrics[key] for name, key in names.items() if key in metrics}
-    estimate = StrangerEstimate.of_facts(fitted.model.facts)
-    return found | ({} if estimate is None or estimate.auroc is None else {"auroc_left_out": estimate.auroc})

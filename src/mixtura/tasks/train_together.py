@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from mixtura.errors import MixturaError
-from mixtura.fitting.network import Material, TrainedPart, train_part
+from mixtura.fitting.network import TrainedPart, train_part
+from mixtura.fitting.network_material import Material
 from mixtura.pipeline import factory
 from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection

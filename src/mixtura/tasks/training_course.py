@@ -8,18 +8,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
+
 from mixtura.errors import BadItem
-from mixtura.fitting.network import Material, TrainedPart
+from mixtura.fitting.network import TrainedPart
+from mixtura.fitting.network_material import Material
+from mixtura.pipeline import factory
 from mixtura.pipeline.pictures import shrink
 from mixtura.recipe import Recipe, dump_dict
 from mixtura.records.training import NetworkTraining, TrainingProgress
-from mixtura.records.training_course import PhotoViews, SearchTrial, TrainingCourse, TriedPart
+from mixtura.records.training_course import PhotoViews, Redrawn, SearchTrial, TrainingCourse, TriedPart
 from mixtura.tasks.tracking import Tracking
+from mixtura.training.state import evaluating
+from mixtura.training_sections import RECONSTRUCTION
 
 Show = Callable[[TrainingCourse], None]
 """Called with the course after each epoch, and at the end."""
 
 MAX_PHOTOS, N_VIEWS = 4, 5
+MAX_REDRAWN = 8
 SETTINGS = ("encoder", "train", "search", "split", "seed")
 """The sections of a recipe that say how a network is trained."""
 
@@ -51,6 +60,7 @@ class CourseLog:
         self._last: TrainingProgress | None = None
         self._parts: dict[int | None, tuple[TriedPart, ...]] = {}
         self._waiting: list[str] = []
+        self._material: Material | None = None
         self._track = Tracking(recipe, folder, self.warn)
 
     def warn(self, message: str) -> None:
@@ -65,7 +75,7 @@ class CourseLog:
     def look_at(self, material: Material) -> None:
         """Keep views of a few photos, if anyone wants to see them."""
         if self._show is not None:
-            self.course = replace(self.course, photos=views_of(material))
+            self.course, self._material = replace(self.course, photos=views_of(material)), material
 
     def begin(self, part: str, trial: int | None = None) -> None:
         """Expect the steps of a part."""
@@ -90,7 +100,8 @@ class CourseLog:
         if found is not None:
             log, start = found.log, found.start_loss
             own = None if start != start else start
-            now = TriedPart(now.part, log.epochs, log.ended, found.share, found.loss, own)
+            redrawn = () if self._material is None else redrawn_of(self._material, found)
+            now = TriedPart(now.part, log.epochs, log.ended, found.share, found.loss, own, redrawn)
         self._put(now if found is not None else replace(now, ended="the time was too short for one epoch"))
         if found is not None:  # else there is nothing to see yet
             self._shown()
@@ -134,3 +145,25 @@ def views_of(material: Material) -> tuple[PhotoViews, ...]:
         if len(found) == MAX_PHOTOS:
             break
     return tuple(found[label] for label in sorted(found))
+
+
+@torch.no_grad()
+def redrawn_of(material: Material, found: TrainedPart) -> tuple[Redrawn, ...]:
+    """A validation photo each of the first classes beside its reconstruction; none where no decoder was trained.
+
+    Photos that cannot be read are left out.
+    """
+    if material.section.objective != RECONSTRUCTION:
+        return ()
+    labels, made = material.photos.labels[material.photos.validation], list[Redrawn]()
+    rows = np.unique(labels, return_index=True)[1][:MAX_REDRAWN]
+    decoder = factory.decoder_of(material.encoder)
+    decoder.load_state_dict(found.head)
+    device = next(found.network.parameters()).device
+    with evaluating(found.network):
+        for batch in material.validation.read([rows]):
+            drawn = decoder.pictures(found.network(batch["x"].to(device)).cpu()) if len(batch["row"]) else []
+            photos = [Image.fromarray(x.permute(1, 2, 0).contiguous().numpy()) for x in batch["x"]]
+            for label, photo, picture in zip(batch["label"].tolist(), photos, drawn, strict=True):
+                made.append(Redrawn(material.photos.classes[label], shrink(photo), shrink(picture)))
+    return tuple(made)

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from mixtura.errors import DataError, UsageError
-from mixtura.fitting.network import Material, TrainedPart
+from mixtura.fitting.network import TrainedPart
+from mixtura.fitting.network_material import Material
 from mixtura.pipeline import network_setup
 from mixtura.recipe import Recipe, dump_dict, with_settings
 from mixtura.records.training_course import SearchTrial
 from mixtura.sweeps import tuning
-from mixtura.training_sections import SearchSection, SpanSection, TrainSection
+from mixtura.training_sections import RECONSTRUCTION, SearchSection, SpanSection, TrainSection
 
 SEARCH_FOLDER = "search"
 """Folder of the trials inside that of the run, each under its number."""
 
-SHARED = ("train.minutes", "train.start", "train.objective", "train.head", "train.log")
+SHARED = ("train.minutes", "train.start", "train.objective", "train.pixels", "train.head", "train.log")
 """Keys, with those below them, that all trials share: other values of them could not be compared."""
 
 METRICS = {"validation_loss": "nll", "validation_accuracy": "accuracy"}
@@ -32,7 +33,8 @@ def check_search(recipe: Recipe) -> None:
     """Check the section ``search`` of a recipe before any photo is read.
 
     Raises:
-        UsageError: there is nothing to search, no number of trials, or a key that all trials share.
+        UsageError: there is nothing to search, no number of trials, a key that all trials share, or the accuracy of a
+            training without classes.
         RecipeError: there is no such key, or a value does not fit it.
         MissingExtra: the library of the search is not installed.
     """
@@ -46,6 +48,8 @@ def check_search(recipe: Recipe) -> None:
         )
     if search.trials is None:
         raise UsageError("The recipe has a section 'search', but no number of trials. Add --search N, or leave it out.")
+    if search.metric == "validation_accuracy" and recipe.train and recipe.train.objective == RECONSTRUCTION:
+        raise UsageError("Reconstruction has no accuracy. Leave out search.metric, for the validation loss.")
     for key, span in search.space.items():
         shared = any(key == one or key.startswith(f"{one}.") for one in SHARED)
         if shared or not key.startswith("train."):

@@ -1,0 +1,137 @@
+"""What every part of an encoder's network is trained with: photos, settings, and the network as it begins."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mixtura.encoders.common import drawn
+from mixtura.encoders.stages import stages_of
+from mixtura.features.records import Unreadable
+from mixtura.fitting import network_head
+from mixtura.fitting.heads import HeadSpec
+from mixtura.heads.base import Head
+from mixtura.heads.linear import LinearHead
+from mixtura.interfaces import TrainableEncoder
+from mixtura.pipeline import factory, network_setup
+from mixtura.pipeline.training_photos import TrainingPhotos
+from mixtura.records.training import TrainingProgress
+from mixtura.training import distributed
+from mixtura.training.activations import chunks
+from mixtura.training.classifier import Classifier
+from mixtura.training.loaders import Batch, Loader
+from mixtura.training.reconstructor import Reconstructor
+from mixtura.training_sections import RECONSTRUCTION, TrainSection
+
+FIRST_PHOTOS = 100  # of each class, to which a head is fitted before its network has learned anything
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every part of a network is trained with.
+
+    Args:
+        section: how.
+        encoder: whose network it is. One with weights has no taps here: by these, the head would know the photos by
+            heart before the network has learned anything from them.
+        photos: training and validation photos.
+        start: the vectors of the training photos by the encoder as it is; ``None`` for an encoder whose weights are
+            drawn, which then has no incumbent.
+        seed: of order, views, and drawn weights.
+        workers: threads that decode.
+        progress: called after each step.
+        head: that is trained jointly; ``None`` for a linear one.
+    """
+
+    section: TrainSection
+    encoder: TrainableEncoder
+    photos: TrainingPhotos
+    start: Float[Tensor, "T D"] | None
+    seed: int
+    workers: int
+    progress: Callable[[TrainingProgress], None] | None = None
+    head: HeadSpec | None = None
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the weights at the start are worth something."""
+        return self.start is not None
+
+    def classifier(self) -> Classifier:
+        """The network as it begins, with its head."""
+        network = self.encoder.network()
+        device = next(network.parameters()).device
+        head = distributed.of_first(lambda: self._first_head(network))
+        return Classifier(network, head.to(device), stages_of(self.encoder, network))
+
+    def module(self) -> Classifier | Reconstructor:
+        """The network as it begins, with what the objective wants on it: a head, or a decoder."""
+        if self.section.objective != RECONSTRUCTION:
+            return self.classifier()
+        network = self.encoder.network()
+        device = next(network.parameters()).device
+        decoder = factory.decoder_of(self.encoder, self.seed).to(device)
+        return Reconstructor(network, decoder, stages_of(self.encoder, network))
+
+    def _first_head(self, network: nn.Module) -> Head:
+        """The head as it begins: fitted to the vectors of the network as it is, if it is trained jointly.
+
+        A linear head that only serves for training starts from zero where the network comes with weights. One that is
+        fitted to the training photos is steep where it errs on another view of them, and in two epochs the network
+        loses what it knew.
+        """
+        labels, count = torch.from_numpy(self.photos.labels[self.photos.training]), len(self.photos.classes)
+        if self.head is None and self.start is not None:
+            return LinearHead.from_rows(self.start, labels, count, start="zeros")
+        if self.head is None:
+            return drawn(self.seed, lambda: LinearHead(self.encoder.dimension, count))
+        if self.start is not None:
+            return network_head.fitted_head(self.head, self.start, labels, count)
+        x, labels = network_head.drawn_vectors(network, self._first_batches(labels), self.seed)
+        return network_head.fitted_head(self.head, x, labels, count)
+
+    def _first_batches(self, labels: Tensor) -> list[Batch]:
+        """Some photos of each class, without random views, to which the head of a drawn network is fitted."""
+        mixed = torch.randperm(len(labels), generator=torch.Generator().manual_seed(self.seed))
+        own = nn.functional.one_hot(labels[mixed])
+        few = mixed[(own.cumsum(0) * own).amax(1) <= FIRST_PHOTOS].numpy()
+        rows = [few[part] for part in chunks(len(few), self.section.batch_size)]
+        loader = self._loader(self.photos.training, False)
+        batches = [batch for batch in loader.read(rows) if len(batch["row"])]
+        return [batch for batch in batches if len(batch["row"]) > 1] or batches  # one row has no statistics
+
+    @cached_property
+    def training(self) -> Loader:
+        """The training photos, each time in another view."""
+        return self._loader(self.photos.training, True)
+
+    @cached_property
+    def validation(self) -> Loader:
+        """The validation photos, as they are encoded in prediction."""
+        return self._loader(self.photos.validation, False)
+
+    def _loader(self, rows: Any, views: bool) -> Loader:
+        augmentation = network_setup.augmentation_of(self.section, self.seed) if views else None
+        dataset = self.photos.dataset.subset(rows)
+        weights = torch.tensor([item.weight for item in dataset.items], dtype=torch.float64).numpy()
+        return Loader(
+            dataset, self.encoder, self.photos.labels[rows], weights=weights if views else None,
+            augmentation=augmentation, workers=self.workers,
+        )  # fmt: skip
+
+    def with_section(self, section: TrainSection) -> "Material":
+        """The same photos for another training; what was decoded is kept, where the views stay."""
+        made = replace(self, section=section)
+        made.__dict__["validation"] = self.validation
+        if section.augment == self.section.augment:
+            made.__dict__["training"] = self.training
+        return made
+
+    @property
+    def problems(self) -> tuple[Unreadable, ...]:
+        """The photos that could not be read."""
+        return (*self.training.problems, *self.validation.problems)

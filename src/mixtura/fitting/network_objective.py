@@ -1,0 +1,45 @@
+"""What training of a network lowers, and what it is validated by: the table of objectives, made for the loop."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mixtura.core import temperature
+from mixtura.names import find
+from mixtura.objectives import PHOTO_OBJECTIVES
+from mixtura.training.classifier import cross_entropy, scored
+from mixtura.training.reconstructor import loss_of, results_of
+from mixtura.training.setup import Batch, Loss
+from mixtura.training_sections import RECONSTRUCTION, TrainSection
+
+
+@dataclass(frozen=True)
+class NetworkObjective:
+    """The loss of a batch, and the results of validation batches, of which ``loss`` is to be lowered."""
+
+    loss: Callable[[nn.Module, Batch], Loss]
+    results: Callable[[nn.Module, Iterable[Batch]], Mapping[str, float]]
+
+
+def objective_of(section: TrainSection) -> NetworkObjective:
+    """Return the objective that a section names."""
+    if section.objective != RECONSTRUCTION:
+        return NetworkObjective(cross_entropy, _class_results)
+    options = {} if section.pixels is None else {"pixels": section.pixels}
+    made = find(PHOTO_OBJECTIVES, section.objective).from_options(**options)
+    return NetworkObjective(loss_of(made), results_of(made))
+
+
+def class_results(scores: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> dict[str, float]:
+    """Mean loss in nats, at its best temperature, and accuracy.
+
+    The fit that follows finds a temperature of its own, so how sure the head is counts for nothing.
+    """
+    loss = temperature.nll(scores, labels, temperature.best(scores, labels))
+    return {"loss": loss, "accuracy": float((scores.argmax(1) == labels).double().mean())}
+
+
+def _class_results(module: nn.Module, batches: Iterable[Batch]) -> Mapping[str, float]:
+    return class_results(*scored(module, batches))

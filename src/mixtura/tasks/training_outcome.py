@@ -1,0 +1,89 @@
+"""What training of a network has come to: both models on validation photos, and figures of the test part."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mixtura.fitting.fit import validation_losses
+from mixtura.fitting.network import TrainedPart
+from mixtura.fitting.network_material import Material
+from mixtura.identity import is_partly_drawn
+from mixtura.model.model import Model
+from mixtura.pipeline import stores
+from mixtura.pipeline.training_photos import TrainingPhotos
+from mixtura.pipeline.training_set import Gathered
+from mixtura.recipe import Recipe
+from mixtura.records.decision import Evaluation
+from mixtura.records.strangers import StrangerEstimate
+from mixtura.records.training import Gain
+from mixtura.tasks import fit
+from mixtura.training_sections import RECONSTRUCTION
+
+MAX_LOSS = 700.0  # nats; a probability of zero
+PIXELS = {"mse": "mean squared error", "bce": "cross-entropy (nats)", "l1": "mean absolute error"}
+"""What each measure of a reconstruction is called."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model, with the recipe and the features that it was fitted to, and the seconds that it took."""
+
+    recipe: Recipe
+    gathered: Gathered
+    model: Model
+    seconds: float
+
+    @property
+    def store(self) -> Path:
+        """Where the features lie."""
+        return stores.store_path(self.recipe, self.gathered.features.identity)
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The metrics on the test part."""
+        return fit.evaluated(self.gathered, self.model)
+
+
+def alone(material: Material, trained: TrainedPart) -> str:
+    """Return in a sentence what came of a training that has no earlier model to be compared with."""
+    if material.section.objective == RECONSTRUCTION:
+        return (
+            f"The autoencoder was trained to reconstruct photos: on {len(material.photos.validation)} validation "
+            f"photos, the {PIXELS[material.section.pixels or 'mse']} of a pixel in [0, 1] is {trained.loss:.4f}."
+        )
+    if is_partly_drawn(material.encoder.identity):
+        return "The network was trained from its weights, but for the first layers, which were drawn."
+    return "The network was trained from scratch."
+
+
+def compared(frozen: Fitted, trained: Fitted, photos: TrainingPhotos) -> tuple[str, bool]:
+    """Return what validation photos say of both models in a sentence, and whether the trained one is better.
+
+    Its loss has to be lower by more than the standard error of the differences, photo by photo.
+    """
+    losses = [validation_losses(one.recipe, one.gathered, photos.split) for one in (frozen, trained)]
+    both = [id for id in losses[0] if id in losses[1]]
+    before, after = (np.array([one[id] for id in both]).clip(max=MAX_LOSS) for one in losses)
+    if len(before) < 2:
+        return "Too few validation photos can tell whether training helps. The frozen encoder is kept.", False
+    gain, error = float((before - after).mean()), float((before - after).std(ddof=1)) / len(before) ** 0.5
+    said = f"On {len(before)} validation photos, the loss went from {before.mean():.3f} to {after.mean():.3f} nats"
+    if gain > error:
+        return f"{said}, more than a standard error ({error:.3f}): the trained network is used.", True
+    return f"{said}, which is no gain of more than a standard error ({error:.3f}). The frozen encoder is kept.", False
+
+
+def gains_of(frozen: Fitted | None, trained: Fitted) -> tuple[Gain, ...]:
+    """Return figures before and after: of the test part, and of classes left out in turn."""
+    before, after = (None if frozen is None else _figures(frozen)), _figures(trained)
+    return tuple(Gain(name, None if before is None else before.get(name), value) for name, value in after.items())
+
+
+def _figures(fitted: Fitted) -> dict[str, float]:
+    metrics = fitted.evaluation.metrics
+    names = {"accuracy": "top1", "nll": "nll", "auroc_unknown": "auroc_unknown"}
+    found = {name: metrics[key] for name, key in names.items() if key in metrics}
+    estimate = StrangerEstimate.of_facts(fitted.model.facts)
+    return found | ({} if estimate is None or estimate.auroc is None else {"auroc_left_out": estimate.auroc})
