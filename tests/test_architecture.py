@@ -30,6 +30,7 @@ TABLES = [
     ("mixtura.heads", "HEADS"),
     ("mixtura.scores", "SCORES"),
     ("mixtura.objectives", "HEAD_OBJECTIVES"),
+    ("mixtura.objectives", "PHOTO_OBJECTIVES"),
     ("mixtura.report", "SECTIONS"),
 ]
 NESTED = {("mixtura.cli", "COMMANDS"): ("mixtura.cli", "PANELS")}

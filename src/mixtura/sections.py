@@ -129,7 +129,7 @@ class EncoderSection(Section):
     stem: Literal["small"] | None = Field(
         default=None,
         description="small: begin a ResNet of timm with a 3 x 3 convolution at full size, for pictures under 64 px. "
-        "It has to be trained. Default: the network's own.",
+        "It is drawn and has to be trained; all other layers keep their weights. Default: the network's own.",
     )
     device: Annotated[str, Flag("NAME")] = Field(
         default="auto", description="cpu, cuda, cuda:1, mps, or auto for the fastest one here."
