@@ -61,6 +61,7 @@ ALLOWED = {
     "tasks/demo.py": {"demo"},  # the data of the command demo
     "tasks/doctor.py": {"demo"},  # the data that come with mixtura
     "cli/options.py": {"own"},  # a parameter of a command beside those of a section
+    "report/training.py": {"pixels"},  # a key of the section train
     "onnx/graph.py": {"own"},  # the scores of an item's own class
     "report/map.py": {"own"},  # a class of dots on a page
     "cli/__init__.py": {"demo"},  # the command

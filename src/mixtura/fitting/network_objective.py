@@ -27,8 +27,8 @@ def objective_of(section: TrainSection) -> NetworkObjective:
     """Return the objective that a section names."""
     if section.objective != RECONSTRUCTION:
         return NetworkObjective(cross_entropy, _class_results)
-    options = {} if section.pixels is None else {"pixels": section.pixels}
-    made = find(PHOTO_OBJECTIVES, section.objective).from_options(**options)
+    make = find(PHOTO_OBJECTIVES, section.objective).from_options
+    made = make() if section.pixels is None else make(section.pixels)
     return NetworkObjective(loss_of(made), results_of(made))
 
 
