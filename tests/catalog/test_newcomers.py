@@ -14,6 +14,7 @@ from mixtura.catalog.rebuild import CatalogState, ComponentGroup, model_of
 from mixtura.core.classes import FLOOR_SHARE
 from mixtura.core.covariance import FAMILIES
 from mixtura.core.moments import LabeledItems
+from mixtura.core.span import MAX_SPAN_SHARE
 from mixtura.errors import UsageError
 from mixtura.features import imports
 from mixtura.model.bundle import save_pretrained
@@ -224,6 +225,24 @@ def test_players_are_drawn_among_those_who_can_spare_the_shots(flowers):
     test = players.test([(60, torch.from_numpy(birds).double())])
     assert test is not None
     assert len(test.own[0].near) >= 5 * 5 * MIN_FURTHER_ITEMS
+
+
+@pytest.mark.parametrize("scale", ["none", "half"])
+def test_few_items_play_in_the_space_that_they_span(flowers, scale, monkeypatch):
+    """The reference values are those of a play in all features, also with a class removed."""
+    base, items = flowers(classes=6, per_class=14, head__feature_scale=scale)
+    left = items.select(items.labels != 4)
+    assert len(left.x) < MAX_SPAN_SHARE * DIMENSION
+    sums, birds = statistics.sums_of(base.model.mixture, left), torch.from_numpy(world(1, 2, seed=5)[0]).double()
+
+    def played():
+        return Players(base, sums, left).test([(6, birds)]).own[0]
+
+    few = played()
+    monkeypatch.setattr("mixtura.catalog.players.MAX_SPAN_SHARE", 0.0)
+    every = played()
+    for name in ("near", "alike"):
+        torch.testing.assert_close(getattr(few, name), getattr(every, name), rtol=1e-3, atol=1e-3)  # float32 density
 
 
 def test_a_removed_class_plays_no_part(flowers):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixtura.catalog.players import Players
 from mixtura.catalog.statistics import FittedStatistics, sums_of
-from mixtura.core import novel
+from mixtura.core import left_out, novel
 from mixtura.core.classes import NO_WEIGHT
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import LabeledItems, Moments, present
@@ -64,7 +64,7 @@ class NewcomerCalibration:
 
     @cached_property
     def _background(self) -> Float[Tensor, " M"]:
-        return self._fitted[0].background().log_prob(self._held[0]).double()
+        return left_out.scores_with_background(self._fitted[0], self._held[0])[1].double()
 
     def lifts(self, handfuls: list[Float[Tensor, "_ D"]]) -> Float[Tensor, " P"]:
         """The lift of each newcomer in nats: the log-density it gets back for its uncertain mean.

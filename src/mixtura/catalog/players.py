@@ -1,7 +1,7 @@
 """Fitted classes that play newcomers, each compared with its own shots by a model that has not seen it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -9,10 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.catalog.statistics import FittedStatistics, sums_of
-from mixtura.core import novel
+from mixtura.core import linalg, novel
 from mixtura.core.classes import NO_WEIGHT
+from mixtura.core.covariance.tied import Tied
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import LabeledItems, Moments
+from mixtura.core.moments import LabeledItems, Moments, labeled
+from mixtura.core.span import MAX_SPAN_SHARE
 from mixtura.scores.resemblance import NewcomerTest, OwnItems, ShotSets
 
 MIN_PLAYERS = 5  # fitted classes; fewer say too little about newcomers
@@ -116,14 +118,34 @@ class Players:
         return [(*self._without(part), {c: rows[c] for c in part}) for part in parts if part]
 
     @cached_property
+    def _spanned(self) -> "Players":
+        """The same players in coordinates of the space that their items span, where it has fewer dimensions.
+
+        Distances between items stay the same: in all other dimensions, a tied covariance is a multiple of the identity.
+        """
+        mixture, dimension = self.base.model.mixture, self.items.x.shape[1]
+        alone = mixture.component_class is not None and len(mixture.component_class) == len(self.base.model.classes)
+        if not (isinstance(mixture.covariance, Tied) and alone and len(self.items.x) <= MAX_SPAN_SHARE * dimension):
+            return self
+        scale = 1.0 if self.base.prior.scale is None else self.base.prior.scale
+        x = linalg.coordinates(self.items.x.double() / scale)
+        items, prior = replace(self.items, x=x), replace(self.base.prior, scale=None, dimension=dimension)
+        (sums,) = labeled(Tied, x, items.labels, len(self.base.model.classes), items.weight.double())
+        floor = float(torch.as_tensor(self.base.floor / scale**2).mean())
+        made = Mixture.from_moments(sums, floor, prior, mixture.component_class, len(self.base.model.classes))
+        base = FittedStatistics(replace(self.base.model, mixture=made), sums, floor, prior, exact=True)
+        return Players(base, sums, items)
+
+    @cached_property
     def _games(self) -> dict[int, OwnItems]:
         return {}
 
     def _own(self, count: int) -> OwnItems:
         """How further items of the players resemble ``count`` shots of their class; cached."""
         if count not in self._games:
+            few = self._spanned
             pairs = [
-                _play(self.base, mixture, sums, list(rows.values()), count) for mixture, sums, rows in self.folds(count)
+                _play(few.base, mixture, sums, list(rows.values()), count) for mixture, sums, rows in few.folds(count)
             ]
             self._games[count] = OwnItems.of(*(torch.cat(values) for values in zip(*pairs, strict=True)))
         return self._games[count]
