@@ -1,5 +1,6 @@
 """Scores are compared in as few coordinates as there are rows, with the same result as in all features."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -51,6 +52,23 @@ def test_a_score_is_what_it_is_in_all_features(name, told, folds, monkeypatch):
     assert few.distances[0].x.shape == (60, 60)
     atol = 1.0 if name == "relative-mahalanobis" else 1e-6  # a difference of distances of some thousands
     torch.testing.assert_close(scored(few), scored(Views.same(folds, PLAN)), rtol=1e-3, atol=atol)  # floors differ
+
+
+@pytest.mark.parametrize("scale", ["none", "half"])
+def test_a_score_that_does_not_say_what_it_sees_sees_the_features(scale, folds, monkeypatch):
+    kind = find(SCORES, "knn")
+    monkeypatch.delattr(kind, "sees")
+    views = Views.of(folds, replace(PLAN, feature_scale=scale))
+    fitted = []
+
+    def fit(space, plan):
+        fitted.append((space is folds, plan.feature_scale))
+        return left_out.mixture_without(space, plan, torch.zeros(6, dtype=torch.bool), 0)
+
+    mixture = left_out.mixture_without(*views.distances, torch.zeros(6, dtype=torch.bool), 0)
+    _, x = views.known(kind, torch.arange(60), mixture, fit)
+    assert torch.equal(x, folds.x)
+    assert fitted == [(True, scale)]
 
 
 def test_the_estimate_is_that_of_all_features(features, learn, monkeypatch):

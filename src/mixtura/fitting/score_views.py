@@ -31,11 +31,10 @@ class Views:
 
     @classmethod
     def of(cls, folds: Folds, plan: Plan) -> "Views":
-        """The views of some folds; all alike where no other coordinates save anything, or all keep every distance."""
+        """The views of some folds; all have the same rows where no other coordinates save anything."""
         scaled = spanned(folds, plan)
-        if scaled[0] is folds or plan.feature_scale == "none":
-            return cls(scaled, scaled, scaled)
-        return cls(scaled, spanned(folds, replace(plan, feature_scale="none")), (folds, plan))
+        rows = scaled if plan.feature_scale == "none" else spanned(folds, replace(plan, feature_scale="none"))
+        return cls(scaled, rows, (folds, plan))
 
     @classmethod
     def same(cls, folds: Folds, plan: Plan) -> "Views":
@@ -61,7 +60,9 @@ class Views:
         """
         sees = getattr(kind, "sees", "")
         folds, plan = {DISTANCES: self.distances, ROWS: self.rows}.get(sees, self.features)
-        alike = mixture if folds is self.distances[0] else None if sees == ROWS else fit(folds, plan)
+        alike: Mixture | None = mixture
+        if folds is not self.distances[0]:
+            alike = None if sees == ROWS else fit(folds, plan)
         return known_rows(folds, row, plan, alike), folds.x
 
 
