@@ -55,6 +55,12 @@ def test_brief_lines_name_each_classifier(mixtura, store):
     assert [line.split("\t")[0] for line in lines] == ["cosine", "nearest"]
 
 
+@pytest.mark.parametrize(("names", "told"), [("calibration", False), ("gaussian", True)])
+def test_a_fit_to_the_base_classes_is_told_where_there_is_one(mixtura, store, names, told):
+    said = mixtura("fewshot", store, *SMALL, "--classifier", names)
+    assert said.code == 0 and ("Fitting a model to the base classes" in said.err) == told
+
+
 def test_a_model_knows_the_base_classes(mixtura, store):
     keys = {"data.kind": "features", "data.root": store, "output": store.parent / "shop"}
     fit.run(resolve(keys | {"data.unknown": ("c0", "c1", "c2")}))

@@ -149,7 +149,7 @@ def fewshot(
     names = [*task.CLASSIFIERS] if classifier == "all" else names_in(classifier)
     if classifier == "all" and material.base is None:
         names = [name for name in names if name not in task.NEED_BASE]
-    if material.model is None and not task.NEED_BASE.isdisjoint(names):
+    if material.model is None and "gaussian" in names:
         out.note("Fitting a model to the base classes, once; leave out gaussian to go without.")
     found = task.run(material, listed, names)
     written = ()
