@@ -258,11 +258,14 @@ def test_weights_that_exist_are_trained_further_behind_a_drawn_stem(photos, usua
         recipe = stem_recipe(photos, usual, tmp_path / "x", **{"train.start": start})
         if start == "scratch":
             recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"name": "timm:resnet18"})})
-        assert train._started(recipe, recipe.train)[2].identity["init"] == drawn
+        assert train._weights(recipe, recipe.train)[2].identity["init"] == drawn
 
 
 def test_what_leaves_a_drawn_stem_untrained_is_refused(photos, usual, tmp_path):
     for part in ("last", "norm", "frozen", "head"):
         with pytest.raises(UsageError, match=f"are drawn .*train.trainable '{part}' would leave them so. Use all"):
             train.run(stem_recipe(photos, usual, tmp_path / "x", **{"train.trainable": part}))
+    searched = {"search.trials": 2, "search.space": {"train.trainable": {"choices": ["all", "last"]}}}
+    with pytest.raises(UsageError, match=r"train\.trainable 'last' would leave them so"):
+        train.run(stem_recipe(photos, usual, tmp_path / "x", **searched))
     assert not (tmp_path / "x").exists()

@@ -175,6 +175,11 @@ def test_the_head_is_trained_first(photos, tmp_path, kind):
     assert found.log.epochs[-1].validation != plain.log.epochs[-1].validation
 
 
+def searched(key, *choices):
+    """Keys of a search over the values of a key."""
+    return {"search.trials": 2, "search.space": {key: {"choices": list(choices)}}}
+
+
 def test_what_cannot_be_trained_is_refused_before_any_photo(tmp_path):
     (tmp_path / "empty").mkdir()
     for more, words in (
@@ -183,6 +188,8 @@ def test_what_cannot_be_trained_is_refused_before_any_photo(tmp_path):
         ({"head.name": "softmax", "head.n_components": "auto"}, "cannot count its components"),
         ({"head.options": {"width": 4096, "projection": "orthogonal"}, "train.unfreeze": 1}, "project"),
         ({"train.unfreeze": 2, "train.trainable": "head"}, "trains nothing after it"),
+        ({"head.name": "online"} | searched("train.unfreeze", 0, 2), "no parameter that a gradient trains"),
+        ({"head.name": "online"} | searched("train.trainable", "all", "head"), "no parameter that a gradient trains"),
     ):
         with pytest.raises(UsageError, match=words):
             train.run(recipe_for(tmp_path / "empty", tmp_path / "shop", TINY, **more))
@@ -233,6 +240,18 @@ def test_a_found_rate_is_said_kept_and_used(photos, tmp_path, monkeypatch):
     train_part(made, "last", tmp_path / "run", forever)
     with pytest.raises(CheckpointError, match="learning_rate"):
         train_part(material(photos, learning_rate=rate * 2, epochs=2), "last", tmp_path / "run", forever)
+
+
+def test_a_run_that_keeps_fewer_epochs_than_asked_says_so(photos, tmp_path):
+    said, kept = [], "This run keeps the 1 of 3 epochs that it was given first. For more, use --fresh."
+    made = material(photos, progress=lambda one: said.append(one.message), epochs=3)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / network.PLAN_FILE).write_text(json.dumps({"asked": 3, "epochs": 1}))
+    assert len(train_part(made, "last", tmp_path / "run", forever).log.epochs) == 1
+    assert kept in said
+    said.clear()
+    train_part(made, "last", tmp_path / "other", forever)
+    assert not any("--fresh" in one for one in said)
 
 
 @pytest.mark.parametrize("curvature", [1.0, 100.0])

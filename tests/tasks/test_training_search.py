@@ -129,6 +129,8 @@ def test_a_search_that_is_killed_goes_on_where_it_was(searched, photos, tmp_path
         {"search.space": {"train.learning_rate": {"choices": [1e-9, 1e-2]}}},
         {"search.metric": "validation_accuracy", "search.direction": "maximize"},
         {"train.weight_decay": 0.5},
+        {"train.epochs": 3},
+        {"train.patience": 1},
     ],
 )
 def test_another_search_is_refused(searched, photos, change):
@@ -173,6 +175,7 @@ def test_a_recipe_survives_being_written(tmp_path):
         ({"encoder.name": {"choices": ["cnn"]}}, "cannot vary 'encoder.name'"),
         ({"seed": {"choices": [1]}}, "there is no key 'search.seed'"),
         ({"train.minutes": {"choices": [1]}}, "cannot vary 'train.minutes'"),
+        ({"train.norm": {"choices": ["frozen", "synced"]}}, "on GPUs only, not on cpu"),
         ({}, "nothing to search"),
         ({"metric": "validation_loss", "direction": "maximize", "train.ema": {"choices": [0.9]}}, "minimize"),
         ({"metric": "validation_accuracy", "train.ema": {"choices": [0.9]}}, "direction together"),
@@ -180,7 +183,8 @@ def test_a_recipe_survives_being_written(tmp_path):
 )
 def test_what_cannot_be_searched_is_said_before_any_photo_is_read(tmp_path, search, said):
     with pytest.raises((UsageError, RecipeError), match=said):
-        train.run(resolve({"data.root": tmp_path / "none", "output": tmp_path / "o", "search": {"trials": 2} | search}))
+        keys = {"data.root": tmp_path / "none", "output": tmp_path / "o", "encoder.device": "cpu"}
+        train.run(resolve(keys | {"search": {"trials": 2} | search}))
     assert not (tmp_path / "o").exists()
 
 

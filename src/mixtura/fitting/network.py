@@ -194,7 +194,12 @@ class _Run:
         plan = distributed.of_first(lambda: _plan_in(path))
         rate = self._settled_rate(plan.get("learning_rate"))
         if plan.get("asked") == asked and plan.get("learning_rate") == rate and "epochs" in plan:
-            return int(plan["epochs"])
+            epochs = int(plan["epochs"])
+            if epochs < asked:
+                self._say(
+                    f"This run keeps the {epochs} of {asked} epochs that it was given first. For more, use --fresh."
+                )
+            return epochs
         epochs = asked
         if distributed.of_first(left) < math.inf:
             seconds = self._seconds_an_epoch()
@@ -214,10 +219,13 @@ class _Run:
             rate = suitable_rate(self.setup(copy.deepcopy(self.classifier), 1), settings)
             rate = distributed.of_first(lambda: rate)
         self.section = self.section.model_copy(update={"learning_rate": rate})
-        if self.material.progress is not None:
-            said = f"The learning rate is {rate:g}, by a range test."
-            self.material.progress(TrainingProgress(0, self.order.steps, 0.0, 0.0, math.inf, 1, math.nan, said))
+        self._say(f"The learning rate is {rate:g}, by a range test.")
         return rate
+
+    def _say(self, message: str) -> None:
+        """Tell the user something before the first step."""
+        if self.material.progress is not None:
+            self.material.progress(TrainingProgress(0, self.order.steps, 0.0, 0.0, math.inf, 1, math.nan, message))
 
     def _seconds_an_epoch(self) -> float:
         """How long an epoch takes with its validation, measured on a copy of the network."""

@@ -26,7 +26,7 @@ Trained = Classifier | Reconstructor
 """A network with what serves to train it."""
 
 NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start", "log"})
-"""Keys that may change while a run goes on; where the run starts is compared by its weights."""
+"""Keys that may change while a run goes on; its start is compared by the weights, its epochs by the learning rates."""
 
 
 def check_train(section: TrainSection) -> None:
@@ -144,7 +144,7 @@ def prepare(classifier: Trained, part: str, section: TrainSection, pretrained: b
 
 
 def rate_of(section: TrainSection, pretrained: bool) -> float:
-    """The learning rate of the head; 1 for ``auto``, which a range test multiplies."""
+    """The learning rate of which the head and each block have a multiple; 1 for ``auto``, before its range test."""
     if section.learning_rate == AUTO:
         return 1.0
     return section.learning_rate or (LEARNING_RATE if pretrained else SCRATCH_LEARNING_RATE)

@@ -32,7 +32,7 @@ from mixtura.recipe import Recipe, with_absolute_paths
 from mixtura.records.training import TRAINED_FROM_FACT, TRAINED_PART_FACT, NetworkTraining
 from mixtura.records.training_course import TrainingCourse
 from mixtura.sections import EncoderSection
-from mixtura.tasks import fit, train_together
+from mixtura.tasks import fit, train_together, training_search
 from mixtura.tasks.fit import FitReport
 from mixtura.tasks.trained_network import ENCODER_FOLDER, check_start, remove_features, start_again
 from mixtura.tasks.training_course import Clock, CourseLog, Show
@@ -88,15 +88,19 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
     if recipe.data.kind == factory.FEATURES_KIND:
         raise UsageError(f"{recipe.data.root} holds features, and a network is trained on photos. Give the photos.")
     check_names(recipe)
-    network_setup.check_train(section)
-    network_setup.check_norm(section, factory.device_of(recipe.encoder.device))
     check_search(recipe)
+    device = factory.device_of(recipe.encoder.device)
+    for one in training_search.sections(recipe):
+        network_setup.check_train(one)
+        network_setup.check_norm(one, device)
     output = factory.output_of(recipe, "the model", "model")
     results = output / TRAINING_FOLDER
     check_start(recipe, results)
     log = CourseLog(recipe, results, show, progress)
-    recipe, seed, encoder = _started(recipe, section)
-    network_head.head_spec(recipe, encoder.dimension)
+    recipe, seed, encoder = _weights(recipe, section)
+    for one in training_search.sections(recipe):
+        _check_drawn(one, recipe.encoder, encoder)
+        network_head.head_spec(recipe.model_copy(update={"train": one}), encoder.dimension)
     if section.objective == RECONSTRUCTION:
         factory.decoder_of(encoder)  # there is one
     with files.new_folder(output), files.only_writer(output), training_set.undone(recipe, results):
@@ -107,24 +111,25 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
         return _Run(recipe, seed, encoder, clock, log, progress).run()
 
 
-def _started(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None, TrainableEncoder]:
-    """The recipe with the weights to start with, the seed to draw them from, if all are drawn, and the encoder.
+def _check_drawn(section: TrainSection, given: EncoderSection, encoder: TrainableEncoder) -> None:
+    """Check that layers of an encoder that are drawn are trained.
 
     Raises:
-        UsageError: the weights are named twice, or there are none, or drawn ones would not be trained; see also
-            :func:`factory.trainable_of`.
+        UsageError: they would stay as they are.
     """
-    recipe, seed, encoder = _weights(recipe, section)
     if is_partly_drawn(encoder.identity) and section.trainable not in (None, "auto", "all"):
         raise UsageError(
-            f"The first layers of {recipe.encoder.name!r} are drawn (encoder.stem: {recipe.encoder.stem}), and "
+            f"The first layers of {given.name!r} are drawn (encoder.stem: {given.stem}), and "
             f"train.trainable {section.trainable!r} would leave them so. Use all."
         )
-    return recipe, seed, encoder
 
 
 def _weights(recipe: Recipe, section: TrainSection) -> tuple[Recipe, int | None, TrainableEncoder]:
-    """The same, unchecked."""
+    """The recipe with the weights to start with, the seed to draw them from, if all are drawn, and the encoder.
+
+    Raises:
+        UsageError: the weights are named twice, or there are none; see also :func:`factory.trainable_of`.
+    """
     given = recipe.encoder
     if isinstance(section.start, Path):
         if given.weights is not None:

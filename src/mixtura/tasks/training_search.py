@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -23,6 +23,9 @@ SEARCH_FOLDER = "search"
 SHARED = ("train.minutes", "train.start", "train.objective", "train.pixels", "train.head", "train.log")
 """Keys, with those below them, that all trials share: other values of them could not be compared."""
 
+NOT_COMPARED = network_setup.NOT_COMPARED - {"epochs", "patience"}
+"""Keys that may change while a search goes on; trials of other lengths could not be compared."""
+
 METRICS = {"validation_loss": "nll", "validation_accuracy": "accuracy"}
 
 Trained = Callable[[Material, Path, float, int], tuple[list[TrainedPart], str]]
@@ -30,12 +33,11 @@ Trained = Callable[[Material, Path, float, int], tuple[list[TrainedPart], str]]
 
 
 def check_search(recipe: Recipe) -> None:
-    """Check the section ``search`` of a recipe before any photo is read.
+    """Check the section ``search`` of a recipe before any photo is read; its values are in :func:`sections`.
 
     Raises:
         UsageError: there is nothing to search, no number of trials, a key that all trials share, or the accuracy of a
             training without classes.
-        RecipeError: there is no such key, or a value does not fit it.
         MissingExtra: the library of the search is not installed.
     """
     search = recipe.search
@@ -50,16 +52,26 @@ def check_search(recipe: Recipe) -> None:
         raise UsageError("The recipe has a section 'search', but no number of trials. Add --search N, or leave it out.")
     if search.metric == "validation_accuracy" and recipe.train and recipe.train.objective == RECONSTRUCTION:
         raise UsageError("Reconstruction has no accuracy. Leave out search.metric, for the validation loss.")
-    for key, span in search.space.items():
+    for key in search.space:
         shared = any(key == one or key.startswith(f"{one}.") for one in SHARED)
         if shared or not key.startswith("train."):
             raise UsageError(
                 f"A search cannot vary {key!r}, which all trials share. Give keys that say how the network is trained, "
                 "such as train.learning_rate."
             )
-        for value in _examples(span):
-            network_setup.check_train(_section(recipe, {key: value}))
     tuning.imported_optuna()
+
+
+def sections(recipe: Recipe) -> Iterator[TrainSection]:
+    """The section ``train`` as it is, and with each value that a search may give a key of it, for checks beforehand.
+
+    Raises:
+        RecipeError: there is no such key, or a value does not fit it.
+    """
+    yield _section(recipe, {})
+    for key, span in {} if recipe.search is None else recipe.search.space.items():
+        for value in _examples(span):
+            yield _section(recipe, {key: value})
 
 
 def _examples(span: SpanSection) -> tuple[Any, ...]:
@@ -172,7 +184,7 @@ class NetworkSearch:
         section = self.recipe.train
         assert section is not None
         given = dump_dict(section)
-        given = {name: value for name, value in given.items() if name not in network_setup.NOT_COMPARED}
+        given = {name: value for name, value in given.items() if name not in NOT_COMPARED}
         head = dump_dict(self.recipe.head) if section.head == "joint" else None
         same = [given, head, material.encoder.fingerprint, material.photos.digest, material.seed]
         about = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
