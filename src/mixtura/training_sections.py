@@ -164,8 +164,9 @@ class TrainSection(Section):
     optimizer: Literal["adadelta", "adam", "adamw", "sgd"] = Field(default="adamw", description="Rule of the steps.")
     learning_rate: Annotated[Annotated[float, Field(gt=0)] | Literal["auto"] | None, Flag("X|auto")] = Field(
         default=None,
-        description="Learning rate: of the network less layer_decay; of the linear head of refit, which starts from "
-        "zero, four times as much; auto for a range test. Default: 5e-4, and 1e-3 from scratch.",
+        description="Learning rate: that of the head. The last block has layer_decay times this, each block before it "
+        "layer_decay times the next. The linear head of refit starts from zero and has four times this, unless all is "
+        "trained from scratch. auto for a range test. Default: 5e-4, and 1e-3 from scratch.",
     )
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         default=None, description="sgd: share of the last step that joins the next one. Default: 0.9."
@@ -223,5 +224,5 @@ class TrainSection(Section):
     )
     unfreeze: Annotated[int, Field(ge=0, le=10**6)] = Field(
         default=0,
-        description="Epochs in which the head alone is trained, on four views of each photo, before the rest.",
+        description="Epochs in which the head alone is trained, on up to four views of each photo, before the rest.",
     )

@@ -18,7 +18,7 @@ OPTIONS = {
     "train": {
         "": "-o --fresh --output",
         "Recipe": "-r --dry-run --recipe --set",
-        "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
+        "Encoder": "--device --encoder --fast --runtime --size --taps --weights --workers",
         "Training": "--epochs --learning-rate --minutes --search --trainable",
         "Model": "--false-reject-rate --follow-links --label --seed --unknown",
     },

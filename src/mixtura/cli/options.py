@@ -42,8 +42,9 @@ DATA_HELP = (
     "A folder with one sub-folder of photos or sounds per class, a list (.csv with file_name,label), "
     "a pack (.npz), a feature store, or the name of a public data set (mixtura data list). A recipe may name it too."
 )
+PHOTOS_HELP = DATA_HELP.replace("photos or sounds", "photos").replace("a feature store, ", "")
+"""The help of DATA for a command that takes photos only."""
 
-Data = Annotated[str | None, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
 RecipeFile = Annotated[
     Path | None,
     typer.Option(
@@ -187,7 +188,11 @@ def _parameters(option: Option, panel: str) -> list[Parameter]:
 
 
 def takes_recipe(
-    panels: Mapping[str, Iterable[str]], output: str, key: str = "output", default: Recipe | None = None
+    panels: Mapping[str, Iterable[str]],
+    output: str,
+    key: str = "output",
+    default: Recipe | None = None,
+    takes: str = DATA_HELP,
 ) -> Callable[[Command], Command]:
     """Give a command DATA and the recipe options; it receives the recipe after ``out``, except with ``--dry-run``.
 
@@ -196,13 +201,15 @@ def takes_recipe(
         output: help text of the output folder.
         key: the recipe key of the output folder.
         default: what neither options nor file say.
+        takes: help text of DATA.
     """
+    place = Annotated[str | None, typer.Argument(metavar="DATA", help=takes, show_default=False)]
     folder = Annotated[str | None, typer.Option("--output", "-o", metavar="FOLDER", help=output)]
 
     def decorate(function: Command) -> Command:
         def wrapper(
             out: Output,
-            data: Data = None,
+            data: place = None,  # pyright: ignore[reportInvalidTypeForm] - typer reads it
             output: folder = None,  # pyright: ignore[reportInvalidTypeForm] - typer reads it
             recipe: RecipeFile = None,
             settings: Settings = None,

@@ -21,9 +21,14 @@ Fresh = Annotated[bool, typer.Option("--fresh", help="Move an earlier run in the
 
 
 @options.takes_recipe(
-    options.ENCODER | {"Training": ("train", "search.trials"), "Model": ("data", "decision", "seed")},
+    {
+        "Encoder": ("encoder", "extract.workers"),  # a batch size here would be taken for that of training
+        "Training": ("train", "search.trials"),
+        "Model": ("data", "decision", "seed"),
+    },
     output="Folder for the model, its encoder, its features and its report.",
     default=Recipe(train=TrainSection()),
+    takes=options.PHOTOS_HELP,
 )
 def train(out: Output, recipe: Recipe, fresh: Fresh = False) -> None:
     """Train the encoder's network on your photos, then fit a model to its features.

@@ -1,9 +1,10 @@
 """Episodes: few-shot tasks drawn from labeled items, as index lists that name items and load nothing.
 
 An episode has some classes (its *way*) and of each a few support items to learn from (*shots*) and query items to
-classify. A drawn list is a value with its seed. Episode i depends on the seed, on i, and on ids and labels alone, so a
-list is a prefix of every longer one, and the order of the items does not matter. :mod:`mixtura.datasets.episode_files`
-keeps a list in a file.
+classify. A drawn list is a value with its seed. Episode i depends on i, on the ids and labels to draw from, and on the
+protocol and its design, but not on the number of episodes: a list is a prefix of every longer one, and the order of the
+items does not matter. Another version of NumPy may draw others; :mod:`mixtura.datasets.episode_files` keeps a list in a
+file.
 """
 
 from collections.abc import Mapping, Sequence

@@ -39,8 +39,8 @@ class Material:
         encoder: whose network it is. One with weights has no taps here: by these, the head would know the photos by
             heart before the network has learned anything from them.
         photos: training and validation photos.
-        start: the vectors of the training photos by the encoder as it is; ``None`` for an encoder whose weights are
-            drawn, which then has no incumbent.
+        start: the vectors of the training photos by the encoder as it is; ``None`` where it has no incumbent: its
+            weights are drawn, or it is trained for reconstruction, which looks at no classes.
         seed: of order, views, and drawn weights.
         workers: threads that decode.
         progress: called after each step.
@@ -58,7 +58,7 @@ class Material:
 
     @property
     def pretrained(self) -> bool:
-        """Whether the weights at the start are worth something."""
+        """Whether the start is an incumbent, with weights worth keeping; never so in reconstruction."""
         return self.start is not None
 
     def classifier(self) -> Classifier:
