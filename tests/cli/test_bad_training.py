@@ -249,7 +249,7 @@ def test_photos_that_cannot_be_read_are_listed_and_left_out(train, photos, tmp_p
 
 @pytest.mark.parametrize("base", [SCRATCH, FROZEN], ids=["scratch", "frozen"])
 def test_a_photo_that_breaks_in_the_middle_is_listed_and_the_run_goes_on(train, photos, tmp_path, monkeypatch, base):
-    monkeypatch.setattr(task, "_compared", lambda *_: ("It is not better.", base is SCRATCH))
+    monkeypatch.setattr(task, "compared", lambda *_: ("It is not better.", base is SCRATCH))
     some, kept, read = shutil.copytree(photos, tmp_path / "photos"), Loader._kept, []
 
     def breaking(self, row):
