@@ -6,12 +6,13 @@ import json
 import math
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
 from mixtura import files
-from mixtura.errors import CannotWrite, CheckpointError, NonFinite, OutOfSpace
+from mixtura.errors import CannotWrite, CheckpointError, NoInput, NonFinite, OutOfSpace
 from mixtura.training.checkpoint import Checkpoint, Checkpoints, Facts, set_aside
 from mixtura.training.setup import Settings
 from mixtura.training.state import State
@@ -197,6 +198,24 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(toy, run, tmp_path, n
     assert f"{path.parent} is damaged" in log.notes[0] and "An earlier one is used" in log.notes[0]
     assert log.notes[1] == "Training goes on after step 6 of 12."
     assert toy.digest(folder) == toy.digest(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "COMMIT"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+def test_a_checkpoint_that_the_disk_does_not_give_now_is_kept(toy, run, tmp_path, monkeypatch, name, code):
+    run(tmp_path, 7, commit_minutes=0.0)
+    before, read = toy.digest(tmp_path), Path.read_bytes
+
+    def failing(path):
+        if (path.parent.name, path.name) == ("00000007", name):
+            raise OSError(code, os.strerror(code))
+        return read(path)
+
+    with monkeypatch.context() as patch, pytest.raises(NoInput, match=r"Cannot read .*00000007: .*same command again"):
+        patch.setattr(Path, "read_bytes", failing)
+        run(tmp_path)
+    assert generations(tmp_path) == ["00000006", "00000007"] and toy.digest(tmp_path) == before
+    assert run(tmp_path).log.notes == ("Training goes on after step 7 of 12.",)
 
 
 def test_no_whole_checkpoint_is_an_error_and_changes_nothing(run, tmp_path):

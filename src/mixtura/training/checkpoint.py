@@ -25,7 +25,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mixtura import files
-from mixtura.errors import CheckpointError
+from mixtura.errors import CheckpointError, NoInput
 from mixtura.files import is_folder_at, is_there
 
 LAYOUT = 1
@@ -119,6 +119,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: every checkpoint is damaged, or a newer mixtura has written one.
+            NoInput: the disk does not give a checkpoint that is there; it may be whole, so no earlier one is used.
         """
         notes: list[str] = []
         for path in reversed(self._generations()):
@@ -196,10 +197,20 @@ def _read(path: Path) -> Checkpoint:
         return Checkpoint(state.step, load(data), state.values, Facts(state.same, state.noted))
     except CheckpointError:
         raise
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise _Damaged(f"{Path(error.filename).name} is missing") from error
-    except (OSError, ValidationError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except (ValidationError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise _Damaged(" ".join(str(error).split())[:200]) from error
+
+
+def cannot_read(path: Path, error: OSError) -> NoInput:
+    """Return the error to raise for a file of a run that is there and cannot be read, perhaps only for now."""
+    return NoInput(
+        f"Cannot read {path}: {error.strerror or error}. Nothing has been changed. Check the disk and the permissions, "
+        "then run the same command again."
+    )
 
 
 def _remove(path: Path) -> None:
