@@ -27,14 +27,14 @@ from mixtura.pipeline import network_setup
 from mixtura.records.training import TrainingLog, TrainingProgress
 from mixtura.training import distributed
 from mixtura.training.activations import KeptViews, chunks, with_activations
-from mixtura.training.checkpoint import Facts
+from mixtura.training.checkpoint import Facts, cannot_read
 from mixtura.training.classifier import Classifier, vectors, without_rows
 from mixtura.training.loaders import Batch
 from mixtura.training.order import Order
 from mixtura.training.range_test import suitable_rate
 from mixtura.training.reconstructor import Reconstructor
 from mixtura.training.setup import Setup, count
-from mixtura.training.state import copied, evaluating, of_module, replaced
+from mixtura.training.state import copied, evaluating, of_module, own_random_numbers, replaced
 from mixtura.training.steps import Steps
 from mixtura.training.trainer import train
 
@@ -186,6 +186,7 @@ class _Run:
             network_head.hooks_of(classifier) | network_setup.hooks_of(classifier, self.section),
             Facts(same),
             without_rows,
+            self.objective.logged,
         )
 
     def planned(self, folder: Path, left: Callable[[], float]) -> int:
@@ -233,7 +234,7 @@ class _Run:
         settings = network_setup.settings_of(self.section, 1, self.material.seed)
         times = [time.perf_counter()]
         with (
-            torch.random.fork_rng(),
+            own_random_numbers(next(trial.parameters()).device),
             closing(Steps(self.setup(trial, 1), settings)) as steps,
             closing(iter(self.batches(0, 0))) as batches,
         ):
@@ -253,12 +254,15 @@ def _plan_in(path: Path) -> dict[str, float]:
 
     Raises:
         CheckpointError: the file is damaged.
+        NoInput: it is there and cannot be read.
     """
     try:
         return {key: float(value) for key, value in json.loads(path.read_bytes()).items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is damaged. Restore it, or start again with --fresh, which moves this run aside."
         ) from error

@@ -24,6 +24,7 @@ from mixtura.training.checkpoint import Fact
 from mixtura.training.classifier import LABEL, Classifier
 from mixtura.training.hooks import Hook
 from mixtura.training.setup import Batch
+from mixtura.training.state import own_random_numbers
 
 JOINT = "joint"
 PLAN_SHARE = 0.2  # of the training photos, by which shrinkage, family and temperature of the first head are chosen
@@ -103,7 +104,7 @@ def drawn_vectors(network: nn.Module, batches: Sequence[Batch], seed: int) -> tu
     """
     trial = copy.deepcopy(network).train()
     device = next(network.parameters()).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with own_random_numbers(device):
         torch.manual_seed(seed)
         vectors = [trial(batch["x"].to(device)).float().cpu() for batch in batches]
     return torch.cat(vectors), torch.cat([batch[LABEL] for batch in batches])

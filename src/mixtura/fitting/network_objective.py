@@ -17,16 +17,20 @@ from mixtura.training_sections import RECONSTRUCTION, TrainSection
 
 @dataclass(frozen=True)
 class NetworkObjective:
-    """The loss of a batch, and the results of validation batches, of which ``loss`` is to be lowered."""
+    """The loss of a batch, and the results of validation batches, of which ``loss`` is to be lowered.
+
+    ``logged`` are the names of what the loss logs beside itself.
+    """
 
     loss: Callable[[nn.Module, Batch], Loss]
     results: Callable[[nn.Module, Iterable[Batch]], Mapping[str, float]]
+    logged: tuple[str, ...] = ()
 
 
 def objective_of(section: TrainSection) -> NetworkObjective:
     """Return the objective that a section names."""
     if section.objective != RECONSTRUCTION:
-        return NetworkObjective(cross_entropy, _class_results)
+        return NetworkObjective(cross_entropy, _class_results, ("accuracy",))
     make = find(PHOTO_OBJECTIVES, section.objective).from_options
     made = make() if section.pixels is None else make(section.pixels)
     return NetworkObjective(loss_of(made), results_of(made))

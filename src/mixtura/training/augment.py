@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter
 from mixtura.encoders.torchvision_repair import import_torchvision
 from mixtura.errors import UnknownName, UsageError
 from mixtura.names import nearest
-from mixtura.training.keyed_random import Key, KeyedRandom
+from mixtura.training.keyed_random import KeyedRandom
 
 Photo = Image.Image
 Option = Any
@@ -222,8 +222,7 @@ class Augmentation:
             epoch: each epoch has views of its own.
             repeat: how often the item has occurred in this epoch before; each occurrence has a view of its own.
         """
-        key: tuple[Key, ...] = ("augment", self.seed, epoch, id, repeat)
-        random = KeyedRandom(*key)
+        random = KeyedRandom("augment", self.seed, epoch, id, repeat)
         for view in self.views:
             if random.chance(view.probability):
                 photo = VIEWS[view.name](photo, random, **view.options)

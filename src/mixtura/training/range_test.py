@@ -9,6 +9,7 @@ import torch
 
 from mixtura.training import distributed
 from mixtura.training.setup import Batch, Settings, Setup, count
+from mixtura.training.state import own_random_numbers
 from mixtura.training.steps import Steps
 
 STEPS = 64
@@ -40,7 +41,7 @@ def suitable_rate(trial: Setup, settings: Settings) -> float:
     device = next(trial.module.parameters()).device
     lowest, best, smoothed = math.inf, LOWEST, 0.0
     with (
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        own_random_numbers(device),
         closing(Steps(trial, settings)) as steps,
         closing(_endless(trial)) as batches,
     ):

@@ -42,6 +42,8 @@ class Setup:
         hooks: state beside the network, by name.
         without_rows: a loss of zero for a process that has no row of a step; needed where the forward pass exchanges
             statistics with the other processes, which then wait for this one.
+        logged: names of the scalars that the objective logs. Under several processes all must be here, since a process
+            without a row of a step logs nothing, and their sums are exchanged.
         facts: what the run depends on beside the settings, such as the recipe and the hash of the data.
     """
 
@@ -55,6 +57,7 @@ class Setup:
     hooks: Mapping[str, Hook] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
     without_rows: Callable[[nn.Module, Batch], Tensor] | None = None
+    logged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Everything that training changes, as named tensors: parameters, buffers, the optimizer's state, and that of hooks."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,11 @@ def of_module(module: nn.Module) -> dict[str, Tensor]:
 def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies on the CPU."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def own_random_numbers(device: torch.device) -> AbstractContextManager[Any]:
+    """Leave the caller's random numbers as they are, on the CPU and on this device; no other device is touched."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 @contextmanager

@@ -8,11 +8,10 @@ import math
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from mixtura.training.checkpoint import Checkpoint, Checkpoints, Facts, check_sa
 from mixtura.training.course import Course, without_best
 from mixtura.training.records import TrainedNetwork, Weights
 from mixtura.training.setup import RAW, Batch, Settings, Setup, check, count
-from mixtura.training.state import State, copied, evaluating, of_module, replaced
+from mixtura.training.state import State, copied, evaluating, of_module, own_random_numbers, replaced
 from mixtura.training.steps import Steps
 
 CHECKPOINT_FOLDER, METRICS_FILE = "checkpoints", "metrics.jsonl"
@@ -54,6 +53,7 @@ def train(
     Raises:
         NonFinite: the loss or the weights are NaN or infinite; the last commit is kept.
         CheckpointError: the folder has another run, or no whole checkpoint.
+        NoInput: a checkpoint that is there cannot be read.
         CannotWrite: the folder is not writable, or another run is using it.
         OutOfSpace: the disk is full; the checkpoints before are whole.
         UsageError: a setting is out of range.
@@ -64,7 +64,7 @@ def train(
         stoppable() as stopped,
         distributed.group(device),
         _only_run(folder),
-        _own_random_numbers(device),
+        own_random_numbers(device),
         closing(_Run(setup, settings, folder, progress)) as run,
     ):
         run.resume()
@@ -84,11 +84,6 @@ def _only_run(folder: Path) -> Iterator[None]:
             yield
 
 
-def _own_random_numbers(device: torch.device) -> AbstractContextManager[Any]:
-    """Leave the caller's random numbers as they are."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-
-
 class _Run:
     """One run, in this process."""
 
@@ -103,7 +98,6 @@ class _Run:
         self.checkpoints = Checkpoints(folder / CHECKPOINT_FOLDER)
         self.steps = Steps(setup, settings)
         self.own_statistics = distributed.own_statistics(self.module) if distributed.processes() > 1 else []
-        self.losses: list[float] = []
         self.notes: list[str] = []
         self.stop, self.ended = False, ""
         self.committed_step, self.first_step = -1, 0
@@ -119,6 +113,7 @@ class _Run:
             if not self.ended:
                 self._validate()
             self._commit()
+        distributed.total([0.0])  # no process leaves before the first has written
 
     def _over(self) -> bool:
         """Whether training has ended: it was told to, all epochs are done, or patience has run out."""
@@ -156,7 +151,7 @@ class _Run:
         """One step of the optimizer, on a batch that has so many rows over all processes."""
         step = self.course.step
         _seed(self.settings.seed, step, self.device)
-        self.steps.set_rate(self.setup.rate(step, self.losses))
+        self.steps.set_rate(self.setup.rate(step, self.course.losses))
         made = self.steps.gradient(batch, rows)
         self._account(made, rows)
         if made:
@@ -167,7 +162,8 @@ class _Run:
 
     def _account(self, made: Sequence[Mapping[str, float]], rows: float) -> None:
         """Add a step to the sums of the epoch, over all processes."""
-        names = sorted({*self.course.sums, *(name for part in made for name in part)} - {"rows"})
+        logged = (name for part in made for name in part)
+        names = sorted({*self.course.sums, *self.setup.logged, *logged} - {"rows"})
         sums = distributed.total([sum((part.get(name, 0.0) for part in made), 0.0) for name in names])
         self.course.add(dict(zip(names, sums, strict=True)), rows)
         if not math.isfinite(self.course.sums["loss"]):
@@ -188,7 +184,7 @@ class _Run:
         loss, rate = means.pop("loss", None), max(float(group["lr"]) for group in self.optimizer.param_groups)
         self.course.epochs.append(TrainingEpoch(number, step, loss, rate, means, found, now - self.epoch_start))
         self.course.begin_epoch()
-        self.epoch_start, self.losses = now, self.course.losses
+        self.epoch_start = now
 
     @torch.no_grad()
     def _results(self, name: str, number: int, tensors: Mapping[str, Tensor]) -> dict[str, float]:
@@ -254,7 +250,6 @@ class _Run:
             self.course = Course.restored(found.values, found.tensors)
             self.state.restore(without_best(found.tensors))
             self.committed_step = self.first_step = self.course.step
-            self.losses = self.course.losses
             notes.append(f"Training goes on after step {self.course.step} of {self._total_steps}.")
         steps = distributed.total([float(self.course.step)])  # also waits until every process has read
         if steps[0] != distributed.processes() * self.course.step:
