@@ -19,7 +19,10 @@ SCRIPTS = sorted((ROOT / "examples" / "slurm").glob("*.sh"))
 STAND_INS = {
     "python": 'printf "%s %s/%s %s\\n" "$*" "${RANK:-}" "${WORLD_SIZE:-}" "${LOCAL_RANK:-}" >> "$SAID"\neval "$THEN"\n',
     "torchrun": 'printf "%s\\n" "$*" >> "$SAID"\neval "$THEN"\n',
-    "scontrol": 'if [ "$1" = show ]; then printf "first\\nsecond\\n"; else printf "%s\\n" "$*" >> "$SAID"; fi\n',
+    "scontrol": (
+        'if [ "$1" = show ]; then printf "first\\n"; sleep 0.02; printf "second\\n"\n'
+        'else printf "%s\\n" "$*" >> "$SAID"; fi\n'
+    ),
     "srun": ('while [[ $1 == -* ]]; do shift; done\nexport SLURM_NTASKS=2 SLURM_LOCALID=0 SLURM_PROCID=1\nexec "$@"\n'),
 }
 WAITING = "trap 'echo committed >> $SAID; exit 143' TERM; touch $READY; while :; do sleep 0.05; done"
@@ -59,8 +62,9 @@ def job(tmp_path):
         "SLURM_JOB_NODELIST": "first,second",
     }  # fmt: skip
 
-    def begin(script, then):
-        environment = os.environ | {name: str(value) for name, value in own.items()} | {"THEN": then}
+    def begin(script, then, lacks=()):
+        given = {name: str(value) for name, value in own.items() if name not in lacks}
+        environment = os.environ | given | {"THEN": then}
         return subprocess.Popen(["bash", str(script)], env=environment, cwd=tmp_path)
 
     return begin
@@ -76,6 +80,23 @@ def test_it_trains_on_a_copy_of_the_photos(job, tmp_path, script, code):
     assert f"-m mixtura train {tmp_path}/node/photos -o {tmp_path}/my shop --trainable all" in said
     assert "--nproc-per-node 2 " in said if script.name == "one-node.sh" else said.endswith(" 1/2 0\n")
     assert "requeue" not in said
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_it_needs_no_folder_of_the_site(job, tmp_path, script, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("SLURM_TMPDIR", raising=False)
+    assert job(script, "exit 0", {"SLURM_TMPDIR"}).wait(60) == 0
+    assert f"train {tmp_path}/mixtura-17/photos -o" in (tmp_path / "said").read_text()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_an_environment_is_activated(job, tmp_path, script, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "activate").write_text('echo activated >> "$SAID"\n')
+    monkeypatch.setenv("ENVIRONMENT", str(tmp_path))
+    assert job(script, "exit 0").wait(60) == 0
+    assert (tmp_path / "said").read_text().startswith("activated\n")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

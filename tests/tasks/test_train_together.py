@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 
 import numpy as np
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 
 from mixtura.cli.app import run as command
 from mixtura.encoders.stages import stages_of
-from mixtura.fitting import network_head
+from mixtura.fitting import network, network_head
 from mixtura.fitting.network import PLAN_FILE, Material, train_part
 from mixtura.heads import HEADS
 from mixtura.heads.linear import LinearHead
@@ -245,11 +246,67 @@ def test_batch_norm_is_trained_as_asked(monkeypatch):
 STEP, TWICE = 7, {"train.epochs": 2}  # after the commit of the first epoch
 
 
+def ending_itself(number):
+    """A step in which the process sends itself a signal, once."""
+    step = trainer._Run._step
+
+    def stopped(self, batch, rows):
+        if self.course.step == STEP:
+            os.kill(os.getpid(), number)
+        step(self, batch, rows)
+
+    return stopped
+
+
 @pytest.fixture(scope="module")
 def undisturbed(photos, tmp_path_factory):
     output = tmp_path_factory.mktemp("whole") / "shop"
     assert command(words(photos, output, TWICE, "-q")) == 0
     return output / "training"
+
+
+def test_no_process_leaves_before_the_first_has_written(photos, tmp_path):
+    """A job that ends with its first process to end would end the first one while it writes."""
+    last, commit = tmp_path / "shop" / "training" / "checkpoints" / f"{STEP + 1:08d}", trainer.Checkpoints.commit
+
+    def slow(self, checkpoint):
+        if checkpoint.step > STEP:
+            time.sleep(1)
+        commit(self, checkpoint)
+
+    def work(rank):
+        if rank:
+            trainer._Run._step = ending_itself(signal.SIGTERM)
+        else:
+            trainer.Checkpoints.commit = slow
+        code = command(words(photos, tmp_path / "shop", TWICE))
+        return code if last.exists() else 0
+
+    codes, said = together(tmp_path, work)
+    assert codes == [143, 143], said
+
+
+def test_a_process_that_can_read_none_of_its_first_photos_trains_on(photos, tmp_path):
+    batches = network._Run.batches
+
+    def without_first(self, epoch, first):
+        for number, batch in enumerate(batches(self, epoch, first), first):
+            yield batch if epoch or number else {name: rows[:0] for name, rows in batch.items()}
+
+    def work(rank):
+        if rank:
+            network._Run.batches = without_first
+        return command(words(photos, tmp_path / "shop"))
+
+    codes, said = together(tmp_path, work)
+    assert codes == [0, 0], said
+
+
+@pytest.mark.parametrize("name", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
+def test_a_restart_is_known(monkeypatch, name):
+    for count, known in (("0", False), ("2", True)):
+        monkeypatch.setenv(name, count)
+        assert processes.restarted() is known
 
 
 ENDS = {"stop": (signal.SIGTERM, 1), "kill 0": (signal.SIGKILL, 0), "kill 1": (signal.SIGKILL, 1)}
@@ -258,16 +315,10 @@ ENDS = {"stop": (signal.SIGTERM, 1), "kill 0": (signal.SIGKILL, 0), "kill 1": (s
 @pytest.mark.parametrize(("number", "rank"), ENDS.values(), ids=ENDS)
 def test_a_run_of_which_one_process_ends_goes_on(photos, tmp_path, undisturbed, number, rank):
     """A process that is told to stop takes the others with it; who outlives one says so. No commit is lost."""
-    step = trainer._Run._step
-
-    def stopped(self, batch, rows):
-        if self.course.step == STEP:
-            os.kill(os.getpid(), number)
-        step(self, batch, rows)
 
     def work(own):
         if own == rank:
-            trainer._Run._step = stopped
+            trainer._Run._step = ending_itself(number)
         return command(words(photos, tmp_path / "shop", TWICE))
 
     codes, said = together(tmp_path, work)
@@ -280,7 +331,7 @@ def test_a_run_of_which_one_process_ends_goes_on(photos, tmp_path, undisturbed, 
     else:
         assert codes[rank] == -signal.SIGKILL
         assert codes[1 - rank] == 1, said
-        assert said[1 - rank].splitlines()[-1] == f"mixtura: {processes.LOST}"
+        assert said[1 - rank].splitlines()[-1].startswith(f"mixtura: {processes.LOST} PyTorch says: ")
         assert 0 < int(newest) <= STEP
     os.environ["TORCHELASTIC_RESTART_COUNT"] = "1"  # in a restart, --fresh has been followed already
     try:

@@ -350,6 +350,8 @@ def test_one_process_alone():
     with pytest.raises(UsageError, match="synchronized on GPUs only"):
         distributed.synced(nn.BatchNorm1d(3))
     assert distributed.own_device("cpu") == torch.device("cpu")
+    with pytest.raises(UsageError, match=r"would share the GPU cuda:1\. Use cuda"):
+        distributed.own_device("cuda:1")
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="The device cuda needs GPU 0, and there are 0"):
             distributed.own_device("cuda")

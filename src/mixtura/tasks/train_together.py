@@ -98,7 +98,7 @@ def leading(recipe: Recipe) -> Iterator[None]:
         except BaseException as error:
             # Who waits in a collective call has to be woken before it can be told.
             processes.disconnect()
-            told = group.trouble() if processes.is_lost(error) else error
+            told = group.trouble(error) if processes.is_lost(error) else error
             code = _code(told)
             if told is error:
                 raise
@@ -144,7 +144,7 @@ def follow(recipe: Recipe) -> int:
             processes.disconnect()
         code = group.code()
         if code is None:
-            raise MixturaError(processes.LOST) from failure
+            raise MixturaError(processes.lost(failure)) from failure
         if failure is not None and not code:
             raise failure  # after the last task, so the first process has gone on without it
         return code

@@ -45,15 +45,17 @@ def processes() -> int:
 
 
 def own_device(name: str) -> torch.device:
-    """The device of this process: ``cpu``, or for ``cuda`` the GPU that ``torchrun`` has numbered for it.
+    """The device of one of several processes: for ``cuda`` the GPU that ``torchrun`` has numbered for it.
 
     Raises:
-        UsageError: there is no such GPU.
+        UsageError: there is no such GPU, or the name has the number of one, which all processes would share.
     """
     device = torch.device(name)
     if device.type != "cuda":
         return device
-    number = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+    if device.index is not None:
+        raise UsageError(f"All processes would share the GPU {name}. Use {device.type}: then each has its own.")
+    number = int(os.environ.get("LOCAL_RANK", "0"))
     found = torch.cuda.device_count()
     if number >= found:
         raise UsageError(f"The device {name} needs GPU {number}, and there are {found}. Use cpu or fewer processes.")

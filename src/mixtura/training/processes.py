@@ -55,8 +55,8 @@ def place() -> tuple[int, int]:
 
 
 def restarted() -> bool:
-    """Whether ``torchrun`` has started this process again after one has failed."""
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+    """Whether ``torchrun`` has started this process again after one has failed, or SLURM has queued its job again."""
+    return any(os.environ.get(name, "0") != "0" for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
 
 
 class Group:
@@ -111,10 +111,10 @@ class Group:
         with suppress(RuntimeError):
             self.store.set(_TROUBLE, json.dumps([str(error), error.exit_code]))
 
-    def trouble(self) -> MixturaError:
-        """The error that another process has left, or one that says that it is gone."""
+    def trouble(self, error: BaseException) -> MixturaError:
+        """The error that another process has left, or one that says that it is gone, as this process has found."""
         if not self._wait(lambda: self.store.check([_TROUBLE]), 1.0):
-            return MixturaError(LOST)
+            return MixturaError(lost(error))
         message, code = json.loads(self.store.get(_TROUBLE))
         error = MixturaError(message)
         error.exit_code = code
@@ -147,6 +147,12 @@ def disconnect() -> None:
     """Leave the group; who waits for this process in a collective call then gets an error."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def lost(error: BaseException | None) -> str:
+    """A sentence that another process is gone, with what PyTorch says, as the cause may also be the connection."""
+    said = str(error).strip().partition("\n")[0] if error is not None and is_lost(error) else ""
+    return f"{LOST} PyTorch says: {said}" if said else LOST
 
 
 def is_lost(error: BaseException) -> bool:
