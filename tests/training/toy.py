@@ -4,12 +4,13 @@ import json
 import os
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from mixtura.training import distributed
+from mixtura.training import distributed, processes
 from mixtura.training.checkpoint import Facts
 from mixtura.training.hooks import MomentumEncoder, Queue, WeightAverage
 from mixtura.training.optimizers import optimizer, parameter_groups
@@ -130,8 +131,9 @@ def main(folder, *pairs):
             os.kill(os.getpid(), number)
         return False
 
-    made = setup(**given)
-    trained = train(made, settings, Path(folder), enough=before_step)
+    with processes.connected(torch.device("cpu")) if "WORLD_SIZE" in os.environ else nullcontext():
+        made = setup(**given)
+        trained = train(made, settings, Path(folder), enough=before_step)
     if int(os.environ.get("RANK", "0")) == 0:
         record = {"loss": trained.weights.loss, "notes": trained.log.notes, "ended": trained.log.ended}
         record["validation"] = [dict(epoch.validation["raw"]) for epoch in trained.log.epochs]

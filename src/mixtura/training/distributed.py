@@ -5,8 +5,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -19,19 +18,6 @@ from torch.nn.parallel import DistributedDataParallel
 from mixtura.errors import UsageError
 
 Made = TypeVar("Made")
-
-
-@contextmanager
-def group(device: torch.device) -> Iterator[None]:
-    """Connect the processes that ``torchrun`` has started, for the block; does nothing for one process."""
-    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
 
 
 def rank() -> int:

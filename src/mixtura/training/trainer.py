@@ -42,6 +42,7 @@ def train(
 
     One process computes the same bits whether it was stopped or not. On an interrupt or a termination signal the step
     is finished and committed, then the signal takes its usual effect; a second signal takes effect at once.
+    Several processes train together if :func:`mixtura.training.processes.connected` has connected them.
 
     Args:
         setup: what is trained.
@@ -62,7 +63,6 @@ def train(
     device = next(setup.module.parameters()).device
     with (
         stoppable() as stopped,
-        distributed.group(device),
         _only_run(folder),
         own_random_numbers(device),
         closing(_Run(setup, settings, folder, progress)) as run,
