@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from mixtura.cli.app import run as command
 from mixtura.encoders.stages import stages_of
+from mixtura.errors import NoInput
 from mixtura.fitting import network, network_head
 from mixtura.fitting.network import PLAN_FILE, Material, train_part
 from mixtura.heads import HEADS
@@ -341,3 +342,9 @@ def test_a_run_of_which_one_process_ends_goes_on(photos, tmp_path, undisturbed, 
     assert codes == [0, 0], said
     assert f"goes on after step {int(newest)} of" in said[0]
     assert_same(undisturbed, tmp_path / "shop" / "training")
+
+
+def test_a_plan_that_the_disk_does_not_give_now_is_not_called_damaged(tmp_path):
+    (tmp_path / PLAN_FILE).mkdir()
+    with pytest.raises(NoInput, match=r"Cannot read .*plan\.json: .*same command again"):
+        network._plan_in(tmp_path / PLAN_FILE)
