@@ -65,7 +65,7 @@ def test_a_network_that_is_used_is_in_the_model_alone(first, photos):
 
 
 def test_a_network_that_is_not_used_stays_in_its_run(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "_compared", lambda *_: ("It is not better. The frozen encoder is kept.", False))
+    monkeypatch.setattr(train, "compared", lambda *_: ("It is not better. The frozen encoder is kept.", False))
     shop = tmp_path / "shop"
     trained(photos, shop, FROZEN)
     assert networks(shop) == {"training/encoder"}
@@ -115,7 +115,7 @@ def test_features_of_photos_that_are_gone_stay(shop, photos, tmp_path):
 
 @pytest.mark.parametrize("verb", ["fit", "train"])
 def test_a_model_without_a_network_moves_the_earlier_one_out(shop, photos, monkeypatch, verb):
-    monkeypatch.setattr(train, "_compared", lambda *_: ("It is not better. The frozen encoder is kept.", False))
+    monkeypatch.setattr(train, "compared", lambda *_: ("It is not better. The frozen encoder is kept.", False))
     before = read_files(shop)
     if verb == "fit":
         notes = mixtura.fit(photos, shop, {"encoder.name": "tiny"}).notes
