@@ -138,7 +138,7 @@ def test_networks_of_timm_equal_a_naive_loop(kind, monkeypatch):
         for parameter in network.parameters():
             parameter.data.add_(0.05 * torch.randn_like(parameter))
     network = network.eval().requires_grad_(False)
-    monkeypatch.setattr("mixtura.encoders.timm._create", lambda *_: network)
+    monkeypatch.setattr("mixtura.encoders.timm._create", lambda *_: (network, ""))
     encoder, photos = Timm(kind, 64, taps="auto"), bytes_of(64)
     x = (photos - encoder._mean) / encoder._std
     wanted = expected(*outputs(network, layers, x), rows_of)
@@ -152,7 +152,7 @@ def test_a_list_that_does_not_fit_the_outputs_means_no_taps(monkeypatch):
     network = import_timm().create_model("test_resnet", pretrained=False, num_classes=0).eval()
     for one in network.feature_info:
         one["num_chs"] += 1
-    monkeypatch.setattr("mixtura.encoders.timm._create", lambda *_: network)
+    monkeypatch.setattr("mixtura.encoders.timm._create", lambda *_: (network, ""))
     assert "taps" not in Timm("any", 64, taps="auto").identity
     with pytest.raises(UsageError, match=r"Layer 'layer4' gives 96 numbers a position where 97 are listed"):
         Timm("any", 64, taps="last-1")
@@ -161,7 +161,7 @@ def test_a_list_that_does_not_fit_the_outputs_means_no_taps(monkeypatch):
 def test_networks_without_a_list_of_stages_have_none(monkeypatch):
     network = import_timm().create_model("test_resnet", pretrained=False, num_classes=0).eval()
     del network.feature_info
-    monkeypatch.setattr("mixtura.encoders.timm._create", lambda *_: network)
+    monkeypatch.setattr("mixtura.encoders.timm._create", lambda *_: (network, ""))
     assert "taps" not in Timm("any", 64, taps="auto").identity
     assert blocks_of(Timm("any", 64, taps="layer3").identity)[1].layer == "layer3"
     with pytest.raises(UsageError, match=r"timm:any has no stages that can be tapped"):
