@@ -183,4 +183,4 @@ def test_validation_items_teach_the_model_that_judges_them_nothing(how, cloud, g
     )
     assert list(many) == rows.id[42:] and 0.3 < np.mean(list(many.values())) < np.log(3)
     first, same = np.array(list(few.values())), np.array(list(many.values()))[:300]
-    assert np.corrcoef(first, same)[0, 1] > 0.999 and first.mean() == pytest.approx(same.mean(), abs=0.02)
+    assert np.corrcoef(first, same)[0, 1] > 0.99 and first.mean() == pytest.approx(same.mean(), abs=0.02)

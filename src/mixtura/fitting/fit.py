@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from mixtura import names
 from mixtura.core import FAMILIES, temperature
 from mixtura.core.covariance import family_of
+from mixtura.core.cross_fitting import Folds
 from mixtura.core.scale import check_single
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import split_name
 from mixtura.errors import LabelError, WrongKind
+from mixtura.features.projected_folds import cross_fit_projection
 from mixtura.features.records import Features
 from mixtura.features.selection import Selected
 from mixtura.fitting import checks, gradient, heads
@@ -106,8 +110,9 @@ def learn_density(recipe: Recipe, gathered: training_set.Gathered) -> Model:
 def validation_losses(recipe: Recipe, gathered: training_set.Gathered, part: Mapping[str, str]) -> dict[str, float]:
     """Loss of each validation item in nats, by id, under a model of the training items alone; to compare encoders by.
 
-    No validation item takes part in it, as photos of one moment would vouch for each other. Scores are taken at the
-    temperature that suits the items best, so how sure a model is counts for nothing.
+    No validation item is learned from, as photos of one moment would vouch for each other. But they choose what the
+    recipe leaves open, such as the shrinkage: an encoder that was trained knows the training items too well for that.
+    Scores are taken at the temperature that suits the items best, so how sure a model is counts for nothing.
 
     Args:
         recipe: of the fit.
@@ -116,17 +121,29 @@ def validation_losses(recipe: Recipe, gathered: training_set.Gathered, part: Map
     """
     features = gathered.features.select(np.array([id in part for id in gathered.features.id], dtype=bool))
     features = features.with_split(part)
-    train, held = features.select_split("train"), features.select_split("val")
-    rows = _rows(recipe, train, train.classes, False)
-    recipe = gradient.resolve_variant(recipe)
-    fitted = _solved(recipe, rows)[1]
-    with torch.inference_mode():
-        x = fitted.projection(torch.from_numpy(held.embedding.astype(np.float32)))
-        scores = fitted.mixture.class_log_prob(x) if fitted.head is None else fitted.head.class_scores(x)
-    label = torch.from_numpy(held.label_index(train.classes))
+    rows, recipe = _rows(recipe, features, features.classes, True), gradient.resolve_variant(recipe)
+    if gradient.needs_head_training(recipe):
+        learned = _rows(recipe, features.select_split("train"), features.classes, False)
+        row, scores = _of_trained_head(recipe, learned, rows)
+    else:
+        choice, held = choose(gradient.density_recipe(recipe), rows), rows.is_validation
+        apart = Folds(rows.x, rows.labels, rows.n_classes, (~held).long(), 1, rows.weight)
+        found = cross_fit_projection(choice.steps, rows.x, apart)[1].cross_val_predict(choice.candidate.plan)
+        row, scores = found.row, found.class_log_prob
+    label = rows.labels[row]
     log_posterior = (scores.double() / temperature.best(scores, label)).log_softmax(1)
     loss = -log_posterior.gather(1, label[:, None])[:, 0]
-    return dict(zip(held.id, loss.tolist(), strict=True))
+    return {features.id[place]: one for place, one in zip(row.tolist(), loss.tolist(), strict=True)}
+
+
+def _of_trained_head(
+    recipe: Recipe, learned: TrainingSamples, rows: TrainingSamples
+) -> tuple[Int[Tensor, " M"], Float[Tensor, "M C"]]:
+    """The validation rows, and their scores by a head that was trained on the others."""
+    fitted, row = _solved(recipe, learned)[1], rows.is_validation.nonzero()[:, 0]
+    with torch.inference_mode():
+        x = fitted.projection(rows.x[row])
+        return row, fitted.mixture.class_log_prob(x) if fitted.head is None else fitted.head.class_scores(x)
 
 
 def _nothing_to_test_with(recipe: Recipe, count: int, distinct: int | None) -> LabelError:

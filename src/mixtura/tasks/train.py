@@ -51,6 +51,7 @@ TRAINING_FOLDER = "training"
 
 LAST_SHARE = 1 / 3  # of the time, for the last block where the whole network follows
 MARGIN = 1.3  # of what reading and fitting are measured to take, so that they end in time
+UNMEASURED = 8.0  # seconds: Python's start, before the clock runs, and writing the model and its pages
 FITS = 3  # that follow: of all photos, and of the training photos alone before and after
 MEASURED_PHOTOS = 32
 UNFIT = LabelError, NonFinite, CollapsedComponent  # of features, and so of the network that was trained
@@ -244,7 +245,7 @@ class _Run:
         if not parts:
             return None, why
         self.log.look_at(material)
-        reserve = MARGIN * (FITS * fit_seconds + self._reading_seconds(material))
+        reserve = MARGIN * (FITS * fit_seconds + self._reading_seconds(material)) + UNMEASURED
         if self.recipe.search is None:
             made, why = self._trained(material, self.folder, self.clock.left() - reserve)
         else:
