@@ -116,7 +116,7 @@ def main() -> None:
         "minutes": given.minutes,
         "seconds": seconds,
         "in time": seconds <= 60 * given.minutes,
-        "training": made["training"],
+        "training": {key: value for key, value in made["training"].items() if key != "page"},
         "accuracy on further photos": float(np.mean(right)),
         "enroll": {
             "photos": SHOTS,
