@@ -5,7 +5,7 @@ rows, are drawn anew in every draw. Each rival chooses its one option on the sam
 to learn from), by log-loss, then learns from all of them; its temperature and its 5% threshold come from the same
 validation rows. What selects anything sees no test row.
 
-    python benchmarks/decisions.py --data DATA --orl FOLDER [--only grocery-fine orl ...] [--draws 3]
+    python benchmarks/decisions.py --data DATA --orl FOLDER [--only grocery-fine orl ...] [--draws 3] [--native]
 """
 
 from dataclasses import dataclass
@@ -189,16 +189,18 @@ def main() -> None:
     parser.add_argument("--orl", type=Path, help="folder of the ORL faces, one folder a person")
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--native", action="store_true", help="native size and all taps alone, for large sets")
     args = parser.parse_args()
     for name, data in sets(args).items():
         if args.only and name not in args.only:
             continue
-        small, native = (features_of(name, data, size, args.work) for size in (data.small, data.native))
+        sizes = (data.native,) if args.native else (data.small, data.native)
+        read = {size: features_of(name, data, size, args.work) for size in sizes}
         found: dict[str, list[dict]] = {}
         for seed in range(args.draws):
-            for size, features in ((data.small, small), (data.native, native)):
+            for size, features in read.items():
                 split, unknown = drawn(features, data, seed)
-                for taps in ("none", "auto"):
+                for taps in ("auto",) if args.native else ("none", "auto"):
                     title = f"mixtura, {size} px, taps {taps}"
                     found.setdefault(title, []).append(mixtura(split, unknown, taps))
                     print(name, seed, title, found[title][-1], flush=True)
