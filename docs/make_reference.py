@@ -159,6 +159,12 @@ def rejects() -> str:
     return table(["test photos", "stated (%)", "measured (%)", "deviation (binomial standard errors)"], rows)
 
 
+def _with_error(value: dict[str, float | None], digits: int) -> str:
+    """A mean with its standard error, which one draw does not have."""
+    error = value["se"]
+    return f"{value['mean']:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
 def decisions() -> str:
     """Classes and verdicts with layers and size on and off, beside tuned rivals on the same features."""
     columns = {"top1": 1, "nll": 2, "ece": 1, "auroc": 1, "unknown found": 1, "false reject": 1}
@@ -166,7 +172,7 @@ def decisions() -> str:
     for path in sorted(RESULTS.glob("decisions_*.json")):
         found = json.loads(path.read_text(encoding="utf-8"))["figures"]
         for method, v in found.items():
-            cells = [f"{v[name]['mean']:.{digits}f} ± {v[name]['se']:.{digits}f}" for name, digits in columns.items()]
+            cells = [_with_error(v[name], digits) for name, digits in columns.items()]
             rows.append([f"{path.stem[10:].replace('-', ' ')}: {method}", *cells])
     head = [
         "photos: model",
