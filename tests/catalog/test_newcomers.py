@@ -239,7 +239,7 @@ def test_few_items_play_in_the_space_that_they_span(flowers, scale, monkeypatch)
         return Players(base, sums, left).test([(6, birds)]).own[0]
 
     few = played()
-    monkeypatch.setattr("mixtura.catalog.players.MAX_SPAN_SHARE", 0.0)
+    monkeypatch.setattr("mixtura.core.span.MAX_SPAN_SHARE", 0.0)
     every = played()
     for name in ("near", "alike"):
         torch.testing.assert_close(getattr(few, name), getattr(every, name), rtol=1e-3, atol=1e-3)  # float32 density

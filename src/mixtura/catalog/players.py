@@ -9,12 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.catalog.statistics import FittedStatistics, sums_of
-from mixtura.core import linalg, novel
+from mixtura.core import novel, span
 from mixtura.core.classes import NO_WEIGHT
 from mixtura.core.covariance.tied import Tied
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import LabeledItems, Moments, labeled
-from mixtura.core.span import MAX_SPAN_SHARE
 from mixtura.scores.resemblance import NewcomerTest, OwnItems, ShotSets
 
 MIN_PLAYERS = 5  # fitted classes; fewer say too little about newcomers
@@ -123,17 +122,17 @@ class Players:
 
         Distances between items stay the same: in all other dimensions, a tied covariance is a multiple of the identity.
         """
-        mixture, dimension = self.base.model.mixture, self.items.x.shape[1]
-        alone = mixture.component_class is not None and len(mixture.component_class) == len(self.base.model.classes)
-        if not (isinstance(mixture.covariance, Tied) and alone and len(self.items.x) <= MAX_SPAN_SHARE * dimension):
+        model, given = self.base.model, self.base.prior
+        classes, component_class = len(model.classes), model.mixture.component_class
+        alone = component_class is not None and len(component_class) == classes
+        if not (isinstance(model.mixture.covariance, Tied) and alone and span.pays(self.items.x)):
             return self
-        scale = 1.0 if self.base.prior.scale is None else self.base.prior.scale
-        x = linalg.coordinates(self.items.x.double() / scale)
-        items, prior = replace(self.items, x=x), replace(self.base.prior, scale=None, dimension=dimension)
-        (sums,) = labeled(Tied, x, items.labels, len(self.base.model.classes), items.weight.double())
+        x, prior = span.coordinates(self.items.x.double(), given)
+        items, scale = replace(self.items, x=x), 1.0 if given.scale is None else given.scale
+        (sums,) = labeled(Tied, x, items.labels, classes, items.weight.double())
         floor = float(torch.as_tensor(self.base.floor / scale**2).mean())
-        made = Mixture.from_moments(sums, floor, prior, mixture.component_class, len(self.base.model.classes))
-        base = FittedStatistics(replace(self.base.model, mixture=made), sums, floor, prior, exact=True)
+        made = Mixture.from_moments(sums, floor, prior, component_class, classes)
+        base = FittedStatistics(replace(model, mixture=made), sums, floor, prior, exact=True)
         return Players(base, sums, items)
 
     @cached_property

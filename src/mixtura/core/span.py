@@ -2,13 +2,31 @@
 
 from dataclasses import replace
 
+from jaxtyping import Float, Float64
+from torch import Tensor
+
 from mixtura.core import linalg
 from mixtura.core.classes import Plan
-from mixtura.core.covariance import family_of
+from mixtura.core.covariance import Prior, family_of
 from mixtura.core.covariance.tied import Tied
 from mixtura.core.cross_fitting import Folds
 
 MAX_SPAN_SHARE = 0.8  # samples per dimension up to which the change of coordinates pays
+
+
+def pays(x: Float[Tensor, "N D"]) -> bool:
+    """Whether samples are so few that their span is worth a change of coordinates."""
+    return len(x) <= MAX_SPAN_SHARE * x.shape[1]
+
+
+def coordinates(x: Float[Tensor, "N D"], prior: Prior) -> tuple[Float64[Tensor, "N R"], Prior]:
+    """Samples in coordinates of their span, in units of the prior's scale, and the prior that shrinks alike there.
+
+    An axis has many times the variance of a feature. In float32, sums of products raise it by a share of that against
+    rounding, which would be more than a small shrinkage; so the coordinates are in float64.
+    """
+    units = x if prior.scale is None else x / prior.scale
+    return linalg.coordinates(units), replace(prior, scale=None, dimension=x.shape[1])
 
 
 def spanned(folds: Folds, plan: Plan) -> tuple[Folds, Plan]:
@@ -22,23 +40,11 @@ def spanned(folds: Folds, plan: Plan) -> tuple[Folds, Plan]:
     Both are returned as they are where this saves nothing, for other families and several components, which depend on
     the axes, and for folds of which each has a space of its own.
     """
-    count, dimension = folds.x.shape
-    if type(folds) is not Folds or family_of(plan.family) is not Tied or plan.components != 1:
-        return folds, plan
-    if count > MAX_SPAN_SHARE * dimension:
+    if type(folds) is not Folds or family_of(plan.family) is not Tied or plan.components != 1 or not pays(folds.x):
         return folds, plan
     if plan.feature_scale not in folds.spans:
-        folds.spans[plan.feature_scale] = _moved(folds, plan)
-    moved = folds.spans[plan.feature_scale]
-    prior = replace(plan.prior, scale=None, dimension=dimension)
-    return moved, replace(plan, prior=prior, feature_scale="none")
-
-
-def _moved(folds: Folds, plan: Plan) -> Folds:
-    """The folds with their samples in coordinates of their span, in units of the feature scales, in float64.
-
-    An axis has many times the variance of a feature. In float32, sums of products raise it by a share of that against
-    rounding, which would be more than a small shrinkage.
-    """
-    scale = None if plan.feature_scale == "none" else plan.resolved(folds.feature_variance(plan.family))[1].scale
-    return replace(folds, x=linalg.coordinates(folds.x if scale is None else folds.x / scale), unit=folds.units)
+        scaled = plan.feature_scale != "none"
+        prior = plan.resolved(folds.feature_variance(plan.family))[1] if scaled else replace(plan.prior, scale=None)
+        folds.spans[plan.feature_scale] = replace(folds, x=coordinates(folds.x, prior)[0], unit=folds.units)
+    prior = replace(plan.prior, scale=None, dimension=folds.x.shape[1])
+    return folds.spans[plan.feature_scale], replace(plan, prior=prior, feature_scale="none")

@@ -10,7 +10,7 @@ from mixtura.core.classes import Plan
 from mixtura.core.content import distinct, numbered
 from mixtura.core.cross_fitting import Folds, OutOfFold
 from mixtura.core.leave_one_out.judge import cross_val_predict
-from mixtura.core.span import MAX_SPAN_SHARE, spanned
+from mixtura.core.span import pays, spanned
 
 LEAST_SPREAD = 0.5  # of scores, relative to their spread as they are
 
@@ -39,7 +39,7 @@ def calibration_scores(folds: Folds, plan: Plan) -> OutOfFold:
     (held,) = cross_val_predict(folds, [plan], background=True, settled=True)
     if not len(held.row):
         return held
-    scores = _extrapolated(folds, plan, held) if len(folds.x) <= MAX_SPAN_SHARE * folds.x.shape[1] else _scores(held)
+    scores = _extrapolated(folds, plan, held) if pays(folds.x) else _scores(held)
     log_prob, relative = scores.to(held.log_prob.dtype)
     space, same = spanned(folds, plan)
     mixture, x = space.mixture(same), space.x[held.row]

@@ -20,7 +20,7 @@ from mixtura.core.leave_one_out.settling import background_gain, class_share
 from mixtura.core.leave_one_out.updates import tolerance_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import labeled
-from mixtura.core.span import MAX_SPAN_SHARE
+from mixtura.core.span import pays
 from mixtura.names import find
 
 MAX_UNIT_ROWS = 256  # largest group removed by an update; without a larger one, the mixture is refitted
@@ -74,7 +74,7 @@ def cross_val_predict(
 def _form(folds: Folds, plans: Sequence[Plan], some: Int[Tensor, " U"], even: bool, tolerance: float) -> Any:
     """The exact form of the plans' family, with the decompositions that it has made so far."""
     plan, shares = plans[0], [plan.prior.identity for plan in plans]
-    few = family_of(plan.family).shared and len(folds.x) <= MAX_SPAN_SHARE * folds.x.shape[1]
+    few = family_of(plan.family).shared and pays(folds.x)
     even = even and max(shares) == 0
     key = (plan.family, plan.feature_scale, plan.floor, even, min(shares) if few else None)
     if key not in folds.exact_forms:
