@@ -29,6 +29,11 @@ An interrupt ends with 130, a termination signal with 143. The numbers follow BS
 Each message says what is wrong, which value, and what to do.
 """
 
+import signal
+
+INTERNAL, NO_MEMORY, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 71, 130, 141, 143
+"""Exit codes of what is no :class:`MixturaError`."""
+
 
 class MixturaError(Exception):
     """Base of all errors that mixtura raises on purpose."""
@@ -149,3 +154,12 @@ class OutOfSpace(MixturaError):
     """The disk is full or failing."""
 
     exit_code = 74
+
+
+class Terminated(KeyboardInterrupt):
+    """A termination signal; unwinds like Ctrl-C."""
+
+
+def was_terminated(stop: KeyboardInterrupt) -> bool:
+    """Whether a termination signal has stopped the program, and not Ctrl-C."""
+    return isinstance(stop, Terminated) or signal.SIGTERM in stop.args

@@ -21,13 +21,22 @@ from mixtura.cli import PANELS
 from mixtura.cli.checked import CheckedCommand
 from mixtura.cli.old_options import renamed
 from mixtura.cli.output import command, one_line
-from mixtura.errors import CannotWrite, MixturaError, NoInput, OutOfSpace
+from mixtura.errors import (
+    BROKEN_PIPE,
+    INTERNAL,
+    INTERRUPTED,
+    NO_MEMORY,
+    TERMINATED,
+    CannotWrite,
+    MixturaError,
+    NoInput,
+    OutOfSpace,
+    Terminated,
+    was_terminated,
+)
 from mixtura.files import NO_SUCH_FILE
 from mixtura.formats import plain_words
 from mixtura.names import find
-
-INTERNAL, NO_MEMORY, INTERRUPTED, BROKEN_PIPE, TERMINATED = 70, 71, 130, 141, 143
-"""Exit codes beyond those of :mod:`mixtura.errors`."""
 
 ABOUT = """Classify photos, reject what you have never seen at an error rate you choose, and explain every answer.
 
@@ -60,10 +69,6 @@ NO_MEMORY_WORDS = re.compile(r"out of memory|can't allocate memory|std::bad_allo
 """What libraries say when memory runs out, in errors of several types."""
 
 
-class Terminated(KeyboardInterrupt):
-    """A termination signal; unwinds like Ctrl-C."""
-
-
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors go to stderr as one sentence."""
     _open_closed_streams()
@@ -74,8 +79,7 @@ def run(arguments: Sequence[str]) -> int:
             sys.stdout.flush()
             return code
         except KeyboardInterrupt as stop:
-            terminated = isinstance(stop, Terminated) or signal.SIGTERM in stop.args
-            word, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
+            word, code = ("terminated", TERMINATED) if was_terminated(stop) else ("interrupted", INTERRUPTED)
             return _fail(f"{word}; finished work is kept. Run the same command again to continue.", code)
         except BrokenPipeError:
             # The reader of our output has gone (head, less); the rest of the buffer must not be flushed to it.

@@ -1,7 +1,6 @@
 """Train one network in the processes that ``torchrun`` has started; the first does all else and speaks for all."""
 
 import math
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -11,16 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixtura.errors import MixturaError
+from mixtura.errors import INTERNAL, INTERRUPTED, TERMINATED, MixturaError, was_terminated
 from mixtura.fitting.network import TrainedPart, train_part
 from mixtura.fitting.network_material import Material
 from mixtura.pipeline import factory
 from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
 from mixtura.training import distributed, processes
-
-TERMINATED, INTERRUPTED, FAULT = 143, 130, 70
-"""Exit codes of a process that no error of mixtura has ended."""
 
 Origin = tuple[EncoderSection, int | None]
 """The section of an encoder, and the seed of its weights where they are drawn: what makes it in another process."""
@@ -91,7 +87,7 @@ def leading(recipe: Recipe) -> Iterator[None]:
         return
     with processes.connected(_device(recipe)) as group:
         _led.append(group)
-        code = FAULT
+        code = INTERNAL
         try:
             yield
             code = 0
@@ -173,5 +169,5 @@ def _code(error: BaseException) -> int:
     if isinstance(error, MixturaError):
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return TERMINATED if signal.SIGTERM in error.args or type(error) is not KeyboardInterrupt else INTERRUPTED
-    return FAULT
+        return TERMINATED if was_terminated(error) else INTERRUPTED
+    return INTERNAL
