@@ -2,9 +2,7 @@
 
 import shutil
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import mixtura
 from mixtura.catalog import Catalog
@@ -21,15 +19,8 @@ MORE = SCRATCH | {"train.epochs": 2}
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Two classes that differ in color."""
-    folder, rng = tmp_path_factory.mktemp("network") / "photos", np.random.default_rng(0)
-    for name, color in (("blue", (60, 80, 190)), ("red", (190, 80, 60))):
-        (folder / name).mkdir(parents=True)
-        for number in range(12):
-            pixels = np.array(color) + rng.normal(0, 40, (16, 16, 3))
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{number:02}.png")
-    return folder
+def photos(tmp_path_factory, two_colors):
+    return two_colors(tmp_path_factory.mktemp("network") / "photos", 12)
 
 
 def trained(photos, output, keys, fresh=False):

@@ -5,9 +5,7 @@ import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from mixtura import files
 from mixtura.cli.app import run as command
@@ -45,15 +43,8 @@ train.run(resolve(json.loads(sys.argv[1])), progress=watch)
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """Two classes that differ in color."""
-    folder, rng = tmp_path_factory.mktemp("search") / "photos", np.random.default_rng(0)
-    for name, color in (("blue", (60, 80, 190)), ("red", (190, 80, 60))):
-        (folder / name).mkdir(parents=True)
-        for number in range(20):
-            pixels = np.array(color) + rng.normal(0, 40, (16, 16, 3))
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name / f"{number:02}.png")
-    return folder
+def photos(tmp_path_factory, two_colors):
+    return two_colors(tmp_path_factory.mktemp("search") / "photos", 20)
 
 
 def recipe_for(photos, output, **more):

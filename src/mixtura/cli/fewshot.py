@@ -18,9 +18,6 @@ from mixtura.pipeline.data_source import STORE_HEADER, without_effect
 if TYPE_CHECKING:
     from mixtura.tasks.few_shot_classifiers import Material
 
-MODEL_FILE = "config.json"
-"""The file that marks a model folder."""
-
 EPISODES_PANEL, CLASSIFIERS_PANEL = "Episodes", "Classifiers"
 NWAY, RUNS = "nway", "omniglot-runs"
 PROPOSED, NO_CLASSES = "auto", "0"
@@ -171,9 +168,10 @@ def _material(
     flags: dict[str, Any],
 ) -> "Material":
     """Return the features to draw from, with the base classes that ``split`` (of the classes, and its seed) gives."""
+    from mixtura.model.bundle import CONFIG_FILE
     from mixtura.tasks import fewshot as task
 
-    model, store = is_file_at(Path(place) / MODEL_FILE), is_file_at(Path(place) / STORE_HEADER)
+    model, store = is_file_at(Path(place) / CONFIG_FILE), is_file_at(Path(place) / STORE_HEADER)
     if (model or store) and flags:
         key = next(iter(flags))
         raise without_effect(options.FLAGS[key].switch if key in options.FLAGS else f"--{key}", place)

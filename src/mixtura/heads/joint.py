@@ -55,11 +55,16 @@ def _alike(variance: Float[Tensor, " D"], unit: Float[Tensor, "*U"]) -> Float[Te
     return variance + RARE_SHARE * average if unit.ndim else average
 
 
+def _connected() -> bool:
+    """Whether several processes train together."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
 @torch.no_grad()
 def rows_of_all(x: Float[Tensor, "*N D"]) -> int:
     """The number of samples in all processes of the group; each of them must call it."""
     rows = x.numel() // x.shape[-1]
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    if not _connected():
         return rows
     total = torch.tensor([rows], device=x.device)
     distributed.all_reduce(total)
@@ -70,7 +75,7 @@ def _shared(
     count: int, first: Float[Tensor, " D"], second: Float[Tensor, " D"]
 ) -> tuple[float, Float[Tensor, " D"], Float[Tensor, " D"]]:
     """Row count and sums over all processes, differentiable."""
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    if not _connected():
         return float(count), first, second
     packed = torch.cat([first.new_tensor([float(count)]), first, second])
     total: Tensor = _Sum.apply(packed)  # pyright: ignore[reportAssignmentType]

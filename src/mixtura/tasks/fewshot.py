@@ -171,7 +171,7 @@ def run(material: Material, listed: EpisodeList, classifiers: Sequence[str]) -> 
         first = results[0].accuracy if results else accuracy
         times = (time.perf_counter() - prepared, prepared - began)
         results.append(_result(name, accuracy, accuracy - first, times))
-    names, sizes = _names(located), training_classes(material)
+    names = _names(located)
     return FewShot(
         protocol=listed.protocol,
         way=np.array([episode.way for episode in listed.episodes]),
@@ -180,7 +180,7 @@ def run(material: Material, listed: EpisodeList, classifiers: Sequence[str]) -> 
         seed=listed.design.seed,
         classes=len(names),
         items=sum(label in names for label in material.novel.label),
-        base=sizes,
+        base=0 if material.base is None else len(material.base.classes),
         results=tuple(results),
         facts=_facts(material),
         notes=_notes(material, names),
@@ -190,11 +190,6 @@ def run(material: Material, listed: EpisodeList, classifiers: Sequence[str]) -> 
 def _names(listed: EpisodeList) -> set[str]:
     """The classes that occur in a list."""
     return {listed.classes[c] for episode in listed.episodes for c in episode.classes}
-
-
-def training_classes(material: Material) -> int:
-    """The number of base classes."""
-    return 0 if material.base is None else len(material.base.classes)
 
 
 def _notes(material: Material, names: set[str]) -> tuple[str, ...]:
