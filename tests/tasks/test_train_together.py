@@ -178,6 +178,18 @@ def test_the_command_ends_as_in_one_process(photos, tmp_path):
         assert_same(ours / "head", theirs / "head")
 
 
+def test_a_reconstruction_ends_as_in_one_process(photos, tmp_path):
+    """Its loss is a mean over pixels; the decoder is trained and stored with the network."""
+    more = {"encoder.name": "autoencoder", "train.objective": "reconstruction"}
+    assert command(words(photos, tmp_path / "one", more, "-q")) == 0
+    codes, said = together(tmp_path, lambda rank: command(words(photos, tmp_path / "two", more, "-q")))
+    assert codes == [0, 0], said
+    assert_same(tmp_path / "one" / "training", tmp_path / "two" / "training")
+    ours, theirs = (load_file(tmp_path / name / "decoder.safetensors") for name in ("one", "two"))
+    for name, tensor in ours.items():
+        np.testing.assert_allclose(theirs[name], tensor, atol=FAR, err_msg=name)
+
+
 def test_an_error_is_said_once(photos, tmp_path):
     line = words(photos, tmp_path / "shop", {"train.learning_rate": 1e30, "train.clip": 0})
     codes, said = together(tmp_path, lambda rank: command(line))
