@@ -52,7 +52,8 @@ def sweep(out: Output, recipe: Recipe, search: Trials = None, metric: Metric = N
     """Compare heads: fit each at every explained variance and component count, with several seeds, and plot the curves.
 
     One PCA per seed serves every explained variance; every head sees the same samples. Seeds are trained together.
-    Results are one row per run (runs.parquet, runs.csv) and a page. If a sweep is interrupted, run the same command
+    Results are one row per run (runs.parquet, runs.csv), one row per run and metric (metrics.csv), a page, and for a
+    paper its figures as SVG files and all cells as a LaTeX table. If a sweep is interrupted, run the same command
     again: it continues where it stopped.
 
     Examples:
@@ -79,15 +80,17 @@ def sweep(out: Output, recipe: Recipe, search: Trials = None, metric: Metric = N
     from mixtura.cli.page import write_page
     from mixtura.cli.progress import Bar
     from mixtura.report.sweep import write_sweep
+    from mixtura.report.sweep_files import write_files
     from mixtura.tasks.sweep import run
 
     with Bar(out) as reading, Bar(out, doing="Fitting heads") as fitting:
         made = run(recipe, reading, fitting, save)
     page = write_sweep(made.sweep, folder / "sweep.html", title=f"Heads on {made.sweep.facts['data']}")
+    files = write_files(made.sweep, folder)
     if made.saved is not None:
         write_page(made.saved.bundle_path, made.saved.evaluation)
-    record = views.sweep_record(made.sweep, page) | views.saved_record(made.saved)
-    out.result(record, [str(page)], [*views.sweep_view(made.sweep, page), *views.saved_view(made.saved)])
+    record = views.sweep_record(made.sweep, page, files) | views.saved_record(made.saved)
+    out.result(record, [str(page)], [*views.sweep_view(made.sweep, page, files), *views.saved_view(made.saved)])
 
 
 def _search(out: Output, recipe: Recipe, trials: int, metric: str) -> None:

@@ -1,7 +1,7 @@
 """Print a sweep or a search: for people (tables) and for programs (JSON-ready values)."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,8 @@ SWEEP_COLUMNS: tuple[tuple[str, Any], ...] = (
 )
 
 
-def sweep_view(sweep: Sweep, page: Path) -> list[RenderableType]:
-    """Return the best cell of each head (chosen on validation rows), notes, and the paths of page and runs."""
+def sweep_view(sweep: Sweep, page: Path, files: Sequence[Path] = ()) -> list[RenderableType]:
+    """Return the best cell of each head (chosen on validation rows), notes, and the paths of page, runs and files."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name, justify in SWEEP_COLUMNS:
         table.add_column(name, justify=justify)
@@ -45,7 +45,8 @@ def sweep_view(sweep: Sweep, page: Path) -> list[RenderableType]:
     for row in _rows(sweep, best):
         table.add_row(*row)
     notes = [Text(one_line(note), style="yellow") for note in (*_skipped(sweep), *_troubles(sweep))]
-    lines = (f"Page      {page}", f"Runs      {page.parent / 'runs.csv'}")
+    lines = [f"Page      {page}", f"Runs      {page.parent / 'runs.csv'}", f"Metrics   {page.parent / 'metrics.csv'}"]
+    lines += [f"{'Figure' if path.suffix == '.svg' else 'Table':9} {path}" for path in files]
     return [table, Text(explanation(best)), *notes, *map(Text, lines)]
 
 
@@ -61,7 +62,7 @@ def explanation(best: list[Summary]) -> str:
     )
 
 
-def sweep_record(sweep: Sweep, page: Path) -> dict[str, Any]:
+def sweep_record(sweep: Sweep, page: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
     """Return the summary of every cell, the best one of each head, and paired differences, JSON-ready."""
     best = selected(sweep)
     return {
@@ -73,6 +74,7 @@ def sweep_record(sweep: Sweep, page: Path) -> dict[str, Any]:
         "failed": [_without_rows(run) for run in sweep.runs if run.status != DONE],
         "skipped": [asdict(one) for one in sweep.skipped],
         "page": page,
+        "files": list(files),
     }
 
 

@@ -155,3 +155,25 @@ def table(runs: Iterable[Run]) -> dict[str, list[Any]]:
     """Runs as a table, column by column."""
     rows = [asdict(run) for run in runs]
     return {name: [row[name] for row in rows] for name in columns()}
+
+
+KEY_COLUMNS = ("head", "solver", "objective", "explained_variance", "n_components", "seed", "fold")
+"""What tells one run from another."""
+
+METRIC_COLUMNS = (
+    *("accuracy", "nll", "nll_raw", "ece", "brier", "val_accuracy", "val_nll", "temperature", "dimension"),
+    *("parameters", "sparsity", "seconds", "memory", "epoch", "dead", "tested"),
+)
+"""What is measured of a run, as numbers."""
+
+
+def long_table(runs: Iterable[Run]) -> dict[str, list[Any]]:
+    """Finished runs in long format, column by column: one row per run and metric, without what was not measured."""
+    rows = [
+        [*(getattr(run, name) for name in KEY_COLUMNS), metric, float(getattr(run, metric))]
+        for run in runs
+        if run.status == DONE
+        for metric in METRIC_COLUMNS
+        if not math.isnan(getattr(run, metric))
+    ]
+    return {name: [row[place] for row in rows] for place, name in enumerate((*KEY_COLUMNS, "metric", "value"))}

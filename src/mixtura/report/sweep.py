@@ -17,7 +17,7 @@ from mixtura.records.sweep import DONE, Cell, Summary, Sweep
 from mixtura.report.facts import grouped
 from mixtura.report.page import assemble, save
 from mixtura.report.parts import Section, render
-from mixtura.report.sweep_plots import HeadStyle, by_variance, head_styles, sizes
+from mixtura.report.sweep_plots import HeadStyle, by_size, by_variance, head_styles
 
 MAX_NOTES = 30  # notes shown; the rest is collapsed
 
@@ -115,11 +115,11 @@ def sweep_page(sweep: Sweep, title: str) -> str:
 
 def _summary(sweep: Sweep, look: dict[str, HeadStyle]) -> Section:
     best = best_rows(sweep)
-    columns = [_entries(column, best) for column in TABLE_COLUMNS]
+    columns = [entries(column, best) for column in TABLE_COLUMNS]
     against = _against(sweep)
     rows = [
-        Row(look[one.cell.head], one, tuple(entries), against.get(one.cell, "n/a"))
-        for one, entries in zip(best, zip(*columns, strict=True), strict=True)
+        Row(look[one.cell.head], one, tuple(own), against.get(one.cell, "n/a"))
+        for one, own in zip(best, zip(*columns, strict=True), strict=True)
     ]
     body = render(
         "sweep_best.html",
@@ -151,7 +151,7 @@ def _lead(sweep: Sweep, best: list[Summary]) -> str:
     return text + (f" No run of {listing(missing)} finished." if missing else "")
 
 
-def _entries(column: Column, summaries: list[Summary]) -> list[Entry]:
+def entries(column: Column, summaries: list[Summary]) -> list[Entry]:
     """Return the column of a metric, with the best values marked."""
     values = [one.mean[column.metric] for one in summaries]
     finite = [value for value in values if math.isfinite(value)]
@@ -218,14 +218,21 @@ def _variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> Section |
     )
     if len({one.cell.method for one in summaries}) > 1:
         lead += " Here, colors, marks and dashes stand for the methods."
-    return Section("Accuracy by variance kept", lead, by_variance(summaries, look))
+    return Section("Accuracy by variance kept", lead, render("sweep_variance.html", plots=by_variance(summaries, look)))
 
 
 def _sizes(sweep: Sweep, summaries: list[Summary], look: dict[str, HeadStyle]) -> Section | None:
     if not summaries:
         return None
+    best = best_rows(sweep)
     lead = "Every cell by its number of parameters. Up and to the left is better."
-    return Section("Accuracy by size", lead, sizes(summaries, best_rows(sweep), look))
+    body = render(
+        "sweep_sizes.html",
+        panels=by_size(summaries, best, look),
+        rows=[(look[one.cell.head], one) for one in best],
+        several=any(math.isfinite(one.half_width["accuracy"]) for one in best),
+    )
+    return Section("Accuracy by size", lead, body)
 
 
 def _cells(summaries: list[Summary], look: dict[str, HeadStyle]) -> Section | None:
@@ -247,8 +254,8 @@ def _grids(column: Column, summaries: list[Summary], look: dict[str, HeadStyle])
 
 
 def _grid(column: Column, look: HeadStyle, method: str, own: dict[Cell, Summary]) -> Grid:
-    entries = dict(zip(own, _entries(column, list(own.values())), strict=True))
-    placed = {(cell.explained_variance, cell.n_components): entry for cell, entry in entries.items()}
+    found = dict(zip(own, entries(column, list(own.values())), strict=True))
+    placed = {(cell.explained_variance, cell.n_components): entry for cell, entry in found.items()}
     n_components = tuple(sorted({cell.n_components for cell in own}))
     rows = tuple(
         (explained_text(explained), tuple(placed.get((explained, one)) for one in n_components))

@@ -14,7 +14,6 @@ from markupsafe import Markup
 from mixtura.formats import percent
 from mixtura.records.sweep import Run, Summary
 from mixtura.report import svg
-from mixtura.report.parts import render
 from mixtura.report.svg import Number
 
 PANEL_WIDTH = 340.0  # width of a small drawing
@@ -136,7 +135,34 @@ def accuracy_scale(values: Sequence[float]) -> Scale:
     return Scale(low, high, tuple(inside), lambda value: -math.log10(max(1 - value, 1e-5)))
 
 
-def by_variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> Markup:
+@dataclass(frozen=True)
+class PanelTitle:
+    """What a panel is of: a head, its mark where marks stand for heads, and its number of components, if of one."""
+
+    head: str
+    look: HeadStyle | None
+    n_components: int | None
+
+    @property
+    def soft(self) -> str:
+        """Return the number of components in words; empty for a panel of all."""
+        return "" if self.n_components is None else f"{self.n_components} per class"
+
+
+@dataclass(frozen=True)
+class VariancePlots:
+    """Accuracy by variance kept: panels with titles, a legend of their lines, and the dimensions kept.
+
+    ``banded`` says whether bands around the lines are intervals.
+    """
+
+    panels: tuple[tuple[PanelTitle, Markup], ...]
+    legend: tuple[tuple[Markup, str], ...]
+    dimensions: Markup
+    banded: bool
+
+
+def by_variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> VariancePlots:
     """Draw one panel per head (and number of components, with several methods), and one of the dimensions kept."""
     scale = accuracy_scale([one.mean["accuracy"] for one in summaries])
     span = _span([_percent(one) for one in summaries])
@@ -147,13 +173,8 @@ def by_variance(summaries: list[Summary], look: dict[str, HeadStyle]) -> Markup:
         context = _context([line for line in lines if line not in own], scale, span)
         drawn = [_line(line, scale, span, drawn_as(line, look), banded) for line in own]
         panels.append((title, _panel(own[0].head, scale, span, [context, *drawn], own)))
-    return render(
-        "sweep_variance.html",
-        panels=panels,
-        legend=_legend(lines, drawn_as, look),
-        dimensions=_dimensions(summaries, span),
-        banded=banded and any(math.isfinite(one.half_width["accuracy"]) for one in summaries),
-    )
+    banded = banded and any(math.isfinite(one.half_width["accuracy"]) for one in summaries)
+    return VariancePlots(tuple(panels), _legend(lines, drawn_as, look), _dimensions(summaries, span), banded)
 
 
 def _lines(summaries: list[Summary]) -> list[Line]:
@@ -173,15 +194,13 @@ def _line_styles(summaries: list[Summary]) -> Callable[[Line, dict[str, HeadStyl
     return lambda line, look: LineStyle(look[line.head], counts.index(line.n_components))
 
 
-def _panels(lines: list[Line], look: dict[str, HeadStyle]) -> dict[Markup, list[Line]]:
+def _panels(lines: list[Line], look: dict[str, HeadStyle]) -> dict[PanelTitle, list[Line]]:
     """Return the lines of each panel, by its title; heads in the order of the page."""
     several, counts = _several_methods(lines), {line.n_components for line in lines}
-    found: dict[Markup, list[Line]] = {}
+    found: dict[PanelTitle, list[Line]] = {}
     for line in sorted(lines, key=lambda line: (list(look).index(line.head), line.n_components)):
-        title = Markup("{}{}").format("" if several else look[line.head].sample(), line.head)
-        if several and len(counts) > 1:
-            title += Markup(' <span class="soft">{} per class</span>').format(line.n_components)
-        found.setdefault(title, []).append(line)
+        alone = line.n_components if several and len(counts) > 1 else None
+        found.setdefault(PanelTitle(line.head, None if several else look[line.head], alone), []).append(line)
     return found
 
 
@@ -191,13 +210,13 @@ def _several_methods(lines: list[Line]) -> bool:
 
 def _legend(
     lines: list[Line], drawn_as: Callable[[Line, dict[str, HeadStyle]], LineStyle], look: dict[str, HeadStyle]
-) -> list[tuple[Markup, str]]:
+) -> tuple[tuple[Markup, str], ...]:
     """Return a sample and its meaning for each method, or for each number of components if there is one method."""
     if _several_methods(lines):
-        return list({line.method: (drawn_as(line, look).sample(), line.method) for line in lines}.values())
+        return tuple({line.method: (drawn_as(line, look).sample(), line.method) for line in lines}.values())
     plain = HeadStyle("", "plain", MARK_PATHS[0])
     counts = sorted({line.n_components for line in lines})
-    return [(LineStyle(plain, i).sample(), f"{one} per class") for i, one in enumerate(counts)]
+    return tuple((LineStyle(plain, i).sample(), f"{one} per class") for i, one in enumerate(counts))
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
@@ -314,13 +333,12 @@ def _decades(low: Number, high: Number) -> list[float]:
     return inside if len(inside) <= 6 else [float(ten) for ten in tens if low <= ten <= high]
 
 
-def sizes(summaries: list[Summary], best: list[Summary], look: dict[str, HeadStyle]) -> Markup:
+def by_size(
+    summaries: list[Summary], best: list[Summary], look: dict[str, HeadStyle]
+) -> tuple[tuple[str, Markup], ...]:
     """Draw every cell as a mark, with the best of each head large and with its interval; one panel per method."""
     methods = list(dict.fromkeys(one.cell.method for one in summaries))
-    panels = [(method, _sizes_panel(summaries, best, look, method, len(methods) > 1)) for method in methods]
-    rows = [(look[one.cell.head], one) for one in best]
-    several = any(math.isfinite(one.half_width["accuracy"]) for one in best)
-    return render("sweep_sizes.html", panels=panels, rows=rows, several=several)
+    return tuple((method, _sizes_panel(summaries, best, look, method, len(methods) > 1)) for method in methods)
 
 
 def _sizes_panel(

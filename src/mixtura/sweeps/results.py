@@ -20,10 +20,11 @@ from mixtura.features.records import Features
 from mixtura.files import is_there
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe, dump, dump_dict, with_absolute_paths
-from mixtura.records.sweep import Run, Sweep, table
+from mixtura.records.sweep import Run, Sweep, long_table, table
 from mixtura.sweeps.earlier import earlier_parts, run_of
 
 RUNS_FILE, PARQUET_FILE, CSV_FILE, RECIPE_FILE = "runs.jsonl", "runs.parquet", "runs.csv", "recipe.yaml"
+LONG_FILE = "metrics.csv"
 
 
 def fingerprint(recipe: Recipe, features: Features) -> str:
@@ -102,15 +103,17 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(sweep: Sweep, recipe: Recipe) -> None:
-    """Write the runs as Parquet and, without what is given by bin or by row, as CSV; and the recipe."""
+    """Write the runs as Parquet and, without what is given by bin or by row, as CSV, wide and long; and the recipe."""
     assert recipe.output is not None
     rows = pa.table(table(sweep.runs))
-    parquet, csv = io.BytesIO(), io.BytesIO()
+    parquet, csv, long = io.BytesIO(), io.BytesIO(), io.BytesIO()
     pq.write_table(rows, parquet)
     pacsv.write_csv(rows.drop_columns(["gaps", "right"]), csv)
+    pacsv.write_csv(pa.table(long_table(sweep.runs)), long)
     contents = {
         PARQUET_FILE: parquet.getvalue(),
         CSV_FILE: csv.getvalue(),
+        LONG_FILE: long.getvalue(),
         RECIPE_FILE: dump(with_absolute_paths(recipe)).encode(),
     }
     files.write_all({recipe.output / name: content for name, content in contents.items()})
