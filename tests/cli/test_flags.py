@@ -1,5 +1,7 @@
 """The options of every command: names, panels, and the key of the recipe that each sets."""
 
+from pathlib import Path
+
 import pytest
 import typer.main
 import yaml
@@ -243,3 +245,13 @@ def test_every_option_of_a_recipe_is_tried(commands):
 
 def _flags(command):
     return " ".join(OPTIONS[command].values()).split()
+
+
+def test_a_recipe_with_a_data_set_takes_its_name_and_other_settings(mixtura):
+    recipe = Path(__file__).parents[2] / "recipes" / "gmml-mnist.yaml"
+    given = ("--set", "train.batch_size=32", "--set", "train.learning_rate=0.5", "--epochs", "14", "--set", "seed=7")
+    said = yaml.safe_load(mixtura("train", "mnist", "-r", recipe, "-o", "gmml", *given, "--dry-run").out)
+    assert said["data"]["kind"] == "mnist" and "root" not in said["data"] and said["seed"] == 7
+    changed = {"batch_size": 32, "learning_rate": 0.5, "epochs": 14}
+    assert {name: said["train"][name] for name in changed} == changed
+    assert said["train"]["optimizer"] == "adadelta" and said["head"]["options"]["width"] == 32

@@ -75,3 +75,26 @@ def test_what_is_frozen_stays_and_the_input_is_projected(gmml, digits, settings)
     gmml.train(network, digits, options, 0)
     changed = {name for name, tensor in head.named_parameters() if not torch.equal(tensor, before[name])}
     assert changed == {"mean", "log_temperature"}
+
+
+def test_the_command_takes_the_options_of_training_and_prints_one_seed_without_a_spread(
+    gmml, digits, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(gmml, "splits", lambda folder: digits)
+    words = ["--batch-size", "100", "--epochs", "1", "--lr", "0.004", "--json", str(tmp_path / "made.json")]
+    gmml.main([*words, "--seed", "7"])
+    said = capsys.readouterr().out
+    assert "nan" not in said and "±" not in said and said.count("seed 7") == 3
+    written = json.loads((tmp_path / "made.json").read_text())
+    assert {name: written["settings"][name] for name in ("batch_size", "epochs", "rate")} == {
+        "batch_size": 100,
+        "epochs": 1,
+        "rate": 0.004,
+    }
+    assert [run["seed"] for run in written["runs"]] == [7, 7]
+    gmml.main([*words, "--seeds", "2"])
+    said = capsys.readouterr().out
+    assert "nan" not in said and "mean of 2 seeds" in said and said.count("±") == 1 + 2 * 3
+    for bad in (["--seed", "1", "--seeds", "2"], ["--seeds", "0"], ["--batch-size", "0"]):
+        with pytest.raises(SystemExit):
+            gmml.main(bad)
