@@ -31,6 +31,7 @@ TABLES = [
     ("mixtura.scores", "SCORES"),
     ("mixtura.objectives", "HEAD_OBJECTIVES"),
     ("mixtura.objectives", "PHOTO_OBJECTIVES"),
+    ("mixtura.objectives", "EPISODE_OBJECTIVES"),
     ("mixtura.report", "SECTIONS"),
 ]
 NESTED = {("mixtura.cli", "COMMANDS"): ("mixtura.cli", "PANELS")}

@@ -1,4 +1,5 @@
-"""Training objectives; each is a loss function of a head, samples and labels, or of photos that are drawn again.
+"""Training objectives; each is a loss function of a head, samples and labels, of photos that are drawn again, or of
+episodes.
 
 There is one table per kind of input, so choices and help texts can be filtered without importing the objectives.
 """
@@ -14,7 +15,10 @@ HEAD_OBJECTIVES = {
 PHOTO_OBJECTIVES = {"reconstruction": "mixtura.objectives.reconstruction:Reconstruction"}
 """Objectives of an encoder and a decoder together, on photos without labels."""
 
-BY_INPUT = {"head": HEAD_OBJECTIVES, "photos": PHOTO_OBJECTIVES}
+EPISODE_OBJECTIVES = {"prototypical": "mixtura.objectives.prototypical:Prototypical"}
+"""Objectives of an encoder on episodes: support samples of some classes, and queries to classify."""
+
+BY_INPUT = {"head": HEAD_OBJECTIVES, "photos": PHOTO_OBJECTIVES, "episodes": EPISODE_OBJECTIVES}
 """Tables by the input of their objectives, which is their ``reads``."""
 
 OBJECTIVES = {name: target for table in BY_INPUT.values() for name, target in table.items()}
