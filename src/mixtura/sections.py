@@ -75,7 +75,8 @@ class DataSection(Section):
     )
     unknown: Annotated[tuple[str, ...], Flag("CLASS", repeatable=True)] = Field(
         default=(),
-        description="Leave this class out of the model, and test how often it is reported as unknown. Repeatable.",
+        description="Leave this class out of the model, and test how often it is reported as unknown; 'A/*' for all "
+        "that begin with A/. Repeatable.",
     )
     follow_links: Annotated[bool, Flag()] = Field(
         default=False, description="Also read photos behind links that lead out of the folder of the data."

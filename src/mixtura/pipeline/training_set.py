@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +105,13 @@ def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Seque
 
     Args:
         labels: all that occur.
-        unknown: those to leave out, in any spelling that looks the same.
+        unknown: those to leave out, in any spelling that looks the same, or patterns as in ``Korean/*``.
         problems: what was left out on the way, for the message.
 
     Raises:
         LabelError: fewer than two classes are left, or a class to leave out does not occur.
     """
-    spellings = names.Spellings(labels)
-    absent = sorted(name for name in unknown if not spellings.of(name))
+    absent = sorted(name for name in unknown if not labels_of(labels, [name]))
     if absent:
         raise LabelError(f"No item has the label {absent[0]!r}. {names.nearest(absent[0], labels)}")
     left_out = labels_of(labels, unknown)
@@ -132,9 +132,14 @@ def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Seque
 
 
 def labels_of(labels: Sequence[str], given: Sequence[str]) -> set[str]:
-    """The labels that people have named: those spelled so, or else those that look the same."""
+    """The labels that people have named: those spelled so, or else that look the same, or fit a pattern with ``*``."""
     spellings = names.Spellings(labels)
-    return {label for name in given for label in spellings.of(name)}
+    return {label for name in given for label in spellings.of(name) or _fitting(name, labels)}
+
+
+def _fitting(pattern: str, labels: Sequence[str]) -> list[str]:
+    """The labels that fit a pattern, in which ``*`` stands for anything; none where it has no ``*``."""
+    return [label for label in labels if "*" in pattern and fnmatchcase(label, pattern.replace("[", "[[]"))]
 
 
 def stored(recipe: Recipe, identity: Mapping[str, str]) -> Features:
