@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -69,7 +69,7 @@ def rows_of(section: type[BaseModel], prefix: str) -> list[str]:
     for key, field in fields(section, prefix):
         default = "needed" if field.is_required() else default_of(field.default)
         lines.append(f"| `{key}` | {default} | {described(key.replace('[]', ''), field)} |")
-        for kind in get_args(field.annotation):
+        for kind in get_args(field.annotation) if get_origin(field.annotation) in (tuple, dict) else ():
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 lines += rows_of(kind, f"{key}.")
     return lines

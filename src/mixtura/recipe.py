@@ -6,7 +6,7 @@ can be used from any directory.
 """
 
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -290,8 +290,13 @@ def _nearest_key(dotted: str) -> str:
         leaves = {key.rpartition(".")[2]: key for key in reversed(pool)}
         close = get_close_matches(leaf, leaves, n=1, cutoff=0.6)
         if close:
-            return f"Did you mean {leaves[close[0]]!r}? Known here: {', '.join(siblings)}."
-    return f"Known here: {', '.join(siblings or known)}."
+            return f"Did you mean {leaves[close[0]]!r}? {_listed(parent, siblings)}"
+    return _listed(parent, siblings) if siblings else f"Known are: {', '.join(known)}."
+
+
+def _listed(parent: str, keys: Sequence[str]) -> str:
+    """What is known in a section, without its name before each key."""
+    return f"Known {f'in {parent}' if parent else 'here'}: {', '.join(key.rpartition('.')[2] for key in keys)}."
 
 
 def _section_of(annotation: Any) -> type[Section] | None:

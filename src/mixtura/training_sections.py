@@ -14,6 +14,9 @@ Epochs = Annotated[float, Field(gt=0, le=10**6)]
 RECONSTRUCTION = "reconstruction"
 """The objective that draws photos again from their vectors."""
 
+PROTOTYPICAL = "prototypical"
+"""The objective that classifies queries by the mean of a few photos of each class."""
+
 DIRECTIONS = {"validation_loss": "minimize", "validation_accuracy": "maximize"}
 """Metric of a search -> which way it is better."""
 
@@ -144,23 +147,44 @@ class SearchSection(Section):
         return self
 
 
+class EpisodesSection(Section):
+    """Episodes to train by: some classes, a few photos of each to learn from, and others to classify."""
+
+    way: Annotated[int, Field(ge=2, le=10**6)] = Field(default=5, description="Classes of an episode.")
+    shot: Count = Field(default=1, description="Photos of each class to learn from.")
+    query: Count = Field(default=15, description="Photos of each class to classify.")
+    count: Count = Field(default=100, description="Episodes of an epoch; each is a step.")
+    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.2,
+        description="Share of the classes that are not trained on and give the validation episodes; two or more.",
+    )
+
+
 class TrainSection(Section):
     """How mixtura train trains the network of the encoder; fit and sweep refuse it."""
 
-    objective: Literal["conditional", "reconstruction"] = Field(
+    objective: Literal["conditional", "reconstruction", "prototypical"] = Field(
         default="conditional",
-        description="What training minimizes: conditional, the cross-entropy of the class; or reconstruction, the "
-        "difference of photos and what a decoder makes of their vectors, without labels, for the encoder autoencoder.",
+        description="What training minimizes: conditional, the cross-entropy of the class; reconstruction, the "
+        "difference of photos and what a decoder makes of their vectors, without labels, for the encoder autoencoder; "
+        "or prototypical, the cross-entropy of the class by distances to the means of a few photos, for new classes.",
     )
     pixels: Literal["mse", "bce", "l1"] | None = Field(
         default=None,
         description="reconstruction: how photos are compared, as a mean over pixels: mse (squared error), bce "
         "(cross-entropy) or l1 (absolute error). Default: mse.",
     )
+    distance: Literal["euclidean", "cosine"] | None = Field(
+        default=None,
+        description="prototypical: squared Euclidean distance, or one minus the cosine. Default: euclidean.",
+    )
+    episodes: EpisodesSection | None = Field(
+        default=None, description="prototypical: what is drawn; each key has a default."
+    )
     epochs: Annotated[Annotated[int, Field(ge=0, le=10**6)], Flag("N")] = Field(
         default=10, description="Passes over the training photos; fewer where --minutes ends before."
     )
-    batch_size: Count = Field(default=32, description="Photos per step.")
+    batch_size: Count = Field(default=32, description="Photos per step; an episode is a step of its own.")
     optimizer: Literal["adadelta", "adam", "adamw", "sgd"] = Field(default="adamw", description="Rule of the steps.")
     learning_rate: Annotated[Annotated[float, Field(gt=0)] | Literal["auto"] | None, Flag("X|auto")] = Field(
         default=None,
@@ -226,3 +250,14 @@ class TrainSection(Section):
         default=0,
         description="Epochs in which the head alone is trained, on up to four views of each photo, before the rest.",
     )
+
+    @property
+    def drawn(self) -> EpisodesSection | None:
+        """What is drawn where training is by episodes, else ``None``."""
+        return (self.episodes or EpisodesSection()) if self.objective == PROTOTYPICAL else None
+
+    @property
+    def step_size(self) -> int:
+        """Photos per step."""
+        drawn = self.drawn
+        return self.batch_size if drawn is None else drawn.way * (drawn.shot + drawn.query)

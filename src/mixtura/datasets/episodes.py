@@ -201,6 +201,11 @@ def nway(pool: Pool, design: Design) -> EpisodeList:
     return _drawn("nway", pool, design, [np.arange(len(pool.classes))], design.way)
 
 
+def nway_episode(pool: Pool, design: Design, number: int) -> Episode:
+    """Episode ``number`` of :func:`nway`, for which none of the others is drawn; the pool must have what it needs."""
+    return _episode(number, pool, design, [np.arange(len(pool.classes))], design.way)
+
+
 def allway(pool: Pool, design: Design) -> EpisodeList:
     """Each episode has all classes."""
     if len(pool.classes) < MIN_WAY:
@@ -260,14 +265,18 @@ def _drawn(
             f"{design.shot} + {design.query} (--shot + --query) of each class. Lower them, or leave out such classes "
             "with --skip-small."
         )
-    episodes = []
-    for number in range(design.episodes):
-        rng = np.random.default_rng([design.seed, number])
-        group = groups[int(rng.integers(len(groups)))]
-        classes = group if way is None else rng.permutation(group)[:way]
-        items = np.stack([rng.permutation(pool.members[c])[: design.needed] for c in classes])
-        episodes.append(Episode(classes, items[:, : design.shot], items[:, design.shot :]))
-    return EpisodeList(name, design, pool.ids, pool.classes, tuple(episodes))
+    episodes = tuple(_episode(number, pool, design, groups, way) for number in range(design.episodes))
+    return EpisodeList(name, design, pool.ids, pool.classes, episodes)
+
+
+def _episode(
+    number: int, pool: Pool, design: Design, groups: Sequence[Int[np.ndarray, "_"]], way: int | None
+) -> Episode:
+    rng = np.random.default_rng([design.seed, number])
+    group = groups[int(rng.integers(len(groups)))]
+    classes = group if way is None else rng.permutation(group)[:way]
+    items = np.stack([rng.permutation(pool.members[c])[: design.needed] for c in classes])
+    return Episode(classes, items[:, : design.shot], items[:, design.shot :])
 
 
 def split_classes(classes: Sequence[str], base: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -28,11 +28,9 @@ from mixtura.records.training import TrainingLog, TrainingProgress
 from mixtura.training import distributed
 from mixtura.training.activations import KeptViews, chunks, with_activations
 from mixtura.training.checkpoint import Facts, cannot_read
-from mixtura.training.classifier import Classifier, vectors, without_rows
+from mixtura.training.classifier import vectors, without_rows
 from mixtura.training.loaders import Batch
-from mixtura.training.order import Order
 from mixtura.training.range_test import suitable_rate
-from mixtura.training.reconstructor import Reconstructor
 from mixtura.training.setup import Setup, count
 from mixtura.training.state import copied, evaluating, of_module, own_random_numbers, replaced
 from mixtura.training.steps import Steps
@@ -115,14 +113,12 @@ def train_part(
 class _Run:
     """The run of one part: its batches in both roles, and what they cost."""
 
-    def __init__(self, material: Material, classifier: Classifier | Reconstructor, part: str) -> None:
+    def __init__(self, material: Material, classifier: network_setup.Trained, part: str) -> None:
         self.material, self.classifier, self.part = material, classifier, part
-        self.section, photos = material.section, material.photos
-        self.objective = objective_of(self.section)
-        labels, size = photos.labels[photos.training], self.section.batch_size
-        self.order = Order(material.seed, len(labels), min(size, len(labels)), labels, self.section.balance)
+        self.section, self.order, episodes = material.section, material.order, material.episodes
+        self.objective = objective_of(self.section, () if episodes is None else episodes.validation.episodes)
         network, stages, first = classifier.network, classifier.stages, classifier.first
-        own = np.asarray(distributed.own_rows(len(photos.validation)))
+        own, size = np.asarray(distributed.own_rows(len(material.used.validation))), self.section.batch_size
         rows = [own[part] for part in chunks(len(own), size)]
         below = partial(with_activations, network=network, stages=stages, first=first)
         self.kept = [below(batch) for batch in material.validation.read(rows)] if first else None
@@ -152,7 +148,9 @@ class _Run:
         if material.start is None or (material.head is None and self.part == "head"):
             return {1.0: self.results_of(end)}
         found = {share: self.results_of(_mixed(start, end, share)) for share in SHARES}
-        return found if material.head is not None else found | {0.0: self.start_results(material.start, start)}
+        if material.head is not None or material.episodes is not None:
+            return found
+        return found | {0.0: self.start_results(material.start, start)}  # its head knows nothing yet
 
     @torch.no_grad()
     def start_results(self, known: Float[Tensor, "T D"], tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
@@ -167,7 +165,7 @@ class _Run:
         scores = LinearHead.from_rows(known, learned, len(photos.classes)).class_scores(held).double()
         return class_results(scores, labels)
 
-    def setup(self, classifier: Classifier | Reconstructor, epochs: int) -> Setup:
+    def setup(self, classifier: network_setup.Trained, epochs: int) -> Setup:
         """What the loop takes."""
         schedule = network_setup.schedule_of(self.section, self.order.steps, epochs)
         same = network_setup.facts_of(self.section, self.part, epochs) | {

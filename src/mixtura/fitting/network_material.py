@@ -14,6 +14,7 @@ from mixtura.encoders.stages import stages_of
 from mixtura.features.records import Unreadable
 from mixtura.fitting import network_head
 from mixtura.fitting.heads import HeadSpec
+from mixtura.fitting.network_episodes import NetworkEpisodes, episodes_of
 from mixtura.heads.base import Head
 from mixtura.heads.linear import LinearHead
 from mixtura.interfaces import TrainableEncoder
@@ -23,9 +24,11 @@ from mixtura.records.training import TrainingProgress
 from mixtura.training import distributed
 from mixtura.training.activations import chunks
 from mixtura.training.classifier import Classifier
+from mixtura.training.episodic import Embedder, EpisodeOrder
 from mixtura.training.loaders import Batch, Loader
+from mixtura.training.order import Order
 from mixtura.training.reconstructor import Reconstructor
-from mixtura.training_sections import RECONSTRUCTION, TrainSection
+from mixtura.training_sections import PROTOTYPICAL, RECONSTRUCTION, TrainSection
 
 FIRST_PHOTOS = 100  # of each class, to which a head is fitted before its network has learned anything
 
@@ -56,6 +59,30 @@ class Material:
     progress: Callable[[TrainingProgress], None] | None = None
     head: HeadSpec | None = None
 
+    @cached_property
+    def episodes(self) -> NetworkEpisodes | None:
+        """What the network is trained and validated by, if that is episodes.
+
+        Raises:
+            UsageError: there are fewer classes or photos than an episode needs.
+        """
+        drawn = self.section.drawn
+        return None if drawn is None else episodes_of(drawn, self.photos, self.seed)
+
+    @property
+    def used(self) -> TrainingPhotos:
+        """The photos as the network uses them: those of the fit, unless episodes keep classes apart."""
+        return self.photos if self.episodes is None else self.episodes.photos
+
+    @property
+    def order(self) -> Order | EpisodeOrder:
+        """Which training photos each step takes."""
+        if self.episodes is not None:
+            return self.episodes.order
+        labels = self.photos.labels[self.photos.training]
+        size = min(self.section.batch_size, len(labels))
+        return Order(self.seed, len(labels), size, labels, self.section.balance)
+
     @property
     def pretrained(self) -> bool:
         """Whether the start is an incumbent, with weights worth keeping; never so in reconstruction."""
@@ -68,11 +95,13 @@ class Material:
         head = distributed.of_first(lambda: self._first_head(network))
         return Classifier(network, head.to(device), stages_of(self.encoder, network))
 
-    def module(self) -> Classifier | Reconstructor:
-        """The network as it begins, with what the objective wants on it: a head, or a decoder."""
-        if self.section.objective != RECONSTRUCTION:
+    def module(self) -> network_setup.Trained:
+        """The network as it begins, with what the objective wants on it: a head, a decoder, or nothing."""
+        if self.section.objective not in (RECONSTRUCTION, PROTOTYPICAL):
             return self.classifier()
         network = self.encoder.network()
+        if self.section.objective == PROTOTYPICAL:
+            return Embedder(network, stages_of(self.encoder, network))
         device = next(network.parameters()).device
         decoder = factory.decoder_of(self.encoder, self.seed).to(device)
         return Reconstructor(network, decoder, stages_of(self.encoder, network))
@@ -107,19 +136,19 @@ class Material:
     @cached_property
     def training(self) -> Loader:
         """The training photos, each time in another view."""
-        return self._loader(self.photos.training, True)
+        return self._loader(self.used.training, True)
 
     @cached_property
     def validation(self) -> Loader:
         """The validation photos, as they are encoded in prediction."""
-        return self._loader(self.photos.validation, False)
+        return self._loader(self.used.validation, False)
 
     def _loader(self, rows: Any, views: bool) -> Loader:
         augmentation = network_setup.augmentation_of(self.section, self.seed) if views else None
-        dataset = self.photos.dataset.subset(rows)
+        dataset = self.used.dataset.subset(rows)
         weights = torch.tensor([item.weight for item in dataset.items], dtype=torch.float64).numpy()
         return Loader(
-            dataset, self.encoder, self.photos.labels[rows], weights=weights if views else None,
+            dataset, self.encoder, self.used.labels[rows], weights=weights if views else None,
             augmentation=augmentation, workers=self.workers,
         )  # fmt: skip
 

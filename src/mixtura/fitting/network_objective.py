@@ -1,18 +1,20 @@
 """What training of a network lowers, and what it is validated by: the table of objectives, made for the loop."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mixtura.core import temperature
+from mixtura.datasets.episodes import Episode
 from mixtura.names import find
-from mixtura.objectives import PHOTO_OBJECTIVES
+from mixtura.objectives import EPISODE_OBJECTIVES, PHOTO_OBJECTIVES
+from mixtura.training import episodic
 from mixtura.training.classifier import cross_entropy, scored
 from mixtura.training.reconstructor import loss_of, results_of
 from mixtura.training.setup import Batch, Loss
-from mixtura.training_sections import RECONSTRUCTION, TrainSection
+from mixtura.training_sections import RECONSTRUCTION, EpisodesSection, TrainSection
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,30 @@ class NetworkObjective:
     logged: tuple[str, ...] = ()
 
 
-def objective_of(section: TrainSection) -> NetworkObjective:
-    """Return the objective that a section names."""
+def objective_of(section: TrainSection, validation: Sequence[Episode] = ()) -> NetworkObjective:
+    """Return the objective that a section names.
+
+    Args:
+        section: of the recipe.
+        validation: episodes to validate by, where it trains on episodes.
+    """
+    if section.drawn is not None:
+        return _of_episodes(section, section.drawn, validation)
     if section.objective != RECONSTRUCTION:
         return NetworkObjective(cross_entropy, _class_results, ("accuracy",))
     make = find(PHOTO_OBJECTIVES, section.objective).from_options
     made = make() if section.pixels is None else make(section.pixels)
     return NetworkObjective(loss_of(made), results_of(made))
+
+
+def _of_episodes(section: TrainSection, drawn: EpisodesSection, validation: Sequence[Episode]) -> NetworkObjective:
+    make = find(EPISODE_OBJECTIVES, section.objective).from_options
+    made = make() if section.distance is None else make(section.distance)
+
+    def results(module: nn.Module, batches: Iterable[Batch]) -> Mapping[str, float]:
+        return class_results(*episodic.scored(made, validation, module, batches))
+
+    return NetworkObjective(episodic.loss_of(made, drawn.shot), results, ("accuracy",))
 
 
 def class_results(scores: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> dict[str, float]:

@@ -63,7 +63,14 @@ class Prototypical:
             labels: their classes, as places in ``support``.
             weight: of each query; ``None`` for equal.
         """
-        loss = functional.cross_entropy(self.scores(support[None], query[None])[0], labels, reduction="none")
+        return self.of_scores(self.scores(support[None], query[None])[0], labels, weight)
+
+    @staticmethod
+    def of_scores(
+        scores: Float[Tensor, "M W"], labels: Int[Tensor, " M"], weight: Float[Tensor, " M"] | None = None
+    ) -> Float[Tensor, ""]:
+        """The same, of the scores of the queries."""
+        loss = functional.cross_entropy(scores, labels, reduction="none")
         return loss.mean() if weight is None else (loss * weight.to(loss)).sum() / weight.to(loss).sum()
 
     def scores(self, support: Float[Tensor, "E W S D"], query: Float[Tensor, "E M D"]) -> Float[Tensor, "E M W"]:

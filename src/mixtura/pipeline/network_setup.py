@@ -10,19 +10,20 @@ from mixtura.training import distributed
 from mixtura.training.augment import Augmentation, View
 from mixtura.training.checkpoint import Fact
 from mixtura.training.classifier import Classifier
+from mixtura.training.episodic import Embedder
 from mixtura.training.hooks import Hook, WeightAverage
 from mixtura.training.optimizers import is_weight, optimizer, parameter_groups
 from mixtura.training.reconstructor import Reconstructor
 from mixtura.training.schedule import Schedule, layer_factors
 from mixtura.training.setup import Settings
-from mixtura.training_sections import RECONSTRUCTION, TrainSection
+from mixtura.training_sections import PROTOTYPICAL, RECONSTRUCTION, TrainSection
 
 SMALL_BATCH = 64  # photos; the statistics of fewer are too noisy for a batch norm that is trained well already
 LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3
 LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
 HEAD_FACTOR = 4.0  # of the learning rate, for a head that starts from zero on a network that does not
 AUTO, FROZEN, SYNCED = "auto", "frozen", "synced"
-Trained = Classifier | Reconstructor
+Trained = Classifier | Embedder | Reconstructor
 """A network with what serves to train it."""
 
 NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start", "log"})
@@ -63,13 +64,24 @@ def check_norm(section: TrainSection, device: str) -> None:
 
 
 def _check_objective(section: TrainSection) -> None:
-    if section.objective != RECONSTRUCTION:
-        if section.pixels is not None:
-            raise UsageError(
-                f"train.pixels is {section.pixels!r}, and the objective {section.objective!r} compares no pixels. "
-                f"Leave it out, or set train.objective={RECONSTRUCTION}."
-            )
-        return
+    if section.objective != RECONSTRUCTION and section.pixels is not None:
+        raise UsageError(
+            f"train.pixels is {section.pixels!r}, and the objective {section.objective!r} compares no pixels. "
+            f"Leave it out, or set train.objective={RECONSTRUCTION}."
+        )
+    if section.objective != PROTOTYPICAL and (section.episodes is not None or section.distance is not None):
+        key = "train.distance" if section.episodes is None else "train.episodes"
+        raise UsageError(
+            f"The objective {section.objective!r} draws no episodes. Leave out {key}, or set "
+            f"train.objective={PROTOTYPICAL}."
+        )
+    if section.objective == RECONSTRUCTION:
+        _check_reconstruction(section)
+    if section.objective == PROTOTYPICAL:
+        _check_prototypical(section)
+
+
+def _check_reconstruction(section: TrainSection) -> None:
     if section.head == "joint":
         raise UsageError("Reconstruction trains a decoder and no head of classes. Leave out train.head: joint.")
     if section.unfreeze:
@@ -80,6 +92,30 @@ def _check_objective(section: TrainSection) -> None:
     if section.trainable not in (None, "all"):
         raise UsageError(
             f"Reconstruction trains the whole network, and train.trainable is {section.trainable!r}. Leave it out."
+        )
+
+
+def _check_prototypical(section: TrainSection) -> None:
+    if section.head == "joint":
+        raise UsageError("Prototypes take the place of a head in training. Leave out train.head: joint.")
+    if section.unfreeze:
+        raise UsageError(f"Prototypes are no head that is trained first. Leave out train.unfreeze {section.unfreeze}.")
+    if section.trainable in (FROZEN, "head"):
+        raise UsageError(
+            f"Episodes train the network, and train.trainable {section.trainable!r} leaves nothing of it to train. Use "
+            "last, norm or all."
+        )
+    if section.accumulate > 1:
+        raise UsageError(
+            f"All queries of an episode need all its prototypes, so it cannot be split into parts. Leave out "
+            f"train.accumulate {section.accumulate}, or lower train.episodes.way, shot or query."
+        )
+    if section.balance:
+        raise UsageError(f"Episodes draw all classes alike. Leave out train.balance {section.balance:g}.")
+    if distributed.processes() > 1:
+        raise UsageError(
+            f"An episode is not divided among {distributed.processes()} processes. Train on episodes in one process, "
+            "without torchrun."
         )
 
 
@@ -134,7 +170,7 @@ def prepare(classifier: Trained, part: str, section: TrainSection, pretrained: b
         classifier.stages.freeze(network, len(classifier.stages) - 1)
     if part == "head":
         classifier.stages.freeze(network, len(classifier.stages))
-    few = section.norm is None and pretrained and section.batch_size < SMALL_BATCH
+    few = section.norm is None and pretrained and section.step_size < SMALL_BATCH
     if part == "norm" or section.norm == FROZEN or few:
         freeze_norm(network)
     if part == "norm":

@@ -120,6 +120,8 @@ def _curves(course: TrainingCourse) -> Section | None:
     said = (
         "" if not pixels else " The loss compares each photo with its reconstruction: both in [0, 1], over all pixels."
     )
+    if course.settings.get("train", {}).get("objective") == "prototypical":
+        said = " Validation is by episodes of classes that are not trained on; its loss is at the best temperature."
     lead = (
         "Training loss is the mean over an epoch, on random views of the photos; validation loss is taken after the "
         f"epoch, on photos as they are, so it may be the lower one.{said}{which}"

@@ -22,6 +22,7 @@ from mixtura.fitting import network_head
 from mixtura.fitting.fit import check_names, check_parts, learn, too_few_to_validate
 from mixtura.fitting.gradient import fixed_head
 from mixtura.fitting.network import TrainedPart
+from mixtura.fitting.network_episodes import episodes_of
 from mixtura.fitting.network_material import Material
 from mixtura.fitting.selection import MIN_VALIDATION
 from mixtura.identity import NO_TAPS, UNTRAINED, is_partly_drawn
@@ -170,9 +171,12 @@ class _Run:
         """The report, once the better model is in the folder."""
         dataset = factory.dataset_of(self.recipe.data)
         factory.check_modality(dataset, self.encoder)
+        training_set.known_classes(dataset.classes, self.recipe.data.unknown, dataset.problems)  # fails before training
         if is_partly_drawn(self.encoder.identity):
             drawn = f"(encoder.stem: {self.recipe.encoder.stem}); all others begin with weights that exist"
             self.log.warn(f"The first layers of {self.recipe.encoder.name!r} are drawn {drawn}.")
+        if self.section.drawn is not None:  # before photos are read, which may take hours
+            episodes_of(self.section.drawn, training_photos.of_dataset(self.recipe, dataset), self.recipe.seed)
         frozen = self._fitted(self.recipe) if self._has_rival else None
         material = self.material = self._material(dataset, frozen)
         trained, why = self._best_part(material, 0.0 if frozen is None else frozen.seconds)
@@ -193,7 +197,7 @@ class _Run:
         try:
             fitted = self._refitted(start, material, trained)
             outcome, better = alone(material, trained), True
-            if frozen is not None:
+            if frozen is not None and material.episodes is None:
                 outcome, better = compared(frozen, fitted, material.photos)
         except UNFIT as error:
             if frozen is None:
@@ -354,7 +358,7 @@ class _Run:
 def _parts(section: TrainSection, material: Material) -> tuple[Sequence[str], str]:
     """The parts of the network to try, or why there are none."""
     asked = section.trainable or ("auto" if material.pretrained else "all")
-    held = len(material.photos.validation)
+    held = len(material.used.validation)
     if not material.pretrained and asked in ("frozen", "head"):
         return (), f"train.trainable is {asked!r}, and a network that starts from scratch has to be trained. Use all."
     if asked == "frozen" or (asked == HEAD and section.head != network_head.JOINT):

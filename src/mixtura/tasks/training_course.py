@@ -132,7 +132,7 @@ def views_of(material: Material) -> tuple[PhotoViews, ...]:
 
     They are those that the network sees, but for the size.
     """
-    loader, labels = material.training, material.photos.labels[material.photos.training]
+    loader, labels = material.training, material.used.labels[material.used.training]
     found: dict[int, PhotoViews] = {}
     for row, label in enumerate(labels.tolist()):
         if label in found:

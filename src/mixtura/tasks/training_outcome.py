@@ -1,5 +1,6 @@
 """What training of a network has come to: both models on validation photos, and figures of the test part."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 from mixtura.fitting.fit import validation_losses
 from mixtura.fitting.network import TrainedPart
 from mixtura.fitting.network_material import Material
+from mixtura.formats import count, percent
 from mixtura.identity import is_partly_drawn
 from mixtura.model.model import Model
 from mixtura.pipeline import stores
@@ -53,9 +55,24 @@ def alone(material: Material, trained: TrainedPart) -> str:
             f"The autoencoder was trained to reconstruct photos: on {len(material.photos.validation)} validation "
             f"photos, the {PIXELS[material.section.pixels or 'mse']} of a pixel in [0, 1] is {trained.loss:.4f}."
         )
+    if material.section.drawn is not None:
+        return by_episodes(material, trained)
     if is_partly_drawn(material.encoder.identity):
         return "The network was trained from its weights, but for the first layers, which were drawn."
     return "The network was trained from scratch."
+
+
+def by_episodes(material: Material, trained: TrainedPart) -> str:
+    """Return in a sentence what validation episodes say of a network that was trained on others."""
+    assert material.episodes is not None
+    drawn = material.episodes.validation
+    design, way = drawn.design, count(len(drawn.classes), "class", "classes")
+    before = "is" if math.isnan(trained.start_loss) else f"went from {trained.start_loss:.3f} to"
+    return (
+        f"The network was trained on episodes. On {len(drawn)} others, of {way} that it was not trained on, the loss "
+        f"{before} {trained.loss:.3f} nats, and {percent(trained.accuracy)} of the queries are right "
+        f"({design.way}-way, {design.shot}-shot)."
+    )
 
 
 def compared(frozen: Fitted, trained: Fitted, photos: TrainingPhotos) -> tuple[str, bool]:

@@ -20,7 +20,16 @@ from mixtura.training_sections import RECONSTRUCTION, SearchSection, SpanSection
 SEARCH_FOLDER = "search"
 """Folder of the trials inside that of the run, each under its number."""
 
-SHARED = ("train.minutes", "train.start", "train.objective", "train.pixels", "train.head", "train.log")
+SHARED = (
+    "train.minutes",
+    "train.start",
+    "train.objective",
+    "train.pixels",
+    "train.distance",
+    "train.episodes",
+    "train.head",
+    "train.log",
+)
 """Keys, with those below them, that all trials share: other values of them could not be compared."""
 
 NOT_COMPARED = network_setup.NOT_COMPARED - {"epochs", "patience"}

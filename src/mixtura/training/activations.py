@@ -14,7 +14,7 @@ from mixtura.encoders.stages import Stages
 from mixtura.errors import NoInput
 from mixtura.training.classifier import ACTIVATION, PHOTOS, ROW, VECTOR
 from mixtura.training.loaders import Batch, Loader
-from mixtura.training.order import Order
+from mixtura.training.order import RowOrder
 from mixtura.training.state import evaluating
 
 VIEWS = 4
@@ -69,7 +69,9 @@ class KeptViews:
             if (len(self._views) + 1) * size > MAX_BYTES:
                 break
 
-    def batches(self, order: Order, epoch: int, first: int = 0, rank: int = 0, processes: int = 1) -> Iterator[Batch]:
+    def batches(
+        self, order: RowOrder, epoch: int, first: int = 0, rank: int = 0, processes: int = 1
+    ) -> Iterator[Batch]:
         """The batches of one process from step ``first`` of an epoch on; photos that could not be read are left out."""
         place, view = self._views[epoch % len(self._views)]
         for rows in order.batches(epoch, first, rank, processes):

@@ -18,7 +18,7 @@ from mixtura.features.inputs import stack
 from mixtura.features.records import Unreadable
 from mixtura.interfaces import Dataset, Encoder
 from mixtura.training.augment import Augmentation
-from mixtura.training.order import Order, repeats
+from mixtura.training.order import RowOrder, repeats
 
 Batch = dict[str, Tensor]
 """``x`` (N 3 H W, as the encoder's ``prepare`` gives it), ``label`` and ``row`` (N, int64), ``weight`` (N, float32)."""
@@ -81,7 +81,7 @@ class Loader:
         return tuple(self._problems.values())
 
     def batches(
-        self, order: Order, epoch: int, first: int = 0, rank: int = 0, processes: int = 1
+        self, order: RowOrder, epoch: int, first: int = 0, rank: int = 0, processes: int = 1
     ) -> Generator[Batch, None, None]:
         """Return the batches of one process in an epoch, one per step from step ``first`` on.
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float64, Int, Int64
@@ -12,6 +12,38 @@ from mixtura.errors import UsageError
 from mixtura.training.keyed_random import bits
 
 _PERMUTATION, _SAMPLE = "order", "sample"
+
+
+@runtime_checkable
+class RowOrder(Protocol):
+    """Which rows each step of an epoch takes, as :class:`Order` has them; ``count`` is the number of rows of the data.
+
+    What it returns follows from the epoch and the step alone.
+    """
+
+    @property
+    def count(self) -> int:
+        """Rows of the data."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        ...
+
+    def rows(self, epoch: int) -> Int64[np.ndarray, " N"]:
+        """The rows of an epoch, in the order of training."""
+        ...
+
+    def slices(self, first: int = 0, rank: int = 0, processes: int = 1) -> Iterator[slice]:
+        """Which of an epoch's rows one of several processes takes in each step, from step ``first`` on."""
+        ...
+
+    def batches(
+        self, epoch: int, first: int = 0, rank: int = 0, processes: int = 1
+    ) -> Iterator[Int64[np.ndarray, " B"]]:
+        """The rows of one process for each step of an epoch, from step ``first`` on."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,217 @@
+"""Training by episodes, from the folder to episodes of new classes; what is kept apart, goes on, is refused."""
+
+import hashlib
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mixtura
+from mixtura.cli.app import run as command
+from mixtura.errors import LabelError, UsageError
+from mixtura.fitting.network_episodes import VALIDATION_EPISODES, episodes_of
+from mixtura.pipeline import factory, training_photos
+from mixtura.recipe import resolve
+from mixtura.records.training import TrainingProgress
+from mixtura.tasks import fewshot, train
+from mixtura.training import distributed
+from mixtura.training_sections import EpisodesSection
+
+SIDE, EACH, CLASSES, STRANGERS = 16, 14, 8, 3
+COUNT, EPOCHS = 6, 3
+KEYS = {
+    "data.unknown": ["new*"],
+    "encoder.name": "cnn",
+    "encoder.size": SIDE,
+    "encoder.taps": "none",
+    "encoder.filters": 2,
+    "extract.workers": 0,
+    "head.family": "spherical",
+    "train.objective": "prototypical",
+    "train.episodes": {"way": 3, "shot": 2, "query": 3, "count": COUNT, "held_out": 0.3},
+    "train.epochs": EPOCHS,
+    "train.batch_size": 16,
+    "train.augment.views": ["horizontal_flip"],
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A color and a direction of stripes a class, in noise; and classes that are for episodes only."""
+    root, rng = tmp_path_factory.mktemp("prototypical") / "photos", np.random.default_rng(0)
+    names = [f"c{number}" for number in range(CLASSES)] + [f"new{number}" for number in range(STRANGERS)]
+    for number, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        color = rng.integers(60, 200, 3)
+        wave = np.sin(np.arange(SIDE) * (1 + number % 3))
+        stripes = (wave[:, None] if number % 2 else wave[None]) * np.ones((SIDE, SIDE))
+        for place in range(EACH):
+            pixels = color + 40 * stripes[..., None] + rng.normal(0, 30, (SIDE, SIDE, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name / f"{place:02}.png")
+    return root
+
+
+def recipe_for(root, output, **more):
+    return resolve({"data.root": root, "data.kind": "folder", "output": output} | KEYS | more)
+
+
+def epochs_of(folder):
+    return [json.loads(line) for line in (folder / "training" / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(folder):
+    return hashlib.sha256((folder / "encoder.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def trained(photos):
+    made = train.run(recipe_for(photos, photos.parent / "shop"))
+    assert made.training.replaced and made.training.part == "all"
+    assert "On 100 others, of 2 classes that it was not trained on, the loss is" in made.training.outcome
+    assert "(2-way, 2-shot)" in made.training.outcome
+    return made.fit.bundle_path
+
+
+def used_by(photos, **episodes):
+    """The photos of the network, and its episodes; by the split that the recipe makes."""
+    recipe = recipe_for(photos, photos.parent / "shop")
+    chosen = training_photos.of_dataset(recipe, factory.dataset_of(recipe.data))
+    return chosen, episodes_of(EpisodesSection(**(KEYS["train.episodes"] | episodes)), chosen, 0)
+
+
+def test_classes_of_validation_are_neither_trained_on_nor_anywhere_else_in_training(trained, photos):
+    chosen, made = used_by(photos)
+    training, judging = ({*made.photos.labels[rows]} for rows in (made.photos.training, made.photos.validation))
+    assert not training & judging and len(judging) == 2 and training | judging == {*range(CLASSES)}
+    kept_apart = {chosen.dataset.items[row].id for row in chosen.validation}
+    items = made.photos.dataset.items
+    assert not kept_apart & {items[row].id for row in made.photos.training}
+    ids = {item.id for item in chosen.dataset.items}
+    assert {items[row].id for row in made.photos.validation} == {
+        id for id in ids if chosen.classes.index(id.partition("/")[0]) in judging
+    }
+    test = {id for id, part in _split(trained).items() if part == "test"}
+    assert not test & {item.id for item in items} and not any(id.startswith("new") for id in ids)
+    assert len(made.validation) == VALIDATION_EPISODES
+    labels = made.photos.labels[made.photos.validation]
+    for one in made.validation.episodes:
+        assert (labels[one.support] == labels[one.support[:, :1]]).all()
+        assert len({*labels[one.query][:, 0]}) == one.way == 2
+
+
+def _split(folder):
+    return dict(line.split(",") for line in (folder / "split.csv").read_text().splitlines()[1:])
+
+
+def test_a_step_is_an_episode_that_follows_from_seed_epoch_and_step(trained, photos):
+    _, made = used_by(photos)
+    labels = made.photos.labels[made.photos.training]
+    assert made.order.steps == COUNT and made.order.count == len(labels)
+    for epoch in range(2):
+        rows, parts = made.order.rows(epoch), list(made.order.slices(2))
+        for part, own in zip(parts, made.order.batches(epoch, 2), strict=True):
+            assert np.array_equal(rows[part], own)
+            assert len({*own}) == 15 and sorted(np.unique(labels[own], return_counts=True)[1]) == [5, 5, 5]
+            assert np.array_equal(labels[own[:6]], labels[own[6:]][[0, 1, 3, 4, 6, 7]])
+    drawn = [tuple(own) for epoch in range(4) for own in made.order.batches(epoch)]
+    assert len({*drawn}) == len(drawn)
+    again = used_by(photos)[1]
+    assert np.array_equal(again.order.rows(3), made.order.rows(3))
+
+
+def test_the_loss_falls_and_the_best_epoch_is_taken(trained):
+    epochs = epochs_of(trained)
+    assert len(epochs) == EPOCHS and epochs[-1]["loss"] < epochs[0]["loss"] and epochs[-1]["step"] == COUNT * EPOCHS
+    assert all(0 <= one["logged"]["accuracy"] <= 1 for one in epochs)
+    assert min(one["validation"]["raw"]["loss"] for one in epochs) < math.log(2)
+
+
+def test_every_other_task_works_on_it(trained, photos, tmp_path):
+    query = str(photos / "c0" / "00.png")
+    assert mixtura.load(trained).model.classes == tuple(f"c{number}" for number in range(CLASSES))
+    for verb in (
+        ["predict", str(trained), query],
+        ["enroll", str(trained), "one", *(str(photos / "new0" / f"{place:02}.png") for place in range(3))],
+        ["export", str(trained), "-o", str(tmp_path / "onnx")],
+        ["fewshot", str(trained), "--way", "3", "--episodes", "20", "--query", "5", "--classifier", "prototype"],
+    ):
+        assert command([*verb, "-q"]) == 0, verb
+    material = fewshot.of_model(trained)
+    assert material.novel.classes == tuple(f"new{number}" for number in range(STRANGERS))
+
+
+def test_stopped_and_gone_on_to_the_bit(trained, photos, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def watch(progress):
+        if isinstance(progress, TrainingProgress) and progress.done == COUNT + 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        train.run(recipe_for(photos, tmp_path / "shop"), progress=watch)
+    assert len(epochs_of(tmp_path / "shop")) < EPOCHS
+    train.run(recipe_for(photos, tmp_path / "shop"))
+    assert weights(tmp_path / "shop") == weights(trained)
+
+
+@pytest.mark.parametrize(("rate", "part", "better"), [(1e-2, "all", True), (1e-2, "last", True), (1e-30, "all", False)])
+def test_weights_that_exist_stay_unless_validation_episodes_gain(photos, tmp_path, rate, part, better):
+    """The start is judged by the same episodes as what comes of it."""
+    more = {"encoder.name": "tiny", "encoder.filters": None, "train.learning_rate": rate, "train.trainable": part}
+    made = train.run(recipe_for(photos, tmp_path / "shop", **more))
+    tried = made.course.parts[0]
+    assert made.training.replaced == better and (tried.share > 0) == better
+    assert tried.loss < tried.start_loss if better else tried.loss == tried.start_loss
+    if better:
+        assert f"the loss went from {tried.start_loss:.3f} to {tried.loss:.3f} nats" in made.training.outcome
+        assert made.training.gains[0].before is not None
+    else:
+        assert "No training had a lower validation loss" in made.training.outcome
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"train.head": "joint"}, "Prototypes take the place of a head in training. Leave out train.head: joint"),
+        ({"train.unfreeze": 2}, "Leave out train.unfreeze 2"),
+        ({"train.trainable": "frozen"}, "'frozen' leaves nothing of it to train. Use last, norm or all"),
+        ({"train.trainable": "head"}, "'head' leaves nothing of it to train"),
+        ({"train.accumulate": 2}, "cannot be split into parts. Leave out train.accumulate 2"),
+        ({"train.balance": 0.5}, r"draw all classes alike. Leave out train.balance 0\.5"),
+        ({"train.pixels": "l1"}, "'prototypical' compares no pixels"),
+        ({"train.objective": "conditional"}, r"'conditional' draws no episodes. Leave out train\.episodes, or set"),
+        ({"train.objective": "conditional", "train.episodes": None, "train.distance": "cosine"},
+         r"draws no episodes. Leave out train\.distance, or set train\.objective=prototypical"),
+        ({"search.space": {"train.episodes.way": {"choices": [2, 3]}}, "search.trials": 2},
+         r"cannot vary 'train\.episodes\.way'"),
+        ({"train.episodes.way": 7},
+         r"2 of 8 classes are held out for validation \(train\.episodes\.held_out 0\.3\), which leaves 6 to train on, "
+         r"and an episode needs 7 \(train\.episodes\.way\). Lower the way"),
+        ({"train.episodes.query": 14},
+         r"has \d+ photos to train on, and an episode needs 2 \+ 14 \(train\.episodes\.shot \+ query\) of each class"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_in_one_sentence_and_leaves_nothing(photos, tmp_path, keys, said):
+    recipe = resolve({"data.root": photos, "data.kind": "folder", "output": tmp_path / "x"} | KEYS | keys)
+    with pytest.raises(UsageError, match=said):
+        train.run(recipe)
+    assert not (tmp_path / "x").exists()
+
+
+def test_several_processes_are_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "processes", lambda: 2)
+    with pytest.raises(UsageError, match=r"not divided among 2 processes. Train on episodes in one process"):
+        train.run(recipe_for(photos, tmp_path / "x"))
+
+
+def test_a_pattern_leaves_out_what_fits_it_and_a_class_of_that_name_comes_first(photos, tmp_path):
+    from mixtura.pipeline.training_set import known_classes, labels_of
+
+    labels = ["a/1", "a/2", "b/1", "b[1]/2", "*"]
+    assert labels_of(labels, ["a/*"]) == {"a/1", "a/2"} and labels_of(labels, ["b[1]*"]) == {"b[1]/2"}
+    assert labels_of(labels, ["*"]) == {"*"} and known_classes(labels, ["b*"]) == ("a/1", "a/2", "*")
+    with pytest.raises(LabelError, match=r"No item has the label 'c/\*'"):
+        known_classes(labels, ["c/*"])
