@@ -194,7 +194,7 @@ def test_a_termination_signal_ends_with_143(mixtura, task):
 def test_a_reader_that_goes_away_is_no_fault():
     code = (
         "import sys, types\nfake = types.ModuleType('mixtura.tasks.data')\n"
-        "fake.list = lambda: {str(i): 'x' * 1000 for i in range(1000)}\n"
+        "fake.list = lambda: {str(i): dict.fromkeys(('about', 'get', 'layout'), 'x' * 400) for i in range(1000)}\n"
         "sys.modules['mixtura.tasks.data'] = fake\n"
         "from mixtura.cli.app import run\nsys.exit(run(['data', 'list', *sys.argv[1:]]))\n"
     )

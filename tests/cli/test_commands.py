@@ -287,11 +287,12 @@ def test_doctor_ends_with_1_when_something_is_broken(mixtura, task):
 
 
 def test_data_lists_and_gets(mixtura, task, tmp_path):
-    task(
-        "mixtura.tasks.data", list=lambda: {"digits": "8 x 8 digits"}, get=lambda name, folder: folder or Path("cache")
-    )
-    assert json.loads(mixtura("data", "list", "--json").out) == {"digits": "8 x 8 digits"}
-    assert mixtura("data", "list", "-q").out == "digits\t8 x 8 digits\n"
+    sets = {"digits": {"about": "8 x 8 digits", "get": "a shop", "layout": "digits.zip", "md5": {"digits.zip": "0a"}}}
+    task("mixtura.tasks.data", list=lambda: sets, get=lambda name, folder: folder or Path("cache"))
+    assert json.loads(mixtura("data", "list", "--json").out) == sets
+    assert mixtura("data", "list", "-q").out == "digits\t8 x 8 digits\ta shop\tdigits.zip\n"
+    shown = mixtura("data", "list").out
+    assert all(text in shown for text in ("8 x 8 digits", "a shop", "digits.zip"))
     assert mixtura("data", "get", "digits", "-o", tmp_path, "-q").out == f"{tmp_path}\n"
     assert json.loads(mixtura("data", "get", "digits", "--json").out) == {"name": "digits", "folder": "cache"}
 

@@ -66,6 +66,20 @@ def test_missing_names_are_no_class_and_no_group(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "groups"),
+    [
+        ({"fold": None, "drawer": np.array([7, 7, 12])}, ["drawer 7", "drawer 7", "drawer 12"]),
+        ({"drawer": np.array([7, 7, 12])}, ["fold 1", "fold 2", "fold 3"]),
+        ({"drawer": np.array([7, 7, 12]), "group": np.array(["a", "b", "b"])}, ["a", "b", "b"]),
+        ({"fold": None}, [None, None, None]),
+    ],
+)
+def test_who_drew_a_character_is_its_group(tmp_path, given, groups):
+    np.savez(tmp_path / "pack.npz", **arrays(**given))
+    assert [item.group for item in load(tmp_path / "pack.npz").items] == groups
+
+
 def test_parts_become_splits(tmp_path):
     np.savez(tmp_path / "set_train.npz", **arrays(split=None))
     np.savez(tmp_path / "set_test.npz", **arrays(split=None))
@@ -95,6 +109,7 @@ def test_missing(tmp_path):
         ({"y": np.array([0, 1])}, "must hold 3 integers"),
         ({"classes": np.array(["pin", "pin "])}, "holds a name twice"),
         ({"classes": np.array([1, 2])}, "must be a list of texts"),
+        ({"fold": None, "drawer": np.array(["a", "b", "c"])}, "'drawer' is <U1; it must hold integers"),
         ({"split": np.array(["train"])}, "'split' has shape"),
         ({"image": np.zeros((3, 4, 4), np.float32)}, "'image' is float32"),
         ({"image": np.zeros((3, 4, 4, 4), np.uint8)}, "'image' is uint8"),

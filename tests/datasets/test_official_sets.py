@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,15 @@ from mixtura.recipe import resolve
 
 FINE, COARSE = ["apple", "bear", "chair", "maple_tree"], ["fruit", "large_carnivores"]
 TEN = ["airplane", "automobile", "bird"]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """CIFAR with as many pictures and names as the files below have."""
+    train = {"train": 3, "test": 6, "batches.meta.txt": 3}
+    monkeypatch.setattr(cifar, "CIFAR10", replace(cifar.CIFAR10, published=train))
+    counts = {"train": 8, "test": 4, "fine_label_names.txt": 4, "coarse_label_names.txt": 2}
+    monkeypatch.setattr(cifar, "CIFAR100", replace(cifar.CIFAR100, published=counts))
 
 
 def records(count, names, seed):
@@ -147,6 +157,11 @@ def test_an_archive_of_other_things_is_refused(tmp_path, hundred, monkeypatch):
         ({"train.bin": b"\xff" * 3074}, "holds label 255, and there are 2 names"),
         ({"fine_label_names.txt": b"\xff\xfe"}, "is no text"),
         ({"fine_label_names.txt": b"a\na\nb\nc\n"}, "one twice"),
+        (
+            {"fine_label_names.txt": b"a\nb\nc\n"},
+            "the number of names is 3, and 4 were published. Download cifar-100-binary",
+        ),
+        ({"test.bin": b"\0" * 3074}, "the number of pictures is 1, and 4 were published. Download cifar-100-binary"),
     ],
 )
 def test_damaged_files_are_told_with_their_place(tmp_path, hundred, change, said):
@@ -322,7 +337,7 @@ def test_sets_are_listed_and_made_by_name(capsys, tmp_path, hundred):
     listed = capsys.readouterr().out
     assert all(name in listed for name in ("cifar10\t", "cifar100\t", "imagenet\t"))
     assert run(["data", "get", "imagenet"]) == 2
-    assert "fetched by hand" in capsys.readouterr().err
+    assert "Where to get it: image-net.org" in capsys.readouterr().err
     folder = put(tmp_path / "c", hundred[0])
     section = resolve({"data.kind": "cifar100", "data.root": str(folder), "data.label": "coarse"}).data
     assert factory.dataset_of(section).classes == tuple(sorted(COARSE))

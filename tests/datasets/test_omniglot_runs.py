@@ -6,6 +6,7 @@ import zipfile
 import pytest
 from PIL import Image
 
+from mixtura.datasets import omniglot_runs
 from mixtura.datasets.episodes import Design, Pool, draw
 from mixtura.datasets.omniglot_runs import load
 from mixtura.errors import DataError, NoInput
@@ -29,6 +30,12 @@ def members():
             made[f"{run}/test/item{number:02d}.png"] = picture(10 * number)
             made[f"{run}/training/class{number:02d}.png"] = picture(100 + 10 * number)
     return made
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(omniglot_runs, "RUNS", 2)
+    monkeypatch.setattr(omniglot_runs, "CHARACTERS", 3)
 
 
 @pytest.fixture
@@ -77,6 +84,8 @@ def test_a_run_is_one_episode(packed):
     ("change", "error", "said"),
     [
         ({"run02/test/item03.png": None}, DataError, "line 3 of run02/class_labels.txt"),
+        ({"run01/class_labels.txt": None}, DataError, "all_runs.zip: the number of runs is 1, and 2 were published"),
+        ({"run02/class_labels.txt": b""}, DataError, "run02/class_labels.txt: the number of pictures is 0, and 6 were"),
         ({"run01/class_labels.txt": b"one"}, DataError, "'one' is no pair"),
         ({"run01/class_labels.txt": None, "run02/class_labels.txt": None}, NoInput, "holds no run01/class_labels.txt"),
     ],

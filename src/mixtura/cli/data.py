@@ -18,17 +18,22 @@ Folder = Annotated[
 
 
 def list_sets(out: Output) -> None:
-    """List the data sets you can name instead of a folder.
+    """List the public data sets: what they are, where to get them, and the files to put into a folder.
+
+    Give the folder of a set as DATA: its files tell which set it is. Those that come with mixtura, or that data get
+    has downloaded, need only their name.
 
     Examples:
       mixtura data list
+      mixtura data list --json | jq .svhn            also the published checksums
       mixtura fit digits -o digits                   use a name as DATA
     """
     from mixtura.cli import views
     from mixtura.tasks.data import list as find_sets
 
     found = find_sets()
-    out.result(found, [f"{name}\t{about}" for name, about in found.items()], [views.sets_view(found)])
+    lines = ["\t".join((name, one["about"], one["get"], one["layout"])) for name, one in found.items()]
+    out.result(found, lines, [views.sets_view(found)])
 
 
 def get(out: Output, name: Name, output: Folder = None) -> None:

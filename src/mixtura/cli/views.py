@@ -245,12 +245,14 @@ def checks_view(checks: Iterable[Any]) -> Table:
 
 
 def sets_view(sets: Mapping[str, Any]) -> Table:
-    """Return a table of the public data sets."""
+    """Return a table of the public data sets, with where to get each and which files are read."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("Name", no_wrap=True)
-    table.add_column("What it is", overflow="fold")
-    for name, about in sets.items():
-        table.add_row(name, Text(one_line(str(about))))
+    table.add_column("What it is, where to get it, what is read", overflow="fold")
+    for name, one in sets.items():
+        said = Text.assemble(one_line(one["about"]), "\n", ("Get    ", "dim"), one_line(one["get"]))
+        said.append_text(Text.assemble("\n", ("Files  ", "dim"), f"{one_line(one['layout'])}\n"))
+        table.add_row(name, said)
     return table
 
 

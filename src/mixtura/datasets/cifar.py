@@ -25,6 +25,7 @@ from jaxtyping import UInt8
 from mixtura.datasets.idx import cache_folder
 from mixtura.datasets.items import Dataset, Item
 from mixtura.datasets.paths import readable, to_label
+from mixtura.datasets.published import require_count
 from mixtura.errors import DataError, NoInput
 from mixtura.files import is_file_at, is_there
 
@@ -36,7 +37,10 @@ MAX_MEMBERS = 100
 
 @dataclass(frozen=True)
 class Source:
-    """The files of a data set: its binary and Python archives and folders, files by split, name lists by label byte."""
+    """The files of a data set: its binary and Python archives and folders, files by split, name lists by label byte.
+
+    ``published`` is the number of pictures in each file of a split, and the number of names in each list.
+    """
 
     name: str
     title: str
@@ -45,6 +49,7 @@ class Source:
     python: tuple[str, ...]
     files: dict[str, tuple[str, ...]]
     names: tuple[str, ...]
+    published: dict[str, int]
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -60,6 +65,7 @@ CIFAR10 = Source(
     python=("cifar-10-python.tar.gz", "cifar-10-batches-py", "batches.meta"),
     files={"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
     names=("batches.meta.txt",),
+    published={"train": 10_000, "test": 10_000, "batches.meta.txt": 10},
 )
 CIFAR100 = Source(
     name="cifar100",
@@ -69,6 +75,7 @@ CIFAR100 = Source(
     python=("cifar-100-python.tar.gz", "cifar-100-python", "meta"),
     files={"train": ("train.bin",), "test": ("test.bin",)},
     names=("coarse_label_names.txt", "fine_label_names.txt"),
+    published={"train": 50_000, "test": 10_000, "coarse_label_names.txt": 20, "fine_label_names.txt": 100},
 )
 
 
@@ -80,7 +87,7 @@ def load_cifar10(root: Path | None = None, *, label: str = "fine") -> Dataset:
         label: ``fine``; there is no other.
 
     Raises:
-        NoInput: the files are not there. DataError: they are the Python version, or damaged.
+        NoInput: the files are not there. DataError: they are the Python version, damaged or incomplete.
     """
     return _load(CIFAR10, root).at_level(label)
 
@@ -93,7 +100,7 @@ def load_cifar100(root: Path | None = None, *, label: str = "fine") -> Dataset:
         label: ``fine``, the 100 classes; ``coarse``, the 20 groups.
 
     Raises:
-        NoInput: the files are not there. DataError: they are the Python version, or damaged.
+        NoInput: the files are not there. DataError: they are the Python version, damaged or incomplete.
     """
     return _load(CIFAR100, root).at_level(label)
 
@@ -101,12 +108,16 @@ def load_cifar100(root: Path | None = None, *, label: str = "fine") -> Dataset:
 def _load(source: Source, root: Path | None) -> Dataset:
     place = find(source, root)
     read = _unpack(source, place) if is_file_at(place) else {name: _read(place / name) for name in source.needed}
+    advice = f"Download {source.archive} again ({CIFAR_PAGE})."
     names = [_names(read[name], f"{place}/{name}") for name in source.names]
+    for name, known in zip(source.names, names, strict=True):
+        require_count(place / name, "names", len(known), source.published[name], advice)
     items: list[Item] = []
     for split, files in source.files.items():
         count = 0
         for name in files:
             labels, pixels = _records(read[name], names, readable(f"{place}/{name}"))
+            require_count(place / name, "pictures", len(labels), source.published[split], advice)
             for own, picture in zip(labels.tolist(), pixels, strict=True):
                 said = [known[index] for known, index in zip(names, own, strict=True)]
                 identifier = f"{split}/{count:05d}"

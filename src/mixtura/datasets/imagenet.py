@@ -21,6 +21,7 @@ from typing import Any
 from mixtura.datasets.folder import Scan
 from mixtura.datasets.items import Dataset, Item, Problem
 from mixtura.datasets.paths import readable, to_label
+from mixtura.datasets.published import read_mat, unreadable_as_error
 from mixtura.datasets.walk import PHOTO_FILES
 from mixtura.errors import DataError, NoInput
 from mixtura.files import is_file_at, is_folder_at
@@ -115,18 +116,14 @@ def _meta(path: Path) -> tuple[dict[int, str], dict[str, str]]:
     Raises:
         DataError: the file is damaged.
     """
-    from scipy.io import loadmat
-
-    try:
-        table: Any = loadmat(str(path), variable_names=["synsets"], struct_as_record=True)["synsets"].reshape(-1)
-        synsets: dict[int, str] = {}
-        words: dict[str, str] = {}
-        for row in table:
+    advice = f"Unpack {DEVKIT}.tar.gz again."
+    table: Any = read_mat(path, ("synsets",), advice)["synsets"]
+    synsets: dict[int, str] = {}
+    words: dict[str, str] = {}
+    with unreadable_as_error(path, advice):
+        for row in table.reshape(-1):
             if int(row["num_children"].item()) == 0:
                 synset = str(row["WNID"].item())
                 synsets[int(row["ILSVRC2012_ID"].item())] = synset
                 words[synset] = str(row["words"].item()).partition(",")[0].strip()
-        return synsets, words
-    except Exception as error:  # scipy may raise anything on damaged bytes
-        said = " ".join(str(error).split())[:120]
-        raise DataError(f"{readable(str(path))}: cannot be read ({said}). Unpack {DEVKIT}.tar.gz again.") from error
+    return synsets, words

@@ -3,7 +3,8 @@
 A pack has either ``data`` (concatenated encoded files) with ``offset`` (file i is
 ``data[offset[i]:offset[i + 1]]``), or ``image`` (pixels, N H W or N H W 3, uint8). It also has ``y`` and ``classes``
 and optionally ``split``, ``coarse`` with ``coarse_classes``, and ``group``. Without ``group``, the integers in ``fold``
-are the groups, so a fold stays on one side of a split. It is a pack of sounds if its first file is one.
+or ``drawer`` (who drew a character) are the groups, so those of one fold or person stay on one side of a split. It is
+a pack of sounds if its first file is one.
 """
 
 import math
@@ -26,8 +27,11 @@ from mixtura.files import is_file_at
 from mixtura.names import text_or_none
 
 MAX_BYTES = 4 * 2**30
+GROUPED_BY = ("fold", "drawer")
+"""Columns of integers that are the groups where there is no ``group``; the first that a pack has."""
+
 _ARRAY_NAMES = frozenset(
-    {"data", "offset", "image", "y", "classes", "split", "coarse", "coarse_classes", "group", "fold"}
+    {"data", "offset", "image", "y", "classes", "split", "coarse", "coarse_classes", "group", "fold", "drawer"}
 )
 Arrays = dict[str, np.ndarray]
 
@@ -66,7 +70,7 @@ def _items(path: Path, split: str | None) -> list[Item]:
     count = len(payloads)
     labels = _named(path, arrays, "y", "classes", count)
     coarse = _named(path, arrays, "coarse", "coarse_classes", count) if "coarse" in arrays else [None] * count
-    groups = _column(path, arrays, "group", count) if "group" in arrays else _folds(path, arrays, count)
+    groups = _column(path, arrays, "group", count) if "group" in arrays else _numbered(path, arrays, count)
     splits = [(given and to_split(given)) or split for given in _column(path, arrays, "split", count)]
     common = Item(id="", source="", payload=b"", label=None)
     return [
@@ -122,12 +126,14 @@ def _column(path: Path, arrays: Arrays, name: str, count: int) -> list[str | Non
     return [None if text is None else readable(text) for text in texts]
 
 
-def _folds(path: Path, arrays: Arrays, count: int) -> list[str | None]:
-    """Return the folds as groups, such as ``fold 1``."""
-    folds = _column(path, arrays, "fold", count)
-    if "fold" in arrays and arrays["fold"].dtype.kind not in "iu":
-        raise _wrong(path, f"'fold' is {arrays['fold'].dtype}; it must hold integers")
-    return [fold and f"fold {fold}" for fold in folds]
+def _numbered(path: Path, arrays: Arrays, count: int) -> list[str | None]:
+    """Return the folds or drawers as groups, such as ``fold 1``."""
+    name = next((name for name in GROUPED_BY if name in arrays), None)
+    if name is None:
+        return [None] * count
+    if arrays[name].dtype.kind not in "iu":
+        raise _wrong(path, f"{name!r} is {arrays[name].dtype}; it must hold integers")
+    return [f"{name} {number}" for number in _column(path, arrays, name, count)]
 
 
 def _get(path: Path, arrays: Arrays, name: str) -> np.ndarray:

@@ -20,15 +20,18 @@ from pathlib import Path, PurePosixPath
 
 from mixtura.datasets.items import Dataset, Item
 from mixtura.datasets.paths import readable, to_id
+from mixtura.datasets.published import require_count
 from mixtura.errors import DataError, NoInput
 from mixtura.files import is_file_at, is_folder_at
 
 PAIRS_FILE = "class_labels.txt"
+RUNS, CHARACTERS = 20, 20  # published: runs, and characters in each
+ADVICE = "Get all_runs.zip again."
 MAX_BYTES = 1 << 26  # of an archive, unpacked; the official one has 220 kB
 
 
 def load(root: Path | None, *, label: str = "fine") -> Dataset:
-    """Return the pictures of all runs.
+    """Omniglot's one-shot runs: 20 tasks of 20 characters each, one picture to learn from and another to classify.
 
     Args:
         root: the archive, or the folder it unpacks to.
@@ -36,7 +39,7 @@ def load(root: Path | None, *, label: str = "fine") -> Dataset:
 
     Raises:
         NoInput: the archive or folder is missing, or holds no runs.
-        DataError: it is damaged, or its lists name pictures that are not there.
+        DataError: it is damaged or incomplete, or its lists name pictures that are not there.
     """
     if root is None or not (is_file_at(root) or is_folder_at(root)):
         raise NoInput(f"{root}: there is no such archive or folder. Give all_runs.zip of Omniglot, or its folder.")
@@ -44,6 +47,7 @@ def load(root: Path | None, *, label: str = "fine") -> Dataset:
     lists = sorted(name for name in files if PurePosixPath(name).name == PAIRS_FILE)
     if not lists:
         raise NoInput(f"{readable(str(root))}: holds no run01/{PAIRS_FILE}. Give all_runs.zip of Omniglot.")
+    require_count(root, "runs", len(lists), RUNS, ADVICE)
     items = [item for name in lists for item in _items(root, name, files)]
     return Dataset("omniglot-runs", tuple(items)).at_level(label)
 
@@ -91,4 +95,5 @@ def _items(root: Path, listed: str, files: Files) -> list[Item]:
         name = f"{folder.name}/{PurePosixPath(pair[1]).stem}"
         for path, part in zip(pair, ("test", "train"), strict=True):
             items[path] = Item(to_id(path), readable(path), _content(files, path), name, folder.name, split=part)
+    require_count(f"{root}/{listed}", "pictures", len(items), 2 * CHARACTERS, ADVICE)
     return list(items.values())
