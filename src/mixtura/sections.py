@@ -78,6 +78,14 @@ class DataSection(Section):
         description="Leave this class out of the model, and test how often it is reported as unknown; 'A/*' for all "
         "that begin with A/. Repeatable.",
     )
+    domain: str | None = Field(
+        default=None, description="Which domain to learn from where the data has several, as in amazon of office31."
+    )
+    second: str | None = Field(
+        default=None,
+        description="Domain that a model of data.domain is tested on as well; its figures stand beside those of the "
+        "test part.",
+    )
     follow_links: Annotated[bool, Flag()] = Field(
         default=False, description="Also read photos behind links that lead out of the folder of the data."
     )

@@ -74,7 +74,21 @@ def shift_view(evaluation: Evaluation) -> list[RenderableType]:
 
 def measured_view(evaluation: Evaluation) -> list[RenderableType]:
     """Return an evaluation on its own: the summary table, what is unlike, and the files left out."""
-    return [evaluation_view(evaluation), *shift_view(evaluation), *problems_view(evaluation.problems)]
+    return [
+        evaluation_view(evaluation, _domain_of(evaluation)),
+        *shift_view(evaluation),
+        *problems_view(evaluation.problems),
+        *second_view(evaluation),
+    ]
+
+
+def second_view(evaluation: Evaluation) -> list[RenderableType]:
+    """Return the evaluation on the second domain of the data; nothing where there is none."""
+    return [] if evaluation.second is None else measured_view(evaluation.second)
+
+
+def _domain_of(evaluation: Evaluation) -> str:
+    return "" if evaluation.domain is None else f"Domain {shown(evaluation.domain)}"
 
 
 def measured_record(evaluation: Evaluation) -> dict[str, Any]:
@@ -83,8 +97,10 @@ def measured_record(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
-    """Return the figures of an evaluation, without its items, JSON-ready."""
-    return {
+    """Return the figures of an evaluation, without its items, JSON-ready; those of a second domain are in it."""
+    domain = {} if evaluation.domain is None else {"domain": evaluation.domain}
+    second = {} if evaluation.second is None else {"second": measured_record(evaluation.second)}
+    figures = {
         "classes": evaluation.classes,
         "items": len(evaluation.ids),
         "alpha": evaluation.alpha,
@@ -95,11 +111,14 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
         "shift": evaluation.shift,
         "facts": evaluation.facts,
     }
+    return domain | figures | second
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
-    """Return one metric per line: name, tab, share in [0, 1]."""
-    return [f"{name}\t{value:.6g}" for name, value in evaluation.metrics.items()]
+    """Return one metric per line: name, tab, share in [0, 1]; those of a second domain begin with ``second.``."""
+    lines = [f"{name}\t{value:.6g}" for name, value in evaluation.metrics.items()]
+    second = [] if evaluation.second is None else evaluation_lines(evaluation.second)
+    return [*lines, *(f"second.{line}" for line in second)]
 
 
 def fit_record(made: Any, page: Path) -> dict[str, Any]:
@@ -122,6 +141,7 @@ def fit_view(made: Any, page: Path) -> list[RenderableType]:
         *shift_view(made.evaluation),
         *strangers_view(made.evaluation.facts),
         *problems_view(made.problems),
+        *second_view(made.evaluation),
         *notes,
         said,
     ]

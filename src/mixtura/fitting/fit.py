@@ -37,10 +37,13 @@ def check_names(recipe: Recipe) -> None:
     Raises:
         UnknownName: a name is not registered; the message suggests the nearest one.
         UsageError: a missing device, or a head that does not support the solver.
+        NoInput: the second domain of the data is missing.
     """
     if recipe.data.kind != factory.FEATURES_KIND:
         names.find(ENCODERS, split_name(recipe.encoder.name)[0])
         factory.check_place(recipe.data)
+        if (second := factory.second_of(recipe.data)) is not None:
+            factory.read_data(second)  # lists the photos, which fails before hours of extraction
     factory.steps_of(recipe.projection)
     factory.device_of(recipe.encoder.device)
     spec = heads.spec_of(recipe.head.name, recipe.fit.solver, recipe.head.n_components, recipe.head, 0)
@@ -64,8 +67,11 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
     learned = features.select(np.array([split != "test" for split in features.split], dtype=bool))
     unknown = training_set.labels_of(learned.classes, recipe.data.unknown)
     classes = training_set.known_classes(learned.classes, tuple(unknown))
-    if not (features.select_split("test").label_index(classes) >= 0).any():
-        raise _nothing_to_test_with(recipe, len(learned), gathered.distinct)
+    tested = features.select_split("test")
+    if not (tested.label_index(classes) >= 0).any():
+        left_out = training_set.labels_of(tested.classes, recipe.data.unknown)
+        strangers = sum(label not in left_out for label in tested.label)
+        raise _nothing_to_test_with(recipe, len(learned), gathered.distinct, strangers)
     train = training_set.train_part(features, classes)
     rows = _rows(recipe, train, classes, gathered.encoder_trained)
     _check_weights(rows, classes)
@@ -80,7 +86,7 @@ def check_parts(recipe: Recipe, photos: TrainingPhotos) -> None:
         LabelError: there are too few.
     """
     if not photos.test_count:
-        raise _nothing_to_test_with(recipe, len(photos.labels), photos.distinct)
+        raise _nothing_to_test_with(recipe, len(photos.labels), photos.distinct, photos.stranger_count)
     if short := too_few_to_validate(photos):
         raise LabelError(short)
 
@@ -146,8 +152,17 @@ def _of_trained_head(
         return row, fitted.mixture.class_log_prob(x) if fitted.head is None else fitted.head.class_scores(x)
 
 
-def _nothing_to_test_with(recipe: Recipe, count: int, distinct: int | None) -> LabelError:
-    """The error for a split without test items, with its cause: the fractions, copies, or too few photos."""
+def _nothing_to_test_with(recipe: Recipe, count: int, distinct: int | None, strangers: int) -> LabelError:
+    """The error for a split without test items of the classes, with its cause.
+
+    That is a test part of other classes, the fractions, copies, or too few photos.
+    """
+    if strangers:
+        return LabelError(
+            f"No photo is left to test with: the classes of the test part ({strangers:,} photos) are all others than "
+            "those to learn, as in data for few-shot learning. Use mixtura fewshot for them, or give a test part of "
+            "the same classes."
+        )
     train, val, test = recipe.split.fractions
     if test == 0:
         return LabelError(

@@ -22,13 +22,16 @@ CARD_METRICS = (
 
 def metrics_record(evaluation: Evaluation) -> dict[str, Any]:
     """Figures of an evaluation as JSON-ready values; shares are in [0, 1]."""
-    return {
+    domain = {} if evaluation.domain is None else {"domain": evaluation.domain}
+    second = {} if evaluation.second is None else {"second": metrics_record(evaluation.second)}
+    figures = {
         "items": len(evaluation.ids),
         "metrics": evaluation.metrics,
         "intervals": {name: asdict(value) for name, value in evaluation.intervals.items()},
         "recall": {name: asdict(value) for name, value in evaluation.recall.items() if value.count},
         ESTIMATE_FACT: evaluation.facts.get(ESTIMATE_FACT),
     }
+    return domain | figures | second
 
 
 CALIBRATIONS = {
@@ -43,9 +46,11 @@ def model_card(model: Model, evaluation: Evaluation) -> str:
     """The model card in Markdown: what the model is, how it was measured and what not to use it for."""
     facts = model.facts
     rows = [
-        f"| {words} | {percent(evaluation.metrics[name])} |"
+        f"| {words}{'' if one.domain is None else f', {one.domain}'} | {percent(one.metrics[name])} |"
+        for one in (evaluation, evaluation.second)
+        if one is not None
         for name, words in CARD_METRICS
-        if name in evaluation.metrics
+        if name in one.metrics
     ]
     limit = short_percent(model.decision.false_reject_rate)
     lines = [

@@ -19,7 +19,7 @@ STORE_HEADER = "store.json"
 """The file that marks a feature store."""
 
 
-FOR_PHOTOS = ("data.label", "data.follow_links", "extract.")
+FOR_PHOTOS = ("data.label", "data.domain", "data.second", "data.follow_links", "extract.")
 """Keys, or how they begin, that say how photos are read and encoded; features that are there already ignore them."""
 
 

@@ -79,10 +79,29 @@ def read_data(section: DataSection) -> Dataset:
         if "follow_links" not in takes:
             raise UsageError(f"Data of the kind {section.kind!r} hold no links. Leave out data.follow_links.")
         options["follow_links"] = True
+    if section.domain is not None or section.second is not None:
+        if "domain" not in takes:
+            key = "domain" if section.domain is not None else "second"
+            raise UsageError(f"Data of the kind {section.kind!r} have no domains. Leave out data.{key}.")
+        options["domain"] = section.domain
     dataset = _made(make, section.kind, "data set", options, section.root)
     if not isinstance(dataset, Dataset):
         raise WrongKind(f"{section.kind!r} gave no mixtura.datasets.items.Dataset but a {type(dataset).__name__}.")
     return dataset
+
+
+def second_of(section: DataSection) -> DataSection | None:
+    """The data of the second domain of a section, to test a model on that learned from the first; ``None`` without one.
+
+    Raises:
+        UsageError: the section names no first domain, or the same one.
+    """
+    if section.second is None:
+        return None
+    if section.domain in (None, section.second):
+        said = "is that of data.domain" if section.domain else "needs a domain to learn from"
+        raise UsageError(f"data.second {section.second!r} {said}. Name two domains: data.domain and data.second.")
+    return section.model_copy(update={"domain": section.second, "second": None})
 
 
 def _parameters(make: Any, name: str, what: str) -> Mapping[str, inspect.Parameter]:

@@ -21,7 +21,8 @@ from mixtura.recipe import Recipe
 class TrainingPhotos:
     """Photos of the known classes outside the test part, with the class of each and who is for validation.
 
-    ``test_count`` is the number of their test photos, and ``distinct`` that of photos that are no copies.
+    ``test_count`` is the number of their test photos, ``distinct`` that of photos that are no copies, and
+    ``stranger_count`` that of test photos of other classes than these and those to leave out.
     """
 
     dataset: Dataset
@@ -30,6 +31,7 @@ class TrainingPhotos:
     classes: tuple[str, ...]
     test_count: int
     distinct: int
+    stranger_count: int = 0
 
     @property
     def training(self) -> Int[np.ndarray, " T"]:
@@ -88,9 +90,12 @@ def _chosen(
     given = np.array([split[item.id] == "val" for item in photos.items], dtype=bool)
     val = given if given.any() else _drawn(recipe, labels, [groups[item.id] for item in photos.items])
     left = np.bincount(labels[~val], minlength=len(classes))
-    test_count = sum(split.get(item.id) == "test" and item.label in place for item in dataset.items)
+    tested = [item.label for item in dataset.items if split.get(item.id) == "test" and item.label is not None]
+    left_out = training_set.labels_of(sorted({*tested}), recipe.data.unknown)
+    test_count = sum(label in place for label in tested)
+    strangers = sum(label not in place and label not in left_out for label in tested)
     distinct = len({groups[item.id] for item in photos.items})
-    return TrainingPhotos(photos, labels, val & (left[labels] > 0), classes, test_count, distinct)
+    return TrainingPhotos(photos, labels, val & (left[labels] > 0), classes, test_count, distinct, strangers)
 
 
 def _drawn(recipe: Recipe, labels: Int[np.ndarray, " N"], groups: Sequence[int]) -> Bool[np.ndarray, " N"]:

@@ -104,6 +104,7 @@ class Evaluation:
     catalog. ``metrics`` holds shares in [0, 1] (never percent) by name: ``top1``, ``balanced``, ``ece``, ``nll``,
     ``brier``, ``auroc_unknown`` (absent without strangers), ``fpr95``, ``stated_false_reject``,
     ``false_reject`` ..., the last with an interval in ``intervals``. ``problems`` are the files that were left out.
+    ``second`` is the evaluation on a second domain, where the data has one, and ``domain`` the name of its own.
     """
 
     classes: tuple[str, ...]
@@ -123,6 +124,8 @@ class Evaluation:
     map: EmbeddingMap | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     problems: tuple[Any, ...] = ()
+    domain: str | None = None
+    second: "Evaluation | None" = None
 
     @property
     def shift(self) -> str:

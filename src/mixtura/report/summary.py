@@ -1,6 +1,6 @@
 """The summary section: the headline sentences, the answers as bars, and the table of all figures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -109,7 +109,13 @@ def _rows(evaluation: Evaluation) -> list[Row]:
     if len(weakest) > 1 and weakest[0][0] < 1:
         names = listing([f"{name} {percent(value, 0)}" for value, name in weakest])
         rows.append(Row("Weakest classes", percent(weakest[0][0]), "", f"Right class: {names}."))
-    return rows
+    return rows + ([] if evaluation.second is None else _rows_of_domain(evaluation.second))
+
+
+def _rows_of_domain(evaluation: Evaluation) -> list[Row]:
+    """The figures of another domain that are shares of its photos."""
+    rows = [_row(evaluation, name) for name in ("top1", "balanced", "false_reject")]
+    return [replace(row, label=f"{row.label}, {evaluation.domain}") for row in rows]
 
 
 def _row(evaluation: Evaluation, name: str) -> Row:

@@ -19,9 +19,12 @@ def check(recipe: Recipe) -> None:
 
     Raises:
         UnknownName: a head or objective that does not exist.
-        UsageError: an option that no objective takes, a section for networks, or a grid of which no cell can be fitted.
+        UsageError: an option that no objective takes, a section for networks, a second domain, or a grid of which no
+            cell can be fitted.
     """
     checks.refuse_training(recipe)
+    if recipe.data.second is not None:
+        raise UsageError("A sweep tests on no second domain. Leave out data.second, and set it in mixtura fit.")
     grid = recipe.sweep
     left_out = skipped(recipe)
     if not any(True for _ in _methods_of_heads(recipe, left_out)):

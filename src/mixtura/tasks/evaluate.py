@@ -23,6 +23,7 @@ from mixtura.model.decide import Known, decide
 from mixtura.model.model import Answers, Model
 from mixtura.names import Spellings, require_allowed
 from mixtura.pipeline import factory, stores, training_set
+from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe
 from mixtura.records.decision import Evaluation, Interval, Mistake
 from mixtura.sections import DataSection
@@ -35,7 +36,8 @@ MIN_PROBABILITY = 1e-300  # keeps the log of a probability finite
 def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     """Evaluate a model on its own test part, or on other labeled data; labels it does not know are strangers.
 
-    Of data with a test part of their own, such as a folder ``test`` beside ``train``, only that part counts.
+    Of data with a test part of their own, such as a folder ``test`` beside ``train``, only that part counts. The
+    second domain of a model's own data is evaluated too.
 
     Raises:
         NoInput: there is no model, or no data.
@@ -54,11 +56,38 @@ def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     except NoInput:  # features deleted to save space: the photos and the split are enough
         require_allowed(recipe.data.kind, model_path)
         features = training_set.gather(recipe.model_copy(update={"encoder": model.encoder})).features
-    return evaluate(model, features.select_split("test"), training_set.train_part(features, model.classes))
+    return with_second(model, recipe, model_path, features)
+
+
+def with_second(
+    model: Model, recipe: Recipe, model_path: Path, features: Features, progress: ProgressCallback = None
+) -> Evaluation:
+    """All metrics of a model on the test part of its own features, and on the second domain of its data, if any.
+
+    Args:
+        model: to evaluate.
+        recipe: of the model.
+        model_path: its folder, beside whose model the features of the second domain are kept.
+        features: those that it was fitted and tested on, with their split.
+        progress: called after each batch of photos of the second domain.
+
+    Raises:
+        NoInput: the second domain is missing.
+        DataError: it, or the test part, cannot be evaluated.
+    """
+    known = training_set.train_part(features, model.classes)
+    own = evaluate(model, features.select_split("test"), known)
+    section = factory.second_of(recipe.data)
+    if section is None or recipe.data.kind == factory.FEATURES_KIND:
+        return own
+    other, problems = features_of(model, recipe, section, model_path, progress)
+    second = evaluate(model, training_set.labeled(other), known)
+    second = replace(second, domain=recipe.data.second, problems=(*problems, *_unlabeled(other)))
+    return replace(own, domain=recipe.data.domain, second=second)
 
 
 def features_of(
-    model: Model, recipe: Recipe, data: DataSection, model_path: Path
+    model: Model, recipe: Recipe, data: DataSection, model_path: Path, progress: ProgressCallback = None
 ) -> tuple[Features, tuple[Problem | Unreadable, ...]]:
     """Features of other data by a model's encoder, and what was left out.
 
@@ -70,7 +99,7 @@ def features_of(
     place = stores.place_for(model_path / "features-other", model.identity)
     stored = recipe.extract.model_copy(update={"store": place})
     other = recipe.model_copy(update={"data": data, "encoder": model.encoder, "extract": stored})
-    features, _, problems, _ = training_set.read(other, factory.dataset_of(data))
+    features, _, problems, _ = training_set.read(other, factory.dataset_of(data), progress)
     return _named_as(model.classes, features), problems
 
 

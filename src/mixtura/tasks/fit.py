@@ -25,7 +25,7 @@ from mixtura.pipeline.data_source import data_keys
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe, dump, resolve, with_absolute_paths
 from mixtura.records.decision import Evaluation
-from mixtura.tasks.evaluate import evaluate
+from mixtura.tasks.evaluate import with_second
 from mixtura.tasks.notes import notes
 from mixtura.tasks.trained_network import move_encoder_out
 
@@ -101,17 +101,8 @@ def _run(recipe: Recipe, output: Path, progress: ProgressCallback, began: float)
     gathered = training_set.gather(recipe, progress)
     create.check_same_items(output, gathered.features.identity)
     model = learn(recipe, gathered)
-    return save(as_run(recipe, gathered), output, gathered, (model, evaluated(gathered, model)), began)
-
-
-def evaluated(gathered: training_set.Gathered, model: Model) -> Evaluation:
-    """All metrics of a model on the test part of the data that it was fitted to.
-
-    Raises:
-        DataError: it cannot be evaluated.
-    """
-    test = gathered.features.select_split("test")
-    return evaluate(model, test, known=training_set.train_part(gathered.features, model.classes))
+    evaluation = with_second(model, recipe, output, gathered.features, progress)
+    return save(as_run(recipe, gathered), output, gathered, (model, evaluation), began)
 
 
 def save(

@@ -20,7 +20,7 @@ from mixtura.recipe import Recipe
 from mixtura.records.decision import Evaluation
 from mixtura.records.strangers import StrangerEstimate
 from mixtura.records.training import Gain
-from mixtura.tasks import fit
+from mixtura.tasks.evaluate import with_second
 from mixtura.training_sections import RECONSTRUCTION
 
 MAX_LOSS = 700.0  # nats; a probability of zero
@@ -44,8 +44,9 @@ class Fitted:
 
     @cached_property
     def evaluation(self) -> Evaluation:
-        """The metrics on the test part."""
-        return fit.evaluated(self.gathered, self.model)
+        """The metrics on the test part, and on a second domain."""
+        assert self.recipe.output is not None
+        return with_second(self.model, self.recipe, self.recipe.output, self.gathered.features)
 
 
 def alone(material: Material, trained: TrainedPart) -> str:
