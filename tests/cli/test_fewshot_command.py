@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,11 +90,79 @@ def test_photos_are_read_once(mixtura, tmp_path, monkeypatch):
     assert mixtura(*call, "-o", "few").out.splitlines()[0] == said.out.splitlines()[0]
 
 
+def noise(path, color):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(list(path.parent.iterdir())) + color)
+    Image.fromarray(rng.integers(color, color + 60, (16, 16, 3)).astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def listed(tmp_path, monkeypatch):
+    """A list of four classes, two of them in the test part only, and of a file that is not there."""
+    monkeypatch.chdir(tmp_path)
+    rows = [("file_name", "label", "split"), ("gone.png", "a", "train")]
+    for color, (label, part) in enumerate((("a", "train"), ("b", "train"), ("c", "test"), ("d", "test"))):
+        for number in range(6):
+            noise(tmp_path / label / f"{number}.png", 40 * color)
+            rows.append((f"{label}/{number}.png", label, part))
+    with (tmp_path / "list.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return "list.csv"
+
+
+def test_files_of_a_list_that_are_not_there_are_named(mixtura, listed):
+    options = (
+        "--way",
+        2,
+        "--query",
+        2,
+        "--episodes",
+        3,
+        "--classifier",
+        "prototype",
+        "--encoder",
+        "pixels",
+        "-o",
+        "few",
+    )
+    said = mixtura("fewshot", listed, *options)
+    missing = "gone.png: is listed, but there is no such file (line 2 of list.csv)."
+    assert said.code == 0 and f"Left out 1 file, the first: {missing}" in said.err and "2 base classes" in said.out
+    record = json.loads(mixtura("fewshot", listed, *options, "--json").out)
+    assert [one["message"] for one in record["problems"]] == [missing]
+
+
+def test_a_model_is_told_of_files_that_are_not_there(mixtura, listed):
+    lines = Path(listed).read_text().splitlines()
+    known = [line for line in lines if line.startswith(("file", "a/", "b/"))]
+    Path("known.csv").write_text("\n".join(known).replace(",train", ","))
+    Path("new.csv").write_text("\n".join([*(line for line in lines if line[0] in "fcdg")]))
+    assert mixtura("fit", "known.csv", "-o", "shop", "--encoder", "pixels").code == 0
+    options = ("--way", 2, "--query", 2, "--episodes", 3, "--classifier", "prototype", "--json")
+    record = json.loads(mixtura("fewshot", "shop", "new.csv", *options).out)
+    assert [one["source"] for one in record["problems"]] == ["gone.png"] and record["classes"] == 2
+
+
+@pytest.mark.parametrize("command", [("fit",), ("train", "--encoder", "cnn", "--epochs", 1)])
+def test_a_test_part_of_other_classes_is_for_few_shot_learning(mixtura, listed, command):
+    name, *options = command
+    said = mixtura(name, listed, "-o", "shop", *(options or ("--encoder", "pixels")))
+    assert said.code == 65 and said.err.count("\n") == 1
+    assert "the classes of the test part (12 photos) are all others than those to learn" in said.err
+    assert "Use mixtura fewshot" in said.err
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
         ("--way 5", 2, "An episode needs 5 classes, and there are 4 to draw from."),
         ("--way 2 --shot 18", 2, "and an episode needs 18 + 15 (--shot + --query) of each class."),
+        (
+            "--way 2 --shot 18 --skip-small",
+            2,
+            "--skip-small leaves none of the 4 classes: an episode needs 18 + 15 items",
+        ),
+        ("--base 7 --way 2", 2, "An episode needs 2 classes, and there is 1 to draw from."),
         ("--way 2 --shot 0", 2, "--shot is 0. Give 1 or more."),
         ("--way 2 --protocol allway", 2, "--way is for new episodes of the protocol nway."),
         ("--protocol intra", 65, "need a superclass for each class"),

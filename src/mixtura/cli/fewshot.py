@@ -1,5 +1,6 @@
 """``mixtura fewshot``: how well new classes are learned from a few photos each."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from mixtura.cli.progress import Bar
 from mixtura.datasets import PROTOCOLS
 from mixtura.errors import UsageError
 from mixtura.files import is_file_at
+from mixtura.formats import count
 from mixtura.pipeline.data_source import STORE_HEADER, without_effect
 
 if TYPE_CHECKING:
@@ -130,6 +132,7 @@ def fewshot(
     if way is not None and (protocol != NWAY or list is not None):
         raise UsageError("--way is for new episodes of the protocol nway. Leave it out.")
     from mixtura.cli import few_shot_views as views
+    from mixtura.cli.views import problem_record
     from mixtura.datasets import episode_files
     from mixtura.datasets.episodes import Design
     from mixtura.tasks import fewshot as task
@@ -140,6 +143,8 @@ def fewshot(
         protocol, seed = listed.protocol, listed.design.seed  # which give the base classes of that run
     base = NO_CLASSES if protocol == RUNS and base == PROPOSED else base
     material = _material(out, place, data, output, (base, seed), flags)
+    if material.problems:
+        out.note(f"Left out {count(len(material.problems), 'file')}, the first: {material.problems[0].message}")
     if part is not None:
         material = task.of_part(material, part)
     listed = listed or task.drawn(material, protocol, design, skip_small)
@@ -156,7 +161,8 @@ def fewshot(
 
         page = few_shot_page(found, f"Few shots: {Path(data or place).name}")
         written = few_shot_files.write(output, found, listed, page)
-    out.result(views.few_shot_record(found, written), views.few_shot_lines(found), views.few_shot_view(found, written))
+    record = views.few_shot_record(found, written) | {"problems": [problem_record(one) for one in material.problems]}
+    out.result(record, views.few_shot_lines(found), views.few_shot_view(found, written))
 
 
 def _material(
@@ -193,6 +199,4 @@ def _material(
         )
     with Bar(out, next="Drawing episodes") as bar:
         collection, problems = photos_of(options.recipe_of(place, None, None, flags | {"output": output}), bar)
-    if problems:
-        out.note(f"Left out {len(problems)} files, the first: {problems[0].message}")
-    return task.of_features(collection.features, *split)
+    return replace(task.of_features(collection.features, *split), problems=tuple(problems))

@@ -195,7 +195,7 @@ def nway(pool: Pool, design: Design) -> EpisodeList:
     """
     if design.way > len(pool.classes):
         raise UsageError(
-            f"An episode needs {design.way} classes, and there are {len(pool.classes)} to draw from. Lower --way, or "
+            f"An episode needs {design.way} classes, and there {_are(len(pool.classes))} to draw from. Lower --way, or "
             "give more classes."
         )
     return _drawn("nway", pool, design, [np.arange(len(pool.classes))], design.way)
@@ -206,10 +206,14 @@ def nway_episode(pool: Pool, design: Design, number: int) -> Episode:
     return _episode(number, pool, design, [np.arange(len(pool.classes))], design.way)
 
 
+def _are(number: int) -> str:
+    return f"{'is' if number == 1 else 'are'} {number}"
+
+
 def allway(pool: Pool, design: Design) -> EpisodeList:
     """Each episode has all classes."""
     if len(pool.classes) < MIN_WAY:
-        raise UsageError(f"An episode needs {MIN_WAY} classes, and there is {len(pool.classes)}. Give more classes.")
+        raise UsageError(f"An episode needs {MIN_WAY} classes, and there {_are(len(pool.classes))}. Give more classes.")
     return _drawn("allway", pool, design, [np.arange(len(pool.classes))])
 
 
@@ -219,7 +223,10 @@ def intra(pool: Pool, design: Design) -> EpisodeList:
     Source: Bukchin et al., Fine-grained angular contrastive learning with coarse labels, CVPR 2021, section 4.
     """
     if any(name is None for name in pool.superclass):
-        raise LabelError("Episodes within superclasses need a superclass for each class, and the data have none.")
+        raise LabelError(
+            "Episodes within superclasses need a superclass for each class, and the data do not have them. Give a list "
+            "with the column superclass, or use --protocol nway."
+        )
     owner = np.array([str(name) for name in pool.superclass])
     groups = [np.flatnonzero(owner == name) for name in sorted({*owner.tolist()})]
     groups = [group for group in groups if len(group) >= MIN_WAY]

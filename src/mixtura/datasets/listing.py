@@ -48,7 +48,8 @@ def load(root: Path, *, photos: Path | None = None, label: str = "fine", follow_
     if not items:
         first = f" {problems[0].message}" if problems else ""
         raise NoInput(
-            f"{readable(str(root))}: none of its files is in {readable(str(folder))}. Check 'file_name'.{first}"
+            f"{readable(str(root))}: none of its files is in the folder {readable(str(folder.resolve()))}. Check "
+            f"'file_name'.{first}"
         )
     modality = "audio" if PurePosixPath(items[0].source).suffix.lower() in SOUND_SUFFIXES else "image"
     return Dataset(to_label(root.stem), tuple(items), problems, modality).at_level(label)

@@ -12,10 +12,11 @@ from mixtura.catalog import create, statistics
 from mixtura.catalog.statistics import FittedStatistics
 from mixtura.core import few_shot
 from mixtura.core.axes import axes_of
+from mixtura.datasets.items import Problem
 from mixtura.errors import UsageError
 from mixtura.features.nonlinear import Power
 from mixtura.features.projection import L2
-from mixtura.features.records import Features
+from mixtura.features.records import Features, Unreadable
 from mixtura.fitting.fit import learn_density
 from mixtura.model.model import Model
 from mixtura.pipeline.training_set import Gathered
@@ -42,7 +43,7 @@ class Space:
 class Material:
     """Features of the novel items and of the base classes; ``model`` is the one of the base classes if there is one.
 
-    ``recipe`` says how a model is fitted to the base classes otherwise.
+    ``recipe`` says how a model is fitted to the base classes otherwise; ``problems`` are the files that were left out.
     """
 
     novel: Features
@@ -50,6 +51,7 @@ class Material:
     recipe: Recipe
     encoder: EncoderSection
     model: Model | None = None
+    problems: tuple[Problem | Unreadable, ...] = ()
 
     @cached_property
     def unit(self) -> Float[Tensor, "N D"]:

@@ -108,9 +108,10 @@ def of_model(path: Path, data: DataSection | None = None) -> Material:
     stored = training_set.stored(recipe, model.identity)
     base = training_set.train_part(stored, model.classes)
     if data is not None:
-        novel = training_set.labeled(features_of(model, recipe, data, path)[0])
+        features, problems = features_of(model, recipe, data, path)
+        novel = training_set.labeled(features)
         require_disjoint(set(model.classes), set(novel.classes))
-        return Material(novel, base, recipe, model.encoder, model)
+        return Material(novel, base, recipe, model.encoder, model, problems)
     novel = _of(stored, sorted(set(stored.classes) - set(model.classes)))
     if not len(novel):
         raise UsageError(
@@ -139,10 +140,22 @@ def drawn(material: Material, protocol: str, design: Design, skip_small: bool = 
         protocol: how.
         design: of what size.
         skip_small: leave out classes with fewer items than an episode needs, instead of refusing.
+
+    Raises:
+        UsageError: no class is left, or see :func:`mixtura.datasets.episodes.draw`.
     """
     novel = material.novel
     pool = Pool.of(novel.id, novel.label, novel.superlabel, novel.split)
-    return draw(protocol, pool.with_at_least(design.needed) if skip_small else pool, design)
+    if not skip_small:
+        return draw(protocol, pool, design)
+    large = pool.with_at_least(design.needed)
+    if not large.classes:
+        raise UsageError(
+            f"--skip-small leaves none of the {count(len(pool.classes), 'class', 'classes')}: an episode needs "
+            f"{design.shot} + {design.query} items (--shot + --query) of each, and the largest has "
+            f"{max(pool.sizes.values())}. Lower them."
+        )
+    return draw(protocol, large, design)
 
 
 def run(material: Material, listed: EpisodeList, classifiers: Sequence[str]) -> FewShot:
