@@ -1,5 +1,6 @@
 """``mixtura cluster``: cluster unlabeled photos, show the clusters, and accept them as classes."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from mixtura.cli.output import Output, shown
 from mixtura.errors import UsageError
 from mixtura.files import is_file_at
 from mixtura.pipeline.data_source import STORE_HEADER, without_effect
+from mixtura.recipe import Recipe
 
 if TYPE_CHECKING:
     from mixtura.tasks.collection import Collection
@@ -18,12 +20,24 @@ if TYPE_CHECKING:
 MODEL_FILE = "config.json"
 """The file that marks a model folder."""
 
+FREE = ("encoder.device", "encoder.runtime")
+"""Keys of the section that leave the encoder of a model what it is."""
+
 CLUSTERS_PANEL, ACCEPT_PANEL = "Clusters", "Accept clusters as classes"
 
 Photos = Annotated[
     str,
     typer.Argument(
         metavar="PLACE", help="Photos or sounds (folder, list, pack, public set), a feature store, a model or catalog."
+    ),
+]
+More = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[PHOTOS]",
+        help="With a model or a feature store as PLACE: cluster these, with its encoder (as trained), instead of its "
+        "items.",
+        show_default=False,
     ),
 ]
 Folder = Annotated[
@@ -68,6 +82,7 @@ Names = Annotated[
 def cluster(
     out: Output,
     place: Photos,
+    photos: More = None,
     output: Folder = Path("clusters"),
     method: Method = "mixture",
     clusters: Count = "auto",
@@ -91,69 +106,115 @@ def cluster(
       mixtura fit photos/labels.csv -o shop          reuses the features
       mixtura cluster features/ --method hdbscan --json | jq .clusters
       mixtura cluster shop --product mugs            variants of one product
+      mixtura cluster shop inbox/ -o new             new photos, as the trained network of shop sees them
     """
     if name and not accept:
         raise UsageError("--name belongs to --accept. Look at the clusters first, then accept them by name.")
     if accept and (product is not None or method != "mixture" or clusters != "auto"):
         raise UsageError("--accept uses the clusters of the last run. Leave out --method, --clusters and --product.")
-    if product is not None or _is_stored(place):
-        _refuse_flags(flags, place)
+    _check(place, photos, product, flags)
+    source = Source(place, photos, product, output, flags)
     if accept:
-        return _accept(out, place, output, dict(map(_name, name or ())), flags)
-    return _cluster(out, place, output, (method, _count(clusters), seed), product, flags)
+        return _accept(out, source, dict(map(_name, name or ())))
+    return _cluster(out, source, (method, _count(clusters), seed))
 
 
-def _cluster(
-    out: Output,
-    source: str,
-    output: Path,
-    how: tuple[str, int | None, int],
-    product: str | None,
-    flags: dict[str, Any],
-) -> None:
+@dataclass(frozen=True)
+class Source:
+    """What to cluster, and where the results go: the arguments of the command."""
+
+    place: str
+    photos: str | None
+    product: str | None
+    output: Path
+    flags: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What the items are called in a title."""
+        return self.product or Path(self.photos or self.place).name
+
+    @property
+    def words(self) -> str:
+        """The arguments as you would type them."""
+        return " ".join(map(quote, filter(None, (self.place, self.photos))))
+
+    @property
+    def is_read(self) -> bool:
+        """Whether photos are read, and not features that exist already."""
+        return self.photos is not None or not _is_stored(self.place)
+
+    def recipe(self) -> Recipe:
+        """Return the recipe that reads the photos."""
+        return options.recipe_of(self.photos or self.place, None, None, self.flags | {"output": self.output})
+
+
+def _check(place: str, photos: str | None, product: str | None, flags: dict[str, Any]) -> None:
+    """Check that the arguments fit together.
+
+    Raises:
+        UsageError: they do not.
+    """
+    if photos is None:
+        if product is not None or _is_stored(place):
+            _refuse_flags(flags, place)
+        return
+    if not _is_stored(place):
+        raise UsageError(f"{place} is no model and no feature store, so it has no encoder for {photos}. Give one.")
+    if _is_stored(photos):
+        raise UsageError(f"{photos} holds features already. Leave {place} out, or give photos.")
+    if product is not None:
+        raise UsageError(f"--product clusters the items of one product. Leave out {photos}, or --product.")
+    fixed = next((key for key in flags if key.partition(".")[0] in ("encoder", options.FAST) and key not in FREE), None)
+    if fixed is not None:
+        raise UsageError(f"{_switch(fixed)} has no effect: the encoder of {place} reads the photos. Leave it out.")
+
+
+def _cluster(out: Output, source: Source, how: tuple[str, int | None, int]) -> None:
     from mixtura.cli import lookup_views as views
     from mixtura.report.sheet import write_sheet
     from mixtura.tasks import contact_sheets
     from mixtura.tasks.cluster import run
     from mixtura.tasks.cluster_files import write_table
 
-    place, problems = _items(out, source, output, product, flags)
+    place, problems = _items(out, source)
     found = run(place.features, *how)
-    table = write_table(found, output)
-    title = f"Clusters of {product or Path(source).name}"
-    page = write_sheet(contact_sheets.of_clusters(found, title), output / "clusters.html", place.picture)
+    table = write_table(found, source.output)
+    sheet = contact_sheets.of_clusters(found, f"Clusters of {source.name}")
+    page = write_sheet(sheet, source.output / "clusters.html", place.picture)
     record = views.clusters_record(found, table, page) | {"problems": views.problems_record(problems)}
-    again = [f"mixtura cluster {quote(source)} -o {quote(str(output))} --accept"]
-    if product is not None:
-        words = f"mixtura split {quote(source)} {quote(product)} NAME"
+    again = [f"mixtura cluster {source.words} -o {quote(str(source.output))} --accept"]
+    if source.product is not None:
+        words = f"mixtura split {quote(source.place)} {quote(source.product)} NAME"
         again = [f"{words} {one}" for one in views.items_by_cluster(found)[1:]]
         again = again or ["leave it whole, or ask for two clusters with --clusters 2"]
     further = f"look at {shown(str(page))}, then\n        " + "\n        ".join(map(shown, again))
     out.result(record, views.clusters_lines(found), views.clusters_view(found, problems, further))
 
 
-def _items(
-    out: Output, source: str, output: Path, product: str | None, flags: dict[str, Any]
-) -> tuple["Collection", tuple[Any, ...]]:
+def _items(out: Output, source: Source) -> tuple["Collection", tuple[Any, ...]]:
     """Return the items to cluster, and the unusable files."""
     from mixtura.cli.progress import Bar
     from mixtura.tasks import collection
 
-    if product is not None:
-        return collection.items_of(Path(source), product), ()
-    if _is_stored(source):
-        return collection.open_collection(Path(source)), ()
-    recipe = options.recipe_of(source, None, None, flags | {"output": output})
+    if source.product is not None:
+        return collection.items_of(Path(source.place), source.product), ()
+    if not source.is_read:
+        return collection.open_collection(Path(source.place)), ()
     with Bar(out, next="Clustering") as bar:
-        return collection.photos_of(recipe, bar)
+        if source.photos is None:
+            return collection.photos_of(source.recipe(), bar)
+        return collection.photos_by(Path(source.place), source.recipe(), bar)
 
 
 def _refuse_flags(flags: dict[str, Any], source: str) -> None:
     """Refuse options for reading photos where the features exist already."""
     if flags:
-        key = next(iter(flags))
-        switch = options.FLAGS[key].switch if key in options.FLAGS else f"--{key}"
-        raise without_effect(switch, source)
+        raise without_effect(_switch(next(iter(flags))), source)
+
+
+def _switch(key: str) -> str:
+    return options.FLAGS[key].switch if key in options.FLAGS else f"--{key}"
 
 
 def _is_stored(source: str) -> bool:
@@ -161,20 +222,21 @@ def _is_stored(source: str) -> bool:
     return is_file_at(Path(source) / MODEL_FILE) or is_file_at(Path(source) / STORE_HEADER)
 
 
-def _accept(out: Output, source: str, output: Path, names: dict[str, str], flags: dict[str, Any]) -> None:
+def _accept(out: Output, source: Source, names: dict[str, str]) -> None:
     from mixtura.cli import lookup_views as views
     from mixtura.tasks import cluster_files
-    from mixtura.tasks.collection import list_folder
+    from mixtura.tasks.collection import encoder_words, list_folder
 
-    found = cluster_files.read_table(output)
+    found = cluster_files.read_table(source.output)
     label = cluster_files.named(found, names)
-    recipe = None if _is_stored(source) else options.recipe_of(source, None, None, flags | {"output": output})
-    folder = None if recipe is None else list_folder(recipe)
+    folder = list_folder(source.recipe()) if source.is_read else None
     if folder is not None:
         made = cluster_files.as_list(label, folder, len(found) - len(label))
     else:
-        made = cluster_files.as_store(label, _items(out, source, output, None, flags)[0].features, output)
-    further = shown(f"mixtura fit {quote(str(made.path))} -o {quote(str(output))}")
+        made = cluster_files.as_store(label, _items(out, source)[0].features, source.output)
+    further = shown(f"mixtura fit {quote(str(made.path))} -o {quote(str(source.output))}")
+    if folder is not None and source.photos is not None:
+        further += shown(f" --encoder {quote(encoder_words(Path(source.place)))}")
     if len(made.classes) < 2:
         further = "a model needs two classes: give at least two names"
     out.result(views.accepted_record(made), [str(made.path)], views.accepted_view(made, further))

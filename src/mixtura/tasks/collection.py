@@ -8,6 +8,7 @@ from mixtura import files
 from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
 from mixtura.encoders.common import require_allowed_encoder, resolved
+from mixtura.encoders.own import KIND, folder_of
 from mixtura.errors import FingerprintMismatch, NoInput, UsageError
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import HEADER_FILE, FeatureStore
@@ -106,6 +107,32 @@ def photos_of(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Collec
         features, _, problems, _ = training_set.read(recipe, factory.dataset_of(recipe.data), progress)
     encoder = resolved(recipe.encoder, features.identity)
     return Collection(recipe.output, features, encoder, thumbnails(recipe.output, recipe.data)), problems
+
+
+def photos_by(
+    path: Path, recipe: Recipe, progress: ProgressCallback = None
+) -> tuple[Collection, tuple[Problem | Unreadable, ...]]:
+    """Encode the photos or sounds of a recipe as a model or feature store encodes its items; else as :func:`photos_of`.
+
+    The encoder is that of ``path``, with the weights that it was trained to; of the recipe's own, only device and
+    runtime count.
+
+    Raises:
+        NoInput: no file could be read, or there is no model.
+        UsageError: the encoder takes photos and the files are sounds, or the items were imported as features.
+        FingerprintMismatch: the encoder at hand is not the one of the items.
+    """
+    place = open_collection(path)
+    place.build_encoder()
+    given = recipe.encoder
+    encoder = place.encoder.model_copy(update={"device": given.device, "runtime": given.runtime})
+    return photos_of(recipe.model_copy(update={"encoder": encoder}), progress)
+
+
+def encoder_words(path: Path) -> str:
+    """The name by which another command takes the encoder of a model or feature store."""
+    name = open_collection(path).encoder.name
+    return f"{KIND}:{path}" if folder_of(name) == path.absolute() else name
 
 
 def list_folder(recipe: Recipe) -> Path | None:
