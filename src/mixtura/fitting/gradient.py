@@ -21,6 +21,7 @@ from mixtura.recipe import Recipe
 from mixtura.sections import GRADIENT
 from mixtura.training.head_stack import train
 from mixtura.training.records import Trained
+from mixtura.training.state import own_random_numbers
 
 
 def resolve_variant(recipe: Recipe) -> Recipe:
@@ -78,8 +79,7 @@ def fit(recipe: Recipe, rows: TrainingSamples, choice: Selected, start: Fitted) 
     raw = heads.holdout_split(rows.x, rows.labels, val, rows.n_classes, rows.weight)
     folds = without_fold(choice.steps, rows.x, raw, 0)
     heads.check_components(recipe.head.n_components, folds)
-    with torch.random.fork_rng():  # a new head has random parameters before initialization
-        torch.manual_seed(spec.seed)
+    with own_random_numbers(rows.x.device, spec.seed):  # a new head is random before initialization
         head_is_density = not _needs_separate_density(recipe)
         first = heads.initialize(spec, folds, choice.candidate.plan if head_is_density else None)
         trained = heads.train_from([first.head], [spec], [folds], recipe.fit)[0]

@@ -26,6 +26,7 @@ from mixtura.objectives import HEAD_OBJECTIVES, OBJECTIVES
 from mixtura.sections import GRADIENT, FitSection, HeadSection
 from mixtura.training.head_stack import train
 from mixtura.training.records import Hyperparameters, Trained, TrainingData
+from mixtura.training.state import own_random_numbers
 
 OBJECTIVE_KEYS = ("label_smoothing", "class_weight", "logit_adjustment", "generative_weight", "margin")
 """Keys of the ``fit`` section that are options of an objective."""
@@ -324,8 +325,7 @@ def from_mixture(
 
 def fit_all(specs: list[HeadSpec], folds: list[Folds], section: FitSection) -> list[Trained]:
     """Initialize and train heads of one kind, each on its own samples; fold 0 is for validation."""
-    with torch.random.fork_rng():  # a new head has random parameters before initialization
-        torch.manual_seed(specs[0].seed)
+    with own_random_numbers(folds[0].x.device, specs[0].seed):  # a new head is random before initialization
         heads = [initialize(spec, own).head for spec, own in zip(specs, folds, strict=True)]
         return train_from(heads, specs, folds, section)
 

@@ -91,8 +91,7 @@ def fitted_head(spec: HeadSpec, x: Float[Tensor, "N D"], labels: Int[Tensor, " N
         )
     folds = heads.holdout_split(x, labels, judge, n_classes)
     heads.check_components(spec.components, folds)
-    with torch.random.fork_rng(devices=[]):  # a new head has random parameters before initialization
-        torch.default_generator.manual_seed(spec.seed)
+    with own_random_numbers(x.device, spec.seed):  # a new head is random before initialization
         return heads.reinitialize(spec, folds, heads.initialize(spec, folds)).train()  # it follows the network
 
 

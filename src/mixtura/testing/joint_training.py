@@ -78,7 +78,7 @@ def digits(n_train: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 def network(seed: int) -> nn.Sequential:
     """Two convolutions and a hidden layer, untrained."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     return nn.Sequential(
         *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU()),
         *(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(512, WIDTH), nn.ReLU()),
@@ -87,7 +87,7 @@ def network(seed: int) -> nn.Sequential:
 
 def head_of(name: str, start: str, features: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> nn.Module:
     """A head, fresh or initialized from features; ``nn.Linear`` by that name."""
-    torch.manual_seed(100)
+    torch.default_generator.manual_seed(100)
     if name == "nn.Linear":
         return nn.Linear(WIDTH, N_CLASSES)
     key, options = VARIANTS[name] if name in VARIANTS else (name, _needed(find(HEADS, name)))
@@ -109,7 +109,7 @@ def accuracy(name: str, start: str, setting: Setting, epochs: int = 12, n_train:
         seed: of the network and the order of the pictures.
     """
     (x, labels), (test, truth) = digits(n_train)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         below = network(seed)
         with torch.no_grad():
             features = below(x)

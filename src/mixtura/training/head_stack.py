@@ -19,6 +19,7 @@ from mixtura.interfaces import Objective
 from mixtura.training.optimizers import check_optimizer
 from mixtura.training.optimizers import optimizer as optimizer_of
 from mixtura.training.records import Epoch, Hyperparameters, Trained, TrainingData
+from mixtura.training.state import own_random_numbers
 
 NOISE_SEED = 0  # seed of the random noise in heads during training
 
@@ -177,8 +178,7 @@ class _Run:
 
         A head's noise, and so its result, does not depend on the other heads in the stack.
         """
-        with torch.random.fork_rng(), torch.enable_grad():
-            torch.manual_seed(NOISE_SEED)
+        with own_random_numbers(self.x.device, NOISE_SEED), torch.enable_grad():
             return self._all()
 
     def _all(self) -> list[Trained]:
@@ -261,7 +261,7 @@ class _Run:
 
         dims = (0, 0, 0, 0, None, 0)[: len(given)]
         step = vmap(grad_and_value(loss_of), in_dims=dims, randomness="same")
-        with torch.random.fork_rng():  # tracing runs the step once and consumes random numbers
+        with own_random_numbers(self.x.device):  # tracing runs the step once and consumes random numbers
             return make_fx(step)(*given)
 
     def _penalty(self, number: int) -> Float[Tensor, ""]:

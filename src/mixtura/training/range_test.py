@@ -5,8 +5,6 @@ import math
 from collections.abc import Generator
 from contextlib import closing
 
-import torch
-
 from mixtura.training import distributed
 from mixtura.training.setup import Batch, Settings, Setup, count
 from mixtura.training.state import own_random_numbers
@@ -41,11 +39,10 @@ def suitable_rate(trial: Setup, settings: Settings) -> float:
     device = next(trial.module.parameters()).device
     lowest, best, smoothed = math.inf, LOWEST, 0.0
     with (
-        own_random_numbers(device),
+        own_random_numbers(device, settings.seed + distributed.rank()),
         closing(Steps(trial, settings)) as steps,
         closing(_endless(trial)) as batches,
     ):
-        torch.manual_seed(settings.seed + distributed.rank())
         for step, (batch, rows) in enumerate(itertools.islice(batches, STEPS)):
             rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
             loss = _step(trial, steps, (batch, rows), rate)

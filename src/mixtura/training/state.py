@@ -1,8 +1,7 @@
 """Everything that training changes, as named tensors: parameters, buffers, the optimizer's state, and that of hooks."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +79,22 @@ def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
-def own_random_numbers(device: torch.device) -> AbstractContextManager[Any]:
-    """Leave the caller's random numbers as they are, on the CPU and on this device; no other device is touched."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+@contextmanager
+def own_random_numbers(device: torch.device, seed: int | None = None) -> Iterator[None]:
+    """Leave the caller's random numbers as they are, on the CPU and on this device; no other device is touched.
+
+    Args:
+        device: where numbers are drawn, besides the CPU.
+        seed: what those of the block follow from; they go on from the caller's unless given.
+    """
+    cuda = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if cuda else []):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        if seed is not None and cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 @contextmanager
