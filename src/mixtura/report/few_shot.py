@@ -26,9 +26,9 @@ def _results(found: FewShot) -> Section:
     best = max(found.results, key=lambda one: one.mean)
     tied = [one.classifier for one in found.results if one.mean >= best.low and one is not best]
     lead = (
-        f"{found.named}: {count(len(found.way), 'episode')}, each with its own draw of "
-        f"{count(found.classes, 'new class', 'new classes')} ({count(found.items, 'item')}), "
-        f"{count(found.query, 'query', 'queries')} a class. Best: {best.classifier}, {percent(best.mean)}"
+        f"{found.named}: each of {count(len(found.way), 'episode')} draws its classes anew from "
+        f"{count(found.classes, 'new class', 'new classes')} ({count(found.items, 'item')}), with "
+        f"{count(found.query, 'query', 'queries')} per class. Best: {best.classifier}, {percent(best.mean)}"
         f"{', with ' + listing(tied) + ' within its interval' if tied else ''}. Intervals: 95%, over the episodes. "
         "Each query is classified alone (inductive)."
     )

@@ -24,7 +24,7 @@ GAINS = {
     "accuracy": "Right class (top-1)",
     "nll": "Loss of the class (NLL, nats)",
     "auroc_unknown": "In the catalog or not (AUROC)",
-    "auroc_left_out": "The same, for classes left out (AUROC)",
+    "auroc_left_out": "Classes left out in turn noticed as strangers (AUROC)",
 }
 """What each figure before and after training is called."""
 
