@@ -186,6 +186,20 @@ def test_ties_leave_features_as_they_are():
     assert selection.choose(content(x, labels), PLAN, "tied", shrinkage=0.0).plan.feature_scale == "none"
 
 
+@pytest.mark.parametrize("each", [2, 3])
+def test_few_samples_choose_neither_the_family_nor_the_scale(each):
+    """Of ten classes, two samples each are too few, and three are enough."""
+    few, chosen = 10 * each < selection.FEW_HELD_OUT, set()
+    factors = torch.diag_embed(torch.logspace(-1, 1, 12, dtype=torch.float64)).expand(10, -1, -1)
+    for seed in range(3):
+        folds = folds_of(*draw(means_of(10, 12, 3.0), factors, each, seed))
+        plan = selection.choose(folds, PLAN).plan
+        chosen.add((plan.family, plan.feature_scale))
+        asked = selection.choose(folds, PLAN, "diagonal", feature_scale="none").plan
+        assert (asked.family, asked.feature_scale) == ("diagonal", "none")
+    assert (chosen == {("tied", "half")}) is few
+
+
 def test_where_nothing_can_be_held_out_the_sums_decide():
     x = torch.arange(6, dtype=torch.float64).reshape(2, 3)
     for family in ("auto", *FAMILIES):

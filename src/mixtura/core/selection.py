@@ -34,6 +34,7 @@ MAX_BYTES = 1 << 30  # for the moments of the full family over all folds
 MAX_COMPONENTS = 4
 MIN_SAMPLES_A_CLASS = 10  # below, only the tied family is tried
 MIN_HELD_OUT = 4.0  # samples; with fewer, nothing is cross-validated
+FEW_HELD_OUT = 30.0  # samples; with fewer, chance would choose the family and the feature scale
 
 
 @dataclass(frozen=True)
@@ -112,17 +113,18 @@ def choose(
         feature_scale: a name in ``FEATURE_SCALES``, or ``"auto"``.
         tried: candidates already cross-validated on these folds.
 
-    If fewer than ``MIN_HELD_OUT`` samples can be held out, ``"auto"`` means the tied family, one component, unit
-    feature scales, and shrinkage from the moments.
+    If fewer than ``FEW_HELD_OUT`` samples can be held out, ``"auto"`` means the tied family and half feature scales.
+    With fewer than ``MIN_HELD_OUT``, it means unit scales, one component and shrinkage from the moments.
     """
-    plan = replace(plan, components=1)
-    if float(folds.held_out.sum()) < MIN_HELD_OUT:
-        plan = replace(plan, family="tied" if family == "auto" else family)
-        search = Search(folds, OAS if shrinkage == HELD_OUT else shrinkage, _first(feature_scale))
-        trial, components = search.best(plan), 1 if isinstance(components, str) else components
-    else:
-        search = Search(folds, shrinkage, feature_scale, {trial.plan: trial for trial in tried})
-        trial = search.best_family(plan) if family == "auto" else search.best(replace(plan, family=family))
+    held, plan = float(folds.held_out.sum()), replace(plan, components=1)
+    if held < FEW_HELD_OUT:
+        scale = "unit" if held < MIN_HELD_OUT else "half"
+        family, feature_scale = _unless_auto(family, "tied"), _unless_auto(feature_scale, scale)
+    if held < MIN_HELD_OUT:
+        shrinkage = OAS if shrinkage == HELD_OUT else shrinkage
+        components = 1 if isinstance(components, str) else components
+    search = Search(folds, shrinkage, feature_scale, {trial.plan: trial for trial in tried})
+    trial = search.best_family(plan) if family == "auto" else search.best(replace(plan, family=family))
     if components == 1:
         return trial
     counts = components if not isinstance(components, str) else _auto_counts(folds, trial.plan)
@@ -260,8 +262,8 @@ def automatic_prior(folds: Folds, plan: Plan) -> Prior:
     return oas(folds.total(plan.family), plan.resolved(folds.feature_variance(plan.family))[1].scale)
 
 
-def _first(feature_scale: str) -> str:
-    return "unit" if feature_scale == "auto" else feature_scale
+def _unless_auto(asked: str, instead: str) -> str:
+    return instead if asked == "auto" else asked
 
 
 def _auto_counts(folds: Folds, plan: Plan) -> int | tuple[int, ...]:
