@@ -15,6 +15,7 @@ from mixtura.fitting.network_episodes import VALIDATION_EPISODES, episodes_of
 from mixtura.pipeline import factory, training_photos
 from mixtura.recipe import resolve
 from mixtura.records.training import TrainingProgress
+from mixtura.report.training import training_page
 from mixtura.tasks import fewshot, train
 from mixtura.training import distributed
 from mixtura.training_sections import EpisodesSection
@@ -71,6 +72,7 @@ def trained(photos):
     assert made.training.replaced and made.training.part == "all"
     assert "On 100 others, of 2 classes that it was not trained on, the loss is" in made.training.outcome
     assert "(2-way, 2-shot)" in made.training.outcome
+    assert "by episodes of classes that are not trained on" in training_page(made.course, "shop")
     return made.fit.bundle_path
 
 

@@ -34,6 +34,7 @@ from mixtura.tasks.few_shot_classifiers import Material, Space
 
 CLASSIFIERS = {
     "prototype": "mixtura.tasks.few_shot_classifiers:prototype",
+    "euclidean": "mixtura.tasks.few_shot_classifiers:euclidean",
     "nearest": "mixtura.tasks.few_shot_classifiers:nearest",
     "cosine": "mixtura.tasks.few_shot_classifiers:cosine",
     "logistic": "mixtura.tasks.few_shot_classifiers:logistic",
