@@ -147,20 +147,31 @@ FAKE_MODEL = """
 import torch
 from types import SimpleNamespace
 
-ModalityType = SimpleNamespace(AUDIO="audio")
+ModalityType = SimpleNamespace(AUDIO="audio", VISION="vision")
+
+
+class Trunk(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = torch.nn.Sequential(torch.nn.Linear(3, 6), torch.nn.Linear(6, 6))
+
+    def forward(self, x):
+        return self.blocks(x)
 
 
 class ImageBindModel(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        kinds = {"text": torch.nn.Linear(5, 7), "audio": torch.nn.Linear(128, 24)}
+        kinds = {"text": torch.nn.Linear(5, 7), "audio": torch.nn.Linear(128, 24), "vision": Trunk()}
         self.modality_trunks = torch.nn.ModuleDict(kinds)
-        heads = {"text": torch.nn.Linear(7, 24), "audio": torch.nn.Dropout(0.5)}
+        heads = {"text": torch.nn.Linear(7, 24), "audio": torch.nn.Dropout(0.5), "vision": torch.nn.Linear(6, 24)}
         self.modality_heads = torch.nn.ModuleDict(heads)
 
     def forward(self, inputs):
         (kind,) = inputs
         trunk, head = self.modality_trunks[kind], self.modality_heads[kind]
+        if kind == "vision":
+            return {kind: torch.nn.functional.normalize(head(trunk(40 * inputs[kind].mean((2, 3)))), dim=-1)}
         return {kind: torch.tanh(head(trunk(inputs[kind].mean(3)[:, 0]))) * 3}
 
 
@@ -189,8 +200,11 @@ def imagebind_weights(tmp_path, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     weights = tmp_path / "imagebind_huge.pth"
     trunks = {"audio.weight": (24, 128), "audio.bias": (24,), "text.weight": (7, 5), "text.bias": (7,)}
+    trunks |= {"vision.blocks.0.weight": (6, 3), "vision.blocks.0.bias": (6,)}
+    trunks |= {"vision.blocks.1.weight": (6, 6), "vision.blocks.1.bias": (6,)}
     shapes = {f"modality_trunks.{name}": shape for name, shape in trunks.items()}
-    shapes |= {"modality_heads.text.weight": (24, 7), "modality_heads.text.bias": (24,)}
+    for name, width in (("text", 7), ("vision", 6)):
+        shapes |= {f"modality_heads.{name}.weight": (24, width), f"modality_heads.{name}.bias": (24,)}
     torch.save({name: torch.randn(shape, generator=generator) / 8 for name, shape in shapes.items()}, weights)
     yield weights
     for name in [name for name in sys.modules if name.partition(".")[0] == "imagebind"]:

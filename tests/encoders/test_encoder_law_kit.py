@@ -15,7 +15,7 @@ from mixtura.names import find
 
 SOUNDS = {"soundnet", "logmel", "clap", "imagebind"}  # see test_sound_encoders.py
 DRAWN = ["cnn", "resnet12", "resnet32", "autoencoder"]
-NAMES = ["lite0", "pixels", "tiny", "timm:test_resnet@{weights}", "hf:{vit}", "own:{own}", *DRAWN]
+NAMES = ["lite0", "pixels", "tiny", "timm:test_resnet@{weights}", "hf:{vit}", "own:{own}", "imagebind-vision", *DRAWN]
 FURTHER = {"options", "init", "network"}  # what the identities of some say too
 TAPPED = [("lite0", "auto"), ("tiny", "last-2"), ("timm:test_resnet@{weights}", "auto"), ("hf:{vit}", "last-1")]
 
@@ -38,6 +38,7 @@ def make(request, taps, resnet_weights, vit_folder, own_folder):
     name = request.node.callspec.params["taps"][0]
     key, options = split_name(name.format(weights=resnet_weights, vit=vit_folder, own=own_folder))
     options |= {"taps": taps} if taps else {}
+    options |= {"weights": request.getfixturevalue("imagebind_weights")} if name == "imagebind-vision" else {}
     return lambda **more: find(ENCODERS, key)(**options, **more)
 
 

@@ -17,7 +17,7 @@ from mixtura.interfaces import Encoder, SoundEncoder, TrainableEncoder, Trainabl
 from mixtura.names import find
 
 DRAWN = ["cnn", "resnet12", "resnet32", "autoencoder"]
-PHOTOS = ["lite0", "tiny", "timm:test_resnet@{weights}", "hf:{vit}", "own:{own}", *DRAWN]
+PHOTOS = ["lite0", "tiny", "timm:test_resnet@{weights}", "hf:{vit}", "own:{own}", "imagebind-vision", *DRAWN]
 SOUNDS = ["soundnet", "clap:{clap}", "imagebind"]
 NAMES = PHOTOS + SOUNDS
 TAPPED = [
@@ -42,6 +42,7 @@ FIRST = {  # a name of the original network
     "soundnet": "conv1.convolution.weight",
     "clap": "audio_model.audio_encoder.batch_norm.running_var",
     "imagebind": "modality_trunks.audio.weight",
+    "imagebind-vision": "modality_trunks.vision.blocks.0.weight",
 }
 
 
@@ -59,6 +60,7 @@ def make_named(request, name):
     options |= {"taps": taps} if taps else {}
     if name in PHOTOS:
         options |= {"size": 48}
+        options |= {"weights": fixture("imagebind_weights")} if key == "imagebind-vision" else {}
     elif key != "clap":
         options |= {"weights": fixture(f"{key}_weights")}
     return key, lambda **more: find(ENCODERS, key)(**options | more)

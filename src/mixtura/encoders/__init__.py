@@ -21,6 +21,7 @@ ENCODERS = {
     "logmel": "mixtura.encoders.logmel:LogMel",
     "clap": "mixtura.encoders.clap:Clap",
     "imagebind": "mixtura.encoders.imagebind:ImageBind",
+    "imagebind-vision": "mixtura.encoders.imagebind_vision:ImageBindVision",
 }
 
 RUNTIMES = {
@@ -48,6 +49,7 @@ NATIVE_SIZES = {
     "resnet12": 84,
     "resnet32": 32,
     "autoencoder": 64,
+    "imagebind-vision": 224,
 }
 """Side in pixels at which each encoder of mixtura reads photos unless told; networks of timm and hf know their own."""
 

@@ -56,11 +56,11 @@ class ImageBind(SoundNetwork):
         normalize: bool | None = None,
     ) -> None:
         refuse_size(self.name, size)
-        self._data, models = _import("imagebind.data"), _import("imagebind.models.imagebind_model")
-        network, hashed = _open(models, weights)
+        self._data = _import("imagebind.data")
+        branch, hashed = open_branch("AUDIO", weights)
         described = f"silence up to 2 s; imagebind.data.waveform2melspec, {_BANDS} x {_FRAMES}; (x - {_MEAN}) / {_STD}"
         self.settle(hashed, described, clips, normalize, device)
-        self._network = _Embeddings(network, models.ModalityType.AUDIO).to(self.device)
+        self._network = branch.to(self.device)
         self.dimension = int(self.vectors(torch.zeros(1, 1, _BANDS, _FRAMES, device=self.device)).shape[1])
 
     def front(self, clip: Waveform) -> Float[Tensor, "1 bands frames"]:
@@ -82,16 +82,16 @@ class ImageBind(SoundNetwork):
         return self.to_train(self._network)
 
 
-class _Embeddings(OwnNames):
-    """ImageBind's audio branch from spectra of clips to embeddings."""
+class Embeddings(OwnNames):
+    """One branch of ImageBind, from what its modality is prepared as to embeddings."""
 
     def __init__(self, network: nn.Module, kind: str) -> None:
         super().__init__()
         self.network, self.kind = network, kind
 
-    def forward(self, clips: Float[Tensor, "N 1 bands frames"]) -> Float[Tensor, "N D"]:
-        """The audio embeddings of a batch of clips."""
-        return self.network({self.kind: clips})[self.kind].float()
+    def forward(self, batch: Float[Tensor, "N ..."]) -> Float[Tensor, "N D"]:
+        """The embeddings of a batch."""
+        return self.network({self.kind: batch})[self.kind].float()
 
 
 def _import(module: str) -> Any:
@@ -105,22 +105,33 @@ def _import(module: str) -> Any:
         ) from error
 
 
-def _open(models: Any, weights: Path | None) -> tuple[nn.Module, str]:
-    """The audio branch in eval mode, and the hash of all the weights that it was loaded with."""
+def open_branch(modality: str, weights: Path | None) -> tuple[Embeddings, str]:
+    """Return one branch in eval mode, and the hash of all the weights that it was loaded with.
+
+    Args:
+        modality: the package's name of it, such as ``AUDIO``.
+        weights: as of :class:`ImageBind`.
+
+    Raises:
+        MissingExtra: the package is not installed.
+        NoInput: the weights are missing. DataError: they do not fit.
+    """
+    models = _import("imagebind.models.imagebind_model")
+    kind = getattr(models.ModalityType, modality)
     try:
         network = models.imagebind_huge(pretrained=weights is None)
     except OSError as error:
         raise NoInput(f"ImageBind's own weights cannot be had ({error}). Give them with --weights.") from error
     tensors = network.state_dict() if weights is None else read_tensors(weights)
     hashed = hash_tensors(tensors)
-    others = _drop_others(network, models.ModalityType.AUDIO)
+    others = _drop_others(network, kind)
     if weights is not None:
         load_tensors(network, tensors, weights, spare=others)
-    return network.eval().requires_grad_(False), hashed
+    return Embeddings(network.eval().requires_grad_(False), kind), hashed
 
 
 def _drop_others(network: nn.Module, kind: str) -> list[str]:
-    """Remove the branches of other modalities, nine tenths of the network; their names.
+    """Remove the branches of other modalities, most of the network; their names.
 
     The network keeps a dict of modules by modality for each of its stages.
     """
