@@ -52,6 +52,22 @@ def test_a_list_gives_the_same_figures_again(mixtura, store):
     assert first["results"][0]["mean"] == pytest.approx(np.mean(mine), abs=1e-6)
 
 
+def test_transductive_results_are_apart(mixtura, store):
+    known = json.loads(mixtura("fewshot", store, *SMALL, "-o", "alone", "--json").out)
+    given = ("--list", "alone/episodes.json", "--transductive", "-o", "together")
+    record = json.loads(mixtura("fewshot", store, *given, "--json").out)
+    assert record["setting"] == "transductive" and known["setting"] == "inductive"
+    assert [one["classifier"] for one in record["results"]] == ["prototype", "gaussian"]
+    before = {one["classifier"]: one["mean"] for one in known["results"]}
+    assert all(one["mean"] != before[one["classifier"]] for one in record["results"])
+    rows = list(csv.DictReader((store.parent / "together" / "fewshot.csv").open()))
+    assert {row["setting"] for row in rows} == {"transductive"}
+    assert "classified together (transductive)" in (store.parent / "together" / "fewshot.html").read_text()
+    assert "Transductive." in mixtura("fewshot", store, *given).out
+    answer = mixtura("fewshot", store, *SMALL, "--transductive", "--classifier", "nearest")
+    assert answer.code == 2 and "nearest" in answer.err and "Known: gaussian, prototype" in answer.err
+
+
 def test_brief_lines_name_each_classifier(mixtura, store):
     lines = mixtura("fewshot", store, *SMALL, "--classifier", "cosine, nearest", "-q").out.splitlines()
     assert [line.split("\t")[0] for line in lines] == ["cosine", "nearest"]

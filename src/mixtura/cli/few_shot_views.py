@@ -32,7 +32,8 @@ def heading(found: FewShot) -> str:
     base = f"{count(found.base, 'base class', 'base classes')}" if found.base else "no base classes"
     return (
         f"{found.named}, {count(len(found.way), 'episode')} of {count(found.classes, 'new class', 'new classes')} "
-        f"({count(found.items, 'item')}), {count(found.query, 'query', 'queries')} a class; {base}. Inductive."
+        f"({count(found.items, 'item')}), {count(found.query, 'query', 'queries')} a class; {base}. "
+        f"{found.setting.capitalize()}."
     )
 
 
@@ -44,7 +45,7 @@ def few_shot_lines(found: FewShot) -> list[str]:
 def few_shot_record(found: FewShot, paths: Sequence[Path]) -> dict[str, Any]:
     """Return everything but the accuracies of single episodes, JSON-ready."""
     record = {field.name: getattr(found, field.name) for field in fields(found) if field.name not in ("way", "results")}
-    record |= {"way": [int(found.way.min()), int(found.way.max())], "episodes": len(found.way), "setting": "inductive"}
+    record |= {"way": [int(found.way.min()), int(found.way.max())], "episodes": len(found.way)}
     results = [
         {field.name: getattr(one, field.name) for field in fields(one) if field.name != "accuracy"}
         for one in found.results

@@ -85,6 +85,14 @@ Classifier = Annotated[
         rich_help_panel=CLASSIFIERS_PANEL,
     ),
 ]
+Transductive = Annotated[
+    bool,
+    typer.Option(
+        "--transductive",
+        help="Classify the queries of an episode together, by prototype and gaussian, and report that apart.",
+        rich_help_panel=CLASSIFIERS_PANEL,
+    ),
+]
 Base = Annotated[
     str,
     typer.Option(
@@ -112,6 +120,7 @@ def fewshot(
     skip_small: SkipSmall = False,
     list: ListFile = None,
     classifier: Classifier = "all",
+    transductive: Transductive = False,
     base: Base = PROPOSED,
     *,
     flags: dict[str, Any],
@@ -120,7 +129,8 @@ def fewshot(
 
     Draws many small tasks (episodes) of classes that are new, lets each classifier learn from the shots alone, and
     reports its mean accuracy on the queries, with a 95% interval over the episodes. All classifiers get the same
-    episodes. Queries are classified one by one (inductive). Features are extracted once.
+    episodes. Queries are classified one by one (inductive), or together with --transductive: never compare the two
+    as equals. Features are extracted once.
 
     Examples:
       mixtura fewshot features/                  half of the classes as base
@@ -148,12 +158,13 @@ def fewshot(
     if part is not None:
         material = task.of_part(material, part)
     listed = listed or task.drawn(material, protocol, design, skip_small)
-    names = [*task.CLASSIFIERS] if classifier == "all" else names_in(classifier)
+    known = task.TRANSDUCTIVE_CLASSIFIERS if transductive else task.CLASSIFIERS
+    names = [*known] if classifier == "all" else names_in(classifier)
     if classifier == "all" and material.base is None:
         names = [name for name in names if name not in task.NEED_BASE]
     if material.model is None and "gaussian" in names:
         out.note("Fitting a model to the base classes, once; leave out gaussian to go without.")
-    found = task.run(material, listed, names)
+    found = task.run(material, listed, names, transductive)
     written = ()
     if output is not None:
         from mixtura.report.few_shot import few_shot_page

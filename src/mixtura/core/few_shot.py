@@ -152,12 +152,18 @@ class Newcomers:
 
     def __call__(self, support: Float[Tensor, "E W S D"], query: Float[Tensor, "E M D"]) -> Float[Tensor, "E M W"]:
         """Log-density of each query under each newcomer, up to a constant."""
-        episodes, way = support.shape[:2]
+        return self.scores(self.made(support), query, (support.shape[0], support.shape[1]))
+
+    def made(self, support: Float[Tensor, "E W S D"]) -> Mixture:
+        """The newcomers of all episodes, one after another."""
         shots = list(support.flatten(0, 1).unbind(0))
-        made = novel_components(self.mixture, self.moments, shots, self.floor, self.prior).mixture
+        return novel_components(self.mixture, self.moments, shots, self.floor, self.prior).mixture
+
+    def scores(self, made: Mixture, query: Float[Tensor, "E M D"], shape: tuple[int, int]) -> Float[Tensor, "E M W"]:
+        """Log-density of each query under each newcomer of its episode, up to a constant; ``shape`` is E and W."""
         if made.covariance.shared:
-            return self._linear(made, query, (episodes, way))
-        places = torch.arange(episodes * way, device=support.device).reshape(episodes, way)
+            return self._linear(made, query, shape)
+        places = torch.arange(len(made.mean), device=query.device).reshape(shape)
         pairs = zip(places, query, strict=True)
         return torch.stack([made.select(place).component_log_prob(rows) for place, rows in pairs])
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+INDUCTIVE, TRANSDUCTIVE = "inductive", "transductive"
+
 
 @dataclass(frozen=True)
 class FewShotResult:
@@ -34,7 +36,8 @@ class FewShot:
 
     ``way`` is the number of classes of each episode, ``shot`` and ``query`` are counts per class. ``classes`` and
     ``items`` count what episodes draw from, ``base`` the classes that classifiers may borrow from. ``facts`` say how it
-    was made; ``notes`` are sentences to show.
+    was made; ``notes`` are sentences to show. ``setting`` is ``inductive``, each query classified alone, or
+    ``transductive``, all queries of an episode together.
     """
 
     protocol: str
@@ -48,6 +51,7 @@ class FewShot:
     results: tuple[FewShotResult, ...]
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
+    setting: str = INDUCTIVE
 
     @property
     def named(self) -> str:

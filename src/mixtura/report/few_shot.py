@@ -7,12 +7,16 @@ import numpy as np
 from markupsafe import Markup
 
 from mixtura.formats import count, listing, percent
-from mixtura.records.few_shot import FewShot, FewShotResult
+from mixtura.records.few_shot import INDUCTIVE, TRANSDUCTIVE, FewShot, FewShotResult
 from mixtura.report import svg
 from mixtura.report.facts import grouped
 from mixtura.report.page import assemble
 from mixtura.report.parts import Figure, Section, render
 
+SETTINGS = {
+    INDUCTIVE: "Each query is classified alone (inductive).",
+    TRANSDUCTIVE: "The queries of an episode are classified together (transductive): compare with other such figures.",
+}
 ROW_HEIGHT, BINS = 30.0, 20
 
 
@@ -30,7 +34,7 @@ def _results(found: FewShot) -> Section:
         f"{count(found.classes, 'new class', 'new classes')} ({count(found.items, 'item')}), with "
         f"{count(found.query, 'query', 'queries')} per class. Best: {best.classifier}, {percent(best.mean)}"
         f"{', with ' + listing(tied) + ' within its interval' if tied else ''}. Intervals: 95%, over the episodes. "
-        "Each query is classified alone (inductive)."
+        f"{SETTINGS[found.setting]}"
     )
     body = render("few_shot.html", results=found.results, first=found.results[0].classifier, drawing=_dots(found))
     return Section("Accuracy on new classes", " ".join((lead, *found.notes)), body)

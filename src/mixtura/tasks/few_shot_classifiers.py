@@ -1,7 +1,7 @@
 """What few-shot classifiers work on: the rows they read, what they learn once from base classes, and their scores."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixtura.catalog import create, statistics
 from mixtura.catalog.statistics import FittedStatistics
-from mixtura.core import few_shot
+from mixtura.core import few_shot, transduction
 from mixtura.core.axes import axes_of
 from mixtura.datasets.items import Problem
 from mixtura.errors import UsageError
@@ -125,6 +125,18 @@ def gaussian(material: Material) -> Space:
     rows = fitted.model.project(material.novel.embedding)
     enroll = few_shot.Newcomers(fitted.mixture, fitted.sums, fitted.floor, fitted.prior)
     return Space(rows, enroll, 2 * rows.shape[1])
+
+
+def transductive_prototype(material: Material) -> Space:
+    """Nearest class mean of features of unit length, with means that all queries of the episode have moved."""
+    return _plain(material, transduction.soft_prototype)
+
+
+def transductive_gaussian(material: Material) -> Space:
+    """The catalog's enrollment, with newcomers that all queries of the episode have moved."""
+    space = gaussian(material)
+    assert isinstance(space.scores, few_shot.Newcomers)
+    return replace(space, scores=transduction.TransductiveNewcomers(space.scores))
 
 
 def calibration(material: Material) -> Space:

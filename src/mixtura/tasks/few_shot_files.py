@@ -32,8 +32,8 @@ def table(found: FewShot) -> str:
     """One line for each classifier and episode, as CSV."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["classifier", "episode", "way", "shot", "query", "accuracy"])
+    writer.writerow(["classifier", "episode", "way", "shot", "query", "accuracy", "setting"])
     for one in found.results:
         for number, (way, accuracy) in enumerate(zip(found.way.tolist(), one.accuracy.tolist(), strict=True)):
-            writer.writerow([one.classifier, number, way, found.shot, found.query, f"{accuracy:.6f}"])
+            writer.writerow([one.classifier, number, way, found.shot, found.query, f"{accuracy:.6f}", found.setting])
     return text.getvalue()

@@ -27,7 +27,7 @@ from mixtura.model import bundle
 from mixtura.names import find
 from mixtura.pipeline import factory, training_set
 from mixtura.recipe import Recipe
-from mixtura.records.few_shot import FewShot, FewShotResult
+from mixtura.records.few_shot import INDUCTIVE, TRANSDUCTIVE, FewShot, FewShotResult
 from mixtura.sections import DataSection, EncoderSection
 from mixtura.tasks.evaluate import features_of
 from mixtura.tasks.few_shot_classifiers import Material, Space
@@ -42,6 +42,12 @@ CLASSIFIERS = {
     "calibration": "mixtura.tasks.few_shot_classifiers:calibration",
 }
 """Classifiers; also accepted is ``package.module:function``, which makes a ``Space`` from a ``Material``."""
+
+TRANSDUCTIVE_CLASSIFIERS = {
+    "prototype": "mixtura.tasks.few_shot_classifiers:transductive_prototype",
+    "gaussian": "mixtura.tasks.few_shot_classifiers:transductive_gaussian",
+}
+"""Those that also classify all queries of an episode together."""
 
 NEED_BASE = frozenset({"gaussian", "calibration"})
 AUTO, BY_SPLIT = "auto", "split"
@@ -159,20 +165,23 @@ def drawn(material: Material, protocol: str, design: Design, skip_small: bool = 
     return draw(protocol, large, design)
 
 
-def run(material: Material, listed: EpisodeList, classifiers: Sequence[str]) -> FewShot:
-    """Accuracy of classifiers on the same episodes; inductive, so each query is classified alone.
+def run(material: Material, listed: EpisodeList, classifiers: Sequence[str], transductive: bool = False) -> FewShot:
+    """Accuracy of classifiers on the same episodes.
 
     Args:
         material: the features.
         listed: episodes of its novel items.
         classifiers: names in ``CLASSIFIERS``, or ``package.module:function``.
+        transductive: let them see all queries of an episode together, not each alone; names are then those in
+            ``TRANSDUCTIVE_CLASSIFIERS``.
 
     Raises:
-        UnknownName: there is no such classifier.
+        UnknownName: there is no such classifier, or none that is transductive.
         UsageError: one needs base classes and there are none.
         NoInput, LabelError: the list names items that are not there, or of another class.
     """
-    made = [(name, find(CLASSIFIERS, name)) for name in dict.fromkeys(classifiers)]
+    table = TRANSDUCTIVE_CLASSIFIERS if transductive else CLASSIFIERS
+    made = [(name, find(table, name)) for name in dict.fromkeys(classifiers)]
     require_disjoint(set() if material.base is None else set(material.base.classes), _names(listed))
     located = listed.located(material.novel.id, material.novel.label)
     results: list[FewShotResult] = []
@@ -198,6 +207,7 @@ def run(material: Material, listed: EpisodeList, classifiers: Sequence[str]) -> 
         results=tuple(results),
         facts=_facts(material),
         notes=_notes(material, names),
+        setting=TRANSDUCTIVE if transductive else INDUCTIVE,
     )
 
 
