@@ -275,11 +275,15 @@ class FitSection(Section):
     objective: Annotated[str, Flag("NAME")] = Field(
         default="conditional", description="What the solver gradient minimizes, or package.module:Class."
     )
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        default="adam", description="adam, adamw (weight decay 0.01), or sgd with momentum 0.9."
+    optimizer: Literal["adam", "adamw", "nesterov", "sgd"] = Field(
+        default="adam",
+        description="adam, adamw (weight decay 0.01), sgd with momentum 0.9, or nesterov, the same with Nesterov's.",
     )
     learning_rate: Annotated[float, Field(gt=0), Flag("X")] = Field(
         default=3e-3, description="Learning rate of the first gradient step; it falls along a half cosine."
+    )
+    final_learning_rate: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="Learning rate to which it falls, at most learning_rate."
     )
     epochs: Annotated[int, Field(ge=0, le=10**6), Flag("N")] = Field(
         default=30, description="Passes over the training samples, for the solver gradient."

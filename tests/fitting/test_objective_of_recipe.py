@@ -75,6 +75,7 @@ def test_who_needs_a_density_is_refused_without_one(name, wanted):
         ({"solver": "em", "objective": "hybrid"}, "Only the solver 'gradient' lowers the objective 'hybrid'"),
         ({"objective": "generative", "class_weight": "balanced"}, r"'generative' takes no fit\.class_weight"),
         ({"margin": 0.2}, r"'conditional' takes no fit\.margin"),
+        ({"final_learning_rate": 0.1}, r"fit\.final_learning_rate 0\.1 is above fit\.learning_rate 0\.003"),
         ({"class_weight": [1, 2]}, "2 numbers for 3 classes"),
         ({"class_weight": [0, 0, 0]}, "not all zero"),
         ({"objective": f"{__name__}:Pixels"}, "reads pixels, so no head can be trained by it. Use one of: conditional"),

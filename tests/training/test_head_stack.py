@@ -316,26 +316,32 @@ def test_each_optimizer_takes_its_own_steps(name):
     trained = train([head], [rows], Conditional(), settings)[0]
     decay = 0.01 * 0.01 * head.weight.detach()
     expected = {"adam": -0.01 * slope.sign(), "adamw": -0.01 * slope.sign() - decay, "sgd": -0.01 * slope}
+    expected["nesterov"] = -0.01 * 1.9 * slope  # the gradient, and 0.9 times the first momentum, which is the gradient
     assert trained.best == 1
     torch.testing.assert_close((trained.head.weight - head.weight).detach(), expected[name], rtol=1e-4, atol=1e-7)
 
 
-def test_sgd_has_momentum_and_recipes_name_the_optimizers_there_are():
+@pytest.mark.parametrize(("name", "last"), [("sgd", 0.0), ("nesterov", 0.005)])
+def test_sgd_has_momentum_and_a_rate_that_falls_as_far_as_asked(name, last):
     rows = halves(*classes(3, 4))
     head = LinearHead(4, 3)
-    settings = Hyperparameters(epochs=4, batch_size=len(rows.x), learning_rate=0.02, optimizer="sgd")
+    settings = Hyperparameters(4, len(rows.x), 0.02, optimizer=name, final_learning_rate=last)
     trained = train([head], [rows], Conditional(), settings)[0]
     by_hand = copy.deepcopy(head)
-    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.02, momentum=0.9)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4)
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.02, momentum=0.9, nesterov=name == "nesterov")
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 4, last)
     for _ in range(4):
         optimizer.zero_grad()
         Conditional()(by_hand, rows.x, rows.labels).backward()
         optimizer.step()
         cosine.step()
     torch.testing.assert_close(trained.head.weight, by_hand.weight, rtol=1e-5, atol=1e-7)
+
+
+def test_recipes_name_the_optimizers_there_are():
+    head, rows, settings = LinearHead(4, 3), halves(*classes(3, 4)), Hyperparameters(epochs=1)
     assert set(NAMED) < set(get_args(TrainSection.model_fields["optimizer"].annotation)) == set(OPTIMIZERS)
-    with pytest.raises(UsageError, match=r"no optimizer 'lbfgs'\. .*Known: adadelta, adam, adamw, sgd"):
+    with pytest.raises(UsageError, match=r"no optimizer 'lbfgs'\. .*Known: adadelta, adam, adamw, nesterov, sgd"):
         train([head], [rows], Conditional(), replace(settings, optimizer="lbfgs"))
 
 

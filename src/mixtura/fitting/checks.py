@@ -36,8 +36,13 @@ def check_fit(spec: heads.HeadSpec, section: FitSection, objectives: Sequence[st
 
     Raises:
         UnknownName, UsageError: see :func:`mixtura.fitting.heads.objective_of`; also an objective or an option
-            without an effect.
+            without an effect, and a learning rate that would rise.
     """
+    if section.final_learning_rate > section.learning_rate:
+        raise UsageError(
+            f"fit.final_learning_rate {section.final_learning_rate:g} is above fit.learning_rate "
+            f"{section.learning_rate:g}, and the learning rate falls. Lower it."
+        )
     if spec.solver != GRADIENT:
         check_no_objective(objectives)
         return

@@ -189,6 +189,7 @@ def hyperparameters_of(section: FitSection, solver: str) -> Hyperparameters:
         section.kl_weight,
         section.l2,
         section.optimizer,
+        final_learning_rate=section.final_learning_rate,
     )
 
 

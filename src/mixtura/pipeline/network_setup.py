@@ -40,7 +40,7 @@ def check_train(section: TrainSection) -> None:
     _check_objective(section)
     augmentation_of(section, 0)
     schedule_of(section, 1, section.epochs)
-    if section.momentum is not None and section.optimizer != "sgd":
+    if section.momentum is not None and section.optimizer not in ("sgd", "nesterov"):
         raise UsageError(f"The optimizer {section.optimizer} has no momentum. Leave out train.momentum, or use sgd.")
     if section.unfreeze and section.trainable in ("frozen", "head"):
         raise UsageError(

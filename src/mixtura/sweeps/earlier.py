@@ -13,7 +13,16 @@ from mixtura.sections import GRADIENT, FitSection, HeadSection
 OLD_FITS = {"conditional": "sgd", "hybrid": "hybrid"}
 """Former names of the gradient fits."""
 
-NEW_KEYS = ("options", "feature_scale", "optimizer", "class_weight", "logit_adjustment", "margin", "min_val_fraction")
+NEW_KEYS = (
+    "options",
+    "feature_scale",
+    "optimizer",
+    "final_learning_rate",
+    "class_weight",
+    "logit_adjustment",
+    "margin",
+    "min_val_fraction",
+)
 """Keys added since; earlier versions could not write a recipe that sets one."""
 
 

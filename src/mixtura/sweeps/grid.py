@@ -41,6 +41,9 @@ from mixtura.sweeps.results import RUNS_FILE, append, earlier, write
 TABLE_PREFIX = ".rows-"
 """Prefix of the folder of rows shared by processes; the process number follows."""
 
+FIT_FACTS = ("optimizer", "learning_rate", "final_learning_rate", "epochs", "batch_size", "l2")
+"""Keys of the section ``fit`` that a sweep reports."""
+
 
 @dataclass(frozen=True)
 class SweepProgress:
@@ -323,7 +326,7 @@ def _facts(
         "rows_tested": int((role == TEST).sum()),
         "rows_unused": int((role == UNUSED).sum()),
         "draws": len(draws),
-        **{name: getattr(recipe.fit, name) for name in ("optimizer", "learning_rate", "epochs", "batch_size", "l2")},
+        **{name: getattr(recipe.fit, name) for name in FIT_FACTS},
         "whiten_power": recipe.sweep.whiten_power,
         "patience": recipe.fit.patience or "none",
         "seed": recipe.seed,

@@ -190,7 +190,9 @@ class _Run:
             # a head without parameters learns only by update_memory, but an optimizer needs a parameter
             held = free or [torch.zeros(1, requires_grad=True)]
             optimizer = optimizer_of(settings.optimizer, [{"params": held, "lr": settings.learning_rate}])
-            cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * per_epoch)
+            cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
+                optimizer, settings.epochs * per_epoch, settings.final_learning_rate
+            )
             generators = [torch.Generator().manual_seed(own.seed) for own in self.rows]
             for number in range(1, 1 + (settings.epochs if settings.stop is None else settings.stop)):
                 order = torch.stack([torch.randperm(count, generator=generator) for generator in generators])

@@ -15,6 +15,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adadelta": torch.optim.Adadelta,
     "adam": partial(torch.optim.Adam, fused=True),
     "adamw": partial(torch.optim.AdamW, fused=True),
+    "nesterov": partial(torch.optim.SGD, momentum=0.9, nesterov=True, fused=True),
     "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
 }
 """Optimizers by name, with the options of their PyTorch classes; of ``sgd``, the momentum has another default."""

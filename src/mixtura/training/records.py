@@ -26,6 +26,7 @@ class Hyperparameters:
             logistic regression.
         optimizer: a name in :data:`mixtura.training.optimizers.OPTIMIZERS`.
         stop: the epoch to stop after and keep, whatever the validation loss; ``None`` to select by validation.
+        final_learning_rate: the learning rate at the end of the last epoch.
     """
 
     epochs: int = 30
@@ -36,6 +37,7 @@ class Hyperparameters:
     l2: float = 0.0
     optimizer: str = "adam"
     stop: int | None = None
+    final_learning_rate: float = 0.0
 
 
 @dataclass(frozen=True)
