@@ -185,7 +185,9 @@ class TrainSection(Section):
         default=10, description="Passes over the training photos; fewer where --minutes ends before."
     )
     batch_size: Count = Field(default=32, description="Photos per step; an episode is a step of its own.")
-    optimizer: Literal["adadelta", "adam", "adamw", "nesterov", "sgd"] = Field(default="adamw", description="Rule of the steps.")
+    optimizer: Literal["adadelta", "adam", "adamw", "nesterov", "sgd"] = Field(
+        default="adamw", description="Rule of the steps."
+    )
     learning_rate: Annotated[Annotated[float, Field(gt=0)] | Literal["auto"] | None, Flag("X|auto")] = Field(
         default=None,
         description="Learning rate: that of the head. The last block has layer_decay times this, each block before it "
