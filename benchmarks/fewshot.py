@@ -1,7 +1,8 @@
 """Is the catalog's enrollment at least as good as other few-shot classifiers, by the protocol of few-shot papers?
 
 For each feature store, half of the classes are base classes, and episodes of the others are drawn: 5-way and all-way,
-1, 5 and 20 shots, 15 queries a class. Classes with too few items for an episode are left out. Figures are percent: the
+1, 5 and 20 shots, 15 queries a class. Classes with too few items for an episode are left out, and
+shots for which fewer than five classes remain. Figures are percent: the
 accuracy, what enroll (``gaussian``) has beyond it, and the standard error of that difference over the episodes.
 """
 
@@ -15,9 +16,10 @@ from common import write
 from mixtura.datasets.episodes import Design
 from mixtura.features.store import FeatureStore
 from mixtura.records.few_shot import FewShot
+from mixtura.tasks.few_shot_classifiers import Material
 from mixtura.tasks.fewshot import CLASSIFIERS, drawn, of_features, run
 
-SHOTS = (1, 5, 20)
+WAY, SHOTS, QUERIES = 5, (1, 5, 20), 15
 EPISODES = {"nway": 1000, "allway": 100}
 ENROLLING = "gaussian"
 
@@ -36,7 +38,9 @@ def _measured(path: Path, seed: int) -> dict[str, dict]:
     for protocol, episodes in EPISODES.items():
         for shot in SHOTS:
             began = time.process_time()
-            listed = drawn(material, protocol, Design(5, shot, 15, episodes, seed), skip_small=True)
+            if _large_enough(material, shot + QUERIES) < WAY:
+                continue
+            listed = drawn(material, protocol, Design(WAY, shot, QUERIES, episodes, seed), skip_small=True)
             found = run(material, listed, [*CLASSIFIERS])
             rows[found.named] = _row(found)
             print(f"{path.name}, {found.named}: {time.process_time() - began:.0f} s of processor time", flush=True)
@@ -45,6 +49,11 @@ def _measured(path: Path, seed: int) -> dict[str, dict]:
                     f"  {name:12s} {one['accuracy']:6.2f}  enroll {one['enroll_minus_this']:+6.2f} ± {one['error']:.2f}"
                 )
     return rows
+
+
+def _large_enough(material: Material, needed: int) -> int:
+    """How many of the new classes have so many items."""
+    return int((np.unique(np.asarray(material.novel.label), return_counts=True)[1] >= needed).sum())
 
 
 def _row(found: FewShot) -> dict:

@@ -14,21 +14,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from mixtura import files
 from mixtura.errors import CheckpointError
 from mixtura.fitting import network_head
 from mixtura.fitting.network_material import Material
-from mixtura.fitting.network_objective import class_results, objective_of
-from mixtura.heads.linear import LinearHead
+from mixtura.fitting.network_objective import objective_of
 from mixtura.pipeline import network_setup
 from mixtura.records.training import TrainingLog, TrainingProgress
 from mixtura.training import distributed
 from mixtura.training.activations import KeptViews, chunks, with_activations
 from mixtura.training.checkpoint import Facts, cannot_read
-from mixtura.training.classifier import vectors, without_rows
+from mixtura.training.classifier import without_rows
 from mixtura.training.loaders import Batch
 from mixtura.training.range_test import suitable_rate
 from mixtura.training.setup import Setup, count
@@ -47,8 +45,9 @@ PROBE_STEPS = 3  # the first one warms up
 class TrainedPart:
     """A network of which a part was trained: ``share`` of the way from the start, where it has a validation ``loss``.
 
-    ``start_loss`` is that of the start; ``blocks`` are the names of the blocks that were trained; ``head`` are the
-    tensors of the head, or of the decoder, and ``accuracy`` is that of the validation photos, NaN without classes.
+    ``start_loss`` is that of the start, NaN where the head was new; ``blocks`` are the names of the blocks that were
+    trained; ``head`` are the tensors of the head, or of the decoder, and ``accuracy`` is that of the validation photos,
+    NaN without classes.
     """
 
     part: str
@@ -143,27 +142,16 @@ class _Run:
             return self.validate(self.classifier)
 
     def mixed_results(self, start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> dict[float, Mapping[str, float]]:
-        """The validation results of the weights that may be taken, by their share of the way from start to end."""
+        """The validation results of the weights that may be taken, by their share of the way from start to end.
+
+        The start itself is left out where its linear head is new and knows nothing: the models of both networks are
+        compared later, once the usual fit is made.
+        """
         material = self.material
         if material.start is None or (material.head is None and self.part == "head"):
             return {1.0: self.results_of(end)}
-        found = {share: self.results_of(_mixed(start, end, share)) for share in SHARES}
-        if material.head is not None or material.episodes is not None:
-            return found
-        return found | {0.0: self.start_results(material.start, start)}  # its head knows nothing yet
-
-    @torch.no_grad()
-    def start_results(self, known: Float[Tensor, "T D"], tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
-        """The validation results of the weights at the start, under a head fitted to the training photos' vectors.
-
-        It takes the place of the head that is there, which knows nothing yet.
-        """
-        photos = self.material.photos
-        with replaced(self.classifier, tensors), evaluating(self.classifier):
-            held, labels = vectors(self.classifier.network, self.material.validation.read(self.rows))
-        learned = torch.from_numpy(photos.labels[photos.training])
-        scores = LinearHead.from_rows(known, learned, len(photos.classes)).class_scores(held).double()
-        return class_results(scores, labels)
+        new = material.head is None and material.episodes is None
+        return {share: self.results_of(_mixed(start, end, share)) for share in (SHARES[1:] if new else SHARES)}
 
     def setup(self, classifier: network_setup.Trained, epochs: int) -> Setup:
         """What the loop takes."""

@@ -1,6 +1,6 @@
 """A network with a head on it: its loss, and its scores of validation rows."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import cast
 
@@ -69,6 +69,7 @@ def without_rows(classifier: nn.Module, batch: Batch) -> Tensor:
         return classifier(batch).sum() * 0.0
 
 
+@torch.no_grad()
 def scored(classifier: nn.Module, batches: Iterable[Batch]) -> tuple[Float64[Tensor, "N C"], Int[Tensor, " N"]]:
     """The class scores and the class of each row of some batches, on the CPU; those of all processes, in each.
 
@@ -77,30 +78,13 @@ def scored(classifier: nn.Module, batches: Iterable[Batch]) -> tuple[Float64[Ten
     Raises:
         NoInput: there is no row.
     """
-    scores, labels = _collected(classifier, lambda batch: classifier(batch), batches)
-    return scores.double(), labels
-
-
-def vectors(network: nn.Module, batches: Iterable[Batch]) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
-    """The vector and the class of each photo of some batches, on the CPU.
-
-    Raises:
-        NoInput: there is no photo.
-    """
-    return _collected(network, lambda batch: network(batch[PHOTOS]).float(), batches)
-
-
-@torch.no_grad()
-def _collected(module: nn.Module, of: Callable[[Batch], Tensor], batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """What is computed of each batch on the device of a module, and the labels."""
-    device = next(module.parameters()).device
-    found, labels = list[Tensor](), list[Tensor]()
+    device, scores, labels = next(classifier.parameters()).device, list[Tensor](), list[Tensor]()
     for batch in batches:
         if len(batch[LABEL]):
-            found.append(of({name: tensor.to(device) for name, tensor in batch.items()}).cpu())
+            scores.append(classifier({name: tensor.to(device) for name, tensor in batch.items()}).cpu())
             labels.append(batch[LABEL])
-    made = distributed.gathered_values((found, labels))
-    found, labels = [part for one, _ in made for part in one], [part for _, one in made for part in one]
+    made = distributed.gathered_values((scores, labels))
+    scores, labels = [part for one, _ in made for part in one], [part for _, one in made for part in one]
     if not labels:
         raise NoInput("None of the photos can be read. Check that their folder is still there.")
-    return torch.cat(found), torch.cat(labels)
+    return torch.cat(scores).double(), torch.cat(labels)
