@@ -195,7 +195,7 @@ class TrainSection(Section):
         "trained from scratch. auto for a range test. Default: 5e-4, and 1e-3 from scratch.",
     )
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
-        default=None, description="sgd: share of the last step that joins the next one. Default: 0.9."
+        default=None, description="sgd, nesterov: share of the last step that joins the next one. Default: 0.9."
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         default=0.01, description="Decay of the weights; norms and biases have none."

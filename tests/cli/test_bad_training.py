@@ -87,6 +87,7 @@ REFUSED = {
     "--set train.episodes.shot=1": (2, "draws no episodes. Leave out train.episodes"),
     "--set train.objective=prototypical": (2, "which leaves 0 to train on"),
     "--unknown nothing": (65, "No item has the label 'nothing'"),
+    "--set train.optimizer=nesterov --set train.momentum=0": (2, "nesterov needs a train.momentum above 0"),
     "--set train.momentum=0.5": (2, "The optimizer adamw has no momentum"),
     "--set train.schedule={name:cosine,gamma:0.5}": (2, "gamma"),
     "--set train.start=pretrained": (2, "has no weights of its own"),

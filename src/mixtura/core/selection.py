@@ -104,6 +104,9 @@ def choose(
 ) -> Candidate:
     """Resolve every ``"auto"`` of a plan by cross-validation; returns the plan with its out-of-fold scores.
 
+    If fewer than ``FEW_HELD_OUT`` samples can be held out, ``"auto"`` means the tied family and half feature scales.
+    With fewer than ``MIN_HELD_OUT``, it means unit scales, one component and shrinkage from the moments.
+
     Args:
         folds: the samples, with their folds.
         plan: provides floor, rank, steps and seed.
@@ -112,9 +115,6 @@ def choose(
         components: a number for all classes, one per class, or ``"auto"`` (held-out likelihood).
         feature_scale: a name in ``FEATURE_SCALES``, or ``"auto"``.
         tried: candidates already cross-validated on these folds.
-
-    If fewer than ``FEW_HELD_OUT`` samples can be held out, ``"auto"`` means the tied family and half feature scales.
-    With fewer than ``MIN_HELD_OUT``, it means unit scales, one component and shrinkage from the moments.
     """
     held, plan = float(folds.held_out.sum()), replace(plan, components=1)
     if held < FEW_HELD_OUT:

@@ -42,6 +42,8 @@ def check_train(section: TrainSection) -> None:
     schedule_of(section, 1, section.epochs)
     if section.momentum is not None and section.optimizer not in ("sgd", "nesterov"):
         raise UsageError(f"The optimizer {section.optimizer} has no momentum. Leave out train.momentum, or use sgd.")
+    if section.momentum == 0 and section.optimizer == "nesterov":
+        raise UsageError("The optimizer nesterov needs a train.momentum above 0. Give one, or use sgd.")
     if section.unfreeze and section.trainable in ("frozen", "head"):
         raise UsageError(
             f"train.unfreeze is {section.unfreeze}, and train.trainable {section.trainable!r} trains nothing after it. "

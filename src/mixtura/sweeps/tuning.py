@@ -248,7 +248,12 @@ def objective_for(table: Table, head: str, metric: str, recipe: Recipe) -> Judge
     def judge(params: dict[str, Any], report: Callable[[int, float], bool]) -> float:
         own = {"shrinkage": params["shrinkage"]} if "shrinkage" in params else {}
         training = {name: params[name] for name in ("learning_rate", "epochs") if name in params}
-        worker = Worker(table, recipe.head.model_copy(update=own), recipe.fit.model_copy(update=training))
+        last = min(recipe.fit.final_learning_rate, training.get("learning_rate", math.inf))  # a rate never rises
+        worker = Worker(
+            table,
+            recipe.head.model_copy(update=own),
+            recipe.fit.model_copy(update=training | {"final_learning_rate": last}),
+        )
         n_components, explained = params.get("n_components", 1), float(params.get("explained_variance", 1.0))
         values: list[float] = []
         for draw in range(len(table.draws)):
