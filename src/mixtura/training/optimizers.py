@@ -18,7 +18,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "nesterov": partial(torch.optim.SGD, momentum=0.9, nesterov=True, fused=True),
     "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
 }
-"""Optimizers by name, with the options of their PyTorch classes; of ``sgd`` and ``nesterov``, the momentum has another default."""
+"""Optimizers by name, with the options of their PyTorch classes; the momentum of ``sgd`` and ``nesterov`` is 0.9."""
 
 
 def is_weight(name: str, parameter: Tensor) -> bool:
