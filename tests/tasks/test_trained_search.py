@@ -2,21 +2,24 @@
 
 import csv
 import json
+import shlex
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from mixtura.cli.app import run as command
 from mixtura.features.store import FeatureStore
+from mixtura.model import bundle
 from mixtura.pipeline import factory
 from mixtura.recipe import resolve
 from mixtura.sections import EncoderSection
-from mixtura.tasks import cluster, train
+from mixtura.tasks import cluster, fit, train
 
 SIDE, KINDS = 16, 3
 KEYS = {
@@ -98,6 +101,31 @@ def test_new_photos_are_clustered_as_the_trained_network_sees_them(made, tmp_pat
     assert command([*words, "--accept", "--name", "1=a", "--name", "2=b", "--name", "3=c"]) == 0
     said = capsys.readouterr().out
     assert f"--encoder own:{made / 'shop'}" in " ".join(said.split())
+
+
+def test_accepted_clusters_are_fitted_with_the_encoder_as_the_model_has_it(made, tmp_path, capsys):
+    network = factory.trainable_of(EncoderSection(name="cnn", filters=8), seed=5).network()
+    weights = tmp_path / "to begin.safetensors"  # a space needs quotes
+    save_file({key: one.contiguous() for key, one in network.state_dict().items()}, weights)
+    shutil.copytree(made / "inbox", tmp_path / "inbox", ignore=shutil.ignore_patterns("*.csv"))
+    keys = {
+        "encoder.name": "cnn",
+        "encoder.size": 24,
+        "encoder.taps": "blocks.1,blocks.2",
+        "encoder.weights": weights,
+        "encoder.filters": 8,
+    }
+    fit.run(resolve({"data.root": made / "photos", "output": tmp_path / "shop"} | keys))
+    words = ["cluster", str(tmp_path / "shop"), str(tmp_path / "inbox"), "-o", str(tmp_path / "out")]
+    assert command([*words, "--clusters", "3"]) == 0
+    features = FeatureStore.open(tmp_path / "out" / "features").read()
+    capsys.readouterr()
+    assert command([*words, "--accept", "--name", "1=a", "--name", "2=b", "--name", "3=c"]) == 0
+    said = capsys.readouterr().out
+    fitting = shlex.split(said[said.index("mixtura fit") :])[1:]
+    assert command(fitting) == 0
+    model = bundle.from_pretrained(tmp_path / "out")
+    assert dict(model.identity) == dict(features.identity)
 
 
 def test_the_items_of_a_trained_model_are_clustered_by_their_own_features(made, tmp_path, capsys):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MODEL_FILE = "config.json"
 """The file that marks a model folder."""
 
-FREE = ("encoder.device", "encoder.runtime")
-"""Keys of the section that leave the encoder of a model what it is."""
+DEVICE_KEYS = ("encoder.device", "encoder.runtime")
+"""Keys that do not change what a model's encoder computes."""
 
 CLUSTERS_PANEL, ACCEPT_PANEL = "Clusters", "Accept clusters as classes"
 
@@ -34,7 +34,7 @@ Photos = Annotated[
 More = Annotated[
     str | None,
     typer.Argument(
-        metavar="[PHOTOS]",
+        metavar="PHOTOS",
         help="With a model or a feature store as PLACE: cluster these, with its encoder (as trained), instead of its "
         "items.",
         show_default=False,
@@ -165,7 +165,9 @@ def _check(place: str, photos: str | None, product: str | None, flags: dict[str,
         raise UsageError(f"{photos} holds features already. Leave {place} out, or give photos.")
     if product is not None:
         raise UsageError(f"--product clusters the items of one product. Leave out {photos}, or --product.")
-    fixed = next((key for key in flags if key.partition(".")[0] in ("encoder", options.FAST) and key not in FREE), None)
+    fixed = next(
+        (key for key in flags if key.partition(".")[0] in ("encoder", options.FAST) and key not in DEVICE_KEYS), None
+    )
     if fixed is not None:
         raise UsageError(f"{_switch(fixed)} has no effect: the encoder of {place} reads the photos. Leave it out.")
 
@@ -225,7 +227,7 @@ def _is_stored(source: str) -> bool:
 def _accept(out: Output, source: Source, names: dict[str, str]) -> None:
     from mixtura.cli import lookup_views as views
     from mixtura.tasks import cluster_files
-    from mixtura.tasks.collection import encoder_words, list_folder
+    from mixtura.tasks.collection import encoder_keys, list_folder
 
     found = cluster_files.read_table(source.output)
     label = cluster_files.named(found, names)
@@ -236,7 +238,8 @@ def _accept(out: Output, source: Source, names: dict[str, str]) -> None:
         made = cluster_files.as_store(label, _items(out, source)[0].features, source.output)
     further = shown(f"mixtura fit {quote(str(made.path))} -o {quote(str(source.output))}")
     if folder is not None and source.photos is not None:
-        further += shown(f" --encoder {quote(encoder_words(Path(source.place)))}")
+        keys = {key: value for key, value in encoder_keys(Path(source.place)).items() if key not in DEVICE_KEYS}
+        further += shown("".join(f" {word}" for word in options.words_for(keys)))
     if len(made.classes) < 2:
         further = "a model needs two classes: give at least two names"
     out.result(views.accepted_record(made), [str(made.path)], views.accepted_view(made, further))

@@ -1,9 +1,11 @@
 """Make command-line options from the sections of the recipe, and a recipe from the options."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, signature
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
@@ -149,6 +151,18 @@ def _default(value: Any) -> str:
 
 FLAGS = {key: Option(key, field, mark) for key, field in fields() for mark in field.metadata if isinstance(mark, Flag)}
 """The option of every recipe key that has one."""
+
+
+def words_for(keys: Mapping[str, Any]) -> list[str]:
+    """Return the options by which a command takes keys with JSON-ready values, quoted for a shell.
+
+    >>> words_for({"encoder.size": 64, "encoder.filters": 4})
+    ['--size 64', '--set encoder.filters=4']
+    """
+    return [
+        f"{FLAGS[key].switch} {quote(str(value))}" if key in FLAGS else f"--set {quote(f'{key}={json.dumps(value)}')}"
+        for key, value in keys.items()
+    ]
 
 
 def takes_flags(panels: Mapping[str, Iterable[str]]) -> Callable[[Command], Command]:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mixtura import files
 from mixtura.catalog import Catalog, create
 from mixtura.datasets.items import Problem
 from mixtura.encoders.common import require_allowed_encoder, resolved
-from mixtura.encoders.own import KIND, folder_of
+from mixtura.encoders.own import folder_of, placed, read_description
 from mixtura.errors import FingerprintMismatch, NoInput, UsageError
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import HEADER_FILE, FeatureStore
@@ -19,7 +20,7 @@ from mixtura.names import nearest
 from mixtura.pipeline import factory, training_set
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.pipeline.thumbnails import thumbnails
-from mixtura.recipe import Recipe
+from mixtura.recipe import Recipe, dump_dict
 from mixtura.sections import EncoderSection
 
 FILTER_COLUMNS = ("label", "superlabel", "group", "split")
@@ -129,10 +130,19 @@ def photos_by(
     return photos_of(recipe.model_copy(update={"encoder": encoder}), progress)
 
 
-def encoder_words(path: Path) -> str:
-    """The name by which another command takes the encoder of a model or feature store."""
-    name = open_collection(path).encoder.name
-    return f"{KIND}:{path}" if folder_of(name) == path.absolute() else name
+def encoder_keys(path: Path) -> dict[str, Any]:
+    """The recipe keys, with JSON-ready values, by which another command takes the encoder of a model or feature store.
+
+    Keys at their defaults are left out, and what a trained network's folder says itself.
+    """
+    encoder = open_collection(path).encoder
+    folder, default = folder_of(encoder.name), EncoderSection()
+    if folder is not None:
+        said = read_description(folder)
+        default = EncoderSection(size=said.size, taps=said.taps)
+        encoder = placed(encoder, path) if folder == path.absolute() else encoder
+    given, usual = dump_dict(encoder), dump_dict(default)
+    return {f"encoder.{key}": value for key, value in given.items() if value != usual.get(key)}
 
 
 def list_folder(recipe: Recipe) -> Path | None:
