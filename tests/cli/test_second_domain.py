@@ -60,6 +60,24 @@ def test_the_second_domain_stands_beside_the_test_part(words, tmp_path, capsys):
     assert shown.index("Domain amazon") < shown.index("6 test items") < shown.index("Domain webcam")
 
 
+def test_a_second_domain_that_has_moved_leaves_the_figures_of_the_first(words, office, tmp_path, capsys):
+    assert run([*words, "--json"]) == 0
+    fitted = json.loads(capsys.readouterr().out)
+    moved = office.rename(office.with_name("moved"))
+    try:
+        assert run(["evaluate", str(tmp_path / "m"), "--json"]) == 0
+        evaluated = json.loads(capsys.readouterr().out)
+        assert run(["evaluate", str(tmp_path / "m")]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+    finally:
+        moved.rename(office)
+    assert (evaluated["domain"], evaluated["metrics"]) == ("amazon", fitted["metrics"])
+    assert "second" not in evaluated
+    (problem,) = evaluated["problems"]
+    assert problem["source"] == "webcam" and "holds no folder webcam" in problem["message"]
+    assert "webcam: was not tested on." in shown
+
+
 def test_without_a_second_domain_nothing_is_said_of_domains(words, office, tmp_path, capsys):
     assert run([*words[:-2], "--json"]) == 0
     assert not {"domain", "second"} & set(json.loads(capsys.readouterr().out))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 
 from mixtura.datasets.items import Problem
-from mixtura.errors import FingerprintMismatch, LabelError, NoInput
+from mixtura.errors import DataError, FingerprintMismatch, LabelError, NoInput
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import FeatureStore
 from mixtura.identity import differences
@@ -37,7 +37,7 @@ def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     """Evaluate a model on its own test part, or on other labeled data; labels it does not know are strangers.
 
     Of data with a test part of their own, such as a folder ``test`` beside ``train``, only that part counts. The
-    second domain of a model's own data is evaluated too.
+    second domain of a model's own data is evaluated too; if it cannot be read any more, ``problems`` says so.
 
     Raises:
         NoInput: there is no model, or no data.
@@ -56,11 +56,17 @@ def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     except NoInput:  # features deleted to save space: the photos and the split are enough
         require_allowed(recipe.data.kind, model_path)
         features = training_set.gather(recipe.model_copy(update={"encoder": model.encoder})).features
-    return with_second(model, recipe, model_path, features)
+    return with_second(model, recipe, model_path, features, required=False)
 
 
 def with_second(
-    model: Model, recipe: Recipe, model_path: Path, features: Features, progress: ProgressCallback = None
+    model: Model,
+    recipe: Recipe,
+    model_path: Path,
+    features: Features,
+    progress: ProgressCallback = None,
+    *,
+    required: bool = True,
 ) -> Evaluation:
     """All metrics of a model on the test part of its own features, and on the second domain of its data, if any.
 
@@ -70,6 +76,7 @@ def with_second(
         model_path: its folder, beside whose model the features of the second domain are kept.
         features: those that it was fitted and tested on, with their split.
         progress: called after each batch of photos of the second domain.
+        required: raise if the second domain cannot be read; otherwise the evaluation has a problem that says why.
 
     Raises:
         NoInput: the second domain is missing.
@@ -80,7 +87,13 @@ def with_second(
     section = factory.second_of(recipe.data)
     if section is None or recipe.data.kind == factory.FEATURES_KIND:
         return own
-    other, problems = features_of(model, recipe, section, model_path, progress)
+    try:
+        other, problems = features_of(model, recipe, section, model_path, progress)
+    except (NoInput, DataError) as error:
+        if required:
+            raise
+        unread = Problem(str(recipe.data.second), "domain_unread", f"{recipe.data.second}: was not tested on. {error}")
+        return replace(own, domain=recipe.data.domain, problems=(unread,))
     second = evaluate(model, training_set.labeled(other), known)
     second = replace(second, domain=recipe.data.second, problems=(*problems, *_unlabeled(other)))
     return replace(own, domain=recipe.data.domain, second=second)
