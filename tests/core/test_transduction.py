@@ -6,29 +6,30 @@ from functools import partial
 import pytest
 import torch
 
-from mixtura.core import few_shot
+from mixtura.core import few_shot, transduction
 from mixtura.core.covariance import Prior, family_of
 from mixtura.core.few_shot import Newcomers
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import labeled
-from mixtura.core.novel import novel_components
-from mixtura.core.transduction import STEPS, TransductiveNewcomers, soft_prototype
+from mixtura.core.novel import between_class_ratio
+from mixtura.core.transduction import TransductiveNewcomers, soft_prototype
 
 WAY, QUERIES, DIMENSION, BASES = 4, 15, 6, 10
-DRAW = torch.Generator().manual_seed(0)
+
+
+def normal(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def episodes(count=5, shot=1, apart=1.0):
     """Support and queries of classes with unit variances, in float64."""
-    center = apart * torch.randn(count, WAY, 1, DIMENSION, generator=DRAW, dtype=torch.float64)
-    rows = center + torch.randn(count, WAY, shot + QUERIES, DIMENSION, generator=DRAW, dtype=torch.float64)
+    rows = apart * normal(0, count, WAY, 1, DIMENSION) + normal(1, count, WAY, shot + QUERIES, DIMENSION)
     return rows[:, :, :shot], rows[:, :, shot:].flatten(1, 2)
 
 
-def newcomers(family):
+def newcomers(family, apart=1.0):
     labels = torch.arange(BASES).repeat_interleave(20)
-    x = torch.randn(BASES, DIMENSION, generator=DRAW, dtype=torch.float64)[labels]
-    x = x + torch.randn(len(labels), DIMENSION, generator=DRAW, dtype=torch.float64)
+    x = apart * normal(2, BASES, DIMENSION)[labels] + normal(3, len(labels), DIMENSION)
     (sums,) = labeled(family_of(family), x, labels, BASES)
     prior = Prior(5.0, 0.1)
     return Newcomers(Mixture.from_moments(sums, 1e-3, prior, torch.arange(BASES), BASES), sums, 1e-3, prior)
@@ -60,27 +61,55 @@ def test_the_order_of_queries_and_of_episodes_does_not_matter_and_a_batch_is_a_l
     _, classify, _ = PAIRS[name]()
     support, query = episodes(shot=2)
     scores = classify(support, query)
-    order = torch.randperm(query.shape[1], generator=DRAW)
+    order = torch.randperm(query.shape[1], generator=torch.Generator().manual_seed(4))
     torch.testing.assert_close(classify(support, query[:, order]), scores[:, order], rtol=1e-8, atol=1e-8)
     alone = [classify(support[i : i + 1], query[i : i + 1]) for i in range(len(support))]
     torch.testing.assert_close(torch.cat(alone), scores, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("family", ["tied", "diagonal"])
-def test_newcomers_are_moved_by_em(family):
-    """By densities of the core, class by class, with covariances and weights held."""
+def log_joint(alone, support, query, mean):
+    """Log-density of shots, queries and means of one episode, up to a constant, by the model's own densities."""
+    made = alone.made(support[None])
+    center = alone.mixture.mean.mean(0)
+    ratio = between_class_ratio(alone.mixture, alone.moments.weight)
+    now = replace(made, mean=mean)
+    peak = now.component_log_prob(mean).diagonal()
+    prior = (now.component_log_prob(center[None])[0] - peak).sum() / ratio  # a Gaussian, `ratio` times as wide
+    shots = sum(now.component_log_prob(support[c])[:, c].sum() for c in range(WAY))
+    return prior + shots + now.component_log_prob(query).logsumexp(1).sum()
+
+
+def heights(classify, alone, support, query, monkeypatch):
+    """The log-density before the first step and after each of 10."""
+    found = []
+    for steps in range(11):
+        monkeypatch.setattr(transduction, "STEPS", steps)
+        mean = classify.moved(support[None], query[None]).mean
+        found.append(float(log_joint(alone, support, query, mean)))
+    return torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("family", ["tied", "diagonal", "full"])
+def test_no_step_makes_the_means_of_newcomers_less_probable(family, monkeypatch):
+    alone = newcomers(family, apart=0.5)
+    support, query = (part[0] for part in episodes(1, shot=2))
+    classify = TransductiveNewcomers(alone)
+    rise = heights(classify, alone, support, query, monkeypatch).diff()
+    assert rise[0] > 0.1 and (rise > -1e-9).all()
+    monkeypatch.setattr(
+        transduction, "between_class_ratio", lambda *_: torch.inf
+    )  # as if the base classes said nothing
+    assert (heights(classify, alone, support, query, monkeypatch).diff() < -1e-3).any()
+
+
+@pytest.mark.parametrize("family", ["tied", "diagonal", "full"])
+def test_newcomers_come_to_rest_at_the_most_probable_means(family, monkeypatch):
+    monkeypatch.setattr(transduction, "STEPS", 500)
     alone = newcomers(family)
     support, query = (part[0] for part in episodes(1, shot=2))
-    start = novel_components(alone.mixture, alone.moments, list(support), alone.floor, alone.prior).mixture
-    now = start
-    for _ in range(STEPS):
-        share = now.component_log_prob(query).softmax(1)
-        sums = [(share[:, c, None] * query).sum(0) for c in range(WAY)]
-        mean = [(2 * start.mean[c] + sums[c]) / (2 + share[:, c].sum()) for c in range(WAY)]
-        now = replace(start, mean=torch.stack(mean))
-    found = TransductiveNewcomers(alone)(support[None], query[None])[0]
-    expected = now.component_log_prob(query).log_softmax(1)
-    torch.testing.assert_close(found.log_softmax(1), expected, rtol=1e-6, atol=1e-6)
+    mean = TransductiveNewcomers(alone).moved(support[None], query[None]).mean.requires_grad_()
+    (slope,) = torch.autograd.grad(log_joint(alone, support, query, mean), mean)
+    torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["prototype", "tied"])

@@ -1,13 +1,17 @@
 r"""Few-shot classifiers that look at all queries of an episode together (transductive).
 
-Each begins with what an inductive classifier of :mod:`mixtura.core.few_shot` learns from the shots. The queries then
-move its class means, by EM with the covariances held:
+Each begins with the class means that an inductive classifier of :mod:`mixtura.core.few_shot` learns from the shots. In
+each of a few steps, the queries move them:
 
 .. math:: r_{nc} \propto \exp s_c(q_n), \qquad
-    \mu_c = \frac{S \mu^0_c + \lambda \sum_n r_{nc} q_n}{S + \lambda \sum_n r_{nc}}
+    \mu_c = \frac{\kappa \mu^0_c + \lambda \sum_n r_{nc} q_n}{\kappa + \lambda \sum_n r_{nc}}
 
-with S shots and :math:`\lambda` the weight of a query beside a shot. Classes are equally likely beforehand, and nothing
-else makes them balanced: a class may get any share of the queries. Arguments are those of the inductive classifiers.
+where :math:`\lambda` is the weight of a query beside a shot, and :math:`\kappa` is the number of shots that the first
+mean is worth. Classes are equally likely beforehand, and nothing else makes them balanced: a class may get any share of
+the queries. Arguments are those of the inductive classifiers.
+
+:class:`TransductiveNewcomers` is EM for the most probable means, with the covariances held. :func:`soft_prototype` is
+soft k-means: in each step it measures its scale again, at the nearest means, which is no step of EM.
 
 Source: Ren et al., Meta-learning for semi-supervised few-shot classification, ICLR 2018 (soft k-means; there a single
 step, with distances in the units of a network that was trained for it).
@@ -20,15 +24,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixtura.core.few_shot import Newcomers, prototype
+from mixtura.core.mixture import Mixture
+from mixtura.core.novel import between_class_ratio
 
 STEPS = 10
 
 
 def _moved(
-    start: Float[Tensor, "E W D"], shot: int, query: Float[Tensor, "E M D"], share: Float[Tensor, "E M W"]
+    start: Float[Tensor, "E W D"], count: float, query: Float[Tensor, "E M D"], share: Float[Tensor, "E M W"]
 ) -> Float[Tensor, "E W D"]:
-    """The means of shots and queries together; ``share`` is the weight of a query in a class."""
-    return (shot * start + share.mT @ query) / (shot + share.sum(1)[..., None])
+    """The means of shots and queries together.
+
+    Args:
+        start: the means before any query.
+        count: how many shots each of these is worth.
+        query: samples to classify.
+        share: the weight of a query in a class.
+    """
+    return (count * start + share.mT @ query) / (count + share.sum(1)[..., None])
 
 
 def soft_prototype(
@@ -37,7 +50,8 @@ def soft_prototype(
     r"""Scores of :func:`~mixtura.core.few_shot.prototype` with class means that soft k-means of the queries has moved.
 
     The score of an assignment is :math:`-\|q - \mu_c\|^2 / (2 v)`; v is the mean squared distance, per dimension, of a
-    query of the episode to its nearest mean, so that the scale of the features does not matter.
+    query of the episode to its nearest mean in this step, so that the scale of the features does not matter. The first
+    mean is worth its shots.
 
     Args:
         support: samples to learn from.
@@ -50,13 +64,19 @@ def soft_prototype(
         variance = distance.amin(2).mean(1) / query.shape[2]
         wide = 2 * variance.clamp_min(torch.finfo(query.dtype).tiny)[:, None, None]
         share = weight * (-distance / wide).softmax(2)
-        mean = _moved(start, support.shape[2], query, share)
+        mean = _moved(start, float(support.shape[2]), query, share)
     return prototype(mean[:, :, None], query)
 
 
 @dataclass(frozen=True)
 class TransductiveNewcomers:
-    """A catalog's enrollment whose newcomers the queries move; their covariances stay those of the base classes.
+    r"""A catalog's enrollment whose newcomers the queries move; their covariances stay those of the base classes.
+
+    With the prior of :mod:`mixtura.core.novel`, whose between-class variance is :math:`s\,\Sigma_c`, the mean that S
+    shots give is worth :math:`\kappa = S + 1/s` shots, and no step lowers
+
+    .. math:: \sum_c \Big[ \log N(\mu_c; m_0, s\,\Sigma_c) + \sum_{i=1}^S \log N(x_{ci}; \mu_c, \Sigma_c) \Big]
+        + \lambda \sum_n \log \sum_c N(q_n; \mu_c, \Sigma_c)
 
     Args:
         enroll: the inductive classifier.
@@ -68,11 +88,16 @@ class TransductiveNewcomers:
 
     def __call__(self, support: Float[Tensor, "E W S D"], query: Float[Tensor, "E M D"]) -> Float[Tensor, "E M W"]:
         """Log-density of each query under each newcomer, up to a constant."""
+        return self.enroll.scores(self.moved(support, query), query, (support.shape[0], support.shape[1]))
+
+    def moved(self, support: Float[Tensor, "E W S D"], query: Float[Tensor, "E M D"]) -> Mixture:
+        """The newcomers of all episodes, one after another, where the queries have moved them."""
         episodes, way, shot, _ = support.shape
         made = moved = self.enroll.made(support)
         start = made.mean.reshape(episodes, way, -1)
+        count = shot + 1 / between_class_ratio(self.enroll.mixture, self.enroll.moments.weight)
         for _ in range(STEPS):
             share = self.weight * self.enroll.scores(moved, query, (episodes, way)).softmax(2)
-            mean = _moved(start, shot, query.to(start), share.to(start))
+            mean = _moved(start, count, query.to(start), share.to(start))
             moved = replace(made, mean=mean.flatten(0, 1))
-        return self.enroll.scores(moved, query, (episodes, way))
+        return moved
