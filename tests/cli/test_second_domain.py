@@ -92,7 +92,7 @@ def test_without_a_second_domain_nothing_is_said_of_domains(words, office, tmp_p
         ("amazon", "amazon", 2, "data.second 'amazon' is that of data.domain"),
         (None, "webcam", 2, "data.second 'webcam' needs a domain to learn from"),
         (None, None, 2, "Name the one to read, as in --set data.domain=amazon"),
-        ("amazon", "webcam", 66, "holds no folder webcam/images, the domain 'webcam'"),
+        ("amazon", "webcam", 66, "holds no folder webcam, the domain 'webcam'"),
     ],
 )
 def test_a_missing_domain_is_one_sentence_before_a_photo_is_read(office, tmp_path, capsys, domain, second, code, said):

@@ -166,6 +166,21 @@ def test_office_reads_one_domain(office):
     assert len(office31.load(office, domain="amazon")) == 5
 
 
+def test_office_is_read_without_its_folders_of_images_too(office):
+    whole = office31.load(office, domain="webcam")
+    for domain in office31.PUBLISHED:
+        (office / domain / "images").rename(office / "classes")
+        (office / domain).rmdir()
+        (office / "classes").rename(office / domain)
+    data = office31.load(office, domain="webcam")
+    assert [item.id for item in data.items] == [item.id.replace("images/", "") for item in whole.items]
+    assert [item.label for item in data.items] == [item.label for item in whole.items]
+    assert data_keys(str(office))["data.kind"] == "office31"
+    (office / "webcam" / "mug" / "frame_0001.jpg").unlink()
+    with pytest.raises(DataError, match="webcam: the number of classes is 1, and 2 were published"):
+        office31.load(office, domain="webcam")
+
+
 def test_a_damaged_office_is_one_sentence(office):
     (office / "amazon" / "images" / "mug" / "frame_0002.jpg").unlink()
     with pytest.raises(DataError, match=r"amazon/images: the number of photos is 4, and 5 were published\. Unpack"):
@@ -174,7 +189,7 @@ def test_a_damaged_office_is_one_sentence(office):
     with pytest.raises(DataError, match="the number of classes is 1, and 2 were published"):
         office31.load(office, domain="amazon")
     (office / "webcam").rename(office / "elsewhere")
-    with pytest.raises(NoInput, match="holds no folder webcam/images, the domain 'webcam'"):
+    with pytest.raises(NoInput, match="holds no folder webcam, the domain 'webcam'"):
         office31.load(office, domain="webcam")
     with pytest.raises(UsageError, match=r"no domain 'dsl'\. Did you mean 'dslr'"):
         office31.load(office, domain="dsl")

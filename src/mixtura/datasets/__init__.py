@@ -96,7 +96,7 @@ PUBLIC = {
     ),
     "office31": PublicSet(
         "the authors' page of Adapting visual category models to new domains (2010), domain_adaptation_images.tar.gz",
-        "amazon/images/back_pack/frame_0001.jpg, and dslr/ and webcam/ in the same way",
+        "amazon/images/back_pack/frame_0001.jpg, with images/ or without it, and dslr/ and webcam/ in the same way",
     ),
     "omniglot": PublicSet(
         f"{_OMNIGLOT}/images_background.zip and images_evaluation.zip",
@@ -122,7 +122,9 @@ OFFICIAL = {
     "imagenet": ("ILSVRC2012_devkit_t12",),
     "svhn": ("train_32x32.mat", "test_32x32.mat"),
     "flowers102": ("imagelabels.mat", "setid.mat"),
-    "office31": tuple(f"{domain}/images/back_pack" for domain in ("amazon", "dslr", "webcam")),
+    "office31": tuple(
+        f"{domain}/{inside}back_pack" for domain in ("amazon", "dslr", "webcam") for inside in ("images/", "")
+    ),
     "omniglot": ("images_background", "images_evaluation"),
     "omniglot-runs": ("all_runs.zip", "run01"),
 }

@@ -6,7 +6,8 @@
     root/dslr/images/back_pack/frame_0001.jpg        498 photos of a single-lens reflex camera
     root/webcam/images/back_pack/frame_0001.jpg      795 photos of a webcam
 
-One domain is read, so that a model that learns from one can be tested on another.
+Some copies have the classes in ``root/amazon``, without a folder ``images``. One domain is read, so that a model that
+learns from one can be tested on another.
 
 Source: Saenko, Kulis, Fritz and Darrell, Adapting visual category models to new domains (ECCV 2010).
 """
@@ -53,15 +54,16 @@ def load(
     if domain not in PUBLISHED:
         raise UsageError(f"Office-31 has no domain {domain!r}. {nearest(domain, PUBLISHED)}")
     start = root if root is not None else cache_folder("office31")
-    folder = start / domain / IMAGE_FOLDER
+    inside = f"{domain}/{IMAGE_FOLDER}" if is_folder_at(start / domain / IMAGE_FOLDER) else domain
+    folder = start / inside
     advice = "Unpack the official archive of Office-31 (domain_adaptation_images.tar.gz) again."
     if not is_folder_at(folder):
         raise NoInput(
-            f"{readable(str(start))}: holds no folder {domain}/{IMAGE_FOLDER}, the domain {domain!r} of Office-31. "
-            "Give the folder that holds it."
+            f"{readable(str(start))}: holds no folder {domain}, the domain {domain!r} of Office-31. Give the folder "
+            "that holds it."
         )
     scan = Scan(start.resolve(), PHOTO_FILES, follow_links)
-    scan.part(scan.root / domain / IMAGE_FOLDER, None)
+    scan.part(scan.root / inside, None)
     items = tuple(item for item in scan.items if item.label is not None)
     require_count(folder, "classes", len({item.label for item in items}), CLASSES, advice)
     require_count(folder, "photos", len(items), PUBLISHED[domain], advice)
