@@ -11,6 +11,7 @@ The official parts are 1,020, 1,020 and 6,149 photos: there are more to test tha
 Source: Nilsback and Zisserman, Automated flower classification over a large number of classes (ICVGIP 2008).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,6 @@ SPLIT_ARRAYS = {"train": "trnid", "val": "valid", "test": "tstid"}
 PUBLISHED = {"train": 1020, "val": 1020, "test": 6149}
 """Photos of each part."""
 
-PAGE = "robots.ox.ac.uk/~vgg/data/flowers/102"
 CLASSES = (
     "pink primrose", "hard-leaved pocket orchid", "canterbury bells", "sweet pea", "english marigold",
     "tiger lily", "moon orchid", "bird of paradise", "monkshood", "globe thistle", "snapdragon", "colt's foot",
@@ -65,30 +65,14 @@ def load(root: Path | None = None, *, label: str = "fine") -> Dataset:
     if absent or not is_folder_at(folder / IMAGE_FOLDER):
         raise NoInput(
             f"{readable(str(folder))}: holds no {absent[0] if absent else f'folder {IMAGE_FOLDER}'}. Give the folder "
-            f"with {LABEL_FILE}, {SPLIT_FILE} and {IMAGE_FOLDER}/ of 102flowers.tgz ({PAGE})."
+            f"with {LABEL_FILE}, {SPLIT_FILE} and {IMAGE_FOLDER}/ of 102flowers.tgz, from {PUBLIC['flowers102'].get}."
         )
-    labels = _numbers(folder / LABEL_FILE, ("labels",))["labels"]
-    count = sum(PUBLISHED.values())
-    require_count(folder / LABEL_FILE, "labels", len(labels), count, _again(LABEL_FILE))
-    if not all(1 <= number <= len(CLASSES) for number in labels):
-        raise DataError(f"{readable(str(folder / LABEL_FILE))}: a label is not from 1 to 102. {_again(LABEL_FILE)}")
-    parts = _parts(folder / SPLIT_FILE, count)
-    for name in (LABEL_FILE, SPLIT_FILE):
-        require_md5(folder / name, PUBLIC["flowers102"].md5[name], _again(name))
-    return Dataset("flowers102", tuple(_items(folder, labels, parts))).at_level(label)
-
-
-def _parts(path: Path, count: int) -> dict[int, str]:
-    """The split of each photo by its number, from 1 to ``count``."""
-    arrays = _numbers(path, tuple(SPLIT_ARRAYS.values()))
-    for split, name in SPLIT_ARRAYS.items():
-        require_count(path, f"photos in {name}", len(arrays[name]), PUBLISHED[split], _again(SPLIT_FILE))
+    counts = {"labels": ("labels", sum(PUBLISHED.values()))}
+    labels = _numbers(folder / LABEL_FILE, counts)["labels"]
+    counts = {name: (f"photos in {name}", PUBLISHED[split]) for split, name in SPLIT_ARRAYS.items()}
+    arrays = _numbers(folder / SPLIT_FILE, counts)
     parts = {number: split for split, name in SPLIT_ARRAYS.items() for number in arrays[name]}
-    if set(parts) != set(range(1, count + 1)):
-        raise DataError(
-            f"{readable(str(path))}: does not name each photo from 1 to {count:,} once. {_again(SPLIT_FILE)}"
-        )
-    return parts
+    return Dataset("flowers102", tuple(_items(folder, labels, parts))).at_level(label)
 
 
 def _items(folder: Path, labels: list[int], parts: dict[int, str]) -> list[Item]:
@@ -105,14 +89,15 @@ def _items(folder: Path, labels: list[int], parts: dict[int, str]) -> list[Item]
     ]
 
 
-def _numbers(path: Path, names: tuple[str, ...]) -> dict[str, list[int]]:
-    """The whole numbers in some arrays of a file."""
-    arrays = {name: np.asarray(value) for name, value in read_mat(path, names, _again(path.name)).items()}
-    strange = [name for name, value in arrays.items() if value.dtype.kind not in "iu"]
-    if strange:
-        raise DataError(f"{readable(str(path))}: {strange[0]} holds no whole numbers. {_again(path.name)}")
-    return {name: value.reshape(-1).tolist() for name, value in arrays.items()}
+def _numbers(path: Path, counts: Mapping[str, tuple[str, int]]) -> dict[str, list[int]]:
+    """The numbers in some arrays of a published file; ``counts`` names the things in each array, and how many."""
+    advice = _again(path.name)
+    arrays = {name: np.asarray(array).reshape(-1) for name, array in read_mat(path, tuple(counts), advice).items()}
+    for name, (things, published) in counts.items():
+        require_count(path, things, len(arrays[name]), published, advice)
+    require_md5(path, PUBLIC["flowers102"].md5[path.name], advice)
+    return {name: array.tolist() for name, array in arrays.items()}
 
 
 def _again(name: str) -> str:
-    return f"Download {name} again ({PAGE})."
+    return f"Download {name} again from {PUBLIC['flowers102'].get}."

@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixtura.datasets import PUBLIC
 from mixtura.datasets.items import Dataset, Item
 from mixtura.datasets.paths import readable, to_id, to_label
 from mixtura.datasets.published import require_count
@@ -62,8 +63,8 @@ def load(root: Path | None = None, *, label: str = "fine") -> Dataset:
     absent = [part for folder, part in parts.items() if not is_folder_at(folder)]
     if absent:
         raise NoInput(
-            f"{readable(str(start))}: holds no folder {absent[0].folder}. Unpack {absent[0].folder}.zip "
-            "(github.com/brendenlake/omniglot, python) there, or give the folder of one part alone."
+            f"{readable(str(start))}: holds no folder {absent[0].folder}. Unpack {absent[0].folder}.zip there "
+            f"({PUBLIC['omniglot'].get}), or give the folder of one part alone."
         )
     items = [item for folder, part in parts.items() for item in _items(folder, part, None if alone else part.split)]
     return Dataset("omniglot", tuple(items)).at_level(label)

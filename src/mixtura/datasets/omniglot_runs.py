@@ -9,8 +9,8 @@
 
 A character is a class, such as ``run01/class08``, and its run is the superclass; ``training`` is the part train.
 
-Source: Lake, Salakhutdinov and Tenenbaum, Human-level concept learning through probabilistic program induction, Science
-2015; the files are in github.com/brendenlake/omniglot.
+Source: Lake, Salakhutdinov and Tenenbaum, Human-level concept learning through probabilistic program induction
+(Science 2015).
 """
 
 import zipfile
@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
+from mixtura.datasets import PUBLIC
 from mixtura.datasets.items import Dataset, Item
 from mixtura.datasets.paths import readable, to_id
 from mixtura.datasets.published import require_count
@@ -26,7 +27,7 @@ from mixtura.files import is_file_at, is_folder_at
 
 PAIRS_FILE = "class_labels.txt"
 RUNS, CHARACTERS = 20, 20  # published: runs, and characters in each
-ADVICE = "Get all_runs.zip again."
+ADVICE = f"Get all_runs.zip again from {PUBLIC['omniglot-runs'].get}."
 MAX_BYTES = 1 << 26  # of an archive, unpacked; the official one has 220 kB
 
 
@@ -60,12 +61,12 @@ def _unpacked(path: Path) -> Files:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
             if sum(info.file_size for info in members) > MAX_BYTES:
-                raise DataError(f"{readable(str(path))}: unpacks to more than {MAX_BYTES >> 20} MiB. Get it again.")
+                raise DataError(f"{readable(str(path))}: unpacks to more than {MAX_BYTES >> 20} MiB. {ADVICE}")
             return {info.filename: archive.read(info) for info in members}
     except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{readable(str(path))}: is not a readable archive ({error}). Get it again.") from error
+        raise DataError(f"{readable(str(path))}: is not a readable archive ({error}). {ADVICE}") from error
 
 
 def _found(root: Path) -> Files:
@@ -90,7 +91,7 @@ def _items(root: Path, listed: str, files: Files) -> list[Item]:
         if len(pair) != 2 or any(name not in files for name in pair):
             raise DataError(
                 f"{readable(str(root))}, line {line} of {listed}: {readable(text)!r} is no pair of a test "
-                "picture and a training picture that are there. Get all_runs.zip again."
+                f"picture and a training picture that are there. {ADVICE}"
             )
         name = f"{folder.name}/{PurePosixPath(pair[1]).stem}"
         for path, part in zip(pair, ("test", "train"), strict=True):
