@@ -9,10 +9,13 @@ import pytest
 from PIL import Image
 
 import mixtura
+from mixtura import names
 from mixtura.cli.app import run as command
 from mixtura.errors import LabelError, UsageError
 from mixtura.fitting.network_episodes import VALIDATION_EPISODES, episodes_of
+from mixtura.names import Spellings
 from mixtura.pipeline import factory, training_photos
+from mixtura.pipeline.training_set import known_classes, labels_of
 from mixtura.recipe import resolve
 from mixtura.records.training import TrainingProgress
 from mixtura.report.training import training_page
@@ -209,11 +212,24 @@ def test_several_processes_are_refused(photos, tmp_path, monkeypatch):
         train.run(recipe_for(photos, tmp_path / "x"))
 
 
-def test_a_pattern_leaves_out_what_fits_it_and_a_class_of_that_name_comes_first(photos, tmp_path):
-    from mixtura.pipeline.training_set import known_classes, labels_of
-
+def test_a_pattern_leaves_out_what_fits_it_and_a_class_of_that_name_comes_first():
     labels = ["a/1", "a/2", "b/1", "b[1]/2", "*"]
     assert labels_of(labels, ["a/*"]) == {"a/1", "a/2"} and labels_of(labels, ["b[1]*"]) == {"b[1]/2"}
     assert labels_of(labels, ["*"]) == {"*"} and known_classes(labels, ["b*"]) == ("a/1", "a/2", "*")
     with pytest.raises(LabelError, match=r"No item has the label 'c/\*'"):
         known_classes(labels, ["c/*"])
+
+
+def test_only_the_star_of_a_pattern_is_special():
+    flowers = ["pink-yellow dahlia?", "pink-yellow dahlias", "a pink-yellow dahlia?", "pink-yellow dahlia? [1]"]
+    assert labels_of(flowers, ["pink-yellow dahlia?*"]) == {flowers[0], flowers[3]}
+    assert labels_of(flowers, ["*? [1]"]) == {flowers[3]}
+    assert labels_of(flowers, ["*dahlia?"]) == {flowers[0], flowers[2]}
+    assert not labels_of(flowers, ["pink-yellow dahlia"]) and not labels_of(flowers, ["*[!x]"])
+
+
+def test_names_to_leave_out_are_looked_up_in_one_table(monkeypatch):
+    made = []
+    monkeypatch.setattr(names, "Spellings", lambda known: made.append(1) or Spellings(known))
+    labels = [f"n{number:04}" for number in range(50)]
+    assert known_classes(labels, labels[2:]) == ("n0000", "n0001") and len(made) == 1

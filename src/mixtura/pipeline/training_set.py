@@ -1,10 +1,10 @@
 """Labeled features with a train and test split, from photos or from a feature store."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +111,22 @@ def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Seque
     Raises:
         LabelError: fewer than two classes are left, or a class to leave out does not occur.
     """
-    absent = sorted(name for name in unknown if not labels_of(labels, [name]))
+    found = _found(labels, unknown)
+    absent = sorted(name for name, own in found.items() if not own)
     if absent:
         raise LabelError(f"No item has the label {absent[0]!r}. {names.nearest(absent[0], labels)}")
-    left_out = labels_of(labels, unknown)
+    left_out = {label for own in found.values() for label in own}
     classes = tuple(label for label in labels if label not in left_out)
     if len(classes) < 2:
-        found = f"only one class, {classes[0]!r}," if classes else "no class"
+        rest = f"only one class, {classes[0]!r}," if classes else "no class"
         first = f" Left out: {problems[0].message}" if problems else ""
         if len(labels) >= 2:
             raise LabelError(
-                f"Found {found} to learn beside the {len(left_out)} that --unknown (data.unknown) keeps out; two or "
+                f"Found {rest} to learn beside the {len(left_out)} that --unknown (data.unknown) keeps out; two or "
                 "more are needed. Keep fewer out."
             )
         raise LabelError(
-            f"Found {found} to learn; two or more are needed. Put the photos of each class into a folder of its own."
+            f"Found {rest} to learn; two or more are needed. Put the photos of each class into a folder of its own."
             f"{first}"
         )
     return classes
@@ -133,13 +134,21 @@ def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Seque
 
 def labels_of(labels: Sequence[str], given: Sequence[str]) -> set[str]:
     """The labels that people have named: those spelled so, or else that look the same, or fit a pattern with ``*``."""
+    return {label for own in _found(labels, given).values() for label in own}
+
+
+def _found(labels: Sequence[str], given: Sequence[str]) -> dict[str, list[str]]:
+    """The labels that each of the given names stands for."""
     spellings = names.Spellings(labels)
-    return {label for name in given for label in spellings.of(name) or _fitting(name, labels)}
+    return {name: spellings.of(name) or _fitting(name, labels) for name in given}
 
 
 def _fitting(pattern: str, labels: Sequence[str]) -> list[str]:
     """The labels that fit a pattern, in which ``*`` stands for anything; none where it has no ``*``."""
-    return [label for label in labels if "*" in pattern and fnmatchcase(label, pattern.replace("[", "[[]"))]
+    if "*" not in pattern:
+        return []
+    fits = re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    return [label for label in labels if fits.fullmatch(label)]
 
 
 def stored(recipe: Recipe, identity: Mapping[str, str]) -> Features:
