@@ -211,7 +211,12 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def positive(text: str) -> int:
-    """A number given to the command."""
+    """Return a whole number of 1 or more.
+
+    Raises:
+        ArgumentTypeError: the number is smaller.
+        ValueError: the text is no whole number.
+    """
     if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is too small. Give 1 or more.")
     return int(text)

@@ -41,7 +41,7 @@ NAMED = tuple(name for name in DATASETS if name not in NEED_PATH)
 
 @dataclass(frozen=True)
 class PublicSet:
-    """Where a public data set is to be had, which files are read, and the published MD5 of those that have one."""
+    """Where to get a public data set, which files are read, and their published MD5 where there is one."""
 
     get: str
     layout: str
@@ -110,7 +110,7 @@ PUBLIC = {
     "digits": _SHIPPED,
     "demo": _SHIPPED,
 }
-"""What is to be known of each public set before it can be read; the other kinds are layouts of your own data."""
+"""What to download for each public set."""
 
 BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".npz": "npz"}
 """Kinds of data that are one file, by its ending."""
