@@ -8,7 +8,7 @@ from mixtura.features.records import Rows, to_features
 from mixtura.features.store import FeatureStore
 from mixtura.recipe import resolve
 from mixtura.tasks import fit, sweep
-from mixtura.training.state import own_random_numbers
+from mixtura.training.state import own_random_numbers, seed_random_numbers
 
 
 @pytest.fixture
@@ -47,6 +47,21 @@ def test_heads_trained_on_a_cpu_ask_no_gpu_and_leave_the_callers_numbers(store, 
     given = {"data.kind": "features", "data.root": store, "output": tmp_path / "out", "encoder.device": "cpu"}
     task(resolve(given | keys))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_apples_graphics_follow_the_seed_and_are_given_back(many_devices, monkeypatch):
+    state = {"now": "the caller's"}
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: state["now"])
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda kept: state.update(now=kept))
+    monkeypatch.setattr(torch.mps, "manual_seed", lambda seed: state.update(now=seed))
+    with pytest.raises(KeyError), own_random_numbers(torch.device("mps"), 7):
+        assert state["now"] == 7
+        raise KeyError
+    assert state["now"] == "the caller's"
+    with own_random_numbers(torch.device("mps")):
+        seed_random_numbers(torch.device("mps"), 9)
+        assert state["now"] == 9
+    assert state["now"] == "the caller's"
 
 
 def test_a_seed_counts_for_the_block_alone(many_devices):

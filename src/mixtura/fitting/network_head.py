@@ -103,8 +103,7 @@ def drawn_vectors(network: nn.Module, batches: Sequence[Batch], seed: int) -> tu
     """
     trial = copy.deepcopy(network).train()
     device = next(network.parameters()).device
-    with own_random_numbers(device):
-        torch.manual_seed(seed)
+    with own_random_numbers(device, seed):
         vectors = [trial(batch["x"].to(device)).float().cpu() for batch in batches]
     return torch.cat(vectors), torch.cat([batch[LABEL] for batch in batches])
 

@@ -87,14 +87,25 @@ def own_random_numbers(device: torch.device, seed: int | None = None) -> Iterato
         device: where numbers are drawn, besides the CPU.
         seed: what those of the block follow from; they go on from the caller's unless given.
     """
-    cuda = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if cuda else []):
-        if seed is not None:
-            torch.default_generator.manual_seed(seed)
-        if seed is not None and cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
+    kept = torch.mps.get_rng_state() if device.type == "mps" else None
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            if seed is not None:
+                seed_random_numbers(device, seed)
+            yield
+        finally:
+            if kept is not None:
+                torch.mps.set_rng_state(kept)
+
+
+def seed_random_numbers(device: torch.device, seed: int) -> None:
+    """Make random numbers follow from a seed, on the CPU and on this device; no other device is touched."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    if device.type == "mps":
+        torch.mps.manual_seed(seed)
 
 
 @contextmanager

@@ -25,7 +25,15 @@ from mixtura.training.checkpoint import Checkpoint, Checkpoints, Facts, check_sa
 from mixtura.training.course import Course, without_best
 from mixtura.training.records import TrainedNetwork, Weights
 from mixtura.training.setup import RAW, Batch, Settings, Setup, check, count
-from mixtura.training.state import State, copied, evaluating, of_module, own_random_numbers, replaced
+from mixtura.training.state import (
+    State,
+    copied,
+    evaluating,
+    of_module,
+    own_random_numbers,
+    replaced,
+    seed_random_numbers,
+)
 from mixtura.training.steps import Steps
 
 CHECKPOINT_FOLDER, METRICS_FILE = "checkpoints", "metrics.jsonl"
@@ -298,7 +306,4 @@ class _Run:
 def _seed(seed: int, step: int, device: torch.device) -> None:
     """Make what a step draws follow from its number, and differ between processes."""
     digest = blake2b(f"{seed} {step} {distributed.rank()}".encode(), digest_size=7).digest()
-    number = int.from_bytes(digest, "little")
-    torch.default_generator.manual_seed(number)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(number)
+    seed_random_numbers(device, int.from_bytes(digest, "little"))
