@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from typing import cast
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Shaped
 from torch import Tensor, nn
 
 from mixtura.encoders.stages import Activations, Stages
@@ -13,7 +13,7 @@ from mixtura.errors import NoInput
 from mixtura.heads.base import Head
 from mixtura.objectives.classification import PLAIN_CONDITIONAL
 from mixtura.training import distributed
-from mixtura.training.setup import Batch
+from mixtura.training.setup import Batch, count
 from mixtura.training.state import evaluating
 
 PHOTOS, LABEL, WEIGHT, ROW = "x", "label", "weight", "row"
@@ -22,6 +22,8 @@ VECTOR = "vector"
 
 ACTIVATION = "activation "
 """Begins the names of activations in a batch; photos are under ``x``."""
+
+UNREADABLE = "None of the validation photos can be read. Check that their folder is still there."
 
 
 class Classifier(nn.Module):
@@ -69,7 +71,6 @@ def without_rows(classifier: nn.Module, batch: Batch) -> Tensor:
         return classifier(batch).sum() * 0.0
 
 
-@torch.no_grad()
 def scored(classifier: nn.Module, batches: Iterable[Batch]) -> tuple[Float64[Tensor, "N C"], Int[Tensor, " N"]]:
     """The class scores and the class of each row of some batches, on the CPU; those of all processes, in each.
 
@@ -78,13 +79,33 @@ def scored(classifier: nn.Module, batches: Iterable[Batch]) -> tuple[Float64[Ten
     Raises:
         NoInput: there is no row.
     """
-    device, scores, labels = next(classifier.parameters()).device, list[Tensor](), list[Tensor]()
+    scores, labels = outputs(classifier, batches, LABEL)
+    return scores.double(), labels
+
+
+@torch.no_grad()
+def outputs(
+    module: nn.Module, batches: Iterable[Batch], key: str
+) -> tuple[Float[Tensor, "N ..."], Shaped[Tensor, "N ..."]]:
+    """What a network gives for each row of some batches, and what these hold of it; of all processes, on the CPU.
+
+    Every process calls it with its own batches, each row in one of them.
+
+    Args:
+        module: from a batch to a tensor with its rows.
+        batches: of the photos.
+        key: what is wanted of the batches, such as their labels.
+
+    Raises:
+        NoInput: there is no row.
+    """
+    device, found, held = next(module.parameters()).device, list[Tensor](), list[Tensor]()
     for batch in batches:
-        if len(batch[LABEL]):
-            scores.append(classifier({name: tensor.to(device) for name, tensor in batch.items()}).cpu())
-            labels.append(batch[LABEL])
-    made = distributed.gathered_values((scores, labels))
-    scores, labels = [part for one, _ in made for part in one], [part for _, one in made for part in one]
-    if not labels:
-        raise NoInput("None of the photos can be read. Check that their folder is still there.")
-    return torch.cat(scores).double(), torch.cat(labels)
+        if count(batch):
+            found.append(module({name: tensor.to(device) for name, tensor in batch.items()}).cpu())
+            held.append(batch[key].cpu())
+    made = distributed.gathered_values((found, held))
+    found, held = [part for one, _ in made for part in one], [part for _, one in made for part in one]
+    if not held:
+        raise NoInput(UNREADABLE)
+    return torch.cat(found), torch.cat(held)

@@ -14,8 +14,8 @@ from mixtura.datasets.episodes import Design, Episode, Pool, nway_episode
 from mixtura.encoders.stages import Stages
 from mixtura.errors import NoInput
 from mixtura.objectives.prototypical import Prototypical
-from mixtura.training.classifier import LABEL, PHOTOS, ROW, WEIGHT, activations_in
-from mixtura.training.setup import Batch, Loss, count
+from mixtura.training.classifier import LABEL, PHOTOS, ROW, UNREADABLE, WEIGHT, activations_in, outputs
+from mixtura.training.setup import Batch, Loss
 
 
 class Embedder(nn.Module):
@@ -139,7 +139,7 @@ def scored(
     for shots, asked in zip(support, query, strict=True):  # one after the other: all at once may not fit into memory
         scores.append(objective.scores(vectors[shots][None], vectors[asked][None])[0])
     if not bool(kept.any()):
-        raise NoInput("None of the validation photos can be read. Check that their folder is still there.")
+        raise NoInput(UNREADABLE)
     return torch.stack(scores)[kept], labels.expand(len(query), -1)[kept]
 
 
@@ -147,14 +147,7 @@ def _vectors(
     module: nn.Module, batches: Iterable[Batch], least: int
 ) -> tuple[Float[Tensor, "N D"], Bool[Tensor, " N"]]:
     """The vector of each row on the CPU, zero where there is none, and where there is one; ``least`` rows or more."""
-    device, found, rows = next(module.parameters()).device, list[Tensor](), list[Tensor]()
-    for batch in batches:
-        if count(batch):
-            found.append(module({name: tensor.to(device) for name, tensor in batch.items()}).float().cpu())
-            rows.append(batch[ROW].cpu())
-    if not rows:
-        raise NoInput("None of the validation photos can be read. Check that their folder is still there.")
-    place = torch.cat(rows)
+    found, place = outputs(module, batches, ROW)
     size = max(least, int(place.max()) + 1)
-    vectors = torch.zeros(size, found[0].shape[1]).index_copy_(0, place, torch.cat(found))
+    vectors = torch.zeros(size, found.shape[1]).index_copy_(0, place, found.float())
     return vectors, torch.zeros(size, dtype=torch.bool).index_fill_(0, place, True)

@@ -11,7 +11,7 @@ from mixtura.errors import NoInput
 from mixtura.generators.autoencoder import Decoder
 from mixtura.objectives.reconstruction import Reconstruction
 from mixtura.training import distributed
-from mixtura.training.classifier import PHOTOS, WEIGHT
+from mixtura.training.classifier import PHOTOS, UNREADABLE, WEIGHT
 from mixtura.training.setup import Batch, count
 
 MAX_BYTE = 255.0
@@ -69,7 +69,7 @@ def results_of(objective: Reconstruction) -> Callable[[nn.Module, Iterable[Batch
                 sums["photos"] += count(batch)
         sums = distributed.totals(sums)
         if not sums["photos"]:
-            raise NoInput("None of the photos can be read. Check that their folder is still there.")
+            raise NoInput(UNREADABLE)
         return {"loss": sums["loss"] / sums["photos"]}
 
     return results
