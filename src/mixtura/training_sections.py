@@ -254,12 +254,12 @@ class TrainSection(Section):
     )
 
     @property
-    def drawn(self) -> EpisodesSection | None:
+    def episode_design(self) -> EpisodesSection | None:
         """What is drawn where training is by episodes, else ``None``."""
         return (self.episodes or EpisodesSection()) if self.objective == PROTOTYPICAL else None
 
     @property
     def step_size(self) -> int:
         """Photos per step."""
-        drawn = self.drawn
-        return self.batch_size if drawn is None else drawn.way * (drawn.shot + drawn.query)
+        design = self.episode_design
+        return self.batch_size if design is None else design.way * (design.shot + design.query)

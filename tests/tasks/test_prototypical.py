@@ -3,6 +3,9 @@
 import hashlib
 import json
 import math
+import os
+import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -11,8 +14,11 @@ from PIL import Image
 import mixtura
 from mixtura import names
 from mixtura.cli.app import run as command
-from mixtura.errors import LabelError, UsageError
+from mixtura.datasets import episodes
+from mixtura.errors import CheckpointError, LabelError, UsageError
+from mixtura.fitting import network_episodes
 from mixtura.fitting.network_episodes import VALIDATION_EPISODES, episodes_of
+from mixtura.fitting.network_material import Material
 from mixtura.names import Spellings
 from mixtura.pipeline import factory, training_photos
 from mixtura.pipeline.training_set import known_classes, labels_of
@@ -20,6 +26,7 @@ from mixtura.recipe import resolve
 from mixtura.records.training import TrainingProgress
 from mixtura.report.training import training_page
 from mixtura.tasks import fewshot, train
+from mixtura.tasks.training_search import NetworkSearch
 from mixtura.training import distributed
 from mixtura.training_sections import EpisodesSection
 
@@ -73,17 +80,20 @@ def weights(folder):
 def trained(photos):
     made = train.run(recipe_for(photos, photos.parent / "shop"))
     assert made.training.replaced and made.training.part == "all"
-    assert "On 100 others, of 2 classes that it was not trained on, the loss is" in made.training.outcome
+    assert (
+        "On 100 others, of 2 classes that it was not trained on, the loss at its best temperature is"
+        in made.training.outcome
+    )
     assert "(2-way, 2-shot)" in made.training.outcome
     assert "by episodes of classes that are not trained on" in training_page(made.course, "shop")
     return made.fit.bundle_path
 
 
-def used_by(photos, **episodes):
+def used_by(photos, **given):
     """The photos of the network, and its episodes; by the split that the recipe makes."""
     recipe = recipe_for(photos, photos.parent / "shop")
     chosen = training_photos.of_dataset(recipe, factory.dataset_of(recipe.data))
-    return chosen, episodes_of(EpisodesSection(**(KEYS["train.episodes"] | episodes)), chosen, 0)
+    return chosen, episodes_of(EpisodesSection(**(KEYS["train.episodes"] | given)), chosen, 0)
 
 
 def test_classes_of_validation_are_neither_trained_on_nor_anywhere_else_in_training(trained, photos):
@@ -147,19 +157,76 @@ def test_every_other_task_works_on_it(trained, photos, tmp_path):
     assert material.novel.classes == tuple(f"new{number}" for number in range(STRANGERS))
 
 
-def test_stopped_and_gone_on_to_the_bit(trained, photos, tmp_path):
-    class Stopped(Exception):
-        pass
+STOP = COUNT + 2  # in the second epoch
+
+
+@pytest.fixture(scope="module")
+def stopped(photos):
+    """The folder of a run that a signal has stopped in the middle of an epoch."""
 
     def watch(progress):
-        if isinstance(progress, TrainingProgress) and progress.done == COUNT + 2:
-            raise Stopped
+        if isinstance(progress, TrainingProgress) and progress.done == STOP:
+            os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(Stopped):
-        train.run(recipe_for(photos, tmp_path / "shop"), progress=watch)
-    assert len(epochs_of(tmp_path / "shop")) < EPOCHS
-    train.run(recipe_for(photos, tmp_path / "shop"))
+    folder = photos.parent / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        train.run(recipe_for(photos, folder), progress=watch)
+    return folder
+
+
+def generations(folder):
+    return sorted(path.name for path in (folder / "training" / "checkpoints").iterdir())
+
+
+def test_stopped_in_an_epoch_and_gone_on_to_the_bit(trained, photos, stopped, tmp_path):
+    shutil.copytree(stopped, tmp_path / "shop")
+    assert generations(tmp_path / "shop")[-1] == f"{STOP:08d}" and len(epochs_of(tmp_path / "shop")) == 1
+    said = []
+    train.run(recipe_for(photos, tmp_path / "shop"), progress=lambda one: said.append(getattr(one, "message", "")))
+    assert f"Training goes on after step {STOP} of {COUNT * EPOCHS}." in said
     assert weights(tmp_path / "shop") == weights(trained)
+
+
+def other_episodes(monkeypatch):
+    """A generator that draws other episodes of the same seed, as another NumPy may."""
+    drawn = episodes._episode
+    monkeypatch.setattr(episodes, "_episode", lambda number, *rest: drawn(number + 1000, *rest))
+
+
+def other_classes(monkeypatch):
+    """A generator that holds out other classes of the same seed."""
+    split = network_episodes.split_classes
+    monkeypatch.setattr(network_episodes, "split_classes", lambda names, base, seed: split(names, base, seed + 1))
+
+
+@pytest.mark.parametrize(("change", "said"), [(other_episodes, "episodes was"), (other_classes, "data was")])
+def test_going_on_with_other_episodes_is_refused_and_changes_nothing(
+    photos, stopped, tmp_path, monkeypatch, change, said
+):
+    shutil.copytree(stopped, tmp_path / "shop")
+    change(monkeypatch)
+    with pytest.raises(CheckpointError, match=said):
+        train.run(recipe_for(photos, tmp_path / "shop"))
+    assert generations(tmp_path / "shop") == generations(stopped)
+
+
+def test_a_search_goes_on_with_the_same_episodes_only(photos, tmp_path, monkeypatch):
+    recipe = recipe_for(photos, photos.parent / "shop", **{"search.trials": 2})
+    chosen, _ = used_by(photos)
+    encoder = factory.trainable_of(recipe.encoder, 0)
+
+    def about(section):
+        material = Material(section, encoder, chosen, None, 0, 0)
+        own = recipe.model_copy(update={"train": section})
+        return material.facts, NetworkSearch(own, tmp_path, float, lambda *_: ([], ""), print)._options(material).about
+
+    plain = recipe.train.model_copy(update={"objective": "conditional", "episodes": None})
+    facts, first = about(recipe.train)
+    assert about(plain)[0] == {"data": chosen.digest}
+    assert about(recipe.train) == (facts, first)
+    other_episodes(monkeypatch)
+    changed, second = about(recipe.train)
+    assert changed["data"] == facts["data"] and changed["episodes"] != facts["episodes"] and second != first
 
 
 @pytest.mark.parametrize(("rate", "part", "better"), [(1e-2, "all", True), (1e-2, "last", True), (1e-30, "all", False)])
@@ -171,7 +238,10 @@ def test_weights_that_exist_stay_unless_validation_episodes_gain(photos, tmp_pat
     assert made.training.replaced == better and (tried.share > 0) == better
     assert tried.loss < tried.start_loss if better else tried.loss == tried.start_loss
     if better:
-        assert f"the loss went from {tried.start_loss:.3f} to {tried.loss:.3f} nats" in made.training.outcome
+        assert (
+            f"the loss at its best temperature went from {tried.start_loss:.3f} to {tried.loss:.3f} nats"
+            in made.training.outcome
+        )
         assert made.training.gains[0].before is not None
     else:
         assert "No training had a lower validation loss" in made.training.outcome
@@ -181,7 +251,7 @@ def test_weights_that_exist_stay_unless_validation_episodes_gain(photos, tmp_pat
     ("keys", "said"),
     [
         ({"train.head": "joint"}, "Prototypes take the place of a head in training. Leave out train.head: joint"),
-        ({"train.unfreeze": 2}, "Leave out train.unfreeze 2"),
+        ({"train.unfreeze": 2}, "Prototypical training has no head to train first. Leave out train.unfreeze 2"),
         ({"train.trainable": "frozen"}, "'frozen' leaves nothing of it to train. Use last, norm or all"),
         ({"train.trainable": "head"}, "'head' leaves nothing of it to train"),
         ({"train.accumulate": 2}, "cannot be split into parts. Leave out train.accumulate 2"),
@@ -195,8 +265,8 @@ def test_weights_that_exist_stay_unless_validation_episodes_gain(photos, tmp_pat
         ({"train.episodes.way": 7},
          r"2 of 8 classes are held out for validation \(train\.episodes\.held_out 0\.3\), which leaves 6 to train on, "
          r"and an episode needs 7 \(train\.episodes\.way\). Lower the way"),
-        ({"train.episodes.query": 14},
-         r"has \d+ photos to train on, and an episode needs 2 \+ 14 \(train\.episodes\.shot \+ query\) of each class"),
+        ({"train.episodes.query": 10},
+         r"has \d+ photos to train on, and an episode needs 2 \+ 10 \(train\.episodes\.shot \+ query\) of each class"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_in_one_sentence_and_leaves_nothing(photos, tmp_path, keys, said):

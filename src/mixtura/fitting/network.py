@@ -156,10 +156,8 @@ class _Run:
     def setup(self, classifier: network_setup.Trained, epochs: int) -> Setup:
         """What the loop takes."""
         schedule = network_setup.schedule_of(self.section, self.order.steps, epochs)
-        same = network_setup.facts_of(self.section, self.part, epochs) | {
-            "encoder": self.material.encoder.fingerprint,
-            "data": self.material.photos.digest,
-        }
+        same = network_setup.facts_of(self.section, self.part, epochs)
+        same |= {"encoder": self.material.encoder.fingerprint} | self.material.facts
         same |= network_head.facts_of(self.material.head)
         return Setup(
             classifier,

@@ -1,5 +1,6 @@
-"""The episodes that a network is trained and validated by: of other classes each, and none of the test part."""
+"""Episodes to train and to validate a network on; the two share no class, and neither uses the test part."""
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,19 @@ class NetworkEpisodes:
     order: EpisodeOrder
     validation: EpisodeList
 
+    @property
+    def digest(self) -> str:
+        """A hash of what is drawn: the rows of the first epoch with their weights, and the validation episodes.
+
+        It tells another NumPy apart, whose generator may draw other episodes of the same seed.
+        """
+        items = self.photos.dataset.items
+        weight = np.array([items[row].weight for row in self.photos.training], dtype="<f8")
+        rows = [part.ravel() for one in self.validation.episodes for part in (one.support, one.query)]
+        found = hashlib.sha256(weight.tobytes())
+        found.update(np.concatenate([self.order.rows(0), *rows]).astype("<i8").tobytes())
+        return found.hexdigest()[:16]
+
 
 def episodes_of(given: EpisodesSection, photos: TrainingPhotos, seed: int) -> NetworkEpisodes:
     """Return the episodes of a section.
@@ -57,9 +71,9 @@ def episodes_of(given: EpisodesSection, photos: TrainingPhotos, seed: int) -> Ne
     _check_sizes(own, base, design)
     train, ids = _pool(own, own.training)
     row = np.array([ids[id] for id in train.ids], dtype=np.int64)
-    judge, ids = _pool(own, own.validation)
-    judging = replace(design, way=min(design.way, held_out), episodes=VALIDATION_EPISODES)
-    drawn = draw("nway", judge, judging)
+    validation_pool, ids = _pool(own, own.validation)
+    validation_design = replace(design, way=min(design.way, held_out), episodes=VALIDATION_EPISODES)
+    drawn = draw("nway", validation_pool, validation_design)
     order = EpisodeOrder(train, design, row, len(own.training))
     return NetworkEpisodes(own, order, drawn.located([*ids], [photos.classes[c] for c in own.labels[own.validation]]))
 

@@ -66,13 +66,19 @@ class Material:
         Raises:
             UsageError: there are fewer classes or photos than an episode needs.
         """
-        drawn = self.section.drawn
-        return None if drawn is None else episodes_of(drawn, self.photos, self.seed)
+        design = self.section.episode_design
+        return None if design is None else episodes_of(design, self.photos, self.seed)
 
     @property
     def used(self) -> TrainingPhotos:
         """The photos as the network uses them: those of the fit, unless episodes keep classes apart."""
         return self.photos if self.episodes is None else self.episodes.photos
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What must be equal of the data when a run goes on: photos and their parts, and the episodes, if any."""
+        drawn = {} if self.episodes is None else {"episodes": self.episodes.digest}
+        return {"data": self.used.digest} | drawn
 
     @property
     def order(self) -> Order | EpisodeOrder:

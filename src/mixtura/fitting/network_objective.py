@@ -36,8 +36,8 @@ def objective_of(section: TrainSection, validation: Sequence[Episode] = ()) -> N
         section: of the recipe.
         validation: episodes to validate by, where it trains on episodes.
     """
-    if section.drawn is not None:
-        return _of_episodes(section, section.drawn, validation)
+    if section.episode_design is not None:
+        return _of_episodes(section, section.episode_design, validation)
     if section.objective != RECONSTRUCTION:
         return NetworkObjective(cross_entropy, _class_results, ("accuracy",))
     make = find(PHOTO_OBJECTIVES, section.objective).from_options
@@ -45,14 +45,14 @@ def objective_of(section: TrainSection, validation: Sequence[Episode] = ()) -> N
     return NetworkObjective(loss_of(made), results_of(made))
 
 
-def _of_episodes(section: TrainSection, drawn: EpisodesSection, validation: Sequence[Episode]) -> NetworkObjective:
+def _of_episodes(section: TrainSection, design: EpisodesSection, validation: Sequence[Episode]) -> NetworkObjective:
     make = find(EPISODE_OBJECTIVES, section.objective).from_options
     made = make() if section.distance is None else make(section.distance)
 
     def results(module: nn.Module, batches: Iterable[Batch]) -> Mapping[str, float]:
         return class_results(*episodic.scored(made, validation, module, batches))
 
-    return NetworkObjective(episodic.loss_of(made, drawn.shot), results, ("accuracy",))
+    return NetworkObjective(episodic.loss_of(made, design.shot), results, ("accuracy",))
 
 
 def class_results(scores: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> dict[str, float]:

@@ -101,7 +101,9 @@ def _check_prototypical(section: TrainSection) -> None:
     if section.head == "joint":
         raise UsageError("Prototypes take the place of a head in training. Leave out train.head: joint.")
     if section.unfreeze:
-        raise UsageError(f"Prototypes are no head that is trained first. Leave out train.unfreeze {section.unfreeze}.")
+        raise UsageError(
+            f"Prototypical training has no head to train first. Leave out train.unfreeze {section.unfreeze}."
+        )
     if section.trainable in (FROZEN, "head"):
         raise UsageError(
             f"Episodes train the network, and train.trainable {section.trainable!r} leaves nothing of it to train. Use "

@@ -175,8 +175,8 @@ class _Run:
         if is_partly_drawn(self.encoder.identity):
             drawn = f"(encoder.stem: {self.recipe.encoder.stem}); all others begin with weights that exist"
             self.log.warn(f"The first layers of {self.recipe.encoder.name!r} are drawn {drawn}.")
-        if self.section.drawn is not None:  # before photos are read, which may take hours
-            episodes_of(self.section.drawn, training_photos.of_dataset(self.recipe, dataset), self.recipe.seed)
+        if self.section.episode_design is not None:  # before photos are read, which may take hours
+            episodes_of(self.section.episode_design, training_photos.of_dataset(self.recipe, dataset), self.recipe.seed)
         frozen = self._fitted(self.recipe) if self._has_rival else None
         material = self.material = self._material(dataset, frozen)
         trained, why = self._best_part(material, 0.0 if frozen is None else frozen.seconds)

@@ -56,7 +56,7 @@ def alone(material: Material, trained: TrainedPart) -> str:
             f"The autoencoder was trained to reconstruct photos: on {len(material.photos.validation)} validation "
             f"photos, the {PIXELS[material.section.pixels or 'mse']} of a pixel in [0, 1] is {trained.loss:.4f}."
         )
-    if material.section.drawn is not None:
+    if material.section.episode_design is not None:
         return by_episodes(material, trained)
     if is_partly_drawn(material.encoder.identity):
         return "The network was trained from its weights, but for the first layers, which were drawn."
@@ -64,15 +64,18 @@ def alone(material: Material, trained: TrainedPart) -> str:
 
 
 def by_episodes(material: Material, trained: TrainedPart) -> str:
-    """Return in a sentence what validation episodes say of a network that was trained on others."""
+    """Return in a sentence what validation episodes say of a network that was trained on others.
+
+    The loss is the mean over queries, in nats, at the temperature that suits it best.
+    """
     assert material.episodes is not None
     drawn = material.episodes.validation
     design, way = drawn.design, count(len(drawn.classes), "class", "classes")
     before = "is" if math.isnan(trained.start_loss) else f"went from {trained.start_loss:.3f} to"
     return (
         f"The network was trained on episodes. On {len(drawn)} others, of {way} that it was not trained on, the loss "
-        f"{before} {trained.loss:.3f} nats, and {percent(trained.accuracy)} of the queries are right "
-        f"({design.way}-way, {design.shot}-shot)."
+        f"at its best temperature {before} {trained.loss:.3f} nats, and {percent(trained.accuracy)} of the queries are "
+        f"right ({design.way}-way, {design.shot}-shot)."
     )
 
 

@@ -195,7 +195,7 @@ class NetworkSearch:
         given = dump_dict(section)
         given = {name: value for name, value in given.items() if name not in NOT_COMPARED}
         head = dump_dict(self.recipe.head) if section.head == "joint" else None
-        same = [given, head, material.encoder.fingerprint, material.photos.digest, material.seed]
+        same = [given, head, material.encoder.fingerprint, *material.facts.values(), material.seed]
         about = hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]
         return tuning.Options(
             METRICS[self._search.metric],
