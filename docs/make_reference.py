@@ -272,6 +272,19 @@ def newcomers() -> str:
     return table(head, rows)
 
 
+def fewshot() -> str:
+    """What enroll does beside other few-shot classifiers, on the same episodes."""
+    found = json.loads((RESULTS / "fewshot.json").read_text(encoding="utf-8"))["stores"]
+    rows = []
+    for store, episodes in found.items():
+        for named, row in episodes.items():
+            shown = {name: f"{one['accuracy']:.1f}" for name, one in row["classifiers"].items()}
+            best = max(shown, key=lambda name: float(shown[name]))
+            rows.append([f"{store}: {named}", *(f"**{v}**" if name == best else v for name, v in shown.items())])
+    names = ["enroll" if name == "gaussian" else name for name in row["classifiers"]]
+    return table(["new classes, accuracy (%)", *names], rows)
+
+
 def strangers() -> str:
     """How many strangers were foretold from left-out classes, and how many were noticed when they came."""
     rows = []
@@ -297,6 +310,7 @@ def stated() -> str:
 
 MEASURED = {
     "newcomers": newcomers,
+    "fewshot": fewshot,
     "strangers": strangers,
     "stated": stated,
     "enroll": enroll,

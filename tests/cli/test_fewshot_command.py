@@ -65,7 +65,7 @@ def test_transductive_results_are_apart(mixtura, store):
     assert "classified together (transductive)" in (store.parent / "together" / "fewshot.html").read_text()
     assert "Transductive." in mixtura("fewshot", store, *given).out
     answer = mixtura("fewshot", store, *SMALL, "--transductive", "--classifier", "nearest")
-    assert answer.code == 2 and "nearest" in answer.err and "Known: gaussian, prototype" in answer.err
+    assert answer.code == 2 and "nearest classifies each query alone. Together, these do: prototype, g" in answer.err
 
 
 def test_brief_lines_name_each_classifier(mixtura, store):
@@ -181,7 +181,7 @@ def test_a_test_part_of_other_classes_is_for_few_shot_learning(mixtura, listed, 
         ),
         ("--base 7 --way 2", 2, "An episode needs 2 classes, and there is 1 to draw from."),
         ("--way 2 --shot 0", 2, "--shot is 0. Give 1 or more."),
-        ("--way 2 --protocol allway", 2, "--way is for new episodes of the protocol nway."),
+        ("--way 2 --protocol allway", 2, "--way is for episodes of the protocol nway."),
         ("--protocol intra", 65, "need a superclass for each class"),
         ("--protocol omniglot-runs", 65, "These are not the official runs of Omniglot."),
         ("--protocol nways", 2, "nway"),
@@ -189,6 +189,11 @@ def test_a_test_part_of_other_classes_is_for_few_shot_learning(mixtura, listed, 
         ("--way 2 --query 2 --base 0 --classifier gaussian", 2, "borrow from base classes, and there are none"),
         ("--base 8", 2, "leaves none of the 8 classes"),
         ("--base split", 65, "Few-shot classes must be new"),
+        ("--list other.json --shot 5", 2, "--shot has no effect: the episodes of other.json are drawn already."),
+        ("--list other.json --protocol bar", 2, "--protocol has no effect"),
+        ("--way 2 --query 2 --part foo", 2, "There is no part 'foo' of the split. Give one of train, val, test"),
+        ("--way 2 --query 2 --classifier os:getcwd", 2, "The classifier os:getcwd has failed"),
+        ("--way 2 --query 2 --classifier builtins:id", 2, "has returned int and not a Space"),
         ("--list nowhere.json", 66, "cannot be read"),
         ("--list damaged.json", 65, "is no list of episodes"),
         ("--list other.json", 66, "names 3 items that are not in the data"),

@@ -91,7 +91,7 @@ def test_without_a_second_domain_nothing_is_said_of_domains(words, office, tmp_p
         ("amazon", "webca", 2, "has no domain 'webca'. Did you mean 'webcam'?"),
         ("amazon", "amazon", 2, "data.second 'amazon' is that of data.domain"),
         (None, "webcam", 2, "data.second 'webcam' needs a domain to learn from"),
-        (None, None, 2, "Name the one to read, as in --set data.domain=amazon"),
+        (None, None, 2, "Give the folder of one, as in "),
         ("amazon", "webcam", 66, "holds no folder webcam, the domain 'webcam'"),
     ],
 )

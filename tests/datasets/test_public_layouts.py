@@ -193,7 +193,7 @@ def test_a_damaged_office_is_one_sentence(office):
         office31.load(office, domain="webcam")
     with pytest.raises(UsageError, match=r"no domain 'dsl'\. Did you mean 'dslr'"):
         office31.load(office, domain="dsl")
-    with pytest.raises(UsageError, match=r"Name the one to read, as in --set data\.domain=amazon"):
+    with pytest.raises(UsageError, match=r"Give the folder of one, as in "):
         office31.load(office)
 
 

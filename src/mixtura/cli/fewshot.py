@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 EPISODES_PANEL, CLASSIFIERS_PANEL = "Episodes", "Classifiers"
 NWAY, RUNS = "nway", "omniglot-runs"
 PROPOSED, NO_CLASSES = "auto", "0"
+SIZES = {"way": 5, "shot": 1, "query": 15, "episodes": 1000, "seed": 0}
+"""Options that say how episodes are drawn, with their defaults."""
 
 Place = Annotated[
     str, typer.Argument(metavar="PLACE", help="A model, a feature store, or labeled photos or sounds as for fit.")
@@ -41,10 +43,10 @@ Folder = Annotated[
     typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the page, the table, the episodes, features."),
 ]
 Protocol = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="NAME",
-        help=f"{', '.join(PROTOCOLS)}: some classes, all, those of one superclass, or the official runs.",
+        help=f"{', '.join(PROTOCOLS)}: some classes, all, those of one superclass, or official runs. Default: nway.",
         rich_help_panel=EPISODES_PANEL,
     ),
 ]
@@ -52,11 +54,22 @@ Way = Annotated[
     int | None,
     typer.Option(metavar="N", help="Classes an episode, for nway. Default: 5.", rich_help_panel=EPISODES_PANEL),
 ]
-Shot = Annotated[int, typer.Option(metavar="N", help="Photos of each to learn from.", rich_help_panel=EPISODES_PANEL)]
-Query = Annotated[int, typer.Option(metavar="N", help="Photos of each to test on.", rich_help_panel=EPISODES_PANEL)]
-Count = Annotated[int, typer.Option(metavar="N", help="Number of episodes.", rich_help_panel=EPISODES_PANEL)]
+Shot = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Photos of each to learn from. Default: 1.", rich_help_panel=EPISODES_PANEL),
+]
+Query = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Photos of each to test on. Default: 15.", rich_help_panel=EPISODES_PANEL),
+]
+Count = Annotated[
+    int | None, typer.Option(metavar="N", help="Number of episodes. Default: 1000.", rich_help_panel=EPISODES_PANEL)
+]
 Seed = Annotated[
-    int, typer.Option(metavar="N", help="Same seed, same base classes and episodes.", rich_help_panel=EPISODES_PANEL)
+    int | None,
+    typer.Option(
+        metavar="N", help="Same seed, same base classes and episodes. Default: 0.", rich_help_panel=EPISODES_PANEL
+    ),
 ]
 Part = Annotated[
     str | None,
@@ -110,12 +123,12 @@ def fewshot(
     place: Place,
     data: NewClasses = None,
     output: Folder = None,
-    protocol: Protocol = NWAY,
+    protocol: Protocol = None,
     way: Way = None,
-    shot: Shot = 1,
-    query: Query = 15,
-    episodes: Count = 1000,
-    seed: Seed = 0,
+    shot: Shot = None,
+    query: Query = None,
+    episodes: Count = None,
+    seed: Seed = None,
     part: Part = None,
     skip_small: SkipSmall = False,
     list: ListFile = None,
@@ -139,20 +152,24 @@ def fewshot(
       mixtura fewshot photos/ -o few/ --protocol allway
       mixtura fewshot features/ --list few/episodes.json --json
     """
-    if way is not None and (protocol != NWAY or list is not None):
-        raise UsageError("--way is for new episodes of the protocol nway. Leave it out.")
+    sizes = {"way": way, "shot": shot, "query": query, "episodes": episodes, "seed": seed}
+    if list is not None:
+        _refuse_design(list, {"protocol": protocol, "skip-small": skip_small or None} | sizes)
+    if way is not None and protocol not in (None, NWAY):
+        raise UsageError("--way is for episodes of the protocol nway. Leave it out.")
     from mixtura.cli import few_shot_views as views
     from mixtura.cli.views import problem_record
     from mixtura.datasets import episode_files
     from mixtura.datasets.episodes import Design
     from mixtura.tasks import fewshot as task
 
-    design = Design(5 if way is None else way, shot, query, episodes, seed)
+    design = Design(**{name: SIZES[name] if value is None else value for name, value in sizes.items()})
     listed = None if list is None else episode_files.read(list)
+    protocol = protocol or NWAY
     if listed is not None:
-        protocol, seed = listed.protocol, listed.design.seed  # which give the base classes of that run
+        protocol, design = listed.protocol, listed.design  # which give the base classes of that run
     base = NO_CLASSES if protocol == RUNS and base == PROPOSED else base
-    material = _material(out, place, data, output, (base, seed), flags)
+    material = _material(out, place, data, output, (base, design.seed), flags)
     if material.problems:
         out.note(f"Left out {count(len(material.problems), 'file')}, the first: {material.problems[0].message}")
     if part is not None:
@@ -162,7 +179,7 @@ def fewshot(
     names = [*known] if classifier == "all" else names_in(classifier)
     if classifier == "all" and material.base is None:
         names = [name for name in names if name not in task.NEED_BASE]
-    if material.model is None and "gaussian" in names:
+    if material.model is None and material.base is not None and "gaussian" in names:
         out.note("Fitting a model to the base classes, once; leave out gaussian to go without.")
     found = task.run(material, listed, names, transductive)
     written = ()
@@ -174,6 +191,13 @@ def fewshot(
         written = few_shot_files.write(output, found, listed, page)
     record = views.few_shot_record(found, written) | {"problems": [problem_record(one) for one in material.problems]}
     out.result(record, views.few_shot_lines(found), views.few_shot_view(found, written))
+
+
+def _refuse_design(path: Path, given: dict[str, Any]) -> None:
+    """Refuse options that say how episodes are drawn, where they are listed already."""
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(f"--{name} has no effect: the episodes of {path} are drawn already. Leave it out.")
 
 
 def _material(
@@ -191,7 +215,10 @@ def _material(
     model, store = is_file_at(Path(place) / CONFIG_FILE), is_file_at(Path(place) / STORE_HEADER)
     if (model or store) and flags:
         key = next(iter(flags))
-        raise without_effect(options.FLAGS[key].switch if key in options.FLAGS else f"--{key}", place)
+        switch = options.FLAGS[key].switch if key in options.FLAGS else f"--{key}"
+        if data is not None:
+            raise UsageError(f"{switch} has no effect: the encoder of {place} reads the photos. Leave it out.")
+        raise without_effect(switch, place)
     if model:
         if split[0] not in (PROPOSED, NO_CLASSES):
             raise UsageError("--base is for data: the base classes of a model are the classes that it knows.")

@@ -48,8 +48,8 @@ def load(
     """
     if domain is None:
         raise UsageError(
-            f"Office-31 has the domains {', '.join(PUBLISHED)}. Name the one to read, as in --set data.domain=amazon, "
-            "or give the folder of one, as in office31/amazon."
+            f"Office-31 has the domains {', '.join(PUBLISHED)}. Give the folder of one, as in "
+            f"{readable(str((root or Path('office31')) / 'amazon'))}, or name it in a recipe: data.domain: amazon."
         )
     if domain not in PUBLISHED:
         raise UsageError(f"Office-31 has no domain {domain!r}. {nearest(domain, PUBLISHED)}")

@@ -56,7 +56,10 @@ def run(model_path: Path, file: Path) -> TimmReport:
     section = model.encoder.model_copy(update={"device": "cpu", "runtime": "torch"})
     encoder = encoder_for(replace(model, encoder=section))
     if not isinstance(encoder, TrainableEncoder) or not isinstance(encoder, ExportableEncoder):
-        raise UsageError(f"The encoder {encoder.name!r} is not one of timm's. Leave --timm out.")
+        raise UsageError(
+            f"The encoder {model.encoder.name!r} is not one of timm's. Leave --timm out: mixtura export {model_path} "
+            "writes ONNX."
+        )
     network = encoder.network()
     name, tensors = timm_weights(encoder, network)
     _require_own(file)

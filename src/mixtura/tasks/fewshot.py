@@ -1,7 +1,7 @@
 """Measure how well new classes are learned from a few items: many small episodes, the same for every classifier."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from mixtura.datasets.episodes import (
     require_disjoint,
     split_classes,
 )
-from mixtura.errors import LabelError, UsageError
+from mixtura.datasets.items import SPLITS
+from mixtura.errors import LabelError, MixturaError, UsageError
 from mixtura.features.records import Features
 from mixtura.formats import count
 from mixtura.metrics.intervals import t_interval
 from mixtura.model import bundle
-from mixtura.names import find
+from mixtura.names import find, is_outside
 from mixtura.pipeline import factory, training_set
 from mixtura.recipe import Recipe
 from mixtura.records.few_shot import INDUCTIVE, TRANSDUCTIVE, FewShot, FewShotResult
@@ -132,8 +133,10 @@ def of_part(material: Material, part: str) -> Material:
     """The same with novel items of one part of the split only.
 
     Raises:
-        UsageError: no novel item is in that part.
+        UsageError: there is no such part, or no novel item is in it.
     """
+    if part not in SPLITS:
+        raise UsageError(f"There is no part {part!r} of the split. Give one of {', '.join(SPLITS)}, or leave it out.")
     if part not in material.novel.split:
         raise UsageError(f"No item to draw episodes from is in the part {part!r} of the split. Leave out --part.")
     return replace(material, novel=material.novel.select_split(part))
@@ -176,11 +179,16 @@ def run(material: Material, listed: EpisodeList, classifiers: Sequence[str], tra
             ``TRANSDUCTIVE_CLASSIFIERS``.
 
     Raises:
-        UnknownName: there is no such classifier, or none that is transductive.
-        UsageError: one needs base classes and there are none.
+        UnknownName: there is no such classifier.
+        UsageError: one needs base classes and there are none, is no transductive one, or is not mixtura's and fails.
         NoInput, LabelError: the list names items that are not there, or of another class.
     """
     table = TRANSDUCTIVE_CLASSIFIERS if transductive else CLASSIFIERS
+    if alone := next((name for name in classifiers if name in CLASSIFIERS and name not in table), None):
+        raise UsageError(
+            f"{alone} classifies each query alone. Together, these do: {', '.join(table)}. Choose of them, or leave "
+            "out --transductive."
+        )
     made = [(name, find(table, name)) for name in dict.fromkeys(classifiers)]
     require_disjoint(set() if material.base is None else set(material.base.classes), _names(listed))
     located = listed.located(material.novel.id, material.novel.label)
@@ -188,7 +196,7 @@ def run(material: Material, listed: EpisodeList, classifiers: Sequence[str], tra
     for name, make in made:
         began = time.perf_counter()
         with torch.inference_mode():
-            space = make(material)
+            space = _space(name, make, material)
             prepared = time.perf_counter()
             accuracy = accuracies(space, located.episodes)
         first = results[0].accuracy if results else accuracy
@@ -209,6 +217,27 @@ def run(material: Material, listed: EpisodeList, classifiers: Sequence[str], tra
         notes=_notes(material, names),
         setting=TRANSDUCTIVE if transductive else INDUCTIVE,
     )
+
+
+def _space(name: str, make: Callable[[Material], Space], material: Material) -> Space:
+    """What a classifier makes of the features; one that is not mixtura's may fail.
+
+    Raises:
+        UsageError: it does.
+    """
+    if not is_outside(name):
+        return make(material)
+    try:
+        space = make(material)
+    except MixturaError:
+        raise
+    except Exception as error:  # whatever the function of a user raises
+        raise UsageError(
+            f"The classifier {name} has failed: {error}. It takes a Material and returns a Space."
+        ) from error
+    if not isinstance(space, Space):
+        raise UsageError(f"The classifier {name} has returned {type(space).__name__} and not a Space. Return one.")
+    return space
 
 
 def _names(listed: EpisodeList) -> set[str]:
