@@ -14,7 +14,8 @@ from PIL import Image
 import mixtura
 from mixtura import names
 from mixtura.cli.app import run as command
-from mixtura.datasets import episodes
+from mixtura.datasets import duplicates, episodes
+from mixtura.datasets.items import Dataset
 from mixtura.errors import CheckpointError, LabelError, UsageError
 from mixtura.fitting import network_episodes
 from mixtura.fitting.network_episodes import VALIDATION_EPISODES, episodes_of
@@ -265,6 +266,8 @@ def test_weights_that_exist_stay_unless_validation_episodes_gain(photos, tmp_pat
         ({"train.episodes.way": 7},
          r"2 of 8 classes are held out for validation \(train\.episodes\.held_out 0\.3\), which leaves 6 to train on, "
          r"and an episode needs 7 \(train\.episodes\.way\). Lower the way"),
+        ({"train.episodes.query": 13},
+         r"Class 'c0' has 14 photos in all, and an episode needs 2 \+ 13 \(train"),
         ({"train.episodes.query": 10},
          r"has \d+ photos to train on, and an episode needs 2 \+ 10 \(train\.episodes\.shot \+ query\) of each class"),
     ],
@@ -274,6 +277,26 @@ def test_what_does_not_fit_is_refused_in_one_sentence_and_leaves_nothing(photos,
     with pytest.raises(UsageError, match=said):
         train.run(recipe)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("keys", [{"train.episodes.way": 7}, {"train.episodes.query": 13}])
+@pytest.mark.parametrize("encoder", [{}, {"encoder.name": "tiny", "encoder.filters": None}])
+def test_too_few_classes_or_photos_are_told_before_a_photo_is_read(photos, tmp_path, monkeypatch, keys, encoder):
+    def read(*arguments, **options):
+        raise AssertionError("a photo was read")
+
+    monkeypatch.setattr(Dataset, "image", read)
+    recipe = resolve({"data.root": photos, "data.kind": "folder", "output": tmp_path / "x"} | KEYS | keys | encoder)
+    with pytest.raises(UsageError, match="an episode needs"):
+        train.run(recipe)
+
+
+def test_copies_are_looked_for_once(photos, tmp_path, monkeypatch):
+    seen, one = [], duplicates.fingerprint
+    monkeypatch.setattr(duplicates, "fingerprint", lambda image, digest: (seen.append(digest), one(image, digest))[1])
+    with pytest.raises(UsageError, match=r"train\.epochs is 0"):
+        train.run(recipe_for(photos, tmp_path / "x", **{"train.epochs": 0}))
+    assert len(seen) == EACH * (CLASSES + STRANGERS)
 
 
 def test_several_processes_are_refused(photos, tmp_path, monkeypatch):

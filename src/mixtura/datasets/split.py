@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from mixtura import files
 from mixtura.datasets.duplicates import find_groups, given_groups
@@ -35,6 +36,7 @@ def make_split(
     *,
     known: Mapping[str, str] | None = None,
     carve: bool = True,
+    groups: Int[np.ndarray, " N"] | None = None,
 ) -> Split:
     """Return the split of each item (train, val or test), by id.
 
@@ -47,6 +49,7 @@ def make_split(
         shares: shares of train, val and test, summing to 1; train above 0.
         seed: random seed.
         known: an earlier split, by id.
+        groups: of :func:`find_groups`, if it has been called; it reads all photos.
 
     Raises:
         UsageError: the shares are invalid.
@@ -56,11 +59,11 @@ def make_split(
     missing = _missing_parts(set(given.values()), shares) if carve else ()
     pinned = {id_: part for id_, part in given.items() if not (missing and part == "train")} | dict(known or {})
     free = any(item.id not in pinned for item in dataset.items)
-    numbers = find_groups(dataset) if free else given_groups(dataset)
+    numbers = given_groups(dataset) if not free else find_groups(dataset) if groups is None else groups
     split = {item.id: pinned[item.id] for item in dataset.items if item.id in pinned}
-    for label, groups in _strata(dataset, numbers).items():
+    for label, members in _strata(dataset, numbers).items():
         rng = np.random.default_rng([seed, zlib.crc32(label.encode())])
-        _Stratum(shares, given, missing, split).place(groups, rng)
+        _Stratum(shares, given, missing, split).place(members, rng)
     return {item.id: split[item.id] for item in dataset.items}
 
 
@@ -130,9 +133,15 @@ class _Stratum:
 
 
 def settle_split(
-    path: Path, dataset: Dataset, shares: Shares = DEFAULT_FRACTIONS, seed: int = 0, *, carve: bool = True
+    path: Path,
+    dataset: Dataset,
+    shares: Shares = DEFAULT_FRACTIONS,
+    seed: int = 0,
+    *,
+    carve: bool = True,
+    groups: Int[np.ndarray, " N"] | None = None,
 ) -> Split:
-    """Return the split in a file; create the file if it is missing, and append new items.
+    """Return the split in a file; create the file if it is missing, and append new items; see :func:`make_split`.
 
     Raises:
         DataError: the file is not a split.
@@ -140,7 +149,7 @@ def settle_split(
     """
     known = read_split(path) if is_there(path) else {}
     if any(item.id not in known for item in dataset.items):
-        made = make_split(dataset, shares, seed, known=known, carve=carve)
+        made = make_split(dataset, shares, seed, known=known, carve=carve, groups=groups)
         _write(path, known | made)
         known |= made
     return {item.id: known[item.id] for item in dataset.items}

@@ -158,11 +158,7 @@ def _nothing_to_test_with(recipe: Recipe, count: int, distinct: int | None, stra
     That is a test part of other classes, the fractions, copies, or too few photos.
     """
     if strangers:
-        return LabelError(
-            f"No photo is left to test with: the classes of the test part ({strangers:,} photos) are all others than "
-            "those to learn, as in data for few-shot learning. Use mixtura fewshot for them, or give a test part of "
-            "the same classes."
-        )
+        return training_set.other_classes(strangers)
     train, val, test = recipe.split.fractions
     if test == 0:
         return LabelError(

@@ -1,10 +1,12 @@
 """Episodes to train and to validate a network on; the two share no class, and neither uses the test part."""
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from mixtura.datasets.episodes import Design, EpisodeList, Pool, draw, split_classes
 from mixtura.errors import UsageError
@@ -54,21 +56,18 @@ def episodes_of(given: EpisodesSection, photos: TrainingPhotos, seed: int) -> Ne
     Raises:
         UsageError: there are fewer classes than an episode needs, or a class has fewer photos.
     """
-    held_out = max(MIN_HELD_OUT, round(given.held_out * len(photos.classes)))
+    held_out = _held_out(given, len(photos.classes))
     left = len(photos.classes) - held_out
-    if given.way > left:
-        raise UsageError(
-            f"{held_out} of {len(photos.classes)} classes are held out for validation (train.episodes.held_out "
-            f"{given.held_out:g}), which leaves {max(left, 0)} to train on, and an episode needs {given.way} "
-            "(train.episodes.way). Lower the way, or add classes."
-        )
     base = np.isin(photos.classes, split_classes(photos.classes, float(left), seed)[0])
     weighted = np.array([item.weight > 0 for item in photos.dataset.items], dtype=bool)
     kept = np.flatnonzero(weighted & ~(base[photos.labels] & photos.is_validation))
     labels = photos.labels[kept]
     own = replace(photos, dataset=photos.dataset.subset(kept), labels=labels, is_validation=~base[labels])
     design = Design(given.way, given.shot, given.query, given.count, seed)
-    _check_sizes(own, base, design)
+    sizes = np.bincount(labels, minlength=len(base))
+    smallest = int(sizes.argmin())
+    use = "to train on" if base[smallest] else "to validate with"
+    _check_size(given, photos.classes[smallest], int(sizes[smallest]), use)
     train, ids = _pool(own, own.training)
     row = np.array([ids[id] for id in train.ids], dtype=np.int64)
     validation_pool, ids = _pool(own, own.validation)
@@ -78,6 +77,35 @@ def episodes_of(given: EpisodesSection, photos: TrainingPhotos, seed: int) -> Ne
     return NetworkEpisodes(own, order, drawn.located([*ids], [photos.classes[c] for c in own.labels[own.validation]]))
 
 
+def check_enough(given: EpisodesSection, labels: Sequence[str]) -> None:
+    """Check, before any photo is read, that there are enough classes and photos for the episodes of a section.
+
+    Args:
+        given: the section.
+        labels: of the photos, some of which may be for testing.
+
+    Raises:
+        UsageError: see :func:`episodes_of`.
+    """
+    sizes = Counter(labels)
+    _held_out(given, len(sizes))
+    name = min(sizes, key=lambda label: (sizes[label], label))
+    _check_size(given, name, sizes[name], "in all")
+
+
+def _held_out(given: EpisodesSection, classes: int) -> int:
+    """How many of so many classes are for validation."""
+    held_out = max(MIN_HELD_OUT, round(given.held_out * classes))
+    left = classes - held_out
+    if given.way > left:
+        raise UsageError(
+            f"{held_out} of {classes} classes are held out for validation (train.episodes.held_out "
+            f"{given.held_out:g}), which leaves {max(left, 0)} to train on, and an episode needs {given.way} "
+            "(train.episodes.way). Lower the way, or add classes."
+        )
+    return held_out
+
+
 def _pool(photos: TrainingPhotos, rows: Int[np.ndarray, " N"]) -> tuple[Pool, dict[str, int]]:
     """Some photos to draw from, and the place of each among them, by id."""
     ids = [photos.dataset.items[row].id for row in rows]
@@ -85,15 +113,10 @@ def _pool(photos: TrainingPhotos, rows: Int[np.ndarray, " N"]) -> tuple[Pool, di
     return pool, {id: place for place, id in enumerate(ids)}
 
 
-def _check_sizes(photos: TrainingPhotos, base: Bool[np.ndarray, " C"], design: Design) -> None:
-    """Check that each class has the photos that an episode needs."""
-    sizes = np.bincount(photos.labels, minlength=len(base))
-    smallest = int(sizes.argmin())
-    if sizes[smallest] < design.needed:
-        use = "to train on" if base[smallest] else "to validate with"
-        found = count(int(sizes[smallest]), "photo")
+def _check_size(given: EpisodesSection, name: str, size: int, use: str) -> None:
+    """Check that a class has the photos that an episode needs."""
+    if size < given.shot + given.query:
         raise UsageError(
-            f"Class {photos.classes[smallest]!r} has {found} {use}, and an episode needs {design.shot} + "
-            f"{design.query} (train.episodes.shot + query) of each class. Lower them, or leave such classes out "
-            "(data.unknown)."
+            f"Class {name!r} has {count(size, 'photo')} {use}, and an episode needs {given.shot} + {given.query} "
+            "(train.episodes.shot + query) of each class. Lower them, or leave such classes out (data.unknown)."
         )

@@ -72,8 +72,9 @@ def of_features(recipe: Recipe, dataset: Dataset, features: Features) -> Trainin
 
 def of_dataset(recipe: Recipe, dataset: Dataset) -> TrainingPhotos:
     """The training photos of data that no encoder has read yet; the split file is made if it is missing."""
-    split = settle_split(training_set.split_path(recipe), dataset, recipe.split.fractions, recipe.split.seed)
-    groups = {item.id: group for item, group in zip(dataset.items, find_groups(dataset).tolist(), strict=True)}
+    found, shares = find_groups(dataset), recipe.split.fractions
+    split = settle_split(training_set.split_path(recipe), dataset, shares, recipe.split.seed, groups=found)
+    groups = {item.id: group for item, group in zip(dataset.items, found.tolist(), strict=True)}
     return _chosen(recipe, dataset, split, groups)
 
 

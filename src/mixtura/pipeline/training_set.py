@@ -21,7 +21,7 @@ from mixtura.encoders.common import resolved
 from mixtura.errors import LabelError, MixturaError, NoInput
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import HEADER_FILE, FeatureStore
-from mixtura.files import is_file_at
+from mixtura.files import is_file_at, is_there
 from mixtura.pipeline import factory, stores
 from mixtura.pipeline.data_source import FOR_PHOTOS
 from mixtura.pipeline.extraction import ProgressCallback, fill
@@ -64,11 +64,11 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         assert recipe.data.root is not None
         store = FeatureStore.open(recipe.data.root)
         encoder, features = stores.section_of_store(store, recipe.encoder), store.read()
-        known_classes(features.classes, recipe.data.unknown)
         dataset, problems, said = _as_dataset(features), (), _without_effect(recipe)
+        check_classes(recipe, dataset)
     else:
         photos = factory.dataset_of(recipe.data)
-        known_classes(photos.classes, recipe.data.unknown, photos.problems)  # fails before hours of extraction
+        check_classes(recipe, photos)  # fails before hours of extraction
         features, dataset, problems, said = read(recipe, photos, progress)
         encoder = resolved(recipe.encoder, features.identity)
     split = settle_split(path, dataset, recipe.split.fractions, recipe.split.seed)
@@ -130,6 +130,52 @@ def known_classes(labels: Sequence[str], unknown: Sequence[str], problems: Seque
             f"{first}"
         )
     return classes
+
+
+def check_classes(recipe: Recipe, dataset: Dataset) -> None:
+    """Check the classes of data that no encoder has read yet: there are two or more, and the test part has some.
+
+    Raises:
+        LabelError: see :func:`known_classes`; or no item that the data give for testing is of a class to learn.
+    """
+    classes = {*known_classes(dataset.classes, recipe.data.unknown, dataset.problems)}
+    part = _given_parts(recipe, dataset)
+    learned = {item.label for item in dataset.items if part[item.id] != "test"}
+    tested = [item.label for item in dataset.items if part[item.id] == "test" and item.label in classes]
+    drawn = any(part[item.id] is None and item.label in classes for item in dataset.items)  # some of them for testing
+    if tested and not drawn and learned.isdisjoint(tested):
+        raise other_classes(len(tested))
+
+
+def learnable(recipe: Recipe, dataset: Dataset) -> list[str]:
+    """The labels of the items that may be learned from; some of them are for testing, where the data give no such part.
+
+    Neither items of weight 0 nor those to leave out are among them. No photo is read.
+    """
+    left_out, part = labels_of(dataset.classes, recipe.data.unknown), _given_parts(recipe, dataset)
+    return [
+        item.label
+        for item in dataset.items
+        if item.label is not None and item.label not in left_out and item.weight > 0 and part[item.id] != "test"
+    ]
+
+
+def other_classes(count: int) -> LabelError:
+    """The error for a test part whose photos, so many, are all of classes that are not learned."""
+    photos = (
+        f"All {count:,} test photos are of classes that are" if count > 1 else "The test photo is of a class that is"
+    )
+    return LabelError(
+        f"{photos} not trained on. Give the train part alone, as in omniglot/images_background/, and measure with "
+        "mixtura fewshot."
+    )
+
+
+def _given_parts(recipe: Recipe, dataset: Dataset) -> dict[str, str | None]:
+    """The part of each item by id, as far as an earlier run or the data give it."""
+    path = split_path(recipe)
+    known = read_split(path) if is_there(path) else {}
+    return {item.id: known.get(item.id, item.split) for item in dataset.items}
 
 
 def labels_of(labels: Sequence[str], given: Sequence[str]) -> set[str]:

@@ -22,7 +22,7 @@ from mixtura.fitting import network_head
 from mixtura.fitting.fit import check_names, check_parts, learn, too_few_to_validate
 from mixtura.fitting.gradient import fixed_head
 from mixtura.fitting.network import TrainedPart
-from mixtura.fitting.network_episodes import episodes_of
+from mixtura.fitting.network_episodes import check_enough
 from mixtura.fitting.network_material import Material
 from mixtura.fitting.selection import MIN_VALIDATION
 from mixtura.identity import NO_TAPS, UNTRAINED, is_partly_drawn
@@ -71,7 +71,8 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
     """Train the network of a recipe's encoder, fit a model to its features, and save both in the output folder.
 
     A run that was stopped goes on. A trained network takes the place of one with pretrained weights only if the model
-    is better by more than a standard error on validation photos; the report says which of them is in the folder.
+    is better by more than a standard error on validation photos; trained on episodes, it does if its loss on validation
+    episodes is lower by any amount. The report says which of them is in the folder.
 
     Args:
         recipe: with the section ``train``, or its defaults.
@@ -171,12 +172,12 @@ class _Run:
         """The report, once the better model is in the folder."""
         dataset = factory.dataset_of(self.recipe.data)
         factory.check_modality(dataset, self.encoder)
-        training_set.known_classes(dataset.classes, self.recipe.data.unknown, dataset.problems)  # fails before training
+        training_set.check_classes(self.recipe, dataset)  # before photos are read, which may take hours
+        if self.section.episode_design is not None:
+            check_enough(self.section.episode_design, training_set.learnable(self.recipe, dataset))
         if is_partly_drawn(self.encoder.identity):
             drawn = f"(encoder.stem: {self.recipe.encoder.stem}); all others begin with weights that exist"
             self.log.warn(f"The first layers of {self.recipe.encoder.name!r} are drawn {drawn}.")
-        if self.section.episode_design is not None:  # before photos are read, which may take hours
-            episodes_of(self.section.episode_design, training_photos.of_dataset(self.recipe, dataset), self.recipe.seed)
         frozen = self._fitted(self.recipe) if self._has_rival else None
         material = self.material = self._material(dataset, frozen)
         trained, why = self._best_part(material, 0.0 if frozen is None else frozen.seconds)
