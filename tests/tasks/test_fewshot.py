@@ -52,14 +52,14 @@ def test_every_classifier_is_found_and_measured_on_the_same_episodes(material):
     assert gaussian.mean >= found.results[0].mean - 0.02
 
 
-def test_euclidean_is_the_nearest_mean_of_the_features_as_they_are(features):
+def test_raw_prototype_is_the_nearest_mean_of_the_features_as_they_are(features):
     """Classes that only differ in length, far from the origin."""
     rng = np.random.default_rng(0)
     label = np.repeat(np.arange(4), 9)
     x = 1000 + label[:, None] + 0.4 * rng.standard_normal((36, 8))
     material = of_features(features(x, [f"c{c}" for c in label]), "0", 0)
     listed = drawn(material, "nway", Design(3, 2, 4, 20))
-    found = run(material, listed, ["prototype", "euclidean"]).results
+    found = run(material, listed, ["prototype", "raw-prototype"]).results
     given = material.novel.embedding.astype(np.float64)
     for place, one in enumerate(listed.located(material.novel.id, material.novel.label).episodes):
         means, queries = given[one.support].mean(1), given[one.query]

@@ -93,8 +93,8 @@ Classifier = Annotated[
     str,
     typer.Option(
         metavar="NAMES",
-        help="Between commas: prototype, euclidean, nearest, cosine, logistic, gaussian (what enroll does), "
-        "calibration. The last two need base classes.",
+        help="Between commas: prototype, raw-prototype, nearest, cosine, logistic, gaussian (what enroll "
+        "does), calibration. The last two need base classes.",
         rich_help_panel=CLASSIFIERS_PANEL,
     ),
 ]

@@ -97,7 +97,7 @@ def prototype(material: Material) -> Space:
     return _plain(material, few_shot.prototype)
 
 
-def euclidean(material: Material) -> Space:
+def raw_prototype(material: Material) -> Space:
     """Nearest class mean of features as they are: what a prototypical network is trained for."""
     rows = torch.from_numpy(material.novel.embedding).float()
     rows = rows - rows.mean(0)  # distances stay, and squares keep their digits

@@ -35,7 +35,7 @@ from mixtura.tasks.few_shot_classifiers import Material, Space
 
 CLASSIFIERS = {
     "prototype": "mixtura.tasks.few_shot_classifiers:prototype",
-    "euclidean": "mixtura.tasks.few_shot_classifiers:euclidean",
+    "raw-prototype": "mixtura.tasks.few_shot_classifiers:raw_prototype",
     "nearest": "mixtura.tasks.few_shot_classifiers:nearest",
     "cosine": "mixtura.tasks.few_shot_classifiers:cosine",
     "logistic": "mixtura.tasks.few_shot_classifiers:logistic",
