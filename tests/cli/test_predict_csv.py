@@ -99,8 +99,9 @@ def test_rows_of_a_store_get_the_answers_of_their_photos(mixtura, shop, monkeypa
     stored = {row["item"]: row["typicality"] for row in rows(mixtura("predict", "shop", "shop/features", "--csv").out)}
     asked = rows(mixtura("predict", "shop", "photos", "--csv").out)
     assert len(stored) == len(asked) == 24
+    rank = 1 / 19  # of the 18 items that are left out in turn; rounding in the store may move an item by one
     for row in asked:
-        assert abs(float(stored[row["item"].removeprefix("photos/")]) - float(row["typicality"])) < 0.05
+        assert abs(float(stored[row["item"].removeprefix("photos/")]) - float(row["typicality"])) < 1.5 * rank
 
 
 def test_a_photo_after_the_option_is_a_photo(mixtura, shop, monkeypatch):

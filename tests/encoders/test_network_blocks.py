@@ -8,6 +8,7 @@ from mixtura.encoders import ENCODERS
 from mixtura.encoders.autoencoder import Autoencoder
 from mixtura.encoders.cnn import Cnn
 from mixtura.encoders.hf import HuggingFace
+from mixtura.encoders.imagebind_vision import ImageBindVision
 from mixtura.encoders.lite0 import Lite0
 from mixtura.encoders.own import Own
 from mixtura.encoders.resnet12 import ResNet12
@@ -107,7 +108,19 @@ class TestOwn(TrainableEncoderLaws):
         self.folder = own_folder
 
 
-LAWFUL = [Lite0, Tiny, Timm, HuggingFace, Cnn, ResNet12, ResNet32, Autoencoder, Own]
+class TestImageBindVision(TrainableEncoderLaws):
+    tap = None
+    drawn = False
+
+    def build(self, **options):
+        return ImageBindVision(**{"weights": self.weights} | options)
+
+    @pytest.fixture(autouse=True)
+    def _weights(self, imagebind_weights):
+        self.weights = imagebind_weights
+
+
+LAWFUL = [Lite0, Tiny, Timm, HuggingFace, Cnn, ResNet12, ResNet32, Autoencoder, Own, ImageBindVision]
 
 
 def test_every_trainable_encoder_of_the_table_is_under_the_law():

@@ -106,7 +106,7 @@ def cluster(
       mixtura fit photos/labels.csv -o shop          reuses the features
       mixtura cluster features/ --method hdbscan --json | jq .clusters
       mixtura cluster shop --product mugs            variants of one product
-      mixtura cluster shop inbox/ -o new             new photos, as the trained network of shop sees them
+      mixtura cluster shop inbox/ -o new             new photos, by its network
     """
     if name and not accept:
         raise UsageError("--name belongs to --accept. Look at the clusters first, then accept them by name.")

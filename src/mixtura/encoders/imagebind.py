@@ -89,7 +89,7 @@ class Embeddings(OwnNames):
         super().__init__()
         self.network, self.kind = network, kind
 
-    def forward(self, batch: Float[Tensor, "N ..."]) -> Float[Tensor, "N D"]:
+    def forward(self, batch: Float[Tensor, "N ..."]) -> Float[Tensor, "M D"]:
         """The embeddings of a batch."""
         return self.network({self.kind: batch})[self.kind].float()
 
