@@ -14,7 +14,6 @@ from mixtura.cli.progress import Bar
 from mixtura.datasets import PROTOCOLS
 from mixtura.errors import UsageError
 from mixtura.files import is_file_at
-from mixtura.formats import count
 from mixtura.pipeline.data_source import STORE_HEADER, without_effect
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def fewshot(
     if way is not None and protocol not in (None, NWAY):
         raise UsageError("--way is for episodes of the protocol nway. Leave it out.")
     from mixtura.cli import few_shot_views as views
-    from mixtura.cli.views import problem_record
+    from mixtura.cli.views import problem_record, problems_view
     from mixtura.datasets import episode_files
     from mixtura.datasets.episodes import Design
     from mixtura.tasks import fewshot as task
@@ -170,8 +169,6 @@ def fewshot(
         protocol, design = listed.protocol, listed.design  # which give the base classes of that run
     base = NO_CLASSES if protocol == RUNS and base == PROPOSED else base
     material = _material(out, place, data, output, (base, design.seed), flags)
-    if material.problems:
-        out.note(f"Left out {count(len(material.problems), 'file')}, the first: {material.problems[0].message}")
     if part is not None:
         material = task.of_part(material, part)
     listed = listed or task.drawn(material, protocol, design, skip_small)
@@ -190,7 +187,8 @@ def fewshot(
         page = few_shot_page(found, f"Few shots: {Path(data or place).name}")
         written = few_shot_files.write(output, found, listed, page)
     record = views.few_shot_record(found, written) | {"problems": [problem_record(one) for one in material.problems]}
-    out.result(record, views.few_shot_lines(found), views.few_shot_view(found, written))
+    shown = [*views.few_shot_view(found, written), *problems_view(material.problems)]
+    out.result(record, views.few_shot_lines(found), shown)
 
 
 def _refuse_design(path: Path, given: dict[str, Any]) -> None:
