@@ -11,7 +11,7 @@ from mixtura.cli import options
 from mixtura.cli.output import Output, shown
 from mixtura.errors import UsageError
 from mixtura.files import is_file_at
-from mixtura.pipeline.data_source import STORE_HEADER, without_effect
+from mixtura.pipeline.data_source import STORE_HEADER, read_by, without_effect
 from mixtura.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _check(place: str, photos: str | None, product: str | None, flags: dict[str,
         (key for key in flags if key.partition(".")[0] in ("encoder", options.FAST) and key not in DEVICE_KEYS), None
     )
     if fixed is not None:
-        raise UsageError(f"{_switch(fixed)} has no effect: the encoder of {place} reads the photos. Leave it out.")
+        raise read_by(options.switch_of(fixed), place)
 
 
 def _cluster(out: Output, source: Source, how: tuple[str, int | None, int]) -> None:
@@ -212,11 +212,7 @@ def _items(out: Output, source: Source) -> tuple["Collection", tuple[Any, ...]]:
 def _refuse_flags(flags: dict[str, Any], source: str) -> None:
     """Refuse options for reading photos where the features exist already."""
     if flags:
-        raise without_effect(_switch(next(iter(flags))), source)
-
-
-def _switch(key: str) -> str:
-    return options.FLAGS[key].switch if key in options.FLAGS else f"--{key}"
+        raise without_effect(options.switch_of(next(iter(flags))), source)
 
 
 def _is_stored(source: str) -> bool:

@@ -14,7 +14,7 @@ from mixtura.cli.progress import Bar
 from mixtura.datasets import PROTOCOLS
 from mixtura.errors import UsageError
 from mixtura.files import is_file_at
-from mixtura.pipeline.data_source import STORE_HEADER, without_effect
+from mixtura.pipeline.data_source import STORE_HEADER, read_by, without_effect
 
 if TYPE_CHECKING:
     from mixtura.tasks.few_shot_classifiers import Material
@@ -212,11 +212,8 @@ def _material(
 
     model, store = is_file_at(Path(place) / CONFIG_FILE), is_file_at(Path(place) / STORE_HEADER)
     if (model or store) and flags:
-        key = next(iter(flags))
-        switch = options.FLAGS[key].switch if key in options.FLAGS else f"--{key}"
-        if data is not None:
-            raise UsageError(f"{switch} has no effect: the encoder of {place} reads the photos. Leave it out.")
-        raise without_effect(switch, place)
+        switch = options.switch_of(next(iter(flags)))
+        raise without_effect(switch, place) if data is None else read_by(switch, place)
     if model:
         if split[0] not in (PROPOSED, NO_CLASSES):
             raise UsageError("--base is for data: the base classes of a model are the classes that it knows.")

@@ -153,6 +153,11 @@ FLAGS = {key: Option(key, field, mark) for key, field in fields() for mark in fi
 """The option of every recipe key that has one."""
 
 
+def switch_of(key: str) -> str:
+    """Return the option of a key among the ``flags`` of a command, as in ``--size``."""
+    return FLAGS[key].switch if key in FLAGS else f"--{key}"
+
+
 def words_for(keys: Mapping[str, Any]) -> list[str]:
     """Return the options by which a command takes keys with JSON-ready values, quoted for a shell.
 

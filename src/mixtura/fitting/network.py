@@ -151,7 +151,7 @@ class _Run:
         if material.start is None or (material.head is None and self.part == "head"):
             return {1.0: self.results_of(end)}
         new = material.head is None and material.episodes is None
-        return {share: self.results_of(_mixed(start, end, share)) for share in (SHARES[1:] if new else SHARES)}
+        return {share: self.results_of(_mixed(start, end, share)) for share in SHARES if share or not new}
 
     def setup(self, classifier: network_setup.Trained, epochs: int) -> Setup:
         """What the loop takes."""

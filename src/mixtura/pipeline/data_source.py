@@ -46,6 +46,11 @@ def without_effect(option: str, place: object) -> UsageError:
     )
 
 
+def read_by(option: str, place: object) -> UsageError:
+    """Return the error for an option that says how photos are read, where a model or store has its own encoder."""
+    return UsageError(f"{option} has no effect: the encoder of {place} reads the photos. Leave it out.")
+
+
 def data_keys(source: str) -> dict[str, Any]:
     """Return the recipe keys for a DATA argument.
 

@@ -21,7 +21,8 @@ class TriedPart:
     """The training of one part of the network, so far.
 
     ``loss`` and ``share`` of the way from the start are those of the weights that validation photos chose, and
-    ``start_loss`` is that of the start; all are ``None`` while it runs, if the time did not suffice, or from scratch.
+    ``start_loss`` is that of the start, ``None`` where the head was new; all are ``None`` while it runs, if the time
+    did not suffice, or from scratch.
     ``redrawn`` are photos beside their reconstructions, if that was the objective and the part is done.
     """
 

@@ -43,11 +43,17 @@ class Classifier(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "N C"]:
         """The class scores of a batch."""
-        x = batch[PHOTOS] if PHOTOS in batch else activations_in(batch)
-        if isinstance(x, dict) and self.first == len(self.stages):
+        if PHOTOS not in batch and self.first == len(self.stages):
             # With a gradient, as from a network: so the head is trained alone as it is trained with the network.
-            return self.head(x[VECTOR].requires_grad_().clone())
-        return self.head(self.stages.run(self.network, x, 0 if PHOTOS in batch else self.first))
+            return self.head(activations_in(batch)[VECTOR].requires_grad_().clone())
+        return self.head(vectors_of(self.network, self.stages, batch, self.first))
+
+
+def vectors_of(network: nn.Module, stages: Stages, batch: Batch, first: int) -> Float[Tensor, "N D"]:
+    """The vectors of a batch of photos, or of the activations with which block ``first`` of the network begins."""
+    if PHOTOS in batch:
+        return stages.run(network, batch[PHOTOS], 0)
+    return stages.run(network, activations_in(batch), first)
 
 
 def activations_in(batch: Batch) -> Activations:

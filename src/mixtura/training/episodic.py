@@ -14,7 +14,7 @@ from mixtura.datasets.episodes import Design, Episode, Pool, nway_episode
 from mixtura.encoders.stages import Stages
 from mixtura.errors import NoInput
 from mixtura.objectives.prototypical import Prototypical
-from mixtura.training.classifier import LABEL, PHOTOS, ROW, UNREADABLE, WEIGHT, activations_in, outputs
+from mixtura.training.classifier import LABEL, ROW, UNREADABLE, WEIGHT, outputs, vectors_of
 from mixtura.training.setup import Batch, Loss
 
 
@@ -33,9 +33,7 @@ class Embedder(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "N D"]:
         """The vectors of a batch."""
-        if PHOTOS in batch:
-            return self.stages.run(self.network, batch[PHOTOS], 0)
-        return self.stages.run(self.network, activations_in(batch), self.first)
+        return vectors_of(self.network, self.stages, batch, self.first)
 
 
 @dataclass(frozen=True, eq=False)
