@@ -227,18 +227,29 @@ def lay_out(place: Path) -> None:
 
 def faults_of_text(page: Path, place: Path) -> list[str]:
     """Files, commands and options that a page names and that are not there."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    known = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
     made = [path.as_posix() for root in (place, ROOT / "src", ROOT / "recipes") for path in root.rglob("*")]
+    files = [span for span in spans(page) if FILE_NAME.fullmatch(span) and not (ROOT / span).exists()]
+    absent = [f"there is no {span}" for span in files if not any(path.endswith(f"/{span}") for path in made)]
+    return absent + unknown_names(page)
+
+
+def unknown_names(page: Path) -> list[str]:
+    """Commands, and options of them or of the examples that a page names, which are not there."""
+    known = (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8")
+    programs = [ROOT / span for span in spans(page) if re.fullmatch(r"examples/\w+\.py", span)]
+    known += "".join(path.read_text(encoding="utf-8") for path in programs if path.exists())
     faults = []
-    for span in dict.fromkeys(CODE_SPAN.findall(text)):
-        if FILE_NAME.fullmatch(span) and not (ROOT / span).exists():
-            if not any(path.endswith(f"/{span}") for path in made):
-                faults.append(f"there is no {span}")
-        elif span.startswith(("mixtura ", "--")):
+    for span in spans(page):
+        if span.startswith(("mixtura ", "--")):
             names = re.findall(r"--[a-z][a-z-]*", span) + re.findall(r"^mixtura [a-z]+", span)
             faults += [f"there is no {name} ({span})" for name in names if not re.search(rf"{name}\b", known)]
     return faults
+
+
+def spans(page: Path) -> list[str]:
+    """What a page's text, without its blocks, shows as code."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return list(dict.fromkeys(CODE_SPAN.findall(text)))
 
 
 def follow(page: Path, place: Path, environment: dict[str, str]) -> tuple[list[str], list[str]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from follow import follow
+from follow import PAGES, follow, unknown_names
 
 RIGHT = """
 Make it: `made/a.csv` holds `--json`; see `mixtura predict`, `src/mixtura/names.py` and `data.kind`.
@@ -48,6 +48,19 @@ def followed(text, place):
     page.write_text(text)
     (place / "work").mkdir()
     return follow(page, place / "work", dict(os.environ))
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
+def test_commands_and_options_that_pages_name_exist(page):
+    assert not unknown_names(page)
+
+
+def test_options_of_an_example_are_known_where_the_page_names_it(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("`examples/gmml_mnist.py` takes `--lr` and `--jason`; there is `examples/absent.py`.\n")
+    assert unknown_names(page) == ["there is no --jason (--jason)"]
+    page.write_text("Nobody takes `--lr`.\n")
+    assert unknown_names(page) == ["there is no --lr (--lr)"]
 
 
 def test_a_page_that_is_right(tmp_path):
