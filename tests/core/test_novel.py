@@ -26,14 +26,6 @@ def known(family, x, labels):
     return mixture, hard(kind, x, labels, mixture.mean, None, mixture.covariance.factor_posterior())
 
 
-def test_the_variance_between_means_is_found():
-    x, labels, _, _ = world(classes=200)
-    mixture, sums = known("tied", x, labels)
-    assert novel.between_class_ratio(mixture, sums.weight) == pytest.approx(
-        2.0, rel=0.1
-    )  # 200 means: a standard error of 3 %
-
-
 def test_few_rows_lose_what_the_lift_gives_back():
     """Averaged over many newcomers, their own rows have the density that the true mean would give them."""
     x, labels, mean, root = world(classes=1200, per_class=63)

@@ -2,16 +2,17 @@
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mixtura.core import few_shot, transduction
+from mixtura.core.between import BetweenClasses
 from mixtura.core.covariance import Prior, family_of
 from mixtura.core.few_shot import Newcomers
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import labeled
-from mixtura.core.novel import between_class_ratio
 from mixtura.core.transduction import TransductiveNewcomers, soft_prototype
 
 WAY, QUERIES, DIMENSION, BASES = 4, 15, 6, 10
@@ -70,11 +71,12 @@ def test_the_order_of_queries_and_of_episodes_does_not_matter_and_a_batch_is_a_l
 def log_joint(alone, support, query, mean):
     """Log-density of shots, queries and means of one episode, up to a constant, by the model's own densities."""
     made = alone.made(support[None])
-    center = alone.mixture.mean.mean(0)
-    ratio = between_class_ratio(alone.mixture, alone.moments.weight)
+    between = BetweenClasses.of(alone.mixture, alone.moments.weight)
     now = replace(made, mean=mean)
     peak = now.component_log_prob(mean).diagonal()
-    prior = (now.component_log_prob(center[None])[0] - peak).sum() / ratio  # a Gaussian, `ratio` times as wide
+    away = 2 * (peak - now.component_log_prob(between.center[None])[0])  # squared distances from the center
+    along = ((mean - between.center) @ between.dual.mT).square()  # of which this is along the axes
+    prior = -0.5 * ((along / between.variance).sum(1) + (away - along.sum(1)) / between.rest).sum()
     shots = sum(now.component_log_prob(support[c])[:, c].sum() for c in range(WAY))
     return prior + shots + now.component_log_prob(query).logsumexp(1).sum()
 
@@ -96,9 +98,9 @@ def test_no_step_makes_the_means_of_newcomers_less_probable(family, monkeypatch)
     classify = TransductiveNewcomers(alone)
     rise = heights(classify, alone, support, query, monkeypatch).diff()
     assert rise[0] > 0.1 and (rise > -1e-9).all()
-    monkeypatch.setattr(
-        transduction, "between_class_ratio", lambda *_: torch.inf
-    )  # as if the base classes said nothing
+    found = BetweenClasses.of(alone.mixture, alone.moments.weight)
+    wide = replace(found, variance=1e12 + found.variance, rest=1e12)  # as if the base classes said nothing
+    monkeypatch.setattr(transduction, "BetweenClasses", SimpleNamespace(of=lambda *_: wide))
     assert (heights(classify, alone, support, query, monkeypatch).diff() < -1e-3).any()
 
 

@@ -4,10 +4,9 @@ Each begins with the class means that an inductive classifier of :mod:`mixtura.c
 each of a few steps, the queries move them:
 
 .. math:: r_{nc} \propto \exp s_c(q_n), \qquad
-    \mu_c = \frac{\kappa \mu^0_c + \lambda \sum_n r_{nc} q_n}{\kappa + \lambda \sum_n r_{nc}}
+    \mu_c = \frac{S \bar x_c + \lambda \sum_n r_{nc} q_n}{S + \lambda \sum_n r_{nc}}
 
-where :math:`\lambda` is the weight of a query beside a shot, and :math:`\kappa` is the number of shots that the first
-mean is worth. Classes are equally likely beforehand, and nothing else makes them balanced: a class may get any share of
+where :math:`\bar x_c` is the mean of the S shots and :math:`\lambda` the weight of a query beside a shot. Classes are equally likely beforehand, and nothing else makes them balanced: a class may get any share of
 the queries. Arguments are those of the inductive classifiers.
 
 :class:`TransductiveNewcomers` is EM for the most probable means, with the covariances held. :func:`soft_prototype` is
@@ -23,25 +22,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixtura.core.between import BetweenClasses
 from mixtura.core.few_shot import Newcomers, prototype
 from mixtura.core.mixture import Mixture
-from mixtura.core.novel import between_class_ratio
 
 STEPS = 10
 
 
 def _moved(
-    start: Float[Tensor, "E W D"], count: float, query: Float[Tensor, "E M D"], share: Float[Tensor, "E M W"]
+    start: Float[Tensor, "E W D"], shot: int, query: Float[Tensor, "E M D"], share: Float[Tensor, "E M W"]
 ) -> Float[Tensor, "E W D"]:
     """The means of shots and queries together.
 
     Args:
-        start: the means before any query.
-        count: how many shots each of these is worth.
+        start: the means of the shots.
+        shot: how many there are in a class.
         query: samples to classify.
         share: the weight of a query in a class.
     """
-    return (count * start + share.mT @ query) / (count + share.sum(1)[..., None])
+    return (shot * start + share.mT @ query) / (shot + share.sum(1)[..., None])
 
 
 def soft_prototype(
@@ -50,8 +49,7 @@ def soft_prototype(
     r"""Scores of :func:`~mixtura.core.few_shot.prototype` with class means that soft k-means of the queries has moved.
 
     The score of an assignment is :math:`-\|q - \mu_c\|^2 / (2 v)`; v is the mean squared distance, per dimension, of a
-    query of the episode to its nearest mean in this step, so that the scale of the features does not matter. The first
-    mean is worth its shots.
+    query of the episode to its nearest mean in this step, so that the scale of the features does not matter.
 
     Args:
         support: samples to learn from.
@@ -64,7 +62,7 @@ def soft_prototype(
         variance = distance.amin(2).mean(1) / query.shape[2]
         wide = 2 * variance.clamp_min(torch.finfo(query.dtype).tiny)[:, None, None]
         share = weight * (-distance / wide).softmax(2)
-        mean = _moved(start, float(support.shape[2]), query, share)
+        mean = _moved(start, support.shape[2], query, share)
     return prototype(mean[:, :, None], query)
 
 
@@ -72,10 +70,10 @@ def soft_prototype(
 class TransductiveNewcomers:
     r"""A catalog's enrollment whose newcomers the queries move; their covariances stay those of the base classes.
 
-    With the prior of :mod:`mixtura.core.novel`, whose between-class variance is :math:`s\,\Sigma_c`, the mean that S
-    shots give is worth :math:`\kappa = S + 1/s` shots, and no step lowers
+    The mean of shots and queries is drawn toward that of the base classes, as :mod:`mixtura.core.between` has it for as
+    many samples. With its between-class covariance B, no step lowers
 
-    .. math:: \sum_c \Big[ \log N(\mu_c; m_0, s\,\Sigma_c) + \sum_{i=1}^S \log N(x_{ci}; \mu_c, \Sigma_c) \Big]
+    .. math:: \sum_c \Big[ \log N(\mu_c; m_0, B) + \sum_{i=1}^S \log N(x_{ci}; \mu_c, \Sigma_c) \Big]
         + \lambda \sum_n \log \sum_c N(q_n; \mu_c, \Sigma_c)
 
     Args:
@@ -94,10 +92,10 @@ class TransductiveNewcomers:
         """The newcomers of all episodes, one after another, where the queries have moved them."""
         episodes, way, shot, _ = support.shape
         made = moved = self.enroll.made(support)
-        start = made.mean.reshape(episodes, way, -1)
-        count = shot + 1 / between_class_ratio(self.enroll.mixture, self.enroll.moments.weight)
+        between = BetweenClasses.of(self.enroll.mixture, self.enroll.moments.weight)
+        start, asked = support.double().mean(2), query.double()
         for _ in range(STEPS):
-            share = self.weight * self.enroll.scores(moved, query, (episodes, way)).softmax(2)
-            mean = _moved(start, count, query.to(start), share.to(start))
-            moved = replace(made, mean=mean.flatten(0, 1))
+            share = self.weight * self.enroll.scores(moved, query, (episodes, way)).double().softmax(2)
+            raw = _moved(start, shot, asked, share).flatten(0, 1)
+            moved = replace(made, mean=between.shrunk(raw, shot + share.sum(1).flatten()))
         return moved
