@@ -198,7 +198,9 @@ class TrainSection(Section):
         default=None, description="sgd, nesterov: share of the last step that joins the next one. Default: 0.9."
     )
     weight_decay: Annotated[float, Field(ge=0)] = Field(
-        default=0.01, description="Decay of the weights; norms and biases have none."
+        default=0.01,
+        description="Decay of the weights; norms and biases have none. Optimizers other than adamw add it to the "
+        "gradient.",
     )
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None,
