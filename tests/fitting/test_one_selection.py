@@ -13,8 +13,8 @@ from mixtura.tasks import fit
 
 def table(rng):
     """Three classes in features whose units differ by a factor of ten thousand."""
-    y = np.arange(300) % 3
-    x = rng.normal(size=(3, 6))[y] + rng.normal(size=(300, 6)) @ (np.eye(6) + 0.2 * rng.normal(size=(6, 6)))
+    y = np.arange(600) % 3
+    x = rng.normal(size=(3, 6))[y] + rng.normal(size=(600, 6)) @ (np.eye(6) + 0.2 * rng.normal(size=(6, 6)))
     return x * np.logspace(-2, 2, 6), y
 
 

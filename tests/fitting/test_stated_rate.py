@@ -1,12 +1,13 @@
 """The stated share of genuine items is turned away, no more and no less, in hundreds of dimensions."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from mixtura.core import leave_one_out
-from mixtura.core.classes import Plan
+from mixtura.core.classes import SCALE_STRENGTH, Plan
 from mixtura.core.covariance import Prior
 from mixtura.core.cross_fitting import Folds, content_folds
 from mixtura.features.learning_curve import extrapolated
@@ -107,6 +108,36 @@ def test_so_do_features_that_are_constant_within_each_class(share, limit):
         found.append(rejected(each_left_out([], None, None, folds, plan), folds.mixture(plan), x[~learn]))
     off = deviations(found, 6 * rows, 6 * rows)
     assert bool((off.abs() < limit).all()), off
+
+
+def rejected_of_seldom_features(strength, draws=10):
+    """Shares of new rows where a third of the features hardly vary, except in one of 300 rows."""
+    found = []
+    for seed in range(draws):
+        g = torch.Generator().manual_seed(seed)
+        labels = torch.arange(10).repeat_interleave(60)
+        x = 0.3 * torch.randn(10, DIMENSION, generator=g)[labels] + torch.randn(len(labels), DIMENSION, generator=g)
+        fires = torch.rand(len(labels), DIMENSION // 3, generator=g) < 1 / 300
+        x[:, : DIMENSION // 3] *= torch.where(fires, 1.0, 0.2)
+        learn = torch.arange(len(labels)) % 60 < 10
+        folds = Folds(x[learn], labels[learn], 10, content_folds(x[learn], labels[learn], 5, 0), 5)
+        plan = replace(TIED, feature_scale="unit", prior=Prior(0.0, 0.9), scale_share=strength / len(folds.labels))
+        found.append(rejected(each_left_out([], None, None, folds, plan), folds.mixture(plan), x[~learn]))
+    return found
+
+
+def test_so_do_features_that_seldom_fire():
+    """In ten rows of ten classes such a feature has a tiny unit, in which a new row that fires is far away.
+
+    The stated 1% is left out: it is the last one of 100 rows.
+    """
+    off = deviations(rejected_of_seldom_features(SCALE_STRENGTH), 100, 500)[1:]
+    assert bool((off.abs() < LIMIT).all()), off
+
+
+def test_in_units_of_these_rows_alone_they_do_not():
+    off = deviations(rejected_of_seldom_features(0.0), 100, 500)
+    assert off[1] > LIMIT, off
 
 
 def test_five_folds_do_not():

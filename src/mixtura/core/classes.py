@@ -14,6 +14,7 @@ from mixtura.core.moments import Moments, feature_variance, labeled
 from mixtura.errors import UsageError
 from mixtura.names import nearest
 
+SCALE_STRENGTH = 10.0  # samples that the variance of a typical feature counts for in the unit of every feature
 FLOOR_SHARE = 1e-6  # of a feature's variance: far below any signal, far above float64 rounding
 NO_WEIGHT = 1e-9  # samples; rounding error that subtraction leaves of an empty class
 
@@ -36,6 +37,7 @@ class Plan:
         steps: maximum number of EM steps, for more than one component.
         seed: random seed of the initializations.
         feature_scale: the units in which covariances are shrunk, a name in ``FEATURE_SCALES``.
+        scale_share: share of the median variance of all features that is added to each feature's own in these units.
     """
 
     family: str
@@ -46,6 +48,7 @@ class Plan:
     steps: int = 30
     seed: int = 0
     feature_scale: str = "none"
+    scale_share: float = 0.0
 
     def __post_init__(self) -> None:
         scale, known = self.feature_scale, FEATURE_SCALES
@@ -60,9 +63,13 @@ class Plan:
         return self.components == 1 and not family_of(self.family).sums_depend_on_parameters
 
     def resolved(self, variance: Float[Tensor, " D"]) -> tuple[Float[Tensor, " D"], Prior]:
-        """Floor and prior in units of the data, given the within-class variance of each feature."""
+        r"""Floor and prior in units of the data, given the within-class variance :math:`v_d` of each feature.
+
+        The units are :math:`(v_d + a \operatorname{median} v)^{p/2}`, with a the ``scale_share`` and p the power of the
+        feature scale.
+        """
         power = FEATURE_SCALES[self.feature_scale]
-        scale = None if power == 0 else variance.pow(0.5 * power)
+        scale = None if power == 0 else (variance + self.scale_share * variance.median()).pow(0.5 * power)
         return self.floor * variance, replace(self.prior, scale=scale)
 
 

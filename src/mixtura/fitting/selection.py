@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core.classes import Plan
+from mixtura.core.classes import SCALE_STRENGTH, Plan
 from mixtura.core.cross_fitting import DEFAULT_FOLDS, Folds, OutOfFold, content_folds, content_units
 from mixtura.core.leave_one_out import calibration_scores, has_exact_form
 from mixtura.core.selection import HELD_OUT
@@ -63,7 +63,14 @@ def choose(recipe: Recipe, rows: TrainingSamples) -> Selected:
     """
     head = recipe.head
     steps = 0 if recipe.fit.solver == "closed" else 30  # of EM; with 0, several components stay at k-means
-    plan = Plan(head.family, floor=head.variance_floor, rank=head.rank, steps=steps, seed=recipe.seed)
+    plan = Plan(
+        head.family,
+        floor=head.variance_floor,
+        rank=head.rank,
+        steps=steps,
+        seed=recipe.seed,
+        scale_share=SCALE_STRENGTH / len(rows.x),
+    )
     return select(
         folds_of(rows, recipe.seed),
         plan,

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from mixtura.core import selection
-from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, Plan, closed_form
+from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, SCALE_STRENGTH, Plan, closed_form
 from mixtura.core.covariance import Prior, family_of
 from mixtura.core.far_rows import class_scores, posterior_of
 from mixtura.core.mixture import Mixture
@@ -171,7 +171,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._check_classes()
         x, weight = in_range(to_tensor(X)), weights_of(X, sample_weight)
-        plan, self._dtype = self._plan(), x.numpy().dtype
+        plan, self._dtype = self._plan(float(len(x))), x.numpy().dtype
         rows = distinct(x, torch.from_numpy(labels), weight, len(self.classes_), plan.seed)
         if self._open():
             rows = with_folds(rows, plan.seed)
@@ -270,8 +270,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         scaled = self.feature_scale == AUTO_NAME and self.shrinkage != 0
         return scaled or any(isinstance(value, str) and value == AUTO_NAME for value in given)
 
-    def _plan(self) -> Plan:
-        """Plan from the arguments; "auto" options default to the tied family and one component."""
+    def _plan(self, count: float = np.inf) -> Plan:
+        """Plan from the arguments, for so many samples; "auto" means the tied family and one component."""
         given = self.random_state
         drawn = given if isinstance(given, Integral) else check_random_state(given).randint(np.iinfo(np.int32).max)
         return Plan(
@@ -279,6 +279,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             floor=float(self.variance_floor),
             rank=int(self.rank),
             seed=int(drawn),
+            scale_share=SCALE_STRENGTH / count if self.feature_scale == AUTO_NAME else 0.0,
         )
 
     def _rule(self) -> selection.Rule:
