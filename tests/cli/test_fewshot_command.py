@@ -101,6 +101,9 @@ def test_photos_are_read_once(mixtura, tmp_path, monkeypatch):
     call = ("fewshot", "photos", "--encoder", "tiny", "--way", 2, "--query", 2, "--episodes", 3, "--base", 0)
     said = mixtura(*call)
     assert said.code == 2 and "Photos need a folder for their features." in said.err
+    for place in ("fotos", "photos/a/b"):
+        said = mixtura("fewshot", place)
+        assert said.code == 66 and place in said.err and "-o" not in said.err
     said = mixtura(*call, "-o", "few")
     assert said.code == 0 and "4 new classes (16 items)" in said.out and "no base classes" in said.out
     assert "gaussian" not in said.out and (tmp_path / "few" / "features").is_dir()

@@ -224,12 +224,15 @@ def _material(
         from mixtura.features.store import FeatureStore
 
         return task.of_features(FeatureStore.open(place).read(), *split)
+    from mixtura.pipeline.factory import dataset_of
     from mixtura.tasks.collection import photos_of
 
+    recipe = options.recipe_of(place, None, None, flags | ({} if output is None else {"output": output}))
     if output is None:
+        dataset_of(recipe.data)  # whether there are photos at all
         raise UsageError(
             "Photos need a folder for their features. Name one with -o, as in: mixtura fewshot photos/ -o few"
         )
     with Bar(out, next="Drawing episodes") as bar:
-        collection, problems = photos_of(options.recipe_of(place, None, None, flags | {"output": output}), bar)
+        collection, problems = photos_of(recipe, bar)
     return replace(task.of_features(collection.features, *split), problems=tuple(problems))

@@ -129,7 +129,7 @@ def save(
         bundle.CARD_FILE: card.model_card(model, evaluation).encode(),
     }
     create.replace_model(output, model, others)
-    said = notes(gathered, model)
+    said = notes(gathered, model, recipe.fit)
     if own.folder_of(model.encoder.name) is None and (moved := move_encoder_out(output)):
         said = (*said, moved)
     return FitReport(output, evaluation, time.perf_counter() - began, gathered.problems, said)

@@ -6,18 +6,24 @@ from collections.abc import Iterable
 
 from mixtura.datasets.items import to_split
 from mixtura.features.records import Features
+from mixtura.fitting.heads import OBJECTIVE_KEYS
 from mixtura.formats import count, short_percent
 from mixtura.model.model import Model
 from mixtura.names import quoted, same_name_key
 from mixtura.pipeline.training_set import Gathered, train_part
 from mixtura.records.decision import VERDICTS
 from mixtura.scores.typicality import can_reject
+from mixtura.sections import GRADIENT, FitSection
 
+STEP_KEYS = ("optimizer", "learning_rate", "final_learning_rate", "epochs", "batch_size", "patience")
 MAX_NAMED_CLASSES = 5  # classes named in one sentence
 
 
-def notes(gathered: Gathered, model: Model) -> tuple[str, ...]:
-    """Sentences on labels that look wrong or lack, classes of one photo or never tested, and too few to reject any."""
+def notes(gathered: Gathered, model: Model, section: FitSection) -> tuple[str, ...]:
+    """Sentences on labels that look wrong or lack, classes of one photo or never tested, and too few to reject any.
+
+    And on keys of the ``fit`` section that the solver does not read.
+    """
     features, classes = gathered.features, set(model.classes)
     learned = Counter(train_part(features, model.classes).label)
     tested = set(features.select_split("test").classes)
@@ -34,8 +40,19 @@ def notes(gathered: Gathered, model: Model) -> tuple[str, ...]:
         _unlabeled(gathered.unlabeled),
         str(model.facts.get("stopped", "")),
         _too_few(len(model.typicality.scores), model.decision.false_reject_rate),
+        _unread(section),
     ]
     return (*gathered.notes, *(sentence for sentence in said if sentence))
+
+
+def _unread(section: FitSection) -> str:
+    """A sentence on settings of gradient steps where there are none."""
+    if section.solver == GRADIENT:
+        return ""
+    default = FitSection()
+    unread = [f"fit.{key}" for key in (*STEP_KEYS, *OBJECTIVE_KEYS) if getattr(section, key) != getattr(default, key)]
+    steps = "so there are no gradient steps. Add --solver gradient, or leave it out."
+    return f"{', '.join(unread)} without effect: the solver is {section.solver}, {steps}" if unread else ""
 
 
 def _of(one: str, several: str, labels: set[str], advice: str) -> str:
