@@ -172,6 +172,6 @@ def scored(
 
 def _sets(base: FittedStatistics, mixture: Mixture, sums: Moments, shots: list[Tensor]) -> ShotSets:
     """Sets of shots beside a mixture, with the covariances that they get as new classes."""
-    made = novel.novel_components(mixture, sums, shots, base.floor, base.prior)
-    sets = ShotSets.of([rows.double() for rows in shots], mixture.mean.mean(0), made.mixture.covariance)
+    covariance = novel.novel_covariance(mixture, sums, shots, base.floor, base.prior)
+    sets = ShotSets.of([rows.double() for rows in shots], mixture.mean.mean(0), covariance)
     return sets.to(torch.float32)

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixtura.core.between import BetweenClasses
-from mixtura.core.covariance import Floor, Prior
+from mixtura.core.covariance import Covariance, Floor, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
 
@@ -52,13 +52,24 @@ def novel_components(
     """
     between = BetweenClasses.of(mixture, moments.weight)
     count = torch.tensor([float(len(rows)) for rows in shots], dtype=torch.float64)
-    raw = torch.stack([rows.double().mean(0) for rows in shots])
-    mean = between.shrunk(raw, count)
-    order = torch.cdist(raw, mixture.mean.double()).argsort(1)
-    near = torch.stack([row[moments.weight[row] > 0][:NEIGHBOR_COMPONENTS] for row in order])
-    labels = torch.repeat_interleave(torch.arange(len(shots)), count.long())
-    own = (torch.cat(shots).double(), labels, raw)
-    covariance = mixture.covariance.borrowed(moments, near, own, floor, prior, PRIOR_STRENGTH)
+    mean = between.shrunk(torch.stack([rows.double().mean(0) for rows in shots]), count)
     even = torch.full((len(shots),), 1 / len(shots), dtype=torch.float64).log()
+    covariance = novel_covariance(mixture, moments, shots, floor, prior)
     made = Mixture(even, mean, covariance, torch.arange(len(shots)), len(shots))
     return NovelComponents(made, 0.5 * between.uncertainty(count))
+
+
+def novel_covariance(
+    mixture: Mixture,
+    moments: Moments,
+    shots: list[Float[Tensor, "_ D"]],
+    floor: Floor,
+    prior: Prior,
+) -> Covariance:
+    """The covariances of :func:`novel_components`, from the same arguments, where no means are asked for."""
+    raw = torch.stack([rows.double().mean(0) for rows in shots])
+    order = torch.cdist(raw, mixture.mean.double()).argsort(1)
+    near = torch.stack([row[moments.weight[row] > 0][:NEIGHBOR_COMPONENTS] for row in order])
+    labels = torch.repeat_interleave(torch.arange(len(shots)), torch.tensor([len(rows) for rows in shots]))
+    own = (torch.cat(shots).double(), labels, raw)
+    return mixture.covariance.borrowed(moments, near, own, floor, prior, PRIOR_STRENGTH)

@@ -6,8 +6,9 @@ each of a few steps, the queries move them:
 .. math:: r_{nc} \propto \exp s_c(q_n), \qquad
     \mu_c = \frac{S \bar x_c + \lambda \sum_n r_{nc} q_n}{S + \lambda \sum_n r_{nc}}
 
-where :math:`\bar x_c` is the mean of the S shots and :math:`\lambda` the weight of a query beside a shot. Classes are equally likely beforehand, and nothing else makes them balanced: a class may get any share of
-the queries. Arguments are those of the inductive classifiers.
+where :math:`\bar x_c` is the mean of the S shots and :math:`\lambda` the weight of a query beside a shot. Classes are
+equally likely beforehand, and nothing else makes them balanced: a class may get any share of the queries. Arguments are
+those of the inductive classifiers.
 
 :class:`TransductiveNewcomers` is EM for the most probable means, with the covariances held. :func:`soft_prototype` is
 soft k-means: in each step it measures its scale again, at the nearest means, which is no step of EM.
