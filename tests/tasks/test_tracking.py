@@ -3,6 +3,7 @@
 The packages are an extra, so modules with the signatures of tensorboard 2.21 and mlflow 3.17 stand in for them.
 """
 
+import os
 import sys
 import types
 from importlib.machinery import ModuleSpec
@@ -134,6 +135,16 @@ def test_a_server_that_is_away_is_told_once(packages, tmp_path, monkeypatch):
         track(course(count))
     assert len(warned) == 1
     assert "no route to the server" in warned[0]
+
+
+def test_a_server_that_is_away_is_asked_twice_unless_the_environment_says_otherwise(packages, tmp_path, monkeypatch):
+    """MLflow's own is to ask seven times, for ten minutes, before the first photo is trained on."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", URI)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    Tracking(resolve({}), tmp_path / "training", print)(course(1))
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1" and os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
 
 
 def test_the_variable_is_read_where_mlflow_is_installed(packages, tmp_path, monkeypatch):
