@@ -253,7 +253,8 @@ class HeadSection(Section):
     feature_scale: Literal["auto", "none", "half", "unit"] = Field(
         default="auto",
         description="Divide features by their within-class standard deviations (unit), by the square roots of these "
-        "(half), or not at all (none); auto chooses by validation.",
+        "(half), or not at all (none); auto chooses by validation. The variance of the median feature counts in each, "
+        "as that of ten items.",
     )
     options: dict[str, Any] = Field(
         default={}, description="Further options of the head, as in {metric: euclidean}. An error lists those it takes."

@@ -141,7 +141,7 @@ def test_a_server_that_is_away_is_asked_twice_unless_the_environment_says_otherw
     """MLflow's own is to ask seven times, for ten minutes, before the first photo is trained on."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", URI)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")  # so that it is as before after the test
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
     Tracking(resolve({}), tmp_path / "training", print)(course(1))
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1" and os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"

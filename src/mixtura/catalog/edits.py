@@ -294,7 +294,10 @@ def _check_left(draft: EditTransaction, product: Product) -> None:
         "WHERE gone = 0 AND part.base IS NOT NULL AND product.id != ?"
     )
     if draft.connection.execute(text, (product.id,)).fetchone()[0] < 2:
-        raise UsageError(f"Without {product.name} too few products are left to tell apart. Add others before.")
+        raise UsageError(
+            f"Without {product.name} too few products are left that mixtura fit has learned: two of them must stay, "
+            "because enrolled ones are compared with them. Fit again in another folder, without its photos."
+        )
 
 
 def _check_movable(draft: EditTransaction, items: Sequence[int], exact: bool) -> None:

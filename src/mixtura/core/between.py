@@ -1,18 +1,18 @@
 r"""How class means vary: the prior of a mean that only a few samples are known of.
 
 In the space whitened by the within-class covariance, means vary along the directions in which the known class means
-differ, and hardly across them. With :math:`b_i` the variance along direction :math:`u_i`, and :math:`s_0` that of all
-others, the mean of n samples is drawn toward the mean :math:`m_0` of the known ones, direction by direction:
+differ, and hardly across them. With :math:`b_i` the variance along direction :math:`u_i`, and :math:`b_0` that of every
+other direction, the mean of n samples is drawn toward the mean :math:`m_0` of the known ones, direction by direction:
 
 .. math::
     \hat\mu = m_0 + \Sigma^{1/2} \Big[ c_0 I + \sum_i (c_i - c_0)\, u_i u_i^\top \Big] \Sigma^{-1/2} (\bar x - m_0),
-    \qquad c = \frac{b}{b + 1/n}
+    \qquad c_i = \frac{b_i}{b_i + 1/n}, \quad c_0 = \frac{b_0}{b_0 + 1/n}
 
 So most of the noise of a single sample, which has all D dimensions, is taken off, and what tells classes apart is kept.
-A between-class covariance that is a multiple of the within-class one, :math:`b_i = s_0`, keeps both.
+With one variance for all directions, the noise stays.
 
-Directions found from K means in more than K dimensions fit these means too well: along them, the means of other classes
-vary by half as much or less. So the variances come from classes that are left out when the directions are found.
+Directions are found from the known means and fit these too well: along them, the means of other classes vary less. So
+the variances come from classes that are left out when the directions are found.
 
 Sources: the two-covariance model, Brümmer and de Villiers, The Speaker Partitioning Problem, Odyssey 2010; eigenvalues
 by cross-validation, Bartz, Advances in high-dimensional covariance matrix estimation, 2016.
@@ -21,16 +21,20 @@ by cross-validation, Bartz, Advances in high-dimensional covariance matrix estim
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from mixtura.core import linalg
+from mixtura.core.content import distinct
+from mixtura.core.covariance import Covariance
 from mixtura.core.mixture import Mixture
 
 MIN_RATIO = 1e-3  # lower limit of each variance, in units of the within-class covariance
 MAX_MEANS = 300  # that directions are found from, evenly chosen; finding them takes the cube of their number
-MIN_MEANS = 5  # with fewer, all directions are alike
-FOLDS, FOLD_SEED = 10, 0  # of the known classes
+MIN_CLASSES = 5  # with fewer, all directions are alike
+KIND_FACTOR = 2.0  # of what the squared distance of a new class is on average; what is beyond is of another kind
+KIND_ERRORS = 3.0  # standard errors of that distance, which are added to it
+CLASS_FOLDS, FOLD_SEED = 10, 0  # of the known classes
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class BetweenClasses:
     """Variance of the class means about ``center``, in units of the within-class covariance.
 
     ``axes`` are the directions in the units of x, :math:`\\Sigma^{1/2} u_i`, and ``dual`` gives coordinates along them;
-    ``variance`` is that along each, ``rest`` that of every other direction.
+    ``variance`` is that along each, ``rest`` that of every other direction; ``covariance`` is the within-class one.
     """
 
     center: Float64[Tensor, " D"]
@@ -46,43 +50,72 @@ class BetweenClasses:
     dual: Float64[Tensor, "R D"]
     variance: Float64[Tensor, " R"]
     rest: float
+    covariance: Covariance
 
     @classmethod
     def of(cls, mixture: Mixture, weight: Float[Tensor, " K"]) -> "BetweenClasses":
         """Measure it on the known components.
 
-        Covariances of their own give one variance for all directions.
+        Components that share no covariance, one feature, or fewer than five classes have one variance for all
+        directions.
 
         Args:
             mixture: the known components.
-            weight: the number of samples of each.
+            weight: the number of samples of each; a component without any counts for nothing.
         """
         known = (weight > 0).nonzero()[:, 0]
-        known = known[:: -(-len(known) // MAX_MEANS)]
-        center, mean = mixture.mean.double().mean(0), mixture.mean.double()[known]
-        if not mixture.covariance.shared or len(mean) < MIN_MEANS:
-            none = mean.new_zeros(0, mixture.dimension)
-            return cls(center, none, none, mean.new_zeros(0), ratio_of(mixture, weight))
-        away = mean - mean.mean(0)
-        whitened = mixture.covariance.to(torch.float64).precision_matmul(away)
+        mixture, weight = mixture.select(known), weight[known].double()
+        center, covariance = mixture.mean.double().mean(0), mixture.covariance.to(torch.float64)
+        chosen = torch.linspace(0, len(known) - 1, min(len(known), MAX_MEANS)).long()
+        owner = chosen if mixture.component_class is None else mixture.component_class[chosen]
+        if not mixture.covariance.shared or mixture.dimension == 1 or len(distinct(owner)) < MIN_CLASSES:
+            none = center.new_zeros(0, mixture.dimension)
+            return cls(center, none, none, center.new_zeros(0), ratio_of(mixture, weight), covariance)
+        away = mixture.mean.double()[chosen]
+        away = away - away.mean(0)
+        whitened = covariance.precision_matmul(away)
         gram = away @ whitened.mT
-        variance, rest = held_out_variances(gram, weight[known].double(), mixture.dimension)
+        variance, rest = variances_of_others(gram, weight[chosen], owner, mixture.dimension)
         length, vectors = _principal(gram, len(variance))
         axes, dual = ((vectors / length).mT @ rows for rows in (away, whitened))
-        return cls(center, axes, dual, variance, rest)
+        return cls(center, axes, dual, variance, rest, covariance)
 
-    def shrunk(self, raw: Float64[Tensor, "P D"], count: Float64[Tensor, " P"]) -> Float64[Tensor, "P D"]:
-        """The means that are most likely of classes of which ``count`` samples have the means ``raw``."""
-        away, inverse = raw - self.center, 1 / count[:, None]
-        others = self.rest / (self.rest + inverse)
-        along = self.variance / (self.variance + inverse) - others
+    def rest_of(self, raw: Float64[Tensor, "P D"], count: Float64[Tensor, " P"]) -> Float64[Tensor, " P"]:
+        r"""The variance in all other directions, for each new class: more for one of another kind than the known ones.
+
+        With :math:`v = \|\bar x - m_0\|^2_\perp / (D - R)`, on average :math:`b_0 + 1/n` for one of their kind, it is
+        :math:`b_0 + \max(0, v - f\,(b_0 + 1/n))`. The factor f leaves room for samples of a wide spread, and for chance
+        where there are few other directions.
+
+        Args:
+            raw: the mean of the samples of each new class.
+            count: their number.
+        """
+        across = len(self.center) - len(self.variance)
+        if not len(self.variance):
+            return torch.full_like(count, self.rest)
+        away = raw - self.center
+        squared = (away * self.covariance.precision_matmul(away)).sum(1) - (away @ self.dual.mT).square().sum(1)
+        usual = (KIND_FACTOR + KIND_ERRORS * (2 / across) ** 0.5) * (self.rest + 1 / count)
+        return self.rest + (squared / across - usual).clamp_min(0)
+
+    def shrunk(
+        self, raw: Float64[Tensor, "P D"], count: Float64[Tensor, " P"], rest: Float64[Tensor, " P"]
+    ) -> Float64[Tensor, "P D"]:
+        """The means that are most likely of classes of which ``count`` samples have the means ``raw``.
+
+        ``rest`` is their variance in all other directions.
+        """
+        away, inverse, rest = raw - self.center, 1 / count[:, None], rest[:, None]
+        variance, others = self.variance.maximum(rest), rest / (rest + inverse)
+        along = variance / (variance + inverse) - others
         return self.center + others * away + (along * (away @ self.dual.mT)) @ self.axes
 
-    def uncertainty(self, count: Float64[Tensor, " P"]) -> Float64[Tensor, " P"]:
-        """The variance that is left of each mean, in units of the covariance, summed over the dimensions."""
-        n, across = count[:, None], len(self.center) - len(self.variance)
-        along = (self.variance / (n * self.variance + 1)).sum(1)
-        return along + across * self.rest / (count * self.rest + 1)
+    def uncertainty(self, count: Float64[Tensor, " P"], rest: Float64[Tensor, " P"]) -> Float64[Tensor, " P"]:
+        """The variance that is left of each of these means, in units of the covariance, summed over the dimensions."""
+        variance, across = self.variance.maximum(rest[:, None]), len(self.center) - len(self.variance)
+        along = (variance / (count[:, None] * variance + 1)).sum(1)
+        return along + across * rest / (count * rest + 1)
 
 
 def ratio_of(mixture: Mixture, weight: Float[Tensor, " K"]) -> float:
@@ -92,57 +125,62 @@ def ratio_of(mixture: Mixture, weight: Float[Tensor, " K"]) -> float:
 
     Args:
         mixture: the known components.
-        weight: the number of samples of each.
+        weight: the number of samples of each, above zero.
     """
     center = mixture.mean.mean(0, keepdim=True)
-    own, far = (
-        mixture.component_log_prob(mixture.mean).diagonal().double(),
-        mixture.component_log_prob(center)[0].double(),
-    )
-    known = weight > 0
+    own = mixture.component_log_prob(mixture.mean).diagonal().double()
+    far = mixture.component_log_prob(center)[0].double()
     squared = 2 * (own - far) / mixture.dimension
-    spread = float(squared[known].mean()) * len(own) / max(1, len(own) - 1)  # about their own mean
-    return max(MIN_RATIO, spread - float((1 / weight[known]).mean()))
+    spread = float(squared.mean()) * len(own) / max(1, len(own) - 1)  # about their own mean
+    return max(MIN_RATIO, spread - float((1 / weight).mean()))
 
 
-def held_out_variances(
-    gram: Float64[Tensor, "K K"], count: Float64[Tensor, " K"], dimension: int
+def variances_of_others(
+    gram: Float64[Tensor, "K K"], count: Float64[Tensor, " K"], owner: Int[Tensor, " K"], dimension: int
 ) -> tuple[Float64[Tensor, " R"], float]:
-    r"""Variance of a new mean along each principal direction of known ones, in falling order, and across all of them.
+    r"""Variance of a new mean along each principal direction of known ones, not rising, and in all other directions.
 
-    Each class in turn is new to the directions :math:`u_i` of the classes outside its fold, M in number, and
+    Classes are left out in ten parts. With :math:`u_i` the principal directions of the M means outside the part of mean
+    k, and :math:`\bar\mu` their average, whose own error the factor takes off,
 
-    .. math:: b_i = \frac1K \sum_k \Big[ \tfrac{M}{M + 1} \langle u_i, \mu_k - \bar\mu \rangle^2 - \tfrac1{n_k} \Big]
+    .. math:: b_i = \frac1K \sum_k \Big[ \tfrac{M}{M + 1} \big( u_i^\top (\mu_k - \bar\mu) \big)^2 - \tfrac1{n_k} \Big],
+        \qquad b_0 = \frac1K \sum_k \Big[ \frac{\frac{M}{M + 1} \|\mu_k - \bar\mu\|^2_\perp}{D - R}
+        - \tfrac1{n_k} \Big]
+
+    where the last distance is across all R directions. The :math:`b_i` are made to fall by isotonic regression, and no
+    variance is below :math:`b_0` or ``MIN_RATIO``.
 
     Args:
         gram: inner products of the whitened means, about any center.
         count: the number of samples of each mean, whose own error is taken off.
-        dimension: D; at least the rank of ``gram``.
+        owner: the class of each mean; those of a class are left out together.
+        dimension: D.
     """
-    order = torch.randperm(len(gram), generator=torch.Generator().manual_seed(FOLD_SEED))
-    parts = [order[place::FOLDS] for place in range(min(FOLDS, len(order)))]
-    rank = min(len(gram) - len(parts[0]) - 1, dimension - 1)
-    squares = [_held_out_squares(gram, order[~torch.isin(order, part)], part, rank) for part in parts]
-    error = 1 / count[torch.cat(parts)]
-    along, whole = (torch.cat(values) for values in zip(*squares, strict=True))
+    names = distinct(owner)
+    order = names[torch.randperm(len(names), generator=torch.Generator().manual_seed(FOLD_SEED))]
+    parts = [torch.isin(owner, order[place::CLASS_FOLDS]) for place in range(min(CLASS_FOLDS, len(order)))]
+    rank = min(len(gram) - max(int(part.sum()) for part in parts) - 1, dimension - 1)
+    found = [_squares(gram, part, rank) for part in parts]
+    along, whole = torch.cat([one for one, _ in found]), torch.cat([one for _, one in found])
+    error = torch.cat([1 / count[part] for part in parts])
     rest = float((whole - along.sum(1) - (dimension - rank) * error).mean()) / (dimension - rank)
-    variance = falling((along - error[:, None]).mean(0))
-    return variance.clamp_min(max(rest, MIN_RATIO)), max(rest, MIN_RATIO)
+    rest = max(rest, MIN_RATIO)
+    return not_rising((along - error[:, None]).mean(0)).clamp_min(rest), rest
 
 
-def _held_out_squares(
-    gram: Float64[Tensor, "K K"], kept: Int[Tensor, " M"], held: Int[Tensor, " H"], rank: int
+def _squares(
+    gram: Float64[Tensor, "K K"], part: Bool[Tensor, " K"], rank: int
 ) -> tuple[Float64[Tensor, "H R"], Float64[Tensor, " H"]]:
-    """Squared coordinates of held-out means along the directions of the kept ones, and squared distances to their mean.
+    """Squared coordinates of the means in a part, along the directions of all others, and squared distances.
 
-    Both are those of a known mean; that of the kept ones errs as well.
+    Both are scaled by M / (M + 1), because the average of the M others has an error, too.
     """
-    own = gram[kept].mean(0)
-    about = gram - own - own[:, None] + own[kept].mean()
-    length, vectors = _principal(about[kept][:, kept], rank)
-    known = len(kept) / (len(kept) + 1)
-    along = (about[held][:, kept] @ vectors / length).square()
-    return known * along, known * about.diagonal()[held]
+    own = gram[~part].mean(0)
+    about = gram - own - own[:, None] + own[~part].mean()
+    length, vectors = _principal(about[~part][:, ~part], rank)
+    known = len(vectors) / (len(vectors) + 1)
+    along = (about[part][:, ~part] @ vectors / length).square()
+    return known * along, known * about.diagonal()[part]
 
 
 def _principal(gram: Float64[Tensor, "M M"], rank: int) -> tuple[Float64[Tensor, " R"], Float64[Tensor, "M R"]]:
@@ -153,7 +191,7 @@ def _principal(gram: Float64[Tensor, "M M"], rank: int) -> tuple[Float64[Tensor,
     return squares.maximum(tiny).sqrt(), vectors
 
 
-def falling(values: Float64[Tensor, " R"]) -> Float64[Tensor, " R"]:
+def not_rising(values: Float64[Tensor, " R"]) -> Float64[Tensor, " R"]:
     r"""The closest values that never rise, :math:`v_i = \max_{k \ge i} \min_{j \le i} \overline{v_{j \ldots k}}`."""
     place, total = torch.arange(len(values)), torch.cat([values.new_zeros(1), values.cumsum(0)])
     mean = (total[1:] - total[:-1, None]) / (place - place[:, None] + 1)

@@ -14,12 +14,12 @@ from mixtura.core.moments import Moments, feature_variance, labeled
 from mixtura.errors import UsageError
 from mixtura.names import nearest
 
-SCALE_STRENGTH = 10.0  # samples that the variance of a typical feature counts for in the unit of every feature
+SCALE_STRENGTH = 10.0  # samples that the variance of the median feature counts for in the unit of every feature
 FLOOR_SHARE = 1e-6  # of a feature's variance: far below any signal, far above float64 rounding
 NO_WEIGHT = 1e-9  # samples; rounding error that subtraction leaves of an empty class
 
 FEATURE_SCALES = {"none": 0.0, "half": 0.5, "unit": 1.0}
-"""Power of the within-class standard deviation that is the unit of each feature in shrinkage.
+"""Power of the within-class standard deviation that is the unit of each feature in shrinkage, up to ``scale_share``.
 "none" is usually best for deep features, "unit" for tabular data.
 """
 
@@ -113,6 +113,17 @@ def closed_form(plan: Plan, sums: Moments, variance: Float[Tensor, " D"]) -> Mix
     sums = replace(sums, weight=torch.where(sums.weight < NO_WEIGHT, 0.0, sums.weight))
     component_class = torch.arange(n_classes, device=sums.weight.device)
     return Mixture.from_moments(sums, *plan.resolved(variance), component_class, n_classes)
+
+
+def scale_share_of(count: int, weight: Float[Tensor, " N"] | None) -> float:
+    """The ``scale_share`` of a plan for so many samples, so that the median feature counts for ten of them.
+
+    A sample of weight two counts as two, one of weight zero as none; normalized weights count as one each.
+    """
+    if weight is not None:
+        count = max(int((weight > 0).sum()), 1)
+        return SCALE_STRENGTH / max(float(count), float(weight.sum()))
+    return SCALE_STRENGTH / count
 
 
 def average_variance(x: Float[Tensor, "N D"], weight: Float[Tensor, " N"] | None = None) -> float:

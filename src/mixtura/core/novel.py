@@ -52,11 +52,12 @@ def novel_components(
     """
     between = BetweenClasses.of(mixture, moments.weight)
     count = torch.tensor([float(len(rows)) for rows in shots], dtype=torch.float64)
-    mean = between.shrunk(torch.stack([rows.double().mean(0) for rows in shots]), count)
+    raw = torch.stack([rows.double().mean(0) for rows in shots])
+    rest = between.rest_of(raw, count)
     even = torch.full((len(shots),), 1 / len(shots), dtype=torch.float64).log()
     covariance = novel_covariance(mixture, moments, shots, floor, prior)
-    made = Mixture(even, mean, covariance, torch.arange(len(shots)), len(shots))
-    return NovelComponents(made, 0.5 * between.uncertainty(count))
+    made = Mixture(even, between.shrunk(raw, count, rest), covariance, torch.arange(len(shots)), len(shots))
+    return NovelComponents(made, 0.5 * between.uncertainty(count, rest))
 
 
 def novel_covariance(

@@ -1,7 +1,7 @@
 r"""Few-shot classifiers that look at all queries of an episode together (transductive).
 
 Each begins with the class means that an inductive classifier of :mod:`mixtura.core.few_shot` learns from the shots. In
-each of a few steps, the queries move them:
+each of a few steps, the queries move them; a catalog's newcomers are then drawn toward the base classes as before:
 
 .. math:: r_{nc} \propto \exp s_c(q_n), \qquad
     \mu_c = \frac{S \bar x_c + \lambda \sum_n r_{nc} q_n}{S + \lambda \sum_n r_{nc}}
@@ -72,9 +72,9 @@ class TransductiveNewcomers:
     r"""A catalog's enrollment whose newcomers the queries move; their covariances stay those of the base classes.
 
     The mean of shots and queries is drawn toward that of the base classes, as :mod:`mixtura.core.between` has it for as
-    many samples. With its between-class covariance B, no step lowers
+    many samples. With its between-class covariance :math:`B_c`, in the units of :math:`\Sigma_c`, no step lowers
 
-    .. math:: \sum_c \Big[ \log N(\mu_c; m_0, B) + \sum_{i=1}^S \log N(x_{ci}; \mu_c, \Sigma_c) \Big]
+    .. math:: \sum_c \Big[ \log N(\mu_c; m_0, B_c) + \sum_{i=1}^S \log N(x_{ci}; \mu_c, \Sigma_c) \Big]
         + \lambda \sum_n \log \sum_c N(q_n; \mu_c, \Sigma_c)
 
     Args:
@@ -95,8 +95,9 @@ class TransductiveNewcomers:
         made = moved = self.enroll.made(support)
         between = BetweenClasses.of(self.enroll.mixture, self.enroll.moments.weight)
         start, asked = support.double().mean(2), query.double()
+        rest = between.rest_of(start.flatten(0, 1), torch.full((episodes * way,), float(shot), dtype=torch.float64))
         for _ in range(STEPS):
             share = self.weight * self.enroll.scores(moved, query, (episodes, way)).double().softmax(2)
             raw = _moved(start, shot, asked, share).flatten(0, 1)
-            moved = replace(made, mean=between.shrunk(raw, shot + share.sum(1).flatten()))
+            moved = replace(made, mean=between.shrunk(raw, shot + share.sum(1).flatten(), rest))
         return moved

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixtura.core import selection as choosing
 from mixtura.core import temperature
-from mixtura.core.classes import SCALE_STRENGTH, Plan
+from mixtura.core.classes import Plan, scale_share_of
 from mixtura.core.covariance import family_name
 from mixtura.core.cross_fitting import Folds
 from mixtura.core.mixture import Mixture
@@ -301,7 +301,7 @@ def _gaussian(spec: HeadSpec, folds: Folds, plan: Plan | None, judge: Bool[Tenso
 def plan_of(spec: HeadSpec, folds: Folds) -> Plan:
     """Plan of the mixture of a Gaussian head, with the shrinkage that is best on fold 0."""
     steps = 0 if spec.solver == "closed" else 30
-    share = SCALE_STRENGTH / len(folds.labels)
+    share = scale_share_of(len(folds.labels), folds.weight)
     plan = Plan(spec.family, floor=spec.floor, rank=spec.rank, steps=steps, seed=spec.seed, scale_share=share)
     shrinkage = choosing.HELD_OUT if spec.shrinkage is None else spec.shrinkage
     if isinstance(spec.components, str):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.core.classes import SCALE_STRENGTH, Plan
+from mixtura.core.classes import Plan, scale_share_of
 from mixtura.core.cross_fitting import DEFAULT_FOLDS, Folds, OutOfFold, content_folds, content_units
 from mixtura.core.leave_one_out import calibration_scores, has_exact_form
 from mixtura.core.selection import HELD_OUT
@@ -69,7 +69,7 @@ def choose(recipe: Recipe, rows: TrainingSamples) -> Selected:
         rank=head.rank,
         steps=steps,
         seed=recipe.seed,
-        scale_share=SCALE_STRENGTH / len(rows.x),
+        scale_share=scale_share_of(len(rows.x), rows.weight),
     )
     return select(
         folds_of(rows, recipe.seed),

@@ -13,10 +13,10 @@ INDUCTIVE, TRANSDUCTIVE = "inductive", "transductive"
 class FewShotResult:
     """Accuracies of one classifier.
 
-    ``mean`` and its 95% interval ``low`` to ``high`` are over the episodes, by Student's t, as shares; NaN bounds for
-    one episode. ``difference`` is the mean minus that of the first classifier on the same episodes, with half the
-    length of its 95% interval in ``difference_half`` (NaN for the first). ``seconds`` is the time over all episodes,
-    ``prepared`` that of what is done once before.
+    ``mean`` and its 95% interval ``low`` to ``high`` are over the episodes, by Student's t, as shares within 0 and 1;
+    NaN bounds for one episode. ``difference`` is the mean minus that of the first classifier on the same episodes, with
+    half the length of its 95% interval in ``difference_half`` (NaN for the first). ``seconds`` is the time over all
+    episodes, ``prepared`` that of what is done once before.
     """
 
     classifier: str

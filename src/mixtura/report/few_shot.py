@@ -61,10 +61,8 @@ def _dots(found: FewShot) -> Markup:
 
 
 def _edges(one: FewShotResult) -> tuple[float, float]:
-    """The interval within [0, 1], or the mean where there is none."""
-    if math.isnan(one.low):
-        return one.mean, one.mean
-    return max(0.0, one.low), min(1.0, one.high)
+    """The interval, or the mean where there is none."""
+    return (one.mean, one.mean) if math.isnan(one.low) else (one.low, one.high)
 
 
 def _episodes(found: FewShot) -> Section:

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from mixtura.core import selection
-from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, SCALE_STRENGTH, Plan, closed_form
+from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, Plan, closed_form, scale_share_of
 from mixtura.core.covariance import Prior, family_of
 from mixtura.core.far_rows import class_scores, posterior_of
 from mixtura.core.mixture import Mixture
@@ -69,7 +69,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
 
     "auto" options are selected as in ``mixtura fit``, by five-fold cross-validation. The fold of a sample follows from
     its values, so a sample of weight two equals two copies of it, and the sample order does not matter; nor does the
-    unit of a feature if features are scaled to unit variance.
+    unit of a feature with feature_scale="unit".
 
     Args:
         family: "auto", "spherical", "diagonal", "lowrank", "tied", "full", or package.module:Class.
@@ -81,7 +81,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         priors: class probabilities in the order of ``classes_``; by default the class frequencies.
         random_state: seed of the initializations, of the folds, and of ``sample``.
         feature_scale: the units in which covariances are shrunk: "none" (unscaled features), "unit" (within-class
-            standard deviations), "half" (their square roots), or "auto".
+            standard deviations), "half" (their square roots), or "auto", where the median feature's variance counts in
+            each unit as that of ten samples.
         temperature: divisor of log-densities before the softmax; "auto" by cross-validation, 1 for uncalibrated
             densities.
         projection: ``None``, "auto" (raw features, their square roots, or random features if there are many samples),
@@ -171,7 +172,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         self._check_classes()
         x, weight = in_range(to_tensor(X)), weights_of(X, sample_weight)
-        plan, self._dtype = self._plan(float(len(x))), x.numpy().dtype
+        plan, self._dtype = self._plan(scale_share_of(len(x), weight)), x.numpy().dtype
         rows = distinct(x, torch.from_numpy(labels), weight, len(self.classes_), plan.seed)
         if self._open():
             rows = with_folds(rows, plan.seed)
@@ -270,8 +271,8 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
         scaled = self.feature_scale == AUTO_NAME and self.shrinkage != 0
         return scaled or any(isinstance(value, str) and value == AUTO_NAME for value in given)
 
-    def _plan(self, count: float = np.inf) -> Plan:
-        """Plan from the arguments, for so many samples; "auto" means the tied family and one component."""
+    def _plan(self, share: float = 0.0) -> Plan:
+        """Plan from the arguments; "auto" means the tied family, one component and this scale share."""
         given = self.random_state
         drawn = given if isinstance(given, Integral) else check_random_state(given).randint(np.iinfo(np.int32).max)
         return Plan(
@@ -279,7 +280,7 @@ class MixtureClassifier(ClassifierMixin, BaseEstimator):
             floor=float(self.variance_floor),
             rank=int(self.rank),
             seed=int(drawn),
-            scale_share=SCALE_STRENGTH / count if self.feature_scale == AUTO_NAME else 0.0,
+            scale_share=share if self.feature_scale == AUTO_NAME else 0.0,
         )
 
     def _rule(self) -> selection.Rule:

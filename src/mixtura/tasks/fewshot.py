@@ -265,8 +265,9 @@ def _result(
 ) -> FewShotResult:
     mean, half = t_interval(accuracy.tolist())
     gap, gap_half = t_interval(difference.tolist())
+    low, high = np.clip((mean - half, mean + half), 0, 1).tolist()
     none = not difference.any()
-    return FewShotResult(name, accuracy, mean, mean - half, mean + half, gap, np.nan if none else gap_half, *times)
+    return FewShotResult(name, accuracy, mean, low, high, gap, np.nan if none else gap_half, *times)
 
 
 def accuracies(space: Space, episodes: Sequence[Episode]) -> Float[np.ndarray, " E"]:

@@ -20,10 +20,7 @@ MAX_NAMED_CLASSES = 5  # classes named in one sentence
 
 
 def notes(gathered: Gathered, model: Model, section: FitSection) -> tuple[str, ...]:
-    """Sentences on labels that look wrong or lack, classes of one photo or never tested, and too few to reject any.
-
-    And on keys of the ``fit`` section that the solver does not read.
-    """
+    """Sentences on doubtful labels, on classes with too few photos, and on settings that have no effect."""
     features, classes = gathered.features, set(model.classes)
     learned = Counter(train_part(features, model.classes).label)
     tested = set(features.select_split("test").classes)
@@ -51,8 +48,13 @@ def _unread(section: FitSection) -> str:
         return ""
     default = FitSection()
     unread = [f"fit.{key}" for key in (*STEP_KEYS, *OBJECTIVE_KEYS) if getattr(section, key) != getattr(default, key)]
-    steps = "so there are no gradient steps. Add --solver gradient, or leave it out."
-    return f"{', '.join(unread)} without effect: the solver is {section.solver}, {steps}" if unread else ""
+    if not unread:
+        return ""
+    has, what = ("has", "it") if len(unread) == 1 else ("have", "them")
+    return (
+        f"{', '.join(unread)} {has} no effect: the solver {section.solver} takes no gradient steps. Leave {what} out, "
+        "or add --solver gradient."
+    )
 
 
 def _of(one: str, several: str, labels: set[str], advice: str) -> str:

@@ -17,7 +17,7 @@ from mixtura.training_sections import LogSection
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 FOLDER, STATE_FILE = "tensorboard", "mlflow.json"
 EXPERIMENT = "mixtura"
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # MLflow's own: 10 minutes
+MLFLOW_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}  # else 10 minutes
 MAX_TEXT = 500  # characters of a value that an MLflow server takes
 
 
@@ -145,11 +145,12 @@ class TensorBoard:
 class MLflow:
     """A run on a server; ``path`` keeps its id and what it has, so a training that goes on adds to the same run.
 
-    A server that is away is given up after seconds, unless the environment says how often to ask again.
+    A server that is away is given up after seconds, also in the middle of a training, unless the environment says how
+    often to ask again.
     """
 
     def __init__(self, uri: str, name: str, path: Path) -> None:
-        for variable, value in PATIENCE.items():
+        for variable, value in MLFLOW_LIMITS.items():
             os.environ.setdefault(variable, value)
         from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]  # here: it is an extra
 
