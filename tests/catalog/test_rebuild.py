@@ -8,10 +8,10 @@ import torch
 
 from mixtura.catalog import statistics
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup, model_of
-from mixtura.core import classes
-from mixtura.core.classes import FEATURE_SCALES, FLOOR_SHARE, Plan
+from mixtura.core.classes import FLOOR_SHARE
 from mixtura.core.covariance import FAMILIES
-from mixtura.core.moments import LabeledItems
+from mixtura.core.mixture import Mixture
+from mixtura.core.moments import LabeledItems, labeled
 
 EXACT = [family for family in FAMILIES if family != "lowrank"]  # a rank is found step by step, not by sums
 
@@ -51,12 +51,10 @@ def state_of(base, added, removed, gone=()):
 
 
 def refit(base, x, labels):
-    """The closed form on some rows, at the floor and the shrinkage of the model."""
-    family, scale = type(base.model.mixture.covariance).name, str(base.model.facts["feature_scale"])
-    plan = Plan(family, prior=base.prior, feature_scale=scale)
-    given = base.prior.scale
-    variance = base.floor / FLOOR_SHARE if given is None else given ** (2 / FEATURE_SCALES[scale])
-    return classes.fit(plan, x, labels, int(labels.max()) + 1, variance=variance)
+    """The closed form on some rows, at the floor, the units and the shrinkage of the model."""
+    count = int(labels.max()) + 1
+    (sums,) = labeled(type(base.model.mixture.covariance), x, labels, count)
+    return Mixture.from_moments(sums, base.floor, base.prior, torch.arange(count), count)
 
 
 def assert_same(got, wanted, rtol=1e-9):
@@ -71,8 +69,6 @@ def assert_same(got, wanted, rtol=1e-9):
 @pytest.fixture(scope="module")
 def double():
     """Keep models in float64, so that the law is seen to 1e-9."""
-    from mixtura.core.mixture import Mixture
-
     kept = Mixture.to
     Mixture.to = lambda self, target: self if target is torch.float32 else kept(self, target)
     yield
