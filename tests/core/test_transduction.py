@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -98,9 +97,10 @@ def test_no_step_makes_the_means_of_newcomers_less_probable(family, monkeypatch)
     classify = TransductiveNewcomers(alone)
     rise = heights(classify, alone, support, query, monkeypatch).diff()
     assert rise[0] > 0.1 and (rise > -1e-9).all()
-    found = BetweenClasses.of(alone.mixture, alone.moments.weight)
-    wide = replace(found, variance=1e12 + found.variance, rest=1e12)  # as if the base classes said nothing
-    monkeypatch.setattr(transduction, "BetweenClasses", SimpleNamespace(of=lambda *_: wide))
+    first, found = alone.made(support[None]), alone.between
+    wide = replace(found, variance=1e12 + found.variance, rest=1e12)  # as if the base classes said nothing to the steps
+    monkeypatch.setitem(vars(alone), "between", wide)
+    monkeypatch.setattr(Newcomers, "made", lambda *_: first)
     assert (heights(classify, alone, support, query, monkeypatch).diff() < -1e-3).any()
 
 

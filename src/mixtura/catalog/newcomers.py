@@ -11,6 +11,7 @@ from torch import Tensor
 from mixtura.catalog.players import Players
 from mixtura.catalog.statistics import FittedStatistics, sums_of
 from mixtura.core import left_out, novel
+from mixtura.core.between import BetweenClasses
 from mixtura.core.classes import NO_WEIGHT
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import LabeledItems, Moments, present
@@ -52,6 +53,12 @@ class NewcomerCalibration:
         if not self.base.exact:
             return self.base.model.mixture.to(torch.float64).select(index), sums.select(index)
         return self.base.rebuilt(sums, index), sums.select(index)
+
+    @cached_property
+    def _between(self) -> BetweenClasses:
+        """How the means of that mixture vary."""
+        mixture, sums = self._fitted
+        return BetweenClasses.of(mixture, sums.weight)
 
     @cached_property
     def _held(self) -> tuple[Float[Tensor, "M D"], Int[Tensor, " M"], Float[Tensor, "M C"]]:
@@ -125,7 +132,7 @@ class NewcomerCalibration:
     def _newcomers(self, handfuls: list[Float[Tensor, "_ D"]]) -> tuple[novel.NovelComponents, Float[Tensor, "M P"]]:
         """Newcomers beside the mixture, and the log-density of each validation row under each, at an average weight."""
         mixture, sums = self._fitted
-        made = novel.novel_components(mixture, sums, handfuls, self.base.floor, self.base.prior)
+        made = novel.novel_components(mixture, sums, handfuls, self.base.floor, self.base.prior, self._between)
         even = math.log(len(handfuls) / len(present(self.items.labels)))
         return made, made.mixture.component_log_prob(self._held[0]).double() + even
 

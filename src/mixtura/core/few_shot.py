@@ -6,12 +6,14 @@ classes. Nothing is learned across episodes, and a query is classified without a
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import linalg
+from mixtura.core.between import BetweenClasses
 from mixtura.core.covariance import Floor, Prior
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments
@@ -136,7 +138,8 @@ class Newcomers:
 
     Its covariance is that of the base classes around it, and its mean is pulled toward theirs, as
     :func:`mixtura.core.novel.novel_components` has it. Only the newcomers of the episode compete, with equal weights.
-    All have as many shots, so the ``lift`` that a catalog gives each of them is the same and left out.
+    All have as many shots, so the ``lift`` that a catalog gives each of them is left out: it is the same for all, but
+    for classes of another kind than the base classes.
 
     Args:
         mixture: of the base classes.
@@ -157,7 +160,12 @@ class Newcomers:
     def made(self, support: Float[Tensor, "E W S D"]) -> Mixture:
         """The newcomers of all episodes, one after another."""
         shots = list(support.flatten(0, 1).unbind(0))
-        return novel_components(self.mixture, self.moments, shots, self.floor, self.prior).mixture
+        return novel_components(self.mixture, self.moments, shots, self.floor, self.prior, self.between).mixture
+
+    @cached_property
+    def between(self) -> BetweenClasses:
+        """How the means of the base classes vary."""
+        return BetweenClasses.of(self.mixture, self.moments.weight)
 
     def scores(self, made: Mixture, query: Float[Tensor, "E M D"], shape: tuple[int, int]) -> Float[Tensor, "E M W"]:
         """Log-density of each query under each newcomer of its episode, up to a constant; ``shape`` is E and W."""

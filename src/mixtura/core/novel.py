@@ -40,6 +40,7 @@ def novel_components(
     shots: list[Float[Tensor, "_ D"]],
     floor: Floor,
     prior: Prior,
+    between: BetweenClasses | None = None,
 ) -> NovelComponents:
     """One new component for each set of few-shot samples.
 
@@ -49,8 +50,9 @@ def novel_components(
         shots: the samples of each new component, one or more.
         floor: variance added to every dimension, in squared units of x.
         prior: shrinkage of the covariances; it shrinks toward the nearest components instead of the pooled one.
+        between: how the known means vary, where it has been measured before.
     """
-    between = BetweenClasses.of(mixture, moments.weight)
+    between = between or BetweenClasses.of(mixture, moments.weight)
     count = torch.tensor([float(len(rows)) for rows in shots], dtype=torch.float64)
     raw = torch.stack([rows.double().mean(0) for rows in shots])
     rest = between.rest_of(raw, count)

@@ -23,7 +23,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixtura.core.between import BetweenClasses
 from mixtura.core.few_shot import Newcomers, prototype
 from mixtura.core.mixture import Mixture
 
@@ -93,7 +92,7 @@ class TransductiveNewcomers:
         """The newcomers of all episodes, one after another, where the queries have moved them."""
         episodes, way, shot, _ = support.shape
         made = moved = self.enroll.made(support)
-        between = BetweenClasses.of(self.enroll.mixture, self.enroll.moments.weight)
+        between = self.enroll.between
         start, asked = support.double().mean(2), query.double()
         rest = between.rest_of(start.flatten(0, 1), torch.full((episodes * way,), float(shot), dtype=torch.float64))
         for _ in range(STEPS):
