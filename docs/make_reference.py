@@ -299,13 +299,14 @@ def strangers() -> str:
 
 def stated() -> str:
     """Measured false-reject rates on random splits, by number of classes and of photos a class."""
-    rows: dict[str, list[str]] = {}
+    rows: dict[str, dict[float, str]] = {}
     for path in sorted(RESULTS.glob("stated_rate_*.json")):
         for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             name = f"{path.stem[12:].replace('-', ' ')}, {cell['classes']} x {cell['rows a class']}"
-            rows.setdefault(name, []).append(f"{cell['measured']:.1f} ± {cell['standard error']:.1f}")
-    head = ["classes x photos a class", "1% stated", "5% stated", "10% stated", "20% stated"]
-    return table(head, [[name, *cells] for name, cells in rows.items()])
+            rows.setdefault(name, {})[cell["stated"]] = f"{cell['measured']:.1f} ± {cell['standard error']:.1f}"
+    stated = sorted({rate for cells in rows.values() for rate in cells})
+    head = ["classes x photos a class", *(f"{rate:g}% stated" for rate in stated)]
+    return table(head, [[name, *(cells.get(rate, "–") for rate in stated)] for name, cells in rows.items()])
 
 
 MEASURED = {

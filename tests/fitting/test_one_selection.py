@@ -12,7 +12,10 @@ from mixtura.tasks import fit
 
 
 def table(rng):
-    """Three classes in features whose units differ by a factor of ten thousand."""
+    """Three classes in features whose units differ by a factor of ten thousand.
+
+    With half of the rows, two families are equally good, and rounding decides between them.
+    """
     y = np.arange(600) % 3
     x = rng.normal(size=(3, 6))[y] + rng.normal(size=(600, 6)) @ (np.eye(6) + 0.2 * rng.normal(size=(6, 6)))
     return x * np.logspace(-2, 2, 6), y
