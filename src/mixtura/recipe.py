@@ -33,9 +33,9 @@ from mixtura.sections import (
     Seed,
     SplitSection,
     StepSection,
-    SweepSection,
 )
 from mixtura.strict_yaml import Place
+from mixtura.sweep_sections import SweepSection
 from mixtura.training_sections import SearchSection, TrainSection
 
 STORED_NAME, STORED_BESIDE = "recipe.yaml", ("config.json", "runs.jsonl")

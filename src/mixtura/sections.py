@@ -21,6 +21,9 @@ Axes = Annotated[int, Field(ge=1, le=2**16)]
 Processes = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
+LABEL = "label"
+"""The level of the labels as they were read; the others are those of ``data.level``."""
+
 
 def _not_empty(value: Any) -> Any:
     # An unset shell variable gives "", which pathlib would read as the current folder.
@@ -72,6 +75,11 @@ class DataSection(Section):
     root: Location | None = Field(default=None, description="Folder or file; the named public sets need none.")
     label: Annotated[str | None, Flag("NAME")] = Field(
         default=None, description="Which label to learn where the data has several, as in fine or coarse."
+    )
+    level: Annotated[Literal["label", "superlabel"], Flag("LEVEL")] = Field(
+        default=LABEL,
+        description="What the classes are where items have a label and a superlabel; superlabel: labels serve only to "
+        "measure by.",
     )
     unknown: Annotated[tuple[str, ...], Flag("CLASS", repeatable=True)] = Field(
         default=(),
@@ -325,40 +333,6 @@ class FitSection(Section):
     )
     min_val_fraction: Share = Field(
         default=0.2, description="Least val_fraction with fewer than 2,000 samples; a sweep goes without it."
-    )
-
-
-class SweepSection(Section):
-    """The grid of mixtura sweep."""
-
-    heads: Annotated[tuple[str, ...], Field(min_length=1), Flag("A,B,...")] = Field(
-        default=("spherical", "diagonal", "tied", "linear"), description="Heads to compare."
-    )
-    solvers: Annotated[
-        tuple[Literal["closed", "em", "gradient"], ...], Field(min_length=1), Flag("A,B,...", name="solver")
-    ] = Field(default=("gradient",), description="How each head is fitted.")
-    objectives: Annotated[tuple[str, ...], Field(min_length=1), Flag("A,B,...", name="objective")] = Field(
-        default=("conditional",), description="What the solver gradient minimizes, one cell of the grid each."
-    )
-    explained_variance: Annotated[tuple[Explained, ...], Field(min_length=1), Flag("X,Y,...")] = Field(
-        default=(0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0),
-        description="Fractions of the variance that PCA keeps; on the command line, 0.1,0.2,...,1 fills in the steps.",
-    )
-    n_components: Annotated[tuple[Count, ...], Field(min_length=1), Flag("N,M,...")] = Field(
-        default=(1,), description="Gaussians per class."
-    )
-    n_seeds: Annotated[Annotated[int, Field(ge=1, le=10_000)], Flag("N")] = Field(
-        default=3, description="Runs of each cell; each draws its own validation samples."
-    )
-    folds: Annotated[bool, Flag()] = Field(
-        default=False, description="Use each group of the data as the test part once (ESC-10, ESC-50)."
-    )
-    whiten_power: Share = Field(
-        default=0.0,
-        description="How far the kept axes are scaled to unit variance: 0 not at all, 0.5 half, 1 fully.",
-    )
-    jobs: Annotated[Processes | None, Flag("N")] = Field(
-        default=None, description="Processes to run at once. Default: by the cores; one with a GPU."
     )
 
 

@@ -1,6 +1,6 @@
 """``mixtura evaluate``: measure a model on held-out items."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,13 +20,26 @@ TestData = Annotated[
     ),
 ]
 Label = Annotated[str | None, typer.Option(metavar="NAME", help="Label to test, if the data has several.")]
+Level = Annotated[
+    Literal["label", "superlabel"] | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="Which of an item's names is its class: label or superlabel. Default: as in the fit.",
+        show_default=False,
+    ),
+]
 FollowLinks = Annotated[
     bool, typer.Option("--follow-links", help="Also read photos behind links that lead out of the folder of the data.")
 ]
 
 
 def evaluate(
-    out: Output, model: Model, data: TestData = None, label: Label = None, follow_links: FollowLinks = False
+    out: Output,
+    model: Model,
+    data: TestData = None,
+    label: Label = None,
+    level: Level = None,
+    follow_links: FollowLinks = False,
 ) -> None:
     """Measure a model: accuracy, calibration, and how many strangers it notices.
 
@@ -40,7 +53,7 @@ def evaluate(
     from mixtura.cli import views
     from mixtura.tasks.evaluate import run
 
-    evaluation = run(model, section_of(data, label, follow_links))
+    evaluation = run(model, section_of(data, label, follow_links, level))
     out.result(
         views.measured_record(evaluation),
         views.evaluation_lines(evaluation),
@@ -48,7 +61,9 @@ def evaluate(
     )
 
 
-def section_of(data: str | None, label: str | None, follow_links: bool = False) -> "DataSection | None":
+def section_of(
+    data: str | None, label: str | None, follow_links: bool = False, level: str | None = None
+) -> "DataSection | None":
     """Return the data section for the arguments; ``None`` for the model's own test split."""
     if data is None:
         return None
@@ -58,4 +73,4 @@ def section_of(data: str | None, label: str | None, follow_links: bool = False) 
     keys = data_keys(data)
     if keys["data.kind"] == "features":
         require_photos({key: f"--{key[5:].replace('_', '-')}" for key in given}, data)
-    return resolve(keys | given).data
+    return resolve(keys | given | ({"data.level": level} if level else {})).data

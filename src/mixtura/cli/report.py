@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mixtura.cli.evaluate import FollowLinks, Label, TestData, section_of
+from mixtura.cli.evaluate import FollowLinks, Label, Level, TestData, section_of
 from mixtura.cli.output import Output
 from mixtura.cli.predict import Model
 
@@ -21,6 +21,7 @@ def report(
     data: TestData = None,
     output: PageFile = None,
     label: Label = None,
+    level: Level = None,
     follow_links: FollowLinks = False,
 ) -> None:
     """Write the report of a model: one HTML file with every figure. Open it in any browser or send it by mail.
@@ -36,7 +37,7 @@ def report(
     from mixtura.cli.page import write_page
     from mixtura.tasks.evaluate import run
 
-    section = section_of(data, label, follow_links)
+    section = section_of(data, label, follow_links, level)
     evaluation = run(model, section)
     page = write_page(model, evaluation, output, section)
     out.result(

@@ -43,7 +43,7 @@ Save = Annotated[
 @options.takes_recipe(
     {
         "Grid": ("sweep", "fit.epochs"),
-        "Model": ("fit.learning_rate", "data.label", "data.follow_links"),
+        "Model": ("fit.learning_rate", "data.label", "data.level", "data.follow_links"),
         "Encoder": ("encoder",),
     },
     output="Folder for the runs and the page.",

@@ -62,7 +62,9 @@ def episodes_of(given: EpisodesSection, photos: TrainingPhotos, seed: int) -> Ne
     weighted = np.array([item.weight > 0 for item in photos.dataset.items], dtype=bool)
     kept = np.flatnonzero(weighted & ~(base[photos.labels] & photos.is_validation))
     labels = photos.labels[kept]
-    own = replace(photos, dataset=photos.dataset.subset(kept), labels=labels, is_validation=~base[labels])
+    fine = tuple(photos.fine[row] for row in kept)
+    dataset = photos.dataset.subset(kept)
+    own = replace(photos, dataset=dataset, labels=labels, is_validation=~base[labels], fine=fine)
     design = Design(given.way, given.shot, given.query, given.count, seed)
     sizes = np.bincount(labels, minlength=len(base))
     smallest = int(sizes.argmin())

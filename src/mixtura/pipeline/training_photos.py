@@ -13,7 +13,7 @@ from mixtura.datasets.duplicates import find_groups
 from mixtura.datasets.items import Dataset
 from mixtura.datasets.split import settle_split
 from mixtura.features.records import Features
-from mixtura.pipeline import training_set
+from mixtura.pipeline import levels, training_set
 from mixtura.recipe import Recipe
 
 
@@ -22,7 +22,8 @@ class TrainingPhotos:
     """Photos of the known classes outside the test part, with the class of each and who is for validation.
 
     ``test_count`` is the number of their test photos, ``distinct`` that of photos that are no copies, and
-    ``stranger_count`` that of test photos of other classes than these and those to leave out.
+    ``stranger_count`` that of test photos of other classes than these and those to leave out. ``fine`` are the labels
+    below the classes, for protocols and metrics; nothing learns from them, or chooses by them.
     """
 
     dataset: Dataset
@@ -31,7 +32,8 @@ class TrainingPhotos:
     classes: tuple[str, ...]
     test_count: int
     distinct: int
-    stranger_count: int = 0
+    stranger_count: int
+    fine: tuple[str | None, ...]
 
     @property
     def training(self) -> Int[np.ndarray, " T"]:
@@ -73,7 +75,8 @@ def of_features(recipe: Recipe, dataset: Dataset, features: Features) -> Trainin
 def of_dataset(recipe: Recipe, dataset: Dataset) -> TrainingPhotos:
     """The training photos of data that no encoder has read yet; the split file is made if it is missing."""
     found, shares = find_groups(dataset), recipe.split.fractions
-    split = settle_split(training_set.split_path(recipe), dataset, shares, recipe.split.seed, groups=found)
+    classed = levels.dataset_at(dataset, recipe.data.level)
+    split = settle_split(training_set.split_path(recipe), classed, shares, recipe.split.seed, groups=found)
     groups = {item.id: group for item, group in zip(dataset.items, found.tolist(), strict=True)}
     return _chosen(recipe, dataset, split, groups)
 
@@ -81,6 +84,8 @@ def of_dataset(recipe: Recipe, dataset: Dataset) -> TrainingPhotos:
 def _chosen(
     recipe: Recipe, dataset: Dataset, split: Mapping[str, str | None], groups: Mapping[str, int]
 ) -> TrainingPhotos:
+    below = {item.id: item.label for item in dataset.items}
+    dataset = levels.dataset_at(dataset, recipe.data.level)
     learned = [split.get(item.id, "test") != "test" and item.label is not None for item in dataset.items]
     labeled = dataset.subset(np.flatnonzero(learned))
     unknown = training_set.labels_of(labeled.classes, recipe.data.unknown)
@@ -96,7 +101,8 @@ def _chosen(
     test_count = sum(label in place for label in tested)
     strangers = sum(label not in place and label not in left_out for label in tested)
     distinct = len({groups[item.id] for item in photos.items})
-    return TrainingPhotos(photos, labels, val & (left[labels] > 0), classes, test_count, distinct, strangers)
+    fine = tuple(below[item.id] for item in photos.items)
+    return TrainingPhotos(photos, labels, val & (left[labels] > 0), classes, test_count, distinct, strangers, fine)
 
 
 def _drawn(recipe: Recipe, labels: Int[np.ndarray, " N"], groups: Sequence[int]) -> Bool[np.ndarray, " N"]:

@@ -22,7 +22,7 @@ from mixtura.errors import LabelError, MixturaError, NoInput
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.files import is_file_at, is_there
-from mixtura.pipeline import factory, stores
+from mixtura.pipeline import factory, levels, stores
 from mixtura.pipeline.data_source import FOR_PHOTOS
 from mixtura.pipeline.extraction import ProgressCallback, fill
 from mixtura.recipe import Recipe
@@ -71,8 +71,9 @@ def gather(recipe: Recipe, progress: ProgressCallback = None) -> Gathered:
         check_classes(recipe, photos)  # fails before hours of extraction
         features, dataset, problems, said = read(recipe, photos, progress)
         encoder = resolved(recipe.encoder, features.identity)
-    split = settle_split(path, dataset, recipe.split.fractions, recipe.split.seed)
-    known = labeled(features.with_split(split))
+    classed = levels.dataset_at(dataset, recipe.data.level)
+    split = settle_split(path, classed, recipe.split.fractions, recipe.split.seed)
+    known = labeled(levels.features_at(features.with_split(split), recipe.data.level, dataset.name))
     distinct = None if "test" in known.split else int(find_groups(dataset).max()) + 1
     return Gathered(known, encoder, problems, len(features) - len(known), said, distinct)
 
@@ -138,6 +139,7 @@ def check_classes(recipe: Recipe, dataset: Dataset) -> None:
     Raises:
         LabelError: see :func:`known_classes`; or no item that the data give for testing is of a class to learn.
     """
+    dataset = levels.dataset_at(dataset, recipe.data.level)
     classes = {*known_classes(dataset.classes, recipe.data.unknown, dataset.problems)}
     part = _given_parts(recipe, dataset)
     learned = {item.label for item in dataset.items if part[item.id] != "test"}
@@ -148,10 +150,11 @@ def check_classes(recipe: Recipe, dataset: Dataset) -> None:
 
 
 def learnable(recipe: Recipe, dataset: Dataset) -> list[str]:
-    """The labels of the items that may be learned from; some of them are for testing, where the data give no such part.
+    """The class of each item that may be learned from; some are for testing, where the data give no such part.
 
     Neither items of weight 0 nor those to leave out are among them. No photo is read.
     """
+    dataset = levels.dataset_at(dataset, recipe.data.level)
     left_out, part = labels_of(dataset.classes, recipe.data.unknown), _given_parts(recipe, dataset)
     return [
         item.label
@@ -212,7 +215,7 @@ def stored(recipe: Recipe, identity: Mapping[str, str]) -> Features:
     assert place is not None
     features, split = FeatureStore.open(place).read(), read_split(split_path(recipe))
     kept = np.array([id in split for id in features.id], dtype=bool)
-    return labeled(features.select(kept).with_split(split))
+    return labeled(levels.features_at(features.select(kept).with_split(split), recipe.data.level, str(place)))
 
 
 def train_part(features: Features, classes: tuple[str, ...]) -> Features:
@@ -245,12 +248,12 @@ def _readable(dataset: Dataset, features: Features) -> Dataset:
 
 def _as_dataset(features: Features) -> Dataset:
     """Rows as items without photos; duplicate photos form one group."""
-    columns = zip(
-        features.id, features.source, features.label, features.group, features.split, features.sha256, strict=True
-    )
+    names = ("id", "source", "label", "superlabel", "group", "split", "sha256")
     items = [
-        Item(id, source, b"", label, group=group or digest or id, split=split)
-        for id, source, label, group, split, digest in columns
+        Item(id, source, b"", label, superlabel, group or digest or id, split)
+        for id, source, label, superlabel, group, split, digest in zip(
+            *(getattr(features, name) for name in names), strict=True
+        )
     ]
     return Dataset("features", tuple(items))
 

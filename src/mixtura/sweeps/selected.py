@@ -12,7 +12,8 @@ from mixtura.metrics.replicates import selected
 from mixtura.pipeline import factory, stores, training_set
 from mixtura.recipe import Recipe
 from mixtura.records.sweep import DONE, Cell, Run, Sweep
-from mixtura.sections import FitSection, HeadSection, StepSection, SweepSection
+from mixtura.sections import FitSection, HeadSection, StepSection
+from mixtura.sweep_sections import SweepSection
 from mixtura.sweeps import grid
 from mixtura.sweeps.jobs import TEST, SplitAssignment, Table
 

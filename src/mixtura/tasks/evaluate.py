@@ -22,7 +22,7 @@ from mixtura.model import bundle, embedding_map
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Answers, Model
 from mixtura.names import Spellings, require_allowed
-from mixtura.pipeline import factory, stores, training_set
+from mixtura.pipeline import factory, levels, stores, training_set
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe
 from mixtura.records.decision import Evaluation, Interval, Mistake
@@ -36,8 +36,9 @@ MIN_PROBABILITY = 1e-300  # keeps the log of a probability finite
 def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     """Evaluate a model on its own test part, or on other labeled data; labels it does not know are strangers.
 
-    Of data with a test part of their own, such as a folder ``test`` beside ``train``, only that part counts. The
-    second domain of a model's own data is evaluated too; if it cannot be read any more, ``problems`` says so.
+    Of data with a test part of their own, such as a folder ``test`` beside ``train``, only that part counts. Their
+    classes are at the level of the model's, unless they name another. The second domain of a model's own data is
+    evaluated too; if it cannot be read any more, ``problems`` says so.
 
     Raises:
         NoInput: there is no model, or no data.
@@ -48,7 +49,8 @@ def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     model = bundle.from_pretrained(model_path)
     recipe = bundle.recipe_of(model_path)
     if data is not None:
-        other, problems = features_of(model, recipe, data, model_path)
+        level = data.level if "level" in data.model_fields_set else recipe.data.level
+        other, problems = features_of(model, recipe, data.model_copy(update={"level": level}), model_path)
         evaluation = evaluate(model, _test_part(training_set.labeled(other)), known_items(model_path, model))
         return replace(evaluation, problems=(*problems, *_unlabeled(other)))
     try:
@@ -108,12 +110,15 @@ def features_of(
     """
     if data.kind == factory.FEATURES_KIND:
         assert data.root is not None
-        return _named_as(model.classes, FeatureStore.open(data.root).read()), ()
+        features = levels.features_at(FeatureStore.open(data.root).read(), data.level, str(data.root))
+        return _named_as(model.classes, features), ()
     place = stores.place_for(model_path / "features-other", model.identity)
     stored = recipe.extract.model_copy(update={"store": place})
     other = recipe.model_copy(update={"data": data, "encoder": model.encoder, "extract": stored})
-    features, _, problems, _ = training_set.read(other, factory.dataset_of(data), progress)
-    return _named_as(model.classes, features), problems
+    dataset = factory.dataset_of(data)
+    levels.dataset_at(dataset, data.level)  # fails before hours of extraction
+    features, _, problems, _ = training_set.read(other, dataset, progress)
+    return _named_as(model.classes, levels.features_at(features, data.level, dataset.name)), problems
 
 
 def _test_part(features: Features) -> Features:
