@@ -45,6 +45,11 @@ def within(x: Float[Tensor, "*N D"], most: Tensor | float) -> Float[Tensor, "*N 
     return x * (most / x.detach().abs().amax(-1, keepdim=True)).clamp_max(1.0)
 
 
+def upcast(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The tensor in the dtype of computations: float64 stays, everything else becomes float32."""
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
 def _checked(x: Float[Tensor, "N D"], most: float, least: float) -> tuple[float, Float[Tensor, " D"]]:
     """The largest absolute value and the range of each feature, if they are within limits."""
     low, high = (end.double() for end in x.aminmax(dim=0))

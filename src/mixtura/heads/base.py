@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mixtura.core.mixture import MAX_OFFSET
 from mixtura.core.ownership import ClassLogSumExp, class_log_sum_exp
-from mixtura.core.scale import within
+from mixtura.core.scale import upcast, within
 from mixtura.errors import NoDensity, UsageError
 from mixtura.heads.joint import held, rows_of_all
 
@@ -312,11 +312,6 @@ class Groups(nn.Module):
         """Log-weights of all components, from the class-prior logits and the within-class weight logits."""
         prior = upcast(prior_logit).log_softmax(0)
         return (prior if self.single else prior[self.component_class]) + self.within(upcast(weight_logit))
-
-
-def upcast(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The tensor in the compute dtype of heads: float64 stays, everything else becomes float32."""
-    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
 def as_rows(

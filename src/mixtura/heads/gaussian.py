@@ -14,9 +14,10 @@ from mixtura.core.classes import Plan
 from mixtura.core.covariance import NO_PRIOR, Covariance, Prior, family_name, family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.random_matrix import RANDOM_MATRICES, orthogonal
+from mixtura.core.scale import upcast
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import GenerativeHead, Groups, as_rows, upcast
+from mixtura.heads.base import GenerativeHead, Groups, as_rows
 from mixtura.heads.joint import LINEAR_SLOPE, ROUND_SHARE, follow
 from mixtura.names import nearest
 

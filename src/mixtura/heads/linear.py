@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mixtura.core.scale import upcast
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Head, upcast
+from mixtura.heads.base import Head
 from mixtura.heads.joint import follow
 
 INITIALIZATIONS = ("closed", "zeros")

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from mixtura.core.assignment import sinkhorn
 from mixtura.core.covariance import Diagonal
 from mixtura.core.mixture import Mixture
+from mixtura.core.scale import upcast
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import GenerativeHead, Groups, as_rows, upcast
+from mixtura.heads.base import GenerativeHead, Groups, as_rows
 from mixtura.heads.joint import ROUND_SHARE
 
 SINKHORN_REGULARIZATION = 0.05  # nats per dimension: sharp, yet balanced within the steps below

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mixtura.core.scale import upcast
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Groups, Head, upcast
+from mixtura.heads.base import Groups, Head
 from mixtura.heads.joint import follow, held, log_gain
 from mixtura.names import nearest
 

@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mixtura.core.scale import upcast
 from mixtura.errors import UsageError
 from mixtura.heads import init
-from mixtura.heads.base import Groups, Head, upcast
+from mixtura.heads.base import Groups, Head
 from mixtura.heads.quadratic_map import QUADRATIC_TERMS, QuadraticMap, mapped
 from mixtura.names import nearest
 

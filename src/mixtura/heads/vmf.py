@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mixtura.core import ownership, special
+from mixtura.core.scale import upcast
 from mixtura.heads import init
-from mixtura.heads.base import GenerativeHead, Groups, upcast
+from mixtura.heads.base import GenerativeHead, Groups
 from mixtura.heads.joint import held, log_gain
 
 MIN_CONCENTRATION, MAX_CONCENTRATION = 1e-3, 1e6  # range of initial concentrations
