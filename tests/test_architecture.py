@@ -44,7 +44,17 @@ UNSAFE_NAMES = {"eval", "exec", "compile", "__import__"}
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 MAY_LOAD_TENSORS = {"features/imports.py", "encoders/lite0.py", "encoders/timm.py"}
 CHOOSES_FAMILIES = {"core/selection.py", "sklearn/classifier.py"}
-PROTOCOLS_OF_ONE_FOLDER = {"Covariance", "Hook", "Index", "RowOrder", "Runtime", "Score", "Sums"}
+PROTOCOLS_OF_ONE_FOLDER = {
+    "ChunkedScores",
+    "Covariance",
+    "Hook",
+    "Index",
+    "RowOrder",
+    "Runtime",
+    "Score",
+    "SeparableScores",
+    "Sums",
+}
 MACHINE_PATH = re.compile(r"(?<![\w.:/~<])/(home|root|work|tmp|opt|mnt|Users|srv)/")
 
 
