@@ -52,7 +52,7 @@ ALLOWED = {
     "datasets/esc.py": {"audio"},  # a modality, and a column of its list
     "pipeline/factory.py": {"audio"},  # a modality
     "pipeline/data_source.py": {"audio"},  # a folder of sounds, told by the endings of its files
-    "tasks/collection.py": {"audio", "csv"},  # kinds whose items are files that a list can name
+    "tasks/collection.py": {"audio", "csv", "nested"},  # kinds whose items are files that a list can name
     "tasks/fewshot.py": {"prototype"},  # a few-shot classifier
     "datasets/episodes.py": {"omniglot-runs"},  # the protocol
     "records/few_shot.py": {"omniglot-runs"},  # the protocol

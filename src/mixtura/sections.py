@@ -94,6 +94,10 @@ class DataSection(Section):
         description="Domain that a model of data.domain is tested on as well; its figures stand beside those of the "
         "test part.",
     )
+    subset: str | None = Field(default=None, description="Which selection of its classes to read: living17 of breeds.")
+    metadata: Location | None = Field(
+        default=None, description="Folder of the files that say what the classes are, for breeds. Default: data.root."
+    )
     follow_links: Annotated[bool, Flag()] = Field(
         default=False, description="Also read photos behind links that lead out of the folder of the data."
     )

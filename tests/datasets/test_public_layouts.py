@@ -302,7 +302,7 @@ def test_the_published_counts_are_those_of_the_papers():
 
 
 def test_every_set_says_where_it_is_to_be_had():
-    own = {"folder", "csv", "npz", "audio"}
+    own = {"folder", "nested", "csv", "npz", "audio"}
     assert set(PUBLIC) == set(DATASETS) - own and set(OFFICIAL) < set(PUBLIC)
     for one in PUBLIC.values():
         assert one.get and one.layout and all(len(bytes.fromhex(md5)) == 16 for md5 in one.md5.values())

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 DATASETS = {
     "folder": "mixtura.datasets.folder:load",
+    "nested": "mixtura.datasets.nested:load",
     "csv": "mixtura.datasets.listing:load",
     "npz": "mixtura.datasets.npz:load",
     "audio": "mixtura.datasets.audio_folder:load",
@@ -15,6 +16,7 @@ DATASETS = {
     "cifar10": "mixtura.datasets.cifar:load_cifar10",
     "cifar100": "mixtura.datasets.cifar:load_cifar100",
     "imagenet": "mixtura.datasets.imagenet:load",
+    "breeds": "mixtura.datasets.breeds:load",
     "svhn": "mixtura.datasets.svhn:load",
     "flowers102": "mixtura.datasets.flowers102:load",
     "office31": "mixtura.datasets.office31:load",
@@ -32,7 +34,7 @@ PROTOCOLS = {
 }
 """How few-shot episodes are drawn: each entry is a function ``(Pool, Design) -> EpisodeList``."""
 
-NEED_PATH = frozenset({"folder", "csv", "npz", "audio", "esc50", "esc10", "omniglot-runs", "features"})
+NEED_PATH = frozenset({"folder", "nested", "csv", "npz", "audio", "esc50", "esc10", "omniglot-runs", "features"})
 """Kinds of data that need a path, including a feature store ("features")."""
 
 NAMED = tuple(name for name in DATASETS if name not in NEED_PATH)
@@ -76,6 +78,11 @@ PUBLIC = {
     "imagenet": PublicSet(
         "image-net.org, ILSVRC 2012",
         "train/n01440764/n01440764_10026.JPEG, val/ILSVRC2012_val_00000001.JPEG and ILSVRC2012_devkit_t12/",
+    ),
+    "breeds": PublicSet(
+        "image-net.org, ILSVRC 2012; and github.com/MadryLab/BREEDS-Benchmarks, imagenet_class_hierarchy/modified",
+        "train/ and val/ as of imagenet; class_hierarchy.txt, node_names.txt and dataset_class_info.json beside them, "
+        "or in the folder data.metadata",
     ),
     "svhn": PublicSet(
         "ufldl.stanford.edu/housenumbers, format 2 (cropped digits)",

@@ -7,6 +7,7 @@
     root/1.jpg                        photos without labels, where there are no folders or beside them
     root/fruit/...                    a single folder that wraps one of these, as in an unpacked archive, is entered
     root/metadata.csv                 a list next to the photos wins (see :mod:`mixtura.datasets.listing`)
+    root/pin/brass/1.jpg              the kind ``nested``: superclass pin, class pin/brass
 
 Links are followed inside the root, and out of it only if asked to. What is left alone: :mod:`mixtura.datasets.walk`.
 """
@@ -54,12 +55,12 @@ def load(root: Path, *, label: str = "fine", follow_links: bool = False) -> Data
     return load_files(root, PHOTO_FILES, label, follow_links)
 
 
-def load_files(root: Path, files: Files, label: str, follow_links: bool = False) -> Dataset:
-    """Return the files of one kind below a folder; see :func:`load`."""
+def load_files(root: Path, files: Files, label: str, follow_links: bool = False, *, nested: bool = False) -> Dataset:
+    """Return the files of one kind below a folder; see :func:`load`. ``nested``: the folders have two levels."""
     shown = readable(str(root))
     if not is_folder_at(root):
         raise NoInput(f"{shown}: {_no_folder(root, files)}")
-    scan = Scan(root.resolve(), files, follow_links)
+    scan = Scan(root.resolve(), files, follow_links, nested)
     try:
         scan.all()
     except OSError as error:
@@ -97,11 +98,15 @@ def _first_of(problems: list[Problem]) -> str:
 
 @dataclass
 class Scan:
-    """One walk below ``root``, collecting items and problems."""
+    """One walk below ``root``, collecting items and problems.
+
+    Where the folders are ``nested``, one that holds a class lies in that of its superclass.
+    """
 
     root: Path
     files: Files
     follow_links: bool = False
+    nested: bool = False
     items: list[Item] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -177,13 +182,28 @@ class Scan:
         strange = False
         for file in self.walk.below(entry.path):
             strange |= suffix_of(file.name) in others
-            self._file(file, label, split)
+            if self.nested:
+                self._nested_file(file, entry.path, split)
+            else:
+                self._file(file, label, split)
         if (items, problems) == (len(self.items), len(self.problems)):
             other = "sounds" if self.files is PHOTO_FILES else "photos"
             held = f"holds {other} and no {self.files.word}" if strange else f"holds no {self.files.word}"
             self.walk.problem(entry.path, "empty_class", f"{held}, so this class cannot be learned")
 
-    def _file(self, entry: os.DirEntry[str], label: str | None, split: str | None) -> None:
+    def _nested_file(self, entry: os.DirEntry[str], superclass: str, split: str | None) -> None:
+        """Add a file of a class inside the folder of its superclass; of neither, if it lies beside the classes."""
+        folder, *inside = Path(entry.path).relative_to(superclass).parts
+        owner = to_label(Path(superclass).name)
+        if inside:
+            self._file(entry, f"{owner}/{to_label(folder)}", split, owner)
+        elif suffix_of(entry.name) in self.files.read:
+            what = f"lies in the folder of the superclass {owner}, and in none of its classes. Move it into one"
+            self.walk.problem(entry.path, "no_class", what)
+
+    def _file(
+        self, entry: os.DirEntry[str], label: str | None, split: str | None, superlabel: str | None = None
+    ) -> None:
         suffix = suffix_of(entry.name)
         if suffix in self.files.refused:
             what = f"is {with_article(suffix)} file, which is not read. {self.files.advice}"
@@ -194,7 +214,7 @@ class Scan:
             self.walk.problem(entry.path, "not_a_file", "is a pipe, socket, device or broken link")
             return
         name = self.walk.relative(entry.path)
-        self.items.append(Item(to_id(name), readable(name), Path(entry.path), label, split=split))
+        self.items.append(Item(to_id(name), readable(name), Path(entry.path), label, superlabel, split=split))
 
 
 def _splits(place: Path) -> dict[Path, str | None]:

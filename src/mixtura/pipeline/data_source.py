@@ -19,7 +19,9 @@ STORE_HEADER = "store.json"
 """The file that marks a feature store."""
 
 
-FOR_PHOTOS = ("data.label", "data.domain", "data.second", "data.follow_links", "extract.")
+FOR_PHOTOS = (
+    "data.label", "data.domain", "data.second", "data.subset", "data.metadata", "data.follow_links", "extract.",
+)  # fmt: skip
 """Keys, or how they begin, that say how photos are read and encoded; features that are there already ignore them."""
 
 

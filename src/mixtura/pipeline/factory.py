@@ -35,6 +35,16 @@ FEATURES_KIND = "features"
 """The data kind of already encoded items, and the folder of features inside a model."""
 
 
+LACKS = {
+    "domain": "have no domains",
+    "second": "have no domains",
+    "subset": "have no subsets",
+    "metadata": "have no further files",
+    "follow_links": "hold no links",
+}
+"""Keys of the data that not every kind takes, with what others lack; a loader takes a parameter of the same name."""
+
+
 def settled(recipe: Recipe) -> Recipe:
     """The recipe of a run: with the kind of its data, where only their place is given, and its encoder by full paths.
 
@@ -75,15 +85,14 @@ def read_data(section: DataSection) -> Dataset:
     takes = _parameters(make, section.kind, "data set")
     if section.label is not None:
         options["label"] = section.label
-    if section.follow_links:
-        if "follow_links" not in takes:
-            raise UsageError(f"Data of the kind {section.kind!r} hold no links. Leave out data.follow_links.")
-        options["follow_links"] = True
-    if section.domain is not None or section.second is not None:
-        if "domain" not in takes:
-            key = "domain" if section.domain is not None else "second"
-            raise UsageError(f"Data of the kind {section.kind!r} have no domains. Leave out data.{key}.")
-        options["domain"] = section.domain
+    for key, lack in LACKS.items():
+        value = getattr(section, key)
+        if value in (None, False):
+            continue
+        if ("domain" if key == "second" else key) not in takes:
+            raise UsageError(f"Data of the kind {section.kind!r} {lack}. Leave out data.{key}.")
+        if key != "second":  # which is read by another section
+            options[key] = value
     dataset = _made(make, section.kind, "data set", options, section.root)
     if not isinstance(dataset, Dataset):
         raise WrongKind(f"{section.kind!r} gave no mixtura.datasets.items.Dataset but a {type(dataset).__name__}.")

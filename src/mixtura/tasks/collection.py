@@ -150,7 +150,7 @@ def list_folder(recipe: Recipe) -> Path | None:
     root = recipe.data.root
     if root is None:
         return None
-    return {"folder": root, "audio": root, "csv": root.parent}.get(recipe.data.kind)
+    return {"folder": root, "nested": root, "audio": root, "csv": root.parent}.get(recipe.data.kind)
 
 
 def _no_picture(id: str) -> bytes | None:
