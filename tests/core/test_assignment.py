@@ -85,10 +85,19 @@ def test_a_problem_without_any_mass_stays_empty_and_finite():
     assert (found.error <= 1e-3).all()
 
 
+def test_the_error_is_a_share_of_the_components_own_target():
+    """Off by a ten-thousandth of the whole, a component of a five-hundredth is off by a twentieth of itself."""
+    score, row, _ = problem(50, 2, 7)
+    small = torch.tensor([0.998, 0.002], dtype=torch.float64)
+    found = sinkhorn(3 * score, row, small, 0.5, steps=2000, tolerance=0.01)
+    assert_close(found.error, (found.plan.sum(0)[1] / 0.002 - 1).abs(), rtol=1e-9, atol=0)
+    assert found.error <= 0.01
+
+
 def test_marginals_that_are_not_met_are_told():
     score, row, column = problem(30, 3, 6)
     found = sinkhorn(50 * score, row, column, steps=1)
-    with pytest.raises(DataError, match="After 1 steps a component's mass is off"):
+    with pytest.raises(DataError, match=r"After 1 steps a component's mass is off by .* of its target"):
         found.checked()
 
 

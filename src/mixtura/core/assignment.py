@@ -17,7 +17,7 @@ class Transport:
 
     Args:
         plan: mass from each sample to each component; its row sums are exact.
-        error: largest deviation of a component's mass from its target, as a share of the total mass.
+        error: largest deviation of a component's mass from its target, as a share of the target.
         steps: number of iterations.
     """
 
@@ -29,7 +29,7 @@ class Transport:
         """The same plan, after checking that it has converged.
 
         Args:
-            tolerance: largest allowed deviation of a component's mass, as a share of the total mass.
+            tolerance: largest allowed deviation of a component's mass, as a share of its own target.
 
         Raises:
             DataError: the error is larger.
@@ -37,8 +37,8 @@ class Transport:
         worst = float(self.error.max())
         if not worst <= tolerance:
             raise DataError(
-                f"After {self.steps} steps a component's mass is off by {worst:.2g} of the whole, above {tolerance:g}. "
-                "Allow more steps or a larger regularization."
+                f"After {self.steps} steps a component's mass is off by {worst:.2g} of its target, above "
+                f"{tolerance:g}. Allow more steps or a larger regularization."
             )
         return self
 
@@ -65,7 +65,7 @@ def sinkhorn(
         column: mass of each component, with the same total.
         regularization: :math:`\epsilon`, above zero, in nats; small values approach a hard assignment, slowly.
         steps: maximum number of iterations.
-        tolerance: deviation of a component's mass at which to stop, as a share of the total mass.
+        tolerance: deviation of a component's mass at which to stop, as a share of its own target.
 
     Raises:
         UsageError: negative masses or different totals, no regularization, or no step.
@@ -82,7 +82,7 @@ def sinkhorn(
         if step % CHECK_EVERY and step < steps:
             continue
         plan = (score + u[..., :, None] + v[..., None, :]).exp()
-        error = (plan.sum(-2) - column).abs().amax(-1) / row.sum(-1).clamp_min(torch.finfo(row.dtype).tiny)
+        error = ((plan.sum(-2) - column).abs() / column.clamp_min(torch.finfo(row.dtype).tiny)).amax(-1)
         if bool((error <= tolerance).all()):
             return Transport(plan, error, step)
     return Transport(plan, error, steps)
