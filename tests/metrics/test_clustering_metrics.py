@@ -1,10 +1,25 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
-from sklearn.metrics import silhouette_samples
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import completeness_score, homogeneity_score, silhouette_samples
 
 from mixtura.errors import DataError
 from mixtura.metrics import clustering
-from mixtura.metrics.clustering import adjusted_rand, mutual_information, silhouette, stability
+from mixtura.metrics.clustering import (
+    adjusted_rand,
+    completeness,
+    homogeneity,
+    hungarian_accuracy,
+    mutual_information,
+    purity,
+    silhouette,
+    stability,
+    superclass_purity,
+    used_share,
+)
 
 
 def pairs_agree(first, second):
@@ -23,6 +38,37 @@ def test_adjusted_rand_counts_pairs():
     assert adjusted_rand(first, (first + 1) % 3) == 1.0
     assert mutual_information(first, (first + 1) % 3) == pytest.approx(1.0)
     assert 0 <= mutual_information(first, second) < 0.3
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 3)), min_size=1, max_size=40))
+def test_agreement_with_labels_is_what_the_definitions_say(items):
+    """Purity by counting in each cluster; the best of all matchings by trying each."""
+    label, cluster = np.array(items).T
+    most = [np.bincount(label[cluster == one]).max() for one in np.unique(cluster)]
+    assert purity(label, cluster) == superclass_purity(label, cluster) == pytest.approx(sum(most) / len(label))
+    right = [(label == np.array([*order, -1])[cluster]).mean() for order in permutations(range(4))]
+    assert hungarian_accuracy(label, cluster) == pytest.approx(max(right))
+    assert homogeneity(label, cluster) == pytest.approx(homogeneity_score(label, cluster))
+    assert completeness(label, cluster) == pytest.approx(completeness_score(label, cluster))
+    assert hungarian_accuracy(label, cluster) <= purity(label, cluster) + 1e-12
+    assert used_share(cluster, 5) == len({one for one in cluster if one >= 0}) / 5
+
+
+def test_clusters_beyond_the_labels_are_pure_but_wrong():
+    label = np.repeat([0, 1], 6)
+    assert purity(label, np.arange(12)) == 1.0
+    assert homogeneity(label, np.arange(12)) == pytest.approx(1.0)
+    assert hungarian_accuracy(label, np.arange(12)) == pytest.approx(2 / 12)
+    assert hungarian_accuracy(label, np.full(12, -1)) == 0.0
+
+
+def test_a_cluster_that_does_not_exist_is_no_used_one():
+    with pytest.raises(DataError, match="class index 4"):
+        used_share(np.array([0, 4]), 4)
+    for metric in (purity, homogeneity, completeness, hungarian_accuracy):
+        with pytest.raises(DataError, match=f"{metric.__name__} of 0 items"):
+            metric(np.empty(0, int), np.empty(0, int))
 
 
 def test_silhouette_leaves_noise_out_and_samples(monkeypatch):
