@@ -22,6 +22,7 @@ DATASETS = {
     "office31": "mixtura.datasets.office31:load",
     "omniglot": "mixtura.datasets.omniglot:load",
     "omniglot-runs": "mixtura.datasets.omniglot_runs:load",
+    "tieredimagenet": "mixtura.datasets.tieredimagenet:load",
     "digits": "mixtura.datasets.digits:load",
     "demo": "mixtura.datasets.demo:load",
 }
@@ -114,6 +115,10 @@ PUBLIC = {
         },
     ),
     "omniglot-runs": PublicSet(f"{_OMNIGLOT}/one-shot-classification/all_runs.zip", "all_runs.zip, or its folder"),
+    "tieredimagenet": PublicSet(
+        "github.com/renmengye/few-shot-ssl-public, tieredImageNet",
+        "train_images_png.pkl (or train_images.npz) and train_labels.pkl, and the same of val and test",
+    ),
     "digits": _SHIPPED,
     "demo": _SHIPPED,
 }
@@ -134,5 +139,8 @@ OFFICIAL = {
     ),
     "omniglot": ("images_background", "images_evaluation"),
     "omniglot-runs": ("all_runs.zip", "run01"),
+    "tieredimagenet": tuple(
+        f"{part}_{file}.pkl" for part in ("train", "val", "test") for file in ("images_png", "labels")
+    ),
 }
 """Names of official files and folders that identify a data set, either as the path itself or inside it."""

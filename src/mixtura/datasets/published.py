@@ -70,7 +70,7 @@ def read_mat(path: Path, names: tuple[str, ...], advice: str) -> dict[str, Any]:
 
 @contextmanager
 def unreadable_as_error(path: Path, advice: str) -> Iterator[None]:
-    """Report any error of reading a MATLAB file as one sentence.
+    """Report any error of reading a file as one sentence.
 
     Raises:
         NoInput: the file is missing, or closed to us.
