@@ -25,7 +25,7 @@ DEFAULTS = {Recipe().head.name, Recipe().encoder.name, Recipe().data.kind, Recip
 """Every command may speak of what it takes where nothing is said."""
 
 ALLOWED = {
-    "sections.py": {"spherical", "diagonal", "tied", "linear"},  # the default of sweep.heads
+    "sweep_sections.py": {"spherical", "diagonal", "tied", "linear"},  # the default of sweep.heads
     "core/selection.py": {"diagonal", "lowrank", "tied", "full"},  # what "auto" tries, and which data each needs
     "core/cross_fitting.py": {"diagonal"},  # variances of features, for sums that hold none
     "features/selection.py": {"tied"},  # the family by which "auto" screens projections
@@ -114,6 +114,6 @@ def test_every_entry_has_a_file_of_its_own():
 
 def test_a_switch_on_a_name_is_seen():
     """The test above finds what it looks for: a string in a comparison, a key of a dict, a default."""
-    module = SOURCE / "sections.py"
+    module = SOURCE / "sweep_sections.py"
     assert {"tied", "linear"} <= strings(module)
-    assert "A data set of mixtura" not in strings(module)
+    assert "A data set of mixtura" not in strings(SOURCE / "sections.py")
