@@ -21,8 +21,8 @@ Axes = Annotated[int, Field(ge=1, le=2**16)]
 Processes = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
-LABEL = "label"
-"""The level of the labels as they were read; the others are those of ``data.level``."""
+LABEL, SUPERLABEL, BOTH = "label", "superlabel", "both"
+"""Levels of ``data.level``: the labels as they were read, and superlabels with the labels as their subclasses."""
 
 
 def _not_empty(value: Any) -> Any:
@@ -76,10 +76,10 @@ class DataSection(Section):
     label: Annotated[str | None, Flag("NAME")] = Field(
         default=None, description="Which label to learn where the data has several, as in fine or coarse."
     )
-    level: Annotated[Literal["label", "superlabel"], Flag("LEVEL")] = Field(
+    level: Annotated[Literal["label", "superlabel", "both"], Flag("LEVEL")] = Field(
         default=LABEL,
-        description="What the classes are where items have a label and a superlabel; superlabel: labels serve only to "
-        "measure by.",
+        description="What the classes are where items have a label and a superlabel. superlabel: labels serve only to "
+        "measure by; both: labels are subclasses of the superlabels.",
     )
     unknown: Annotated[tuple[str, ...], Flag("CLASS", repeatable=True)] = Field(
         default=(),
@@ -348,6 +348,9 @@ class DecisionSection(Section):
         description="Share of genuine samples that may be reported as unknown; 0.05 or 5% is one in twenty.",
     )
     min_probability: Share = Field(default=0.5, description="A label less probable than this is unsure.")
+    min_subclass_probability: Share = Field(
+        default=0.5, description="A subclass less probable than this, given the class, is not named."
+    )
     score: str = Field(
         default="auto",
         description="What typicality ranks: density, mahalanobis, unit-mahalanobis, relative-mahalanobis, knn or "

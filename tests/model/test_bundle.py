@@ -164,6 +164,7 @@ WRONG = {
     "head": [{"name": "os:system"}, {"name": "linear"}, {"name": "linear", "dimension": 6, "n_classes": 3}, {}, 3],
     "layout": [0, "1", None],
     "score": ["os:system", "knnn", "knn", 3, {}],
+    "subclasses": [{}, 3, {"names": ["a", "b"], "temperature": 1.0}, {"names": ["a", "b"], "temperature": 0}],
     "encoder_sha256": ["no hash", 3, {}],
     "sha256": ["", None],
 }

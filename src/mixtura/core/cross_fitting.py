@@ -22,6 +22,7 @@ from mixtura.core.content import content_order, numbered
 from mixtura.core.covariance import family_of
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import Moments, feature_variance, hard, labeled
+from mixtura.core.ownership import ClassLogSumExp
 
 DEFAULT_FOLDS = 5
 MAX_PARTS = 20  # most folds used to approximate a fraction of the samples
@@ -79,6 +80,11 @@ class OutOfFold:
         columns = {name: getattr(self, name)[index] for name in self._columns()}
         return OutOfFold(**columns, squares=None if self.squares is None else self.squares[index])
 
+    def of_parents(self, class_parent: Int[Tensor, " C"]) -> "OutOfFold":
+        """Scores of the superclasses that the classes belong to; densities are what they were."""
+        joint = ClassLogSumExp.of(class_parent, int(class_parent.max()) + 1)(self.class_log_prob)
+        return replace(self, class_log_prob=joint, label=class_parent[self.label])
+
     @property
     def predicted(self) -> Int[Tensor, " M"]:
         """Class with the highest score."""
@@ -101,7 +107,8 @@ class Folds:
     """Labeled samples with fold indices; folds 0 to ``n_folds`` - 1 are held out in turn, others never.
 
     ``unit`` numbers the samples that stay together, and ``fixed`` says that where the samples lie does not depend on
-    which of them are held out.
+    which of them are held out. ``class_parent`` is the superclass of each class, where there are two levels: mixtures
+    have components for the classes, and are selected by how well they tell the superclasses apart.
     """
 
     x: Float[Tensor, "N D"]
@@ -112,6 +119,22 @@ class Folds:
     weight: Float[Tensor, " N"] | None = None
     unit: Int[Tensor, " N"] | None = None
     fixed: bool = True
+    class_parent: Int[Tensor, " C"] | None = None
+
+    @cached_property
+    def parents(self) -> Int[Tensor, " C"]:
+        """The superclass of each class; with one level, the class itself."""
+        everyone = torch.arange(self.n_classes, device=self.labels.device)
+        return everyone if self.class_parent is None else self.class_parent
+
+    @property
+    def n_parents(self) -> int:
+        """Number of superclasses; with one level, of classes."""
+        return self.n_classes if self.class_parent is None else int(self.class_parent.max()) + 1
+
+    def judged(self, held: OutOfFold) -> OutOfFold:
+        """Out-of-fold scores as a choice is made by them: those of the superclasses, where there are two levels."""
+        return held if self.class_parent is None else held.of_parents(self.class_parent)
 
     @cached_property
     def units(self) -> Int[Tensor, " N"]:

@@ -74,7 +74,7 @@ def _exceeds_error(gain: Float[Tensor, " M"], weight: Float[Tensor, " M"]) -> bo
 def cross_validate(folds: Folds, plan: Plan) -> Candidate:
     """Cross-validate a plan on the folds."""
     space, same = spanned(folds, plan)
-    return evaluated(plan, space.cross_val_predict(same))
+    return evaluated(plan, folds.judged(space.cross_val_predict(same)))
 
 
 def evaluated(plan: Plan, held: OutOfFold) -> Candidate:
@@ -187,7 +187,7 @@ class Search:
         if family_of(plan.family).shared and leave_one_out.has_exact_form(self.folds, plan):
             spaces = [spanned(self.folds, one) for one in plans]
             scores = leave_one_out.cross_val_predict(spaces[0][0], [same for _, same in spaces], exact=False)
-            return [evaluated(one, held) for one, held in zip(plans, scores, strict=True)]
+            return [evaluated(one, self.folds.judged(held)) for one, held in zip(plans, scores, strict=True)]
         return [self.cross_validate(one) for one in plans]
 
     def best_scale(self, plan: Plan) -> Candidate:

@@ -81,4 +81,5 @@ def without_fold(steps: Steps, x: Float[Tensor, "N D"], folds: Folds, fold: int)
 
 
 def _moved(folds: Folds, x: Float[Tensor, "N R"], fold: Int[Tensor, " N"], n_folds: int) -> Folds:
-    return Folds(x, folds.labels, folds.n_classes, fold, n_folds, folds.weight)
+    parent = folds.class_parent
+    return Folds(x, folds.labels, folds.n_classes, fold, n_folds, folds.weight, class_parent=parent)

@@ -21,7 +21,8 @@ class Rows:
     """Items with their embedding: row i of every column is item i.
 
     ``id`` is unique; ``source`` is shown to people; ``label``, ``superlabel``, ``group`` and ``split`` may hold
-    ``None``; ``weight`` is a sample weight >= 0; ``sha256`` is the hash (hex) of the photo's bytes.
+    ``None``; ``weight`` is a sample weight >= 0; ``sha256`` is the hash (hex) of the photo's bytes. ``sublabel`` is
+    what is learned below the label, where both levels are; no store holds it.
 
     Raises:
         StoreError: the columns are not equally long, or an id occurs twice.
@@ -36,6 +37,7 @@ class Rows:
     split: list[str | None]
     weight: Float[np.ndarray, " N"]
     sha256: list[str]
+    sublabel: list[str] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for name in RECORD_COLUMNS:
@@ -75,7 +77,8 @@ class Rows:
         chosen = np.asarray(rows)
         index = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         lists = {name: [getattr(self, name)[i] for i in index.tolist()] for name in RECORD_COLUMNS if name != "weight"}
-        return replace(self, embedding=self.embedding[index], weight=self.weight[index], **lists)
+        below = None if self.sublabel is None else [self.sublabel[i] for i in index.tolist()]
+        return replace(self, embedding=self.embedding[index], weight=self.weight[index], sublabel=below, **lists)
 
     def select_split(self: R, split: str) -> R:
         """The rows of one split."""

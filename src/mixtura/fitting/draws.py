@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixtura.core import left_out
 from mixtura.core.cross_fitting import Folds
+from mixtura.core.ownership import ClassLogSumExp
 from mixtura.fitting.score_views import Views
 from mixtura.metrics.detection import auroc
 from mixtura.names import find
@@ -74,8 +75,8 @@ class Draws:
 
     @cached_property
     def gone(self) -> list[Bool[Tensor, " C"]]:
-        """The classes that each draw leaves out."""
-        return left_out.class_draws(self.folds.n_classes, self.seed)
+        """The classes that each draw leaves out; with two levels, superclasses, with all that belongs to them."""
+        return left_out.class_draws(self.folds.n_parents, self.seed)
 
     @cached_property
     def spaces(self) -> list[tuple[Folds, int]]:
@@ -91,7 +92,7 @@ class Draws:
 
     def judged(self, draw: int, space: Folds, fold: int, names: Sequence[str]) -> Judged:
         """Rows of a fold, scored by a mixture without the fold and without the classes of the draw."""
-        gone, plan = self.gone[draw], self.views.distances[1]
+        gone, plan = self.gone[draw][space.parents], self.views.distances[1]
         mixture = left_out.mixture_without(space, plan, gone, fold)
         row = left_out.judged_rows(space, fold, MAX_ROWS_A_FOLD, self.seed)
         row = row[(left_out.known_labels(space, gone, fold) | gone)[space.labels[row]]]
@@ -106,7 +107,9 @@ class Draws:
             kind = find(SCORES, name)
             known, x = views.known(kind, learned, mixture, without)
             raw[name] = kind.fit(replace(known, background_peak=peak))(x[row], log_prob, background)
-        return Judged(row, space.labels[row], joint.argmax(1), log_prob, background, space.counts[row], raw)
+        label = space.parents[space.labels[row]]
+        predicted = ClassLogSumExp.of(space.parents, space.n_parents)(joint).argmax(1)
+        return Judged(row, label, predicted, log_prob, background, space.counts[row], raw)
 
     def outcome(self, draw: int, judged: Judged, name: str) -> Outcome | None:
         """The outcome of a draw by a score; ``None`` without strangers or with too few genuine rows."""

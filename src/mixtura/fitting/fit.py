@@ -14,7 +14,7 @@ from mixtura.core.cross_fitting import Folds
 from mixtura.core.scale import check_single
 from mixtura.encoders import ENCODERS
 from mixtura.encoders.common import split_name
-from mixtura.errors import LabelError, WrongKind
+from mixtura.errors import LabelError, UsageError, WrongKind
 from mixtura.features.projected_folds import cross_fit_projection
 from mixtura.features.records import Features
 from mixtura.features.selection import Selected
@@ -24,11 +24,12 @@ from mixtura.fitting.selection import TrainingSamples, choose, fit_without_gradi
 from mixtura.fitting.strangers import leave_classes_out
 from mixtura.identity import NO_TAPS, blocks_of
 from mixtura.model.model import Model
-from mixtura.pipeline import factory, training_set
+from mixtura.pipeline import factory, levels, training_set
 from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.recipe import Recipe
 from mixtura.scores import AUTO, DENSITY, SCORES
 from mixtura.scores.typicality import MIN_HELD_OUT
+from mixtura.sections import BOTH
 
 
 def check_names(recipe: Recipe) -> None:
@@ -48,6 +49,11 @@ def check_names(recipe: Recipe) -> None:
     factory.device_of(recipe.encoder.device)
     spec = heads.spec_of(recipe.head.name, recipe.fit.solver, recipe.head.n_components, recipe.head, 0)
     checks.check_fit(spec, recipe.fit, [recipe.fit.objective])
+    if recipe.data.level == BOTH and gradient.needs_head_training(gradient.resolve_variant(recipe)):
+        raise UsageError(
+            "--level both (data.level) gives each subclass Gaussians of its own, fitted in closed form or by EM. Leave "
+            "out --head, --solver gradient and the options of a head, or use --level superlabel."
+        )
     if recipe.decision.score not in (AUTO, DENSITY):
         score = names.find(SCORES | {AUTO: "", DENSITY: ""}, recipe.decision.score)
         if not callable(getattr(score, "fit", None)):
@@ -74,7 +80,7 @@ def learn(recipe: Recipe, gathered: training_set.Gathered) -> Model:
         raise _nothing_to_test_with(recipe, len(learned), gathered.distinct, strangers)
     train = training_set.train_part(features, classes)
     rows = _rows(recipe, train, classes, gathered.encoder_trained)
-    _check_weights(rows, classes)
+    _check_weights(rows, rows.subclasses or classes)
     fitted = solve(recipe, rows, classes)
     return assemble(recipe, gathered, classes, rows.x, fitted)
 
@@ -108,7 +114,7 @@ def learn_density(recipe: Recipe, gathered: training_set.Gathered) -> Model:
     """
     classes = training_set.known_classes(gathered.features.classes, ())
     rows = _rows(recipe, gathered.features, classes, gathered.encoder_trained)
-    _check_weights(rows, classes)
+    _check_weights(rows, rows.subclasses or classes)
     fitted = fit_without_gradients(choose(recipe, rows), rows, recipe.seed)
     return assemble(recipe, gathered, classes, rows.x, fitted)
 
@@ -131,12 +137,13 @@ def validation_losses(recipe: Recipe, gathered: training_set.Gathered, part: Map
     if gradient.needs_head_training(recipe):
         learned = _rows(recipe, features.select_split("train"), features.classes, False)
         row, scores = _of_trained_head(recipe, learned, rows)
+        label = rows.labels[row]
     else:
         choice, held = choose(gradient.density_recipe(recipe), rows), rows.is_validation
         apart = Folds(rows.x, rows.labels, rows.n_classes, (~held).long(), 1, rows.weight)
         found = cross_fit_projection(choice.steps, rows.x, apart)[1].cross_val_predict(choice.candidate.plan)
-        row, scores = found.row, found.class_log_prob
-    label = rows.labels[row]
+        found = choice.folds.judged(found)
+        row, scores, label = found.row, found.class_log_prob, found.label
     log_posterior = (scores.double() / temperature.best(scores, label)).log_softmax(1)
     loss = -log_posterior.gather(1, label[:, None])[:, 0]
     return {features.id[place]: one for place, one in zip(row.tolist(), loss.tolist(), strict=True)}
@@ -173,7 +180,7 @@ def _nothing_to_test_with(recipe: Recipe, count: int, distinct: int | None, stra
     )
 
 
-def _check_weights(rows: TrainingSamples, classes: tuple[str, ...]) -> None:
+def _check_weights(rows: TrainingSamples, classes: Sequence[str]) -> None:
     """Check that every class has an item with positive weight; otherwise it would never be predicted."""
     if rows.weight is None:
         return
@@ -214,13 +221,16 @@ def _rows(recipe: Recipe, train: Features, classes: tuple[str, ...], encoder_tra
     """The samples to learn from; without taps, the last layer is the only block."""
     blocks, x = blocks_of(train.identity), torch.from_numpy(train.embedding)
     check_single(x)
+    labels, below = train.label_index(classes), levels.subclasses_of(train, classes)
     return TrainingSamples(
         x,
-        torch.from_numpy(train.label_index(classes)),
+        torch.from_numpy(labels if below is None else below.labels),
         torch.from_numpy(training_set.groups_of(train)),
         torch.tensor([split == "val" for split in train.split]),
         training_set.weight_of(train),
-        len(classes),
+        len(classes) if below is None else len(below.names),
         blocks[:1] if recipe.encoder.taps == NO_TAPS else blocks,
         encoder_trained,
+        None if below is None else torch.from_numpy(below.class_parent),
+        () if below is None else below.names,
     )

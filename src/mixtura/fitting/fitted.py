@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core.cross_fitting import OutOfFold
@@ -15,6 +15,7 @@ from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
 from mixtura.identity import blocks_of
 from mixtura.model.model import Model
+from mixtura.model.subclasses import Subclasses
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe
 from mixtura.scores.base import Score
@@ -28,6 +29,7 @@ class Fitted:
     ``head`` gives the class scores if the mixture does not. ``facts`` describe the fit: for every solver the family,
     the number of components, the prior and the feature scale. ``score`` takes the place of the density in the
     typicality, if given, and ``raw`` are its values for the out-of-fold samples, NaN where there is none.
+    ``subclasses`` are the named ones, if any, and ``subclass`` that of each out-of-fold sample, as predicted.
     """
 
     projection: Chain
@@ -37,6 +39,8 @@ class Fitted:
     facts: dict[str, object]
     score: Score | None = None
     raw: Float[Tensor, " M"] | None = None
+    subclasses: Subclasses | None = None
+    subclass: Int[Tensor, " M"] | None = None
 
     @property
     def typicality(self) -> Typicality:
@@ -44,7 +48,8 @@ class Fitted:
         held, raw = self.out_of_fold, self.raw
         some = held.weight > 0 if raw is None else (held.weight > 0) & ~raw.isnan()
         columns = (held.log_prob[some], held.background[some], held.predicted[some])
-        return Typicality.fit(*columns, None if raw is None else raw[some])
+        kinds = None if self.subclass is None else self.subclass[some]
+        return Typicality.fit(*columns, None if raw is None else raw[some], kinds)
 
 
 def assemble(
@@ -65,6 +70,7 @@ def assemble(
         facts=_common_facts(gathered, fitted) | fitted.facts,
         head=fitted.head,
         score=fitted.score,
+        subclasses=fitted.subclasses,
     )
 
 
@@ -78,6 +84,7 @@ def _common_facts(gathered: training_set.Gathered, fitted: Fitted) -> dict[str, 
         "fingerprint": gathered.features.fingerprint,
         "projection": " > ".join(step.name for step in fitted.projection.steps) or "none",
         **_layers(gathered, fitted),
+        **({} if fitted.subclasses is None else {"subclasses": len(fitted.subclasses.names)}),
         "left_out": len(gathered.problems),
         "data": training_set.digest_of(gathered.features),
         "held_out_items": len(held.row),

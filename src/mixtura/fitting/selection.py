@@ -15,6 +15,7 @@ from mixtura.features.blocks import Blocks
 from mixtura.features.learning_curve import extrapolated
 from mixtura.features.projected_folds import Steps, cross_fit_projection
 from mixtura.features.selection import Selected, candidates, select
+from mixtura.fitting import subclasses
 from mixtura.fitting.fitted import Fitted
 from mixtura.identity import Block
 from mixtura.pipeline import factory
@@ -33,6 +34,7 @@ class TrainingSamples:
     """Labeled features of the known classes; ``is_validation`` marks a validation split that came with the data, and
     ``blocks`` are the layers that the columns come from, if there are several. ``encoder_trained`` says that the
     encoder was trained on all samples but those of the validation split, so only these are like later ones.
+    ``class_parent`` and ``subclasses`` say that the labels are subclasses, of which class each is, and their names.
     """
 
     x: Float[Tensor, "N D"]
@@ -43,6 +45,8 @@ class TrainingSamples:
     n_classes: int
     blocks: tuple[Block, ...] = ()
     encoder_trained: bool = False
+    class_parent: Int[Tensor, " C"] | None = None
+    subclasses: tuple[str, ...] = ()
 
     @property
     def min_validation(self) -> int:
@@ -79,13 +83,16 @@ def choose(recipe: Recipe, rows: TrainingSamples) -> Selected:
         blocks=() if _chooses_columns(recipe) else rows.blocks,
         family=head.family,
         shrinkage=HELD_OUT if head.shrinkage == "auto" else head.shrinkage,
-        components=head.n_components,
+        components=1 if rows.subclasses and head.n_components == "auto" else head.n_components,
         feature_scale=head.feature_scale,
     )
 
 
 def fit_without_gradients(choice: Selected, rows: TrainingSamples, seed: int) -> Fitted:
-    """The selected mixture fitted to all samples, in closed form or by EM, with out-of-fold scores."""
+    """The selected mixture fitted to all samples, in closed form or by EM, with out-of-fold scores.
+
+    Where the labels are subclasses, each has components of its own, and the scores are those of the classes.
+    """
     plan = choice.candidate.plan
     facts: dict[str, object] = {
         "family": plan.family,
@@ -98,7 +105,10 @@ def fit_without_gradients(choice: Selected, rows: TrainingSamples, seed: int) ->
         "calibrated_by": calibrated_by(choice),
     }
     mixture = choice.folds.mixture(plan).to(torch.float32)
-    return Fitted(choice.projection, mixture, None, calibration(choice, rows, seed), facts)
+    fitted = Fitted(choice.projection, mixture, None, calibration(choice, rows, seed), facts)
+    if rows.class_parent is None:
+        return fitted
+    return subclasses.owned_by_classes(fitted, rows.subclasses, rows.class_parent, rows.x)
 
 
 def calibration(choice: Selected, rows: TrainingSamples, seed: int) -> OutOfFold:
@@ -140,7 +150,8 @@ def folds_of(rows: TrainingSamples, seed: int, n_folds: int = DEFAULT_FOLDS) -> 
         fold[rows.is_validation] = content_folds(*given, n_folds, seed, rows.groups[rows.is_validation])
     _check(fold, rows, n_folds)
     unit = content_units(rows.x, rows.groups)
-    return Folds(rows.x, rows.labels, rows.n_classes, fold, n_folds, rows.weight, unit)
+    parent = rows.class_parent
+    return Folds(rows.x, rows.labels, rows.n_classes, fold, n_folds, rows.weight, unit, class_parent=parent)
 
 
 def _check(fold: Int[Tensor, " N"], rows: TrainingSamples, n_folds: int) -> None:

@@ -55,9 +55,10 @@ def leave_classes_out(
     """
     asked, held = recipe.decision.score, int((fitted.out_of_fold.weight > 0).sum())
     able = can_reject(held, recipe.decision.false_reject_rate)
-    if rows.n_classes < left_out.MIN_CLASSES or not able:
+    count = choice.folds.n_parents
+    if count < left_out.MIN_CLASSES or not able:
         score = DENSITY if asked == AUTO else asked
-        why = _too_few(rows.n_classes) if able else NOTHING_HELD_OUT
+        why = _too_few(count) if able else NOTHING_HELD_OUT
         estimate = StrangerEstimate(None, score=score, notes=(why,))
     else:
         folds, plan = choice.folds, choice.candidate.plan
@@ -149,7 +150,7 @@ def _summary(
     label, predicted, weight = (
         torch.cat([getattr(one, name) for one in outcomes]) for name in ("label", "predicted", "weight")
     )
-    noticed, count = torch.cat([one.noticed for one in outcomes]), draws.folds.n_classes
+    noticed, count = torch.cat([one.noticed for one in outcomes]), draws.folds.n_parents
     hits, total = (torch.bincount(label, weight * part, minlength=count).double() for part in (noticed, 1.0))
     share, low, high = share_over_classes(hits.numpy(), total.numpy(), STRANGERS_A_CLASS * count, LEVEL)
     confused = torch.zeros(count, count, dtype=torch.float64)

@@ -29,6 +29,7 @@ from mixtura.heads import HEADS, SAVED
 from mixtura.heads.base import Head
 from mixtura.model import layout_1
 from mixtura.model.model import Model
+from mixtura.model.subclasses import Subclasses
 from mixtura.recipe import Recipe, load_stored_recipe
 from mixtura.records.catalog import CATALOG_FILE
 from mixtura.scores import SCORES
@@ -45,6 +46,15 @@ CONFIG_FILE, TENSORS_FILE, METRICS_FILE, CARD_FILE, RECIPE_FILE = (
     "README.md",
     "recipe.yaml",
 )
+
+
+class SubclassConfig(BaseModel):
+    """The named subclasses in config.json; the tensors say whose they are."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    names: Annotated[list[str], Field(min_length=2)]
+    temperature: Annotated[float, Field(gt=0, strict=True)]
 
 
 class Config(BaseModel):
@@ -64,6 +74,7 @@ class Config(BaseModel):
     facts: dict[str, Any]
     head: dict[str, Any] | None = None
     score: str | None = None
+    subclasses: "SubclassConfig | None" = None
     encoder_sha256: str | None = None
     sha256: str
 
@@ -150,13 +161,30 @@ def stage(model: Model, folder: Path, others: Mapping[str, bytes] | None = None)
         facts=model.facts,
         head=None if model.head is None else {"name": _head_name(model.head)} | model.head.config(),
         score=None if model.score is None else names.name_of(SCORES, type(model.score)),
+        subclasses=_subclass_config(model),
         encoder_sha256=hashlib.sha256(encoder[own.DESCRIPTION_FILE]).hexdigest() if encoder else None,
         sha256=hashlib.sha256(data).hexdigest(),
     )
-    # Without an encoder of its own, a model has the form that earlier versions of mixtura read.
-    told = config.model_dump(mode="json", exclude=set() if encoder else {"encoder_sha256"})
+    told = config.model_dump(mode="json", exclude=_without_use(config))
     contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(told)} | encoder | dict(others or {})
     return files.stage(folder, contents)
+
+
+def _without_use(config: Config) -> dict[str, Any]:
+    """The keys to leave out, so that a model that needs none of them has the form that earlier versions read."""
+    left_out: dict[str, Any] = {} if config.encoder_sha256 else {"encoder_sha256": True}
+    named = {"subclasses": True, "decision": {"min_subclass_probability"}}
+    return left_out | ({} if config.subclasses else named)
+
+
+def _subclass_config(model: Model) -> SubclassConfig | None:
+    known = model.subclasses
+    return None if known is None else SubclassConfig(names=list(known.names), temperature=known.temperature)
+
+
+def _subclasses(config: SubclassConfig | None, state: dict[str, Tensor]) -> Subclasses | None:
+    """The model's named subclasses, if any; a tensor without them is left over."""
+    return Subclasses(tuple(config.names), **state, temperature=config.temperature) if config else None
 
 
 def _trained_encoder(model: Model) -> dict[str, bytes]:
@@ -188,7 +216,8 @@ def from_pretrained(folder: Path | str) -> Model:
     """
     folder = Path(folder)
     config, layout, state = _parts(folder)
-    parts: dict[str, dict[str, Tensor]] = {"mixture": {}, "projection": {}, "typicality": {}, "head": {}, "score": {}}
+    kinds = ("mixture", "projection", "typicality", "head", "score", "subclasses")
+    parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in kinds}
     try:
         state = layout_1.migrated_tensors(state) if layout == 1 else state
     except (ValueError, IndexError, RuntimeError) as error:
@@ -212,6 +241,7 @@ def from_pretrained(folder: Path | str) -> Model:
             config.facts,
             _head(config.head, parts["head"]),
             score=_score(config.score, parts["score"]),
+            subclasses=_subclasses(config.subclasses, parts["subclasses"]),
         )
         _try(model, set(state))
         return model
@@ -278,6 +308,8 @@ def _try(model: Model, names: set[str]) -> None:
         or component_class.unique().tolist() != list(range(len(model.classes)))
     ):
         raise ValueError("tensors or classes are missing or left over")
+    if model.subclasses is not None:
+        model.subclasses.check(component_class)
     model.answers(np.zeros((1, model.dimension), dtype=np.float32))
 
 
@@ -288,6 +320,7 @@ def _tensors(model: Model) -> dict[str, Tensor]:
         "typicality": model.typicality.state(),
         "head": {} if model.head is None else model.head.state_dict(),
         "score": {} if model.score is None else model.score.state(),
+        "subclasses": {} if model.subclasses is None else model.subclasses.state(),
     }
     return {f"{part}.{name}": t.contiguous() for part, state in parts.items() for name, t in state.items()}
 

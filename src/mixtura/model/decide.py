@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from mixtura.features.neighbors import Exact
 from mixtura.features.records import Features
 from mixtura.model.model import Answers, Model
 from mixtura.model.wording import advice, sentence
-from mixtura.records.decision import Candidate, Decision, Neighbor
+from mixtura.records.decision import CLASS, SUBCLASS, Candidate, Decision, Neighbor
 from mixtura.scores import false_discovery
 
 MAX_CANDIDATES = 5
@@ -99,12 +100,26 @@ def _decision(model: Model, id: str, answers: Answers, row: int, near: tuple[Nei
         verdict,
         reason or None,
         said,
-        int(answers.subclass[row]),
-        tuple(candidates),
-        near,
-        model.decision.false_reject_rate,
-        advice(verdict, reason, (pair[0].label, pair[1].label)),
+        candidates=tuple(candidates),
+        neighbors=near,
+        threshold=model.decision.false_reject_rate,
+        advice=advice(verdict, reason, (pair[0].label, pair[1].label)),
+        **_subclass(model, answers, row),
     )
+
+
+def _subclass(model: Model, answers: Answers, row: int) -> dict[str, Any]:
+    """The subclass of a row: its number, or its name and its own numbers."""
+    if model.subclasses is None:
+        return {"subclass": int(answers.subclass[row])}
+    probability, own = float(answers.subclass_probability[row]), bool(answers.subclass_own[row])
+    sure = probability >= model.decision.min_subclass_probability
+    return {
+        "subclass": model.subclasses.names[answers.subclass[row]] if sure else None,
+        "subclass_probability": probability,
+        "subclass_typicality": float(answers.subclass_typicality[row]),
+        "subclass_typicality_of": SUBCLASS if own else CLASS,
+    }
 
 
 def with_flaw(decision: Decision, flaw: Flaw | None) -> Decision:

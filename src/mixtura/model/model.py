@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.core import far_rows
@@ -15,6 +15,7 @@ from mixtura.core.scale import MAX_FEATURE, within
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
+from mixtura.model.subclasses import Subclasses
 from mixtura.scores import verdict as rule
 from mixtura.scores.base import Score
 from mixtura.scores.resemblance import NewcomerTest
@@ -27,6 +28,9 @@ class Answers:
     """The model's answers for N rows, one field per column; all on the CPU.
 
     ``score`` is higher for more familiar rows, in spreads of genuine items; ``reason`` is empty for a match.
+    ``subclass`` is the nearest component of the predicted class, counted within the class from 0, or, where subclasses
+    have names, the place of the most probable one among these. Then ``subclass_probability`` is given the class, and
+    ``subclass_typicality`` is within the subclass where ``subclass_own``, else that of the class; all empty otherwise.
     """
 
     posterior: Float[np.ndarray, "N C"]
@@ -37,6 +41,9 @@ class Answers:
     verdict: np.ndarray
     reason: np.ndarray
     subclass: Int[np.ndarray, " N"]
+    subclass_probability: Float[np.ndarray, " L"]
+    subclass_typicality: Float[np.ndarray, " L"]
+    subclass_own: Bool[np.ndarray, " L"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ class Model:
     with few items get back for their uncertain means; ``None`` if no class needs it. ``fitted`` is the mixture without
     such classes, if there are any. The background is computed from it, so that a newcomer does not hide itself.
     ``newcomers`` tests rows of such classes against their own shots as well: the smaller p-value is their typicality.
-    ``score`` takes the place of the density in the typicality; ``None`` for the density.
+    ``score`` takes the place of the density in the typicality; ``None`` for the density. ``subclasses`` says which
+    named subclass owns each component; ``None`` where subclasses have no names.
     """
 
     classes: tuple[str, ...]
@@ -80,6 +88,7 @@ class Model:
     fitted: Mixture | None = None
     newcomers: NewcomerTest | None = None
     score: Score | None = None
+    subclasses: Subclasses | None = None
 
     def __repr__(self) -> str:
         head = "" if self.head is None else f", head {self.head.name}"
@@ -152,7 +161,7 @@ class Model:
             score.numpy(),
             verdict,
             reason,
-            self._subclass(seen.joint, predicted).numpy(),
+            *(column.numpy() for column in self._kinds(seen.joint, predicted, score, typicality)),
         )
 
     def evidence(self, x: Float[Tensor, "N R"]) -> Evidence:
@@ -179,6 +188,20 @@ class Model:
         """Class log-probabilities, with lifts, from component log-probabilities; both in nats."""
         class_log_prob = self.mixture.over_classes(joint)
         return class_log_prob if self.lift is None else class_log_prob + self.lift
+
+    def _kinds(
+        self,
+        joint: Float[Tensor, "N K"],
+        predicted: Int[Tensor, " N"],
+        score: Float[Tensor, " N"],
+        typicality: Float[Tensor, " N"],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The last four columns of :class:`Answers`."""
+        if self.subclasses is None:
+            none = typicality[:0]
+            return self._subclass(joint, predicted), none, none, none.bool()
+        found = self.subclasses.answers(joint, predicted, score, typicality, self.typicality)
+        return found.subclass, found.probability, found.typicality, found.own
 
     def _subclass(self, joint: Float[Tensor, "N K"], predicted: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
         """The component of the predicted class that explains each row best, counted within the class from 0."""

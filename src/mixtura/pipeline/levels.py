@@ -1,16 +1,29 @@
-"""The classes of items that are labeled at two levels: their labels, or their superlabels.
+"""The classes of items that are labeled at two levels: their labels, their superlabels, or both.
 
 Data sets and feature stores keep both levels. What is learned from them passes through here, and then holds the classes
-in the place of the labels and nothing below them, so that no later choice can read the finer labels.
+in the place of the labels. Below them is nothing, so that no later choice can read the finer labels, unless both levels
+are learned.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int
 
 from mixtura.datasets.items import Dataset
 from mixtura.errors import LabelError
 from mixtura.features.records import Features
-from mixtura.sections import LABEL
+from mixtura.sections import BOTH, LABEL
+
+
+@dataclass(frozen=True)
+class SubclassLabels:
+    """The subclass of each row; subclasses are in the order of their classes, then of their names."""
+
+    labels: Int[np.ndarray, " N"]
+    class_parent: Int[np.ndarray, " S"]
+    names: tuple[str, ...]
 
 
 def dataset_at(dataset: Dataset, level: str) -> Dataset:
@@ -21,13 +34,13 @@ def dataset_at(dataset: Dataset, level: str) -> Dataset:
         level: ``data.level`` of a recipe.
 
     Raises:
-        LabelError: a labeled item has no superlabel.
+        LabelError: a labeled item has no superlabel, or one has no label where both are needed.
     """
     if level == LABEL:
         return dataset
     items = dataset.items
     label, superlabel = [item.label for item in items], [item.superlabel for item in items]
-    _check(dataset.name, level, label, superlabel, [item.source for item in items])
+    _below(dataset.name, level, label, superlabel, [item.source for item in items])
     return replace(dataset, items=tuple(replace(item, label=item.superlabel, superlabel=None) for item in items))
 
 
@@ -40,18 +53,33 @@ def features_at(features: Features, level: str, name: str) -> Features:
         name: of the data, for the message.
 
     Raises:
-        LabelError: a labeled row has no superlabel.
+        LabelError: see :func:`dataset_at`.
     """
     if level == LABEL:
         return features
-    _check(name, level, features.label, features.superlabel, features.source)
-    return replace(features, label=list(features.superlabel), superlabel=[None] * len(features))
+    below = _below(name, level, features.label, features.superlabel, features.source)
+    none = [None] * len(features)
+    return replace(features, label=list(features.superlabel), superlabel=none, sublabel=below)
 
 
-def _check(
+def subclasses_of(features: Features, classes: Sequence[str]) -> SubclassLabels | None:
+    """The subclasses of rows whose labels are among the classes; ``None`` where one level is learned."""
+    if features.sublabel is None:
+        return None
+    pairs = list(zip(features.label_index(classes).tolist(), features.sublabel, strict=True))
+    known = sorted(set(pairs))
+    place = {pair: number for number, pair in enumerate(known)}
+    parent, names = zip(*known, strict=True)
+    return SubclassLabels(np.array([place[pair] for pair in pairs]), np.array(parent), names)
+
+
+def _below(
     name: str, level: str, label: Sequence[str | None], superlabel: Sequence[str | None], source: Sequence[str]
-) -> None:
-    """Check that every item with a label has a superlabel; one without both is of no class, as ever."""
+) -> list[str] | None:
+    """What is learned below the classes: the labels, or the class itself where none of its items has one.
+
+    An item with neither label nor superlabel is of no class, as ever.
+    """
     missing = [row for row, own in enumerate(superlabel) if own is None and label[row] is not None]
     if missing:
         count = sum(own is not None for own in label)
@@ -60,3 +88,13 @@ def _check(
             f"{source[missing[0]]!r}, and --level {level} (data.level) learns superlabels. Give each one (the column "
             "superclass of a list), or use --level label."
         )
+    if level != BOTH:
+        return None
+    divided = {superlabel[row] for row, own in enumerate(label) if own is not None}
+    missing = [row for row, own in enumerate(label) if own is None and superlabel[row] in divided]
+    if missing:
+        raise LabelError(
+            f"{name}: {len(missing):,} items have no label, the first {source[missing[0]]!r}, and others of their "
+            "superlabel have one. --level both (data.level) learns both: give each a label, or use --level superlabel."
+        )
+    return [own or above or "" for own, above in zip(label, superlabel, strict=True)]

@@ -313,6 +313,9 @@ def weight_of(features: Features) -> Float[Tensor, " N"] | None:
 
 
 def digest_of(features: Features) -> str:
-    """A hash of ids and labels that identifies a model's training data."""
-    text = "\n".join(f"{id}\t{label}" for id, label in sorted(zip(features.id, map(str, features.label), strict=True)))
+    """A hash of ids and labels, at both levels if both are learned, that identifies a model's training data."""
+    labels = map(str, features.label)
+    if features.sublabel is not None:
+        labels = map("\t".join, zip(labels, features.sublabel, strict=True))
+    text = "\n".join(f"{id}\t{label}" for id, label in sorted(zip(features.id, labels, strict=True)))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -9,6 +9,9 @@ from mixtura.formats import short_percent
 
 OTHER_KIND = "they differ from the items that set the limit, as photos of another day, place or camera do"
 VERDICTS = ("match", "unsure", "unknown")
+SUBCLASS, CLASS = "subclass", "class"
+"""Whose items the typicality of a subclass ranks an item among: its own, or, where these are few, its class's."""
+
 REASONS = ("far_from_all", "between_classes", "unusual_for_class", "bad_photo")
 
 
@@ -40,6 +43,12 @@ class Decision:
     is unknown: the stated false-reject rate, or, with a ``false_discovery_rate``, the limit that keeps this rate in the
     batch of the item. ``advice`` is how to get the item accepted; ``model`` is the model that answered, with the
     revision of its catalog.
+
+    ``subclass`` is the name of the most probable subclass of the label, or ``None`` if none is probable enough; the
+    number of the nearest component within the label, from 0, where a model has no named subclasses. Of a named one,
+    ``subclass_probability`` is given the label, ``subclass_typicality`` is the share of genuine items of the subclass
+    that look at least this unusual, and ``subclass_typicality_of`` is :data:`SUBCLASS`, or :data:`CLASS` where it is
+    that of the label because the subclass has too few items.
     """
 
     id: str
@@ -49,13 +58,16 @@ class Decision:
     verdict: str
     reason: str | None
     sentence: str
-    subclass: int
+    subclass: int | str | None
     candidates: tuple[Candidate, ...] = ()
     neighbors: tuple[Neighbor, ...] = ()
     threshold: float = 0.05
     advice: str | None = None
     model: str = ""
     false_discovery_rate: float | None = None
+    subclass_probability: float | None = None
+    subclass_typicality: float | None = None
+    subclass_typicality_of: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values."""

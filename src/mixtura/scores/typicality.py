@@ -41,6 +41,8 @@ class Typicality:
 
     ``lowest`` is the second part of the lowest item that a catalog has added, at most 0; no state keeps it.
 
+    ``subclass`` is the subclass of each item within its predicted class, where classes have named ones.
+
     A class without out-of-fold items may use substitute scores (``stand_in``, of class ``stand_for``). They count
     within the class, but not in the pooled ranks.
 
@@ -55,6 +57,7 @@ class Typicality:
     stand_for: Int[Tensor, " Q"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     own_scale: Float[Tensor, " S"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
     lowest: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    subclass: Int[Tensor, " L"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     @classmethod
     def fit(
@@ -63,6 +66,7 @@ class Typicality:
         background: Float[Tensor, " M"],
         predicted: Int[Tensor, " M"],
         raw: Float[Tensor, " M"] | None = None,
+        subclass: Int[Tensor, " M"] | None = None,
     ) -> "Typicality":
         """Fit the typicality to out-of-fold known items.
 
@@ -71,6 +75,7 @@ class Typicality:
             background: log-density under the background, in nats.
             predicted: the predicted class of each item, right or wrong, as for new items.
             raw: another score of each item; ``None`` for the one from the two densities.
+            subclass: the subclass of each item within its predicted class, where classes have named ones.
 
         Raises:
             LabelError: fewer than two out-of-fold items.
@@ -86,7 +91,8 @@ class Typicality:
         unsorted = cls(scale[0], scale[1], both[0], predicted, own_scale=own)
         scores = unsorted.score(log_density, background, raw)
         order = scores.argsort()
-        return replace(unsorted, scores=scores[order], predicted=predicted[order])
+        kinds = unsorted.subclass if subclass is None else subclass[order]
+        return replace(unsorted, scores=scores[order], predicted=predicted[order], subclass=kinds)
 
     def parts(
         self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]
@@ -149,6 +155,17 @@ class Typicality:
         return rank(self._blended, blended)
 
     @cached_property
+    def of_subclasses(self) -> "Typicality":
+        """The typicality within subclasses, by the same scores; without known subclasses, items count for all alike."""
+        none = torch.zeros(0, dtype=torch.int64)
+        known = self.subclass if len(self.subclass) else torch.full_like(self.predicted, -1)
+        return replace(self, predicted=known, subclass=none, stand_in=self.stand_in[:0], stand_for=none)
+
+    def count(self, predicted: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """Number of items behind the typicality of each class."""
+        return self._within_classes.count(predicted)
+
+    @cached_property
     def _within_classes(self) -> "ClassRanks":
         """Ranks within each class, including its substitute scores."""
         return ClassRanks.of(torch.cat([self.scores, self.stand_in]), torch.cat([self.predicted, self.stand_for]))
@@ -164,6 +181,7 @@ class Typicality:
         """All tensors by name."""
         state = {"center": self.center, "spread": self.spread, "scores": self.scores, "predicted": self.predicted}
         state |= {"own_scale": self.own_scale} if len(self.own_scale) else {}
+        state |= {"subclass": self.subclass} if len(self.subclass) else {}
         return state | ({"stand_in": self.stand_in, "stand_for": self.stand_for} if len(self.stand_in) else {})
 
 

@@ -32,7 +32,7 @@ from mixtura.pipeline import factory, training_set
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe, dump_dict
 from mixtura.records.sweep import FAILED, Run, Sweep
-from mixtura.sections import StepSection
+from mixtura.sections import BOTH, StepSection
 from mixtura.sweeps import cells
 from mixtura.sweeps import jobs as worker_jobs
 from mixtura.sweeps.jobs import TEST, TRAIN, UNUSED, VAL, Job, SplitAssignment, Table, Worker
@@ -205,7 +205,12 @@ def gathered(recipe: Recipe, progress: ProgressCallback = None) -> tuple[Feature
 
     Raises:
         NoInput, DataError: there are no data, or they cannot be used.
+        UsageError: the recipe learns two levels, and heads are compared on one.
     """
+    if recipe.data.level == BOTH:
+        raise UsageError(
+            "A sweep compares heads on one level of labels. Use --level superlabel (data.level), or label."
+        )
     found = training_set.gather(recipe, progress)
     features = found.features
     if progress and found.problems:

@@ -26,7 +26,7 @@ from mixtura.pipeline import factory, levels, stores, training_set
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe
 from mixtura.records.decision import Evaluation, Interval, Mistake
-from mixtura.sections import DataSection
+from mixtura.sections import BOTH, SUPERLABEL, DataSection
 from mixtura.tasks.predict import known_items
 
 MISTAKES_KEPT = 24  # mistakes shown, at most
@@ -107,18 +107,20 @@ def features_of(
     """Features of other data by a model's encoder, and what was left out.
 
     They are stored beside the model, so that the next evaluation is quick; labels are spelled as the model's classes.
+    Where both levels are learned, only the upper one is read.
     """
+    level = SUPERLABEL if data.level == BOTH else data.level
     if data.kind == factory.FEATURES_KIND:
         assert data.root is not None
-        features = levels.features_at(FeatureStore.open(data.root).read(), data.level, str(data.root))
+        features = levels.features_at(FeatureStore.open(data.root).read(), level, str(data.root))
         return _named_as(model.classes, features), ()
     place = stores.place_for(model_path / "features-other", model.identity)
     stored = recipe.extract.model_copy(update={"store": place})
     other = recipe.model_copy(update={"data": data, "encoder": model.encoder, "extract": stored})
     dataset = factory.dataset_of(data)
-    levels.dataset_at(dataset, data.level)  # fails before hours of extraction
+    levels.dataset_at(dataset, level)  # fails before hours of extraction
     features, _, problems, _ = training_set.read(other, dataset, progress)
-    return _named_as(model.classes, levels.features_at(features, data.level, dataset.name)), problems
+    return _named_as(model.classes, levels.features_at(features, level, dataset.name)), problems
 
 
 def _test_part(features: Features) -> Features:
