@@ -4,17 +4,18 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
+from torch import Tensor
 
 from mixtura import files
-from mixtura.catalog import database, renewal, statistics
+from mixtura.catalog import database, renewal, statistics, subclasses
 from mixtura.catalog.database import CatalogDatabase
 from mixtura.catalog.statistics import FittedStatistics
 from mixtura.core.moments import LabeledItems
@@ -179,12 +180,14 @@ def _finish(path: Path, folder: Path, model: Model, digest: str) -> None:
 class FirstRows:
     """What the tables of a model begin with, computed before they are locked.
 
-    ``settings`` are the sums and the floor by name; ``features`` are the model's items, also those of the test part.
+    ``settings`` are the sums and the floor by name; ``features`` are the model's items, also those of the test part,
+    and ``components`` those that each was learned by, where subclasses own one each.
     """
 
     classes: tuple[str, ...]
     settings: dict[str, Any]
     features: Features
+    components: Int[Tensor, " N"] | None = None
 
     def inserts(
         self, kept: Mapping[str, str] | None = None, taken: Collection[str] = (), last_item: int = 0
@@ -199,7 +202,7 @@ class FirstRows:
         at, ids = database.now(), _ids(self.classes, kept or {}, taken)
         rows = _rows(self.features, self.classes, at)
         return {
-            "INSERT INTO setting VALUES (?, ?)": iter(self.settings.items()),
+            "INSERT INTO setting VALUES (?, ?)": iter((self.settings | self._components(last_item + 1)).items()),
             "INSERT INTO product VALUES (?, ?, 'fitted', ?, 0)": (
                 (id, name, at) for id, name in zip(ids, self.classes, strict=True)
             ),
@@ -207,6 +210,11 @@ class FirstRows:
             "INSERT INTO item (id, part, base, split, source, origin, sha256, weight, added, embedding) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)": ((last_item + 1 + n, *row) for n, row in enumerate(rows)),
         }
+
+    def _components(self, first: int) -> dict[str, bytes]:
+        """The setting that holds the components of the items, the first of which has this number."""
+        known = self.components
+        return {} if known is None else {subclasses.COMPONENTS_SETTING: subclasses.components_to_value(first, known)}
 
 
 def first_rows(place: Path, model: Model, folder: Path | None = None) -> FirstRows:
@@ -221,13 +229,16 @@ def first_rows(place: Path, model: Model, folder: Path | None = None) -> FirstRo
     features = training_set.stored(recipe, model.identity)
     features = features.select(features.label_index(model.classes) >= 0)
     learned = np.array([split != "test" for split in features.split], dtype=bool)
+    components = subclasses.learned_by(model, features)
     items = items_of(model, features.select(learned), model.classes)
+    if components is not None:
+        items = replace(items, component=components[torch.from_numpy(learned)])
     floor = statistics.floor_of(model, items, recipe.head.variance_floor)
     settings = {
         SUMS_SETTING: statistics.to_bytes(statistics.sums_of(model.mixture, items)),
         FLOOR_SETTING: statistics.floor_to_value(floor),
     }
-    return FirstRows(model.classes, settings, features)
+    return FirstRows(model.classes, settings, features, components)
 
 
 def _ids(names: Sequence[str], kept: Mapping[str, str], taken: Collection[str]) -> list[str]:

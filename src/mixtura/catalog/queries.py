@@ -14,6 +14,7 @@ from mixtura.catalog.database import CatalogDatabase
 from mixtura.catalog.newcomers import NewcomerCalibration
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup
 from mixtura.catalog.statistics import FittedStatistics
+from mixtura.catalog.subclasses import COMPONENTS_SETTING, components_of
 from mixtura.core.moments import LabeledItems, Moments
 from mixtura.errors import LabelError, NoInput, UsageError
 from mixtura.features.records import Features
@@ -139,12 +140,21 @@ def _rows_of(found: CatalogDatabase, base: FittedStatistics, part: int) -> Tenso
 
 def _items(found: CatalogDatabase, base: FittedStatistics, label: str, where: str) -> LabeledItems:
     """Items that meet a condition, in the space of the mixture."""
-    rows = found.rows(f"SELECT embedding, {label} AS label, weight {ALL_ITEMS} {where} ORDER BY item.id")
+    rows = found.rows(f"SELECT item.id, embedding, {label} AS label, weight {ALL_ITEMS} {where} ORDER BY item.id")
+    labels = torch.tensor([row["label"] for row in rows], dtype=torch.int64)
     return LabeledItems(
         base.model.project(embeddings([row["embedding"] for row in rows], base.model.dimension)),
-        torch.tensor([row["label"] for row in rows], dtype=torch.int64),
+        labels,
         torch.tensor([row["weight"] for row in rows], dtype=torch.float64),
+        _components(found, base, [row["id"] for row in rows], labels),
     )
+
+
+def _components(
+    found: CatalogDatabase, base: FittedStatistics, ids: Sequence[int], labels: Int[Tensor, " N"]
+) -> Int[Tensor, " N"] | None:
+    stored = found.rows("SELECT value FROM setting WHERE key = ?", (COMPONENTS_SETTING,))
+    return components_of(stored[0]["value"], base.model, ids, labels) if stored else None
 
 
 def gauge_of(found: CatalogDatabase, base: FittedStatistics, sums: Moments) -> NewcomerCalibration | None:

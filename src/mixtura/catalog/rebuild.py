@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mixtura.catalog import subclasses
 from mixtura.catalog.newcomers import NewcomerCalibration, stand_in
 from mixtura.catalog.scores import edited, newcomer_scores
 from mixtura.catalog.statistics import FittedStatistics, sums_of
@@ -102,6 +103,7 @@ def model_of(
         fitted=kept if new else None,
         newcomers=test,
         score=edited(base.model.score, product, state.added, state.removed, handfuls),
+        subclasses=subclasses.edited(base.model, product, state.names, [part.product for part in new], order),
     )
     return _reaching(edited_model, torch.cat([state.added.x, *handfuls]))
 

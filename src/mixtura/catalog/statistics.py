@@ -1,6 +1,6 @@
 """The additive sums behind the model's classes; items can be added and subtracted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -88,15 +88,25 @@ def floor_of(model: Model, items: LabeledItems, share: float) -> Floor:
     """
     if model.facts.get("floor") == AVERAGE_FLOOR:
         return share * classes.average_variance(items.x, items.weight)
-    (sums,) = labeled(Diagonal, items.x.double(), items.labels, len(model.classes), items.weight.double())
+    if items.component is None:
+        owner, count = items.labels, len(model.classes)
+    else:
+        owner, count = items.component, model.mixture.n_components
+    (sums,) = labeled(Diagonal, items.x.double(), owner, count, items.weight.double())
     return share * feature_variance(sums)
 
 
 def sums_of(mixture: Mixture, items: LabeledItems) -> Moments:
-    """Float64 sums of items per component of a mixture. An item counts fully for its class's only component, or by
-    responsibility if the class has several.
+    """Float64 sums of items per component of a mixture. An item counts fully for its class's only component, or for the
+    component that it was learned by, if that is known; else by responsibility among the components of its class.
     """
     mixture = mixture.to(torch.float64)
+    if items.component is not None:
+        known = items.component >= 0
+        there, rest = items.select(known), replace(items.select(~known), component=None)
+        factors = mixture.covariance.factor_posterior()
+        columns = there.x.double(), items.component[known], mixture.mean, there.weight.double()
+        return hard(type(mixture.covariance), *columns, factors) + sums_of(mixture, rest)
     parts = zip(items.x.split(TILE_ROWS), items.labels.split(TILE_ROWS), items.weight.split(TILE_ROWS), strict=True)
     sums = [_sums(mixture, rows.double(), labels, weight.double()) for rows, labels, weight in parts]
     total = sums[0] if sums else _sums(mixture, items.x.double(), items.labels, items.weight.double())

@@ -17,15 +17,20 @@ CONSTANT_TOLERANCE = 1e-18  # of a feature's square; float32 sums of a constant 
 
 @dataclass(frozen=True)
 class LabeledItems:
-    """Rows in the space of a mixture, their class numbers in the model, and weights."""
+    """Rows in the space of a mixture, their class numbers in the model, and weights.
+
+    ``component`` is the component that each row was learned by, where that is known; -1 for other rows.
+    """
 
     x: Float[Tensor, "N D"]
     labels: Int[Tensor, " N"]
     weight: Float[Tensor, " N"]
+    component: Int[Tensor, " N"] | None = None
 
     def select(self, index: Bool[Tensor, " N"] | Int[Tensor, " J"]) -> "LabeledItems":
         """The items at ``index``."""
-        return LabeledItems(self.x[index], self.labels[index], self.weight[index])
+        component = None if self.component is None else self.component[index]
+        return LabeledItems(self.x[index], self.labels[index], self.weight[index], component)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,88 @@
+"""The named subclasses of a catalog: they stay with the components that they own, and those with their items."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Int
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mixtura.features.records import Features
+from mixtura.model.model import Model
+from mixtura.model.subclasses import Subclasses
+
+COMPONENTS_SETTING = "components"
+"""Initial setting of a model whose subclasses own one component each: the component that each item was learned by."""
+
+
+def learned_by(model: Model, features: Features) -> Int[Tensor, " N"] | None:
+    """The component that each row was learned by, -1 for a row that was not; ``None`` unless the labels say so."""
+    known = model.subclasses
+    if known is None or features.sublabel is None or not model.facts.get("from_sums"):
+        return None
+    if not torch.equal(known.component_subclass, torch.arange(len(known.names))):
+        return None  # several components of a subclass share its items
+    pairs = zip(known.class_parent.tolist(), known.names, strict=True)
+    place = {pair: component for component, pair in enumerate(pairs)}
+    rows = zip(features.label_index(model.classes).tolist(), features.sublabel, strict=True)
+    return torch.tensor([place.get(row, -1) for row in rows], dtype=torch.int64)
+
+
+def components_to_value(first: int, components: Int[Tensor, " N"]) -> bytes:
+    """The components that items were learned by, in the order of their numbers from ``first`` on, as it is stored."""
+    return save({"first": torch.tensor(first), "component": components.to(torch.int32)})
+
+
+def components_of(value: bytes, base: Model, ids: Sequence[int], labels: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+    """The component that each item was learned by; -1 for later items, and for those that are now of another class.
+
+    Args:
+        value: as it is stored.
+        base: the model as it was fitted.
+        ids: numbers of the items.
+        labels: their classes.
+    """
+    known, owner = load(value), base.mixture.component_class
+    assert owner is not None
+    place = torch.tensor(ids, dtype=torch.int64) - known["first"]
+    there = (place >= 0) & (place < len(known["component"]))
+    component = torch.full_like(place, -1)
+    component[there] = known["component"][place[there]].long()
+    return torch.where((component >= 0) & (owner[component.clamp_min(0)] == labels), component, -1)
+
+
+def edited(
+    base: Model, product: Int[Tensor, " C"], names: Sequence[str], newcomers: Sequence[int], order: Int[Tensor, " K"]
+) -> Subclasses | None:
+    """The subclasses of an edited catalog; ``None`` where the fit has no named ones.
+
+    A merged product has the subclasses of all its parts. What has no subclasses, as every newcomer, is its own only
+    one, and is renamed with its product.
+
+    Args:
+        base: the model as it was fitted.
+        product: the product of each fitted class; -1 for one that is gone.
+        names: of the products.
+        newcomers: the product of each component that was added.
+        order: the components of the fitted classes that are left, then those of newcomers, as the mixture has them.
+    """
+    known = base.subclasses
+    if known is None:
+        return None
+    parent = product[known.class_parent]
+    found = [
+        names[above] if above >= 0 and name == base.classes[own] else name
+        for name, own, above in zip(known.names, known.class_parent.tolist(), parent.tolist(), strict=True)
+    ]
+    pairs = list(zip(found, parent.tolist(), strict=True))
+    added = [pair for pair in dict.fromkeys((names[one], one) for one in newcomers) if pair not in pairs]
+    pairs += added
+    left = known.component_subclass[parent[known.component_subclass] >= 0]
+    new = torch.tensor([pairs.index((names[one], one)) for one in newcomers], dtype=left.dtype)
+    return replace(
+        known,
+        names=tuple(name for name, _ in pairs),
+        class_parent=torch.tensor([above for _, above in pairs]),
+        component_subclass=torch.cat([left, new])[order],
+    )
