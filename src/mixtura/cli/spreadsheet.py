@@ -24,6 +24,7 @@ FIRST_KEYS = ("id", "verdict", "label", "probability", "typicality", "reason")
 PLAIN_KEYS = tuple(one.name for one in fields(Decision) if get_origin(one.type) is not tuple)
 KEYS = (*FIRST_KEYS, *(key for key in PLAIN_KEYS if key not in FIRST_KEYS))
 HEADER = ",".join(TITLES.get(key, key) for key in KEYS)
+FIRST_TITLES = ",".join(TITLES.get(key, key) for key in FIRST_KEYS)
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r].")
 """How text begins that a spreadsheet would run; quotes before it are counted, so one more can be told from them."""
@@ -71,7 +72,8 @@ def check_file(path: Path) -> None:
 def _holds_answers(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(len(HEADER) + 1).strip() in (b"", HEADER.encode())
+            first = file.read(len(HEADER) + 1).partition(b"\n")[0].strip().decode("utf-8", "replace")
+            return first in ("", HEADER) or (first.startswith(FIRST_TITLES) and HEADER.startswith(f"{first},"))
     except OSError:
         return False
 

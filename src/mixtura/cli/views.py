@@ -216,7 +216,8 @@ def answer_line(answer: Any) -> str:
     if is_problem(answer):
         return f"{shown(answer.source)}\terror\t{answer.reason}"
     numbers = f"{answer.probability:.4f}\t{answer.typicality:.4f}"
-    return f"{shown(answer.id)}\t{answer.verdict}\t{shown(answer.label)}\t{numbers}"
+    kind = f"\t{shown(answer.subclass or '')}" if _is_named(answer) else ""
+    return f"{shown(answer.id)}\t{answer.verdict}\t{shown(answer.label)}\t{numbers}{kind}"
 
 
 def answers_view(answers: Sequence[Any]) -> list[RenderableType]:
@@ -236,17 +237,21 @@ class AnswersTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[RenderableType]:
         """Yield the table for the terminal's width."""
-        wide = options.max_width >= WIDE_COLUMNS
+        wide, named = options.max_width >= WIDE_COLUMNS, any(map(_is_named, self.answers))
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("File", overflow="fold")
         table.add_column("Verdict", no_wrap=True)
         table.add_column("Class", overflow="fold")
+        if named:
+            table.add_column("Subclass", overflow="fold")
         table.add_column("Prob.", justify="right", no_wrap=True)
         table.add_column("Typical", justify="right", no_wrap=True)
         if wide:
             table.add_column("Why", overflow="fold")
         for answer in self.answers:
-            table.add_row(*_answer_row(answer)[: len(table.columns)])
+            row = _answer_row(answer)
+            row = (*row[:3], _subclass_cell(answer), *row[3:]) if named else row
+            table.add_row(*row[: len(table.columns)])
         yield table
         if not wide:
             for answer in self.answers:
@@ -292,6 +297,17 @@ def _answer_row(answer: Any) -> tuple[RenderableType, ...]:
         percent(answer.typicality),
         Text(one_line(answer.sentence)),
     )
+
+
+def _is_named(answer: Any) -> bool:
+    """Whether an answer is that of a model whose subclasses have names."""
+    return not is_problem(answer) and answer.subclass_probability is not None
+
+
+def _subclass_cell(answer: Any) -> RenderableType:
+    if not _is_named(answer) or answer.subclass is None:
+        return "-"
+    return Text(f"{shown(answer.subclass)} {percent(answer.subclass_probability)}")
 
 
 def _answer_sentence(answer: Any) -> Text:

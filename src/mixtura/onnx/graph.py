@@ -11,12 +11,17 @@ from mixtura.encoders.onnx_graph import to_onnx
 from mixtura.features.nonlinear import Power, signed_power
 from mixtura.heads.base import REACH, Groups
 from mixtura.model.model import Model
+from mixtura.model.subclasses import MIN_ITEMS, Subclasses
+from mixtura.model.subclasses import within as within_class
 from mixtura.scores.base import Score
 from mixtura.scores.resemblance import DIRECTION_FACTOR, NewcomerTest
 from mixtura.scores.typicality import POOLED_ITEMS, Typicality, limits
 
 OUTPUT_NAMES = ("posterior", "log_prob", "background", "score", "typicality", "pooled", "far", "subclass")
 """Outputs of a head's graph, row by row."""
+
+SUBCLASS_NAMES = ("subclass_probability", "subclass_typicality", "subclass_own")
+"""Further outputs where subclasses have names; ``subclass`` is then the place of one among them."""
 
 EXAMPLE_ROWS = 3  # rows of the example used for tracing; the graph takes any number
 
@@ -143,8 +148,35 @@ class OwnShots(nn.Module):
         return (1 + (self.get_buffer(name)[game] <= value).sum(1).double()) / (1 + size)
 
 
+class Kinds(nn.Module):
+    """The named subclasses as a module: which one each row is, how probable, how typical, and of whose items."""
+
+    def __init__(self, known: Subclasses, typicality: Typicality) -> None:
+        super().__init__()
+        finer, places = typicality.of_subclasses, torch.arange(len(known.names))
+        self.groups, self.rank = Groups(known.component_subclass.tolist(), len(known.names)), Rank(finer)
+        self.temperature = known.temperature
+        self.register_buffer("class_parent", known.class_parent)
+        self.register_buffer("own", finer.count(places) >= MIN_ITEMS)
+
+    def forward(
+        self,
+        joint: Float[Tensor, "N K"],
+        predicted: Int[Tensor, " N"],
+        typicality: Float[Tensor, " N"],
+        seen: tuple[Float[Tensor, " N"], Float[Tensor, " N"], Float[Tensor, " N"] | None],
+    ) -> tuple[Int[Tensor, " N"], Float[Tensor, " N"], Float[Tensor, " N"], Bool[Tensor, " N"]]:
+        """The columns of ``Subclasses.answers``; ``seen`` are log-density, background and score."""
+        posterior = within_class(self.groups(joint), self.get_buffer("class_parent"), predicted, self.temperature)
+        subclass = posterior.argmax(1)
+        log_prob, background, raw = seen
+        inside = torch.where(typicality == 0, 0.0, self.rank(log_prob, background, subclass, raw)[1])
+        own = self.get_buffer("own")[subclass]
+        return subclass, posterior.amax(1), torch.where(own, inside, typicality), own
+
+
 class HeadGraph(nn.Module):
-    """Features to all outputs of ``Model.answers``, named in :data:`OUTPUT_NAMES`."""
+    """Features to all outputs of ``Model.answers``, named by :func:`output_names`."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -165,9 +197,10 @@ class HeadGraph(nn.Module):
         self.register_buffer("lift", torch.zeros(len(model.classes)) if model.lift is None else model.lift)
         self.register_buffer("component_class", component_class)
         self.register_buffer("first", torch.searchsorted(component_class, torch.arange(len(model.classes))))
+        self.kinds = None if model.subclasses is None else Kinds(model.subclasses, model.typicality)
 
     def forward(self, features: Float[Tensor, "N D"]) -> tuple[Tensor, ...]:
-        """The outputs, in the order of :data:`OUTPUT_NAMES`."""
+        """The outputs, in the order of :func:`output_names`."""
         x = within(features, MAX_FEATURE)
         for step in self.steps:
             x = signed_power(x, step.power) if isinstance(step, Power) else step(x)
@@ -185,9 +218,11 @@ class HeadGraph(nn.Module):
             stricter = own < typicality
             typicality = torch.where(stricter, own, typicality)
             far, pooled = far & ~stricter, torch.where(stricter, 1.0, pooled)
+        columns = posterior, log_prob, background, score, typicality, pooled, far
+        if self.kinds is not None:
+            return *columns, *self.kinds(joint, predicted, typicality, (log_prob, background, raw))
         own = joint.masked_fill(self.get_buffer("component_class") != predicted[:, None], -torch.inf).argmax(1)
-        subclass = own - self.get_buffer("first")[predicted]
-        return posterior, log_prob, background, score, typicality, pooled, far, subclass
+        return *columns, own - self.get_buffer("first")[predicted]
 
     def _in_sight(self, x: Float[Tensor, "N R"]) -> Float[Tensor, "N R"]:
         """The rows; those too far away to compare their classes are moved nearer, where the same class leads."""
@@ -197,9 +232,14 @@ class HeadGraph(nn.Module):
 
 
 def head_bytes(model: Model) -> bytes:
-    """The ONNX bytes of a model's head, from ``features`` (N D float32) to :data:`OUTPUT_NAMES`.
+    """The ONNX bytes of a model's head, from ``features`` (N D float32) to :func:`output_names`.
 
     Raises:
         UsageError: it would be above 2 GB.
     """
-    return to_onnx(HeadGraph(model), torch.zeros(EXAMPLE_ROWS, model.dimension), "features", OUTPUT_NAMES)
+    return to_onnx(HeadGraph(model), torch.zeros(EXAMPLE_ROWS, model.dimension), "features", output_names(model))
+
+
+def output_names(model: Model) -> tuple[str, ...]:
+    """The outputs of a model's graph: those of named subclasses come last, where it has any."""
+    return OUTPUT_NAMES if model.subclasses is None else (*OUTPUT_NAMES, *SUBCLASS_NAMES)

@@ -184,7 +184,21 @@ class Runner:
             "typicality": float(row["typicality"]),
             "verdict": str(row["verdict"]),
             "reason": str(row["reason"]) or None,
-            "subclass": int(row["subclass"]),
+            **self._subclass(row),
+        }
+
+    def _subclass(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The subclass of a row: its number, or its name and its own numbers."""
+        place = int(row["subclass"])
+        if "subclasses" not in self.config:
+            return {"subclass": place}
+        probability = float(row["subclass_probability"])
+        sure = probability >= self.config["min_subclass_probability"]
+        return {
+            "subclass": self.config["subclasses"][place] if sure else None,
+            "subclass_probability": probability,
+            "subclass_typicality": float(row["subclass_typicality"]),
+            "subclass_typicality_of": "subclass" if row["subclass_own"] else "class",
         }
 
 

@@ -19,7 +19,7 @@ from mixtura.identity import IMPORTED_PREFIX
 from mixtura.interfaces import ExportableEncoder
 from mixtura.model import bundle
 from mixtura.model.model import Model
-from mixtura.onnx.graph import EXAMPLE_ROWS, OUTPUT_NAMES, head_bytes
+from mixtura.onnx.graph import EXAMPLE_ROWS, head_bytes, output_names
 from mixtura.tasks.predict import current, encoder_for, known_items
 
 EXPORT_LAYOUT = 1
@@ -149,7 +149,8 @@ def _session(graph: bytes) -> Any:
 
 def _head_difference(model: Model, graph: bytes, rows: np.ndarray) -> float:
     """The largest difference of a probability, and of a log-density relative to the number of its terms."""
-    found = dict(zip(OUTPUT_NAMES, _session(graph).run(list(OUTPUT_NAMES), {"features": rows}), strict=True))
+    names = output_names(model)
+    found = dict(zip(names, _session(graph).run(list(names), {"features": rows}), strict=True))
     log_prob = model.class_log_prob(model.mixture.component_log_prob(model.project(rows))).logsumexp(1).numpy()
     apart = np.abs(found["log_prob"] - log_prob) / np.maximum(np.abs(log_prob), model.mixture.dimension)
     return float(max(np.abs(found["posterior"] - model.answers(rows).posterior).max(), apart.max()))
@@ -175,10 +176,19 @@ def _config(model: Model, encoder: ExportableEncoder | None, graphs: dict[str, b
         "temperature": model.temperature,
         "false_reject_rate": model.decision.false_reject_rate,
         "min_probability": model.decision.min_probability,
-        "outputs": list(OUTPUT_NAMES),
+        "outputs": list(output_names(model)),
+        **_subclasses(model),
         "encoder": {"identity": model.identity} | _input(encoder),
         "sha256": {name: hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()},
     }
+
+
+def _subclasses(model: Model) -> dict[str, Any]:
+    """The names of the subclasses, where they have any, and from which probability on one is named."""
+    if model.subclasses is None:
+        return {}
+    least = model.decision.min_subclass_probability
+    return {"subclasses": list(model.subclasses.names), "min_subclass_probability": least}
 
 
 def _input(encoder: ExportableEncoder | None) -> dict[str, Any]:
@@ -194,7 +204,7 @@ def _readme(model: Model, encoder: ExportableEncoder | None) -> str:
     """The README of an export: its files, and how to run them."""
     given = "photo.jpg" if encoder is not None else "features.npy"
     made = f"- `{ENCODER_FILE}`: prepared photos (N 3 H W) to features (N x {model.dimension}).\n" if encoder else ""
-    outputs = ", ".join(f"`{name}`" for name in OUTPUT_NAMES)
+    outputs = ", ".join(f"`{name}`" for name in output_names(model))
     return f"""# A model of {len(model.classes)} classes, as ONNX
 
 Python 3.10 or later with three packages runs it:

@@ -180,7 +180,10 @@ class Decision(ResponseModel):
     verdict: Literal["match", "unsure", "unknown"]
     reason: str | None
     sentence: str
-    subclass: int
+    subclass: int | str | None
+    subclass_probability: Share | None
+    subclass_typicality: Share | None
+    subclass_typicality_of: Literal["subclass", "class"] | None
     candidates: list[Candidate]
     neighbors: list[Neighbor]
     threshold: Share

@@ -40,9 +40,20 @@ export function mark(verdict) {
   return svg("svg", { viewBox: "0 0 16 16", "aria-hidden": "true" }, drawings[verdict] ?? []);
 }
 
+/** Which kind of the product it is, in a sentence: by its name with its own numbers, or by number. */
+function whichKind(decision, kinds) {
+  const { label, reason, subclass, subclass_probability, subclass_typicality, subclass_typicality_of } = decision;
+  if (reason === "bad_photo" || subclass === null || subclass === label) return null;
+  if (typeof subclass === "number") return kinds && `The nearest is kind ${subclass + 1} of ${label}.`;
+  const whose = subclass_typicality_of === "subclass" ? subclass : `${label} (${subclass} has too few of its own)`;
+  return (
+    `If it is ${label}, it is ${subclass} with ${percent(subclass_probability)}. ` +
+    `${percent(subclass_typicality)} of genuine photos of ${whose} look at least this unusual.`
+  );
+}
+
 function why(decision, kinds) {
-  const subclass =
-    kinds && decision.reason !== "bad_photo" && `The nearest is kind ${decision.subclass + 1} of ${decision.label}.`;
+  const subclass = whichKind(decision, kinds);
   return h(
     "div",
     { class: "why" },
