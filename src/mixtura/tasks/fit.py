@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe, dump, resolve, with_absolute_paths
 from mixtura.records.decision import Evaluation
 from mixtura.tasks.evaluate import with_second
+from mixtura.tasks.level_comparison import earlier_of
 from mixtura.tasks.notes import notes
 from mixtura.tasks.trained_network import move_encoder_out
 
@@ -98,11 +99,14 @@ def run(recipe: Recipe, progress: ProgressCallback = None) -> FitReport:
 
 
 def _run(recipe: Recipe, output: Path, progress: ProgressCallback, began: float) -> FitReport:
+    earlier = earlier_of(recipe, output)
     gathered = training_set.gather(recipe, progress)
     create.check_same_items(output, gathered.features.identity)
     model = learn(recipe, gathered)
     evaluation = with_second(model, recipe, output, gathered.features, progress)
-    return save(as_run(recipe, gathered), output, gathered, (model, evaluation), began)
+    said = "" if earlier is None else earlier.compared(model, gathered.features, evaluation)
+    report = save(as_run(recipe, gathered), output, gathered, (model, evaluation), began)
+    return replace(report, notes=(*report.notes, said)) if said else report
 
 
 def save(
