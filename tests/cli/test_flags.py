@@ -67,7 +67,7 @@ OPTIONS = {
     "fewshot": {
         "": "-o --output",
         "Episodes": "--episodes --list --part --protocol --query --seed --shot --skip-small --way",
-        "Classifiers": "--base --classifier --transductive",
+        "Classifiers": "--base --classifier --no-normalize --normalize --transductive",
         "Photos": "--follow-links --label",
         "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
     },

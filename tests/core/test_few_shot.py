@@ -46,6 +46,19 @@ def test_nearest_is_one_nearest_neighbor(shot):
     np.testing.assert_array_equal(few_shot.nearest(support, query).argmax(2), expected)
 
 
+@pytest.mark.parametrize(("shot", "way"), [(1, 2), (1, WAY), (3, WAY)])
+def test_knn_is_that_of_scikit_learn_with_weights_by_distance(shot, way):
+    support, query = episodes(shot, way=way)
+    query[:, 3] = support[:, 1, 0]  # at distance 0 of a sample
+    labels = np.repeat(np.arange(way), shot)
+    votes = few_shot.knn(support, query)
+    for x, q, own in zip(support.flatten(1, 2).numpy(), query.numpy(), votes, strict=True):
+        expected = KNeighborsClassifier(min(5, len(x)), weights="distance").fit(x, labels).predict_proba(q)
+        np.testing.assert_allclose(own / own.sum(1, keepdim=True), expected, atol=1e-6)
+    if shot == 1:
+        assert (votes.argmax(2) == few_shot.nearest(support, query).argmax(2)).all()
+
+
 def test_cosine_is_the_nearest_class_mean_by_cosine():
     support, query = episodes(5)
     means = support.mean(2, keepdim=True)
@@ -64,7 +77,9 @@ def test_logistic_is_that_of_scikit_learn(shot, penalty):
         np.testing.assert_allclose(own, rival.predict_proba(q), atol=1e-4)
 
 
-@pytest.mark.parametrize("classify", [few_shot.prototype, few_shot.nearest, few_shot.cosine, few_shot.logistic])
+@pytest.mark.parametrize(
+    "classify", [few_shot.prototype, few_shot.nearest, few_shot.knn, few_shot.cosine, few_shot.logistic]
+)
 def test_an_episode_does_not_depend_on_the_others(classify):
     support, query = episodes(3)
     whole = classify(support, query)

@@ -1,8 +1,11 @@
 """A few-shot evaluation: its classes are new, its figures those of the episodes, and gaussian is what enroll does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import SGDClassifier
 
 from mixtura.catalog import Catalog, Shot
 from mixtura.datasets.episodes import Design
@@ -50,6 +53,28 @@ def test_every_classifier_is_found_and_measured_on_the_same_episodes(material):
         assert one.mean > 0.5 and one.difference == pytest.approx(one.mean - found.results[0].mean)
     gaussian = next(one for one in found.results if one.classifier == "gaussian")
     assert gaussian.mean >= found.results[0].mean - 0.02
+
+
+@pytest.mark.parametrize("way", [2, 4])
+def test_sgd_logistic_is_scikit_learn_s_for_each_episode(material, way):
+    listed = drawn(material, "nway", Design(way, 3, 4, 5, 0))
+    x, right = material.unit.numpy(), []
+    for episode in listed.located(material.novel.id, material.novel.label).episodes:
+        made = SGDClassifier(loss="log_loss", random_state=0)
+        made.fit(x[episode.support.ravel()], np.repeat(np.arange(way), 3))
+        right.append(np.mean(made.predict(x[episode.query.ravel()]) == np.repeat(np.arange(way), 4)))
+    (found,) = run(material, listed, ["sgd-logistic"]).results
+    np.testing.assert_allclose(found.accuracy, right)
+
+
+def test_without_normalizing_classifiers_read_the_features_as_they_are(material):
+    listed, raw = drawn(material, "nway", Design(4, 3, 5, 20, 0)), replace(material, normalize=False)
+    found = run(raw, listed, ["prototype", "raw-prototype", "knn"])
+    np.testing.assert_array_equal(found.results[0].accuracy, found.results[1].accuracy)
+    assert found.facts["normalized"] is False and run(material, listed, ["knn"]).facts["normalized"] is True
+    longer = replace(material, novel=replace(material.novel, embedding=7 * material.novel.embedding))
+    for one in (material, longer):  # of unit length, whatever the length was
+        np.testing.assert_allclose(one.unit.norm(dim=1), 1, rtol=1e-5)
 
 
 def test_raw_prototype_is_the_nearest_mean_of_the_features_as_they_are(features):

@@ -92,8 +92,16 @@ Classifier = Annotated[
     str,
     typer.Option(
         metavar="NAMES",
-        help="Between commas: prototype, raw-prototype, nearest, cosine, logistic, gaussian (what enroll "
-        "does), calibration. The last two need base classes.",
+        help="Between commas: prototype, raw-prototype, nearest, cosine, knn, logistic, sgd-logistic, gaussian (what "
+        "enroll does), calibration. The last two need base classes; all leaves out sgd-logistic, which is slow.",
+        rich_help_panel=CLASSIFIERS_PANEL,
+    ),
+]
+Normalize = Annotated[
+    bool,
+    typer.Option(
+        "--normalize/--no-normalize",
+        help="Scale features to unit length first, for all but raw-prototype, gaussian and calibration.",
         rich_help_panel=CLASSIFIERS_PANEL,
     ),
 ]
@@ -132,6 +140,7 @@ def fewshot(
     skip_small: SkipSmall = False,
     list: ListFile = None,
     classifier: Classifier = "all",
+    normalize: Normalize = True,
     transductive: Transductive = False,
     base: Base = PROPOSED,
     *,
@@ -168,12 +177,12 @@ def fewshot(
     if listed is not None:
         protocol, design = listed.protocol, listed.design  # which give the base classes of that run
     base = NO_CLASSES if protocol == RUNS and base == PROPOSED else base
-    material = _material(out, place, data, output, (base, design.seed), flags)
+    material = replace(_material(out, place, data, output, (base, design.seed), flags), normalize=normalize)
     if part is not None:
         material = task.of_part(material, part)
     listed = listed or task.drawn(material, protocol, design, skip_small)
     known = task.TRANSDUCTIVE_CLASSIFIERS if transductive else task.CLASSIFIERS
-    names = [*known] if classifier == "all" else names_in(classifier)
+    names = [name for name in known if name not in task.ONLY_BY_NAME] if classifier == "all" else names_in(classifier)
     if classifier == "all" and material.base is None:
         names = [name for name in names if name not in task.NEED_BASE]
     if material.model is None and material.base is not None and "gaussian" in names:

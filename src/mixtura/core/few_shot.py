@@ -41,6 +41,22 @@ def nearest(support: Float[Tensor, "E W S D"], query: Float[Tensor, "E M D"]) ->
     return _closeness(support.flatten(1, 2), query).reshape(*query.shape[:2], way, shot).amax(3)
 
 
+def knn(support: Float[Tensor, "E W S D"], query: Float[Tensor, "E M D"], k: int = 5) -> Float[Tensor, "E M W"]:
+    """Votes of the nearest support samples, each with the inverse of its distance; the nearest one for one shot.
+
+    Args:
+        support: samples to learn from.
+        query: samples to classify.
+        k: how many samples vote; all, where there are fewer. If some are at distance 0, only these vote.
+    """
+    way, shot = support.shape[1:3]
+    distance = torch.cdist(query, support.flatten(1, 2), compute_mode="donot_use_mm_for_euclid_dist")  # exact at 0
+    near = distance.topk(min(k, way * shot), largest=False)
+    exact = near.values == 0
+    weight = torch.where(exact.any(2, keepdim=True), exact.to(query), near.values.reciprocal())
+    return query.new_zeros(*query.shape[:2], way).scatter_add_(2, near.indices // shot, weight)
+
+
 def cosine(support: Float[Tensor, "E W S D"], query: Float[Tensor, "E M D"]) -> Float[Tensor, "E M W"]:
     """Cosine of the angle between the query and the class mean, times the length of the query."""
     mean = support.mean(2)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +25,7 @@ from mixtura.recipe import Recipe
 from mixtura.sections import EncoderSection
 
 Scores = Callable[[Float[Tensor, "E W S D"], Float[Tensor, "E M D"]], Float[Tensor, "E M W"]]
+TWO = 2  # classes, of which scikit-learn scores the second alone
 CALIBRATION_AXES, AXES_ROWS = 64, 1000  # principal axes of the base classes, and rows that they are found from, at most
 
 
@@ -44,6 +46,7 @@ class Material:
     """Features of the novel items and of the base classes; ``model`` is the one of the base classes if there is one.
 
     ``recipe`` says how a model is fitted to the base classes otherwise; ``problems`` are the files that were left out.
+    ``normalize``: classifiers without a space of their own read vectors of unit length.
     """
 
     novel: Features
@@ -52,11 +55,18 @@ class Material:
     encoder: EncoderSection
     model: Model | None = None
     problems: tuple[Problem | Unreadable, ...] = ()
+    normalize: bool = True
 
     @cached_property
     def unit(self) -> Float[Tensor, "N D"]:
         """The novel items' features, scaled to unit length."""
         return L2()(torch.from_numpy(self.novel.embedding))
+
+    @cached_property
+    def raw(self) -> Float[Tensor, "N D"]:
+        """The novel items' features as they are, about their mean: distances stay, and squares keep their digits."""
+        rows = torch.from_numpy(self.novel.embedding).float()
+        return rows - rows.mean(0)
 
     @property
     def known(self) -> Features:
@@ -89,7 +99,8 @@ class Material:
 
 
 def _plain(material: Material, scores: Scores) -> Space:
-    return Space(material.unit, scores, material.unit.shape[1])
+    rows = material.unit if material.normalize else material.raw
+    return Space(rows, scores, rows.shape[1])
 
 
 def prototype(material: Material) -> Space:
@@ -99,9 +110,7 @@ def prototype(material: Material) -> Space:
 
 def raw_prototype(material: Material) -> Space:
     """Nearest class mean of features as they are: what a prototypical network is trained for."""
-    rows = torch.from_numpy(material.novel.embedding).float()
-    rows = rows - rows.mean(0)  # distances stay, and squares keep their digits
-    return Space(rows, few_shot.prototype, rows.shape[1])
+    return Space(material.raw, few_shot.prototype, material.raw.shape[1])
 
 
 def nearest(material: Material) -> Space:
@@ -117,6 +126,29 @@ def cosine(material: Material) -> Space:
 def logistic(material: Material) -> Space:
     """Logistic regression on features of unit length, L2 penalty with C = 1."""
     return _plain(material, few_shot.logistic)
+
+
+def knn(material: Material) -> Space:
+    """Five nearest support items, weighted by inverse distance."""
+    return _plain(material, few_shot.knn)
+
+
+def sgd_logistic(material: Material) -> Space:
+    """Logistic regression by scikit-learn's SGDClassifier, with its defaults, for one episode after another."""
+    return _plain(material, _by_sgd)
+
+
+def _by_sgd(support: Float[Tensor, "E W S D"], query: Float[Tensor, "E M D"]) -> Float[Tensor, "E M W"]:
+    from sklearn.linear_model import SGDClassifier
+
+    way, shot = support.shape[1:3]
+    labels = np.repeat(np.arange(way), shot)
+    made = SGDClassifier(loss="log_loss", random_state=0)
+    pairs = zip(support.flatten(1, 2).numpy(), query.numpy(), strict=True)
+    found = np.stack([made.fit(x, labels).decision_function(q) for x, q in pairs])
+    if way == TWO:
+        found = np.stack([-found, found], axis=2)
+    return torch.from_numpy(found).to(query)
 
 
 def gaussian(material: Material) -> Space:

@@ -38,7 +38,9 @@ CLASSIFIERS = {
     "raw-prototype": "mixtura.tasks.few_shot_classifiers:raw_prototype",
     "nearest": "mixtura.tasks.few_shot_classifiers:nearest",
     "cosine": "mixtura.tasks.few_shot_classifiers:cosine",
+    "knn": "mixtura.tasks.few_shot_classifiers:knn",
     "logistic": "mixtura.tasks.few_shot_classifiers:logistic",
+    "sgd-logistic": "mixtura.tasks.few_shot_classifiers:sgd_logistic",
     "gaussian": "mixtura.tasks.few_shot_classifiers:gaussian",
     "calibration": "mixtura.tasks.few_shot_classifiers:calibration",
 }
@@ -49,6 +51,9 @@ TRANSDUCTIVE_CLASSIFIERS = {
     "gaussian": "mixtura.tasks.few_shot_classifiers:transductive_gaussian",
 }
 """Those that also classify all queries of an episode together."""
+
+ONLY_BY_NAME = frozenset({"sgd-logistic"})
+"""Classifiers that take minutes with many classes, so that "all" leaves them out."""
 
 NEED_BASE = frozenset({"gaussian", "calibration"})
 AUTO, BY_SPLIT = "auto", "split"
@@ -257,7 +262,7 @@ def _facts(material: Material) -> dict[str, object]:
     if "enrolling" in vars(material):
         told = material.enrolling.model.facts
         facts["base"] = {key: told.get(key) for key in ("projection", "family", "n_components", "shrinkage")}
-    return facts | {"threads": torch.get_num_threads()}
+    return facts | {"normalized": material.normalize, "threads": torch.get_num_threads()}
 
 
 def _result(
