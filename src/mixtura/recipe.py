@@ -36,7 +36,7 @@ from mixtura.sections import (
 )
 from mixtura.strict_yaml import Place
 from mixtura.sweep_sections import SweepSection
-from mixtura.training_sections import SearchSection, TrainSection
+from mixtura.training_sections import CoarseSection, SearchSection, TrainSection
 
 STORED_NAME, STORED_BESIDE = "recipe.yaml", ("config.json", "runs.jsonl")
 """The name of a recipe that a model or a sweep keeps, and what lies beside it."""
@@ -55,6 +55,9 @@ class Recipe(Section):
     fit: FitSection = FitSection()
     train: TrainSection | None = Field(default=None, description="Only for mixtura train; fit and sweep refuse it.")
     search: SearchSection | None = Field(default=None, description="Only for mixtura train --search.")
+    coarse: CoarseSection | None = Field(
+        default=None, description="Only for mixtura train with train.objective: scgm-g."
+    )
     sweep: SweepSection = SweepSection()
     decision: DecisionSection = DecisionSection()
     split: SplitSection = SplitSection()

@@ -17,6 +17,12 @@ RECONSTRUCTION = "reconstruction"
 PROTOTYPICAL = "prototypical"
 """The objective that classifies queries by the mean of a few photos of each class."""
 
+SCGM_G = "scgm-g"
+"""The objective that finds subclasses of the classes."""
+
+SUBCLASS_OBJECTIVES = (SCGM_G,)
+"""Objectives that read the section coarse."""
+
 DIRECTIONS = {"validation_loss": "minimize", "validation_accuracy": "maximize"}
 """Metric of a search -> which way it is better."""
 
@@ -160,14 +166,80 @@ class EpisodesSection(Section):
     )
 
 
+class DistillSection(Section):
+    """How the network follows a slow copy of itself."""
+
+    weight: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="Share of the loss that is the divergence from the copy."
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(default=4.0, description="Divides the scores of both.")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.999, description="Share of the copy that stays in each step."
+    )
+
+
+class CoarseSection(Section):
+    """How scgm-g finds subclasses of the classes while it trains."""
+
+    subclasses: Count | tuple[Count, ...] | None = Field(
+        default=None,
+        description="Subclasses in all, or one number per class in the order of their names, with mask. About 1.5 "
+        "times as many as there may be is a good number.",
+    )
+    dimension: Count = Field(default=128, description="Length of the embeddings.")
+    embedder: Literal["none", "linear", "mlp"] = Field(
+        default="linear", description="From vectors to embeddings: nothing, one layer, or two."
+    )
+    variance: Annotated[float, Field(gt=0)] = Field(
+        default=0.1, description="Squared spread of embeddings about the mean of their subclass, at unit length."
+    )
+    class_variance: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="Squared spread of subclass means about the mean of their class."
+    )
+    weight: Annotated[float, Field(ge=0)] = Field(
+        default=0.5, description="Weight of the two terms of subclasses; that of the class term is 1."
+    )
+    regularization: Annotated[float, Field(gt=0)] = Field(
+        default=0.04, description="Entropy of the assignment, in nats; small values give every photo one subclass."
+    )
+    every: Count = Field(default=5, description="Epochs between two assignments.")
+    warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="Epochs with the class term alone.")
+    init: Literal["random", "kmeans"] = Field(
+        default="random", description="Subclass means to begin with: random, or by k-means within each class."
+    )
+    mask: bool = Field(default=False, description="Give each class subclasses of its own, by its number of photos.")
+    soft: bool = Field(default=False, description="Share each photo among subclasses, instead of giving it to one.")
+    columns: Literal["equal", "free"] = Field(
+        default="equal", description="Photos of a subclass: equally many in each, or as they come."
+    )
+    mixture_prior: bool = Field(
+        default=False, description="Make subclasses near the class mean more frequent, as the model has it."
+    )
+    angular: bool = Field(default=False, description="Compare directions as seen from the class mean.")
+    normalize: Literal["embedding", "weight", "both", "none"] = Field(
+        default="embedding", description="What has unit length in the class scores."
+    )
+    select: Literal["last", "validation"] = Field(
+        default="last", description="The epoch to keep: the last one, or the one with the lowest loss of the class."
+    )
+    distill: DistillSection = Field(default=DistillSection(), description="Self-distillation; off by default.")
+
+    @model_validator(mode="after")
+    def _lists_need_mask(self) -> "CoarseSection":
+        if isinstance(self.subclasses, tuple) and not self.mask:
+            raise ValueError("should have mask: true where subclasses is a list")
+        return self
+
+
 class TrainSection(Section):
     """How mixtura train trains the network of the encoder; fit and sweep refuse it."""
 
-    objective: Literal["conditional", "reconstruction", "prototypical"] = Field(
+    objective: Literal["conditional", "reconstruction", "prototypical", "scgm-g"] = Field(
         default="conditional",
         description="What training minimizes: conditional, the cross-entropy of the class; reconstruction, the "
         "difference of photos and what a decoder makes of their vectors, without labels, for the encoder autoencoder; "
-        "or prototypical, the cross-entropy of the class by distances to the means of a few photos, for new classes.",
+        "prototypical, the cross-entropy of the class by distances to the means of a few photos, for new classes; or "
+        "scgm-g, which finds subclasses of the classes, see the section coarse.",
     )
     pixels: Literal["mse", "bce", "l1"] | None = Field(
         default=None,

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from mixtura import files
@@ -32,6 +33,7 @@ from mixtura.training.range_test import suitable_rate
 from mixtura.training.setup import Setup, count
 from mixtura.training.state import copied, evaluating, of_module, own_random_numbers, replaced
 from mixtura.training.steps import Steps
+from mixtura.training.subclasses import SubclassClassifier
 from mixtura.training.trainer import train
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -47,7 +49,7 @@ class TrainedPart:
 
     ``start_loss`` is that of the start, NaN where the head was new; ``blocks`` are the names of the blocks that were
     trained; ``head`` are the tensors of the head, or of the decoder, and ``accuracy`` is that of the validation photos,
-    NaN without classes.
+    NaN without classes. ``subclasses`` has the subclass of each training photo, where some were found.
     """
 
     part: str
@@ -59,6 +61,7 @@ class TrainedPart:
     log: TrainingLog
     head: Mapping[str, Tensor]
     accuracy: float
+    subclasses: Int[np.ndarray, " T"] | None = None
 
 
 def train_part(
@@ -93,7 +96,7 @@ def train_part(
     epochs = run.planned(folder, left)
     if epochs < 1:
         return None
-    settings = network_setup.settings_of(material.section, epochs, material.seed)
+    settings = network_setup.settings_of(material.section, epochs, material.seed, material.keeps_last)
     made = train(run.setup(classifier, epochs), settings, folder, material.progress, lambda: left() <= 0)
     if not made.best:
         return None
@@ -106,6 +109,7 @@ def train_part(
     return TrainedPart(
         part, share, losses[share], losses.get(0.0, math.nan), classifier.network, trained, made.log,
         copied(classifier.head.state_dict()), found[share].get("accuracy", math.nan),
+        None if run.subclasses is None else run.subclasses.settled(),
     )  # fmt: skip
 
 
@@ -115,8 +119,10 @@ class _Run:
     def __init__(self, material: Material, classifier: network_setup.Trained, part: str) -> None:
         self.material, self.classifier, self.part = material, classifier, part
         self.section, self.order, episodes = material.section, material.order, material.episodes
-        self.objective = objective_of(self.section, () if episodes is None else episodes.validation.episodes)
         network, stages, first = classifier.network, classifier.stages, classifier.first
+        self.subclasses = material.subclasses(classifier) if isinstance(classifier, SubclassClassifier) else None
+        validation = () if episodes is None else episodes.validation.episodes
+        self.objective = objective_of(self.section, validation, self.subclasses)
         own, size = np.asarray(distributed.own_rows(len(material.used.validation))), self.section.batch_size
         rows = [own[part] for part in chunks(len(own), size)]
         below = partial(with_activations, network=network, stages=stages, first=first)
@@ -126,6 +132,8 @@ class _Run:
 
     def batches(self, epoch: int, first: int) -> Any:
         """The training batches of an epoch; of their rows, this process's share."""
+        if self.subclasses is not None and not first:
+            self.subclasses.before(epoch)
         place = distributed.rank(), distributed.processes()
         if self.views is not None:
             return self.views.batches(self.order, epoch, first, *place)
@@ -148,6 +156,8 @@ class _Run:
         compared later, once the usual fit is made.
         """
         material = self.material
+        if self.subclasses is not None:
+            return {1.0: self.results_of(end)}
         if material.start is None or (material.head is None and self.part == "head"):
             return {1.0: self.results_of(end)}
         new = material.head is None and material.episodes is None
@@ -159,6 +169,8 @@ class _Run:
         same = network_setup.facts_of(self.section, self.part, epochs)
         same |= {"encoder": self.material.encoder.fingerprint} | self.material.facts
         same |= network_head.facts_of(self.material.head)
+        same |= {} if self.subclasses is None else self.subclasses.facts
+        hooks = network_head.hooks_of(classifier) | network_setup.hooks_of(classifier, self.section)
         return Setup(
             classifier,
             self.objective.loss,
@@ -167,7 +179,7 @@ class _Run:
             self.order.steps,
             self.validate,
             schedule.factor,
-            network_head.hooks_of(classifier) | network_setup.hooks_of(classifier, self.section),
+            hooks if self.subclasses is None else hooks | self.subclasses.hooks,
             Facts(same),
             without_rows,
             self.objective.logged,

@@ -1,20 +1,22 @@
 """What every part of an encoder's network is trained with: photos, settings, and the network as it begins."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mixtura.encoders.common import drawn
 from mixtura.encoders.stages import stages_of
 from mixtura.features.records import Unreadable
-from mixtura.fitting import network_head
+from mixtura.fitting import network_head, network_subclasses
 from mixtura.fitting.heads import HeadSpec
 from mixtura.fitting.network_episodes import NetworkEpisodes, episodes_of
+from mixtura.fitting.network_subclasses import SubclassTraining
 from mixtura.heads.base import Head
 from mixtura.heads.linear import LinearHead
 from mixtura.interfaces import TrainableEncoder
@@ -22,13 +24,20 @@ from mixtura.pipeline import factory, network_setup
 from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.records.training import TrainingProgress
 from mixtura.training import distributed
-from mixtura.training.activations import chunks
+from mixtura.training.activations import chunks, with_activations
 from mixtura.training.classifier import Classifier
 from mixtura.training.episodic import Embedder, EpisodeOrder
 from mixtura.training.loaders import Batch, Loader
 from mixtura.training.order import Order
 from mixtura.training.reconstructor import Reconstructor
-from mixtura.training_sections import PROTOTYPICAL, RECONSTRUCTION, TrainSection
+from mixtura.training.subclasses import SubclassClassifier
+from mixtura.training_sections import (
+    PROTOTYPICAL,
+    RECONSTRUCTION,
+    SUBCLASS_OBJECTIVES,
+    CoarseSection,
+    TrainSection,
+)
 
 FIRST_PHOTOS = 100  # of each class, to which a head is fitted before its network has learned anything
 
@@ -48,6 +57,7 @@ class Material:
         workers: threads that decode.
         progress: called after each step.
         head: that is trained jointly; ``None`` for a linear one.
+        coarse: how subclasses are found, for an objective that finds them.
     """
 
     section: TrainSection
@@ -58,6 +68,7 @@ class Material:
     workers: int
     progress: Callable[[TrainingProgress], None] | None = None
     head: HeadSpec | None = None
+    coarse: CoarseSection | None = None
 
     @cached_property
     def episodes(self) -> NetworkEpisodes | None:
@@ -103,14 +114,42 @@ class Material:
 
     def module(self) -> network_setup.Trained:
         """The network as it begins, with what the objective wants on it: a head, a decoder, or nothing."""
-        if self.section.objective not in (RECONSTRUCTION, PROTOTYPICAL):
+        if self.section.objective not in (RECONSTRUCTION, PROTOTYPICAL, *SUBCLASS_OBJECTIVES):
             return self.classifier()
         network = self.encoder.network()
+        if self.coarse is not None:
+            return network_subclasses.network_with_head(
+                self.coarse, network, stages_of(self.encoder, network), self.encoder.dimension, self.training_labels,
+                len(self.photos.classes), self.seed,
+            )  # fmt: skip
         if self.section.objective == PROTOTYPICAL:
             return Embedder(network, stages_of(self.encoder, network))
         device = next(network.parameters()).device
         decoder = factory.decoder_of(self.encoder, self.seed).to(device)
         return Reconstructor(network, decoder, stages_of(self.encoder, network))
+
+    @property
+    def training_labels(self) -> Int[np.ndarray, " T"]:
+        """The class of each training photo."""
+        return self.used.labels[self.used.training]
+
+    @property
+    def keeps_last(self) -> bool:
+        """Whether the last epoch is kept, and not the one that is best by validation."""
+        return self.coarse is not None and self.coarse.select == "last"
+
+    def subclasses(self, classifier: SubclassClassifier) -> SubclassTraining:
+        """What finds subclasses as a network is trained, whose blocks below its ``first`` stay as they are."""
+        assert self.coarse is not None
+        own = np.asarray(distributed.own_rows(len(self.used.training)))
+        rows = [own[part] for part in chunks(len(own), self.section.batch_size)]
+        below = partial(with_activations, network=classifier.network, stages=classifier.stages, first=classifier.first)
+        loader = self._loader(self.used.training, False)
+
+        def batches() -> Iterator[Batch]:
+            return map(below, loader.read(rows))
+
+        return SubclassTraining.of(self.coarse, classifier, self.training_labels, batches, self.seed)
 
     def _first_head(self, network: nn.Module) -> Head:
         """The head as it begins: fitted to the vectors of the network as it is, if it is trained jointly.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mixtura.core import temperature
 from mixtura.datasets.episodes import Episode
+from mixtura.fitting.network_subclasses import SubclassTraining
 from mixtura.names import find
 from mixtura.objectives import EPISODE_OBJECTIVES, PHOTO_OBJECTIVES
 from mixtura.training import episodic
@@ -29,13 +30,18 @@ class NetworkObjective:
     logged: tuple[str, ...] = ()
 
 
-def objective_of(section: TrainSection, validation: Sequence[Episode] = ()) -> NetworkObjective:
+def objective_of(
+    section: TrainSection, validation: Sequence[Episode] = (), subclasses: SubclassTraining | None = None
+) -> NetworkObjective:
     """Return the objective that a section names.
 
     Args:
         section: of the recipe.
         validation: episodes to validate by, where it trains on episodes.
+        subclasses: what finds subclasses, where it does.
     """
+    if subclasses is not None:
+        return NetworkObjective(subclasses.loss, _class_results, subclasses.logged)
     if section.episode_design is not None:
         return _of_episodes(section, section.episode_design, validation)
     if section.objective != RECONSTRUCTION:

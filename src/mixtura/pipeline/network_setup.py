@@ -16,14 +16,15 @@ from mixtura.training.optimizers import is_weight, optimizer, parameter_groups
 from mixtura.training.reconstructor import Reconstructor
 from mixtura.training.schedule import Schedule, layer_factors
 from mixtura.training.setup import Settings
-from mixtura.training_sections import PROTOTYPICAL, RECONSTRUCTION, TrainSection
+from mixtura.training.subclasses import SubclassClassifier
+from mixtura.training_sections import PROTOTYPICAL, RECONSTRUCTION, SUBCLASS_OBJECTIVES, CoarseSection, TrainSection
 
 SMALL_BATCH = 64  # photos; the statistics of fewer are too noisy for a batch norm that is trained well already
 LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3
 LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
 HEAD_FACTOR = 4.0  # of the learning rate, for a head that starts from zero on a network that does not
 AUTO, FROZEN, SYNCED = "auto", "frozen", "synced"
-Trained = Classifier | Embedder | Reconstructor
+Trained = Classifier | Embedder | Reconstructor | SubclassClassifier
 """A network with what serves to train it."""
 
 NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start", "log"})
@@ -48,6 +49,25 @@ def check_train(section: TrainSection) -> None:
         raise UsageError(
             f"train.unfreeze is {section.unfreeze}, and train.trainable {section.trainable!r} trains nothing after it. "
             "Leave out train.unfreeze, or train last, norm or all."
+        )
+
+
+def check_coarse(coarse: CoarseSection | None, section: TrainSection) -> None:
+    """Check, before any photo is read, that the section coarse is there for the objectives that read it, and no other.
+
+    Raises:
+        UsageError: it is not.
+    """
+    reads = section.objective in SUBCLASS_OBJECTIVES
+    if coarse is not None and not reads:
+        raise UsageError(
+            f"The objective {section.objective!r} finds no subclasses. Leave out the section coarse, or set "
+            f"train.objective={SUBCLASS_OBJECTIVES[0]}."
+        )
+    if reads and (coarse is None or coarse.subclasses is None):
+        raise UsageError(
+            f"{section.objective} needs the number of subclasses. Set coarse.subclasses to about 1.5 times as many as "
+            "there may be, in all classes."
         )
 
 
@@ -81,6 +101,28 @@ def _check_objective(section: TrainSection) -> None:
         _check_reconstruction(section)
     if section.objective == PROTOTYPICAL:
         _check_prototypical(section)
+    if section.objective in SUBCLASS_OBJECTIVES:
+        _check_subclasses(section)
+
+
+def _check_subclasses(section: TrainSection) -> None:
+    if section.head == "joint":
+        raise UsageError("Class and subclass means take the place of a head in training. Leave out train.head: joint.")
+    if section.unfreeze:
+        raise UsageError(
+            f"{section.objective} trains network and means together. Leave out train.unfreeze {section.unfreeze}; "
+            "coarse.warmup has epochs of the class term alone."
+        )
+    if section.trainable in (FROZEN, "head"):
+        raise UsageError(
+            f"{section.objective} trains the network, and train.trainable {section.trainable!r} leaves nothing of it "
+            "to train. Use last, norm or all."
+        )
+    if section.patience is not None:
+        raise UsageError(
+            f"The loss of the classes does not say when the subclasses are found. Leave out train.patience "
+            f"{section.patience}."
+        )
 
 
 def _check_reconstruction(section: TrainSection) -> None:
@@ -139,10 +181,10 @@ def schedule_of(section: TrainSection, steps: int, epochs: int) -> Schedule:
     return Schedule(**given, steps_per_epoch=steps, epochs=epochs)
 
 
-def settings_of(section: TrainSection, epochs: int, seed: int) -> Settings:
-    """How a run of so many epochs is trained."""
-    clip = section.clip or None
-    return Settings(epochs, section.accumulate, clip, section.precision, section.patience, incumbent=False, seed=seed)
+def settings_of(section: TrainSection, epochs: int, seed: int, last: bool = False) -> Settings:
+    """How a run of so many epochs is trained, and whether the last of them is kept."""
+    clip, patience = section.clip or None, section.patience
+    return Settings(epochs, section.accumulate, clip, section.precision, patience, last, incumbent=False, seed=seed)
 
 
 def facts_of(section: TrainSection, part: str, epochs: int) -> dict[str, Fact]:

@@ -39,7 +39,7 @@ from mixtura.tasks.trained_network import ENCODER_FOLDER, check_start, remove_fe
 from mixtura.tasks.training_course import Clock, CourseLog, Show
 from mixtura.tasks.training_outcome import Fitted, alone, compared, gains_of
 from mixtura.tasks.training_search import NetworkSearch, check_search
-from mixtura.training_sections import RECONSTRUCTION, TrainSection
+from mixtura.training_sections import RECONSTRUCTION, SUBCLASS_OBJECTIVES, CoarseSection, TrainSection
 
 Watch = Callable[[Any], None] | None
 """Called with records of progress: of reading, and of training."""
@@ -92,6 +92,7 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
         raise UsageError(f"{recipe.data.root} holds features, and a network is trained on photos. Give the photos.")
     check_names(recipe)
     check_search(recipe)
+    network_setup.check_coarse(recipe.coarse, section)
     device = factory.device_of(recipe.encoder.device)
     for one in training_search.sections(recipe):
         network_setup.check_train(one)
@@ -198,7 +199,7 @@ class _Run:
         try:
             fitted = self._refitted(start, material, trained)
             outcome, better = alone(material, trained), True
-            if frozen is not None and material.episodes is None:
+            if frozen is not None and material.episodes is None and material.coarse is None:
                 outcome, better = compared(frozen, fitted, material.photos)
         except UNFIT as error:
             if frozen is None:
@@ -242,7 +243,8 @@ class _Run:
             start = torch.from_numpy(vectors.astype(np.float32))
         workers = factory.workers_of(self.recipe)
         head = network_head.head_spec(self.recipe, encoder.dimension)
-        return Material(self.section, encoder, photos, start, self.recipe.seed, workers, self.log.step, head)
+        coarse = self.recipe.coarse or CoarseSection() if self.section.objective in SUBCLASS_OBJECTIVES else None
+        return Material(self.section, encoder, photos, start, self.recipe.seed, workers, self.log.step, head, coarse)
 
     def _best_part(self, material: Material, fit_seconds: float) -> tuple[TrainedPart | None, str]:
         """The network with the lowest validation loss of those that were trained, or why there is none."""
@@ -366,7 +368,7 @@ def _parts(section: TrainSection, material: Material) -> tuple[Sequence[str], st
         return (), "Nothing of the network was to be trained."
     if short := too_few_to_validate(material.photos):
         return (), short
-    if asked == "auto" and material.pretrained:
+    if asked == "auto" and material.pretrained and material.coarse is None:
         few = f"{held} validation photos are too few to tell whether training helps; it takes {MIN_VALIDATION}."
         return ((), few) if held < MIN_VALIDATION else (("last", "all"), "")
     return (("all",) if asked == "auto" else (asked,)), ""

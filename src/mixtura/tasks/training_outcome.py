@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from mixtura.fitting.fit import validation_losses
 from mixtura.fitting.network import TrainedPart
@@ -58,6 +59,8 @@ def alone(material: Material, trained: TrainedPart) -> str:
         )
     if material.section.episode_design is not None:
         return by_episodes(material, trained)
+    if trained.subclasses is not None:
+        return by_subclasses(material, trained.subclasses)
     if is_partly_drawn(material.encoder.identity):
         return "The network was trained from its weights, but for the first layers, which were drawn."
     return "The network was trained from scratch."
@@ -76,6 +79,20 @@ def by_episodes(material: Material, trained: TrainedPart) -> str:
         f"The network was trained on episodes. On {len(drawn)} others, of {way} that it was not trained on, the loss "
         f"at its best temperature {before} {trained.loss:.3f} nats, and {percent(trained.accuracy)} of the queries are "
         f"right ({design.way}-way, {design.shot}-shot)."
+    )
+
+
+def by_subclasses(material: Material, assigned: Int[np.ndarray, " T"]) -> str:
+    """Return in a sentence which subclasses were found, and how pure they are: of how few classes their photos are."""
+    known = assigned >= 0
+    labels = material.training_labels[known]
+    table = np.zeros((assigned.max() + 1, len(material.photos.classes)))
+    np.add.at(table, (assigned[known], labels), 1)
+    used, pure = int((table.sum(1) > 0).sum()), percent(table.max(1).sum() / table.sum())
+    return (
+        f"The network was trained to tell subclasses apart: {used} are in use in "
+        f"{count(len(material.photos.classes), 'class', 'classes')}, and {pure} of the training "
+        "photos are in a subclass whose most frequent class is theirs."
     )
 
 

@@ -70,6 +70,7 @@ class Settings:
         clip: largest norm of the gradient; ``None`` for no limit.
         precision: of the forward pass; weights are float32 in both.
         patience: epochs without a better validation loss before training ends; ``None`` for never.
+        last: whether the weights of the last epoch are kept, whatever their validation loss.
         incumbent: whether the start is validated too, as epoch 0, and kept if no epoch is better.
         seed: of what dropout and the like draw.
         commit_minutes: time between checkpoints within an epoch; each epoch ends with one anyway.
@@ -80,6 +81,7 @@ class Settings:
     clip: float | None = None
     precision: Literal["float32", "bf16"] = "float32"
     patience: int | None = None
+    last: bool = False
     incumbent: bool = True
     seed: int = 0
     commit_minutes: float = 10.0

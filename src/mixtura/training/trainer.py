@@ -205,7 +205,7 @@ class _Run:
                     "commit is kept. Use a lower learning rate, or clip the gradient."
                 )
             best = self.course.best
-            if name not in best or found["loss"] < best[name].loss:
+            if self.settings.last or name not in best or found["loss"] < best[name].loss:
                 best[name] = Weights(copied(of_module(self.module)), number, found["loss"])
         return found
 

@@ -1,0 +1,232 @@
+"""What SCGM-G adds to the training of a network: its head, its loss, and the assignment of photos to subclasses."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mixtura.core import assignment
+from mixtura.core.init import kmeans_plus_plus
+from mixtura.encoders.common import drawn
+from mixtura.encoders.stages import Stages
+from mixtura.errors import UsageError
+from mixtura.objectives.coarse_to_fine import UNASSIGNED, ScgmG
+from mixtura.training.checkpoint import Fact
+from mixtura.training.classifier import LABEL, ROW, WEIGHT, outputs
+from mixtura.training.hooks import Hook, MomentumEncoder
+from mixtura.training.setup import Batch, Loss
+from mixtura.training.state import evaluating
+from mixtura.training.subclasses import Assignment, Embedding, SubclassClassifier, SubclassHead
+from mixtura.training_sections import CoarseSection
+
+MAX_STEPS = 1000  # of an assignment
+ERROR = 1e-2  # of a subclass's own mass, at which an assignment is good enough: most rows settle far earlier
+SOFT_BYTES = 1 << 30  # for the shares of all photos
+
+
+def network_with_head(
+    section: CoarseSection, network: nn.Module, stages: Stages, dimension: int, labels: Int[np.ndarray, " T"],
+    n_classes: int, seed: int,
+) -> SubclassClassifier:  # fmt: skip
+    """A network with a new head, on the device of the network.
+
+    Args:
+        section: of the recipe.
+        network: from photos to vectors.
+        stages: its blocks.
+        dimension: of the vectors.
+        labels: of the training photos.
+        n_classes: C.
+        seed: of the head's tensors.
+
+    Raises:
+        UsageError: there are fewer subclasses than classes.
+    """
+    counts = counts_of(section, labels, n_classes)
+    owner = torch.from_numpy(np.repeat(np.arange(n_classes), counts)) if section.mask else None
+    head = drawn(
+        seed,
+        lambda: SubclassHead(
+            dimension, n_classes, sum(counts), section.dimension, section.embedder,
+            subclass_class=owner, variance=section.variance, class_variance=section.class_variance,
+            mixture_prior=section.mixture_prior,
+        ),
+    )  # fmt: skip
+    device = next(network.parameters()).device
+    return SubclassClassifier(network, head.to(device), stages)
+
+
+def counts_of(section: CoarseSection, labels: Int[np.ndarray, " T"], n_classes: int) -> tuple[int, ...]:
+    """The subclasses of each class, by its share of the training photos; with a list in the section, as given there.
+
+    Raises:
+        UsageError: there are fewer subclasses than classes, more than photos, or no number.
+    """
+    given = section.subclasses
+    if given is None:
+        raise UsageError("coarse.subclasses is missing. Give about 1.5 times as many as there may be, in all classes.")
+    if isinstance(given, tuple):
+        if len(given) != n_classes:
+            raise UsageError(f"coarse.subclasses has {len(given)} numbers for {n_classes} classes. Give one per class.")
+        return given
+    if not n_classes <= given <= len(labels):
+        raise UsageError(
+            f"coarse.subclasses is {given}, with {n_classes} classes and {len(labels)} training photos. Give a number "
+            "between these."
+        )
+    return _apportioned(np.bincount(labels, minlength=n_classes), given)
+
+
+@dataclass(frozen=True, eq=False)
+class SubclassTraining:
+    """The training of one network: its loss, and what is done before an epoch.
+
+    Args:
+        section: of the recipe.
+        classifier: that is trained.
+        labels: of the training photos.
+        batches: gives this process's training photos without random views, each once.
+        seed: of k-means.
+    """
+
+    section: CoarseSection
+    classifier: SubclassClassifier
+    labels: Int[np.ndarray, " T"]
+    batches: Callable[[], Iterable[Batch]]
+    seed: int
+    assignment: Assignment
+    teacher: MomentumEncoder | None
+
+    @classmethod
+    def of(
+        cls, section: CoarseSection, classifier: SubclassClassifier, labels: Int[np.ndarray, " T"],
+        batches: Callable[[], Iterable[Batch]], seed: int,
+    ) -> "SubclassTraining":  # fmt: skip
+        """With no row assigned yet.
+
+        Raises:
+            UsageError: the shares of soft assignments would take too much memory.
+        """
+        count = len(classifier.head.subclass_mean)
+        if section.soft and 4 * len(labels) * count > SOFT_BYTES:
+            raise UsageError(
+                f"The shares of {len(labels)} photos in {count} subclasses do not fit into {SOFT_BYTES >> 20} MiB. "
+                "Leave out coarse.soft, or lower coarse.subclasses."
+            )
+        teacher = None
+        if section.distill.weight:
+            teacher = MomentumEncoder(classifier, section.distill.momentum).eval()
+        kept = Assignment(len(labels), count if section.soft else None)
+        return cls(section, classifier, labels, batches, seed, kept, teacher)
+
+    @property
+    def objective(self) -> ScgmG:
+        """The loss, of embeddings."""
+        section = self.section
+        distill = section.distill
+        return ScgmG(section.weight, section.angular, section.normalize, distill.weight, distill.temperature)
+
+    @property
+    def hooks(self) -> dict[str, Hook]:
+        """The state beside the network."""
+        teacher: dict[str, Hook] = {} if self.teacher is None else {"teacher": self.teacher}
+        return {"subclasses": self.assignment} | teacher
+
+    @property
+    def facts(self) -> dict[str, Fact]:
+        """What must be equal when a run goes on."""
+        return {f"coarse.{key}": str(value) for key, value in self.section.model_dump().items()}
+
+    @property
+    def logged(self) -> tuple[str, ...]:
+        """The names of what the loss logs."""
+        return "accuracy", "class_loss", "subclass_loss", "owner_loss"
+
+    def loss(self, module: nn.Module, batch: Batch) -> Loss:
+        """The loss of a batch in nats, its terms, and the accuracy of the class through the subclasses."""
+        assert isinstance(module, SubclassClassifier)
+        objective, labels = self.objective, batch[LABEL]
+        embedding = module.embed(batch)
+        with torch.autocast(embedding.device.type, enabled=False):  # see SubclassHead.forward
+            v, assigned = embedding.float(), self.assignment.of(batch[ROW])
+            loss, terms = objective(module.head.model(), v, labels, assigned, batch[WEIGHT])
+            if self.teacher is not None:
+                loss = (1 - objective.distill_weight) * loss + objective.distill_weight * self._taught(module, v, batch)
+            right = (module.head.model().class_posterior(v.detach()).argmax(1) == labels).double().mean()
+        return loss, {"accuracy": right, **terms}
+
+    def _taught(self, module: SubclassClassifier, v: Tensor, batch: Batch) -> Tensor:
+        assert self.teacher is not None
+        slow = self.teacher.network
+        assert isinstance(slow, SubclassClassifier)
+        with torch.no_grad():
+            taught, means = slow.embed(batch).float(), slow.head.model()
+        return self.objective.distilled(module.head.model(), v, means, taught, batch[LABEL])
+
+    def before(self, epoch: int) -> None:
+        """Assign the photos to subclasses, if it is time; every process must call it.
+
+        The network is in evaluation mode and sees the photos without random views, and every photo that can be read is
+        assigned. A network that is in training mode and sees random views gives assignments that are mostly noise.
+
+        Raises:
+            DataError: an embedding is not finite.
+        """
+        since = epoch - self.section.warmup
+        if since < 0 or since % self.section.every:
+            return
+        with evaluating(self.classifier), torch.no_grad():
+            v, rows = outputs(Embedding(self.classifier), self.batches(), ROW)
+            labels = torch.from_numpy(self.labels)[rows]
+            if not since and self.section.init == "kmeans":
+                self._start_at_centers(v, labels)
+            self.assignment.set(self._assigned(v, labels), rows)
+
+    def settled(self) -> Int[np.ndarray, " T"]:
+        """The subclass of each training photo by the network as it is, :data:`UNASSIGNED` for one that is unreadable.
+
+        Every process must call it.
+
+        Raises:
+            DataError: an embedding is not finite.
+        """
+        found = np.full(len(self.labels), UNASSIGNED)
+        with evaluating(self.classifier), torch.no_grad():
+            v, rows = outputs(Embedding(self.classifier), self.batches(), ROW)
+            assigned = self._assigned(v, torch.from_numpy(self.labels)[rows])
+        found[rows] = (assigned.argmax(1) if self.section.soft else assigned).numpy()
+        return found
+
+    def _start_at_centers(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> None:
+        """Begin with subclass means at the centers of k-means within each class."""
+        unit, found = nn.functional.normalize(v, dim=1), []
+        head = self.classifier.head
+        counts = counts_of(self.section, self.labels, len(head.class_mean))
+        generator = torch.Generator().manual_seed(self.seed)
+        for c, count in enumerate(counts):
+            own = unit[labels == c]
+            cluster = kmeans_plus_plus(own, min(count, len(own)), generator)
+            centers = torch.stack([own[cluster == k].mean(0) for k in cluster.unique()])
+            found.append(centers[torch.arange(count) % len(centers)])
+        head.subclass_mean.copy_(torch.cat(found))
+
+    def _assigned(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> Tensor:
+        """The subclass of each row, or its share of each."""
+        score = self.classifier.head.model().score(v, labels, self.section.angular).double()
+        row = torch.full((len(v),), 1 / len(v), dtype=torch.float64)
+        column = torch.full((score.shape[1],), 1 / score.shape[1], dtype=torch.float64)
+        plan = assignment.sinkhorn(score, row, column, self.section.regularization, MAX_STEPS, ERROR / score.shape[1])
+        return plan.plan * len(v) if self.section.soft else plan.plan.argmax(1)
+
+
+def _apportioned(sizes: Int[np.ndarray, " C"], total: int) -> tuple[int, ...]:
+    share = sizes * total / sizes.sum()
+    count = np.maximum(np.floor(share), 1).astype(int)
+    while count.sum() < total:
+        count[np.argmax(share - count)] += 1
+    while count.sum() > total:
+        count[np.argmax(np.where(count > 1, count - share, -np.inf))] -= 1
+    return tuple(count.tolist())

@@ -1,0 +1,148 @@
+"""A network with an embedder and the means of classes and hidden subclasses on it, and which subclass each row has."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mixtura.core.subclass_model import SubclassModel
+from mixtura.encoders.stages import Stages
+from mixtura.objectives.coarse_to_fine import UNASSIGNED
+from mixtura.training.classifier import vectors_of
+from mixtura.training.setup import Batch
+
+EMBEDDERS = ("none", "linear", "mlp")
+"""What maps vectors to embeddings: nothing, one linear layer, or two with a rectifier between them."""
+
+
+class SubclassHead(nn.Module):
+    """Class log-posteriors of vectors, through subclasses.
+
+    Args:
+        dimension: length of the vectors.
+        n_classes: C.
+        n_subclasses: R.
+        width: length of the embeddings; without an embedder, that of the vectors.
+        embedder: one of :data:`EMBEDDERS`.
+        log_prior: of the classes, in nats; ``None`` for equal ones.
+        subclass_class: class that owns each subclass; ``None`` for no owners.
+        options: of :class:`~mixtura.core.subclass_model.SubclassModel`.
+    """
+
+    log_prior: Tensor | None
+    subclass_class: Tensor | None
+
+    def __init__(
+        self,
+        dimension: int,
+        n_classes: int,
+        n_subclasses: int,
+        width: int = 128,
+        embedder: str = "linear",
+        *,
+        log_prior: Float[Tensor, " C"] | None = None,
+        subclass_class: Int[Tensor, " R"] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.embedder, width = _embedder(embedder, dimension, width)
+        self.subclass_mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_subclasses, width)))
+        self.class_mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_classes, width)))
+        self.register_buffer("log_prior", log_prior)
+        self.register_buffer("subclass_class", subclass_class)
+        self._options = options
+
+    def model(self) -> SubclassModel:
+        """The means as a model, with a gradient."""
+        return SubclassModel(self.subclass_mean, self.class_mean, log_prior=self.log_prior, **self._options)
+
+    def embed(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N W"]:
+        """The embeddings of vectors, not scaled to unit length."""
+        return self.embedder(x)
+
+    def forward(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
+        """The class log-posteriors of vectors, in nats."""
+        v = self.embed(x)
+        with torch.autocast(v.device.type, enabled=False):  # bfloat16 has three digits, of scores that span 20 nats
+            return self.model().class_posterior(v.float())
+
+
+class SubclassClassifier(nn.Module):
+    """A network with a :class:`SubclassHead`, from batches to class log-posteriors.
+
+    Args:
+        network: from photos to vectors.
+        head: from vectors to classes.
+        stages: the blocks of the network.
+    """
+
+    def __init__(self, network: nn.Module, head: SubclassHead, stages: Stages) -> None:
+        super().__init__()
+        self.network, self.head = network, head
+        self.stages, self.first = stages, 0
+
+    def forward(self, batch: Batch) -> Float[Tensor, "N C"]:
+        """The class log-posteriors of a batch, in nats."""
+        return self.head(vectors_of(self.network, self.stages, batch, self.first))
+
+    def embed(self, batch: Batch) -> Float[Tensor, "N W"]:
+        """The embeddings of a batch."""
+        return self.head.embed(vectors_of(self.network, self.stages, batch, self.first))
+
+
+class Embedding(nn.Module):
+    """The embeddings of a classifier, as a network of its own that shares its tensors."""
+
+    def __init__(self, classifier: SubclassClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, batch: Batch) -> Float[Tensor, "N W"]:
+        """The embeddings of a batch."""
+        return self.classifier.embed(batch)
+
+
+class Assignment:
+    """The subclass of each training row; state of a run, which a checkpoint keeps.
+
+    Args:
+        rows: of the training photos.
+        n_subclasses: R, to keep the share of each subclass in each row; ``None`` to keep one subclass a row.
+    """
+
+    def __init__(self, rows: int, n_subclasses: int | None = None) -> None:
+        if n_subclasses is None:
+            self.assigned = torch.full((rows,), UNASSIGNED)
+        else:
+            self.assigned = torch.zeros(rows, n_subclasses)
+
+    def of(self, rows: Int[Tensor, " B"]) -> Tensor:
+        """The subclasses of some rows, on their device."""
+        return self.assigned[rows.cpu()].to(rows.device)
+
+    def set(self, assigned: Tensor, rows: Int[Tensor, " M"]) -> None:
+        """Replace the subclasses of some rows; all others have none."""
+        self.assigned.fill_(0 if self.assigned.is_floating_point() else UNASSIGNED)
+        self.assigned[rows] = assigned.to(self.assigned)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The subclasses."""
+        return {"assigned": self.assigned}
+
+    def after_step(self, step: int) -> None:
+        """Nothing: subclasses are assigned before an epoch."""
+
+    def averaged(self) -> Mapping[str, Tensor]:
+        """Nothing."""
+        return {}
+
+
+def _embedder(name: str, dimension: int, width: int) -> tuple[nn.Module, int]:
+    if name == "none":
+        return nn.Identity(), dimension
+    last = nn.Linear(dimension, width)
+    if name == "linear":
+        return last, width
+    return nn.Sequential(nn.Linear(dimension, dimension), nn.ReLU(), last), width
