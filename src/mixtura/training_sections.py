@@ -209,8 +209,10 @@ class CoarseSection(Section):
     )
     mask: bool = Field(default=False, description="Give each class subclasses of its own, by its number of photos.")
     soft: bool = Field(default=False, description="Share each photo among subclasses, instead of giving it to one.")
-    columns: Literal["equal", "free"] = Field(
-        default="equal", description="Photos of a subclass: equally many in each, or as they come."
+    strength: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="How strongly subclasses are held to equal sizes, in nats; small values let large ones be large. "
+        "Default: equal sizes.",
     )
     mixture_prior: bool = Field(
         default=False, description="Make subclasses near the class mean more frequent, as the model has it."

@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from mixtura.core.two_levels import superclass_table
+
 
 @dataclass(frozen=True)
 class SubclassModel:
@@ -40,18 +42,17 @@ class SubclassModel:
     log_prior: Float[Tensor, " C"] | None = None
     mixture_prior: bool = False
 
-    def affinity(self) -> Float[Tensor, "R C"]:
-        """The scaled similarity of each subclass with each class."""
-        return _unit(self.mean) @ _unit(self.class_mean).T / self.class_variance
+    def superclass_table(self) -> Float[Tensor, "C R"]:
+        """What a score has of classes and subclasses alone, for an assignment of embeddings to subclasses."""
+        return superclass_table(self.mean, self.class_mean, self.class_variance, self.log_prior, self.mixture_prior)
 
     def class_given_subclass(self) -> Float[Tensor, "R C"]:
         """:math:`\\log p(y \\mid z)`, in nats."""
-        found = self.affinity()
-        return (found if self.log_prior is None else found + self.log_prior).log_softmax(1)
+        return superclass_table(self.mean, self.class_mean, self.class_variance, self.log_prior).T
 
     def subclass_given_class(self) -> Float[Tensor, "C R"]:
         """:math:`\\log \\pi_z(y)`, in nats."""
-        return self.affinity().T.log_softmax(1)
+        return (_unit(self.class_mean) @ _unit(self.mean).T / self.class_variance).log_softmax(1)
 
     def similarity(self, v: Float[Tensor, "N D"]) -> Float[Tensor, "N R"]:
         """:math:`v \\cdot m_z / s^2` of embeddings that are scaled to unit length here."""

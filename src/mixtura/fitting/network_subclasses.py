@@ -1,5 +1,6 @@
 """What SCGM-G adds to the training of a network: its head, its loss, and the assignment of photos to subclasses."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -8,8 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mixtura.core import assignment
+from mixtura.core.balanced import Balance, assign
 from mixtura.core.init import kmeans_plus_plus
+from mixtura.core.ownership import mask_others
+from mixtura.core.two_levels import SubclassScores, assign_within, share_subclasses
 from mixtura.encoders.common import drawn
 from mixtura.encoders.stages import Stages
 from mixtura.errors import UsageError
@@ -77,7 +80,8 @@ def counts_of(section: CoarseSection, labels: Int[np.ndarray, " T"], n_classes: 
             f"coarse.subclasses is {given}, with {n_classes} classes and {len(labels)} training photos. Give a number "
             "between these."
         )
-    return _apportioned(np.bincount(labels, minlength=n_classes), given)
+    shares = share_subclasses(torch.bincount(torch.from_numpy(labels), minlength=n_classes), given)
+    return tuple(shares.tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,18 +219,19 @@ class SubclassTraining:
 
     def _assigned(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> Tensor:
         """The subclass of each row, or its share of each."""
-        score = self.classifier.head.model().score(v, labels, self.section.angular).double()
-        row = torch.full((len(v),), 1 / len(v), dtype=torch.float64)
-        column = torch.full((score.shape[1],), 1 / score.shape[1], dtype=torch.float64)
-        plan = assignment.sinkhorn(score, row, column, self.section.regularization, MAX_STEPS, ERROR / score.shape[1])
-        return plan.plan * len(v) if self.section.soft else plan.plan.argmax(1)
-
-
-def _apportioned(sizes: Int[np.ndarray, " C"], total: int) -> tuple[int, ...]:
-    share = sizes * total / sizes.sum()
-    count = np.maximum(np.floor(share), 1).astype(int)
-    while count.sum() < total:
-        count[np.argmax(share - count)] += 1
-    while count.sum() > total:
-        count[np.argmax(np.where(count > 1, count - share, -np.inf))] -= 1
-    return tuple(count.tolist())
+        head, section = self.classifier.head, self.section
+        model = head.model()
+        scores = SubclassScores(v, labels, model.mean.cpu(), model.superclass_table().cpu(), section.variance)
+        strength = math.inf if section.strength is None else section.strength
+        balance = Balance(section.regularization, strength, MAX_STEPS, ERROR)
+        if head.subclass_class is None:
+            found = assign(scores, balance=balance)
+        else:
+            counts = torch.bincount(head.subclass_class.cpu(), minlength=len(head.class_mean))
+            found = assign_within(scores, labels, counts, balance)
+        if not section.soft:
+            return found.labels
+        score = scores.chunk(0, len(scores))
+        if head.subclass_class is not None:
+            score = mask_others(score, labels, head.subclass_class.cpu())
+        return found.responsibilities(score)
