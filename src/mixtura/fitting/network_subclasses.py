@@ -233,5 +233,5 @@ class SubclassTraining:
             return found.labels
         score = scores.chunk(0, len(scores))
         if head.subclass_class is not None:
-            score = mask_others(score, labels, head.subclass_class.cpu())
+            score = mask_others(score, head.subclass_class.cpu(), labels)
         return found.responsibilities(score)

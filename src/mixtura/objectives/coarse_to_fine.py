@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
@@ -95,7 +96,7 @@ class ScgmG:
             assigned: subclass of each row.
             weight: of each row; ``None`` for equal.
         """
-        share = _shares(assigned, len(model.mean)).to(v)
+        share = _shares(assigned, len(model.mean), v.dtype)
         near = -(share * model.subclass_posterior(v, labels, self.angular)).sum(1)
         owner = -(share * model.class_given_subclass().T[labels]).sum(1)
         wrong = functional.cross_entropy(self.class_scores(model, v), labels, reduction="none")
@@ -143,11 +144,11 @@ class ScgmG:
         return degrees**2 * functional.kl_div(own, other, reduction="batchmean", log_target=True)
 
 
-def _shares(assigned: Assigned, count: int) -> Float[Tensor, "N R"]:
+def _shares(assigned: Assigned, count: int, dtype: torch.dtype) -> Float[Tensor, "N R"]:
     """The share of each subclass in each row."""
     if assigned.is_floating_point():
-        return assigned
-    one = functional.one_hot(assigned.clamp_min(0), count)
+        return assigned.to(dtype)
+    one = functional.one_hot(assigned.clamp_min(0), count).to(dtype)
     return one * (assigned != UNASSIGNED)[:, None]
 
 

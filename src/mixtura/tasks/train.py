@@ -35,7 +35,7 @@ from mixtura.records.training_course import TrainingCourse
 from mixtura.sections import EncoderSection
 from mixtura.tasks import fit, train_together, training_search
 from mixtura.tasks.fit import FitReport
-from mixtura.tasks.trained_network import ENCODER_FOLDER, check_start, remove_features, start_again
+from mixtura.tasks.trained_network import ENCODER_FOLDER, check_start, remove_features, start_again, write_subclasses
 from mixtura.tasks.training_course import Clock, CourseLog, Show
 from mixtura.tasks.training_outcome import Fitted, alone, compared, gains_of
 from mixtura.tasks.training_search import NetworkSearch, check_search
@@ -194,6 +194,8 @@ class _Run:
                 "The network is as it was: the frozen encoder is kept."
             )
             return self._kept(frozen, NetworkTraining(said, False, HEAD, trained.share, trained.log.epochs[-1].number))
+        if trained.subclasses is not None:
+            write_subclasses(self.folder, material.photos, trained.subclasses)
         figures = trained.part, trained.share, trained.log.epochs[-1].number
         start = self.recipe.encoder if frozen is None else frozen.gathered.encoder
         try:

@@ -1,9 +1,15 @@
 """Trained networks and their features in an output folder: what stays, what moves aside, what goes."""
 
+import csv
+import io
+from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
 
 from mixtura import files
 from mixtura.encoders import own
@@ -12,11 +18,37 @@ from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.files import is_there
 from mixtura.pipeline.factory import FEATURES_KIND
 from mixtura.pipeline.pictures import PICTURES_FILE
+from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.recipe import Recipe
 from mixtura.training.checkpoint import set_aside
 
 ENCODER_FOLDER = "encoder"
 """Folder of a trained network inside that of its run, where no model has it."""
+
+
+SUBCLASS_FILE = "subclasses.csv"
+"""Table of the subclasses that a training has found, in the folder of its run."""
+
+
+def write_subclasses(run: Path, photos: TrainingPhotos, assigned: Int[np.ndarray, " T"]) -> None:
+    """Write the class and the subclass of each training photo, numbered from 1 within each class, the largest first.
+
+    Raises:
+        CannotWrite, OutOfSpace: the table cannot be written.
+    """
+    items = [photos.dataset.items[row] for row in photos.training]
+    pairs = [(photos.classes[photos.labels[row]], int(one)) for row, one in zip(photos.training, assigned, strict=True)]
+    size, number = Counter(pair for pair in pairs if pair[1] >= 0), dict[tuple[str, int], int]()
+    for name in photos.classes:
+        own = sorted((pair for pair in size if pair[0] == name), key=lambda pair: (-size[pair], pair[1]))
+        number |= {pair: place for place, pair in enumerate(own, 1)}
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("id", "source", "class", "subclass"))
+    table.writerows(
+        (item.id, item.source, pair[0], number[pair]) for item, pair in zip(items, pairs, strict=True) if pair in number
+    )
+    files.write(run / SUBCLASS_FILE, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def check_start(recipe: Recipe, run: Path) -> None:

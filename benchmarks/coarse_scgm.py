@@ -1,0 +1,205 @@
+"""Does SCGM-G find what class labels do not say? The same network, trained on classes alone, at equal epochs.
+
+    python benchmarks/coarse_scgm.py [--data DATA] [--only digits omniglot fashion] [--seeds 0 1 2] [--methods scgm-g]
+
+Digits are learned by their parity (2 classes, 10 digits), Omniglot by alphabet (8 and 242 characters, split by who drew
+them; needs --data), Fashion-MNIST by three groups (10 kinds, 10,000 photos to learn from). No step and no choice sees
+the digits, characters and kinds: they only measure the vectors of the test part.
+
+``coarse`` is the cross-entropy of the class; ``coarse+`` the same through an embedder of 128 numbers; ``scgm-g`` has
+``R`` subclasses. ``as released`` is scgm-g with an assignment on random views by a network in training mode; the two
+changes also stand alone. Episodes (1-shot, 15 queries, 400 of them, nearest by cosine) take all kinds of one class
+(``intra``), of all (``allway``) or any five (``nway``); ``knn`` is the nearest training photo; ``nmi``, ``purity`` and
+``used`` are of the subclasses of training photos. Figures are percent. Writes benchmarks/results/coarse_scgm.json.
+"""
+
+import csv
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+from common import RESULTS, arguments, write
+from sklearn.datasets import load_digits
+
+from mixtura.datasets.episodes import Design
+from mixtura.datasets.idx import load_fashion_mnist
+from mixtura.fitting import network_material, network_subclasses
+from mixtura.metrics.clustering import mutual_information, purity
+from mixtura.model import bundle
+from mixtura.pipeline import training_set
+from mixtura.recipe import Recipe, resolve
+from mixtura.tasks import fewshot, train
+from mixtura.tasks.trained_network import SUBCLASS_FILE
+
+NAME = "coarse_scgm"
+DESIGN = Design(way=5, shot=1, query=15, episodes=400, seed=0)
+QUERY = {"omniglot": 5}  # six drawers are in the test part
+GROUPS = (("0", "2", "3", "4", "6"), ("5", "7", "9"), ("1", "8"))  # tops; shoes; trousers and bags
+FASHION_LEARN, FASHION_TEST = 10_000, 2_000
+SGD = {"optimizer": "sgd", "learning_rate": 0.03, "weight_decay": 1e-4, "batch_size": 64}
+CROPS = {"views": [{"name": "random_resized_crop", "probability": 1.0, "options": {"scale": [0.6, 1.0]}}]}
+SETS = {
+    "digits": {
+        "encoder": {"size": 16, "filters": 16},
+        "train": {"epochs": 60, "schedule": {"name": "restarts", "cycles": 3, "warmup": 0}, "augment": CROPS},
+        "coarse": {"subclasses": 20, "every": 5},
+    },
+    "omniglot": {
+        "encoder": {"size": 28, "filters": 8},
+        "split": {"fractions": [0.65, 0.05, 0.3]},
+        "train": {"epochs": 30, "schedule": {"name": "restarts", "cycles": 3, "warmup": 0}, "augment": CROPS},
+        "coarse": {"subclasses": 400, "every": 2},
+    },
+    "fashion": {
+        "encoder": {"size": 28, "filters": 8},
+        "train": {"epochs": 12, "schedule": {"name": "cosine", "warmup": 0}, "augment": CROPS},
+        "coarse": {"subclasses": 20, "every": 1},
+    },
+}
+METHODS = ("coarse", "coarse+", "scgm-g")
+RELEASED = {"scgm-g, as released": (True, True), "scgm-g, training mode": (True, False), "scgm-g, views": (False, True)}
+
+
+def pack(name: str, args) -> Path:
+    """A pack whose labels are the kinds and whose superlabels are what is learned."""
+    path = args.work / f"coarse-{name}.npz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name == "omniglot":
+        return args.data / "omniglot" / "omniglot_small_8alphabets.npz"
+    if name == "digits":
+        digits, rng = load_digits(), np.random.default_rng(0)
+        split = np.full(len(digits.target), "train", dtype="<U5")
+        order = rng.permutation(len(split))
+        split[order[:540]], split[order[540:640]] = "test", "val"
+        parts = (digits.images * 255 / 16).astype(np.uint8), digits.target, split
+        group, groups = parts[1] % 2, ("even", "odd")
+    else:
+        items = load_fashion_mnist().items
+        rows = np.random.default_rng(0).permutation(len(items))
+        learn = [row for row in rows if items[row].split == "train"][:FASHION_LEARN]
+        chosen = learn + [row for row in rows if items[row].split == "test"][:FASHION_TEST]
+        labels = sorted({str(item.label) for item in items})
+        y = np.array([labels.index(str(items[row].label)) for row in chosen])
+        split = np.array([items[row].split for row in chosen])
+        split[np.arange(0, FASHION_LEARN, 10)] = "val"
+        parts = np.stack([items[row].payload for row in chosen]), y, split
+        group = np.array([next(g for g, own in enumerate(GROUPS) if str(kind) in own) for kind in y])
+        groups = ("tops", "shoes", "others")
+    image, y, split = parts
+    names = np.array([f"kind {kind}" for kind in range(y.max() + 1)])
+    np.savez(path, image=image, y=y, classes=names, coarse=group, coarse_classes=np.array(groups), split=split)
+    return path
+
+
+def recipe_of(name: str, method: str, root: Path, output: Path, seed: int) -> Recipe:
+    """The recipe of a method; all but its own section is the same for every method."""
+    given = SETS[name]
+    keys = {"data": {"kind": "npz", "root": str(root), "level": "superlabel"}, "seed": seed, "output": str(output)}
+    encoder = {"name": "cnn", "taps": "none"} | given["encoder"]
+    own = {"objective": "conditional" if method == "coarse" else "scgm-g"}
+    coarse = {} if method == "coarse" else {"coarse": given["coarse"] | ({"weight": 0} if method == "coarse+" else {})}
+    split = {"split": given["split"]} if "split" in given else {}
+    return resolve(keys | {"encoder": encoder, "train": SGD | given["train"] | own} | coarse | split)
+
+
+@contextmanager
+def released(training_mode: bool, views: bool) -> Iterator[None]:
+    """An assignment as the release has it: batch norm in training mode, photos in random views."""
+    kept = network_subclasses.evaluating, network_material.Material._loader
+    if training_mode:
+        network_subclasses.evaluating = lambda module: nullcontext()
+    if views:
+        network_material.Material._loader = lambda self, rows, _: kept[1](self, rows, True)
+    try:
+        yield
+    finally:
+        network_subclasses.evaluating, network_material.Material._loader = kept
+
+
+def measured(name: str, output: Path) -> dict[str, float]:
+    """Figures of a trained model by the kinds, which it has not seen."""
+    model, recipe = bundle.from_pretrained(output), bundle.recipe_of(output)
+    data = recipe.data.model_copy(update={"level": "label"})
+    kinds = training_set.stored(recipe.model_copy(update={"data": data}), model.identity)
+    learned, test = kinds.select_split("train"), kinds.select_split("test")
+    material = fewshot.of_features(test, "0", 0)
+    design = Design(DESIGN.way, DESIGN.shot, QUERY.get(name, DESIGN.query), DESIGN.episodes, DESIGN.seed)
+    found = {}
+    for protocol in ("intra", "allway", "nway"):
+        made = fewshot.run(material, fewshot.drawn(material, protocol, design), ["cosine"])
+        found[protocol] = 100 * made.results[0].mean
+    unit = [part.embedding / np.linalg.norm(part.embedding, axis=1, keepdims=True) for part in (learned, test)]
+    nearest = (unit[1] @ unit[0].T).argmax(1)
+    found["knn"] = 100 * float(np.mean([learned.label[n] == own for n, own in zip(nearest, test.label, strict=True)]))
+    found["class"] = 100 * json.loads((output / "metrics.json").read_text())["metrics"]["top1"]
+    return found | of_subclasses(output / "training" / SUBCLASS_FILE, dict(zip(kinds.id, kinds.label, strict=True)))
+
+
+def of_subclasses(path: Path, kind: dict[str, str]) -> dict[str, float]:
+    """How well the subclasses of the training photos agree with their kinds."""
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    true = np.unique([kind[row["id"]] for row in rows], return_inverse=True)[1]
+    own = np.unique([f"{row['class']}/{row['subclass']}" for row in rows], return_inverse=True)[1]
+    return {
+        "nmi": 100 * mutual_information(true, own),
+        "purity": 100 * purity(true, own),
+        "used": int(own.max()) + 1,
+    }
+
+
+def run(name: str, method: str, args, seed: int) -> dict[str, float]:
+    """The figures of one training."""
+    output = args.work / f"coarse-{name}-{method.replace(' ', '-')}-{seed}"
+    shutil.rmtree(output, ignore_errors=True)
+    recipe, began = recipe_of(name, method, pack(name, args), output, seed), time.process_time()
+    with released(*RELEASED.get(method, (False, False))):
+        train.run(recipe)
+    found = measured(name, output) | {"processor minutes": (time.process_time() - began) / 60}
+    shutil.rmtree(output)
+    return found
+
+
+def summary(runs: dict[str, dict[str, float]]) -> dict[str, dict[str, object]]:
+    """Mean and standard deviation over seeds of each figure, by set and method."""
+    found: dict[str, dict[str, object]] = {}
+    for key in sorted({key.rpartition(", seed")[0] for key in runs}):
+        own = [one for name, one in runs.items() if name.rpartition(", seed")[0] == key]
+        found[key] = {
+            figure: {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else None, "seeds": len(values)}
+            for figure in own[0]
+            for values in [[one[figure] for one in own]]
+        }
+    return found
+
+
+def main() -> None:
+    parser = arguments(__doc__.splitlines()[0], data=True)
+    parser.add_argument("--only", nargs="*", default=list(SETS))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="*", default=[*METHODS])
+    args = parser.parse_args()
+    path = RESULTS / f"{NAME}.json"
+    runs = json.loads(path.read_text())["runs"] if path.is_file() else {}
+    for name in args.only:
+        if name == "omniglot" and args.data is None:
+            continue
+        for seed in args.seeds:
+            for method in args.methods:
+                key = f"{name}, {method}, seed {seed}"
+                if key in runs:
+                    continue
+                runs[key] = run(name, method, args, seed)
+                print(key, {figure: round(value, 1) for figure, value in runs[key].items()}, flush=True)
+                write(NAME, {"settings": SETS, "figures": summary(runs), "runs": runs})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Training for hidden subclasses, from the folder to the model: what it finds, goes on, keeps apart, refuses."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import signal
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mixtura.cli.app import run as command
+from mixtura.errors import CheckpointError, UsageError
+from mixtura.fitting import network_subclasses
+from mixtura.fitting.network_subclasses import SubclassTraining, counts_of
+from mixtura.metrics.clustering import adjusted_rand
+from mixtura.recipe import resolve
+from mixtura.records.training import TrainingProgress
+from mixtura.tasks import train
+from mixtura.tasks.trained_network import SUBCLASS_FILE
+from mixtura.training.subclasses import SubclassHead
+from mixtura.training_sections import CoarseSection
+
+SIDE, EACH, EPOCHS = 16, 30, 12
+KINDS = {"a": ("a1", "a2"), "b": ("b1", "b2")}
+COLOR = {"a1": (200, 60, 60), "a2": (60, 200, 60), "b1": (60, 60, 200), "b2": (190, 190, 60)}
+KEYS = {
+    "encoder.name": "cnn",
+    "encoder.size": SIDE,
+    "encoder.taps": "none",
+    "encoder.filters": 2,
+    "extract.workers": 0,
+    "head.family": "spherical",
+    "decision.score": "density",
+    "split.fractions": [0.8, 0.1, 0.1],
+    "train.objective": "scgm-g",
+    "train.epochs": EPOCHS,
+    "train.batch_size": 16,
+    "train.learning_rate": 3e-3,
+    "train.augment.views": ["horizontal_flip"],
+    "coarse": {"subclasses": 4, "every": 3, "dimension": 8, "init": "kmeans", "warmup": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two classes of two kinds each; a kind is a color, in noise."""
+    root, rng = tmp_path_factory.mktemp("kinds") / "photos", np.random.default_rng(0)
+    for name, kinds in KINDS.items():
+        (root / name).mkdir(parents=True)
+        for kind in kinds:
+            for place in range(EACH):
+                pixels = np.array(COLOR[kind]) + rng.normal(0, 40, (SIDE, SIDE, 3))
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name / f"{kind}-{place:02}.png")
+    return root
+
+
+def recipe_for(root, output, **more):
+    return resolve({"data.root": root, "data.kind": "folder", "output": output} | KEYS | more)
+
+
+def epochs_of(folder):
+    return [json.loads(line) for line in (folder / "training" / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(folder):
+    return hashlib.sha256((folder / "encoder.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def trained(photos):
+    made = train.run(recipe_for(photos, photos.parent / "shop"))
+    assert made.training.replaced
+    assert "trained to tell subclasses apart: 4 are in use in 2 classes, and 100" in made.training.outcome
+    return made.fit.bundle_path
+
+
+def test_the_kinds_are_found_and_listed(trained):
+    split = dict(line.split(",") for line in (trained / "split.csv").read_text().splitlines()[1:])
+    rows = list(csv.DictReader((trained / "training" / SUBCLASS_FILE).open(newline="")))
+    assert {row["id"] for row in rows} == {id for id in split if split[id] == "train"}
+    kind = [row["id"].partition("/")[2].partition("-")[0] for row in rows]
+    found = [f"{row['class']}/{row['subclass']}" for row in rows]
+    assert all(row["id"].startswith(row["class"]) for row in rows)
+    true, own = (np.unique(names, return_inverse=True)[1] for names in (kind, found))
+    assert adjusted_rand(true, own) > 0.9
+    sizes = Counter(found)
+    assert all(sizes[f"{name}/1"] == max(sizes[one] for one in sizes if one.startswith(name)) for name in KINDS)
+
+
+def test_the_terms_of_the_loss_are_logged_and_begin_after_the_warmup(trained):
+    epochs = epochs_of(trained)
+    assert len(epochs) == EPOCHS
+    logged = [one["logged"] for one in epochs]
+    assert all(one["subclass_loss"] == one["owner_loss"] == 0 for one in logged[:1])
+    assert all(one["subclass_loss"] > 0 < one["owner_loss"] for one in logged[1:])
+    for one in epochs:
+        own = one["logged"]
+        assert one["loss"] == pytest.approx(
+            own["class_loss"] + 0.5 * (own["subclass_loss"] + own["owner_loss"]), rel=1e-4
+        )
+
+
+def test_it_is_a_model_like_any_other(trained, photos, tmp_path):
+    query = str(photos / "a" / "a1-00.png")
+    for verb in (["predict", str(trained), query], ["export", str(trained), "-o", str(tmp_path / "onnx")]):
+        assert command([*verb, "-q"]) == 0, verb
+
+
+@pytest.fixture(scope="module", params=[3 * 6 + 2, 4 * 6], ids=["in an epoch", "before an assignment"])
+def stopped(request, photos):
+    def watch(progress):
+        if isinstance(progress, TrainingProgress) and progress.done == request.param:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    folder = photos.parent / f"stopped{request.param}"
+    with pytest.raises(KeyboardInterrupt):
+        train.run(recipe_for(photos, folder), progress=watch)
+    return folder
+
+
+def test_stopped_and_gone_on_to_the_bit_with_its_assignments(trained, photos, stopped, tmp_path):
+    shutil.copytree(stopped, tmp_path / "shop")
+    train.run(recipe_for(photos, tmp_path / "shop"))
+    assert weights(tmp_path / "shop") == weights(trained)
+    assert [one["loss"] for one in epochs_of(tmp_path / "shop")] == [one["loss"] for one in epochs_of(trained)]
+
+
+def test_going_on_with_other_settings_of_subclasses_is_refused(photos, stopped, tmp_path):
+    shutil.copytree(stopped, tmp_path / "shop")
+    with pytest.raises(CheckpointError, match=r"coarse\.every was"):
+        train.run(recipe_for(photos, tmp_path / "shop", **{"coarse.every": 2}))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"mask": True, "init": "random", "warmup": 0},
+        {"soft": True, "mixture_prior": True},
+        {"mask": True, "soft": True, "subclasses": [3, 2]},
+        {"strength": 0.5, "angular": True, "embedder": "mlp", "normalize": "both"},
+        {"embedder": "none", "distill": {"weight": 0.3, "momentum": 0.9}, "select": "validation"},
+    ],
+    ids=str,
+)
+def test_every_option_runs(photos, tmp_path, more):
+    made = train.run(recipe_for(photos, tmp_path / "shop", **{"train.epochs": 5, "coarse": KEYS["coarse"] | more}))
+    assert made.training.replaced
+    assert all(np.isfinite(one["loss"]) for one in epochs_of(tmp_path / "shop"))
+
+
+def test_assignments_see_no_random_view_and_leave_the_network_as_it_is(photos, tmp_path, monkeypatch):
+    """Batch norms in evaluation mode, photos without views, every row; twice the same."""
+    made = []
+    before = SubclassTraining.before
+
+    def twice(self, epoch):
+        state = {name: tensor.clone() for name, tensor in self.classifier.state_dict().items()}
+        means = state.pop("head.subclass_mean")
+        before(self, epoch)
+        first = self.assignment.assigned.clone()
+        before(self, epoch)
+        made.append(bool((first >= 0).all()))
+        assert torch.equal(first, self.assignment.assigned) and self.classifier.training
+        now = self.classifier.state_dict()
+        assert all(torch.equal(now[name], tensor) for name, tensor in state.items())
+        assert torch.equal(now["head.subclass_mean"], means) == (epoch != 1)  # where k-means gives the means
+
+    monkeypatch.setattr(SubclassTraining, "before", twice)
+    train.run(recipe_for(photos, tmp_path / "shop", **{"train.epochs": 5}))
+    assert made == [False, True, True, True, True]
+
+
+def test_class_posteriors_of_a_head_are_probabilities():
+    head = SubclassHead(6, 3, 5, width=4, embedder="mlp")
+    assert torch.allclose(head(torch.randn(7, 6)).exp().sum(1), torch.ones(7))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"train.objective": "conditional"}, "'conditional' finds no subclasses. Leave out the section coarse"),
+        ({"coarse": None}, r"scgm-g needs the number of subclasses. Set coarse\.subclasses"),
+        ({"coarse.subclasses": 1}, r"coarse\.subclasses is 1, with 2 classes"),
+        ({"coarse.subclasses": 10**6}, r"coarse\.subclasses is 1000000, with 2 classes and \d+ training photos"),
+        ({"coarse.subclasses": [2, 2, 2], "coarse.mask": True}, "has 3 numbers for 2 classes"),
+        ({"train.head": "joint"}, "take the place of a head"),
+        ({"train.unfreeze": 1}, r"Leave out train\.unfreeze 1; coarse\.warmup"),
+        ({"train.trainable": "head"}, "'head' leaves nothing of it to train"),
+        ({"train.patience": 2}, r"Leave out train\.patience 2"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_sentence_and_leaves_nothing(photos, tmp_path, keys, said):
+    with pytest.raises(UsageError, match=said):
+        train.run(recipe_for(photos, tmp_path / "x", **keys))
+    assert not (tmp_path / "x").exists()
+
+
+def test_shares_that_do_not_fit_into_memory_are_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(network_subclasses, "SOFT_BYTES", 100)
+    with pytest.raises(UsageError, match=r"Leave out coarse\.soft"):
+        train.run(recipe_for(photos, tmp_path / "x", **{"coarse.soft": True}))
+
+
+def test_classes_share_the_subclasses_by_their_size():
+    labels = np.repeat([0, 1, 2], [70, 25, 5])
+    assert counts_of(CoarseSection(subclasses=10), labels, 3) == (7, 2, 1)
+    assert counts_of(CoarseSection(subclasses=[1, 4, 2], mask=True), labels, 3) == (1, 4, 2)
