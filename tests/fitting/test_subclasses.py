@@ -29,7 +29,7 @@ from mixtura.pipeline.levels import features_at, subclasses_of
 from mixtura.recipe import resolve
 from mixtura.sections import DecisionSection
 from mixtura.sweeps import grid
-from mixtura.tasks import export, fit
+from mixtura.tasks import export, fit, recalibrate
 from mixtura.web import schemas
 
 KINDS = (("apple", "red"), ("apple", "green"), ("pear", "pear"), ("plum", "red"), ("plum", "blue"), ("plum", "black"))
@@ -278,6 +278,19 @@ def test_the_service_has_the_subclass(model):
     assert {key: found[key] for key in made if key.startswith("subclass")} == {
         key: value for key, value in made.items() if key.startswith("subclass")
     }
+
+
+def test_limits_from_confirmed_rows_are_those_of_the_classes(shop, tmp_path):
+    """A store names products by its superlabels; then no subclass has items of its own to compare with."""
+    catalog = Catalog.open(shutil.copytree(shop, tmp_path / "shop"))
+    confirmed = recalibrate.from_folder(catalog, shop.parent / "store")
+    assert set(confirmed.label) == {"apple", "pear", "plum"}
+    model = catalog.model
+    again = replace(model, typicality=replace(model.typicality, subclass=model.typicality.subclass[:0]))
+    answers = again.answers(ROWS)
+    assert not answers.subclass_own.any()
+    assert np.array_equal(answers.subclass_typicality, answers.typicality)
+    catalog.close()
 
 
 def test_what_cannot_have_subclasses_is_refused(features, tmp_path):

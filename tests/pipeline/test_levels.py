@@ -1,6 +1,7 @@
 """Classes at the level of the superlabels: the labels below them change nothing that is learned."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from mixtura.cli.app import run as command
 from mixtura.datasets.items import Dataset, Item
 from mixtura.errors import LabelError
 from mixtura.features.store import FeatureStore
+from mixtura.fitting.fit import validation_losses
 from mixtura.model import bundle
-from mixtura.pipeline import factory, training_photos
+from mixtura.pipeline import factory, training_photos, training_set
 from mixtura.pipeline.levels import dataset_at, features_at
 from mixtura.recipe import resolve
+from mixtura.sections import EncoderSection
 from mixtura.sweeps import grid
 from mixtura.tasks import evaluate, extract, fit, train
 
@@ -94,6 +97,25 @@ def test_the_labels_change_no_bit_of_a_trained_network(lists, tmp_path):
         assert photos.classes == ("long", "round")
         assert photos.fine == tuple(labels[item.id] for item in photos.dataset.items)
     assert same(*made) and same(*made, name="encoder.safetensors")
+    both = train.run(recipe(lists[1], tmp_path / "both", **keys, **{"fit.min_val_fraction": 0.3, "data.level": "both"}))
+    assert same(made[0], both.fit.bundle_path, name="encoder.safetensors")  # the network learns classes alone
+    assert bundle.from_pretrained(both.fit.bundle_path).subclasses.names == ("leek", "pod", "apple", "plum")
+
+
+def test_losses_of_both_levels_are_those_of_the_classes(features):
+    """Encoders are compared by how well they tell the classes: subclasses that are classes change no loss."""
+    rng = np.random.default_rng(0)
+    label = np.arange(240) % 4
+    x = 4 * rng.standard_normal((4, 5))[label] + rng.standard_normal((240, 5))
+    kinds, owners = [f"k{c}" for c in label], [f"c{c // 2}" for c in label]
+    rows = features(x, kinds, split=["val" if i % 3 == 0 else "train" for i in range(240)], superlabel=owners)
+    given, part = resolve({"data.root": "nowhere", "head.family": "tied"}), dict(zip(rows.id, rows.split, strict=True))
+    above, both = (features_at(rows, level, "rows") for level in ("superlabel", "both"))
+    alone = replace(both, sublabel=list(map(str, both.label)))
+    encoder = EncoderSection(name="tiny", size=32, taps="none")
+    found = [validation_losses(given, training_set.Gathered(one, encoder, ()), part) for one in (above, alone, both)]
+    assert found[0] == found[1]
+    assert found[2].keys() == found[0].keys() and max(found[2].values()) < np.log(2)
 
 
 def test_a_sweep_sees_the_same_rows(lists, tmp_path):

@@ -30,15 +30,16 @@ from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.files import is_file_at
 from mixtura.formats import short_percent
 from mixtura.metrics.calibration import nll
+from mixtura.model import bundle
 from mixtura.model.model import Model
 from mixtura.names import nearest
-from mixtura.pipeline import factory
+from mixtura.pipeline import factory, levels
 from mixtura.pipeline.data_source import data_keys
 from mixtura.records.catalog import EditResult, Shot
 from mixtura.records.decision import Interval
 from mixtura.records.journal import left_out_note
 from mixtura.scores.typicality import Typicality
-from mixtura.sections import DataSection
+from mixtura.sections import LABEL, SUPERLABEL, DataSection
 from mixtura.tasks.evaluate import MIN_PROBABILITY, share
 from mixtura.tasks.learned_photos import learned
 from mixtura.tasks.predict import encoder_for
@@ -174,6 +175,8 @@ def write(catalog: Catalog, made: Recalibration, force: bool = False) -> EditRes
 def from_folder(catalog: Catalog, folder: Path) -> ConfirmedPhotos:
     """Confirmed photos from a folder with one sub-folder per product, read as for fit, or a labeled feature store.
 
+    The superlabels of a store are the products, where the model has learned those.
+
     Raises:
         NoInput: there is no such folder, or no photo in it.
         LabelError: a sub-folder has the name of no product.
@@ -183,6 +186,8 @@ def from_folder(catalog: Catalog, folder: Path) -> ConfirmedPhotos:
         store = FeatureStore.open(folder)
         store.check(catalog.model.identity)
         features = store.read()
+        if bundle.recipe_of(catalog.folder).data.level != LABEL and features.superclasses:
+            features = levels.features_at(features, SUPERLABEL, str(folder))
         kept = features.select([row for row, label in enumerate(features.label) if label is not None])
         return ConfirmedPhotos(kept.embedding, tuple(map(str, kept.label)), sha256=tuple(kept.sha256))
     kind = data_keys(str(folder))["data.kind"]

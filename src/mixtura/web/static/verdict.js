@@ -45,11 +45,10 @@ function whichKind(decision, kinds) {
   const { label, reason, subclass, subclass_probability, subclass_typicality, subclass_typicality_of } = decision;
   if (reason === "bad_photo" || subclass === null || subclass === label) return null;
   if (typeof subclass === "number") return kinds && `The nearest is kind ${subclass + 1} of ${label}.`;
-  const whose = subclass_typicality_of === "subclass" ? subclass : `${label} (${subclass} has too few of its own)`;
-  return (
-    `If it is ${label}, it is ${subclass} with ${percent(subclass_probability)}. ` +
-    `${percent(subclass_typicality)} of genuine photos of ${whose} look at least this unusual.`
-  );
+  const kind = `The kind is ${subclass}, with ${percent(subclass_probability)} if it is ${label}.`;
+  return subclass_typicality_of === "subclass"
+    ? `${kind} ${percent(subclass_typicality)} of genuine photos of this kind look at least this unusual.`
+    : `${kind} It has too few photos for a typicality of its own.`;
 }
 
 function why(decision, kinds) {
