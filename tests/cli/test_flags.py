@@ -64,6 +64,13 @@ OPTIONS = {
         "Photos": "--follow-links",
         "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
     },
+    "subclasses": {
+        "": "-o --output",
+        "Kinds": "--class --count --method --min-rows --most --seed",
+        "Accept kinds as classes": "--accept --name",
+        "Photos": "--follow-links --label",
+        "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
+    },
     "fewshot": {
         "": "-o --output",
         "Episodes": "--episodes --list --part --protocol --query --seed --shot --skip-small --way",

@@ -39,6 +39,7 @@ PANELS = {
         "extract": "mixtura.cli.extract:extract",
         "search": "mixtura.cli.search:search",
         "cluster": "mixtura.cli.cluster:cluster",
+        "subclasses": "mixtura.cli.subclasses:subclasses",
         "fewshot": "mixtura.cli.fewshot:fewshot",
         "data list": "mixtura.cli.data:list_sets",
         "data get": "mixtura.cli.data:get",

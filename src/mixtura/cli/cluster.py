@@ -1,24 +1,16 @@
 """``mixtura cluster``: cluster unlabeled photos, show the clusters, and accept them as classes."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from mixtura.cli import options
 from mixtura.cli.output import Output, shown
+from mixtura.cli.sources import Source, is_stored, items, refuse_flags
 from mixtura.errors import UsageError
-from mixtura.files import is_file_at
-from mixtura.pipeline.data_source import STORE_HEADER, read_by, without_effect
-from mixtura.recipe import Recipe
-
-if TYPE_CHECKING:
-    from mixtura.tasks.collection import Collection
-
-MODEL_FILE = "config.json"
-"""The file that marks a model folder."""
+from mixtura.pipeline.data_source import read_by
 
 DEVICE_KEYS = ("encoder.device", "encoder.runtime")
 """Keys that do not change what a model's encoder computes."""
@@ -119,36 +111,6 @@ def cluster(
     return _cluster(out, source, (method, _count(clusters), seed))
 
 
-@dataclass(frozen=True)
-class Source:
-    """What to cluster, and where the results go: the arguments of the command."""
-
-    place: str
-    photos: str | None
-    product: str | None
-    output: Path
-    flags: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """What the items are called in a title."""
-        return self.product or Path(self.photos or self.place).name
-
-    @property
-    def words(self) -> str:
-        """The arguments as you would type them."""
-        return " ".join(map(quote, filter(None, (self.place, self.photos))))
-
-    @property
-    def is_read(self) -> bool:
-        """Whether photos are read, and not features that exist already."""
-        return self.photos is not None or not _is_stored(self.place)
-
-    def recipe(self) -> Recipe:
-        """Return the recipe that reads the photos."""
-        return options.recipe_of(self.photos or self.place, None, None, self.flags | {"output": self.output})
-
-
 def _check(place: str, photos: str | None, product: str | None, flags: dict[str, Any]) -> None:
     """Check that the arguments fit together.
 
@@ -156,12 +118,12 @@ def _check(place: str, photos: str | None, product: str | None, flags: dict[str,
         UsageError: they do not.
     """
     if photos is None:
-        if product is not None or _is_stored(place):
-            _refuse_flags(flags, place)
+        if product is not None or is_stored(place):
+            refuse_flags(flags, place)
         return
-    if not _is_stored(place):
+    if not is_stored(place):
         raise UsageError(f"{place} is no model and no feature store, so it has no encoder for {photos}. Give one.")
-    if _is_stored(photos):
+    if is_stored(photos):
         raise UsageError(f"{photos} holds features already. Leave {place} out, or give photos.")
     if product is not None:
         raise UsageError(f"--product clusters the items of one product. Leave out {photos}, or --product.")
@@ -179,7 +141,7 @@ def _cluster(out: Output, source: Source, how: tuple[str, int | None, int]) -> N
     from mixtura.tasks.cluster import run
     from mixtura.tasks.cluster_files import write_table
 
-    place, problems = _items(out, source)
+    place, problems = items(out, source, "Clustering")
     found = run(place.features, *how)
     table = write_table(found, source.output)
     sheet = contact_sheets.of_clusters(found, f"Clusters of {source.name}")
@@ -194,32 +156,6 @@ def _cluster(out: Output, source: Source, how: tuple[str, int | None, int]) -> N
     out.result(record, views.clusters_lines(found), views.clusters_view(found, problems, further))
 
 
-def _items(out: Output, source: Source) -> tuple["Collection", tuple[Any, ...]]:
-    """Return the items to cluster, and the unusable files."""
-    from mixtura.cli.progress import Bar
-    from mixtura.tasks import collection
-
-    if source.product is not None:
-        return collection.items_of(Path(source.place), source.product), ()
-    if not source.is_read:
-        return collection.open_collection(Path(source.place)), ()
-    with Bar(out, next="Clustering") as bar:
-        if source.photos is None:
-            return collection.photos_of(source.recipe(), bar)
-        return collection.photos_by(Path(source.place), source.recipe(), bar)
-
-
-def _refuse_flags(flags: dict[str, Any], source: str) -> None:
-    """Refuse options for reading photos where the features exist already."""
-    if flags:
-        raise without_effect(options.switch_of(next(iter(flags))), source)
-
-
-def _is_stored(source: str) -> bool:
-    """Whether the features exist already: a model, a catalog or a feature store."""
-    return is_file_at(Path(source) / MODEL_FILE) or is_file_at(Path(source) / STORE_HEADER)
-
-
 def _accept(out: Output, source: Source, names: dict[str, str]) -> None:
     from mixtura.cli import lookup_views as views
     from mixtura.tasks import cluster_files
@@ -231,7 +167,7 @@ def _accept(out: Output, source: Source, names: dict[str, str]) -> None:
     if folder is not None:
         made = cluster_files.as_list(label, folder, len(found) - len(label))
     else:
-        made = cluster_files.as_store(label, _items(out, source)[0].features, source.output)
+        made = cluster_files.as_store(label, items(out, source, "Clustering")[0].features, source.output)
     further = shown(f"mixtura fit {quote(str(made.path))} -o {quote(str(source.output))}")
     if folder is not None and source.photos is not None:
         keys = {key: value for key, value in encoder_keys(Path(source.place)).items() if key not in DEVICE_KEYS}

@@ -112,7 +112,7 @@ def run(features: Features, method: str = "mixture", clusters: int | None = None
     points, variance = points_of(unit, torch.from_numpy(groups_of(features)))
     found = make(points, clusters, seed)
     x, label = points.x.numpy(), _by_size(found.label)
-    distance, margin = _margins(x, label)
+    distance, margin = margins(x, label)
     known = np.array([own is not None for own in features.label], dtype=bool)
     true = np.unique([own or "" for own in features.label], return_inverse=True)[1].astype(np.int64)
     told = len(features.classes) > 1  # a single label carries no information
@@ -145,7 +145,7 @@ def _by_size(label: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
     return np.array([number[c] for c in label.tolist()], dtype=np.int64)
 
 
-def _margins(
+def margins(
     x: Float[np.ndarray, "N R"], label: Int[np.ndarray, " N"]
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     r"""Distance of each row to its cluster's center, and :math:`(b - a) / \max(a, b)` with b that to the next one.

@@ -57,7 +57,7 @@ def _cluster(found: Clusters, one: Cluster) -> SheetGroup:
     size = f"{one.size:,} items" if one.size != 1 else "1 item"
     mostly = f", {one.share:.0%} {one.label}" if one.label is not None else ""
     if one.number == NOISE_CLUSTER:
-        shown = tuple(_picture(features, row) for row in one.typical[:EXAMPLES_SHOWN])
+        shown = tuple(picture_of(features, row) for row in one.typical[:EXAMPLES_SHOWN])
         return SheetGroup("In no cluster", f"{size}{mostly}", (PictureRow("Examples", shown),))
     typical = one.typical[:TYPICAL_SHOWN]
     rest = [
@@ -66,13 +66,14 @@ def _cluster(found: Clusters, one: Cluster) -> SheetGroup:
         if row not in typical and found.margin[row] < MAX_BORDERLINE_MARGIN
     ]
     strips = (
-        PictureRow("Typical", tuple(_picture(features, row) for row in typical)),
-        PictureRow("Borderline", tuple(_picture(features, row, f"margin {found.margin[row]:.2f}") for row in rest)),
+        PictureRow("Typical", tuple(picture_of(features, row) for row in typical)),
+        PictureRow("Borderline", tuple(picture_of(features, row, f"margin {found.margin[row]:.2f}") for row in rest)),
     )
     return SheetGroup(f"Cluster {one.number}", f"{size}{mostly}", strips)
 
 
-def _picture(features: Features, row: int, note: str = "") -> Picture:
+def picture_of(features: Features, row: int, note: str = "") -> Picture:
+    """The picture of a row, with a note, or else its label."""
     source = features.source[row]
     return Picture(features.id[row], source.rsplit("/", 1)[-1], note or (features.label[row] or ""))
 

@@ -1,7 +1,7 @@
 """Stability of kinds: whether half of the rows find them again."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.core.subclasses.held_out import N_STARTS
@@ -30,11 +30,16 @@ def jaccard(
 ) -> Float[Tensor, " K"]:
     """The median over half-samples of each kind's Jaccard index with its best match among the kinds of the half.
 
+    Kind -1 is none: such rows belong to no kind.
+
     Source: Hennig, Cluster-wise assessment of cluster stability, 2007.
     """
-    whole = torch.nn.functional.one_hot(kind, count).to(weight.dtype).T
-    half = torch.nn.functional.one_hot(halves.clamp_min(0)).to(weight.dtype) * (halves >= 0)[..., None]
-    half = half * weight[..., None]
+    whole = _indicator(kind, count).to(weight.dtype).T
+    half = _indicator(halves, int(halves.max()) + 1).to(weight.dtype) * weight[..., None]
     both = whole @ half
     either = (weight @ whole.T)[..., None] + half.sum(1)[:, None] - both
     return torch.where(either > 0, both / either.clamp_min(1), 0.0).amax(2).median(0).values
+
+
+def _indicator(kind: Int[Tensor, "*N"], count: int) -> Bool[Tensor, "*N K"]:
+    return kind[..., None] == torch.arange(max(count, 1), device=kind.device)

@@ -1,0 +1,182 @@
+"""``mixtura subclasses``: find kinds within labeled classes, show them, and accept them as classes of their own."""
+
+from pathlib import Path
+from shlex import quote
+from typing import Annotated, Any
+
+import typer
+
+from mixtura.cli import options
+from mixtura.cli.output import Output, shown
+from mixtura.cli.sources import Source, is_stored, items, refuse_flags
+from mixtura.errors import UsageError
+
+KINDS_PANEL, ACCEPT_PANEL = "Kinds", "Accept kinds as classes"
+MOST, MIN_ROWS = 12, 10
+
+Place = Annotated[
+    str,
+    typer.Argument(
+        metavar="PLACE",
+        help="Labeled photos or sounds (folder, list, pack, public set), a feature store, a model or catalog.",
+    ),
+]
+Folder = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for the table, the page and the features.")
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        metavar="NAME",
+        help="Look for kinds in this class only. Repeatable. Default: all.",
+        rich_help_panel=KINDS_PANEL,
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="mixture (checks whether there are kinds at all), kmeans, hdbscan, dendrogram.",
+        rich_help_panel=KINDS_PANEL,
+    ),
+]
+Count = Annotated[str, typer.Option(metavar="N|auto", help="Kinds of each class.", rich_help_panel=KINDS_PANEL)]
+Most = Annotated[int, typer.Option(min=2, max=100, metavar="N", help="Kinds to try.", rich_help_panel=KINDS_PANEL)]
+MinRows = Annotated[
+    int, typer.Option(min=2, max=10**6, metavar="N", help="Photos of every kind.", rich_help_panel=KINDS_PANEL)
+]
+Seed = Annotated[
+    int,
+    typer.Option(min=0, max=2**32 - 1, metavar="N", help="Same seed, same result.", rich_help_panel=KINDS_PANEL),
+]
+Accept = Annotated[
+    bool,
+    typer.Option("--accept", help="Turn the kinds of the last run into classes to fit.", rich_help_panel=ACCEPT_PANEL),
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        metavar="CLASS/N=NAME",
+        help="Name of kind N of a class; kinds with one name become one; 'Apple/3=' gives the photos of kind 3 back to "
+        "the class. Repeatable.",
+        rich_help_panel=ACCEPT_PANEL,
+    ),
+]
+
+
+@options.takes_flags(options.ENCODER | {"Photos": ("data.label", "data.follow_links")})
+def subclasses(
+    out: Output,
+    place: Place,
+    output: Folder = Path("kinds"),
+    classes: Classes = None,
+    method: Method = "mixture",
+    count: Count = "auto",
+    most: Most = MOST,
+    min_rows: MinRows = MIN_ROWS,
+    seed: Seed = 0,
+    accept: Accept = False,
+    name: Names = None,
+    *,
+    flags: dict[str, Any],
+) -> None:
+    """Find kinds within your classes, such as varieties of apple, and turn them into classes of their own if you like.
+
+    Writes subclasses.csv (one line per item), subclasses.json (one entry per class) and subclasses.html (the pictures
+    of each kind) to the output folder. A class stays whole unless its kinds are found again in half of the photos and
+    one Gaussian would not look as split. Look at the page, then run the same command with --accept. It reads the
+    table, replaces the numbers with your names, and writes labels.csv next to the photos for mixtura fit.
+
+    Examples:
+      mixtura subclasses photos/ -o kinds
+      mixtura subclasses photos/ -o kinds --class apple --count 3
+      mixtura subclasses photos/ -o kinds --accept --name apple/1=red --name apple/2=green
+      mixtura fit photos/labels.csv -o kinds --level both
+      mixtura subclasses shop --method hdbscan --json | jq .classes
+    """
+    asked = (tuple(classes or ()), method, count, most, min_rows, seed)
+    if name and not accept:
+        raise UsageError("--name belongs to --accept. Look at the kinds first, then accept them by name.")
+    if accept and asked != ((), "mixture", "auto", MOST, MIN_ROWS, 0):
+        raise UsageError(
+            "--accept uses the kinds of the last run. Leave out --class, --method, --count, --most, --min-rows and "
+            "--seed."
+        )
+    if is_stored(place):
+        refuse_flags(flags, place)
+    source = Source(place, None, None, output, flags)
+    if accept:
+        return _accept(out, source, name or [])
+    return _find(out, source, (tuple(classes or ()), method, _count(count)), (most, min_rows, seed))
+
+
+def _find(
+    out: Output, source: Source, asked: tuple[tuple[str, ...], str, int | None], limits: tuple[int, int, int]
+) -> None:
+    from mixtura.cli import subclass_views as views
+    from mixtura.cli.lookup_views import problems_record
+    from mixtura.core.subclasses.search import Rules
+    from mixtura.report.sheet import write_sheet
+    from mixtura.tasks import subclass_files
+    from mixtura.tasks.subclass_sheet import sheet_of
+    from mixtura.tasks.subclasses import run
+
+    classes, method, count = asked
+    most, min_rows, seed = limits
+    place, problems = items(out, source, "Looking for kinds")
+    found = run(place.features, method, classes, count, Rules(max(most, count or 0), min_rows, seed=seed))
+    table = subclass_files.write(found, source.output)
+    page = write_sheet(
+        sheet_of(found, f"Kinds of {source.name}"), source.output / subclass_files.PAGE_FILE, place.picture
+    )
+    record = subclass_files.summary(found) | {
+        "table": table, "sheet": page, "problems": problems_record(problems),
+    }  # fmt: skip
+    further = f"look at {shown(str(page))}, then\n        " + shown(_command(source, "--accept"))
+    if not found.split:
+        further = "every class stays whole; ask for a number of kinds with --class NAME --count 2 to see one"
+    out.result(record, views.kinds_lines(found), views.kinds_view(found, problems, further))
+
+
+def _command(source: Source, *words: str) -> str:
+    """The command line of this run, with the options that read the photos."""
+    given = options.words_for({key: value for key, value in source.flags.items() if key != options.FAST})
+    fast = ["--fast"] if options.FAST in source.flags else []
+    place = ["mixtura subclasses", source.words, "-o", quote(str(source.output))]
+    return " ".join([*place, *given, *fast, *words])
+
+
+def _accept(out: Output, source: Source, names: list[str]) -> None:
+    from mixtura.cli import lookup_views
+    from mixtura.tasks import subclass_files as files
+    from mixtura.tasks.collection import list_folder
+
+    table = files.read(source.output)
+    label = files.named(table, names)
+    features = items(out, source, "Accepting")[0].features
+    files.check_same(table, features, source.output)
+    recipe = source.recipe() if source.is_read else None
+    folder = None if recipe is None else list_folder(recipe)
+    if recipe is not None and folder is not None:
+        listed = recipe.data.root if recipe.data.kind == "csv" else None
+        made = files.as_list(label, features, folder, listed)
+    else:
+        made = files.as_store(label, features, source.output)
+    encoder = {key: value for key, value in source.flags.items() if key.startswith("encoder.")} if folder else {}
+    words = [f"mixtura fit {quote(str(made.path))} -o {quote(str(source.output))} --level both"]
+    words += [*options.words_for(encoder), *(["--fast"] if folder and options.FAST in source.flags else [])]
+    out.result(
+        lookup_views.accepted_record(made),
+        [str(made.path)],
+        lookup_views.accepted_view(made, shown(" ".join(words))),
+    )
+
+
+def _count(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--count {text!r} is neither a number of 1 or more nor auto.")
+    return int(text)

@@ -1,0 +1,112 @@
+"""``mixtura subclasses`` as people type it, on small photos and the tiny encoder."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ENCODER = ("--encoder", "tiny", "--size", "32")
+
+
+def photo(rng, color):
+    y, x = np.mgrid[:40, :40]
+    disk = (y - rng.integers(17, 23)) ** 2 + (x - rng.integers(17, 23)) ** 2 < rng.integers(10, 15) ** 2
+    picture = np.where(disk[..., None], np.array(color), 235) + rng.normal(0, 12, (40, 40, 3))
+    return Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """``photos/`` with red and green apples in one folder, and plums."""
+    folder, rng = tmp_path_factory.mktemp("shelf"), np.random.default_rng(0)
+    kinds = {
+        "red": ("apple", (200, 30, 30), 18),
+        "green": ("apple", (90, 190, 60), 14),
+        "dark": ("plum", (90, 30, 120), 20),
+    }
+    for kind, (name, color, count) in kinds.items():
+        (folder / "photos" / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            photo(rng, color).save(folder / "photos" / name / f"{kind}{number}.png")
+    return folder
+
+
+@pytest.fixture
+def photos(shelf, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(shelf / "photos", tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def rows_of(path):
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def test_kinds_are_found_named_and_fitted(mixtura, photos, tmp_path):
+    made = json.loads(mixtura("subclasses", "photos", "-o", "out", *ENCODER, "--json").out)
+    apple, plum = made["classes"]
+    assert (apple["class"], apple["count"], plum["count"]) == ("apple", 2, 1) and made["split"] == 1
+    assert [one["size"] for one in apple["subclasses"]] == [18, 14] and apple["p_value"] <= 0.01
+    assert all("red" in id for id in apple["subclasses"][0]["items"])
+    page = (tmp_path / "out/subclasses.html").read_text()
+    assert page.count("data:image/jpeg") == 32 and "apple/2" in page and "too few" not in page
+    answer = mixtura("subclasses", "photos", "-o", "out", *ENCODER, "--accept", "--name", "apple/1=red")
+    assert answer.code == 0, answer.err
+    assert "mixtura fit photos/labels.csv -o out --level both --encoder tiny --size 32" in answer.out
+    rows = rows_of(photos / "labels.csv")
+    assert {(row["label"], row["superclass"]) for row in rows} == {
+        ("apple/red", "apple"), ("apple/2", "apple"), ("plum", "plum"),
+    }  # fmt: skip
+    parts = set((tmp_path / "out/features").glob("*.parquet"))
+    fitted = json.loads(mixtura("fit", "photos/labels.csv", "-o", "out", *ENCODER, "--json").out)
+    assert set(fitted["classes"]) == {"apple/red", "apple/2", "plum"} and fitted["metrics"]["top1"] == 1.0
+    assert parts <= set((tmp_path / "out/features").glob("*.parquet"))
+    again = mixtura("subclasses", "photos", "-o", "out", *ENCODER, "--accept")
+    assert again.code == 73 and "labels.csv is there already" in again.err
+
+
+def test_a_store_becomes_a_store_and_changed_photos_are_refused(mixtura, photos, tmp_path):
+    assert mixtura("extract", "photos", "-o", "store", *ENCODER).code == 0
+    answer = mixtura("subclasses", "store", "--method", "dendrogram", "--class", "apple")
+    assert (
+        answer.code == 0
+        and "2 kinds (18 + 14)" in answer.out
+        and "mixtura subclasses store -o kinds --accept" in answer.out
+    )
+    answer = mixtura("subclasses", "store", "--accept", "--name", "apple/2=", "-q")
+    assert answer.out.strip() == "kinds/accepted"
+    lines = mixtura("subclasses", "kinds/accepted", "--method", "kmeans", "-o", "two", "-q").out.splitlines()
+    assert lines and all(line.count("\t") == 2 for line in lines)
+    (photos / "apple" / "red0.png").rename(photos / "plum" / "red0.png")
+    assert mixtura("extract", "photos", "-o", "moved", *ENCODER).code == 0
+    answer = mixtura("subclasses", "moved", "--accept")
+    assert answer.code == 65 and "have changed since" in answer.err and len(answer.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--count", "many"), 2, "neither a number of 1 or more nor auto"),
+        (("--name", "apple/1=x"), 2, "--name belongs to --accept"),
+        (("--accept", "--count", "2"), 2, "uses the kinds of the last run"),
+        (("--accept",), 66, "Find kinds first"),
+        (("--class", "aple"), 2, "Did you mean 'apple'"),
+        (("--method", "kmean"), 2, "Did you mean 'kmeans'"),
+        (("--method", "hdbscan", "--count", "2"), 2, "hdbscan finds"),
+    ],
+)
+def test_questions_without_sense(mixtura, photos, words, code, said):
+    answer = mixtura("subclasses", "photos", "-o", "out", *ENCODER, *words)
+    assert answer.code == code and said in answer.err and len(answer.err.splitlines()) == 1
+
+
+def test_photos_without_classes_are_refused(mixtura, photos, tmp_path):
+    (tmp_path / "mixed").mkdir()
+    for path in (photos / "plum").iterdir():
+        shutil.copy(path, tmp_path / "mixed" / path.name)
+    answer = mixtura("subclasses", "mixed", "-o", "out", *ENCODER)
+    assert answer.code == 65 and "have no class" in answer.err and "mixtura cluster" in answer.err
+    assert mixtura("subclasses", "out/features", "--size", "64").code == 2
