@@ -76,6 +76,16 @@ Part = Annotated[
         metavar="NAME", help="Draw from one part of the split only: train, val or test.", rich_help_panel=EPISODES_PANEL
     ),
 ]
+Copies = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=0,
+        max=1000,
+        help="Learn from N copies of each photo in its place, cut from it with a border and mirrored at random.",
+        rich_help_panel=EPISODES_PANEL,
+    ),
+]
 SkipSmall = Annotated[
     bool,
     typer.Option(
@@ -138,6 +148,7 @@ def fewshot(
     seed: Seed = None,
     part: Part = None,
     skip_small: SkipSmall = False,
+    copies: Copies = 0,
     list: ListFile = None,
     classifier: Classifier = "all",
     normalize: Normalize = True,
@@ -187,7 +198,7 @@ def fewshot(
         names = [name for name in names if name not in task.NEED_BASE]
     if material.model is None and material.base is not None and "gaussian" in names:
         out.note("Fitting a model to the base classes, once; leave out gaussian to go without.")
-    found = task.run(material, listed, names, transductive)
+    found = task.run(material, listed, names, transductive, copies)
     written = ()
     if output is not None:
         from mixtura.report.few_shot import few_shot_page
@@ -244,4 +255,5 @@ def _material(
         )
     with Bar(out, next="Drawing episodes") as bar:
         collection, problems = photos_of(recipe, bar)
-    return replace(task.of_features(collection.features, *split), problems=tuple(problems))
+    material = task.of_features(collection.features, *split)
+    return replace(material, encoder=collection.encoder, problems=tuple(problems), photos=recipe.data)

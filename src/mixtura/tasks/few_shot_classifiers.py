@@ -22,7 +22,7 @@ from mixtura.fitting.fit import learn_density
 from mixtura.model.model import Model
 from mixtura.pipeline.training_set import Gathered
 from mixtura.recipe import Recipe
-from mixtura.sections import EncoderSection
+from mixtura.sections import DataSection, EncoderSection
 
 Scores = Callable[[Float[Tensor, "E W S D"], Float[Tensor, "E M D"]], Float[Tensor, "E M W"]]
 TWO = 2  # classes, of which scikit-learn scores the second alone
@@ -46,7 +46,8 @@ class Material:
     """Features of the novel items and of the base classes; ``model`` is the one of the base classes if there is one.
 
     ``recipe`` says how a model is fitted to the base classes otherwise; ``problems`` are the files that were left out.
-    ``normalize``: classifiers without a space of their own read vectors of unit length.
+    ``normalize``: classifiers without a space of their own read vectors of unit length. ``photos`` say where the novel
+    items lie, if they are not features.
     """
 
     novel: Features
@@ -56,6 +57,7 @@ class Material:
     model: Model | None = None
     problems: tuple[Problem | Unreadable, ...] = ()
     normalize: bool = True
+    photos: DataSection | None = None
 
     @cached_property
     def unit(self) -> Float[Tensor, "N D"]:

@@ -32,6 +32,7 @@ from mixtura.records.few_shot import INDUCTIVE, TRANSDUCTIVE, FewShot, FewShotRe
 from mixtura.sections import DataSection, EncoderSection
 from mixtura.tasks.evaluate import features_of
 from mixtura.tasks.few_shot_classifiers import Material, Space
+from mixtura.tasks.few_shot_copies import with_copies
 
 CLASSIFIERS = {
     "prototype": "mixtura.tasks.few_shot_classifiers:prototype",
@@ -124,14 +125,18 @@ def of_model(path: Path, data: DataSection | None = None) -> Material:
         features, problems = features_of(model, recipe, data, path)
         novel = training_set.labeled(features)
         require_disjoint(set(model.classes), set(novel.classes))
-        return Material(novel, base, recipe, model.encoder, model, problems)
+        return Material(novel, base, recipe, model.encoder, model, problems, photos=_photos(data))
     novel = _of(stored, sorted(set(stored.classes) - set(model.classes)))
     if not len(novel):
         raise UsageError(
             f"The model knows all {len(model.classes)} classes of its data, and few-shot classes must be new to it. "
             f"Give items of others after it, as in: mixtura fewshot {path} DATA."
         )
-    return Material(novel, base, recipe, model.encoder, model)
+    return Material(novel, base, recipe, model.encoder, model, photos=_photos(recipe.data))
+
+
+def _photos(data: DataSection) -> DataSection | None:
+    return None if data.kind == factory.FEATURES_KIND else data
 
 
 def of_part(material: Material, part: str) -> Material:
@@ -173,7 +178,9 @@ def drawn(material: Material, protocol: str, design: Design, skip_small: bool = 
     return draw(protocol, large, design)
 
 
-def run(material: Material, listed: EpisodeList, classifiers: Sequence[str], transductive: bool = False) -> FewShot:
+def run(
+    material: Material, listed: EpisodeList, classifiers: Sequence[str], transductive: bool = False, copies: int = 0
+) -> FewShot:
     """Accuracy of classifiers on the same episodes.
 
     Args:
@@ -182,6 +189,7 @@ def run(material: Material, listed: EpisodeList, classifiers: Sequence[str], tra
         classifiers: names in ``CLASSIFIERS``, or ``package.module:function``.
         transductive: let them see all queries of an episode together, not each alone; names are then those in
             ``TRANSDUCTIVE_CLASSIFIERS``.
+        copies: learn from so many augmented copies of each support photo in its place; 0 for the photo itself.
 
     Raises:
         UnknownName: there is no such classifier.
@@ -197,11 +205,14 @@ def run(material: Material, listed: EpisodeList, classifiers: Sequence[str], tra
     made = [(name, find(table, name)) for name in dict.fromkeys(classifiers)]
     require_disjoint(set() if material.base is None else set(material.base.classes), _names(listed))
     located = listed.located(material.novel.id, material.novel.label)
+    read = material
+    if copies:
+        read, located = with_copies(material, located, copies)
     results: list[FewShotResult] = []
     for name, make in made:
         began = time.perf_counter()
         with torch.inference_mode():
-            space = _space(name, make, material)
+            space = _space(name, make, read)
             prepared = time.perf_counter()
             accuracy = accuracies(space, located.episodes)
         first = results[0].accuracy if results else accuracy
@@ -218,7 +229,7 @@ def run(material: Material, listed: EpisodeList, classifiers: Sequence[str], tra
         items=sum(label in names for label in material.novel.label),
         base=0 if material.base is None else len(material.base.classes),
         results=tuple(results),
-        facts=_facts(material),
+        facts=_facts(read) | {"copies": copies},
         notes=_notes(material, names),
         setting=TRANSDUCTIVE if transductive else INDUCTIVE,
     )
