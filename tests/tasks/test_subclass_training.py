@@ -18,6 +18,7 @@ from mixtura.errors import CheckpointError, UsageError
 from mixtura.fitting import network_subclasses
 from mixtura.fitting.network_subclasses import SubclassTraining, counts_of
 from mixtura.metrics.clustering import adjusted_rand
+from mixtura.model import bundle
 from mixtura.recipe import resolve
 from mixtura.records.training import TrainingProgress
 from mixtura.tasks import train
@@ -82,7 +83,7 @@ def trained(photos):
 def test_the_kinds_are_found_and_listed(trained):
     split = dict(line.split(",") for line in (trained / "split.csv").read_text().splitlines()[1:])
     rows = list(csv.DictReader((trained / "training" / SUBCLASS_FILE).read_text().splitlines()))
-    assert {row["id"] for row in rows} == {id for id in split if split[id] == "train"}
+    assert {row["id"] for row in rows} == {id for id in split if split[id] != "test"}
     kind = [row["id"].partition("/")[2].partition("-")[0] for row in rows]
     found = [f"{row['class']}/{row['subclass']}" for row in rows]
     assert all(row["id"].startswith(row["class"]) for row in rows)
@@ -90,6 +91,13 @@ def test_the_kinds_are_found_and_listed(trained):
     assert adjusted_rand(true, own) > 0.9
     sizes = Counter(found)
     assert all(sizes[f"{name}/1"] == max(sizes[one] for one in sizes if one.startswith(name)) for name in KINDS)
+
+
+def test_classes_own_the_subclasses_and_subclasses_the_components(trained):
+    model = bundle.from_pretrained(trained)
+    assert model.classes == ("a", "b") and model.subclasses is not None
+    assert model.subclasses.names == ("a/1", "a/2", "b/1", "b/2")
+    assert model.subclasses.class_parent.tolist() == [0, 0, 1, 1]
 
 
 def test_the_terms_of_the_loss_are_logged_and_begin_after_the_warmup(trained):

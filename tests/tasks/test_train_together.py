@@ -88,6 +88,7 @@ CASES = {
     "rate": ("last", {"train.learning_rate": "auto"}),
     "alone": ("head", {"train.head": "joint", "head.name": "full"}),
     "time": ("last", {"train.epochs": 2}),
+    "subclasses": ("all", {"train.objective": "scgm-g", "coarse": {"subclasses": 5, "init": "kmeans"}}),
 } | {name: ("all", {"train.head": "joint", "head.name": name}) for name in (*HEADS, "diagonal", "tied", "full")}
 OTHER = {"units of parts": ("all", {"train.accumulate": 3}), "sdgm": CASES.pop("sdgm")}
 """Cases that end with another network: by parts of other rows, or by what a head draws for each row."""
@@ -104,7 +105,9 @@ def train_all(root, folder):
         pictures = [encoder.prepare(chosen.dataset.image(int(row))) for row in chosen.training]
         head = network_head.head_spec(recipe, encoder.dimension)
         assert recipe.train is not None
-        material = Material(recipe.train, encoder, chosen, encoder.encode(torch.stack(pictures)), 0, 0, None, head)
+        material = Material(
+            recipe.train, encoder, chosen, encoder.encode(torch.stack(pictures)), 0, 0, None, head, recipe.coarse
+        )
         seconds = 1e6 if name == "time" else math.inf
         assert train_part(material, part, folder / name, lambda seconds=seconds: seconds) is not None
 

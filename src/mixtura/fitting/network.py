@@ -49,7 +49,7 @@ class TrainedPart:
 
     ``start_loss`` is that of the start, NaN where the head was new; ``blocks`` are the names of the blocks that were
     trained; ``head`` are the tensors of the head, or of the decoder, and ``accuracy`` is that of the validation photos,
-    NaN without classes. ``subclasses`` has the subclass of each training photo, where some were found.
+    NaN without classes. ``subclasses`` has the subclass of each photo of the material, where some were found.
     """
 
     part: str
@@ -61,7 +61,7 @@ class TrainedPart:
     log: TrainingLog
     head: Mapping[str, Tensor]
     accuracy: float
-    subclasses: Int[np.ndarray, " T"] | None = None
+    subclasses: Int[np.ndarray, " N"] | None = None
 
 
 def train_part(
@@ -109,7 +109,7 @@ def train_part(
     return TrainedPart(
         part, share, losses[share], losses.get(0.0, math.nan), classifier.network, trained, made.log,
         copied(classifier.head.state_dict()), found[share].get("accuracy", math.nan),
-        None if run.subclasses is None else run.subclasses.settled(),
+        None if run.subclasses is None else material.settled_subclasses(run.subclasses),
     )  # fmt: skip
 
 

@@ -141,15 +141,21 @@ class Material:
     def subclasses(self, classifier: SubclassClassifier) -> SubclassTraining:
         """What finds subclasses as a network is trained, whose blocks below its ``first`` stay as they are."""
         assert self.coarse is not None
-        own = np.asarray(distributed.own_rows(len(self.used.training)))
-        rows = [own[part] for part in chunks(len(own), self.section.batch_size)]
-        below = partial(with_activations, network=classifier.network, stages=classifier.stages, first=classifier.first)
-        loader = self._loader(self.used.training, False)
-
-        def batches() -> Iterator[Batch]:
-            return map(below, loader.read(rows))
-
+        batches = partial(self._plain, classifier, self.used.training)
         return SubclassTraining.of(self.coarse, classifier, self.training_labels, batches, self.seed)
+
+    def settled_subclasses(self, found: SubclassTraining) -> Int[np.ndarray, " N"]:
+        """The subclass of each photo by a trained network; every process must call it."""
+        every = np.arange(len(self.used.labels))
+        batches = self._plain(found.classifier, every)
+        return found.settled(batches, self.used.labels, ~self.used.is_validation)
+
+    def _plain(self, classifier: SubclassClassifier, rows: Int[np.ndarray, " M"]) -> Iterator[Batch]:
+        """This process's share of some photos, without random views, as far as a classifier takes them."""
+        own = np.asarray(distributed.own_rows(len(rows)))
+        below = partial(with_activations, network=classifier.network, stages=classifier.stages, first=classifier.first)
+        batches = self._loader(rows, False).read([own[part] for part in chunks(len(own), self.section.batch_size)])
+        return map(below, batches)
 
     def _first_head(self, network: nn.Module) -> Head:
         """The head as it begins: fitted to the vectors of the network as it is, if it is trained jointly.

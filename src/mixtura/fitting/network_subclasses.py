@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mixtura.core.balanced import Assignment as Assigned
 from mixtura.core.balanced import Balance, assign
 from mixtura.core.init import kmeans_plus_plus
 from mixtura.core.ownership import mask_others
@@ -16,6 +17,8 @@ from mixtura.core.two_levels import SubclassScores, assign_within, share_subclas
 from mixtura.encoders.common import drawn
 from mixtura.encoders.stages import Stages
 from mixtura.errors import UsageError
+from mixtura.names import find
+from mixtura.objectives import SUBCLASS_OBJECTIVES
 from mixtura.objectives.coarse_to_fine import UNASSIGNED, ScgmG
 from mixtura.training.checkpoint import Fact
 from mixtura.training.classifier import LABEL, ROW, WEIGHT, outputs
@@ -23,7 +26,7 @@ from mixtura.training.hooks import Hook, MomentumEncoder
 from mixtura.training.setup import Batch, Loss
 from mixtura.training.state import evaluating
 from mixtura.training.subclasses import Assignment, Embedding, SubclassClassifier, SubclassHead
-from mixtura.training_sections import CoarseSection
+from mixtura.training_sections import SCGM_G, CoarseSection
 
 MAX_STEPS = 1000  # of an assignment
 ERROR = 1e-2  # of a subclass's own mass, at which an assignment is good enough: most rows settle far earlier
@@ -94,6 +97,8 @@ class SubclassTraining:
         labels: of the training photos.
         batches: gives this process's training photos without random views, each once.
         seed: of k-means.
+        assignment: of the training photos.
+        teacher: slow copy of the classifier; ``None`` without distillation.
     """
 
     section: CoarseSection
@@ -130,8 +135,9 @@ class SubclassTraining:
     def objective(self) -> ScgmG:
         """The loss, of embeddings."""
         section = self.section
+        make = find(SUBCLASS_OBJECTIVES, SCGM_G).from_options
         distill = section.distill
-        return ScgmG(section.weight, section.angular, section.normalize, distill.weight, distill.temperature)
+        return make(section.weight, section.angular, section.normalize, distill.weight, distill.temperature)
 
     @property
     def hooks(self) -> dict[str, Hook]:
@@ -187,21 +193,31 @@ class SubclassTraining:
             labels = torch.from_numpy(self.labels)[rows]
             if not since and self.section.init == "kmeans":
                 self._start_at_centers(v, labels)
-            self.assignment.set(self._assigned(v, labels), rows)
+            found = self._assigned(v, labels)
+            self.assignment.set(self._shares(found, v, labels) if self.section.soft else found.labels, rows)
 
-    def settled(self) -> Int[np.ndarray, " T"]:
-        """The subclass of each training photo by the network as it is, :data:`UNASSIGNED` for one that is unreadable.
+    def settled(
+        self, batches: Iterable[Batch], labels: Int[np.ndarray, " N"], learned: Bool[np.ndarray, " N"]
+    ) -> Int[np.ndarray, " N"]:
+        """The subclass of each photo by the network as it is, :data:`UNASSIGNED` for one that is unreadable.
 
-        Every process must call it.
+        The training photos share the subclasses; the others have the subclass that would take them. Every process must
+        call it.
+
+        Args:
+            batches: this process's share of all photos, without random views, each once.
+            labels: class of each photo.
+            learned: which are training photos.
 
         Raises:
             DataError: an embedding is not finite.
         """
-        found = np.full(len(self.labels), UNASSIGNED)
+        found = np.full(len(labels), UNASSIGNED)
         with evaluating(self.classifier), torch.no_grad():
-            v, rows = outputs(Embedding(self.classifier), self.batches(), ROW)
-            assigned = self._assigned(v, torch.from_numpy(self.labels)[rows])
-        found[rows] = (assigned.argmax(1) if self.section.soft else assigned).numpy()
+            v, rows = outputs(Embedding(self.classifier), batches, ROW)
+            own, train = torch.from_numpy(labels)[rows], torch.from_numpy(learned)[rows]
+            shared = self._assigned(v[train], own[train])
+            found[rows] = self._shares(shared, v, own).argmax(1).numpy()
         return found
 
     def _start_at_centers(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> None:
@@ -217,21 +233,21 @@ class SubclassTraining:
             found.append(centers[torch.arange(count) % len(centers)])
         head.subclass_mean.copy_(torch.cat(found))
 
-    def _assigned(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> Tensor:
-        """The subclass of each row, or its share of each."""
+    def _assigned(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> Assigned:
+        """The assignment of some rows to the subclasses, which they share."""
         head, section = self.classifier.head, self.section
-        model = head.model()
-        scores = SubclassScores(v, labels, model.mean.cpu(), model.superclass_table().cpu(), section.variance)
         strength = math.inf if section.strength is None else section.strength
         balance = Balance(section.regularization, strength, MAX_STEPS, ERROR)
         if head.subclass_class is None:
-            found = assign(scores, balance=balance)
-        else:
-            counts = torch.bincount(head.subclass_class.cpu(), minlength=len(head.class_mean))
-            found = assign_within(scores, labels, counts, balance)
-        if not section.soft:
-            return found.labels
-        score = scores.chunk(0, len(scores))
-        if head.subclass_class is not None:
-            score = mask_others(score, head.subclass_class.cpu(), labels)
-        return found.responsibilities(score)
+            return assign(self._scores(v, labels), balance=balance)
+        counts = torch.bincount(head.subclass_class.cpu(), minlength=len(head.class_mean))
+        return assign_within(self._scores(v, labels), labels, counts, balance)
+
+    def _shares(self, found: Assigned, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> Float[Tensor, "N R"]:
+        """The share of each subclass in each row."""
+        score, owner = self._scores(v, labels).chunk(0, len(v)), self.classifier.head.subclass_class
+        return found.responsibilities(score if owner is None else mask_others(score, owner.cpu(), labels))
+
+    def _scores(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> SubclassScores:
+        model = self.classifier.head.model()
+        return SubclassScores(v, labels, model.mean.cpu(), model.superclass_table().cpu(), self.section.variance)

@@ -18,7 +18,15 @@ PHOTO_OBJECTIVES = {"reconstruction": "mixtura.objectives.reconstruction:Reconst
 EPISODE_OBJECTIVES = {"prototypical": "mixtura.objectives.prototypical:Prototypical"}
 """Objectives of an encoder on episodes: support samples of some classes, and queries to classify."""
 
-BY_INPUT = {"head": HEAD_OBJECTIVES, "photos": PHOTO_OBJECTIVES, "episodes": EPISODE_OBJECTIVES}
+SUBCLASS_OBJECTIVES = {"scgm-g": "mixtura.objectives.coarse_to_fine:ScgmG"}
+"""Objectives of embeddings, of which some hidden subclass is known beside the class."""
+
+BY_INPUT = {
+    "head": HEAD_OBJECTIVES,
+    "photos": PHOTO_OBJECTIVES,
+    "episodes": EPISODE_OBJECTIVES,
+    "subclasses": SUBCLASS_OBJECTIVES,
+}
 """Tables by the input of their objectives, which is their ``reads``."""
 
 OBJECTIVES = {name: target for table in BY_INPUT.values() for name, target in table.items()}

@@ -20,7 +20,7 @@ from mixtura.features.records import Unreadable
 from mixtura.files import is_there
 from mixtura.fitting import network_head
 from mixtura.fitting.fit import check_names, check_parts, learn, too_few_to_validate
-from mixtura.fitting.gradient import fixed_head
+from mixtura.fitting.gradient import fixed_head, needs_head_training
 from mixtura.fitting.network import TrainedPart
 from mixtura.fitting.network_episodes import check_enough
 from mixtura.fitting.network_material import Material
@@ -35,7 +35,14 @@ from mixtura.records.training_course import TrainingCourse
 from mixtura.sections import EncoderSection
 from mixtura.tasks import fit, train_together, training_search
 from mixtura.tasks.fit import FitReport
-from mixtura.tasks.trained_network import ENCODER_FOLDER, check_start, remove_features, start_again, write_subclasses
+from mixtura.tasks.trained_network import (
+    ENCODER_FOLDER,
+    check_start,
+    remove_features,
+    start_again,
+    subclass_numbers,
+    write_subclasses,
+)
 from mixtura.tasks.training_course import Clock, CourseLog, Show
 from mixtura.tasks.training_outcome import Fitted, alone, compared, gains_of
 from mixtura.tasks.training_search import NetworkSearch, check_search
@@ -194,8 +201,6 @@ class _Run:
                 "The network is as it was: the frozen encoder is kept."
             )
             return self._kept(frozen, NetworkTraining(said, False, HEAD, trained.share, trained.log.epochs[-1].number))
-        if trained.subclasses is not None:
-            write_subclasses(self.folder, material.photos, trained.subclasses)
         figures = trained.part, trained.share, trained.log.epochs[-1].number
         start = self.recipe.encoder if frozen is None else frozen.gathered.encoder
         try:
@@ -219,12 +224,22 @@ class _Run:
         """Whether the encoder as it is gives a model to compare with, by classes, of which a decoder knows nothing."""
         return UNTRAINED not in self.encoder.identity and self.section.objective != RECONSTRUCTION
 
-    def _fitted(self, recipe: Recipe, photos: TrainingPhotos | None = None) -> Fitted:
-        """A model on the features of a recipe's encoder, which was trained on ``photos``, if on any."""
+    def _fitted(
+        self, recipe: Recipe, photos: TrainingPhotos | None = None, subclasses: Mapping[str, int] | None = None
+    ) -> Fitted:
+        """A model on the features of a recipe's encoder, which was trained on ``photos``, if on any.
+
+        Where training has found subclasses, each has Gaussians of its own, unless the head is trained by gradients.
+        """
         gathered = training_set.gather(recipe, self.progress)
         create.check_same_items(self.output, gathered.features.identity)
         if photos is not None:
             features = gathered.features.with_split(photos.split)
+            if subclasses is not None and not needs_head_training(recipe):
+                names = [name or "" for name in features.label]
+                numbers = [subclasses.get(id) for id in features.id]
+                below = [f"{name}/{own}" if own else name for name, own in zip(names, numbers, strict=True)]
+                features = replace(features, sublabel=below)
             gathered = replace(gathered, features=features, encoder_trained=True)
         began = time.perf_counter()
         model = learn(recipe, gathered)
@@ -322,7 +337,11 @@ class _Run:
         own = {"name": f"{KIND}:{place.absolute()}", "weights": None, "filters": None, "dropout": None, "stem": None}
         encoder = self.recipe.encoder.model_copy(update=own)
         extract = self.recipe.extract.model_copy(update={"store": None})
-        made = self._fitted(self.recipe.model_copy(update={"encoder": encoder, "extract": extract}), material.photos)
+        recipe, number = self.recipe.model_copy(update={"encoder": encoder, "extract": extract}), None
+        if trained.subclasses is not None:
+            number = subclass_numbers(material.photos, trained.subclasses)
+            write_subclasses(self.folder, material.photos, number)
+        made = self._fitted(recipe, material.photos, number)
         facts = made.model.facts | {
             "encoder": KIND,
             TRAINED_FROM_FACT: self.recipe.encoder.name,

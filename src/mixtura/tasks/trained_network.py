@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -30,24 +30,28 @@ SUBCLASS_FILE = "subclasses.csv"
 """Table of the subclasses that a training has found, in the folder of its run."""
 
 
-def write_subclasses(run: Path, photos: TrainingPhotos, assigned: Int[np.ndarray, " T"]) -> None:
-    """Write the class and the subclass of each training photo, numbered from 1 within each class, the largest first.
+def subclass_numbers(photos: TrainingPhotos, assigned: Int[np.ndarray, " N"]) -> dict[str, int]:
+    """The subclass of each photo that has one, by id, numbered from 1 within each class, the largest first."""
+    pairs = list(zip(photos.labels.tolist(), assigned.tolist(), strict=True))
+    size, number, seen = Counter(pairs), dict[tuple[int, int], int](), Counter[int]()
+    for pair in sorted((pair for pair in size if pair[1] >= 0), key=lambda pair: (-size[pair], pair)):
+        seen[pair[0]] += 1
+        number[pair] = seen[pair[0]]
+    return {item.id: number[pair] for item, pair in zip(photos.dataset.items, pairs, strict=True) if pair in number}
+
+
+def write_subclasses(run: Path, photos: TrainingPhotos, number: Mapping[str, int]) -> None:
+    """Write the class and the subclass of each photo that has one.
 
     Raises:
         CannotWrite, OutOfSpace: the table cannot be written.
     """
-    items = [photos.dataset.items[row] for row in photos.training]
-    pairs = [(photos.classes[photos.labels[row]], int(one)) for row, one in zip(photos.training, assigned, strict=True)]
-    size, number = Counter(pair for pair in pairs if pair[1] >= 0), dict[tuple[str, int], int]()
-    for name in photos.classes:
-        own = sorted((pair for pair in size if pair[0] == name), key=lambda pair: (-size[pair], pair[1]))
-        number |= {pair: place for place, pair in enumerate(own, 1)}
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("id", "source", "class", "subclass"))
-    table.writerows(
-        (item.id, item.source, pair[0], number[pair]) for item, pair in zip(items, pairs, strict=True) if pair in number
-    )
+    for item, label in zip(photos.dataset.items, photos.labels, strict=True):
+        if item.id in number:
+            table.writerow((item.id, item.source, photos.classes[label], number[item.id]))
     files.write(run / SUBCLASS_FILE, text.getvalue().encode("utf-8", "surrogateescape"))
 
 

@@ -82,17 +82,17 @@ def by_episodes(material: Material, trained: TrainedPart) -> str:
     )
 
 
-def by_subclasses(material: Material, assigned: Int[np.ndarray, " T"]) -> str:
+def by_subclasses(material: Material, assigned: Int[np.ndarray, " N"]) -> str:
     """Return in a sentence which subclasses were found, and how pure they are: of how few classes their photos are."""
     known = assigned >= 0
-    labels = material.training_labels[known]
+    labels = material.used.labels[known]
     table = np.zeros((assigned.max() + 1, len(material.photos.classes)))
     np.add.at(table, (assigned[known], labels), 1)
     used, pure = int((table.sum(1) > 0).sum()), percent(table.max(1).sum() / table.sum())
     return (
         f"The network was trained to tell subclasses apart: {used} are in use in "
-        f"{count(len(material.photos.classes), 'class', 'classes')}, and {pure} of the training "
-        "photos are in a subclass whose most frequent class is theirs."
+        f"{count(len(material.photos.classes), 'class', 'classes')}, and {pure} of the photos "
+        "are in a subclass whose most frequent class is theirs."
     )
 
 
