@@ -12,6 +12,7 @@ import pytest
 
 from mixtura.errors import CannotWrite, DataError, OutOfSpace
 from mixtura.names import find
+from mixtura.records.decision import SubclassMap
 from mixtura.report import SECTIONS
 from mixtura.report.page import page, write_report
 from mixtura.report.parts import PageContext
@@ -144,7 +145,7 @@ def test_an_evaluation_with_next_to_nothing_still_makes_a_page(evaluation_of):
     bare = replace(whole, metrics={}, intervals={}, recall={}, mistakes=(), map=None, facts={})
     reader = read(page(bare, "A shop", lambda _: None))
     assert {"summary", "confusion", "probability", "unknown"} <= set(reader.ids)
-    assert not {"classes", "map", "mistakes", "facts"} & set(reader.ids)
+    assert not {"classes", "map", "subclasses", "mistakes", "facts"} & set(reader.ids)
 
 
 def test_one_photo_and_only_foreign_photos_make_pages(evaluation_of, photo):
@@ -225,7 +226,10 @@ def test_long_names_cannot_widen_a_row():
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_every_section_is_found_and_made(name, evaluation_of, photo):
-    section = find(SECTIONS, name)(PageContext(evaluation_of(), photo))
+    whole = evaluation_of()
+    known, parent = whole.map.label >= 0, np.arange(len(whole.classes))
+    view = SubclassMap(whole.map.xy[known], whole.map.label[known], whole.map.mean, parent, whole.map.mean)
+    section = find(SECTIONS, name)(PageContext(replace(whole, subclass_map=view), photo))
     assert section.title
     assert section.lead
     assert section.body

@@ -109,6 +109,20 @@ class EmbeddingMap:
 
 
 @dataclass(frozen=True)
+class SubclassMap:
+    """A 2-D view of the features that keeps neighbors together, with the means of subclasses and of classes.
+
+    ``xy`` N 2 with ``label`` N (index into classes), ``subclass`` S 2 with ``class_parent`` S, and ``mean`` C 2.
+    """
+
+    xy: np.ndarray
+    label: np.ndarray
+    subclass: np.ndarray
+    class_parent: np.ndarray
+    mean: np.ndarray
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A model's evaluation on items it was not fitted on.
 
@@ -134,6 +148,7 @@ class Evaluation:
     alpha: float
     mistakes: tuple[Mistake, ...] = ()
     map: EmbeddingMap | None = None
+    subclass_map: SubclassMap | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     problems: tuple[Any, ...] = ()
     domain: str | None = None

@@ -11,6 +11,7 @@ SECTIONS = {
     "probability": "mixtura.report.probability:probability",
     "unknown": "mixtura.report.unknown:unknown",
     "map": "mixtura.report.map:embedding_map",
+    "subclasses": "mixtura.report.subclass_map:subclass_map",
     "mistakes": "mixtura.report.mistakes:mistakes",
     "facts": "mixtura.report.facts:facts",
 }

@@ -18,7 +18,7 @@ from mixtura.metrics.classification import accuracy, balanced_accuracy, recall, 
 from mixtura.metrics.detection import aupr, auroc, fpr_at_tpr
 from mixtura.metrics.intervals import wilson
 from mixtura.metrics.selective import aurc
-from mixtura.model import bundle, embedding_map
+from mixtura.model import bundle, embedding_map, subclass_map
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Answers, Model
 from mixtura.names import Spellings, require_allowed
@@ -186,6 +186,7 @@ def evaluate(model: Model, test: Features, known: Features | None = None) -> Eva
         alpha=model.decision.false_reject_rate,
         mistakes=_mistakes(model, test, answers, true, known),
         map=embedding_map.embedding_map(model, test.embedding, true),
+        subclass_map=subclass_map.subclass_map(model, test.embedding, true),
         facts=dict(model.facts) | {"test_items": len(test), "threads": torch.get_num_threads()},
     )
 

@@ -1,0 +1,54 @@
+"""A two-dimensional view of a model's named subclasses by t-SNE."""
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mixtura.model.model import Model
+from mixtura.records.decision import SubclassMap
+
+MAX_ROWS = 2000  # items drawn, at most
+MIN_ROWS = 10  # below, there is nothing to see
+PERPLEXITY, PER_NEIGHBOR = 30.0, 3  # neighbors that count for a row; t-SNE looks at three times as many
+PCA_AXES = 50
+STEPS = 500
+
+
+def subclass_map(model: Model, embedding: Float[np.ndarray, "N D"], true: Int[np.ndarray, " N"]) -> SubclassMap | None:
+    """Items with the means of subclasses and classes, laid out together; ``None`` without subclasses or items.
+
+    Two equal calls give the same picture. Distances between far groups say nothing, as always with t-SNE.
+
+    Source: van der Maaten, Accelerating t-SNE using tree-based algorithms (JMLR 2014).
+    """
+    inside = np.flatnonzero(true >= 0)
+    if model.subclasses is None or len(inside) < MIN_ROWS:
+        return None
+    keep = np.random.default_rng(0).permutation(inside)[:MAX_ROWS]
+    mixture, owners = model.mixture, model.subclasses
+    assert mixture.component_class is not None
+    subclass = _means(mixture.mean, mixture.log_weight, owners.component_subclass, len(owners.names))
+    mean = _means(mixture.mean, mixture.log_weight, mixture.component_class, len(model.classes))
+    there = owners.class_parent.numpy() >= 0
+    rows = np.concatenate([model.project(embedding[keep]).numpy(), subclass[there], mean])
+    xy, subclass_xy, mean_xy = np.split(_laid_out(rows), [len(keep), len(keep) + int(there.sum())])
+    return SubclassMap(xy, true[keep], subclass_xy, owners.class_parent.numpy()[there], mean_xy)
+
+
+def _means(
+    mean: Float[Tensor, "K D"], log_weight: Float[Tensor, " K"], owner: Int[Tensor, " K"], owners: int
+) -> Float[np.ndarray, "O D"]:
+    """Mean of each owner: those of its components, by their weights; an owner without components lies at 0."""
+    weight = np.exp(log_weight.double().numpy())[:, None] * (owner.numpy()[:, None] == np.arange(owners))
+    return (weight / weight.sum(0).clip(np.finfo(float).tiny)).T @ mean.double().numpy()
+
+
+def _laid_out(rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N 2"]:
+    """Rows in the plane: principal axes first, then Barnes-Hut t-SNE with a fixed seed."""
+    from sklearn.decomposition import PCA  # here, for a quick start
+    from sklearn.manifold import TSNE
+
+    axes = min(PCA_AXES, *rows.shape)
+    reduced = PCA(axes, random_state=0).fit_transform(rows.astype(np.float32))
+    perplexity = min(PERPLEXITY, (len(rows) - 1) / PER_NEIGHBOR)
+    return TSNE(perplexity=perplexity, max_iter=STEPS, init="pca", random_state=0).fit_transform(reduced)
