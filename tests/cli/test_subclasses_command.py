@@ -61,8 +61,10 @@ def test_kinds_are_found_named_and_fitted(mixtura, photos, tmp_path):
         ("apple/red", "apple"), ("apple/2", "apple"), ("plum", "plum"),
     }  # fmt: skip
     parts = set((tmp_path / "out/features").glob("*.parquet"))
-    fitted = json.loads(mixtura("fit", "photos/labels.csv", "-o", "out", *ENCODER, "--json").out)
-    assert set(fitted["classes"]) == {"apple/red", "apple/2", "plum"} and fitted["metrics"]["top1"] == 1.0
+    fitted = json.loads(mixtura("fit", "photos/labels.csv", "-o", "out", *ENCODER, "--level", "both", "--json").out)
+    assert set(fitted["classes"]) == {"apple", "plum"} and fitted["metrics"]["top1"] == 1.0
+    flat = json.loads(mixtura("fit", "photos/labels.csv", "-o", "flat", *ENCODER, "--json").out)
+    assert set(flat["classes"]) == {"apple/red", "apple/2", "plum"} and flat["metrics"]["top1"] == 1.0
     assert parts <= set((tmp_path / "out/features").glob("*.parquet"))
     again = mixtura("subclasses", "photos", "-o", "out", *ENCODER, "--accept")
     assert again.code == 73 and "labels.csv is there already" in again.err
@@ -78,6 +80,8 @@ def test_a_store_becomes_a_store_and_changed_photos_are_refused(mixtura, photos,
     )
     answer = mixtura("subclasses", "store", "--accept", "--name", "apple/2=", "-q")
     assert answer.out.strip() == "kinds/accepted"
+    fitted = json.loads(mixtura("fit", "kinds/accepted", "-o", "model", "--level", "both", "--json").out)
+    assert set(fitted["classes"]) == {"apple", "plum"}  # apple/1, and apple itself for what is left of it
     lines = mixtura("subclasses", "kinds/accepted", "--method", "kmeans", "-o", "two", "-q").out.splitlines()
     assert lines and all(line.count("\t") == 2 for line in lines)
     (photos / "apple" / "red0.png").rename(photos / "plum" / "red0.png")

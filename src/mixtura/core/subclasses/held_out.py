@@ -11,7 +11,7 @@ from torch import Tensor
 from mixtura.core.subclasses.tied_mixtures import Problems, TiedMixtures, fit, seeds
 
 N_FOLDS = 5
-N_STARTS = 4
+N_STARTS = 8
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from mixtura.core import linalg
 
 LOG2_E = math.log2(math.e)
-SHORT_STEPS, LONG_STEPS = 6, 10
+SHORT_STEPS, LONG_STEPS = 4, 8
 CANDIDATES = 4  # rows that compete to be the next center; with one, k-means++ misses kinds more often
 VARIANCE_FLOOR = 1e-4  # of the sample's variance along an axis
 MIN_MASS = 1e-3  # rows; keeps the mean of a component without rows finite
