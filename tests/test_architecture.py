@@ -32,6 +32,7 @@ TABLES = [
     ("mixtura.objectives", "HEAD_OBJECTIVES"),
     ("mixtura.objectives", "PHOTO_OBJECTIVES"),
     ("mixtura.objectives", "EPISODE_OBJECTIVES"),
+    ("mixtura.objectives", "SUBCLASS_OBJECTIVES"),
     ("mixtura.report", "SECTIONS"),
 ]
 NESTED = {("mixtura.cli", "COMMANDS"): ("mixtura.cli", "PANELS")}

@@ -20,7 +20,7 @@ PROTOTYPICAL = "prototypical"
 SCGM_G = "scgm-g"
 """The objective that finds subclasses of the classes."""
 
-SUBCLASS_OBJECTIVES = (SCGM_G,)
+FINDS_SUBCLASSES = (SCGM_G,)
 """Objectives that read the section coarse."""
 
 DIRECTIONS = {"validation_loss": "minimize", "validation_accuracy": "maximize"}

@@ -32,9 +32,9 @@ from mixtura.training.order import Order
 from mixtura.training.reconstructor import Reconstructor
 from mixtura.training.subclasses import SubclassClassifier
 from mixtura.training_sections import (
+    FINDS_SUBCLASSES,
     PROTOTYPICAL,
     RECONSTRUCTION,
-    SUBCLASS_OBJECTIVES,
     CoarseSection,
     TrainSection,
 )
@@ -114,7 +114,7 @@ class Material:
 
     def module(self) -> network_setup.Trained:
         """The network as it begins, with what the objective wants on it: a head, a decoder, or nothing."""
-        if self.section.objective not in (RECONSTRUCTION, PROTOTYPICAL, *SUBCLASS_OBJECTIVES):
+        if self.section.objective not in (RECONSTRUCTION, PROTOTYPICAL, *FINDS_SUBCLASSES):
             return self.classifier()
         network = self.encoder.network()
         if self.coarse is not None:

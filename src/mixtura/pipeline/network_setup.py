@@ -17,7 +17,7 @@ from mixtura.training.reconstructor import Reconstructor
 from mixtura.training.schedule import Schedule, layer_factors
 from mixtura.training.setup import Settings
 from mixtura.training.subclasses import SubclassClassifier
-from mixtura.training_sections import PROTOTYPICAL, RECONSTRUCTION, SUBCLASS_OBJECTIVES, CoarseSection, TrainSection
+from mixtura.training_sections import FINDS_SUBCLASSES, PROTOTYPICAL, RECONSTRUCTION, CoarseSection, TrainSection
 
 SMALL_BATCH = 64  # photos; the statistics of fewer are too noisy for a batch norm that is trained well already
 LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3
@@ -58,11 +58,11 @@ def check_coarse(coarse: CoarseSection | None, section: TrainSection) -> None:
     Raises:
         UsageError: it is not.
     """
-    reads = section.objective in SUBCLASS_OBJECTIVES
+    reads = section.objective in FINDS_SUBCLASSES
     if coarse is not None and not reads:
         raise UsageError(
             f"The objective {section.objective!r} finds no subclasses. Leave out the section coarse, or set "
-            f"train.objective={SUBCLASS_OBJECTIVES[0]}."
+            f"train.objective={FINDS_SUBCLASSES[0]}."
         )
     if reads and (coarse is None or coarse.subclasses is None):
         raise UsageError(
@@ -101,7 +101,7 @@ def _check_objective(section: TrainSection) -> None:
         _check_reconstruction(section)
     if section.objective == PROTOTYPICAL:
         _check_prototypical(section)
-    if section.objective in SUBCLASS_OBJECTIVES:
+    if section.objective in FINDS_SUBCLASSES:
         _check_subclasses(section)
 
 

@@ -46,7 +46,7 @@ from mixtura.tasks.trained_network import (
 from mixtura.tasks.training_course import Clock, CourseLog, Show
 from mixtura.tasks.training_outcome import Fitted, alone, compared, gains_of
 from mixtura.tasks.training_search import NetworkSearch, check_search
-from mixtura.training_sections import RECONSTRUCTION, SUBCLASS_OBJECTIVES, CoarseSection, TrainSection
+from mixtura.training_sections import FINDS_SUBCLASSES, RECONSTRUCTION, CoarseSection, TrainSection
 
 Watch = Callable[[Any], None] | None
 """Called with records of progress: of reading, and of training."""
@@ -260,7 +260,7 @@ class _Run:
             start = torch.from_numpy(vectors.astype(np.float32))
         workers = factory.workers_of(self.recipe)
         head = network_head.head_spec(self.recipe, encoder.dimension)
-        coarse = self.recipe.coarse or CoarseSection() if self.section.objective in SUBCLASS_OBJECTIVES else None
+        coarse = self.recipe.coarse or CoarseSection() if self.section.objective in FINDS_SUBCLASSES else None
         return Material(self.section, encoder, photos, start, self.recipe.seed, workers, self.log.step, head, coarse)
 
     def _best_part(self, material: Material, fit_seconds: float) -> tuple[TrainedPart | None, str]:
