@@ -12,16 +12,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from mixtura.cli.app import run as command
+from mixtura.datasets.episodes import Design
 from mixtura.errors import CheckpointError, UsageError
 from mixtura.fitting import network_subclasses
 from mixtura.fitting.network_subclasses import SubclassTraining, counts_of
 from mixtura.metrics.clustering import adjusted_rand
 from mixtura.model import bundle
+from mixtura.pipeline import training_set
 from mixtura.recipe import resolve
 from mixtura.records.training import TrainingProgress
-from mixtura.tasks import train
+from mixtura.tasks import fewshot, train
 from mixtura.tasks.trained_network import SUBCLASS_FILE
 from mixtura.training.subclasses import SubclassHead
 from mixtura.training_sections import CoarseSection
@@ -29,6 +32,7 @@ from mixtura.training_sections import CoarseSection
 SIDE, EACH, EPOCHS = 16, 30, 12
 KINDS = {"a": ("a1", "a2"), "b": ("b1", "b2")}
 COLOR = {"a1": (200, 60, 60), "a2": (60, 200, 60), "b1": (60, 60, 200), "b2": (190, 190, 60)}
+CROPS = [{"name": "random_resized_crop", "probability": 1.0, "options": {"scale": [0.6, 1.0]}}]
 KEYS = {
     "encoder.name": "cnn",
     "encoder.size": SIDE,
@@ -218,3 +222,31 @@ def test_classes_share_the_subclasses_by_their_size():
     labels = np.repeat([0, 1, 2], [70, 25, 5])
     assert counts_of(CoarseSection(subclasses=10), labels, 3) == (7, 2, 1)
     assert counts_of(CoarseSection(subclasses=[1, 4, 2], mask=True), labels, 3) == (1, 4, 2)
+
+
+@pytest.mark.slow
+def test_digits_learned_by_their_parity_come_apart(tmp_path):
+    """One seed, 20 epochs: one shot of each digit of a parity, in vectors of both trainings."""
+    digits, rng = load_digits(), np.random.default_rng(0)
+    split = np.full(len(digits.target), "train", dtype="<U5")
+    order = rng.permutation(len(split))
+    split[order[:540]], split[order[540:640]] = "test", "val"
+    pixels, names = (digits.images * 255 / 16).astype(np.uint8), np.array([f"digit {one}" for one in range(10)])
+    parts = {"y": digits.target, "classes": names, "split": split}
+    np.savez(tmp_path / "digits.npz", image=pixels, coarse=digits.target % 2, coarse_classes=["even", "odd"], **parts)
+    keys = {key: value for key, value in KEYS.items() if key.startswith(("encoder.", "extract.", "head.", "decision."))}
+    keys |= {"data.kind": "npz", "data.root": str(tmp_path / "digits.npz"), "data.level": "superlabel"}
+    keys |= {"encoder.filters": 8, "train.epochs": 20, "train.batch_size": 64, "train.optimizer": "sgd"}
+    keys |= {"train.learning_rate": 0.03, "train.weight_decay": 1e-4, "train.augment.views": CROPS}
+    accuracy = {}
+    for objective, more in {"conditional": {}, "scgm-g": {"coarse": {"subclasses": 20}}}.items():
+        output = tmp_path / objective
+        made = train.run(resolve(keys | more | {"output": str(output), "train.objective": objective}))
+        assert made.fit.evaluation.metrics["top1"] > 0.97
+        recipe, model = bundle.recipe_of(output), bundle.from_pretrained(output)
+        data = recipe.data.model_copy(update={"level": "label"})
+        vectors = training_set.stored(recipe.model_copy(update={"data": data}), model.identity).select_split("test")
+        material = fewshot.of_features(vectors, "0", 0)
+        listed = fewshot.drawn(material, "intra", Design(way=5, shot=1, query=15, episodes=200, seed=0))
+        accuracy[objective] = fewshot.run(material, listed, ["cosine"]).results[0].mean
+    assert accuracy["scgm-g"] > accuracy["conditional"] + 0.04
