@@ -35,7 +35,7 @@ from mixtura.model import bundle
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe, resolve
 from mixtura.tasks import fewshot, train
-from mixtura.tasks.trained_network import SUBCLASS_FILE
+from mixtura.tasks.trained_subclasses import SUBCLASS_FILE
 
 NAME = "coarse_scgm"
 DESIGN = Design(way=5, shot=1, query=15, episodes=400, seed=0)

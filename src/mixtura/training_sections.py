@@ -183,8 +183,8 @@ class CoarseSection(Section):
 
     subclasses: Count | tuple[Count, ...] | None = Field(
         default=None,
-        description="Subclasses in all, or one number per class in the order of their names, with mask. About 1.5 "
-        "times as many as there may be is a good number.",
+        description="Subclasses in all, or one number per class in the order of their names, with mask. Default: 1.5 "
+        "times the kinds that mixtura subclasses finds before; from scratch, a number is needed.",
     )
     dimension: Count = Field(default=128, description="Length of the embeddings.")
     embedder: Literal["none", "linear", "mlp"] = Field(

@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import signal
 from collections import Counter
@@ -25,7 +27,7 @@ from mixtura.pipeline import training_set
 from mixtura.recipe import resolve
 from mixtura.records.training import TrainingProgress
 from mixtura.tasks import fewshot, train
-from mixtura.tasks.trained_network import SUBCLASS_FILE
+from mixtura.tasks.trained_subclasses import SUBCLASS_FILE
 from mixtura.training.subclasses import SubclassHead
 from mixtura.training_sections import CoarseSection
 
@@ -165,6 +167,16 @@ def test_every_option_runs(photos, tmp_path, more):
     assert all(np.isfinite(one["loss"]) for one in epochs_of(tmp_path / "shop"))
 
 
+def test_the_number_of_subclasses_follows_from_the_kinds_of_the_encoder_as_it_is(photos, tmp_path):
+    more = {"encoder.name": "tiny", "encoder.filters": None, "coarse.subclasses": None, "train.epochs": 2}
+    told = []
+    made = train.run(recipe_for(photos, tmp_path / "shop", **more), progress=told.append)
+    assert made.training.replaced and made.training.gains[0].before is not None
+    said = next(one.message for one in told if "kinds were found" in getattr(one, "message", ""))
+    kinds, number = map(int, re.findall(r"\d+", said))
+    assert kinds >= 2 and number == math.ceil(1.5 * kinds)
+
+
 def test_assignments_see_no_random_view_and_leave_the_network_as_it_is(photos, tmp_path, monkeypatch):
     """Batch norms in evaluation mode, photos without views, every row; twice the same."""
     made = []
@@ -196,7 +208,7 @@ def test_class_posteriors_of_a_head_are_probabilities():
     ("keys", "said"),
     [
         ({"train.objective": "conditional"}, "'conditional' finds no subclasses. Leave out the section coarse"),
-        ({"coarse": None}, r"scgm-g needs the number of subclasses. Set coarse\.subclasses"),
+        ({"coarse": None}, r"scgm-g from scratch needs the number of subclasses. Set coarse\.subclasses"),
         ({"coarse.subclasses": 1}, r"coarse\.subclasses is 1, with 2 classes"),
         ({"coarse.subclasses": 10**6}, r"coarse\.subclasses is 1000000, with 2 classes and \d+ training photos"),
         ({"coarse.subclasses": [2, 2, 2], "coarse.mask": True}, "has 3 numbers for 2 classes"),

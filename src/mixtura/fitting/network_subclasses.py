@@ -69,11 +69,10 @@ def counts_of(section: CoarseSection, labels: Int[np.ndarray, " T"], n_classes: 
     """The subclasses of each class, by its share of the training photos; with a list in the section, as given there.
 
     Raises:
-        UsageError: there are fewer subclasses than classes, more than photos, or no number.
+        UsageError: there are fewer subclasses than classes, or more than photos.
     """
     given = section.subclasses
-    if given is None:
-        raise UsageError("coarse.subclasses is missing. Give about 1.5 times as many as there may be, in all classes.")
+    assert given is not None, "a number is settled before"
     if isinstance(given, tuple):
         if len(given) != n_classes:
             raise UsageError(f"coarse.subclasses has {len(given)} numbers for {n_classes} classes. Give one per class.")

@@ -52,8 +52,13 @@ def check_train(section: TrainSection) -> None:
         )
 
 
-def check_coarse(coarse: CoarseSection | None, section: TrainSection) -> None:
+def check_coarse(coarse: CoarseSection | None, section: TrainSection, drawn: bool) -> None:
     """Check, before any photo is read, that the section coarse is there for the objectives that read it, and no other.
+
+    Args:
+        coarse: the section.
+        section: the section train.
+        drawn: whether the network begins with drawn weights, so that nothing tells how many kinds there are.
 
     Raises:
         UsageError: it is not.
@@ -64,10 +69,10 @@ def check_coarse(coarse: CoarseSection | None, section: TrainSection) -> None:
             f"The objective {section.objective!r} finds no subclasses. Leave out the section coarse, or set "
             f"train.objective={FINDS_SUBCLASSES[0]}."
         )
-    if reads and (coarse is None or coarse.subclasses is None):
+    if reads and drawn and (coarse is None or coarse.subclasses is None):
         raise UsageError(
-            f"{section.objective} needs the number of subclasses. Set coarse.subclasses to about 1.5 times as many as "
-            "there may be, in all classes."
+            f"{section.objective} from scratch needs the number of subclasses. Set coarse.subclasses to about 1.5 "
+            "times as many as there may be, in all classes."
         )
 
 

@@ -33,15 +33,13 @@ from mixtura.recipe import Recipe, with_absolute_paths
 from mixtura.records.training import TRAINED_FROM_FACT, TRAINED_PART_FACT, NetworkTraining
 from mixtura.records.training_course import TrainingCourse
 from mixtura.sections import EncoderSection
-from mixtura.tasks import fit, train_together, training_search
+from mixtura.tasks import fit, train_together, trained_subclasses, training_search
 from mixtura.tasks.fit import FitReport
 from mixtura.tasks.trained_network import (
     ENCODER_FOLDER,
     check_start,
     remove_features,
     start_again,
-    subclass_numbers,
-    write_subclasses,
 )
 from mixtura.tasks.training_course import Clock, CourseLog, Show
 from mixtura.tasks.training_outcome import Fitted, alone, compared, gains_of
@@ -99,7 +97,6 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
         raise UsageError(f"{recipe.data.root} holds features, and a network is trained on photos. Give the photos.")
     check_names(recipe)
     check_search(recipe)
-    network_setup.check_coarse(recipe.coarse, section)
     device = factory.device_of(recipe.encoder.device)
     for one in training_search.sections(recipe):
         network_setup.check_train(one)
@@ -109,6 +106,7 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
     check_start(recipe, results)
     log = CourseLog(recipe, results, show, progress)
     recipe, seed, encoder = _weights(recipe, section)
+    network_setup.check_coarse(recipe.coarse, section, UNTRAINED in encoder.identity)
     for one in training_search.sections(recipe):
         _check_drawn(one, recipe.encoder, encoder)
         network_head.head_spec(recipe.model_copy(update={"train": one}), encoder.dimension)
@@ -225,7 +223,7 @@ class _Run:
         return UNTRAINED not in self.encoder.identity and self.section.objective != RECONSTRUCTION
 
     def _fitted(
-        self, recipe: Recipe, photos: TrainingPhotos | None = None, subclasses: Mapping[str, int] | None = None
+        self, recipe: Recipe, photos: TrainingPhotos | None = None, number: Mapping[str, int] | None = None
     ) -> Fitted:
         """A model on the features of a recipe's encoder, which was trained on ``photos``, if on any.
 
@@ -235,11 +233,8 @@ class _Run:
         create.check_same_items(self.output, gathered.features.identity)
         if photos is not None:
             features = gathered.features.with_split(photos.split)
-            if subclasses is not None and not needs_head_training(recipe):
-                names = [name or "" for name in features.label]
-                numbers = [subclasses.get(id) for id in features.id]
-                below = [f"{name}/{own}" if own else name for name, own in zip(names, numbers, strict=True)]
-                features = replace(features, sublabel=below)
+            if number is not None and not needs_head_training(recipe):
+                features = trained_subclasses.labeled_below(features, number)
             gathered = replace(gathered, features=features, encoder_trained=True)
         began = time.perf_counter()
         model = learn(recipe, gathered)
@@ -261,6 +256,9 @@ class _Run:
         workers = factory.workers_of(self.recipe)
         head = network_head.head_spec(self.recipe, encoder.dimension)
         coarse = self.recipe.coarse or CoarseSection() if self.section.objective in FINDS_SUBCLASSES else None
+        if coarse is not None and coarse.subclasses is None and frozen is not None:
+            coarse, said = trained_subclasses.with_number(coarse, frozen.gathered.features, photos)
+            self.log.warn(said)
         return Material(self.section, encoder, photos, start, self.recipe.seed, workers, self.log.step, head, coarse)
 
     def _best_part(self, material: Material, fit_seconds: float) -> tuple[TrainedPart | None, str]:
@@ -339,8 +337,8 @@ class _Run:
         extract = self.recipe.extract.model_copy(update={"store": None})
         recipe, number = self.recipe.model_copy(update={"encoder": encoder, "extract": extract}), None
         if trained.subclasses is not None:
-            number = subclass_numbers(material.photos, trained.subclasses)
-            write_subclasses(self.folder, material.photos, number)
+            number = trained_subclasses.subclass_numbers(material.photos, trained.subclasses)
+            trained_subclasses.write_subclasses(self.folder, material.photos, number)
         made = self._fitted(recipe, material.photos, number)
         facts = made.model.facts | {
             "encoder": KIND,

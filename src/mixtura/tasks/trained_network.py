@@ -1,15 +1,9 @@
 """Trained networks and their features in an output folder: what stays, what moves aside, what goes."""
 
-import csv
-import io
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-
-import numpy as np
-from jaxtyping import Int
 
 from mixtura import files
 from mixtura.encoders import own
@@ -18,41 +12,11 @@ from mixtura.features.store import HEADER_FILE, FeatureStore
 from mixtura.files import is_there
 from mixtura.pipeline.factory import FEATURES_KIND
 from mixtura.pipeline.pictures import PICTURES_FILE
-from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.recipe import Recipe
 from mixtura.training.checkpoint import set_aside
 
 ENCODER_FOLDER = "encoder"
 """Folder of a trained network inside that of its run, where no model has it."""
-
-
-SUBCLASS_FILE = "subclasses.csv"
-"""Table of the subclasses that a training has found, in the folder of its run."""
-
-
-def subclass_numbers(photos: TrainingPhotos, assigned: Int[np.ndarray, " N"]) -> dict[str, int]:
-    """The subclass of each photo that has one, by id, numbered from 1 within each class, the largest first."""
-    pairs = list(zip(photos.labels.tolist(), assigned.tolist(), strict=True))
-    size, number, seen = Counter(pairs), dict[tuple[int, int], int](), Counter[int]()
-    for pair in sorted((pair for pair in size if pair[1] >= 0), key=lambda pair: (-size[pair], pair)):
-        seen[pair[0]] += 1
-        number[pair] = seen[pair[0]]
-    return {item.id: number[pair] for item, pair in zip(photos.dataset.items, pairs, strict=True) if pair in number}
-
-
-def write_subclasses(run: Path, photos: TrainingPhotos, number: Mapping[str, int]) -> None:
-    """Write the class and the subclass of each photo that has one.
-
-    Raises:
-        CannotWrite, OutOfSpace: the table cannot be written.
-    """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("id", "source", "class", "subclass"))
-    for item, label in zip(photos.dataset.items, photos.labels, strict=True):
-        if item.id in number:
-            table.writerow((item.id, item.source, photos.classes[label], number[item.id]))
-    files.write(run / SUBCLASS_FILE, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def check_start(recipe: Recipe, run: Path) -> None:
