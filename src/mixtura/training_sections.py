@@ -200,7 +200,7 @@ class CoarseSection(Section):
         default=0.5, description="Weight of the two terms of subclasses; that of the class term is 1."
     )
     regularization: Annotated[float, Field(gt=0)] = Field(
-        default=0.04, description="Entropy of the assignment, in nats; small values give every photo one subclass."
+        default=0.04, description="Weight of the assignment's entropy; small values give every photo one subclass."
     )
     every: Count = Field(default=5, description="Epochs between two assignments.")
     warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="Epochs with the class term alone.")
@@ -217,9 +217,11 @@ class CoarseSection(Section):
     mixture_prior: bool = Field(
         default=False, description="Make subclasses near the class mean more frequent, as the model has it."
     )
-    angular: bool = Field(default=False, description="Compare directions as seen from the class mean.")
+    angular: bool = Field(default=False, description="Compare directions as seen from the class mean, in the loss.")
     normalize: Literal["embedding", "weight", "both", "none"] = Field(
-        default="embedding", description="What has unit length in the class scores."
+        default="embedding",
+        description="What has unit length in the scores of the class term: embedding, weight (the class means), both "
+        "or none.",
     )
     select: Literal["last", "validation"] = Field(
         default="last", description="The epoch to keep: the last one, or the one with the lowest loss of the class."

@@ -79,6 +79,9 @@ def test_a_teacher_that_agrees_costs_nothing_and_one_that_does_not_pulls(drawn):
     other = SubclassModel(model.mean.detach().flip(0), model.class_mean.detach())
     far = objective.distilled(model, v, other, v.detach(), labels)
     (slope,) = torch.autograd.grad(far, v)
+    weight = (torch.arange(N) < 3).double()
+    some = objective.distilled(model, v, other, v.detach(), labels, weight)
+    assert torch.allclose(some, objective.distilled(model, v[:3], other, v[:3].detach(), labels[:3]))
     with torch.no_grad():
         assert far.item() > float(objective.distilled(model, v - 0.01 * slope, other, v, labels)) > 0
 

@@ -16,18 +16,22 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from mixtura.catalog import create
+from mixtura.catalog.subclasses import SUBLABEL_FILE
 from mixtura.cli.app import run as command
 from mixtura.datasets.episodes import Design
-from mixtura.errors import CheckpointError, UsageError
+from mixtura.datasets.items import Dataset, Item
+from mixtura.errors import BundleError, CheckpointError, UsageError
 from mixtura.fitting import network_subclasses
 from mixtura.fitting.network_subclasses import SubclassTraining, counts_of
 from mixtura.metrics.clustering import adjusted_rand
 from mixtura.model import bundle
 from mixtura.pipeline import training_set
+from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.recipe import resolve
 from mixtura.records.training import TrainingProgress
 from mixtura.tasks import fewshot, train
-from mixtura.tasks.trained_subclasses import SUBCLASS_FILE
+from mixtura.tasks.trained_subclasses import SUBCLASS_FILE, subclass_numbers
 from mixtura.training.subclasses import SubclassHead
 from mixtura.training_sections import CoarseSection
 
@@ -199,6 +203,49 @@ def test_assignments_see_no_random_view_and_leave_the_network_as_it_is(photos, t
     assert made == [False, True, True, True, True]
 
 
+def test_forgetting_a_photo_is_exact(trained, tmp_path):
+    """The means of the catalog follow from its items, each by the subclass that it was learned by."""
+    shutil.copytree(trained, tmp_path / "shop")
+    model = bundle.from_pretrained(tmp_path / "shop")
+    rows = create.first_rows(tmp_path / "shop", model)
+    assert rows.components is not None
+    learned = np.array([split != "test" for split in rows.features.split], dtype=bool)
+    assert (rows.components[learned] >= 0).all() and (rows.components[~learned] < 0).all()
+    parts = model.projection(torch.from_numpy(rows.features.embedding))
+    for component, mean in enumerate(model.mixture.mean):
+        own = parts[(rows.components == component) & torch.from_numpy(learned)]
+        assert torch.allclose(own.mean(0), mean, atol=1e-4)
+
+
+def test_a_damaged_table_of_subclasses_is_an_error(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "shop")
+    (tmp_path / "shop" / SUBLABEL_FILE).write_text("[1]")
+    with pytest.raises(BundleError, match="damaged"):
+        create.first_rows(tmp_path / "shop", bundle.from_pretrained(tmp_path / "shop"))
+
+
+def test_distillation_waits_for_subclasses_and_begins_at_the_same_means(photos, tmp_path, monkeypatch):
+    seen = []
+    taught = SubclassTraining._taught
+
+    def watch(self, module, v, batch):
+        slow = self.teacher.network
+        seen.append(float((slow.head.subclass_mean - module.head.subclass_mean).detach().abs().max()))
+        return taught(self, module, v, batch)
+
+    monkeypatch.setattr(SubclassTraining, "_taught", watch)
+    coarse = KEYS["coarse"] | {"distill": {"weight": 0.3, "momentum": 0.9}}
+    train.run(recipe_for(photos, tmp_path / "shop", **{"train.epochs": 2, "coarse": coarse}))
+    assert len(seen) == 6 and seen[0] == 0  # none in the epoch of the warmup
+
+
+def test_photos_of_no_weight_make_no_subclass():
+    items = [Item(id=str(n), source="", payload=b"", label="a", weight=float(n > 1)) for n in range(5)]
+    data = Dataset("x", tuple(items))
+    photos = TrainingPhotos(data, np.zeros(5, int), np.zeros(5, bool), ("a",), 0, 5, 0, (None,) * 5)
+    assert subclass_numbers(photos, np.array([3, 1, 1, 2, 2])) == {"0": 1, "1": 2, "2": 2, "3": 1, "4": 1}
+
+
 def test_class_posteriors_of_a_head_are_probabilities():
     head = SubclassHead(6, 3, 5, width=4, embedder="mlp")
     assert torch.allclose(head(torch.randn(7, 6)).exp().sum(1), torch.ones(7))
@@ -212,6 +259,11 @@ def test_class_posteriors_of_a_head_are_probabilities():
         ({"coarse.subclasses": 1}, r"coarse\.subclasses is 1, with 2 classes"),
         ({"coarse.subclasses": 10**6}, r"coarse\.subclasses is 1000000, with 2 classes and \d+ training photos"),
         ({"coarse.subclasses": [2, 2, 2], "coarse.mask": True}, "has 3 numbers for 2 classes"),
+        (
+            {"coarse.subclasses": [2, 99], "coarse.mask": True},
+            r"asks for 99 subclasses of class 2, which has \d+ ",
+        ),
+        ({"data.level": "both"}, "finds subclasses of its own, and --level both"),
         ({"train.head": "joint"}, "take the place of a head"),
         ({"train.unfreeze": 1}, r"Leave out train\.unfreeze 1; coarse\.warmup"),
         ({"train.trainable": "head"}, "'head' leaves nothing of it to train"),

@@ -226,7 +226,7 @@ def first_rows(place: Path, model: Model, folder: Path | None = None) -> FirstRo
         folder: that it is meant for, if it is only staged at ``place``.
     """
     recipe = bundle.recipe_of(place).model_copy(update={"output": folder or place})
-    features = training_set.stored(recipe, model.identity)
+    features = subclasses.with_sublabels(place, training_set.stored(recipe, model.identity))
     features = features.select(features.label_index(model.classes) >= 0)
     learned = np.array([split != "test" for split in features.split], dtype=bool)
     components = subclasses.learned_by(model, features)

@@ -1,19 +1,45 @@
 """The named subclasses of a catalog: they stay with the components that they own, and those with their items."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from safetensors.torch import load, save
 from torch import Tensor
 
+from mixtura import files
+from mixtura.errors import BundleError
 from mixtura.features.records import Features
+from mixtura.files import is_there
 from mixtura.model.model import Model
 from mixtura.model.subclasses import Subclasses
 
+SUBLABEL_FILE = "sublabels.json"
+"""File of a bundle: the subclass of each item by id, where training has found it and no label says so."""
+
 COMPONENTS_SETTING = "components"
 """Initial setting of a model whose subclasses own one component each: the component that each item was learned by."""
+
+
+def with_sublabels(place: Path, features: Features) -> Features:
+    """The same rows with the subclasses that training has found, if a bundle has these and the labels have none.
+
+    Raises:
+        BundleError: the file is damaged.
+    """
+    path = files.current(place / SUBLABEL_FILE)
+    if features.sublabel is not None or not is_there(path):
+        return features
+    try:
+        known = {str(id): str(name) for id, name in json.loads(path.read_bytes()).items()}
+    except (ValueError, AttributeError) as error:
+        raise BundleError(f"{path} is damaged. Restore it, or train again.") from error
+    return replace(
+        features, sublabel=[known.get(id, own or "") for id, own in zip(features.id, features.label, strict=True)]
+    )
 
 
 def learned_by(model: Model, features: Features) -> Int[Tensor, " N"] | None:

@@ -84,9 +84,9 @@ class SubclassModel:
         found = self.angular_similarity(v, labels) if angular else self.similarity(v)
         return (found + self.subclass_given_class()[labels] if self.mixture_prior else found).log_softmax(1)
 
-    def score(self, v: Float[Tensor, "N D"], labels: Int[Tensor, " N"], angular: bool = False) -> Float[Tensor, "N R"]:
+    def score(self, v: Float[Tensor, "N D"], labels: Int[Tensor, " N"]) -> Float[Tensor, "N R"]:
         """:math:`\\log p(z \\mid v) + \\log p(y \\mid z)`, in nats: how well each subclass explains a row."""
-        return self.subclass_posterior(v, labels, angular) + self.class_given_subclass().T[labels]
+        return self.subclass_posterior(v, labels) + self.class_given_subclass().T[labels]
 
     def class_posterior(self, v: Float[Tensor, "N D"]) -> Float[Tensor, "N C"]:
         r"""Log-probability of each class through the subclasses, in nats.
@@ -95,10 +95,11 @@ class SubclassModel:
             \log p(y) \sum_z \pi_z(y) e^{v \cdot m_z / s^2} + \text{const}
         """
         near = self.similarity(v)
-        if not self.mixture_prior:
-            return (near.log_softmax(1)[:, :, None] + self.class_given_subclass()).logsumexp(1)
-        joint = (near[:, None] + self.subclass_given_class()).logsumexp(2)
-        return (joint if self.log_prior is None else joint + self.log_prior).log_softmax(1)
+        table = self.subclass_given_class().T if self.mixture_prior else self.class_given_subclass()
+        joint = (near.softmax(1) @ table.exp()).clamp_min(torch.finfo(near.dtype).tiny).log()
+        if self.mixture_prior and self.log_prior is not None:
+            joint = joint + self.log_prior
+        return joint.log_softmax(1)
 
 
 def _unit(x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:

@@ -32,7 +32,7 @@ def superclass_table(
     log_prior: Float[Tensor, " C"] | None = None,
     mixture_prior: bool = False,
 ) -> Float[Tensor, "C K"]:
-    r"""Log-probability of each superclass given a subclass, for :class:`SubclassScores`.
+    r"""The part of a score that does not depend on the embedding, for :class:`SubclassScores`.
 
     .. math:: \log p(y \mid z = k) = \operatorname{log\,softmax}_y(\hat m_k \cdot \hat M_y / \bar s^2 + \log p(y))
         \;\; [\, + \log \pi_k(y), \quad \pi_k(y) = \operatorname{softmax}_k(\hat m_k \cdot \hat M_y / \bar s^2) \,]
@@ -147,7 +147,8 @@ def assign_within(
     r"""Assignment of samples to the subclasses of their own superclass: one problem a superclass.
 
     The target of a subclass of superclass j is :math:`n_j / (n r_j)`. With equal targets for all subclasses no
-    assignment would exist. Potentials of different superclasses cannot be compared.
+    assignment would exist, since superclass j has :math:`n_j` samples and would owe :math:`n r_j / r`.
+    Potentials of different superclasses cannot be compared.
 
     Args:
         scores: scores whose subclasses are ordered by superclass, as :func:`owners` says.

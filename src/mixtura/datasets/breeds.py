@@ -138,6 +138,12 @@ class Tree:
         for upper, lower in _pairs(folder / TREE_FILE, None):
             if lower == ROOT or parent.setdefault(lower, upper) != upper:
                 raise _damaged(folder / TREE_FILE, f"{readable(lower)} has a parent too many")
+        for node in parent:
+            seen = {node}
+            while (node := parent.get(node, ROOT)) != ROOT:
+                if node in seen:
+                    raise _damaged(folder / TREE_FILE, f"{readable(node)} lies below itself")
+                seen.add(node)
         names = dict(_pairs(folder / NAME_FILE, "\t"))
         return cls(folder, parent, names | _classes(folder / CLASS_FILE), frozenset(_classes(folder / CLASS_FILE)))
 

@@ -242,6 +242,8 @@ class _Run:
         began = time.perf_counter()
         with evaluating(trial):
             self.validate(trial)
+        if self.subclasses is not None:
+            self.subclasses.rehearse()
         return step * self.order.steps + time.perf_counter() - began
 
 

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mixtura.core.balanced import Assignment as Assigned
-from mixtura.core.balanced import Balance, assign
+from mixtura.core.balanced import CHUNK_ENTRIES, Assignment, Balance, assign
 from mixtura.core.init import kmeans_plus_plus
 from mixtura.core.ownership import mask_others
 from mixtura.core.two_levels import SubclassScores, assign_within, share_subclasses
@@ -25,7 +24,7 @@ from mixtura.training.classifier import LABEL, ROW, WEIGHT, outputs
 from mixtura.training.hooks import Hook, MomentumEncoder
 from mixtura.training.setup import Batch, Loss
 from mixtura.training.state import evaluating
-from mixtura.training.subclasses import Assignment, Embedding, SubclassClassifier, SubclassHead
+from mixtura.training.subclasses import AssignedRows, Embedding, SubclassClassifier, SubclassHead
 from mixtura.training_sections import SCGM_G, CoarseSection
 
 MAX_STEPS = 1000  # of an assignment
@@ -76,6 +75,12 @@ def counts_of(section: CoarseSection, labels: Int[np.ndarray, " T"], n_classes: 
     if isinstance(given, tuple):
         if len(given) != n_classes:
             raise UsageError(f"coarse.subclasses has {len(given)} numbers for {n_classes} classes. Give one per class.")
+        for own, count, number in zip(given, np.bincount(labels, minlength=n_classes), range(n_classes), strict=True):
+            if own > count:
+                raise UsageError(
+                    f"coarse.subclasses asks for {own} subclasses of class {number + 1}, which has {count} training "
+                    "photos. Give at most as many."
+                )
         return given
     if not n_classes <= given <= len(labels):
         raise UsageError(
@@ -105,7 +110,7 @@ class SubclassTraining:
     labels: Int[np.ndarray, " T"]
     batches: Callable[[], Iterable[Batch]]
     seed: int
-    assignment: Assignment
+    assignment: AssignedRows
     teacher: MomentumEncoder | None
 
     @classmethod
@@ -127,7 +132,7 @@ class SubclassTraining:
         teacher = None
         if section.distill.weight:
             teacher = MomentumEncoder(classifier, section.distill.momentum).eval()
-        kept = Assignment(len(labels), count if section.soft else None)
+        kept = AssignedRows(len(labels), count if section.soft else None)
         return cls(section, classifier, labels, batches, seed, kept, teacher)
 
     @property
@@ -162,9 +167,10 @@ class SubclassTraining:
         with torch.autocast(embedding.device.type, enabled=False):  # see SubclassHead.forward
             v, assigned = embedding.float(), self.assignment.of(batch[ROW])
             loss, terms = objective(module.head.model(), v, labels, assigned, batch[WEIGHT])
-            if self.teacher is not None:
+            if self.teacher is not None and self.assignment.is_made:  # before, nobody knows subclasses
                 loss = (1 - objective.distill_weight) * loss + objective.distill_weight * self._taught(module, v, batch)
-            right = (module.head.model().class_posterior(v.detach()).argmax(1) == labels).double().mean()
+            with torch.no_grad():
+                right = (module.head.model().class_posterior(v).argmax(1) == labels).double().mean()
         return loss, {"accuracy": right, **terms}
 
     def _taught(self, module: SubclassClassifier, v: Tensor, batch: Batch) -> Tensor:
@@ -173,7 +179,7 @@ class SubclassTraining:
         assert isinstance(slow, SubclassClassifier)
         with torch.no_grad():
             taught, means = slow.embed(batch).float(), slow.head.model()
-        return self.objective.distilled(module.head.model(), v, means, taught, batch[LABEL])
+        return self.objective.distilled(module.head.model(), v, means, taught, batch[LABEL], batch[WEIGHT])
 
     def before(self, epoch: int) -> None:
         """Assign the photos to subclasses, if it is time; every process must call it.
@@ -194,6 +200,12 @@ class SubclassTraining:
                 self._start_at_centers(v, labels)
             found = self._assigned(v, labels)
             self.assignment.set(self._shares(found, v, labels) if self.section.soft else found.labels, rows)
+
+    def rehearse(self) -> None:
+        """Assign as :meth:`before` does and change nothing, to see how long it takes; every process must call it."""
+        with evaluating(self.classifier), torch.no_grad():
+            v, rows = outputs(Embedding(self.classifier), self.batches(), ROW)
+            self._assigned(v, torch.from_numpy(self.labels)[rows])
 
     def settled(
         self, batches: Iterable[Batch], labels: Int[np.ndarray, " N"], learned: Bool[np.ndarray, " N"]
@@ -216,7 +228,9 @@ class SubclassTraining:
             v, rows = outputs(Embedding(self.classifier), batches, ROW)
             own, train = torch.from_numpy(labels)[rows], torch.from_numpy(learned)[rows]
             shared = self._assigned(v[train], own[train])
-            found[rows] = self._shares(shared, v, own).argmax(1).numpy()
+            size = max(1, CHUNK_ENTRIES // len(self.classifier.head.subclass_mean))
+            parts = zip(v.split(size), own.split(size), strict=True)
+            found[rows] = torch.cat([self._shares(shared, *part).argmax(1) for part in parts]).numpy()
         return found
 
     def _start_at_centers(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> None:
@@ -231,8 +245,12 @@ class SubclassTraining:
             centers = torch.stack([own[cluster == k].mean(0) for k in cluster.unique()])
             found.append(centers[torch.arange(count) % len(centers)])
         head.subclass_mean.copy_(torch.cat(found))
+        if self.teacher is not None:  # else it would pull towards means of other subclasses
+            slow = self.teacher.network
+            assert isinstance(slow, SubclassClassifier)
+            slow.head.subclass_mean.copy_(head.subclass_mean)
 
-    def _assigned(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> Assigned:
+    def _assigned(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> Assignment:
         """The assignment of some rows to the subclasses, which they share."""
         head, section = self.classifier.head, self.section
         strength = math.inf if section.strength is None else section.strength
@@ -242,7 +260,7 @@ class SubclassTraining:
         counts = torch.bincount(head.subclass_class.cpu(), minlength=len(head.class_mean))
         return assign_within(self._scores(v, labels), labels, counts, balance)
 
-    def _shares(self, found: Assigned, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> Float[Tensor, "N R"]:
+    def _shares(self, found: Assignment, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> Float[Tensor, "N R"]:
         """The share of each subclass in each row."""
         score, owner = self._scores(v, labels).chunk(0, len(v)), self.classifier.head.subclass_class
         return found.responsibilities(score if owner is None else mask_others(score, owner.cpu(), labels))

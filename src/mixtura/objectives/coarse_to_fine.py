@@ -119,6 +119,7 @@ class ScgmG:
         teacher: SubclassModel,
         taught: Float[Tensor, "N D"],
         labels: Int[Tensor, " N"],
+        weight: Float[Tensor, " N"] | None = None,
     ) -> Float[Tensor, ""]:
         r"""Divergence of classes and subclasses from those of a teacher, in nats.
 
@@ -131,17 +132,18 @@ class ScgmG:
             teacher: means of the teacher.
             taught: embeddings by the teacher's network.
             labels: class of each row.
+            weight: of each row; ``None`` for equal.
         """
         classes = self._divergence(self.class_scores(model, v), self.class_scores(teacher, taught))
         subclasses = self._divergence(
             model.subclass_posterior(v, labels, self.angular), teacher.subclass_posterior(taught, labels, self.angular)
         )
-        return classes + self.weight * subclasses
+        return _mean(classes + self.weight * subclasses, weight)
 
-    def _divergence(self, scores: Float[Tensor, "N K"], teacher: Float[Tensor, "N K"]) -> Float[Tensor, ""]:
+    def _divergence(self, scores: Float[Tensor, "N K"], teacher: Float[Tensor, "N K"]) -> Float[Tensor, " N"]:
         degrees = self.distill_temperature
         own, other = (scores / degrees).log_softmax(1), (teacher / degrees).log_softmax(1)
-        return degrees**2 * functional.kl_div(own, other, reduction="batchmean", log_target=True)
+        return degrees**2 * functional.kl_div(own, other, reduction="none", log_target=True).sum(1)
 
 
 def _shares(assigned: Assigned, count: int, dtype: torch.dtype) -> Float[Tensor, "N R"]:

@@ -6,6 +6,7 @@ from typing import Any
 from mixtura.encoders.stages import BIAS, NORM, WEIGHT, bare, freeze_norm, kinds_of
 from mixtura.errors import UsageError
 from mixtura.recipe import dump_dict
+from mixtura.sections import BOTH
 from mixtura.training import distributed
 from mixtura.training.augment import Augmentation, View
 from mixtura.training.checkpoint import Fact
@@ -52,12 +53,13 @@ def check_train(section: TrainSection) -> None:
         )
 
 
-def check_coarse(coarse: CoarseSection | None, section: TrainSection, drawn: bool) -> None:
+def check_coarse(coarse: CoarseSection | None, section: TrainSection, level: str, drawn: bool) -> None:
     """Check, before any photo is read, that the section coarse is there for the objectives that read it, and no other.
 
     Args:
         coarse: the section.
         section: the section train.
+        level: at which the data is learned.
         drawn: whether the network begins with drawn weights, so that nothing tells how many kinds there are.
 
     Raises:
@@ -68,6 +70,11 @@ def check_coarse(coarse: CoarseSection | None, section: TrainSection, drawn: boo
         raise UsageError(
             f"The objective {section.objective!r} finds no subclasses. Leave out the section coarse, or set "
             f"train.objective={FINDS_SUBCLASSES[0]}."
+        )
+    if reads and level == BOTH:
+        raise UsageError(
+            f"{section.objective} finds subclasses of its own, and --level both (data.level) has labels for them. Use "
+            "--level superlabel, which keeps the labels to measure by."
         )
     if reads and drawn and (coarse is None or coarse.subclasses is None):
         raise UsageError(

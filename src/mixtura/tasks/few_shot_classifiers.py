@@ -121,8 +121,9 @@ def nearest(material: Material) -> Space:
 
 
 def cosine(material: Material) -> Space:
-    """Cosine to the class mean of features of unit length."""
-    return _plain(material, few_shot.cosine)
+    """Largest cosine with the class mean of features of unit length, or of features as they are."""
+    rows = material.unit if material.normalize else torch.from_numpy(material.novel.embedding).float()
+    return Space(rows, few_shot.cosine, rows.shape[1])
 
 
 def logistic(material: Material) -> Space:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mixtura import files
@@ -110,7 +111,12 @@ def _run(recipe: Recipe, output: Path, progress: ProgressCallback, began: float)
 
 
 def save(
-    recipe: Recipe, output: Path, gathered: training_set.Gathered, made: tuple[Model, Evaluation], began: float
+    recipe: Recipe,
+    output: Path,
+    gathered: training_set.Gathered,
+    made: tuple[Model, Evaluation],
+    began: float,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
 ) -> FitReport:
     """Let a model replace that of the output folder; ``recipe`` is kept beside it.
 
@@ -122,6 +128,7 @@ def save(
         gathered: features of all items.
         made: the model that was fitted to them, and its metrics.
         began: when the work did, by ``time.perf_counter``.
+        beside: further files of the bundle, by name.
 
     Raises:
         CannotWrite, OutOfSpace: it cannot be written; an earlier model is intact.
@@ -132,7 +139,7 @@ def save(
         bundle.METRICS_FILE: bundle.to_json(card.metrics_record(evaluation)),
         bundle.CARD_FILE: card.model_card(model, evaluation).encode(),
     }
-    create.replace_model(output, model, others)
+    create.replace_model(output, model, others | dict(beside))
     said = notes(gathered, model, recipe.fit)
     if own.folder_of(model.encoder.name) is None and (moved := move_encoder_out(output)):
         said = (*said, moved)

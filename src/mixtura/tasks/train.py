@@ -77,7 +77,8 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
 
     A run that was stopped goes on. A trained network takes the place of one with pretrained weights only if the model
     is better by more than a standard error on validation photos; trained on episodes, it does if its loss on validation
-    episodes is lower by any amount. The report says which of them is in the folder.
+    episodes is lower by any amount; trained for subclasses, it always does. The report says which of them is in the
+    folder.
 
     Args:
         recipe: with the section ``train``, or its defaults.
@@ -106,7 +107,7 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
     check_start(recipe, results)
     log = CourseLog(recipe, results, show, progress)
     recipe, seed, encoder = _weights(recipe, section)
-    network_setup.check_coarse(recipe.coarse, section, UNTRAINED in encoder.identity)
+    network_setup.check_coarse(recipe.coarse, section, recipe.data.level, UNTRAINED in encoder.identity)
     for one in training_search.sections(recipe):
         _check_drawn(one, recipe.encoder, encoder)
         network_head.head_spec(recipe.model_copy(update={"train": one}), encoder.dimension)
@@ -362,7 +363,8 @@ class _Run:
         extract = self.recipe.extract.model_copy(update={"store": None})
         kept = run.model_copy(update={"encoder": encoder, "extract": extract})
         made = fitted.model, fitted.evaluation
-        report = fit.save(kept, self.output, fitted.gathered, made, self.clock.began)
+        beside = trained_subclasses.beside(fitted.gathered.features)
+        report = fit.save(kept, self.output, fitted.gathered, made, self.clock.began, beside)
         shutil.rmtree(self.folder / ENCODER_FOLDER, ignore_errors=True)  # the model has it now
         return self._report(report, record, frozen, fitted)
 

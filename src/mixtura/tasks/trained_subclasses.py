@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mixtura import files
+from mixtura.catalog.subclasses import SUBLABEL_FILE
 from mixtura.features.records import Features
 from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.tasks import subclasses
@@ -19,18 +21,24 @@ from mixtura.training_sections import CoarseSection
 
 KINDS_FACTOR = 1.5  # subclasses in training for each kind that is found before it
 
-SUBCLASS_FILE = "subclasses.csv"
+SUBCLASS_FILE = "trained_subclasses.csv"
 """Table of the subclasses that a training has found, in the folder of its run."""
 
 
 def subclass_numbers(photos: TrainingPhotos, assigned: Int[np.ndarray, " N"]) -> dict[str, int]:
-    """The subclass of each photo that has one, by id, numbered from 1 within each class, the largest first."""
+    """The subclass of each photo that has one, by id, numbered from 1 within each class, the largest first.
+
+    Photos of weight 0 make no subclass: one that would be alone is of the largest.
+    """
     pairs = list(zip(photos.labels.tolist(), assigned.tolist(), strict=True))
-    size, number, seen = Counter(pairs), dict[tuple[int, int], int](), Counter[int]()
-    for pair in sorted((pair for pair in size if pair[1] >= 0), key=lambda pair: (-size[pair], pair)):
+    items, number = photos.dataset.items, dict[tuple[int, int], int]()
+    size = Counter(pair for pair, item in zip(pairs, items, strict=True) if pair[1] >= 0 and item.weight > 0)
+    seen = Counter[int]()
+    for pair in sorted(size, key=lambda pair: (-size[pair], pair)):
         seen[pair[0]] += 1
         number[pair] = seen[pair[0]]
-    return {item.id: number[pair] for item, pair in zip(photos.dataset.items, pairs, strict=True) if pair in number}
+    found = zip(items, pairs, strict=True)
+    return {item.id: number.get(pair, 1) for item, pair in found if pair[1] >= 0 and seen[pair[0]]}
 
 
 def write_subclasses(run: Path, photos: TrainingPhotos, number: Mapping[str, int]) -> None:
@@ -70,3 +78,11 @@ def labeled_below(features: Features, number: Mapping[str, int]) -> Features:
     """The same rows with their subclasses below their classes, as in ``tomato/2``; a row without one has its class."""
     pairs = [(label or "", number.get(id)) for label, id in zip(features.label, features.id, strict=True)]
     return replace(features, sublabel=[f"{name}/{own}" if own else name for name, own in pairs])
+
+
+def beside(features: Features) -> dict[str, bytes]:
+    """The file of a bundle that says which subclass training has found for each item, if for any."""
+    if features.sublabel is None:
+        return {}
+    rows = zip(features.id, features.sublabel, features.label, strict=True)
+    return {SUBLABEL_FILE: json.dumps({id: own for id, own, label in rows if own != label}).encode()}

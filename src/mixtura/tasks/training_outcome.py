@@ -13,6 +13,7 @@ from mixtura.fitting.network import TrainedPart
 from mixtura.fitting.network_material import Material
 from mixtura.formats import count, percent
 from mixtura.identity import is_partly_drawn
+from mixtura.metrics.clustering import superclass_purity
 from mixtura.model.model import Model
 from mixtura.pipeline import stores
 from mixtura.pipeline.training_photos import TrainingPhotos
@@ -83,12 +84,10 @@ def by_episodes(material: Material, trained: TrainedPart) -> str:
 
 
 def by_subclasses(material: Material, assigned: Int[np.ndarray, " N"]) -> str:
-    """Return in a sentence which subclasses were found, and how pure they are: of how few classes their photos are."""
+    """Return in a sentence how many subclasses were found, and for how many photos theirs is one of their class."""
     known = assigned >= 0
-    labels = material.used.labels[known]
-    table = np.zeros((assigned.max() + 1, len(material.photos.classes)))
-    np.add.at(table, (assigned[known], labels), 1)
-    used, pure = int((table.sum(1) > 0).sum()), percent(table.max(1).sum() / table.sum())
+    used = len(np.unique(assigned[known]))
+    pure = percent(superclass_purity(material.used.labels[known], assigned[known]))
     return (
         f"The network was trained to tell subclasses apart: {used} are in use in "
         f"{count(len(material.photos.classes), 'class', 'classes')}, and {pure} of the photos "

@@ -104,7 +104,7 @@ class Embedding(nn.Module):
         return self.classifier.embed(batch)
 
 
-class Assignment:
+class AssignedRows:
     """The subclass of each training row; state of a run, which a checkpoint keeps.
 
     Args:
@@ -117,6 +117,11 @@ class Assignment:
             self.assigned = torch.full((rows,), UNASSIGNED)
         else:
             self.assigned = torch.zeros(rows, n_subclasses)
+
+    @property
+    def is_made(self) -> bool:
+        """Whether any row has a subclass."""
+        return bool((self.assigned > 0).any() if self.assigned.is_floating_point() else (self.assigned >= 0).any())
 
     def of(self, rows: Int[Tensor, " B"]) -> Tensor:
         """The subclasses of some rows, on their device."""
