@@ -10,7 +10,7 @@ the digits, characters and kinds: they only measure the vectors of the test part
 ``R`` subclasses. ``as released`` is scgm-g with an assignment on random views by a network in training mode; the two
 changes also stand alone. Episodes (1-shot, 15 queries, 400 of them, nearest by cosine) take all kinds of one class
 (``intra``), of all (``allway``) or any five (``nway``); ``knn`` is the nearest training photo. ``nmi``, ``purity`` and
-``used`` are of the subclasses of the photos that were learned from, one that several classes share counted for each.
+``used`` are of the subclasses of the photos outside the test part, each one of the photo's class.
 Figures are percent. Writes benchmarks/results/coarse_scgm.json.
 """
 

@@ -212,8 +212,8 @@ class SubclassTraining:
     ) -> Int[np.ndarray, " N"]:
         """The subclass of each photo by the network as it is, :data:`UNASSIGNED` for one that is unreadable.
 
-        The training photos share the subclasses; the others have the subclass that would take them. Every process must
-        call it.
+        The training photos share the subclasses. Each subclass then belongs to the class with most of its photos, and
+        each photo has the most suitable one of its own class, if that has any. Every process must call it.
 
         Args:
             batches: this process's share of all photos, without random views, each once.
@@ -228,9 +228,12 @@ class SubclassTraining:
             v, rows = outputs(Embedding(self.classifier), batches, ROW)
             own, train = torch.from_numpy(labels)[rows], torch.from_numpy(learned)[rows]
             shared = self._assigned(v[train], own[train])
+            table = torch.zeros(len(self.classifier.head.class_mean), len(shared.mass), dtype=torch.int64)
+            table.index_put_((own[train], shared.labels), torch.ones_like(shared.labels), accumulate=True)
+            owner = torch.where(table.sum(0) > 0, table.argmax(0), -1)
             size = max(1, CHUNK_ENTRIES // len(self.classifier.head.subclass_mean))
             parts = zip(v.split(size), own.split(size), strict=True)
-            found[rows] = torch.cat([self._shares(shared, *part).argmax(1) for part in parts]).numpy()
+            found[rows] = torch.cat([self._best(shared, owner, *part) for part in parts]).numpy()
         return found
 
     def _start_at_centers(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> None:
@@ -259,6 +262,14 @@ class SubclassTraining:
             return assign(self._scores(v, labels), balance=balance)
         counts = torch.bincount(head.subclass_class.cpu(), minlength=len(head.class_mean))
         return assign_within(self._scores(v, labels), labels, counts, balance)
+
+    def _best(
+        self, found: Assignment, owner: Int[Tensor, " R"], v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]
+    ) -> Int[Tensor, " N"]:
+        """The subclass of each row among those of its class; :data:`UNASSIGNED` where that has none."""
+        score = mask_others(self._scores(v, labels).chunk(0, len(v)), owner, labels) / found.regularization
+        best = (score + found.potential.to(score.dtype)).max(1)
+        return torch.where(best.values > -torch.inf, best.indices, UNASSIGNED)
 
     def _shares(self, found: Assignment, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> Float[Tensor, "N R"]:
         """The share of each subclass in each row."""

@@ -13,7 +13,6 @@ from mixtura.fitting.network import TrainedPart
 from mixtura.fitting.network_material import Material
 from mixtura.formats import count, percent
 from mixtura.identity import is_partly_drawn
-from mixtura.metrics.clustering import superclass_purity
 from mixtura.model.model import Model
 from mixtura.pipeline import stores
 from mixtura.pipeline.training_photos import TrainingPhotos
@@ -61,7 +60,7 @@ def alone(material: Material, trained: TrainedPart) -> str:
     if material.section.episode_design is not None:
         return by_episodes(material, trained)
     if trained.subclasses is not None:
-        return by_subclasses(material, trained.subclasses)
+        return by_subclasses(material, trained, trained.subclasses)
     if is_partly_drawn(material.encoder.identity):
         return "The network was trained from its weights, but for the first layers, which were drawn."
     return "The network was trained from scratch."
@@ -83,15 +82,12 @@ def by_episodes(material: Material, trained: TrainedPart) -> str:
     )
 
 
-def by_subclasses(material: Material, assigned: Int[np.ndarray, " N"]) -> str:
-    """Return in a sentence how many subclasses were found, and for how many photos theirs is one of their class."""
-    known = assigned >= 0
-    used = len(np.unique(assigned[known]))
-    pure = percent(superclass_purity(material.used.labels[known], assigned[known]))
+def by_subclasses(material: Material, trained: TrainedPart, assigned: Int[np.ndarray, " N"]) -> str:
+    """Return in a sentence how many subclasses were found."""
+    used, asked = len(np.unique(assigned[assigned >= 0])), len(trained.head["subclass_mean"])
     return (
-        f"The network was trained to tell subclasses apart: {used} are in use in "
-        f"{count(len(material.photos.classes), 'class', 'classes')}, and {pure} of the photos "
-        "are in a subclass whose most frequent class is theirs."
+        f"The network was trained to tell subclasses apart: of {asked}, {used} are in use in "
+        f"{count(len(material.photos.classes), 'class', 'classes')}."
     )
 
 
