@@ -1,6 +1,7 @@
 """Read text tables as spreadsheets of different countries write them: UTF-8 or UTF-16, and one of four separators."""
 
 import codecs
+import csv
 import re
 from collections.abc import Collection, Iterator
 from itertools import chain
@@ -35,6 +36,24 @@ def begun(file: TextIO, *headers: Collection[str]) -> tuple[Iterator[str], str, 
         return file, stated[1], 1
     known = [one for one in DELIMITERS for names in headers if set(names) <= set(cells(first, one))]
     return chain([first], file), known[0] if known else max(DELIMITERS, key=first.count), 0
+
+
+def read_rows(path: Path, header: Collection[str]) -> list[dict[str, str]]:
+    """The rows of a table by the names of its columns; rows without any value are left out.
+
+    Args:
+        path: of the table.
+        header: names that it should have, by which the separator is known; whether it has them is not checked.
+
+    Raises:
+        OSError, UnicodeError, csv.Error: it cannot be read.
+    """
+    with path.open(encoding=encoding_of(path), newline="") as file:
+        lines, delimiter, _ = begun(file, header)
+        reader = csv.reader(lines, delimiter=delimiter)
+        names = [name.strip() for name in next(reader, [])]
+        filled = [values + [""] * (len(names) - len(values)) for values in reader if any(map(str.strip, values))]
+    return [dict(zip(names, values, strict=False)) for values in filled]
 
 
 def cells(line: str, delimiter: str) -> list[str]:

@@ -114,3 +114,58 @@ def test_photos_without_classes_are_refused(mixtura, photos, tmp_path):
     answer = mixtura("subclasses", "mixed", "-o", "out", *ENCODER)
     assert answer.code == 65 and "have no class" in answer.err and "mixtura cluster" in answer.err
     assert mixtura("subclasses", "out/features", "--size", "64").code == 2
+
+
+def stores(folder):
+    return sorted(path.name for path in folder.glob("features*"))
+
+
+def write_pack(photos):
+    paths = sorted(photos.glob("*/*.png"))
+    files = [path.read_bytes() for path in paths]
+    own = [path.parent.name for path in paths]
+    classes = sorted(set(own))
+    np.savez(
+        "pack.npz",
+        data=np.frombuffer(b"".join(files), np.uint8),
+        offset=np.cumsum([0, *map(len, files)]),
+        y=np.array([classes.index(name) for name in own]),
+        classes=np.array(classes),
+    )
+
+
+@pytest.mark.parametrize(("command", "words"), [("subclasses", ("--count", "2")), ("cluster", ("--clusters", "2"))])
+def test_accepting_a_pack_uses_the_features_of_the_run(mixtura, photos, tmp_path, command, words):
+    write_pack(photos)
+    assert mixtura(command, "pack.npz", "-o", "out", *ENCODER, *words).code == 0
+    other = mixtura(command, "pack.npz", "-o", "out", "--accept", "--encoder", "tiny", "--size", "48")
+    assert other.code == 2 and "has --encoder tiny --size 32" in other.err and len(other.err.splitlines()) == 1
+    answer = mixtura(command, "pack.npz", "-o", "out", "--accept")
+    assert answer.code == 0 and stores(tmp_path / "out") == ["features"], answer.err
+    headers = [(tmp_path / "out" / name / "store.json").read_text() for name in ("features", "accepted")]
+    assert json.loads(headers[0])["identity"] == json.loads(headers[1])["identity"]
+    assert mixtura(command, "pack.npz", "-o", "out", "--accept").code == 73
+    shutil.rmtree(tmp_path / "out/accepted")
+    shutil.copy(photos / "apple" / "red1.png", photos / "apple" / "red0.png")
+    write_pack(photos)
+    changed = mixtura(command, "pack.npz", "-o", "out", "--accept")
+    assert changed.code == 65 and "have changed since" in changed.err and stores(tmp_path / "out") == ["features"]
+
+
+def test_accepting_photos_needs_no_features(mixtura, photos, tmp_path):
+    (photos / "apple" / "broken.png").write_bytes(b"no photo")
+    assert mixtura("subclasses", "photos", "-o", "out", *ENCODER, "--count", "2").code == 0
+    shutil.rmtree(tmp_path / "out/features")
+    table = tmp_path / "out/subclasses.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[:1] + lines[2:]))
+    (photos / "labels.csv").write_text("mine")
+    assert mixtura("subclasses", "photos", "-o", "out", "--accept").code == 73
+    (photos / "labels.csv").unlink()
+    shutil.copy(photos / "apple" / "red0.png", photos / "plum" / "added.png")
+    assert mixtura("subclasses", "photos", "-o", "out", "--accept").code == 65
+    (photos / "plum" / "added.png").unlink()
+    answer = mixtura("subclasses", "photos", "-o", "out", "--accept")
+    assert answer.code == 0 and "1 item was left out: not in out/subclasses.csv." in answer.out
+    assert "-o out --level both --encoder tiny --size 32" in answer.out
+    assert len(rows_of(photos / "labels.csv")) == len(lines) - 2 and stores(tmp_path / "out") == []

@@ -357,3 +357,13 @@ def test_a_broken_list_is_an_error_with_its_line(tmp_path):
     (tmp_path / "metadata.csv").write_text("file_name,label,weight\n1.jpg,pin,heavy\n")
     with pytest.raises(DataError, match="line 2: weight 'heavy'"):
         load(tmp_path)
+
+
+def test_left_out_folders_are_not_called_files(tmp_path):
+    (tmp_path / "apple").mkdir()
+    (tmp_path / "pear").mkdir()
+    with pytest.raises(NoInput, match="2 folders were left out"):
+        load(tmp_path)
+    (tmp_path / "apple" / "a.heic").write_bytes(b"x")
+    with pytest.raises(NoInput, match="1 file and 1 folder were left out"):
+        load(tmp_path)

@@ -126,6 +126,14 @@ def test_the_table_is_read_as_it_was_written_or_edited(uneven, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16")])
+def test_a_table_is_read_as_a_spreadsheet_saves_it(uneven, tmp_path, separator, encoding):
+    path = cluster_files.write_table(run(uneven, "kmeans", 3), tmp_path)
+    before = cluster_files.read_table(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace(",", separator) + 4 * separator + "\n", encoding=encoding)
+    assert cluster_files.read_table(tmp_path) == before
+
+
 def test_tables_that_are_no_tables(tmp_path):
     with pytest.raises(NoInput, match="Cluster first"):
         cluster_files.read_table(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mixtura.cli import subclasses as command
+from mixtura.cli.subclass_views import advice
 from mixtura.core.subclasses.search import KindsOfClass, Rules
 from mixtura.datasets.listing import load
 from mixtura.errors import CannotWrite, DataError, LabelError, NoInput, UnknownName, UsageError
@@ -17,6 +18,7 @@ from mixtura.features.store import FeatureStore
 from mixtura.names import find
 from mixtura.recipe import resolve
 from mixtura.tasks import fit, subclass_files
+from mixtura.tasks.kept_features import Origin
 from mixtura.tasks.subclass_files import Table, named
 from mixtura.tasks.subclass_sheet import sheet_of
 from mixtura.tasks.subclasses import METHODS, digest_of, run
@@ -129,7 +131,8 @@ def test_tables_that_are_no_tables(tmp_path):
     (tmp_path / subclass_files.TABLE_FILE).write_text("id,class\na,b\n")
     with pytest.raises(NoInput, match=r"subclasses\.json is missing"):
         subclass_files.read(tmp_path)
-    (tmp_path / subclass_files.SUMMARY_FILE).write_text('{"digest": "x"}')
+    origin = json.dumps(Origin({}).record())
+    (tmp_path / subclass_files.SUMMARY_FILE).write_text(f'{{"digest": "x", "features": {origin}}}')
     with pytest.raises(DataError, match="no column 'subclass'"):
         subclass_files.read(tmp_path)
     (tmp_path / subclass_files.SUMMARY_FILE).write_text("[")
@@ -141,7 +144,7 @@ PLACES = {"a": ("apple", "1"), "b": ("apple", "2"), "c": ("apple", "3"), "d": ("
 
 
 def test_kinds_get_names_merge_and_go_back():
-    table = Table(PLACES, "")
+    table = Table(PLACES, "", Origin({}))
     plain = {"a": "apple/1", "b": "apple/2", "c": "apple/3", "d": "pear", "e": "a/b=c/1"}
     assert {id: label for id, (label, _) in named(table, []).items()} == plain
     found = named(table, ["apple/1=red", "apple/2= red ", "apple/3=", "a/b=c/1=x=y"])
@@ -164,11 +167,11 @@ def test_kinds_get_names_merge_and_go_back():
 )
 def test_names_without_sense(names, said):
     with pytest.raises(UsageError, match=said):
-        named(Table(PLACES, ""), names)
+        named(Table(PLACES, "", Origin({})), names)
 
 
 def test_one_label_never_stands_for_two_classes():
-    table = Table({"a": ("apple", "1"), "b": ("apple/red", "")}, "")
+    table = Table({"a": ("apple", "1"), "b": ("apple/red", "")}, "", Origin({}))
     with pytest.raises(UsageError, match="'apple/red' would stand for classes 'apple' and 'apple/red'"):
         named(table, ["apple/1=red"])
 
@@ -181,6 +184,36 @@ def test_kinds_of_other_items_are_refused(basket, tmp_path):
     for other in (basket.select(range(101)), moved, changed):
         with pytest.raises(DataError, match="have changed since"):
             subclass_files.check_same(table, other, tmp_path)
+
+
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16")])
+def test_a_table_is_read_as_a_spreadsheet_saves_it(basket, tmp_path, separator, encoding):
+    path = subclass_files.write(run(basket, rules=FAST), tmp_path)
+    before = subclass_files.read(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace(",", separator) + 8 * separator + "\n", encoding=encoding)
+    assert subclass_files.read(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked", "said"),
+    [
+        (range(90, 102), None, "--min-rows 6"),
+        (range(90, 102), 2, "--min-rows 6"),
+        (range(50, 90), 5, "--count 4"),
+        (range(50, 90), 1, "as you asked"),
+        (range(90, 91), 2, "add photos"),
+    ],
+)
+def test_advice_is_what_can_help(basket, rows, asked, said):
+    found = run(basket.select(rows), "mixture", (), asked, FAST)
+    assert not found.split and said in advice(found, asked, FAST.min_rows)
+    words = advice(found, asked, FAST.min_rows).split(" --count ")
+    assert asked is None or len(words) == 1 or int(words[1]) < asked
+
+
+def test_one_photo_is_too_few(basket):
+    (plum,) = run(basket.select([101]), rules=FAST).classes
+    assert "1 photo in 1 independent group is too few" in plum.why
 
 
 def test_the_list_is_what_fit_reads_with_split_and_group(basket, tmp_path):

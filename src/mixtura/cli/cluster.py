@@ -8,12 +8,9 @@ import typer
 
 from mixtura.cli import options
 from mixtura.cli.output import Output, shown
-from mixtura.cli.sources import Source, is_stored, items, refuse_flags
+from mixtura.cli.sources import DEVICE_KEYS, Source, check_encoder, is_stored, items, origin, refuse_flags
 from mixtura.errors import UsageError
 from mixtura.pipeline.data_source import read_by
-
-DEVICE_KEYS = ("encoder.device", "encoder.runtime")
-"""Keys that do not change what a model's encoder computes."""
 
 CLUSTERS_PANEL, ACCEPT_PANEL = "Clusters", "Accept clusters as classes"
 
@@ -143,7 +140,7 @@ def _cluster(out: Output, source: Source, how: tuple[str, int | None, int]) -> N
 
     place, problems = items(out, source, "Clustering")
     found = run(place.features, *how)
-    table = write_table(found, source.output)
+    table = write_table(found, source.output, origin(source, place.features, problems))
     sheet = contact_sheets.of_clusters(found, f"Clusters of {source.name}")
     page = write_sheet(sheet, source.output / "clusters.html", place.picture)
     record = views.clusters_record(found, table, page) | {"problems": views.problems_record(problems)}
@@ -158,17 +155,26 @@ def _cluster(out: Output, source: Source, how: tuple[str, int | None, int]) -> N
 
 def _accept(out: Output, source: Source, names: dict[str, str]) -> None:
     from mixtura.cli import lookup_views as views
-    from mixtura.tasks import cluster_files
+    from mixtura.tasks import cluster_files, kept_features
     from mixtura.tasks.collection import encoder_keys, list_folder
 
     found = cluster_files.read_table(source.output)
-    label = cluster_files.named(found, names)
-    folder = list_folder(source.recipe()) if source.is_read else None
+    label, run = cluster_files.named(found, names), cluster_files.read_origin(source.output)
+    check_encoder(source, run)
+    recipe = source.recipe() if source.is_read else None
+    folder = None if recipe is None else list_folder(recipe)
     if folder is not None:
         made = cluster_files.as_list(label, folder, len(found) - len(label))
     else:
-        made = cluster_files.as_store(label, items(out, source, "Clustering")[0].features, source.output)
-    further = shown(f"mixtura fit {quote(str(made.path))} -o {quote(str(source.output))}")
+        if recipe is None:
+            features = items(out, source, "Clustering")[0].features
+        else:
+            cluster_files.check_free(source.output / cluster_files.STORE_FOLDER)
+            now = kept_features.rows_now(recipe, run.left_out if run else ())
+            features = kept_features.kept(recipe, run and run.identity, now)
+        made = cluster_files.as_store(label, features, source.output)
+    words = run.options if run is not None and folder is not None else ()
+    further = shown(" ".join([f"mixtura fit {quote(str(made.path))} -o {quote(str(source.output))}", *words]))
     if folder is not None and source.photos is not None:
         keys = {key: value for key, value in encoder_keys(Path(source.place)).items() if key not in DEVICE_KEYS}
         further += shown("".join(f" {word}" for word in options.words_for(keys)))

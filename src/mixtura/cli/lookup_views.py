@@ -14,6 +14,7 @@ from rich.text import Text
 
 from mixtura.cli.output import one_line, shown
 from mixtura.cli.views import problem_record, problems_view
+from mixtura.formats import count as counted
 from mixtura.formats import duration, percent
 from mixtura.records.inspection import DuplicateSearch
 from mixtura.tasks.cluster import NOISE_CLUSTER, Clusters
@@ -211,15 +212,18 @@ def accepted_record(made: Accepted) -> dict[str, Any]:
     return asdict(made)
 
 
-def accepted_view(made: Accepted, further: str) -> list[RenderableType]:
-    """Return the classes with their sizes, and the command to fit them."""
+def accepted_view(made: Accepted, further: str, why: str = "") -> list[RenderableType]:
+    """Return the classes with their sizes, why others are left out, and the command to fit them."""
     table = _table("")
     table.add_column("Class", overflow="fold")
     table.add_column("Items", justify="right")
     for name, count in made.classes.items():
         table.add_row(Text(shown(name)), f"{count:,}")
-    left = f"{made.left_out:,} items were left out.\n" if made.left_out else ""
-    said = Text.assemble(left, ("Labels  ", "dim"), f"{shown(str(made.path))}\n", ("Next    ", "dim"), further)
+    left = f"{counted(made.left_out, 'item')} {'was' if made.left_out == 1 else 'were'} left out"
+    left = f"{left}: {shown(why)}.\n" if why else f"{left}.\n"
+    said = Text.assemble(
+        left if made.left_out else "", ("Labels  ", "dim"), f"{shown(str(made.path))}\n", ("Next    ", "dim"), further
+    )
     return [table, said]
 
 

@@ -1,5 +1,6 @@
 """Print the kinds within classes as a table or as lines."""
 
+from shlex import quote
 from typing import Any
 
 from rich.console import RenderableType
@@ -7,6 +8,7 @@ from rich.text import Text
 
 from mixtura.cli.output import plain_table, shown
 from mixtura.cli.views import problems_view
+from mixtura.core.subclasses.search import MIN_UNITS, UNITS_A_KIND
 from mixtura.formats import count, duration
 from mixtura.tasks.subclasses import ClassKinds, Subclasses
 
@@ -32,6 +34,28 @@ def kinds_view(found: Subclasses, problems: Any, further: str) -> list[Renderabl
         "Gaussian looks as split; Holm's correction counts all classes."
     )
     return [table, *problems_view(problems), Text(said), Text.assemble(("\nNext    ", "dim"), further)]
+
+
+def advice(found: Subclasses, asked: int | None, min_rows: int) -> str:
+    """Return what helps where every class stays whole; ``asked`` is the number of kinds that was asked for, if any."""
+    if asked == 1:
+        return "every class stays whole, as you asked"
+    judged = [one for one in found.classes if one.limit > 1]
+    if judged and asked is None:
+        name = quote(judged[0].name)
+        method = " --method mixture" if found.method == "hdbscan" else ""
+        return (
+            f"every class stays whole; to see kinds all the same, give their number: --class {name} --count 2{method}"
+        )
+    fewer = max((one.limit for one in judged), default=1)
+    if asked is not None and 1 < fewer < asked:
+        return f"every class stays whole; ask for fewer kinds: --count {fewer}"
+    need = asked or 2
+    able = [one.size for one in found.classes if one.independent >= max(MIN_UNITS, need * UNITS_A_KIND)]
+    smaller = max(able, default=0) // need
+    if 2 <= smaller < min_rows:
+        return f"every class stays whole; allow for smaller kinds: --min-rows {smaller}"
+    return "every class stays whole; add photos, and look again"
 
 
 def _row(one: ClassKinds) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import typer
 
 from mixtura.cli import options
 from mixtura.cli.output import Output, shown
-from mixtura.cli.sources import Source, is_stored, items, refuse_flags
+from mixtura.cli.sources import Source, check_encoder, is_stored, items, origin, refuse_flags
 from mixtura.errors import UsageError
 
 KINDS_PANEL, ACCEPT_PANEL = "Kinds", "Accept kinds as classes"
@@ -127,16 +127,17 @@ def _find(
     most, min_rows, seed = limits
     place, problems = items(out, source, "Looking for kinds")
     found = run(place.features, method, classes, count, Rules(max(most, count or 0), min_rows, seed=seed))
-    table = subclass_files.write(found, source.output)
+    run_origin = origin(source, place.features, problems)
+    table = subclass_files.write(found, source.output, run_origin)
     page = write_sheet(
         sheet_of(found, f"Kinds of {source.name}"), source.output / subclass_files.PAGE_FILE, place.picture
     )
-    record = subclass_files.summary(found) | {
+    record = subclass_files.summary(found, run_origin) | {
         "table": table, "sheet": page, "problems": problems_record(problems),
     }  # fmt: skip
     further = f"look at {shown(str(page))}, then\n        " + shown(_command(source, "--accept"))
     if not found.split:
-        further = "every class stays whole; ask for a number of kinds with --class NAME --count 2 to see one"
+        further = shown(views.advice(found, count, min_rows))
     out.result(record, views.kinds_lines(found), views.kinds_view(found, problems, further))
 
 
@@ -150,27 +151,37 @@ def _command(source: Source, *words: str) -> str:
 
 def _accept(out: Output, source: Source, names: list[str]) -> None:
     from mixtura.cli import lookup_views
+    from mixtura.tasks import cluster_files, kept_features
     from mixtura.tasks import subclass_files as files
     from mixtura.tasks.collection import list_folder
 
     table = files.read(source.output)
     label = files.named(table, names)
-    features = items(out, source, "Accepting")[0].features
-    files.check_same(table, features, source.output)
+    check_encoder(source, table.origin)
     recipe = source.recipe() if source.is_read else None
     folder = None if recipe is None else list_folder(recipe)
     if recipe is not None and folder is not None:
         listed = recipe.data.root if recipe.data.kind == "csv" else None
-        made = files.as_list(label, features, folder, listed)
+        files.place_of_list(folder, listed)
+        rows = kept_features.rows_now(recipe, table.origin.left_out)
+        files.check_same(table, rows, source.output)
+        made = files.as_list(label, rows, folder, listed)
     else:
+        if recipe is None:
+            features = items(out, source, "Accepting")[0].features
+            files.check_same(table, features, source.output)
+        else:
+            cluster_files.check_free(source.output / cluster_files.STORE_FOLDER)
+            rows = kept_features.rows_now(recipe, table.origin.left_out)
+            files.check_same(table, rows, source.output)
+            features = kept_features.kept(recipe, table.origin.identity, rows)
         made = files.as_store(label, features, source.output)
-    encoder = {key: value for key, value in source.flags.items() if key.startswith("encoder.")} if folder else {}
     words = [f"mixtura fit {quote(str(made.path))} -o {quote(str(source.output))} --level both"]
-    words += [*options.words_for(encoder), *(["--fast"] if folder and options.FAST in source.flags else [])]
+    words += table.origin.options if folder else ()
     out.result(
         lookup_views.accepted_record(made),
         [str(made.path)],
-        lookup_views.accepted_view(made, shown(" ".join(words))),
+        lookup_views.accepted_view(made, shown(" ".join(words)), f"not in {source.output / files.TABLE_FILE}"),
     )
 
 

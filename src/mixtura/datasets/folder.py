@@ -37,6 +37,7 @@ from mixtura.formats import count, with_article
 
 LIST_FILE = "metadata.csv"
 ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar"})
+EMPTY_CLASS = "empty_class"
 SHEET_SUFFIXES = frozenset({".xlsx", ".xls", ".ods", ".numbers"})
 
 
@@ -93,7 +94,10 @@ def _first_of(problems: list[Problem]) -> str:
     if not problems:
         return ""
     were = "was" if len(problems) == 1 else "were"
-    return f" {count(len(problems), 'file')} {were} left out; {problems[0].message}"
+    folders = sum(one.reason == EMPTY_CLASS for one in problems)
+    counts = ((len(problems) - folders, "file"), (folders, "folder"))
+    what = " and ".join(count(number, word) for number, word in counts if number)
+    return f" {what} {were} left out; {problems[0].message}"
 
 
 @dataclass
@@ -189,7 +193,7 @@ class Scan:
         if (items, problems) == (len(self.items), len(self.problems)):
             other = "sounds" if self.files is PHOTO_FILES else "photos"
             held = f"holds {other} and no {self.files.word}" if strange else f"holds no {self.files.word}"
-            self.walk.problem(entry.path, "empty_class", f"{held}, so this class cannot be learned")
+            self.walk.problem(entry.path, EMPTY_CLASS, f"{held}, so this class cannot be learned")
 
     def _nested_file(self, entry: os.DirEntry[str], superclass: str, split: str | None) -> None:
         """Add a file of a class inside the folder of its superclass; of neither, if it lies beside the classes."""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -15,9 +16,12 @@ from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
 from mixtura.files import is_there
 from mixtura.names import nearest
+from mixtura.tables import read_rows
 from mixtura.tasks.cluster import NOISE_CLUSTER, Clusters
+from mixtura.tasks.kept_features import Origin, origin_of
 
 TABLE_FILE, LIST_FILE, STORE_FOLDER = "clusters.csv", "labels.csv", "accepted"
+ORIGIN_FILE = "clusters.json"
 TABLE_COLUMNS = ("id", "source", "cluster", "probability", "margin")
 NOISE_WORD = "noise"
 """The table's entry for items in no cluster."""
@@ -32,8 +36,10 @@ class Accepted:
     left_out: int
 
 
-def write_table(found: Clusters, folder: Path) -> Path:
+def write_table(found: Clusters, folder: Path, origin: Origin | None = None) -> Path:
     """Write one line per item: id, source, cluster, probability (empty if the method gives none) and margin.
+
+    Beside it stands where the features are from.
 
     Raises:
         CannotWrite, OutOfSpace: the folder cannot be written.
@@ -50,6 +56,8 @@ def write_table(found: Clusters, folder: Path) -> Path:
         table.writerow([id, source, NOISE_WORD if number == NOISE_CLUSTER else number, sure, f"{margin:.4f}"])
     with files.new_folder(folder):
         files.write(folder / TABLE_FILE, text.getvalue().encode())
+        record = (origin or Origin(dict(found.features.identity))).record()
+        files.write(folder / ORIGIN_FILE, json.dumps(record, indent=2).encode())
     return folder / TABLE_FILE
 
 
@@ -62,15 +70,41 @@ def read_table(folder: Path) -> dict[str, str]:
     """
     path = folder / TABLE_FILE
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+        rows = read_rows(path, ("id", "cluster"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoInput(f"{path} is missing. Cluster first: mixtura cluster PHOTOS -o {folder}.") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}). Save it as CSV in UTF-8, or cluster again.") from error
     for column in ("id", "cluster"):
         if not rows or column not in rows[0]:
             raise DataError(f"{path} has no column {column!r}. Restore it, or cluster again.")
-    return {row["id"]: (row["cluster"] or "").strip() for row in rows}
+    return {row["id"]: row["cluster"].strip() for row in rows}
+
+
+def read_origin(folder: Path) -> Origin | None:
+    """Where the features of the last run are from; ``None`` if an earlier version has made it.
+
+    Raises:
+        DataError: the record is damaged.
+    """
+    path = folder / ORIGIN_FILE
+    try:
+        return origin_of(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read ({error}). Cluster again.") from error
+
+
+def check_free(path: Path) -> None:
+    """Check that nothing is where accepted labels go.
+
+    Raises:
+        CannotWrite: there is something.
+    """
+    if is_there(path):
+        way = "Remove it" if path.name == STORE_FOLDER else "Edit the labels in it, or remove it"
+        raise CannotWrite(f"{path} is there already. {way} and accept again.")
 
 
 def named(cluster: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
@@ -101,8 +135,7 @@ def as_list(label: Mapping[str, str], folder: Path, left_out: int) -> Accepted:
         DataError: the clusters are those of other photos.
     """
     path = folder / LIST_FILE
-    if is_there(path):
-        raise CannotWrite(f"{path} is there already. Edit the labels in it, or remove it and accept again.")
+    check_free(path)
     rows = [(name, label[id]) for id in label if (folder / (name := from_id(id))).exists()]
     if not rows:
         raise DataError(f"The clusters are of other photos: none of them is in {folder}. Cluster these first.")

@@ -12,12 +12,13 @@ from typing import Any
 
 from mixtura import files
 from mixtura.datasets.paths import from_id, to_label
-from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
-from mixtura.features.records import Features
+from mixtura.errors import DataError, NoInput, UsageError
+from mixtura.features.records import Features, Rows
 from mixtura.features.store import FeatureStore
-from mixtura.files import is_there
 from mixtura.names import nearest
-from mixtura.tasks.cluster_files import LIST_FILE, STORE_FOLDER, Accepted
+from mixtura.tables import read_rows
+from mixtura.tasks.cluster_files import LIST_FILE, STORE_FOLDER, Accepted, check_free
+from mixtura.tasks.kept_features import Origin, origin_of
 from mixtura.tasks.subclasses import IN_NO_KIND, Subclasses, digest_of
 
 TABLE_FILE, SUMMARY_FILE, PAGE_FILE = "subclasses.csv", "subclasses.json", "subclasses.html"
@@ -32,13 +33,14 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Table:
-    """The kinds of the last run: class and kind of each item, and the hash of the items they were found in."""
+    """The kinds of the last run: class and kind of each item, the hash of all, and where their features are from."""
 
     place: dict[str, Place]
     digest: str
+    origin: Origin
 
 
-def summary(found: Subclasses) -> dict[str, Any]:
+def summary(found: Subclasses, origin: Origin | None = None) -> dict[str, Any]:
     """The figures of every class, JSON-ready; kinds name their most typical items first."""
     ids = found.features.id
     classes = [
@@ -61,11 +63,12 @@ def summary(found: Subclasses) -> dict[str, Any]:
         "whole": len(found.classes) - len(found.split),
         "seconds": found.seconds,
         "digest": digest_of(found.features),
+        "features": (origin or Origin(dict(found.features.identity))).record(),
         "classes": classes,
     }
 
 
-def write(found: Subclasses, folder: Path) -> Path:
+def write(found: Subclasses, folder: Path, origin: Origin | None = None) -> Path:
     """Write the table, one line per item, and the summary of the classes; returns the table.
 
     Raises:
@@ -86,7 +89,7 @@ def write(found: Subclasses, folder: Path) -> Path:
             _figure(float(found.probability[row])), _figure(float(found.margin[row])),
             "" if own is None else own.count, *figures,
         ])  # fmt: skip
-    record = summary(found)
+    record = summary(found, origin)
     with files.new_folder(folder):
         files.write(folder / TABLE_FILE, text.getvalue().encode())
         files.write(folder / SUMMARY_FILE, json.dumps(record, indent=2).encode())
@@ -106,20 +109,23 @@ def read(folder: Path) -> Table:
     """
     path = folder / TABLE_FILE
     try:
-        rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-        digest = str(json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))["digest"])
+        record = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8")) if path.exists() else {}
+        rows = read_rows(path, ("id", "class", "subclass"))
+        digest, origin = str(record["digest"]), origin_of(record["features"])
     except (FileNotFoundError, NotADirectoryError) as error:
         missing = error.filename or path
         raise NoInput(f"{missing} is missing. Find kinds first: mixtura subclasses PHOTOS -o {folder}.") from error
+    except UnicodeError as error:
+        raise DataError(f"{path} cannot be read ({error}). Save it as CSV in UTF-8.") from error
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise DataError(f"The kinds in {folder} cannot be read ({error}). Run mixtura subclasses again.") from error
     for column in ("id", "class", "subclass"):
         if not rows or column not in rows[0]:
             raise DataError(f"{path} has no column {column!r}. Restore it, or run mixtura subclasses again.")
-    return Table({row["id"]: (row["class"] or "", (row["subclass"] or "").strip()) for row in rows}, digest)
+    return Table({row["id"]: (row["class"], row["subclass"].strip()) for row in rows}, digest, origin)
 
 
-def check_same(table: Table, features: Features, folder: Path) -> None:
+def check_same(table: Table, features: Rows, folder: Path) -> None:
     """Check that the kinds are those of these items.
 
     Raises:
@@ -191,7 +197,18 @@ def _split(text: str, known: set[Place]) -> tuple[Place, str]:
     raise UsageError(f"Class {name!r} has no kind {kind!r}. {nearest(kind, kinds)}")
 
 
-def as_list(label: Mapping[str, tuple[str, str]], features: Features, folder: Path, source: Path | None) -> Accepted:
+def place_of_list(folder: Path, source: Path | None) -> Path:
+    """Where the list of a folder of photos goes, which is free; ``source`` is the list that they came from, if any.
+
+    Raises:
+        CannotWrite: there is such a list already.
+    """
+    path = folder / (SECOND_LIST_FILE if source is not None and source.name == LIST_FILE else LIST_FILE)
+    check_free(path)
+    return path
+
+
+def as_list(label: Mapping[str, tuple[str, str]], features: Rows, folder: Path, source: Path | None) -> Accepted:
     """Write the list into the photos' folder: ``file_name, label, superclass``, and what else the photos came with.
 
     Args:
@@ -203,9 +220,7 @@ def as_list(label: Mapping[str, tuple[str, str]], features: Features, folder: Pa
     Raises:
         CannotWrite: there is such a list already, or the folder cannot be written.
     """
-    path = folder / (SECOND_LIST_FILE if source is not None and source.name == LIST_FILE else LIST_FILE)
-    if is_there(path):
-        raise CannotWrite(f"{path} is there already. Edit the labels in it, or remove it and accept again.")
+    path = place_of_list(folder, source)
     rows = features.select_ids(list(label))
     columns: dict[str, Sequence[Any]] = {
         "file_name": [from_id(id) for id in rows.id],
@@ -237,6 +252,6 @@ def as_store(label: Mapping[str, tuple[str, str]], features: Features, folder: P
     return _accepted(path, label, features)
 
 
-def _accepted(path: Path, label: Mapping[str, tuple[str, str]], features: Features) -> Accepted:
+def _accepted(path: Path, label: Mapping[str, tuple[str, str]], features: Rows) -> Accepted:
     classes = dict(Counter(name for name, _ in label.values()).most_common())
     return Accepted(path, classes, len(features) - len(label))

@@ -15,7 +15,7 @@ from mixtura.core.subclasses.search import KindsOfClass, Rules
 from mixtura.core.subclasses.spaces import ClassRows, class_rows
 from mixtura.errors import LabelError, NoInput, UsageError
 from mixtura.features.projection import L2
-from mixtura.features.records import Features
+from mixtura.features.records import Features, Rows
 from mixtura.formats import count as counted
 from mixtura.names import find, nearest
 from mixtura.pipeline.training_set import groups_of
@@ -52,6 +52,7 @@ class Kind:
 class ClassKinds:
     """What was found in one class.
 
+    ``limit`` is the largest number of kinds that can be asked for (1: too few of its ``independent`` photos).
     ``count`` is the number of kinds, ``likeliest`` that of the largest held-out density, ``stability`` the least of the
     kinds found or rejected (``None`` if there are none), ``p_value`` that against one Gaussian, and ``corrected`` the
     same by Holm over all classes that could be judged. ``reason`` is a code, ``why`` a sentence.
@@ -59,6 +60,8 @@ class ClassKinds:
 
     name: str
     size: int
+    limit: int
+    independent: int
     count: int
     likeliest: int
     stability: float | None
@@ -193,8 +196,8 @@ def _class(
 ) -> ClassKinds:
     stable = min(answer.stability) if answer.stability else None
     return ClassKinds(
-        name, len(rows.row), answer.count, answer.likeliest, stable, answer.p_value, corrected, answer.reason,
-        _why(rows, answer, stable, *asked), kinds,
+        name, len(rows.row), search.most_kinds(rows, asked[1]), rows.n_units, answer.count, answer.likeliest, stable,
+        answer.p_value, corrected, answer.reason, _why(rows, answer, stable, *asked), kinds,
     )  # fmt: skip
 
 
@@ -203,10 +206,11 @@ def _why(rows: ClassRows, answer: KindsOfClass, stable: float | None, count: int
     if answer.reason == search.FEW_ROWS:
         limit = search.most_kinds(rows, rules)
         have = f"{counted(len(rows.row), 'photo')} in {counted(rows.n_units, 'independent group')}"
+        have += " is" if len(rows.row) == 1 else " are"
         if count is not None and limit > 1:
-            return f"whole: {have} are too few for {count} kinds; {limit} is the most"
+            return f"whole: {have} too few for {count} kinds; {limit} is the most"
         need = f"two kinds of {rules.min_rows} photos, {search.MIN_UNITS} of them independent"
-        return f"whole: {have} are too few to judge a split; it takes {need}"
+        return f"whole: {have} too few to judge a split; it takes {need}"
     if answer.reason == search.UNSTABLE:
         found = f"{answer.likeliest} kinds are likeliest, but half of the photos find others"
         return f"whole: {found} (stability {stable:.2f})"
@@ -220,7 +224,7 @@ def _why(rows: ClassRows, answer: KindsOfClass, stable: float | None, count: int
     return sentences[answer.reason]
 
 
-def digest_of(features: Features) -> str:
+def digest_of(features: Rows) -> str:
     """A hash of the items, their classes and their photos: the same for the same collection in any order."""
     rows = sorted(zip(features.id, map(str, features.label), features.sha256, strict=True))
     return hashlib.sha256("\n".join("\t".join(row) for row in rows).encode()).hexdigest()
