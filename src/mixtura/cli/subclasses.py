@@ -161,7 +161,7 @@ def _accept(out: Output, source: Source, names: list[str]) -> None:
     recipe = source.recipe() if source.is_read else None
     folder = None if recipe is None else list_folder(recipe)
     if recipe is not None and folder is not None:
-        listed = recipe.data.root if recipe.data.kind == "csv" else None
+        listed = recipe.data.root if recipe.data.root != folder else None
         files.place_of_list(folder, listed)
         rows = kept_features.rows_now(recipe, table.origin.left_out)
         files.check_same(table, rows, source.output)
