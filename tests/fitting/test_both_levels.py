@@ -15,12 +15,13 @@ from mixtura.catalog import Catalog, Shot
 from mixtura.cli.app import run as command
 from mixtura.core import classes
 from mixtura.core.covariance import Prior
-from mixtura.errors import BundleError, LabelError, UsageError
+from mixtura.errors import BundleError, LabelError, NoInput, UsageError
 from mixtura.features import imports
 from mixtura.fitting import fit as fitting
 from mixtura.fitting.subclasses import regrouped
 from mixtura.model import bundle
 from mixtura.model.decide import decide
+from mixtura.model.subclass_map import subclass_map
 from mixtura.model.subclasses import MIN_ITEMS
 from mixtura.onnx import runner
 from mixtura.onnx.graph import head_bytes, output_names
@@ -189,10 +190,67 @@ def test_a_catalog_keeps_the_subclasses(shop, tmp_path):
     }  # fmt: skip
     catalog.remove_product("quince")
     assert pairs(catalog.model).keys() == {"nashi", "plum"}
-    catalog.model.subclasses.check(catalog.model.mixture.component_class)
     for _ in range(4):
         catalog.undo()
     assert decide(catalog.model, list("abcdef"), ROWS[:6]) == before
+    catalog.close()
+
+
+def test_a_removed_class_takes_its_subclasses_with_it(shop, tmp_path):
+    """The catalog, its file, its picture and the exported program go on with those of the classes that are left."""
+    catalog = Catalog.open(shutil.copytree(shop, tmp_path / "shop"))
+    before = catalog.model.answers(ROWS)
+    catalog.remove_product("apple")
+    far = (30 + np.random.default_rng(3).standard_normal((3, 5))).astype(np.float32)
+    catalog.enroll("green", [Shot(row, f"{n + 999:064x}", f"{n}.png") for n, row in enumerate(far)])
+    catalog.rename("pear", "nashi")
+    model = catalog.model
+    catalog.close()
+    assert named(model) == (("nashi", "black", "blue", "red", "green"), [0, 1, 1, 1, 2])
+    model.subclasses.check(model.mixture.component_class)
+    answers = model.answers(ROWS)
+    stays = before.predicted == answers.predicted + 1  # the others are at edges, which the shared covariance moves
+    assert stays.sum() > 10 and np.array_equal(answers.subclass[stays], before.subclass[stays] - 2)
+    assert np.array_equal(answers.subclass_own[stays], before.subclass_own[stays])
+    assert subclass_map(model, ROWS, answers.predicted).class_parent.tolist() == [0, 1, 1, 1, 2]
+    assert_the_graph_agrees(model)
+    export.run(tmp_path / "shop", tmp_path / "out")
+    told = runner.Runner(tmp_path / "out").answers(ROWS)
+    assert [one["subclass"] for one in told] == [one.subclass for one in decide(model, [""] * 60, ROWS)]
+
+
+def test_a_subclass_without_components_is_refused(model):
+    wrong = replace(model.subclasses, names=(*model.subclasses.names, "none"), class_parent=torch.tensor(
+        [*model.subclasses.class_parent.tolist(), 2]
+    ))  # fmt: skip
+    with pytest.raises(ValueError, match="do not fit"):
+        wrong.check(model.mixture.component_class)
+
+
+def test_no_product_takes_the_name_of_a_kind(shop, tmp_path):
+    """Not a new, a renamed or a split one; the name finds no product either, and the one that has the kind is named."""
+    catalog = Catalog.open(shutil.copytree(shop, tmp_path / "shop"))
+    shots = [Shot(ROWS[0], "9" * 64, "a.png")]
+    item = next(item.id for item in catalog.items("plum") if item.split != "test")
+    for edit in (
+        lambda: catalog.enroll("Green", shots),
+        lambda: catalog.rename("pear", "green"),
+        lambda: catalog.split("plum", [item], "green"),
+    ):
+        with pytest.raises(UsageError, match=r"reen' is a kind of apple, and its photos belong there\. Enroll them as"):
+            edit()
+    with pytest.raises(UsageError, match=r"^'red' is a kind of apple and plum"):
+        catalog.enroll("red", shots)
+    for edit in (catalog.remove_product, catalog.items):
+        with pytest.raises(
+            NoInput, match=r"^'green' is no product of its own but a kind of apple\. Give apple instead"
+        ):
+            edit("green")
+    assert catalog.revision == 0
+    assert catalog.enroll("pear", shots).product.name == "pear"
+    catalog.rename("pear", "Pear")
+    catalog.remove_product("apple")
+    catalog.rename("Pear", "green")
     catalog.close()
 
 
@@ -228,6 +286,10 @@ def test_a_forgotten_item_leaves_no_trace(shop, tmp_path):
 
 
 def test_the_graph_gives_the_same_subclasses(model):
+    assert_the_graph_agrees(model)
+
+
+def assert_the_graph_agrees(model):
     session = onnxruntime.InferenceSession(head_bytes(model), providers=["CPUExecutionProvider"])
     names, answers = output_names(model), model.answers(ROWS)
     found = dict(zip(names, session.run(list(names), {"features": ROWS}), strict=True))
@@ -249,6 +311,12 @@ def test_every_way_out_has_the_subclass(shop, tmp_path, capsys):
         table = list(csv.DictReader(file))
     export.run(shop, tmp_path / "out")
     told = runner.Runner(tmp_path / "out").answers(ROWS[:8])
+    capsys.readouterr()
+    assert runner.main([str(tmp_path / "rows.npy"), "--folder", str(tmp_path / "out")]) == 0
+    plain = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [line[5:] for line in plain] == [
+        [one.subclass or ""] + [one.reason] * bool(one.reason) for one in decisions
+    ]  # fmt: skip
     for decision, record, line, row, answer in zip(decisions, records, lines, table, told, strict=True):
         assert record["subclass"] == answer["subclass"] == decision.subclass
         assert line[5] == row["subclass"] == (decision.subclass or "")

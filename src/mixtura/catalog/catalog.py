@@ -135,10 +135,11 @@ class Catalog:
         A product that was found before is found by its id, whatever else has that as its name.
 
         Raises:
-            NoInput: there is none; the nearest is named.
+            NoInput: there is none; the nearest is named, or the product that has a kind of this name.
             UsageError: it is the id of one and the name of another, or several have such a name.
         """
-        return find_product(self.products(), id_or_name)
+        view = self.view()
+        return find_product(view.products, id_or_name, view.model)
 
     def items(self, product: str | Product) -> tuple[StoredItem, ...]:
         """The items of a product, including test items."""
@@ -214,7 +215,7 @@ class Catalog:
         """Add items to a product, or create a product from a few items, without retraining.
 
         Raises:
-            UsageError: no shot, or an invalid name.
+            UsageError: no shot, an invalid name, or that of a kind of a product.
             WrongDimension, NonFinite: features that do not fit the model.
             DataError: an item that the catalog has already.
         """
@@ -234,7 +235,7 @@ class Catalog:
 
     def rename(self, id: str | Product, name: str) -> EditResult:
         """Rename a product; its id stays the same."""
-        return self._edit("rename", lambda draft: edits.rename(draft, self.product(id), name))
+        return self._edit("rename", lambda draft: edits.rename(draft, self.model, self.product(id), name))
 
     def merge(self, source: str | Product, into: str | Product) -> EditResult:
         """Merge one product into another, which keeps the components of both."""
@@ -242,7 +243,8 @@ class Catalog:
 
     def split(self, id: str | Product, items: Sequence[int], name: str) -> EditResult:
         """Move some items of a product into a new product."""
-        return self._edit("split", lambda draft: edits.split(draft, self.product(id), items, name, self._base.exact))
+        exact = self._base.exact
+        return self._edit("split", lambda draft: edits.split(draft, self.model, self.product(id), items, name, exact))
 
     def confirm(self, id: str | Product) -> EditResult:
         """Mark a provisional product as confirmed."""

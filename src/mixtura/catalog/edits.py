@@ -9,6 +9,7 @@ from mixtura.catalog.create import blob, embeddings, slugs
 from mixtura.catalog.database import CatalogDatabase, EditTransaction, now
 from mixtura.catalog.database import undo as take_back
 from mixtura.catalog.queries import CURRENT_ITEMS
+from mixtura.catalog.subclasses import owners_of
 from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.formats import count
 from mixtura.model.model import Model
@@ -28,6 +29,7 @@ def enroll(draft: EditTransaction, model: Model, name: str, shots: Sequence[Shot
     name = checked(name)
     if not _product_named(draft, name):
         _check_no_verdict(name)
+        _check_no_kind(model, name)
     if not 1 <= len(shots) <= MAX_SHOTS:
         raise UsageError(f"{len(shots)} photos cannot be enrolled at once. Give 1 to {MAX_SHOTS}.")
     embedding = np.stack([shot.embedding for shot in shots])
@@ -74,10 +76,11 @@ def remove_item(draft: EditTransaction, item: StoredItem, exact: bool) -> str:
     return item.product
 
 
-def rename(draft: EditTransaction, product: Product, name: str) -> str:
+def rename(draft: EditTransaction, model: Model, product: Product, name: str) -> str:
     """Change a product's name; its id stays the same."""
     name = checked(name)
     _check_free(draft, name, product.id)
+    _check_no_kind(model, name)
     draft.set("product", product.id, "name", name)
     draft.summary = f"Renamed {product.name} to {name}."
     return product.id
@@ -95,10 +98,11 @@ def merge(draft: EditTransaction, source: Product, into: Product) -> str:
     return into.id
 
 
-def split(draft: EditTransaction, product: Product, items: Sequence[int], name: str, exact: bool) -> str:
+def split(draft: EditTransaction, model: Model, product: Product, items: Sequence[int], name: str, exact: bool) -> str:
     """Move some items into a part of a new product."""
     name = checked(name)
     _check_free(draft, name)
+    _check_no_kind(model, name)
     wanted = sorted(set(items))
     text = f"SELECT item.id, item.split {CURRENT_ITEMS} part.product = ?"
     own = {row["id"]: row["split"] for row in draft.connection.execute(text, (product.id,))}
@@ -284,6 +288,15 @@ def _check_no_verdict(name: str) -> None:
         raise UsageError(
             f"A product named {quoted(name)} could not be told from the verdict {same_name_key(name)} in answers. "
             "Choose another name."
+        )
+
+
+def _check_no_kind(model: Model, name: str) -> None:
+    owners = " and ".join(owners_of(model, name))
+    if owners:
+        raise UsageError(
+            f"{quoted(name)} is a kind of {owners}, and its photos belong there. Enroll them as {owners}, or choose "
+            "another name."
         )
 
 

@@ -14,7 +14,7 @@ from mixtura.catalog.database import CatalogDatabase
 from mixtura.catalog.newcomers import NewcomerCalibration
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup
 from mixtura.catalog.statistics import FittedStatistics
-from mixtura.catalog.subclasses import COMPONENTS_SETTING, components_of
+from mixtura.catalog.subclasses import COMPONENTS_SETTING, components_of, owners_of
 from mixtura.core.moments import LabeledItems, Moments
 from mixtura.errors import LabelError, NoInput, UsageError
 from mixtura.features.records import Features
@@ -58,11 +58,11 @@ def products_of(found: CatalogDatabase) -> tuple[Product, ...]:
     return tuple(Product(*row) for row in found.rows(text))
 
 
-def find_product(products: Sequence[Product], wanted: str | Product) -> Product:
+def find_product(products: Sequence[Product], wanted: str | Product, model: Model) -> Product:
     """The product with an id or name; one that was found before is found by its id alone.
 
     Raises:
-        NoInput: there is none; the nearest is named.
+        NoInput: there is none; the product that has a kind of this name is named, or else the nearest.
         UsageError: several have this id or name; for each, one is named that belongs to it alone.
     """
     if isinstance(wanted, Product):
@@ -74,6 +74,9 @@ def find_product(products: Sequence[Product], wanted: str | Product) -> Product:
     if len(found) == 1:
         return found[0]
     if not found:
+        above = " and ".join(owners_of(model, wanted))
+        if above:
+            raise NoInput(f"{quoted(wanted)} is no product of its own but a kind of {above}. Give {above} instead.")
         hint = nearest(wanted, {key for product in products for key in (product.id, product.name)})
         raise NoInput(f"There is no product {quoted(wanted)} in this catalog. {hint}")
     uses = Counter(same_name_key(key) for product in products for key in {product.id, product.name})

@@ -69,7 +69,10 @@ def model_of(
         product[part.base] = part.product
     predicted = typicality.predicted
     moved = torch.where(predicted < 0, -1, product[predicted.clamp_min(0)])  # -1: of a removed class, counts for all
-    typicality = replace(typicality, predicted=moved)
+    kinds = typicality.subclass
+    if len(kinds):
+        kinds = subclasses.places(base.model, product)[kinds]
+    typicality = replace(typicality, predicted=moved, subclass=kinds)
     total = _sums(base, state)
     kept, sums = _fitted(base, total, product)
     mixture, lift, test = replace(kept, component_class=product[_owner(kept)]), None, None

@@ -16,6 +16,7 @@ from mixtura.features.records import Features
 from mixtura.files import is_there
 from mixtura.model.model import Model
 from mixtura.model.subclasses import Subclasses
+from mixtura.names import same_name_key
 
 SUBLABEL_FILE = "sublabels.json"
 """File of a bundle: the subclass of each item by id, where training has found it and no label says so."""
@@ -83,8 +84,9 @@ def edited(
 ) -> Subclasses | None:
     """The subclasses of an edited catalog; ``None`` where the fit has no named ones.
 
-    A merged product has the subclasses of all its parts. What has no subclasses, as every newcomer, is its own only
-    one, and is renamed with its product.
+    Those of a class that is gone are left out; :func:`places` says where the others are. A merged product has the
+    subclasses of all its parts. What has no subclasses, as every newcomer, is its own only one, and is renamed with its
+    product.
 
     Args:
         base: the model as it was fitted.
@@ -97,14 +99,15 @@ def edited(
     if known is None:
         return None
     parent = product[known.class_parent]
-    found = [
-        names[above] if above >= 0 and name == base.classes[own] else name
+    pairs = [
+        (names[above] if name == base.classes[own] else name, above)
         for name, own, above in zip(known.names, known.class_parent.tolist(), parent.tolist(), strict=True)
+        if above >= 0
     ]
-    pairs = list(zip(found, parent.tolist(), strict=True))
     added = [pair for pair in dict.fromkeys((names[one], one) for one in newcomers) if pair not in pairs]
     pairs += added
-    left = known.component_subclass[parent[known.component_subclass] >= 0]
+    moved = places(base, product)[known.component_subclass]
+    left = moved[moved >= 0]
     new = torch.tensor([pairs.index((names[one], one)) for one in newcomers], dtype=left.dtype)
     return replace(
         known,
@@ -112,3 +115,25 @@ def edited(
         class_parent=torch.tensor([above for _, above in pairs]),
         component_subclass=torch.cat([left, new])[order],
     )
+
+
+def places(base: Model, product: Int[Tensor, " C"]) -> Int[Tensor, " S"]:
+    """The place of each fitted subclass among those of an edited catalog; -1 for one whose class is gone.
+
+    Args:
+        base: the model as it was fitted; its classes have named subclasses.
+        product: the product of each fitted class; -1 for one that is gone.
+    """
+    assert base.subclasses is not None
+    there = product[base.subclasses.class_parent] >= 0
+    return torch.where(there, there.cumsum(0) - 1, -1)
+
+
+def owners_of(model: Model, name: str) -> list[str]:
+    """The classes that have a subclass of this name, in any spelling; not one that only has the name itself."""
+    if model.subclasses is None:
+        return []
+    key = same_name_key(name)
+    pairs = zip(model.subclasses.names, model.subclasses.class_parent.tolist(), strict=True)
+    owners = dict.fromkeys(model.classes[above] for own, above in pairs if same_name_key(own) == key)
+    return [owner for owner in owners if same_name_key(owner) != key]

@@ -29,10 +29,9 @@ def subclass_map(model: Model, embedding: Float[np.ndarray, "N D"], true: Int[np
     assert mixture.component_class is not None
     subclass = _means(mixture.mean, mixture.log_weight, owners.component_subclass, len(owners.names))
     mean = _means(mixture.mean, mixture.log_weight, mixture.component_class, len(model.classes))
-    there = owners.class_parent.numpy() >= 0
-    rows = np.concatenate([model.project(embedding[keep]).numpy(), subclass[there], mean])
-    xy, subclass_xy, mean_xy = np.split(_laid_out(rows), [len(keep), len(keep) + int(there.sum())])
-    return SubclassMap(xy, true[keep], subclass_xy, owners.class_parent.numpy()[there], mean_xy)
+    rows = np.concatenate([model.project(embedding[keep]).numpy(), subclass, mean])
+    xy, subclass_xy, mean_xy = np.split(_laid_out(rows), [len(keep), len(keep) + len(subclass)])
+    return SubclassMap(xy, true[keep], subclass_xy, owners.class_parent.numpy(), mean_xy)
 
 
 def _means(

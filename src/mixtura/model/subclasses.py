@@ -37,7 +37,7 @@ class Subclasses:
 
     Args:
         names: of the subclasses; a class without any is the only one of its own, by its own name.
-        class_parent: the class of each subclass; -1 for one whose class is no longer there.
+        class_parent: the class of each subclass.
         component_subclass: the subclass of each component.
         temperature: T, fitted to out-of-fold items.
     """
@@ -48,13 +48,14 @@ class Subclasses:
     temperature: float = 1.0
 
     def check(self, component_class: Int[Tensor, " K"]) -> None:
-        """Check that every component belongs to a subclass of its class.
+        """Check that every component belongs to a subclass of its class, and that every subclass has a component.
 
         Raises:
             ValueError: one does not.
         """
         shapes = self.class_parent.shape == (len(self.names),), self.component_subclass.shape == component_class.shape
-        if not all(shapes) or not torch.equal(self.class_parent[self.component_subclass], component_class):
+        full = len(self.component_subclass.unique()) == len(self.names)
+        if not (full and all(shapes)) or not torch.equal(self.class_parent[self.component_subclass], component_class):
             raise ValueError("subclasses do not fit the components")
 
     def state(self) -> dict[str, Tensor]:

@@ -349,8 +349,11 @@ def _vectors(name: str) -> np.ndarray:
 def _line(answer: dict[str, Any]) -> str:
     if "error" in answer:
         return "\t".join((_shown(answer["id"]), "error", _shown(answer["error"])))
-    numbers = f"{answer['probability']:.4f}\t{answer['typicality']:.4f}\t{answer['reason'] or ''}".rstrip()
-    return f"{_shown(answer['id'])}\t{answer['verdict']}\t{_shown(answer['label'])}\t{numbers}"
+    columns = [_shown(answer["id"]), answer["verdict"], _shown(answer["label"])]
+    columns += [f"{answer['probability']:.4f}", f"{answer['typicality']:.4f}"]
+    if "subclass_probability" in answer:  # subclasses have names
+        columns.append(_shown(answer["subclass"] or ""))
+    return "\t".join(columns + [answer["reason"]] * bool(answer["reason"]))
 
 
 def _shown(name: str) -> str:
