@@ -24,7 +24,6 @@ from mixtura.fitting.gradient import fixed_head, needs_head_training
 from mixtura.fitting.network import TrainedPart
 from mixtura.fitting.network_episodes import check_enough
 from mixtura.fitting.network_material import Material
-from mixtura.fitting.selection import MIN_VALIDATION
 from mixtura.identity import NO_TAPS, UNTRAINED, is_partly_drawn
 from mixtura.interfaces import TrainableEncoder
 from mixtura.pipeline import factory, network_setup, training_photos, training_set
@@ -60,6 +59,7 @@ MARGIN = 1.3  # of what reading and fitting are measured to take, so that they e
 UNMEASURED = 8.0  # seconds: Python's start, before the clock runs, and writing the model and its pages
 FITS = 3  # that follow: of all photos, and of the training photos alone before and after
 MEASURED_PHOTOS = 32
+MIN_COMPARED = 50  # validation photos; the standard error of fewer differences says little
 UNFIT = LabelError, NonFinite, CollapsedComponent  # of features, and so of the network that was trained
 
 
@@ -390,6 +390,6 @@ def _parts(section: TrainSection, material: Material) -> tuple[Sequence[str], st
     if short := too_few_to_validate(material.photos):
         return (), short
     if asked == "auto" and material.pretrained and material.coarse is None:
-        few = f"{held} validation photos are too few to tell whether training helps; it takes {MIN_VALIDATION}."
-        return ((), few) if held < MIN_VALIDATION else (("last", "all"), "")
+        few = f"{held} validation photos are too few to tell whether training helps; it takes {MIN_COMPARED}."
+        return ((), few) if held < MIN_COMPARED else (("last", "all"), "")
     return (("all",) if asked == "auto" else (asked,)), ""
