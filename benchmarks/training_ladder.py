@@ -14,6 +14,7 @@ Test photos select nothing. Results are kept after each run, and runs that are t
 
 import io
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -128,6 +129,38 @@ def fitted(keys: dict[str, object], output: Path) -> dict[str, object]:
     return {"figures": {name: metrics[key] for name, key in names.items()}}
 
 
+def auto(found: dict[str, dict]) -> str:
+    """The rung that ``--trainable auto`` takes: the lower validation loss, if that replaces the frozen encoder."""
+    tried = {rung: found[rung] for rung in ("last", "all") if rung in found and found[rung]["loss"] is not None}
+    if not tried:
+        return "frozen"
+    best = min(tried, key=lambda rung: tried[rung]["loss"])
+    photos = re.search(r"On (\d+) validation photos", tried[best]["outcome"])
+    enough = photos is not None and int(photos[1]) >= train.MIN_COMPARED
+    return best if enough and tried[best]["replaced"] else "frozen"
+
+
+def summary(runs: dict[str, dict]) -> dict[str, dict[str, object]]:
+    """Accuracy in percent by setting: means over seeds, and that of auto against the best rung, paired by seed."""
+    made: dict[str, dict[str, object]] = {}
+    for setting in dict.fromkeys(key.rpartition(", seed")[0] for key in runs):
+        own = [one for key, one in runs.items() if key.rpartition(", seed")[0] == setting and {"last", "all"} & {*one}]
+        rungs = [rung for rung in ("frozen", "last", "all") if all(rung in one for one in own)]
+        if not own:
+            continue
+        of = {rung: np.array([100 * one[rung]["figures"]["accuracy"] for one in own]) for rung in rungs}
+        taken = np.array([100 * one[auto(one)]["figures"]["accuracy"] for one in own])
+        best = max(rungs, key=lambda rung: of[rung].mean())
+        apart = taken - of[best]
+        made[setting] = {rung: float(values.mean()) for rung, values in of.items()} | {
+            "auto": float(taken.mean()),
+            "auto took": [auto(one) for one in own],
+            "auto minus the best": float(apart.mean()),
+            "standard error": float(apart.std(ddof=1) / len(own) ** 0.5) if len(own) > 1 else None,
+        }
+    return made
+
+
 def main() -> None:
     parser = arguments(__doc__.splitlines()[0], data=True)
     parser.add_argument("--only", nargs="*", default=list(PHOTOS))
@@ -168,7 +201,7 @@ def main() -> None:
                     if rung == "all" and found[rung]["share"] not in (None, 1.0):
                         found["all, unmixed"] = unmixed(keys, output)
                     print(setting, rung, {k: v for k, v in found[rung].items() if k != "outcome"}, flush=True)
-                    write(args.name, {"runs": runs})
+                    write(args.name, {"summary": summary(runs), "runs": runs})
                 shutil.rmtree(place)
 
 
