@@ -20,7 +20,6 @@ from mixtura.cli import COMMANDS
 from mixtura.cli.options import described
 from mixtura.recipe import Recipe, fields
 from mixtura.sections import StepSection
-from mixtura.training_sections import SearchSection, TrainSection
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
@@ -94,9 +93,9 @@ def recipe() -> str:
         elif name == "projection":
             lines.append("| `projection` | `[]` | Steps on the features, in order: names, or names with options. |")
             lines += rows_of(StepSection, "projection[].")
-        elif name in ("train", "search"):
+        elif optional := [one for one in get_args(kind) if isinstance(one, type) and issubclass(one, BaseModel)]:
             lines.append(f"| `{name}` | | {field.description} |")
-            lines += rows_of(TrainSection if name == "train" else SearchSection, f"{name}.")
+            lines += rows_of(optional[0], f"{name}.")
         else:
             lines.append(f"| `{name}` | {default_of(field.default)} | {described(name, field)} |")
     return "\n".join(lines) + "\n"

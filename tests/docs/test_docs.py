@@ -28,6 +28,7 @@ import mixtura
 from mixtura.cli.app import run
 from mixtura.encoders import ENCODERS
 from mixtura.heads import HEADS
+from mixtura.recipe import keys
 
 sys.path.insert(0, str(Path(__file__).parent))
 from blocks import SHELLS, SHOWN, blocks, lines
@@ -180,6 +181,13 @@ def test_made_pages_and_figures_are_current():
     """If this fails, run: python docs/make_reference.py"""
     for path, text in maker().pages().items():
         assert path.read_text(encoding="utf-8") == text, f"{path.name}: run python docs/make_reference.py"
+
+
+def test_the_page_of_the_recipe_has_every_key():
+    page = (ROOT / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8").replace("[]", "")
+    known = list(keys())
+    leaves = [key for key in known if not any(other.startswith(f"{key}.") for other in known)]
+    assert [key for key in leaves if f"| `{key}` |" not in page] == []
 
 
 def test_every_page_is_in_the_navigation():

@@ -21,7 +21,7 @@ from mixtura.errors import UsageError
 from mixtura.features import PROJECTIONS
 from mixtura.heads import HEADS, VARIANTS
 from mixtura.objectives import HEAD_OBJECTIVES
-from mixtura.pipeline.data_source import data_keys, require_photos
+from mixtura.pipeline.data_source import as_stated, data_keys, require_photos
 from mixtura.recipe import Recipe, assignment, dump, dump_dict, fields, resolve
 from mixtura.sections import Flag
 
@@ -278,6 +278,9 @@ def recipe_of(
         given[key] = value
     options = {key: FLAGS[key].switch if key in FLAGS else "--output" for key in flags if key != FAST}
     options = {key: f"--set {key}" for key in given} | dict.fromkeys(guess, "DATA") | options
+    if guess and file is not None and "data.kind" in guess:
+        stated = resolve({key: value for key, value in given.items() if key != "data.kind"}, file, default, options)
+        given |= as_stated(guess, stated.data.kind)
     if FAST in flags:
         given = _sped_up(given, resolve(given, file, default, options))
     recipe = resolve(given, file, default, options)

@@ -127,6 +127,9 @@ PUBLIC = {
 BY_SUFFIX = {".csv": "csv", ".tsv": "csv", ".npz": "npz"}
 """Kinds of data that are one file, by its ending."""
 
+NO_FOLDER = frozenset({*BY_SUFFIX.values(), *(name for name, one in PUBLIC.items() if one is _SHIPPED), "features"})
+"""Kinds of data that no folder of files can be: one file, shipped with mixtura, or encoded already."""
+
 OFFICIAL = {
     "esc50": ("meta/esc50.csv",),
     "cifar10": ("cifar-10-binary.tar.gz", "cifar-10-batches-bin", "batches.meta.txt", "cifar-10-batches-py"),

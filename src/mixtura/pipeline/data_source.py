@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mixtura.datasets import BY_SUFFIX, NAMED, OFFICIAL
+from mixtura.datasets import BY_SUFFIX, NAMED, NO_FOLDER, OFFICIAL
 from mixtura.datasets.paths import SOUND_SUFFIXES
 from mixtura.errors import UsageError
 from mixtura.files import is_file_at, is_folder_at, is_there
@@ -75,6 +75,19 @@ def data_keys(source: str) -> dict[str, Any]:
     elif is_file_at(path):
         kind = _official(path) or kind
     return {"data.kind": kind, "data.root": path}
+
+
+def as_stated(found: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return the keys of :func:`data_keys` with the kind that a recipe states, where the place can be of it.
+
+    A list, a pack, a feature store and a name say themselves what they are, and so does a folder to a recipe for plain
+    folders of photos.
+
+    >>> as_stated({"data.kind": "folder", "data.root": Path("fruit")}, "nested")["data.kind"]
+    'nested'
+    """
+    is_sure = found["data.kind"] in NO_FOLDER or not found["data.root"]
+    return dict(found) if is_sure or kind in {"folder", *NO_FOLDER} else {**found, "data.kind": kind}
 
 
 def _kind_of_folder(path: Path) -> str:

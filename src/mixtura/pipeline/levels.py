@@ -86,7 +86,7 @@ def _below(
         raise LabelError(
             f"{name}: {len(missing):,} of {count:,} labeled items have no superlabel, the first "
             f"{source[missing[0]]!r}, and --level {level} (data.level) learns superlabels. Give each one (the column "
-            "superclass of a list), or use --level label."
+            "superclass of a list; folders within folders, with --set data.kind=nested), or use --level label."
         )
     if level != BOTH:
         return None

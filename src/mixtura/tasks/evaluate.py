@@ -1,7 +1,8 @@
 """Evaluate a model on items it was not fitted on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import torch
 from jaxtyping import Bool, Int
 
 from mixtura.datasets.items import Problem
-from mixtura.errors import DataError, FingerprintMismatch, LabelError, NoInput
+from mixtura.errors import DataError, FingerprintMismatch, LabelError, NoInput, UsageError
 from mixtura.features.records import Features, Unreadable
 from mixtura.features.store import FeatureStore
+from mixtura.files import is_folder_at
 from mixtura.identity import differences
 from mixtura.metrics.calibration import brier, ece, nll
 from mixtura.metrics.classification import accuracy, balanced_accuracy, recall, top_k
@@ -26,31 +28,36 @@ from mixtura.pipeline import factory, levels, stores, training_set
 from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe
 from mixtura.records.decision import Evaluation, Interval, Mistake
-from mixtura.sections import BOTH, SUPERLABEL, DataSection
+from mixtura.sections import BOTH, LABEL, SUPERLABEL, DataSection
 from mixtura.tasks.predict import known_items
 
 MISTAKES_KEPT = 24  # mistakes shown, at most
 MIN_PROBABILITY = 1e-300  # keeps the log of a probability finite
+
+Names = Sequence[str | None]
 
 
 def run(model_path: Path | str, data: DataSection | None = None) -> Evaluation:
     """Evaluate a model on its own test part, or on other labeled data; labels it does not know are strangers.
 
     Of data with a test part of their own, such as a folder ``test`` beside ``train``, only that part counts. Their
-    classes are at the level of the model's, unless they name another. The second domain of a model's own data is
+    classes are at the level of the model's, unless they name another; where items have one label, and it is a class of
+    the model, it is read as that. The second domain of a model's own data is
     evaluated too; if it cannot be read any more, ``problems`` says so.
 
     Raises:
         NoInput: there is no model, or no data.
         FingerprintMismatch: features of another encoder than the model's.
         LabelError: nothing is labeled.
+        UsageError: the labels are subclasses of the model, and are to be read as classes.
     """
     model_path = Path(model_path)
     model = bundle.from_pretrained(model_path)
     recipe = bundle.recipe_of(model_path)
     if data is not None:
-        level = data.level if "level" in data.model_fields_set else recipe.data.level
-        other, problems = features_of(model, recipe, data.model_copy(update={"level": level}), model_path)
+        level = data.level if "level" in data.model_fields_set else None
+        data = _as_fitted(data, recipe.data).model_copy(update={"level": level or recipe.data.level})
+        other, problems = features_of(model, recipe, data, model_path, level_of=partial(_level_of, model, data, level))
         evaluation = evaluate(model, _test_part(training_set.labeled(other)), known_items(model_path, model))
         return replace(evaluation, problems=(*problems, *_unlabeled(other)))
     try:
@@ -102,25 +109,66 @@ def with_second(
 
 
 def features_of(
-    model: Model, recipe: Recipe, data: DataSection, model_path: Path, progress: ProgressCallback = None
+    model: Model,
+    recipe: Recipe,
+    data: DataSection,
+    model_path: Path,
+    progress: ProgressCallback = None,
+    *,
+    level_of: Callable[[Names, Names], str] | None = None,
 ) -> tuple[Features, tuple[Problem | Unreadable, ...]]:
     """Features of other data by a model's encoder, and what was left out.
 
     They are stored beside the model, so that the next evaluation is quick; labels are spelled as the model's classes.
-    Where both levels are learned, only the upper one is read.
+    Where both levels are learned, only the upper one is read. ``level_of`` says the level by labels and superlabels.
     """
     level = SUPERLABEL if data.level == BOTH else data.level
     if data.kind == factory.FEATURES_KIND:
         assert data.root is not None
-        features = levels.features_at(FeatureStore.open(data.root).read(), level, str(data.root))
+        features = FeatureStore.open(data.root).read()
+        level = level if level_of is None else level_of(features.label, features.superlabel)
+        features = levels.features_at(features, level, str(data.root))
         return _named_as(model.classes, features), ()
     place = stores.place_for(model_path / "features-other", model.identity)
     stored = recipe.extract.model_copy(update={"store": place})
     other = recipe.model_copy(update={"data": data, "encoder": model.encoder, "extract": stored})
     dataset = factory.dataset_of(data)
+    if level_of is not None:
+        level = level_of([item.label for item in dataset.items], [item.superlabel for item in dataset.items])
     levels.dataset_at(dataset, level)  # fails before hours of extraction
     features, _, problems, _ = training_set.read(other, dataset, progress)
     return _named_as(model.classes, levels.features_at(features, level, dataset.name)), problems
+
+
+def _as_fitted(data: DataSection, fitted: DataSection) -> DataSection:
+    """A folder that holds folders within folders, as those the model was fitted to; a flat one stays as it is."""
+    if (data.kind, fitted.kind) != ("folder", "nested") or data.root is None or not is_folder_at(data.root):
+        return data
+    nested = data.model_copy(update={"kind": fitted.kind})
+    try:
+        return nested if factory.read_data(nested).items else data
+    except NoInput:  # one folder per class
+        return data
+
+
+def _level_of(model: Model, data: DataSection, asked: str | None, label: Names, superlabel: Names) -> str:
+    """The level at which items have classes of a model.
+
+    Raises:
+        UsageError: labels are asked for, and are subclasses of the model.
+    """
+    classes = Spellings(model.classes)
+    others = {name for name in label if name is not None and not classes.of(name)}
+    below = others.intersection(() if model.subclasses is None else model.subclasses.names)
+    if asked == LABEL and below:
+        raise UsageError(
+            f"--level label reads {min(below)!r} as a class, and it is a subclass of the model. Use --level "
+            "superlabel, or leave it out."
+        )
+    named = any(name is not None and classes.of(name) for name in label)
+    if asked is None and named and not below and not any(superlabel):
+        return LABEL
+    return SUPERLABEL if data.level == BOTH else data.level
 
 
 def _test_part(features: Features) -> Features:
