@@ -182,8 +182,8 @@ def dump_dict(recipe: Section) -> dict[str, Any]:
 def keys() -> Iterator[str]:
     """Every dotted key that a recipe may hold, in order.
 
-    >>> [key for key in keys() if key.startswith("decision")]
-    ['decision', 'decision.false_reject_rate', 'decision.min_probability', 'decision.score']
+    >>> [key for key in keys() if key.startswith("split")]
+    ['split', 'split.fractions', 'split.seed', 'split.file']
     """
     return (key for key, _ in fields())
 

@@ -59,9 +59,15 @@ def test_every_example_is_a_command_line_that_parses(words):
     for line in inspect.getdoc(find(COMMANDS, " ".join(words))).partition("Examples:\n")[2].splitlines():
         call = re.search(r"mixtura ((?:data )?[a-z]+)(.*)", line.split("  ", 2)[-1] if line.startswith("   ") else line)
         used = set(re.findall(r"(?<!\S)--[a-z-]+", call[2].split(" | ")[0]))
-        help_text = inspect.signature(find(COMMANDS, call[1])).parameters
+        parameters = inspect.signature(find(COMMANDS, call[1])).parameters
+        declared = {
+            option
+            for one in parameters.values()
+            for about in getattr(one.annotation, "__metadata__", ())
+            for option in getattr(about, "param_decls", None) or ()
+        }
         shared = {"--json", "--quiet", "--verbose", "--debug", "--set", "--recipe", "--dry-run"}
-        assert used <= shared | {f"--{name.replace('_', '-')}" for name in help_text}, line
+        assert used <= shared | declared | {f"--{name.replace('_', '-')}" for name in parameters}, line
 
 
 def test_help_is_quick_and_needs_no_torch():

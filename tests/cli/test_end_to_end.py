@@ -193,7 +193,8 @@ def test_fitting_twice_gives_the_same_bytes(shop, mixtura):
 def test_the_saved_recipe_makes_the_same_model(shop, mixtura, here):
     recipe = yaml.safe_load((shop / "recipe.yaml").read_text())
     assert recipe["encoder"]["name"] == "tiny"
-    assert recipe["decision"] == {"false_reject_rate": 0.05, "min_probability": 0.5, "score": "auto"}
+    limits = {"min_probability": 0.5, "min_subclass_probability": 0.5}
+    assert recipe["decision"] == {"false_reject_rate": 0.05, "score": "auto"} | limits
     assert mixtura("fit", "-r", "shop/recipe.yaml", "-o", "copy").code == 0
     for name in ("config.json", "model.safetensors", "metrics.json", "split.csv"):
         assert (here / "copy" / name).read_bytes() == (shop / name).read_bytes(), name

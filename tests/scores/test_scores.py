@@ -139,7 +139,7 @@ def test_items_that_come_and_go_leave_no_trace(name):
     score = find(SCORES, name).fit(known())
     extra = LabeledItems(NEW[:9], torch.arange(9) % 5, torch.ones(9, dtype=torch.float64))
     more = KnownRows(
-        LabeledItems(*(torch.cat(pair) for pair in zip((X, LABELS, WEIGHT), vars(extra).values(), strict=True))),
+        LabeledItems(torch.cat([X, extra.x]), torch.cat([LABELS, extra.labels]), torch.cat([WEIGHT, extra.weight])),
         5,
         Prior(0.0, SHRINKAGE),
     )

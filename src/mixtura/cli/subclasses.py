@@ -92,7 +92,7 @@ def subclasses(
     Examples:
       mixtura subclasses photos/ -o kinds
       mixtura subclasses photos/ -o kinds --class apple --count 3
-      mixtura subclasses photos/ -o kinds --accept --name apple/1=red --name apple/2=green
+      mixtura subclasses photos/ -o kinds --accept --name apple/1=red
       mixtura fit photos/labels.csv -o kinds --level both
       mixtura subclasses shop --method hdbscan --json | jq .classes
     """
