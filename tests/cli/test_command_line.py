@@ -64,7 +64,7 @@ def test_every_example_is_a_command_line_that_parses(words):
             option
             for one in parameters.values()
             for about in getattr(one.annotation, "__metadata__", ())
-            for option in getattr(about, "param_decls", None) or ()
+            for option in (getattr(about, "default", None), *(getattr(about, "param_decls", None) or ()))
         }
         shared = {"--json", "--quiet", "--verbose", "--debug", "--set", "--recipe", "--dry-run"}
         assert used <= shared | declared | {f"--{name.replace('_', '-')}" for name in parameters}, line
