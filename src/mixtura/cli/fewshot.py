@@ -192,10 +192,7 @@ def fewshot(
     if part is not None:
         material = task.of_part(material, part)
     listed = listed or task.drawn(material, protocol, design, skip_small)
-    known = task.TRANSDUCTIVE_CLASSIFIERS if transductive else task.CLASSIFIERS
-    names = [name for name in known if name not in task.ONLY_BY_NAME] if classifier == "all" else names_in(classifier)
-    if classifier == "all" and material.base is None:
-        names = [name for name in names if name not in task.NEED_BASE]
+    names = _all_names(material, transductive) if classifier == "all" else names_in(classifier)
     if material.model is None and material.base is not None and "gaussian" in names:
         out.note("Fitting a model to the base classes, once; leave out gaussian to go without.")
     found = task.run(material, listed, names, transductive, copies)
@@ -216,6 +213,15 @@ def _refuse_design(path: Path, given: dict[str, Any]) -> None:
     for name, value in given.items():
         if value is not None:
             raise UsageError(f"--{name} has no effect: the episodes of {path} are drawn already. Leave it out.")
+
+
+def _all_names(material: "Material", transductive: bool) -> "list[str]":
+    """Return the classifiers that ``all`` stands for: those that the material has base classes for."""
+    from mixtura.tasks import fewshot as task
+
+    known = task.TRANSDUCTIVE_CLASSIFIERS if transductive else task.CLASSIFIERS
+    left_out = {*task.ONLY_BY_NAME, *(task.NEED_BASE if material.base is None else ())}
+    return [name for name in known if name not in left_out]
 
 
 def _material(

@@ -111,7 +111,7 @@ def run(features: Features, method: str = "mixture", clusters: int | None = None
     unit = L2()(torch.from_numpy(features.embedding))
     points, variance = points_of(unit, torch.from_numpy(groups_of(features)))
     found = make(points, clusters, seed)
-    x, label = points.x.numpy(), _by_size(found.label)
+    x, label = points.x.numpy(), by_size(found.label)
     distance, margin = margins(x, label)
     known = np.array([own is not None for own in features.label], dtype=bool)
     true = np.unique([own or "" for own in features.label], return_inverse=True)[1].astype(np.int64)
@@ -136,7 +136,7 @@ def run(features: Features, method: str = "mixture", clusters: int | None = None
     )
 
 
-def _by_size(label: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+def by_size(label: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
     """The clusters renumbered from 0, largest first, ties by first occurrence; noise stays."""
     first = {int(c): int(row) for c, row in zip(*np.unique(label, return_index=True), strict=True) if c >= 0}
     size = Counter(label.tolist())

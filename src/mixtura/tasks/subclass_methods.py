@@ -1,6 +1,6 @@
 """Methods that find kinds within classes: our own mixture and scikit-learn's; each answers for several classes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from mixtura.core.subclasses.search import ASKED, FEW_ROWS, SPLIT, KindsOfClass,
 from mixtura.core.subclasses.spaces import ClassRows
 from mixtura.errors import UsageError
 from mixtura.metrics.clustering import silhouette
+from mixtura.tasks.cluster import by_size
 from mixtura.tasks.cluster_methods import COPY_OPTION, N_INIT_OPTION
 
 NONE_FOUND = "none_found"
@@ -121,7 +122,7 @@ def _checked(rows: ClassRows, asked: Asked, split: Split) -> KindsOfClass:
     if asked.count == 1:
         return search.whole(len(rows.row), ASKED)
     x = rows.x.numpy()
-    kind = _by_size(split(x, asked.count, asked.rules.min_rows))
+    kind = by_size(split(x, asked.count, asked.rules.min_rows))
     count = int(kind.max()) + 1
     if count < 2:
         return search.whole(len(rows.row), NONE_FOUND)
@@ -134,11 +135,3 @@ def _checked(rows: ClassRows, asked: Asked, split: Split) -> KindsOfClass:
     unknown = torch.full((len(kind),), float("nan"))
     reason = ASKED if asked.count else SPLIT
     return KindsOfClass(torch.from_numpy(kind), unknown, count, count, (), tuple(stable.tolist()), None, reason)
-
-
-def _by_size(kind: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-    """The kinds renumbered from 0, largest first, ties by their first row; -1 stays."""
-    known: Sequence[int] = [int(k) for k in np.unique(kind) if k >= 0]
-    order = sorted(known, key=lambda k: (-int((kind == k).sum()), int(np.argmax(kind == k))))
-    place = {k: number for number, k in enumerate(order)} | {NO_KIND: NO_KIND}
-    return np.array([place[int(k)] for k in kind], dtype=np.int64)

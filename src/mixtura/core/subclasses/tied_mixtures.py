@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.core import linalg
+from mixtura.core.em import LOG2_E
 
-LOG2_E = math.log2(math.e)
 SHORT_STEPS, LONG_STEPS = 4, 8
 CANDIDATES = 4  # rows that compete to be the next center; with one, k-means++ misses kinds more often
 VARIANCE_FLOOR = 1e-4  # of the sample's variance along an axis
