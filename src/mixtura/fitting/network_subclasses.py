@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -135,7 +136,7 @@ class SubclassTraining:
         kept = AssignedRows(len(labels), count if section.soft else None)
         return cls(section, classifier, labels, batches, seed, kept, teacher)
 
-    @property
+    @cached_property
     def objective(self) -> ScgmG:
         """The loss, of embeddings."""
         section = self.section
@@ -166,11 +167,12 @@ class SubclassTraining:
         embedding = module.embed(batch)
         with torch.autocast(embedding.device.type, enabled=False):  # see SubclassHead.forward
             v, assigned = embedding.float(), self.assignment.of(batch[ROW])
-            loss, terms = objective(module.head.model(), v, labels, assigned, batch[WEIGHT])
+            model = module.head.model()
+            loss, terms = objective(model, v, labels, assigned, batch[WEIGHT])
             if self.teacher is not None and self.assignment.is_made:  # before, nobody knows subclasses
                 loss = (1 - objective.distill_weight) * loss + objective.distill_weight * self._taught(module, v, batch)
             with torch.no_grad():
-                right = (module.head.model().class_posterior(v).argmax(1) == labels).double().mean()
+                right = (model.class_posterior(v).argmax(1) == labels).double().mean()
         return loss, {"accuracy": right, **terms}
 
     def _taught(self, module: SubclassClassifier, v: Tensor, batch: Batch) -> Tensor:
@@ -194,8 +196,7 @@ class SubclassTraining:
         if since < 0 or since % self.section.every:
             return
         with evaluating(self.classifier), torch.no_grad():
-            v, rows = outputs(Embedding(self.classifier), self.batches(), ROW)
-            labels = torch.from_numpy(self.labels)[rows]
+            v, rows, labels = self._embedded(self.batches(), self.labels)
             if not since and self.section.init == "kmeans":
                 self._start_at_centers(v, labels)
             found = self._assigned(v, labels)
@@ -204,8 +205,8 @@ class SubclassTraining:
     def rehearse(self) -> None:
         """Assign as :meth:`before` does and change nothing, to see how long it takes; every process must call it."""
         with evaluating(self.classifier), torch.no_grad():
-            v, rows = outputs(Embedding(self.classifier), self.batches(), ROW)
-            self._assigned(v, torch.from_numpy(self.labels)[rows])
+            v, _, labels = self._embedded(self.batches(), self.labels)
+            self._assigned(v, labels)
 
     def settled(
         self, batches: Iterable[Batch], labels: Int[np.ndarray, " N"], learned: Bool[np.ndarray, " N"]
@@ -225,8 +226,8 @@ class SubclassTraining:
         """
         found = np.full(len(labels), UNASSIGNED)
         with evaluating(self.classifier), torch.no_grad():
-            v, rows = outputs(Embedding(self.classifier), batches, ROW)
-            own, train = torch.from_numpy(labels)[rows], torch.from_numpy(learned)[rows]
+            v, rows, own = self._embedded(batches, labels)
+            train = torch.from_numpy(learned)[rows]
             shared = self._assigned(v[train], own[train])
             table = torch.zeros(len(self.classifier.head.class_mean), len(shared.mass), dtype=torch.int64)
             table.index_put_((own[train], shared.labels), torch.ones_like(shared.labels), accumulate=True)
@@ -235,6 +236,13 @@ class SubclassTraining:
             parts = zip(v.split(size), own.split(size), strict=True)
             found[rows] = torch.cat([self._best(shared, owner, *part) for part in parts]).numpy()
         return found
+
+    def _embedded(
+        self, batches: Iterable[Batch], labels: Int[np.ndarray, " N"]
+    ) -> tuple[Float[Tensor, "M W"], Int[Tensor, " M"], Int[Tensor, " M"]]:
+        """The embeddings of the photos that can be read, of all processes, with their rows and classes."""
+        v, rows = outputs(Embedding(self.classifier), batches, ROW)
+        return v, rows, torch.from_numpy(labels)[rows]
 
     def _start_at_centers(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> None:
         """Begin with subclass means at the centers of k-means within each class."""
