@@ -149,6 +149,8 @@ def test_clusters_get_names():
     assert cluster_files.named(cluster, {"1": "mug", "2": "mug", "noise": "rest"})["c"] == "rest"
     with pytest.raises(UsageError, match=r"no cluster '4'.*Known: 1, 2, 3, noise, plate"):
         cluster_files.named(cluster, {"4": "x"})
+    with pytest.raises(UsageError, match=r"'a\\nb' holds a line break.*Give one line of text"):
+        cluster_files.named(cluster, {"1": "a\nb"})
     with pytest.raises(UsageError, match="No cluster is left"):
         cluster_files.named({"a": "1", "b": "noise"}, {"1": ""})
 

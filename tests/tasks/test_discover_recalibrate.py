@@ -1,5 +1,6 @@
 """From the journal back into the catalog: unknown photos become products, confirmed photos set the limits."""
 
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -244,6 +245,19 @@ def test_a_label_that_is_no_product_is_named(shop):
     photos = client_photos(30, seed=1)
     with pytest.raises(LabelError, match="no product 'c9'"):
         recalibrate.recalibrate(catalog, replace(photos, label=("c9", *photos.label[1:])))
+
+
+def test_a_label_that_is_a_kind_of_a_product_is_told_so(tmp_path, features):
+    kind = np.repeat(np.arange(4), 60)
+    x = np.concatenate([near(mean, 60, seed=k) for k, mean in enumerate(centers(4))])
+    below, above = [f"c{k // 2}/{k % 2 + 1}" for k in kind], [f"c{k // 2}" for k in kind]
+    imports.save(features(x, below, superlabel=above), tmp_path / "store")
+    keys = {"data.kind": "features", "data.root": tmp_path / "store", "data.level": "both"}
+    fit.run(resolve(keys | {"output": tmp_path / "model"}))
+    confirmed = ConfirmedPhotos(x[:30], ("c0/2",) + ("c0",) * 29)
+    catalog = Catalog.open(tmp_path / "model")
+    with closing(catalog), pytest.raises(LabelError, match=r"'c0/2' is no product.*Give c0"):
+        recalibrate.recalibrate(catalog, confirmed)
 
 
 def test_answers_of_clients_are_confirmed_photos(shop):

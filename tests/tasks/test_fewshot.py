@@ -77,6 +77,14 @@ def test_without_normalizing_classifiers_read_the_features_as_they_are(material)
         np.testing.assert_allclose(one.unit.norm(dim=1), 1, rtol=1e-5)
 
 
+def test_features_as_they_are_change_nothing_for_classifiers_with_a_space_of_their_own(material):
+    listed, raw = drawn(material, "nway", Design(4, 3, 5, 2, 0)), replace(material, normalize=False)
+    for names in (["raw-prototype"], ["gaussian", "calibration"]):
+        with pytest.raises(UsageError, match=f"nothing changes for {' and '.join(names)}. Leave out --no-normalize"):
+            run(raw, listed, names)
+        run(material, listed, names)
+
+
 def test_raw_prototype_is_the_nearest_mean_of_the_features_as_they_are(features):
     """Classes that only differ in length, far from the origin."""
     rng = np.random.default_rng(0)

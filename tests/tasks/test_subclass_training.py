@@ -261,7 +261,7 @@ def test_class_posteriors_of_a_head_are_probabilities():
         ({"coarse.subclasses": [2, 2, 2], "coarse.mask": True}, "has 3 numbers for 2 classes"),
         (
             {"coarse.subclasses": [2, 99], "coarse.mask": True},
-            r"asks for 99 subclasses of class 2, which has \d+ ",
+            r"asks for 99 subclasses of class 'b', which has \d+ ",
         ),
         ({"data.level": "both"}, "finds subclasses of its own, and --level both"),
         ({"train.head": "joint"}, "take the place of a head"),

@@ -163,6 +163,7 @@ def test_kinds_get_names_merge_and_go_back():
         (["apple=x"], "not CLASS/NUMBER=NAME"),
         (["apple/1"], "not CLASS/NUMBER=NAME"),
         (["apple/1=x", "apple/1=y"], "named twice"),
+        (["apple/1=two\nlines"], r"'two\\nlines' holds a line break.*Give one line of text"),
     ],
 )
 def test_names_without_sense(names, said):

@@ -14,7 +14,7 @@ from mixtura.catalog.database import CatalogDatabase
 from mixtura.catalog.newcomers import NewcomerCalibration
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup
 from mixtura.catalog.statistics import FittedStatistics
-from mixtura.catalog.subclasses import COMPONENTS_SETTING, components_of, owners_of
+from mixtura.catalog.subclasses import COMPONENTS_SETTING, components_of, said_of_kind
 from mixtura.core.moments import LabeledItems, Moments
 from mixtura.errors import LabelError, NoInput, UsageError
 from mixtura.features.records import Features
@@ -74,9 +74,8 @@ def find_product(products: Sequence[Product], wanted: str | Product, model: Mode
     if len(found) == 1:
         return found[0]
     if not found:
-        above = " and ".join(owners_of(model, wanted))
-        if above:
-            raise NoInput(f"{quoted(wanted)} is no product of its own but a kind of {above}. Give {above} instead.")
+        if said := said_of_kind(model, wanted):
+            raise NoInput(said)
         hint = nearest(wanted, {key for product in products for key in (product.id, product.name)})
         raise NoInput(f"There is no product {quoted(wanted)} in this catalog. {hint}")
     uses = Counter(same_name_key(key) for product in products for key in {product.id, product.name})

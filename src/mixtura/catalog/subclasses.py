@@ -16,7 +16,7 @@ from mixtura.features.records import Features
 from mixtura.files import is_there
 from mixtura.model.model import Model
 from mixtura.model.subclasses import Subclasses
-from mixtura.names import same_name_key
+from mixtura.names import quoted, same_name_key
 
 SUBLABEL_FILE = "sublabels.json"
 """File of a bundle: the subclass of each item by id, where training has found it and no label says so."""
@@ -127,6 +127,12 @@ def places(base: Model, product: Int[Tensor, " C"]) -> Int[Tensor, " S"]:
     assert base.subclasses is not None
     there = product[base.subclasses.class_parent] >= 0
     return torch.where(there, there.cumsum(0) - 1, -1)
+
+
+def said_of_kind(model: Model, name: str) -> str:
+    """What to say of a name that is no product but a kind of one; empty if it is neither."""
+    above = " and ".join(owners_of(model, name))
+    return f"{quoted(name)} is no product of its own but a kind of {above}. Give {above} instead." if above else ""
 
 
 def owners_of(model: Model, name: str) -> list[str]:

@@ -120,7 +120,7 @@ class Material:
         if self.coarse is not None:
             return network_subclasses.network_with_head(
                 self.coarse, network, stages_of(self.encoder, network), self.encoder.dimension, self.training_labels,
-                len(self.photos.classes), self.seed,
+                self.photos.classes, self.seed,
             )  # fmt: skip
         if self.section.objective == PROTOTYPICAL:
             return Embedder(network, stages_of(self.encoder, network))

@@ -1,7 +1,7 @@
 """What SCGM-G adds to the training of a network: its head, its loss, and the assignment of photos to subclasses."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,7 +35,7 @@ SOFT_BYTES = 1 << 30  # for the shares of all photos
 
 def network_with_head(
     section: CoarseSection, network: nn.Module, stages: Stages, dimension: int, labels: Int[np.ndarray, " T"],
-    n_classes: int, seed: int,
+    classes: Sequence[str], seed: int,
 ) -> SubclassClassifier:  # fmt: skip
     """A network with a new head, on the device of the network.
 
@@ -45,12 +45,14 @@ def network_with_head(
         stages: its blocks.
         dimension: of the vectors.
         labels: of the training photos.
-        n_classes: C.
+        classes: their names.
         seed: of the head's tensors.
 
     Raises:
-        UsageError: there are fewer subclasses than classes.
+        UsageError: there are fewer subclasses than classes, or more than photos.
     """
+    check_counts(section, labels, classes)
+    n_classes = len(classes)
     counts = counts_of(section, labels, n_classes)
     owner = torch.from_numpy(np.repeat(np.arange(n_classes), counts)) if section.mask else None
     head = drawn(
@@ -65,29 +67,42 @@ def network_with_head(
     return SubclassClassifier(network, head.to(device), stages)
 
 
-def counts_of(section: CoarseSection, labels: Int[np.ndarray, " T"], n_classes: int) -> tuple[int, ...]:
-    """The subclasses of each class, by its share of the training photos; with a list in the section, as given there.
+def check_counts(section: CoarseSection, labels: Int[np.ndarray, " T"], classes: Sequence[str]) -> None:
+    """Check the number of subclasses that the section gives.
+
+    Args:
+        section: of the recipe, with a number.
+        labels: of the training photos.
+        classes: their names.
 
     Raises:
         UsageError: there are fewer subclasses than classes, or more than photos.
     """
+    given, sizes = section.subclasses, np.bincount(labels, minlength=len(classes)).tolist()
+    assert given is not None, "a number is settled before"
+    if not isinstance(given, tuple):
+        if not len(classes) <= given <= len(labels):
+            raise UsageError(
+                f"coarse.subclasses is {given}, with {len(classes)} classes and {len(labels)} training photos. Give a "
+                "number between these."
+            )
+        return
+    if len(given) != len(classes):
+        raise UsageError(f"coarse.subclasses has {len(given)} numbers for {len(classes)} classes. Give one per class.")
+    for own, size, name in zip(given, sizes, classes, strict=True):
+        if own > size:
+            raise UsageError(
+                f"coarse.subclasses asks for {own} subclasses of class {name!r}, which has {size} training photos. "
+                "Give at most as many."
+            )
+
+
+def counts_of(section: CoarseSection, labels: Int[np.ndarray, " T"], n_classes: int) -> tuple[int, ...]:
+    """The subclasses of each class, by its share of the training photos; with a list in the section, as given there."""
     given = section.subclasses
     assert given is not None, "a number is settled before"
     if isinstance(given, tuple):
-        if len(given) != n_classes:
-            raise UsageError(f"coarse.subclasses has {len(given)} numbers for {n_classes} classes. Give one per class.")
-        for own, count, number in zip(given, np.bincount(labels, minlength=n_classes), range(n_classes), strict=True):
-            if own > count:
-                raise UsageError(
-                    f"coarse.subclasses asks for {own} subclasses of class {number + 1}, which has {count} training "
-                    "photos. Give at most as many."
-                )
         return given
-    if not n_classes <= given <= len(labels):
-        raise UsageError(
-            f"coarse.subclasses is {given}, with {n_classes} classes and {len(labels)} training photos. Give a number "
-            "between these."
-        )
     shares = share_subclasses(torch.bincount(torch.from_numpy(labels), minlength=n_classes), given)
     return tuple(shares.tolist())
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mixtura import files
-from mixtura.datasets.paths import from_id, to_label
+from mixtura.datasets.paths import from_id, readable, to_label
 from mixtura.errors import CannotWrite, DataError, NoInput, UsageError
 from mixtura.features.records import Features
 from mixtura.features.store import FeatureStore
 from mixtura.files import is_there
-from mixtura.names import nearest
+from mixtura.names import nearest, quoted
 from mixtura.tables import read_rows
 from mixtura.tasks.cluster import NOISE_CLUSTER, Clusters
 from mixtura.tasks.kept_features import Origin, origin_of
@@ -107,11 +107,24 @@ def check_free(path: Path) -> None:
         raise CannotWrite(f"{path} is there already. {way} and accept again.")
 
 
+def label_of(name: str) -> str:
+    """The label that a name from a person makes.
+
+    Raises:
+        UsageError: it holds a line break or something else that cannot be printed.
+    """
+    if readable(name) != name:
+        raise UsageError(
+            f"The name {quoted(name)} holds a line break, or a character that cannot be printed. Give one line of text."
+        )
+    return to_label(name)
+
+
 def named(cluster: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str]:
     """The class of each item: the cluster's name, or ``cluster-3`` if 3 has none; drops noise and empty names.
 
     Raises:
-        UsageError: a name is given to a cluster that does not exist, or nothing is left.
+        UsageError: a name is given to a cluster that does not exist, cannot be printed, or nothing is left.
     """
     known = set(cluster.values())
     for number in names:
@@ -119,7 +132,7 @@ def named(cluster: Mapping[str, str], names: Mapping[str, str]) -> dict[str, str
             raise UsageError(f"There is no cluster {number!r} to name. {nearest(number, known)}")
     given = {NOISE_WORD: ""} | dict(names)
     label = {
-        one: to_label(given.get(one, f"cluster-{one}" if one.isdecimal() else one)) for one in known if one
+        one: label_of(given.get(one, f"cluster-{one}" if one.isdecimal() else one)) for one in known if one
     }  # fmt: skip
     found = {id: label[one] for id, one in cluster.items() if label.get(one)}
     if not found:

@@ -56,6 +56,9 @@ TRANSDUCTIVE_CLASSIFIERS = {
 ONLY_BY_NAME = frozenset({"sgd-logistic"})
 """Classifiers that take minutes with many classes, so that "all" leaves them out."""
 
+OWN_SPACE = frozenset({"raw-prototype", "gaussian", "calibration"})
+"""Classifiers that read the features in a way of their own, whether or not others scale them to unit length."""
+
 NEED_BASE = frozenset({"gaussian", "calibration"})
 AUTO, BY_SPLIT = "auto", "split"
 """Base classes as they are proposed, and those of the data's train part; other values are numbers."""
@@ -193,7 +196,8 @@ def run(
 
     Raises:
         UnknownName: there is no such classifier.
-        UsageError: one needs base classes and there are none, is no transductive one, or is not mixtura's and fails.
+        UsageError: one needs base classes and there are none, is no transductive one, or is not mixtura's and fails;
+            or the material has ``normalize`` off, and each reads the features in a way of its own.
         NoInput, LabelError: the list names items that are not there, or of another class.
     """
     table = TRANSDUCTIVE_CLASSIFIERS if transductive else CLASSIFIERS
@@ -201,6 +205,10 @@ def run(
         raise UsageError(
             f"{alone} classifies each query alone. Together, these do: {', '.join(table)}. Choose of them, or leave "
             "out --transductive."
+        )
+    if not material.normalize and OWN_SPACE.issuperset(classifiers):
+        raise UsageError(
+            f"Without unit length, nothing changes for {' and '.join(classifiers)}. Leave out --no-normalize."
         )
     made = [(name, find(table, name)) for name in dict.fromkeys(classifiers)]
     require_disjoint(set() if material.base is None else set(material.base.classes), _names(listed))

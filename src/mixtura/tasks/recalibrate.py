@@ -21,6 +21,7 @@ from scipy.stats import beta
 from mixtura.catalog import Catalog
 from mixtura.catalog.journal import Journal
 from mixtura.catalog.shots import shot_of
+from mixtura.catalog.subclasses import said_of_kind
 from mixtura.core import temperature
 from mixtura.datasets import NAMED
 from mixtura.datasets.decode import read_bytes
@@ -130,7 +131,8 @@ def recalibrate(catalog: Catalog, confirmed: ConfirmedPhotos) -> Recalibration:
     place = {name: index for index, name in enumerate(model.classes)}
     strange = next((name for name in confirmed.label if name not in place), None)
     if strange is not None:
-        raise LabelError(f"The catalog has no product {strange!r}. {nearest(strange, model.classes)}")
+        said = said_of_kind(model, strange)
+        raise LabelError(said or f"The catalog has no product {strange!r}. {nearest(strange, model.classes)}")
     model.project(confirmed.embedding)  # checks width and finiteness
     new = ~learned(catalog.known(), confirmed.embedding, confirmed.sha256)
     _check_enough(len(confirmed), int(new.sum()))

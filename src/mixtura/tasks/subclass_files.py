@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mixtura import files
-from mixtura.datasets.paths import from_id, to_label
+from mixtura.datasets.paths import from_id
 from mixtura.errors import DataError, NoInput, UsageError
 from mixtura.features.records import Features, Rows
 from mixtura.features.store import FeatureStore
 from mixtura.names import nearest
 from mixtura.tables import read_rows
-from mixtura.tasks.cluster_files import LIST_FILE, STORE_FOLDER, Accepted, check_free
+from mixtura.tasks.cluster_files import LIST_FILE, STORE_FOLDER, Accepted, check_free, label_of
 from mixtura.tasks.kept_features import Origin, origin_of
 from mixtura.tasks.subclasses import IN_NO_KIND, Subclasses, digest_of
 
@@ -150,7 +150,8 @@ def named(table: Table, names: Sequence[str]) -> dict[str, tuple[str, str]]:
         names: as in ``Apple/2=ripe``; kinds of one name are merged, and ``Apple/3=`` is not a kind.
 
     Raises:
-        UsageError: a name is given to a class or kind that does not exist, twice to one kind, or is taken.
+        UsageError: a name is given to a class or kind that does not exist, twice to one kind, is taken, or
+            cannot be printed.
     """
     given: dict[Place, str] = {}
     for text in names:
@@ -170,7 +171,7 @@ def named(table: Table, names: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 def _label(place: Place, given: Mapping[Place, str]) -> str:
     name, kind = place
-    kind = to_label(given.get(place, kind))
+    kind = label_of(given.get(place, kind))
     return f"{name}/{kind}" if kind else name
 
 
