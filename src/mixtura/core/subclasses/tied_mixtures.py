@@ -86,7 +86,8 @@ def fit(problems: Problems, start: Int[Tensor, "B S K"]) -> TiedMixtures:
     x, p = problems.x, len(problems.weight)
     tries = start.shape[1] // p
     distance = _distance(x, x.square().sum(2), start)
-    resp = torch.zeros_like(distance).scatter_(2, distance.argmin(2, keepdim=True), 1.0)
+    resp = (distance == distance.amin(2, keepdim=True)).to(x.dtype)  # argmin is many times slower
+    resp.div_(resp.sum(2, keepdim=True))
     if start.shape[2] == 1:
         return _run(problems, resp[:, :p], 0)
     short = _run(problems.repeat(tries), resp, SHORT_STEPS)
