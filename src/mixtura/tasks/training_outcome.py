@@ -25,6 +25,7 @@ from mixtura.tasks.evaluate import with_second
 from mixtura.training_sections import RECONSTRUCTION
 
 MAX_LOSS = 700.0  # nats; a probability of zero
+MIN_GAIN = 1e-3  # nats; less is shown as the same loss
 PIXELS = {"mse": "mean squared error", "bce": "cross-entropy (nats)", "l1": "mean absolute error"}
 """What each measure of a reconstruction is called."""
 
@@ -94,7 +95,8 @@ def by_subclasses(material: Material, trained: TrainedPart, assigned: Int[np.nda
 def compared(frozen: Fitted, trained: Fitted, photos: TrainingPhotos) -> tuple[str, bool]:
     """Return what validation photos say of both models in a sentence, and whether the trained one is better.
 
-    Its loss has to be lower by more than the standard error of the differences, photo by photo.
+    Its loss has to be lower by more than the standard error of the differences, photo by photo, and by more than
+    :data:`MIN_GAIN`: a network that has hardly moved differs by next to nothing, and by the same in every photo.
     """
     losses = [validation_losses(one.recipe, one.gathered, photos.split) for one in (frozen, trained)]
     both = [id for id in losses[0] if id in losses[1]]
@@ -103,9 +105,10 @@ def compared(frozen: Fitted, trained: Fitted, photos: TrainingPhotos) -> tuple[s
         return "Too few validation photos can tell whether training helps. The frozen encoder is kept.", False
     gain, error = float((before - after).mean()), float((before - after).std(ddof=1)) / len(before) ** 0.5
     said = f"On {len(before)} validation photos, the loss went from {before.mean():.3f} to {after.mean():.3f} nats"
-    if gain > error:
+    if gain > max(error, MIN_GAIN):
         return f"{said}, more than a standard error ({error:.3f}): the trained network is used.", True
-    return f"{said}, which is no gain of more than a standard error ({error:.3f}). The frozen encoder is kept.", False
+    no_gain = f"no gain of more than a standard error ({error:.3f})" if gain <= error else "too little to count"
+    return f"{said}, which is {no_gain}. The frozen encoder is kept.", False
 
 
 def gains_of(frozen: Fitted | None, trained: Fitted) -> tuple[Gain, ...]:
