@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from mixtura.fitting.fit import validation_losses
 from mixtura.fitting.network import TrainedPart
@@ -93,14 +93,19 @@ def by_subclasses(material: Material, trained: TrainedPart, assigned: Int[np.nda
 
 
 def compared(frozen: Fitted, trained: Fitted, photos: TrainingPhotos) -> tuple[str, bool]:
-    """Return what validation photos say of both models in a sentence, and whether the trained one is better.
-
-    Its loss has to be lower by more than the standard error of the differences, photo by photo, and by more than
-    :data:`MIN_GAIN`: a network that has hardly moved differs by next to nothing, and by the same in every photo.
-    """
+    """Return what validation photos say of both models in a sentence, and whether the trained one is better."""
     losses = [validation_losses(one.recipe, one.gathered, photos.split) for one in (frozen, trained)]
     both = [id for id in losses[0] if id in losses[1]]
     before, after = (np.array([one[id] for id in both]).clip(max=MAX_LOSS) for one in losses)
+    return judged(before, after)
+
+
+def judged(before: Float[np.ndarray, " N"], after: Float[np.ndarray, " N"]) -> tuple[str, bool]:
+    """Return in a sentence whether the losses of photos are lower after training, in nats, and whether they are.
+
+    The mean has to be lower by more than the standard error of the differences, photo by photo, and by more than
+    :data:`MIN_GAIN`: a network that has hardly moved differs by next to nothing, and by the same in every photo.
+    """
     if len(before) < 2:
         return "Too few validation photos can tell whether training helps. The frozen encoder is kept.", False
     gain, error = float((before - after).mean()), float((before - after).std(ddof=1)) / len(before) ** 0.5
