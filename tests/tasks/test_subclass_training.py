@@ -19,6 +19,7 @@ from sklearn.datasets import load_digits
 from mixtura.catalog import create
 from mixtura.catalog.subclasses import SUBLABEL_FILE
 from mixtura.cli.app import run as command
+from mixtura.coarse_sections import CoarseSection
 from mixtura.datasets.episodes import Design
 from mixtura.datasets.items import Dataset, Item
 from mixtura.errors import BundleError, CheckpointError, UsageError
@@ -33,7 +34,6 @@ from mixtura.records.training import TrainingProgress
 from mixtura.tasks import fewshot, train
 from mixtura.tasks.trained_subclasses import SUBCLASS_FILE, subclass_numbers
 from mixtura.training.subclasses import SubclassHead
-from mixtura.training_sections import CoarseSection
 
 SIDE, EACH, EPOCHS = 16, 30, 12
 KINDS = {"a": ("a1", "a2"), "b": ("b1", "b2")}

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mixtura.coarse_sections import FINDS_SUBCLASSES, CoarseSection
 from mixtura.encoders.common import drawn
 from mixtura.encoders.stages import stages_of
 from mixtura.features.records import Unreadable
@@ -32,10 +33,8 @@ from mixtura.training.order import Order
 from mixtura.training.reconstructor import Reconstructor
 from mixtura.training.subclasses import SubclassClassifier
 from mixtura.training_sections import (
-    FINDS_SUBCLASSES,
     PROTOTYPICAL,
     RECONSTRUCTION,
-    CoarseSection,
     TrainSection,
 )
 

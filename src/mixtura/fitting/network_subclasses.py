@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mixtura.coarse_sections import SCGM_G, CoarseSection
 from mixtura.core.balanced import CHUNK_ENTRIES, Assignment, Balance, assign
 from mixtura.core.init import kmeans_plus_plus
 from mixtura.core.ownership import mask_others
@@ -26,7 +27,6 @@ from mixtura.training.hooks import Hook, MomentumEncoder
 from mixtura.training.setup import Batch, Loss
 from mixtura.training.state import evaluating
 from mixtura.training.subclasses import AssignedRows, Embedding, SubclassClassifier, SubclassHead
-from mixtura.training_sections import SCGM_G, CoarseSection
 
 MAX_STEPS = 1000  # of an assignment
 ERROR = 1e-2  # of a subclass's own mass, at which an assignment is good enough: most rows settle far earlier

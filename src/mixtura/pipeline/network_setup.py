@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mixtura.coarse_sections import FINDS_SUBCLASSES, CoarseSection
 from mixtura.encoders.stages import BIAS, NORM, WEIGHT, bare, freeze_norm, kinds_of
 from mixtura.errors import UsageError
 from mixtura.recipe import dump_dict
@@ -18,7 +19,7 @@ from mixtura.training.reconstructor import Reconstructor
 from mixtura.training.schedule import Schedule, layer_factors
 from mixtura.training.setup import Settings
 from mixtura.training.subclasses import SubclassClassifier
-from mixtura.training_sections import FINDS_SUBCLASSES, PROTOTYPICAL, RECONSTRUCTION, CoarseSection, TrainSection
+from mixtura.training_sections import PROTOTYPICAL, RECONSTRUCTION, TrainSection
 
 SMALL_BATCH = 64  # photos; the statistics of fewer are too noisy for a batch norm that is trained well already
 LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3

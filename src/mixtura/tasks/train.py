@@ -13,6 +13,7 @@ import torch
 
 from mixtura import files
 from mixtura.catalog import create
+from mixtura.coarse_sections import FINDS_SUBCLASSES, CoarseSection
 from mixtura.datasets.items import Dataset
 from mixtura.encoders.own import KIND, write_encoder
 from mixtura.errors import CollapsedComponent, LabelError, NonFinite, UsageError
@@ -43,7 +44,7 @@ from mixtura.tasks.trained_network import (
 from mixtura.tasks.training_course import Clock, CourseLog, Show
 from mixtura.tasks.training_outcome import Fitted, alone, compared, gains_of
 from mixtura.tasks.training_search import NetworkSearch, check_search
-from mixtura.training_sections import FINDS_SUBCLASSES, RECONSTRUCTION, CoarseSection, TrainSection
+from mixtura.training_sections import RECONSTRUCTION, TrainSection
 
 Watch = Callable[[Any], None] | None
 """Called with records of progress: of reading, and of training."""

@@ -14,10 +14,10 @@ from jaxtyping import Int
 
 from mixtura import files
 from mixtura.catalog.subclasses import SUBLABEL_FILE
+from mixtura.coarse_sections import CoarseSection
 from mixtura.features.records import Features
 from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.tasks import subclasses
-from mixtura.training_sections import CoarseSection
 
 KINDS_FACTOR = 1.5  # subclasses in training for each kind that is found before it
 
