@@ -51,6 +51,7 @@ PROTOCOLS_OF_ONE_FOLDER = {
     "Covariance",
     "Hook",
     "Index",
+    "KeyBank",
     "RowOrder",
     "Runtime",
     "Score",

@@ -268,7 +268,7 @@ class RecipeObjective(Objective, Protocol):
     ``reads`` says what its rows are, as :data:`mixtura.objectives.BY_INPUT` does; ``needs_density`` that only heads
     with a density can be trained by it. The parameters of ``from_options`` are the options of a recipe's section
     ``fit`` that it takes, and ``log_prior``, the log-shares of the classes among the training rows, if it has a use
-    for them.
+    for them. One that compares views has their number in a batch as ``views``.
     """
 
     reads: ClassVar[str]

@@ -222,6 +222,11 @@ class TrainSection(Section):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="Decay of a running average of the weights, which competes with the raw ones."
     )
+    momentum_encoder: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Objectives of two views: share of the key encoder that stays in each step; it rises to this from "
+        "0.2 in the first steps. Default: 0.999.",
+    )
     trainable: Annotated[Literal["auto", "frozen", "head", "last", "norm", "all"] | None, Flag("PART")] = Field(
         default=None,
         description="What is trained: last (the last block), norm (scales and offsets), all, frozen or head (nothing "

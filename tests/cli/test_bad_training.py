@@ -84,6 +84,7 @@ REFUSED = {
     "--device mps": (2, "Use 'cpu', or 'cuda' where there is one"),
     "--set train.steps=4": (2, "there is no key 'train.steps'"),
     "--set train.episodes.way=1 --set train.objective=prototypical": (2, "train.episodes.way"),
+    "--set train.momentum_encoder=0.9": (2, "compares no views. Leave out train.momentum_encoder 0.9"),
     "--set train.episodes.shot=1": (2, "draws no episodes. Leave out train.episodes"),
     "--set train.objective=prototypical": (2, "which leaves 0 to train on"),
     "--unknown nothing": (65, "No item has the label 'nothing'"),

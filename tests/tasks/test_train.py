@@ -30,6 +30,7 @@ from mixtura.records.training import TrainingProgress
 from mixtura.sweeps import grid
 from mixtura.tasks import evaluate, export, train
 from mixtura.training.activations import KeptViews
+from mixtura.training.classifier import other_view
 from mixtura.training.order import Order
 from mixtura.training_sections import TrainSection
 
@@ -353,6 +354,24 @@ def test_kept_activations_are_those_of_the_views(many):
             classifier.first = first
             torch.testing.assert_close(classifier(below), whole, rtol=1e-5, atol=1e-4)
             assert torch.equal(photos["row"], below["row"])
+
+
+def test_kept_activations_have_another_view_for_objectives_of_two(many):
+    made = material(many)
+    classifier, loader = made.classifier(), made.training
+    loader.augmentation = replace(loader.augmentation, count=2)
+    first = len(classifier.stages) - 1
+    kept = KeptViews(loader, classifier.network, classifier.stages, first, 32)
+    order = Order(0, len(made.photos.training), 20)
+    seconds = set()
+    for epoch in range(12):
+        for batch in kept.batches(order, epoch):
+            names = [name for name in batch if name.startswith("activation ")]
+            again = other_view(batch)
+            assert names and all(not torch.equal(again[name], batch[name]) for name in names)
+            assert torch.equal(again["row"], batch["row"])
+        seconds.add((epoch % 4, kept._second(epoch)))
+    assert seconds == {(one, other) for one in range(4) for other in range(4) if one != other}
 
 
 @pytest.mark.parametrize("part", ["last", "norm", "all"])

@@ -61,11 +61,12 @@ def test_stopped_after_every_step(toy, run, tmp_path):
     assert toy.digest(tmp_path / "parted") == toy.digest(tmp_path / "whole")
 
 
-def test_a_slow_encoder_and_its_queue_go_on(toy, run, tmp_path):
-    run(tmp_path / "whole", setup=toy.contrastive())
+@pytest.mark.parametrize("sizes", [(9, 4, 12), (20,)], ids=["by class", "one"])
+def test_a_slow_encoder_and_its_queues_go_on(toy, run, tmp_path, sizes):
+    run(tmp_path / "whole", setup=toy.contrastive(sizes, "batch"))
     for stop in (1, 4, 6):
-        run(tmp_path / str(stop), stop, setup=toy.contrastive())
-        run(tmp_path / str(stop), setup=toy.contrastive())
+        run(tmp_path / str(stop), stop, setup=toy.contrastive(sizes, "batch"))
+        run(tmp_path / str(stop), setup=toy.contrastive(sizes, "batch"))
         assert toy.digest(tmp_path / str(stop)) == toy.digest(tmp_path / "whole")
 
 

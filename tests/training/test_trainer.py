@@ -14,7 +14,7 @@ from torch import nn
 
 from mixtura.errors import UsageError
 from mixtura.training import distributed
-from mixtura.training.hooks import Queue, WeightAverage
+from mixtura.training.hooks import WeightAverage
 from mixtura.training.optimizers import OPTIMIZERS, optimizer, parameter_groups
 from mixtura.training.setup import Settings, parts
 from mixtura.training.trainer import train
@@ -216,20 +216,6 @@ def test_bf16_computes_in_bf16_and_keeps_weights_in_float32(toy, trained):
     assert run.log.epochs[-1].validation["raw"]["loss"] < run.log.epochs[0].validation["raw"]["loss"]
 
 
-def test_a_queue_replaces_the_oldest_rows_after_the_step():
-    queue = Queue(5, 2)
-    before = queue.rows.clone()
-    queue.push(torch.full((3, 2), 1.0))
-    assert torch.equal(queue.rows, before)
-    queue.after_step(1)
-    queue.push(torch.full((4, 2), 2.0))
-    queue.after_step(2)
-    assert queue.rows[:, 0].tolist() == [2.0, 2.0, 1.0, 2.0, 2.0] and int(queue.place) == 2
-    queue.push(torch.arange(14.0).view(7, 2))
-    queue.after_step(3)
-    assert sorted(queue.rows[:, 0].tolist()) == [4.0, 6.0, 8.0, 10.0, 12.0]
-
-
 def test_groups_have_their_rate_and_only_weights_decay(toy):
     module = toy.network()
     groups = parameter_groups(module, 0.1, 0.01, factor=lambda name: 0.5 if name.startswith("0.") else 1.0)
@@ -316,6 +302,18 @@ def test_two_processes_are_one_with_the_doubled_batch(toy, tmp_path, size):
     for ours, theirs in zip(record["validation"], run.log.epochs, strict=True):
         assert ours == pytest.approx(dict(theirs.validation["raw"]), abs=1e-5) and ours["rows"] == toy.ROWS
     assert record["trained"][1:] == pytest.approx([epoch.loss for epoch in run.log.epochs[1:]], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_queues_and_losses_of_one(toy, tmp_path):
+    record = together(toy, tmp_path / "two", "contrastive=true")
+    run = train(toy.contrastive(), Settings(toy.EPOCHS), tmp_path / "one")
+    last = f"checkpoints/{toy.EPOCHS * toy.STEPS:08d}/state.safetensors"
+    two, one = load_file(tmp_path / "two" / last), load_file(tmp_path / "one" / last)
+    assert distance(two, one) < 1e-5
+    for name in ("label", "row", "place", "filled"):
+        assert torch.equal(two[f"hook.queues.{name}"], one[f"hook.queues.{name}"]), name
+    assert record["trained"] == pytest.approx([epoch.loss for epoch in run.log.epochs], abs=1e-5)
 
 
 @pytest.mark.slow

@@ -10,10 +10,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from mixtura.objectives.contrast import info_nce, log_sum
 from mixtura.training import distributed, processes
 from mixtura.training.checkpoint import Facts
-from mixtura.training.hooks import MomentumEncoder, Queue, WeightAverage
+from mixtura.training.contrast import SlowKeys
+from mixtura.training.hooks import WeightAverage
 from mixtura.training.optimizers import optimizer, parameter_groups
+from mixtura.training.queues import Queues
 from mixtura.training.setup import Settings, Setup, constant
 from mixtura.training.trainer import train
 
@@ -87,22 +90,30 @@ def setup(kind="sgd", average=False, norm="batch", dropout=0.3, size=BATCH, **ot
     return Setup(**(given | other))
 
 
-def contrastive(seed=0):
-    """A run with a slow copy of the network and a queue of its vectors."""
-    module = network(dropout=0.0)
-    slow, queue = MomentumEncoder(module, 0.8), Queue(16, CLASSES)
+class Photos(nn.Module):
+    """A network that takes batches."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch):
+        return self.network(batch["x"])
+
+
+def contrastive(sizes=(9, 4, 12), norm="group"):
+    """A run with a slow copy of the network and queues of its vectors."""
+    module = network(norm, dropout=0.0)
+    slow = SlowKeys.of(Photos(module), 0.8, Queues(sizes, CLASSES))
 
     def loss(module, batch):
-        vectors = module(batch["x"])
-        with torch.no_grad():
-            keys = slow(batch["x"])
-        scores = torch.cat([(vectors * keys).sum(1, keepdim=True), vectors @ queue.rows.T], 1)
-        queue.push(keys)
-        return nn.functional.cross_entropy(scores, torch.zeros(len(vectors), dtype=torch.int64))
+        pairs = slow.pairs(module(batch["x"]), batch | {"weight": torch.ones(len(batch["x"]))})
+        others = log_sum(pairs.v, pairs.own.row, pairs.bank, 0.2, of=pairs.own.label)
+        return info_nce(pairs.v, pairs.own.key, others, 0.2).mean()
 
     groups = parameter_groups(module, 0.05)
-    hooks = {"slow": slow, "queue": queue}
-    return Setup(module, loss, optimizer("sgd", groups, momentum=0.9), batches(), STEPS, validate, hooks=hooks)
+    made = optimizer("sgd", groups, momentum=0.9)
+    return Setup(module, loss, made, batches(), STEPS, validate, hooks=slow.hooks)
 
 
 def digest(folder):
@@ -113,6 +124,7 @@ def digest(folder):
 
 def main(folder, *pairs):
     given = {key: json.loads(value) for key, value in (pair.split("=") for pair in pairs)}
+    make = contrastive if given.pop("contrastive", False) else setup
     die, rank, number = given.pop("die", None), given.pop("rank", 0), given.pop("signal", 9)
     pause, once = given.pop("pause", 0), given.pop("once", None)
     of_settings = {
@@ -132,7 +144,7 @@ def main(folder, *pairs):
         return False
 
     with processes.connected(torch.device("cpu")) if "WORLD_SIZE" in os.environ else nullcontext():
-        made = setup(**given)
+        made = make(**given)
         trained = train(made, settings, Path(folder), enough=before_step)
     if int(os.environ.get("RANK", "0")) == 0:
         record = {"loss": trained.weights.loss, "notes": trained.log.notes, "ended": trained.log.ended}

@@ -51,6 +51,7 @@ class ScgmG:
 
     reads: ClassVar[str] = "subclasses"
     needs_density: ClassVar[bool] = False
+    views: ClassVar[int] = 1
     weight: float = 0.5
     angular: bool = False
     normalize: str = "embedding"

@@ -6,6 +6,8 @@ from typing import Any
 from mixtura.coarse_sections import FINDS_SUBCLASSES, CoarseSection
 from mixtura.encoders.stages import BIAS, NORM, WEIGHT, bare, freeze_norm, kinds_of
 from mixtura.errors import UsageError
+from mixtura.names import find
+from mixtura.objectives import OBJECTIVES
 from mixtura.recipe import dump_dict
 from mixtura.sections import BOTH
 from mixtura.training import distributed
@@ -110,6 +112,11 @@ def _check_objective(section: TrainSection) -> None:
             f"The objective {section.objective!r} draws no episodes. Leave out {key}, or set "
             f"train.objective={PROTOTYPICAL}."
         )
+    if section.momentum_encoder is not None and views_of(section) == 1:
+        raise UsageError(
+            f"The objective {section.objective!r} compares no views. Leave out train.momentum_encoder "
+            f"{section.momentum_encoder:g}; train.ema averages the weights."
+        )
     if section.objective == RECONSTRUCTION:
         _check_reconstruction(section)
     if section.objective == PROTOTYPICAL:
@@ -185,7 +192,12 @@ def augmentation_of(section: TrainSection, seed: int) -> Augmentation | None:
         View(one.name, given.probability if one.probability is None else one.probability, one.options)
         for one in given.views
     ]
-    return Augmentation(tuple(views), seed) if views else None
+    return Augmentation(tuple(views), seed, views_of(section)) if views else None
+
+
+def views_of(section: TrainSection) -> int:
+    """How many random views of each photo a batch has: as many as the class of the objective says, else one."""
+    return getattr(find(OBJECTIVES, section.objective), "views", 1)
 
 
 def schedule_of(section: TrainSection, steps: int, epochs: int) -> Schedule:

@@ -1,6 +1,7 @@
 """What a network computes below the first block that is trained, kept for a fixed set of views of each photo.
 
 An epoch then costs the last blocks only. Epochs take the views in turn, so a photo looks different in each of them.
+Where batches have two views of each photo, the second is another kept one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from mixtura.encoders.stages import Stages
 from mixtura.errors import NoInput
 from mixtura.training.classifier import ACTIVATION, PHOTOS, ROW, VECTOR
-from mixtura.training.loaders import Batch, Loader
+from mixtura.training.loaders import OTHER, Batch, Loader
 from mixtura.training.order import RowOrder
 from mixtura.training.state import evaluating
 
@@ -59,6 +60,7 @@ class KeptViews:
 
     def __init__(self, loader: Loader, network: nn.Module, stages: Stages, first: int, batch_size: int) -> None:
         self._count, self._views = len(loader.dataset.items), list[tuple[Int[Tensor, " N"], Batch]]()
+        self._pairs = loader.augmentation is not None and loader.augmentation.count > 1
         rows = chunks(self._count, batch_size)
         for epoch in range(VIEWS if loader.augmentation else 1):
             batches = (with_activations(batch, network, stages, first) for batch in loader.read(rows, epoch))
@@ -74,9 +76,20 @@ class KeptViews:
     ) -> Iterator[Batch]:
         """The batches of one process from step ``first`` of an epoch on; photos that could not be read are left out."""
         place, view = self._views[epoch % len(self._views)]
-        for rows in order.batches(epoch, first, rank, processes):
-            found = place[torch.from_numpy(rows)]
-            yield {name: tensor[found[found >= 0]] for name, tensor in view.items()}
+        second, other = self._views[self._second(epoch)]
+        for rows in map(torch.from_numpy, order.batches(epoch, first, rank, processes)):
+            rows = rows[(place[rows] >= 0) & (second[rows] >= 0)]
+            batch = {name: tensor[place[rows]] for name, tensor in view.items()}
+            if self._pairs:
+                again = {name: tensor for name, tensor in other.items() if name.startswith(ACTIVATION)}
+                batch |= {f"{OTHER}{name}": tensor[second[rows]] for name, tensor in again.items()}
+            yield batch
+
+    def _second(self, epoch: int) -> int:
+        """The number of the second view in an epoch: in later epochs, the first is paired with each other one."""
+        count = len(self._views)
+        first, turn = epoch % count, epoch // count
+        return (first + 1 + turn % (count - 1)) % count if self._pairs and count > 1 else first
 
     def _joined(self, batches: Sequence[Batch], loader: Loader) -> Batch:
         if not batches:

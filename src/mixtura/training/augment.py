@@ -208,12 +208,14 @@ class Augmentation:
     Args:
         views: what is done, in this order.
         seed: other seeds give other views.
+        count: views of each photo in a batch of training photos, for objectives that compare them.
     """
 
     views: tuple[View, ...]
     seed: int = 0
+    count: int = 1
 
-    def __call__(self, photo: Photo, id: str, epoch: int, repeat: int = 0) -> Photo:
+    def __call__(self, photo: Photo, id: str, epoch: int, repeat: int = 0, number: int = 0) -> Photo:
         """Return the view of a photo.
 
         Args:
@@ -221,8 +223,9 @@ class Augmentation:
             id: of the item, unique in its data set.
             epoch: each epoch has views of its own.
             repeat: how often the item has occurred in this epoch before; each occurrence has a view of its own.
+            number: of the view, from 0, where a batch has several of each photo.
         """
-        random = KeyedRandom("augment", self.seed, epoch, id, repeat)
+        random = KeyedRandom("augment", self.seed, epoch, id, repeat, *((number,) if number else ()))
         for view in self.views:
             if random.chance(view.probability):
                 photo = VIEWS[view.name](photo, random, **view.options)

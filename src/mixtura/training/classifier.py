@@ -13,6 +13,7 @@ from mixtura.errors import NoInput
 from mixtura.heads.base import Head
 from mixtura.objectives.classification import PLAIN_CONDITIONAL
 from mixtura.training import distributed
+from mixtura.training.loaders import OTHER
 from mixtura.training.setup import Batch, count
 from mixtura.training.state import evaluating
 
@@ -54,6 +55,12 @@ def vectors_of(network: nn.Module, stages: Stages, batch: Batch, first: int) -> 
     if PHOTOS in batch:
         return stages.run(network, batch[PHOTOS], 0)
     return stages.run(network, activations_in(batch), first)
+
+
+def other_view(batch: Batch) -> Batch:
+    """A batch with the second view of each photo in place of the first; the batch itself where it has one view."""
+    other = {name.removeprefix(OTHER): tensor for name, tensor in batch.items() if name.startswith(OTHER)}
+    return {name: tensor for name, tensor in batch.items() if not name.startswith(OTHER)} | other
 
 
 def activations_in(batch: Batch) -> Activations:

@@ -1,4 +1,4 @@
-"""What a method keeps beside parameters and optimizer, as named tensors: averaged weights, slow encoders, queues.
+"""What a method keeps beside parameters and optimizer, as named tensors: averaged weights, slow encoders.
 
 The trainer saves and restores the tensors of a hook with everything else, so training resumes exactly. All of them
 follow from the steps alone.
@@ -9,10 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
-
-from mixtura.training import distributed
 
 
 @runtime_checkable
@@ -57,7 +54,7 @@ class WeightAverage:
 
     def after_step(self, step: int) -> None:
         """Move the averages."""
-        self._follows.move(1 - min(self.decay, (1 + step) / (10 + step)))
+        self._follows.move(1 - _risen(self.decay, step))
 
     def averaged(self) -> Mapping[str, Tensor]:
         """The averages."""
@@ -72,13 +69,15 @@ class MomentumEncoder(nn.Module):
     Args:
         network: the network, or the part of it, to follow.
         momentum: in [0, 1].
+        rises: whether it begins low, as the decay of :class:`WeightAverage` does, so that the copy of a network with
+            drawn weights soon has running statistics that fit it.
 
     Source: He et al., Momentum contrast for unsupervised visual representation learning (CVPR 2020), eq. 2.
     """
 
-    def __init__(self, network: nn.Module, momentum: float = 0.999) -> None:
+    def __init__(self, network: nn.Module, momentum: float = 0.999, rises: bool = False) -> None:
         super().__init__()
-        self.momentum = momentum
+        self.momentum, self.rises = momentum, rises
         self.network = copy.deepcopy(network).requires_grad_(False)
         self._follows = _Following(
             network, {name: getattr(owner, key).detach() for name, owner, key in _places(self.network)}
@@ -95,55 +94,10 @@ class MomentumEncoder(nn.Module):
 
     def after_step(self, step: int) -> None:
         """Follow the network."""
-        self._follows.move(1 - self.momentum)
+        self._follows.move(1 - (_risen(self.momentum, step) if self.rises else self.momentum))
 
     def averaged(self) -> Mapping[str, Tensor]:
         """Nothing: this network is the method's own."""
-        return {}
-
-
-class Queue(nn.Module):
-    """The last ``size`` rows that were pushed; rows start at random on the unit sphere.
-
-    What is pushed in a step replaces the oldest rows after it, so every part of a batch meets the same rows.
-
-    Args:
-        size: rows.
-        width: numbers in a row.
-        seed: of the first rows.
-
-    Source: He et al., Momentum contrast for unsupervised visual representation learning (CVPR 2020), section 3.2.
-    """
-
-    rows: Float[Tensor, "N D"]
-    place: Int[Tensor, ""]
-
-    def __init__(self, size: int, width: int, seed: int = 0) -> None:
-        super().__init__()
-        first = torch.randn(size, width, generator=torch.Generator().manual_seed(seed))
-        self.register_buffer("rows", nn.functional.normalize(first, dim=1))
-        self.register_buffer("place", torch.zeros((), dtype=torch.int64))
-        self._pushed: list[Tensor] = []
-
-    def push(self, rows: Float[Tensor, "B D"]) -> None:
-        """Put rows in, those of all processes; every process must call it."""
-        self._pushed.append(distributed.gathered(rows))
-
-    def tensors(self) -> Mapping[str, Tensor]:
-        """The rows, and the place of the oldest."""
-        return {"rows": self.rows, "place": self.place}
-
-    @torch.no_grad()
-    def after_step(self, step: int) -> None:
-        """Replace the oldest rows by those that the step has pushed."""
-        for pushed in self._pushed:
-            new, size = pushed[-len(self.rows) :], len(self.rows)
-            self.rows[(self.place + torch.arange(len(new), device=self.place.device)) % size] = new.to(self.rows)
-            self.place.copy_((self.place + len(new)) % size)
-        self._pushed.clear()
-
-    def averaged(self) -> Mapping[str, Tensor]:
-        """Nothing."""
         return {}
 
 
@@ -159,6 +113,10 @@ class _Following:
         """Go this share of the way."""
         fast = [getattr(owner, key).detach() for _, owner, key in self._places]
         torch._foreach_lerp_(list(self.slow.values()), fast, share)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _risen(momentum: float, step: int) -> float:
+    return min(momentum, (1 + step) / (10 + step))
 
 
 def _places(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:

@@ -21,7 +21,12 @@ from mixtura.training.augment import Augmentation
 from mixtura.training.order import RowOrder, repeats
 
 Batch = dict[str, Tensor]
-"""``x`` (N 3 H W, as the encoder's ``prepare`` gives it), ``label`` and ``row`` (N, int64), ``weight`` (N, float32)."""
+"""``x`` (N 3 H W, as the encoder's ``prepare`` gives it), ``label`` and ``row`` (N, int64), ``weight`` (N, float32).
+
+Where the augmentation makes two views of each photo, the second is ``other x``."""
+
+OTHER = "other "
+"""Begins the names of what a batch has of the second view of its photos."""
 
 Share = tuple[Int[np.ndarray, " B"], Int[np.ndarray, " B"]]
 """Rows of a batch, and how often each has occurred before in the epoch."""
@@ -96,7 +101,8 @@ class Loader:
             raise UsageError(f"The order is for {order.count} rows, and there are {len(self.dataset.items)} photos.")
         rows, shares = order.rows(epoch), order.slices(first, rank, processes)
         repeat = repeats(rows) if self.augmentation else np.zeros_like(rows)
-        batches = self._read(((rows[share], repeat[share]) for share in shares), epoch)
+        views = self.augmentation.count if self.augmentation else 1
+        batches = self._read(((rows[share], repeat[share]) for share in shares), epoch, views)
         return batches if first else self._not_all_gone(batches, order.steps)
 
     def read(self, batches: Iterable[Int[np.ndarray, " _"]], epoch: int = 0) -> Generator[Batch, None, None]:
@@ -121,8 +127,8 @@ class Loader:
                     )
                 yield batch
 
-    def _read(self, shares: Iterable[Share], epoch: int) -> Generator[Batch, None, None]:
-        with decode_ahead(partial(self._decode, epoch), shares, self.workers) as decoded:
+    def _read(self, shares: Iterable[Share], epoch: int, views: int = 1) -> Generator[Batch, None, None]:
+        with decode_ahead(partial(self._decode, epoch, views), shares, self.workers) as decoded:
             for batch, problems in decoded:
                 for problem in problems:
                     self._problems.setdefault(problem.id, problem)
@@ -139,27 +145,28 @@ class Loader:
             return photo
         return self.augmentation(photo, self.dataset.items[row].id, epoch)
 
-    def _decode(self, epoch: int, share: Share) -> tuple[Batch, list[Unreadable]]:
+    def _decode(self, epoch: int, views: int, share: Share) -> tuple[Batch, list[Unreadable]]:
         """One batch, and what is missing in it; runs in a thread and changes nothing here but the cache."""
-        prepared: list[Tensor] = []
+        prepared: list[list[Tensor]] = []
         index: list[int] = []
         problems: list[Unreadable] = []
         for row, repeat in zip(*(part.tolist() for part in share), strict=True):
             try:
-                prepared.append(self._prepared(row, epoch, repeat))
+                prepared.append([self._prepared(row, epoch, repeat, number) for number in range(views)])
             except (BadItem, OSError) as error:
                 problems.append(Unreadable.because_of(error, self.dataset.items[row]))
                 continue
             index.append(row)
         rows = torch.tensor(index, dtype=torch.int64)
-        x = stack(prepared) if prepared else self._no_photos
-        return {"x": x, "label": self._label[rows], "weight": self._weight[rows], "row": rows}, problems
+        made = map(stack, zip(*prepared, strict=True)) if prepared else [self._no_photos] * views
+        photos = dict(zip(("x", f"{OTHER}x"), made, strict=False))
+        return photos | {"label": self._label[rows], "weight": self._weight[rows], "row": rows}, problems
 
-    def _prepared(self, row: int, epoch: int, repeat: int) -> Num[Tensor, "3 H W"]:
+    def _prepared(self, row: int, epoch: int, repeat: int, number: int) -> Num[Tensor, "3 H W"]:
         if self.augmentation is None:
             return self._cache.get(row, lambda: self.encoder.prepare(self._photo(row)))
         photo = Image.fromarray(self._cache.get(row, lambda: self._kept(row)))
-        return self.encoder.prepare(self.augmentation(photo, self.dataset.items[row].id, epoch, repeat))
+        return self.encoder.prepare(self.augmentation(photo, self.dataset.items[row].id, epoch, repeat, number))
 
     def _photo(self, row: int) -> Image.Image:
         return self.dataset.image(row, draft=self.encoder.draft)
