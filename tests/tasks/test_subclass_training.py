@@ -282,6 +282,14 @@ def test_shares_that_do_not_fit_into_memory_are_refused(photos, tmp_path, monkey
         train.run(recipe_for(photos, tmp_path / "x", **{"coarse.soft": True}))
 
 
+def test_assignments_that_have_not_converged_are_told_once(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(network_subclasses, "MAX_STEPS", 1)
+    told, coarse = [], KEYS["coarse"] | {"every": 1, "init": "random", "warmup": 0}
+    train.run(recipe_for(photos, tmp_path / "x", **{"train.epochs": 3, "coarse": coarse}), progress=told.append)
+    said = [one.message for one in told if "of its target" in getattr(one, "message", "")]
+    assert len(said) == 1 and re.search(r"a component's mass is off by [\d.e+]+% of its target, above 1%", said[0])
+
+
 def test_classes_share_the_subclasses_by_their_size():
     labels = np.repeat([0, 1, 2], [70, 25, 5])
     assert counts_of(CoarseSection(subclasses=10), labels, 3) == (7, 2, 1)

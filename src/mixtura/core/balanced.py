@@ -6,7 +6,7 @@ or, where it fits, a matrix of exponentials that is built once.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +14,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mixtura.core import newton
 from mixtura.core.em import LOG2_E, Reduce
+from mixtura.core.newton import Reached, Trials
 from mixtura.core.scale import upcast
 from mixtura.errors import DataError, NonFinite, UsageError
 
@@ -22,8 +24,6 @@ CHUNK_ENTRIES = 1 << 19  # of one chunk of scores: 2 MB in float32, which stays 
 KERNEL_BYTES = 1 << 30  # the largest matrix of exponentials that is kept
 ABSORB = 20.0  # nats by which a potential may leave the one that the matrix holds
 LEAST_BITS = -100.0  # a smaller share of a row's largest entry counts as this; subnormal numbers are slow
-
-Masses = Callable[[Float[Tensor, " K"]], Float[Tensor, " K"]]
 
 
 @runtime_checkable
@@ -66,7 +66,7 @@ class Balance:
         regularization: above zero, in nats; small values approach a hard assignment, slowly.
         strength: how strongly the masses of the components are held to their targets, in nats for each nat of
             divergence; infinity meets them, a finite one lets large groups be large.
-        steps: maximum number of updates.
+        steps: maximum number of updates, and of trials of Newton's method in their place.
         tolerance: deviation of a component's mass at which to stop, as a share of its own target.
         kernel_bytes: size of the matrix of exponentials up to which it is kept; 0 recomputes the scores at each step.
     """
@@ -86,6 +86,11 @@ class Balance:
         if self.steps < 1:
             raise UsageError(f"{self.steps} steps were asked for. Give 1 or more.")
 
+    @property
+    def ratio(self) -> float:
+        """Nats by which a mass falls below its target for each nat of its potential; 0 where targets are met."""
+        return self.regularization / self.strength
+
 
 ONLINE = Balance(0.05, steps=3)
 """For mini-batches in training, where three steps do: Caron et al., SwAV, NeurIPS 2020."""
@@ -101,7 +106,7 @@ class Assignment:
         potential: what is added to ``score / regularization`` of each component, in nats.
         regularization: that of the solution.
         error: largest deviation of a component's mass from its target, as a share of the target.
-        steps: number of updates.
+        steps: number of updates and trials.
     """
 
     labels: Int[Tensor, " N"]
@@ -119,21 +124,18 @@ class Assignment:
         """
         return (score / self.regularization + self.potential.to(score.dtype)).softmax(1)
 
-    def checked(self, tolerance: float = 1e-2) -> "Assignment":
-        """The same assignment, after checking that it has converged.
+    def objection(self, tolerance: float = 1e-2) -> str:
+        """A sentence to show where it has not converged, empty where it has.
 
         Args:
             tolerance: largest allowed deviation of a component's mass, as a share of its own target.
-
-        Raises:
-            DataError: the error is larger.
         """
-        if not self.error <= tolerance:
-            raise DataError(
-                f"After {self.steps} steps a component's mass is off by {self.error:.2g} of its target, above "
-                f"{tolerance:g}. Allow more steps or a larger regularization."
-            )
-        return self
+        if self.error <= tolerance:
+            return ""
+        return (
+            f"After {self.steps} steps of an assignment, a component's mass is off by {100 * self.error:.2g}% of its "
+            f"target, above {100 * tolerance:g}%. A larger regularization would help."
+        )
 
 
 @torch.no_grad()
@@ -150,6 +152,7 @@ def assign(
         v_k \leftarrow v_k + \tfrac{\rho}{\rho + \epsilon} \big[\log b_k - \tfrac\epsilon\rho v_k
         - \log \textstyle\sum_n P_{nk}\big]
 
+    After ten updates, steps of Newton's method take their place where they bring the masses closer to the targets.
     A constant that is added to all scores of a sample changes nothing.
 
     Args:
@@ -176,19 +179,25 @@ def assign(
         raise DataError("No sample is there to assign. Give at least one.")
     target = _targets(column, empty)
     fits = len(scores) * empty.shape[1] * empty.element_size() <= balance.kernel_bytes
-    reached = _Kernel(scores, balance.regularization) if fits else _streamed(scores, balance.regularization)
-    potential, step = torch.zeros_like(target), 0
-    while True:
-        mass = reduce(reached(potential)) / count
+    passes = (_Kernel if fits else _Streamed)(scores, balance.regularization)
+
+    def reached(potential: Float[Tensor, " K"]) -> Reached:
+        mass = reduce(passes.masses(potential)) / count
         if not mass.isfinite().all():
             raise _broken(scores)
-        gap = target - _pull(potential, balance) - mass.log()
-        error = float(torch.expm1(-gap).abs().max())
-        if error <= balance.tolerance or step == balance.steps:
-            break
-        potential, step = _moved(potential, gap, target, balance), step + 1
-    labels = _labels(scores, potential, balance.regularization)
-    return Assignment(labels, mass, potential, balance.regularization, error, step)
+        return Reached(potential, mass, (target - potential * balance.ratio).exp())
+
+    now, step, trials = reached(torch.zeros_like(target)), 0, Trials()
+    while now.error > balance.tolerance and step < balance.steps:
+        step += 1
+        if trials.is_due(now):
+            overlap = reduce(passes.overlap(now.potential)) / count
+            then = reached(newton.moved(now, overlap, balance.ratio, trials.damping))
+            now = then if trials.judge(now, then) else now
+        else:
+            now = reached(_moved(now, target, balance.ratio))
+    labels = _labels(scores, now.potential, balance.regularization)
+    return Assignment(labels, now.mass, now.potential, balance.regularization, now.error, step)
 
 
 def assign_batch(
@@ -225,15 +234,20 @@ class _Kernel:
         self.matrix: Float[Tensor, "N K"] = empty.new_empty(len(scores), empty.shape[1])
         self.absorbed: Float[Tensor, " K"] | None = None
 
-    def __call__(self, potential: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
-        shift = self._shift(potential)
-        scale = shift.exp()
+    def masses(self, potential: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
+        scale = self._shift(potential).exp()
         factor, total = scale.to(self.matrix.dtype), torch.zeros_like(scale)
-        rows = _chunk_rows(self.matrix.shape[1])
-        for start in range(0, len(self.matrix), rows):
-            block = self.matrix[start : start + rows]  # stays in a cache for both products
+        for block in self._blocks():  # stays in a cache for both products
             total += (block @ factor).reciprocal() @ block
         return total * scale
+
+    def overlap(self, potential: Float[Tensor, " K"]) -> Float[Tensor, "K K"]:
+        factor = self._shift(potential).exp().to(self.matrix.dtype)
+        return _overlap((block * factor for block in self._blocks()), potential)
+
+    def _blocks(self) -> Iterator[Float[Tensor, "B K"]]:
+        rows = _chunk_rows(self.matrix.shape[1])
+        return (self.matrix[start : start + rows] for start in range(0, len(self.matrix), rows))
 
     def _shift(self, potential: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
         """What the matrix does not hold yet, up to a constant."""
@@ -250,16 +264,29 @@ class _Kernel:
         return torch.zeros_like(potential)
 
 
-def _streamed(scores: ChunkedScores, regularization: float) -> Masses:
+class _Streamed:
     """Masses by recomputing the scores: as exact as logarithms, in the memory of a chunk."""
 
-    def masses(potential: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
+    def __init__(self, scores: ChunkedScores, regularization: float) -> None:
+        self.scores, self.regularization = scores, regularization
+
+    def masses(self, potential: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
         total = torch.zeros_like(potential)
-        for kernel in _kernels(scores, regularization, potential):
+        for kernel in _kernels(self.scores, self.regularization, potential):
             total += kernel.sum(1).reciprocal() @ kernel
         return total
 
-    return masses
+    def overlap(self, potential: Float[Tensor, " K"]) -> Float[Tensor, "K K"]:
+        return _overlap(_kernels(self.scores, self.regularization, potential), potential)
+
+
+def _overlap(kernels: Iterable[Float[Tensor, "B K"]], potential: Float[Tensor, " K"]) -> Float[Tensor, "K K"]:
+    """Sum over samples of the shares of two components multiplied."""
+    total = potential.new_zeros(len(potential), len(potential))
+    for kernel in kernels:
+        share = kernel / kernel.sum(1, keepdim=True)
+        total += share.T @ share
+    return total
 
 
 def _kernels(
@@ -296,19 +323,15 @@ def _targets(column: Float[Tensor, " J"] | None, empty: Float[Tensor, "Z K"]) ->
     return column.to(empty.device, torch.float64).log().log_softmax(0)
 
 
-def _pull(potential: Float[Tensor, " K"], balance: Balance) -> Float[Tensor, " K"]:
-    """By how many nats a finite strength lets a mass fall below its target."""
-    return potential * (balance.regularization / balance.strength)
+def _moved(now: Reached, target: Float[Tensor, " K"], ratio: float) -> Float[Tensor, " K"]:
+    """The potentials after an update of Sinkhorn's.
 
-
-def _moved(
-    potential: Float[Tensor, " K"], gap: Float[Tensor, " K"], target: Float[Tensor, " K"], balance: Balance
-) -> Float[Tensor, " K"]:
-    """The next potentials; a finite strength fixes their constant, so that the targets it allows sum to one."""
-    if balance.strength == math.inf:
-        return potential + gap
-    ratio = balance.regularization / balance.strength
-    moved = potential + gap / (1 + ratio)
+    A finite strength fixes their constant, so that the goals that it allows sum to one.
+    """
+    gap = now.goal.log() - now.mass.log()
+    if not ratio:
+        return now.potential + gap
+    moved = now.potential + gap / (1 + ratio)
     return moved + (target - moved * ratio).logsumexp(0) / ratio
 
 

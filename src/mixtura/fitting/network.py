@@ -120,7 +120,9 @@ class _Run:
         self.material, self.classifier, self.part = material, classifier, part
         self.section, self.order, episodes = material.section, material.order, material.episodes
         network, stages, first = classifier.network, classifier.stages, classifier.first
-        self.subclasses = material.subclasses(classifier) if isinstance(classifier, SubclassClassifier) else None
+        self.subclasses = None
+        if isinstance(classifier, SubclassClassifier):
+            self.subclasses = material.subclasses(classifier, self._say)
         validation = () if episodes is None else episodes.validation.episodes
         self.objective = objective_of(self.section, validation, self.subclasses)
         own, size = np.asarray(distributed.own_rows(len(material.used.validation))), self.section.batch_size
@@ -220,7 +222,7 @@ class _Run:
         return rate
 
     def _say(self, message: str) -> None:
-        """Tell the user something before the first step."""
+        """Tell the user something before a step."""
         if self.material.progress is not None:
             self.material.progress(TrainingProgress(0, self.order.steps, 0.0, 0.0, math.inf, 1, math.nan, message))
 

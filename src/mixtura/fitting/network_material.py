@@ -137,15 +137,21 @@ class Material:
         """Whether the last epoch is kept, and not the one that is best by validation."""
         return self.coarse is not None and self.coarse.select == "last"
 
-    def subclasses(self, classifier: SubclassClassifier) -> SubclassTraining:
-        """What finds subclasses as a network is trained, whose blocks below its ``first`` stay as they are."""
+    def subclasses(self, classifier: SubclassClassifier, say: Callable[[str], None]) -> SubclassTraining:
+        """What finds subclasses as a network is trained, whose blocks below its ``first`` stay as they are.
+
+        Args:
+            classifier: the network.
+            say: shows a sentence to the user.
+        """
         assert self.coarse is not None
         batches = partial(self._plain, classifier, self.used.training)
-        return SubclassTraining.of(self.coarse, classifier, self.training_labels, batches, self.seed)
+        return SubclassTraining.of(self.coarse, classifier, self.training_labels, batches, self.seed, say)
 
     def settled_subclasses(self, found: SubclassTraining) -> Int[np.ndarray, " N"]:
         """The subclass of each photo by a trained network; every process must call it."""
         every = np.arange(len(self.used.labels))
+        assert isinstance(found.classifier, SubclassClassifier)
         batches = self._plain(found.classifier, every)
         return found.settled(batches, self.used.labels, ~self.used.is_validation)
 

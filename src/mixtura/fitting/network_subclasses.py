@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -26,7 +26,7 @@ from mixtura.training.classifier import LABEL, ROW, WEIGHT, outputs
 from mixtura.training.hooks import Hook, MomentumEncoder
 from mixtura.training.setup import Batch, Loss
 from mixtura.training.state import evaluating
-from mixtura.training.subclasses import AssignedRows, Embedding, SubclassClassifier, SubclassHead
+from mixtura.training.subclasses import AssignedRows, Embedding, Embeds, SubclassClassifier, SubclassHead
 
 MAX_STEPS = 1000  # of an assignment
 ERROR = 1e-2  # of a subclass's own mass, at which an assignment is good enough: most rows settle far earlier
@@ -119,20 +119,23 @@ class SubclassTraining:
         seed: of k-means.
         assignment: of the training photos.
         teacher: slow copy of the classifier; ``None`` without distillation.
+        say: shows a sentence, such as that an assignment has not converged; each is said once.
     """
 
     section: CoarseSection
-    classifier: SubclassClassifier
+    classifier: Embeds
     labels: Int[np.ndarray, " T"]
     batches: Callable[[], Iterable[Batch]]
     seed: int
     assignment: AssignedRows
     teacher: MomentumEncoder | None
+    say: Callable[[str], None]
+    _said: set[str] = field(default_factory=set)
 
     @classmethod
     def of(
-        cls, section: CoarseSection, classifier: SubclassClassifier, labels: Int[np.ndarray, " T"],
-        batches: Callable[[], Iterable[Batch]], seed: int,
+        cls, section: CoarseSection, classifier: Embeds, labels: Int[np.ndarray, " T"],
+        batches: Callable[[], Iterable[Batch]], seed: int, say: Callable[[str], None],
     ) -> "SubclassTraining":  # fmt: skip
         """With no row assigned yet.
 
@@ -149,7 +152,7 @@ class SubclassTraining:
         if section.distill.weight:
             teacher = MomentumEncoder(classifier, section.distill.momentum).eval()
         kept = AssignedRows(len(labels), count if section.soft else None)
-        return cls(section, classifier, labels, batches, seed, kept, teacher)
+        return cls(section, classifier, labels, batches, seed, kept, teacher, say)
 
     @cached_property
     def objective(self) -> ScgmG:
@@ -177,7 +180,7 @@ class SubclassTraining:
 
     def loss(self, module: nn.Module, batch: Batch) -> Loss:
         """The loss of a batch in nats, its terms, and the accuracy of the class through the subclasses."""
-        assert isinstance(module, SubclassClassifier)
+        assert isinstance(module, Embeds)
         objective, labels = self.objective, batch[LABEL]
         embedding = module.embed(batch)
         with torch.autocast(embedding.device.type, enabled=False):  # see SubclassHead.forward
@@ -190,10 +193,10 @@ class SubclassTraining:
                 right = (model.class_posterior(v).argmax(1) == labels).double().mean()
         return loss, {"accuracy": right, **terms}
 
-    def _taught(self, module: SubclassClassifier, v: Tensor, batch: Batch) -> Tensor:
+    def _taught(self, module: Embeds, v: Tensor, batch: Batch) -> Tensor:
         assert self.teacher is not None
         slow = self.teacher.network
-        assert isinstance(slow, SubclassClassifier)
+        assert isinstance(slow, Embeds)
         with torch.no_grad():
             taught, means = slow.embed(batch).float(), slow.head.model()
         return self.objective.distilled(module.head.model(), v, means, taught, batch[LABEL], batch[WEIGHT])
@@ -215,6 +218,9 @@ class SubclassTraining:
             if not since and self.section.init == "kmeans":
                 self._start_at_centers(v, labels)
             found = self._assigned(v, labels)
+            if (said := found.objection(ERROR)) and not self._said:
+                self._said.add(said)
+                self.say(said)
             self.assignment.set(self._shares(found, v, labels) if self.section.soft else found.labels, rows)
 
     def rehearse(self) -> None:
@@ -273,7 +279,7 @@ class SubclassTraining:
         head.subclass_mean.copy_(torch.cat(found))
         if self.teacher is not None:  # else it would pull towards means of other subclasses
             slow = self.teacher.network
-            assert isinstance(slow, SubclassClassifier)
+            assert isinstance(slow, Embeds)
             slow.head.subclass_mean.copy_(head.subclass_mean)
 
     def _assigned(self, v: Float[Tensor, "N W"], labels: Int[Tensor, " N"]) -> Assignment:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mixtura.core.subclass_model import SubclassModel
 from mixtura.encoders.stages import Stages
 from mixtura.objectives.coarse_to_fine import UNASSIGNED
-from mixtura.training.classifier import vectors_of
+from mixtura.training.classifier import VECTOR, vectors_of
 from mixtura.training.setup import Batch
 
 EMBEDDERS = ("none", "linear", "mlp")
@@ -92,10 +92,34 @@ class SubclassClassifier(nn.Module):
         return self.head.embed(vectors_of(self.network, self.stages, batch, self.first))
 
 
+class VectorClassifier(nn.Module):
+    """A :class:`SubclassHead` on vectors that are there already, which no network has to make.
+
+    Args:
+        head: from vectors to classes.
+    """
+
+    def __init__(self, head: SubclassHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, batch: Batch) -> Float[Tensor, "N C"]:
+        """The class log-posteriors of a batch, in nats."""
+        return self.head(batch[VECTOR])
+
+    def embed(self, batch: Batch) -> Float[Tensor, "N W"]:
+        """The embeddings of a batch."""
+        return self.head.embed(batch[VECTOR])
+
+
+Embeds = SubclassClassifier | VectorClassifier
+"""What gives batches embeddings, by a head with the means of subclasses."""
+
+
 class Embedding(nn.Module):
     """The embeddings of a classifier, as a network of its own that shares its tensors."""
 
-    def __init__(self, classifier: SubclassClassifier) -> None:
+    def __init__(self, classifier: Embeds) -> None:
         super().__init__()
         self.classifier = classifier
 
