@@ -119,6 +119,12 @@ def solve_rows(tril: Float[Tensor, "D D"], rows: Float[Tensor, "N D"]) -> Float[
     return torch.linalg.solve_triangular(tril, rows.T, upper=False).T
 
 
+def solve(matrix: Float[Tensor, "D D"], right: Float[Tensor, " D"]) -> Float[Tensor, " D"]:
+    """The vector that ``matrix`` maps to ``right``."""
+    solution: Tensor = torch.linalg.solve(matrix, right)  # pyright: ignore[reportUnknownMemberType]
+    return solution
+
+
 def half_log_det(tril: Float[Tensor, "*B D D"]) -> Float[Tensor, "*B"]:
     """Log-determinant of a triangular matrix with a positive diagonal, in nats."""
     return log_diagonal(tril).sum(-1)

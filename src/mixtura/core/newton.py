@@ -6,9 +6,10 @@ Sinkhorn's moves too little. The second derivatives know how few they are.
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from mixtura.core import linalg
 
 MAX_COMPONENTS = 2000  # the matrix of second derivatives takes 32 MB for as many
 FIRST, BETWEEN = 10, 2  # updates of Sinkhorn's before the first trial, and after one that was no gain
@@ -73,6 +74,5 @@ def moved(now: Reached, overlap: Float[Tensor, "K K"], ratio: float, damping: fl
     """
     scale = now.mass.rsqrt()
     matrix = (1 + damping + ratio * now.goal / now.mass).diag() - scale[:, None] * overlap * scale
-    solved: Tensor = torch.linalg.solve(matrix, scale * (now.goal - now.mass))  # pyright: ignore[reportUnknownMemberType]
-    change = scale * solved
+    change = scale * linalg.solve(matrix, scale * (now.goal - now.mass))
     return now.potential + (change if ratio else change - change.mean())
