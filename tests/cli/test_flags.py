@@ -67,7 +67,7 @@ OPTIONS = {
     "subclasses": {
         "": "-o --output",
         "Kinds": "--class --count --method --min-rows --most --seed",
-        "Accept kinds as classes": "--accept --name",
+        "Accept kinds as classes": "--accept --edit --name",
         "Photos": "--follow-links --label",
         "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
     },

@@ -169,3 +169,28 @@ def test_accepting_photos_needs_no_features(mixtura, photos, tmp_path):
     assert answer.code == 0 and "1 item was left out: not in out/subclasses.csv." in answer.out
     assert "-o out --level both --encoder tiny --size 32" in answer.out
     assert len(rows_of(photos / "labels.csv")) == len(lines) - 2 and stores(tmp_path / "out") == []
+
+
+def test_a_catalog_takes_the_kinds_without_a_fit(mixtura, photos, tmp_path):
+    """Found in its items, named, given in one edit that says before and after, and taken back."""
+    assert mixtura("fit", "photos", "-o", "shop", *ENCODER).code == 0
+    assert mixtura("products", "shop").code == 0
+    found = json.loads(mixtura("subclasses", "shop", "--json").out)
+    assert [(one["class"], one["count"]) for one in found["classes"]] == [("apple", 2), ("plum", 1)]
+    answer = mixtura("subclasses", "shop", "--accept", "--edit", "--name", "apple/1=red", "--json")
+    effect = json.loads(answer.out)
+    sizes = [kind["size"] for kind in found["classes"][0]["subclasses"]]
+    assert effect["kinds"][0]["before"] == {"apple": sum(sizes)}
+    assert effect["kinds"][0]["after"] == {"red": sizes[0], "2": sizes[1]}
+    [decided] = json.loads(mixtura("predict", "shop", str(photos / "apple/red0.png"), "--json").out)
+    assert (decided["label"], decided["subclass"]) == ("apple", "red")
+    text = mixtura("undo", "shop").out
+    assert "Undone: apple has 2 kinds: red" in text
+    again = mixtura("subclasses", "shop", "--accept", "--edit", "--name", "apple/1=one", "--name", "apple/2=one")
+    assert f"apple: apple {sum(sizes)} before, one {sum(sizes)} after" in again.out and "The limits are" in again.out
+    for words, said in (
+        (("subclasses", "photos", "--accept", "--edit"), "--edit is for a catalog, and photos is none"),
+        (("subclasses", "shop", "--edit"), "--edit belongs to --accept"),
+    ):
+        refused = mixtura(*words)
+        assert refused.code == 2 and said in refused.err

@@ -2,12 +2,13 @@
 
 All of it is stored in ``catalog.sqlite`` beside the model. ``catalog``: the live catalog; ``create``: opens or creates
 one, or hands it to a new model (``renewal``); ``database``: its tables; ``edits``: each edit as one transaction;
+``kinds``: those that divide a product; ``subclasses``: the named subclasses of its model;
 ``queries``: stored products and items; ``statistics``: additive sums per class; ``rebuild``: the model after an edit;
 ``newcomers``: limits for classes with few photos; ``shots``: photos to enroll; ``journal`` and ``journal_database``:
 past decisions.
 """
 
 from mixtura.catalog.catalog import Catalog
-from mixtura.records.catalog import STATUSES, Edit, EditResult, Product, Shot, StoredItem
+from mixtura.records.catalog import STATUSES, Edit, EditResult, Kind, Product, Shot, StoredItem
 
-__all__ = ["STATUSES", "Catalog", "Edit", "EditResult", "Product", "Shot", "StoredItem"]
+__all__ = ["STATUSES", "Catalog", "Edit", "EditResult", "Kind", "Product", "Shot", "StoredItem"]

@@ -1,18 +1,17 @@
 """The live catalog: a model that follows every edit, including those of other processes."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from safetensors.torch import load, save
+from safetensors.torch import load
 
 from mixtura import files
-from mixtura.catalog import edits
+from mixtura.catalog import edits, kinds
 from mixtura.catalog.create import opened
 from mixtura.catalog.database import CATALOG_FILE, CatalogDatabase, EditTransaction, OutdatedCatalog
 from mixtura.catalog.newcomers import NewcomerCalibration
@@ -35,13 +34,9 @@ from mixtura.model.bundle import CONFIG_FILE
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Model
 from mixtura.pipeline.thumbnails import thumbnails
-from mixtura.records.catalog import Edit, EditResult, Product, Shot, StoredItem
+from mixtura.records.catalog import Edit, EditResult, Kind, Product, Shot, StoredItem
 from mixtura.records.decision import Decision
 from mixtura.scores.typicality import Typicality
-
-CALIBRATION_SETTING = "calibration"
-"""Setting that holds the typicality and temperature that replace the fitted ones, as safetensors."""
-
 
 EDIT_TRIES = 3  # of an edit, while new models come
 
@@ -246,6 +241,31 @@ class Catalog:
         exact = self._base.exact
         return self._edit("split", lambda draft: edits.split(draft, self.model, self.product(id), items, name, exact))
 
+    def kinds(self, product: str | Product) -> tuple[Kind, ...]:
+        """The kinds of a product, the largest first; items of no kind are one that has the name of the product."""
+        return kinds.kinds_of_product(self._tables, self._base, self.product(product))
+
+    def give_kinds(self, wanted: Mapping[str, Mapping[int, str]] | Mapping[Product, Mapping[int, str]]) -> EditResult:
+        """Make items kinds of their product, by item number; each kind then has a density of its own.
+
+        The product is estimated again from its kinds, as a fit with ``data.level: both`` estimates it. Items with one
+        name are one kind; an empty name means no kind. Other items stay as they are.
+
+        Raises:
+            NoInput: an item that its product is not learned from.
+            UsageError: an invalid name, or that of another product; or the model was trained by gradients on an item.
+        """
+
+        def change(draft: EditTransaction) -> str:
+            given = [(self.product(id), items) for id, items in wanted.items()]
+            return kinds.give(draft, self._tables, self._base, self.products(), given)
+
+        return self._edit("kinds", change)
+
+    def rename_kinds(self, id: str | Product, names: Mapping[str, str]) -> EditResult:
+        """Rename kinds of a product; two that get one name become one, and one without a name is none any more."""
+        return self.give_kinds({self.product(id): kinds.renamed(self.kinds(id), names)})
+
     def confirm(self, id: str | Product) -> EditResult:
         """Mark a provisional product as confirmed."""
         return self._edit("confirm", lambda draft: edits.confirm(draft, self.product(id)))
@@ -271,10 +291,7 @@ class Catalog:
             if tuple(classes) != self.model.classes:
                 raise UsageError("The catalog has other products than when the limits were made. Make them again.")
             predicted = classes_of(self._tables, self.products())[typicality.predicted]
-            kept = replace(typicality, predicted=predicted)
-            data = save(kept.state() | {"temperature": torch.tensor(temperature, dtype=torch.float64)})
-            draft.set("setting", CALIBRATION_SETTING, "value", data)
-            draft.summary = f"Calibrated anew on {len(typicality.scores)} items."
+            edits.calibrate(draft, replace(typicality, predicted=predicted), temperature)
 
         return self._edit("calibrate", change)
 
@@ -349,7 +366,8 @@ class Catalog:
             accuracy = edits.accuracies(tables, *pair, was)
             product = next((product for product in after.products if product.id == id), None)
             said = edits.notes(product, after.model, shots, len(self._base.model.classes))
-            return EditResult(tables.history(1)[0], product, *accuracy, notes=said)
+            said += kinds.notes(tables, draft.kinds, before.model, after.model)
+            return EditResult(tables.history(1)[0], product, *accuracy, notes=said, kinds=draft.kinds)
 
     def _check_place(self, tables: CatalogDatabase) -> None:
         """See that an edit would not be written to a file that nobody opens again, or beside another model.
@@ -364,7 +382,7 @@ class Catalog:
         with self._tables.one_state():
             revision, products = self._tables.revision(), products_of(self._tables)
             state = state_of(self._tables, self._base, products)
-            stored = self._tables.rows("SELECT value FROM setting WHERE key = ?", (CALIBRATION_SETTING,))
+            stored = self._tables.rows("SELECT value FROM setting WHERE key = ?", (edits.CALIBRATION_SETTING,))
             calibration = None
             if stored and stored[0][0] is not None:
                 parts = load(stored[0][0])

@@ -229,7 +229,7 @@ def first_rows(place: Path, model: Model, folder: Path | None = None) -> FirstRo
     features = subclasses.with_sublabels(place, training_set.stored(recipe, model.identity))
     features = features.select(features.label_index(model.classes) >= 0)
     learned = np.array([split != "test" for split in features.split], dtype=bool)
-    components = subclasses.learned_by(model, features)
+    components = subclasses.learned_by(model, features) if statistics.exact(model) else None
     items = items_of(model, features.select(learned), model.classes)
     if components is not None:
         items = replace(items, component=components[torch.from_numpy(learned)])

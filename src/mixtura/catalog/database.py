@@ -21,7 +21,7 @@ from mixtura.errors import BundleError, CannotWrite, OutOfSpace
 from mixtura.files import explained as explained_files
 from mixtura.files import temporary_beside
 from mixtura.records.catalog import CATALOG_FILE as CATALOG_FILE
-from mixtura.records.catalog import Edit
+from mixtura.records.catalog import Edit, KindsEffect
 
 CATALOG_LAYOUT = "1"
 BUSY_SECONDS = 10.0  # seconds that a writer waits for another
@@ -56,6 +56,10 @@ CREATE TABLE IF NOT EXISTS encoder (bundle TEXT PRIMARY KEY, fingerprint TEXT NO
 """
 """The encoder of each model this catalog has had, because the journal's decisions outlive the model that made them."""
 
+KIND_TABLE = "CREATE TABLE IF NOT EXISTS kind (id INTEGER PRIMARY KEY, name TEXT)"
+"""The kind that an edit has given an item, by its number; empty for none, null where no edit stands. Catalogs from
+before kinds get the table with their first one."""
+
 EDIT_STANDS = "undone = 0 AND undoes IS NULL"  # of an edit
 
 VALUE_READERS = {
@@ -65,6 +69,7 @@ VALUE_READERS = {
     ("part", "product"),
     ("item", "part"),
     ("setting", "value"),
+    ("kind", "name"),
 }
 """The columns that edits may change."""
 
@@ -86,13 +91,14 @@ class Change:
 
 @dataclass
 class EditTransaction:
-    """An edit in progress, inside its transaction."""
+    """An edit in progress, inside its transaction; ``kinds`` are those that it has changed so far."""
 
     connection: sqlite3.Connection
     kind: str
     summary: str = ""
     changes: list[Change] = field(default_factory=list)
     undoes: int | None = None
+    kinds: tuple[KindsEffect, ...] = ()
 
     def set(self, table: str, key: str | int, column: str, value: Any) -> None:
         """Set one value and record the previous one."""
@@ -103,8 +109,9 @@ class EditTransaction:
     def apply(self, change: Change) -> None:
         """Write the new value of a change."""
         assert (change.table, change.column) in VALUE_READERS
-        if change.table == "setting":
-            self.connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (change.key, change.after))
+        if change.table in ("setting", "kind"):
+            text = f"INSERT OR REPLACE INTO {change.table} VALUES (?, ?)"  # noqa: S608
+            self.connection.execute(text, (change.key, change.after))
         else:
             text = f"UPDATE {change.table} SET {change.column} = ? WHERE id = ?"  # noqa: S608
             self.connection.execute(text, (change.after, change.key))
@@ -181,6 +188,11 @@ class CatalogDatabase:
         finally:
             connection.execute("ROLLBACK")  # nothing was written
 
+    def kinds(self) -> dict[int, str]:
+        """The kinds that edits have given to items, by item number; an empty one is of no kind."""
+        with database_errors(self.path):
+            return kinds_in(self.connection)
+
     def revision(self) -> int:
         """Number of the latest edit; 0 before the first."""
         return self.rows("SELECT coalesce(max(number), 0) FROM edit")[0][0]
@@ -225,6 +237,12 @@ def bundle_of(path: Path, connection: sqlite3.Connection) -> str:
             "Move it away to begin anew."
         )
     return meta.get("bundle", "")
+
+
+def kinds_in(connection: sqlite3.Connection) -> dict[int, str]:
+    """The kinds that edits have given to items, by item number; an empty one is of no kind."""
+    known = has(connection, "kind")
+    return dict(connection.execute("SELECT id, name FROM kind WHERE name IS NOT NULL").fetchall()) if known else {}
 
 
 def has(connection: sqlite3.Connection, table: str) -> bool:

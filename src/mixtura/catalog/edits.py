@@ -4,9 +4,11 @@ import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from safetensors.torch import save
 
 from mixtura.catalog.create import blob, embeddings, slugs
-from mixtura.catalog.database import CatalogDatabase, EditTransaction, now
+from mixtura.catalog.database import CatalogDatabase, EditTransaction, kinds_in, now
 from mixtura.catalog.database import undo as take_back
 from mixtura.catalog.queries import CURRENT_ITEMS
 from mixtura.catalog.subclasses import owners_of
@@ -16,6 +18,10 @@ from mixtura.model.model import Model
 from mixtura.names import Spellings, printable, quoted, same_name_key
 from mixtura.records.catalog import Product, Shot, StoredItem
 from mixtura.records.decision import VERDICTS
+from mixtura.scores.typicality import Typicality
+
+CALIBRATION_SETTING = "calibration"
+"""Setting that holds the typicality and temperature that replace the fitted ones, as safetensors."""
 
 MAX_NAME_LENGTH = 200  # characters of a name
 MAX_SHOTS = 1000  # shots per edit
@@ -28,7 +34,7 @@ def enroll(draft: EditTransaction, model: Model, name: str, shots: Sequence[Shot
     """Add shots to the product with this name, which is created if it does not exist."""
     name = checked(name)
     if not _product_named(draft, name):
-        _check_no_verdict(name)
+        check_no_verdict(name)
         _check_no_kind(model, name)
     if not 1 <= len(shots) <= MAX_SHOTS:
         raise UsageError(f"{len(shots)} photos cannot be enrolled at once. Give 1 to {MAX_SHOTS}.")
@@ -67,7 +73,7 @@ def remove_product(draft: EditTransaction, product: Product) -> str:
 
 def remove_item(draft: EditTransaction, item: StoredItem, exact: bool) -> str:
     """Detach an item from its product; it stays stored for undo."""
-    _check_movable(draft, [item.id], exact)
+    check_movable(draft, [item.id], exact)
     text = "SELECT count(*) FROM item JOIN part ON part.id = item.part WHERE part.product = ? AND item.split != 'test'"
     if item.split != "test" and draft.connection.execute(text, (item.product,)).fetchone()[0] < 2:
         raise UsageError(f"Item {item.id} is the last one of {item.product!r}. Remove the product instead.")
@@ -116,11 +122,14 @@ def split(draft: EditTransaction, model: Model, product: Product, items: Sequenc
     learned = {item for item, part in own.items() if part != "test"}
     if not learned & set(wanted) or not learned - set(wanted):
         raise UsageError(f"Both products need an item to learn from. {product.id!r} has {len(learned)}: name fewer.")
-    _check_movable(draft, wanted, exact)
+    check_movable(draft, wanted, exact)
     id = _new_product(draft, name)
     part = _new_part(draft, id)
+    kinds = kinds_in(draft.connection)
     for item in wanted:
         draft.set("item", item, "part", part)
+        if item in kinds:
+            draft.set("kind", item, "name", None)  # a kind of what it was split from
     draft.set("product", id, "gone", 0)
     draft.summary = f"Split {len(wanted)} items of {product.name} into {name}."
     return id
@@ -133,6 +142,13 @@ def confirm(draft: EditTransaction, product: Product) -> str:
     draft.set("product", product.id, "status", "confirmed")
     draft.summary = f"Confirmed {product.name}."
     return product.id
+
+
+def calibrate(draft: EditTransaction, typicality: Typicality, temperature: float) -> None:
+    """Replace the limits; the classes of ``typicality`` are those of the model as it was fitted."""
+    data = save(typicality.state() | {"temperature": torch.tensor(temperature, dtype=torch.float64)})
+    draft.set("setting", CALIBRATION_SETTING, "value", data)
+    draft.summary = f"Calibrated anew on {len(typicality.scores)} items."
 
 
 def undo(draft: EditTransaction) -> None:
@@ -274,7 +290,7 @@ def _product_named(draft: EditTransaction, name: str) -> str | None:
 
 
 def _check_free(draft: EditTransaction, name: str, but: str = "") -> None:
-    _check_no_verdict(name)
+    check_no_verdict(name)
     key = same_name_key(name)
     for id, there in draft.connection.execute("SELECT id, name FROM product WHERE gone = 0").fetchall():
         if id != but and same_name_key(there) == key:
@@ -283,7 +299,12 @@ def _check_free(draft: EditTransaction, name: str, but: str = "") -> None:
             )
 
 
-def _check_no_verdict(name: str) -> None:
+def check_no_verdict(name: str) -> None:
+    """Check that a name is not that of a verdict.
+
+    Raises:
+        UsageError: it is.
+    """
     if same_name_key(name) in VERDICTS:
         raise UsageError(
             f"A product named {quoted(name)} could not be told from the verdict {same_name_key(name)} in answers. "
@@ -313,12 +334,18 @@ def _check_left(draft: EditTransaction, product: Product) -> None:
         )
 
 
-def _check_movable(draft: EditTransaction, items: Sequence[int], exact: bool) -> None:
-    """Check that the model does not depend on where these items are."""
+def check_movable(draft: EditTransaction, items: Sequence[int], exact: bool) -> None:
+    """Check that the model does not depend on where these items are.
+
+    Raises:
+        UsageError: it was trained by gradients on one of them.
+    """
+    if exact:
+        return
     marks = ",".join("?" * len(items))
     text = f"SELECT id FROM item WHERE id IN ({marks}) AND base IS NOT NULL"  # noqa: S608
     found = draft.connection.execute(text, tuple(items)).fetchone()
-    if found and not exact:
+    if found:
         raise UsageError(
             f"The model was trained by gradients on item {found[0]}, which cannot be taken out of it. "
             "Remove the whole product, or fit without the photo."

@@ -1,7 +1,7 @@
 """Read a catalog's tables into the values that its model is made of."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from mixtura.catalog.database import CatalogDatabase
 from mixtura.catalog.newcomers import NewcomerCalibration
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup
 from mixtura.catalog.statistics import FittedStatistics
-from mixtura.catalog.subclasses import COMPONENTS_SETTING, components_of, said_of_kind
+from mixtura.catalog.subclasses import COMPONENTS_SETTING, ClassKinds, components_of, kinds_of, said_of_kind
 from mixtura.core.moments import LabeledItems, Moments
 from mixtura.errors import LabelError, NoInput, UsageError
 from mixtura.features.records import Features
@@ -116,39 +116,81 @@ def known_of(found: CatalogDatabase, model: Model) -> Features:
 
 
 def state_of(found: CatalogDatabase, base: FittedStatistics, products: Sequence[Product]) -> CatalogState:
-    """The products' component groups, and the items added to or removed from the model's classes."""
+    """The products' component groups, the items added to or removed from the model's classes, and divided classes."""
     place = {product.id: i for i, product in enumerate(products)}
-    parts = [
-        ComponentGroup(
-            place[row["product"]], row["base"], None if row["base"] is not None else _rows_of(found, base, row["id"])
-        )
-        for row in found.rows("SELECT id, product, base FROM part ORDER BY id")
-        if row["product"] in place
-    ]
+    given = found.kinds()
+    parts: list[ComponentGroup] = []
+    for part in found.rows("SELECT id, product, base FROM part ORDER BY id"):
+        above = place.get(part["product"])
+        if above is not None and part["base"] is not None:
+            parts.append(ComponentGroup(above, part["base"]))
+        elif above is not None:
+            parts += _enrolled(found, base, part["id"], above, given)
     return CatalogState(
         tuple(product.name for product in products),
-        tuple(part for part in parts if part.rows is None or len(part.rows)),
+        tuple(parts),
         _items(found, base, HOME_CLASS, f"{HOME_CLASS} IS NOT NULL AND {HOME_CLASS} IS NOT item.base"),
         _items(found, base, "item.base", f"item.base IS NOT NULL AND {HOME_CLASS} IS NOT item.base"),
+        _divided(found, base, given),
     )
 
 
-def _rows_of(found: CatalogDatabase, base: FittedStatistics, part: int) -> Tensor:
+def _enrolled(
+    found: CatalogDatabase, base: FittedStatistics, part: int, product: int, given: Mapping[int, str]
+) -> list[ComponentGroup]:
+    """The items of a part that the model was not fitted with, one group for each kind."""
     rows = found.rows(
-        f"SELECT embedding {CURRENT_ITEMS} item.split != 'test' AND item.part = ? ORDER BY item.id", (part,)
+        f"SELECT item.id, embedding {CURRENT_ITEMS} item.split != 'test' AND item.part = ? ORDER BY item.id", (part,)
     )
-    return base.model.project(embeddings([row[0] for row in rows], base.model.dimension)).double()
+    x = base.model.project(embeddings([row["embedding"] for row in rows], base.model.dimension)).double()
+    kind = [given.get(row["id"], "") for row in rows]
+    return [
+        ComponentGroup(product, None, x[own], name, len(own) / len(rows))
+        for name in sorted(set(kind))
+        for own in [[n for n, other in enumerate(kind) if other == name]]
+    ]
+
+
+def _divided(found: CatalogDatabase, base: FittedStatistics, given: Mapping[int, str]) -> tuple[ClassKinds, ...]:
+    """The classes whose items have kinds by an edit."""
+    homes = found.rows(f"SELECT item.id, {HOME_CLASS} {ALL_ITEMS} {HOME_CLASS} IS NOT NULL") if given else []
+    made: list[ClassKinds] = []
+    for c in sorted({home for id, home in homes if id in given}):
+        ids, items = _numbered(found, base, HOME_CLASS, f"{HOME_CLASS} = ?", (c,))
+        made.append(ClassKinds.of(c, items, kinds_of(base.model, items, ids, given)))
+    return tuple(one for one in made if one.names)
+
+
+def kinds_in(found: CatalogDatabase, base: FittedStatistics, product: str) -> dict[int, str]:
+    """The kind of each item that a product (its id) is learned from, by item number; empty for none."""
+    given = found.kinds()
+    rows = found.rows(
+        f"SELECT item.id {CURRENT_ITEMS} item.split != 'test' AND product.id = ? ORDER BY item.id", (product,)
+    )
+    kinds = {id: given.get(id, "") for (id,) in rows}
+    if base.model.subclasses is not None:
+        ids, items = _numbered(found, base, HOME_CLASS, f"{HOME_CLASS} IS NOT NULL AND product.id = ?", (product,))
+        kinds |= zip(ids, kinds_of(base.model, items, ids, given), strict=True)
+    return kinds
 
 
 def _items(found: CatalogDatabase, base: FittedStatistics, label: str, where: str) -> LabeledItems:
     """Items that meet a condition, in the space of the mixture."""
-    rows = found.rows(f"SELECT item.id, embedding, {label} AS label, weight {ALL_ITEMS} {where} ORDER BY item.id")
-    labels = torch.tensor([row["label"] for row in rows], dtype=torch.int64)
-    return LabeledItems(
+    return _numbered(found, base, label, where)[1]
+
+
+def _numbered(
+    found: CatalogDatabase, base: FittedStatistics, label: str, where: str, values: Sequence[Any] = ()
+) -> tuple[list[int], LabeledItems]:
+    """The numbers of items that meet a condition, and the items in the space of the mixture."""
+    text = f"SELECT item.id, embedding, {label} AS label, weight {ALL_ITEMS} {where} ORDER BY item.id"
+    rows = found.rows(text, values)
+    ids, labels = [row["id"] for row in rows], torch.tensor([row["label"] for row in rows], dtype=torch.int64)
+    return ids, LabeledItems(
         base.model.project(embeddings([row["embedding"] for row in rows], base.model.dimension)),
         labels,
         torch.tensor([row["weight"] for row in rows], dtype=torch.float64),
-        _components(found, base, [row["id"] for row in rows], labels),
+        _components(found, base, ids, labels),
     )
 
 

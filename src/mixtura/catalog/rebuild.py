@@ -1,32 +1,38 @@
 """Rebuild the model of a catalog, as a pure function of the bundle and of the items with their products."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mixtura.catalog import subclasses
 from mixtura.catalog.newcomers import NewcomerCalibration, stand_in
 from mixtura.catalog.scores import edited, newcomer_scores
 from mixtura.catalog.statistics import FittedStatistics, sums_of
+from mixtura.catalog.subclasses import ClassKinds, Placed
 from mixtura.core import novel
 from mixtura.core.classes import NO_WEIGHT
 from mixtura.core.mixture import Mixture, join
 from mixtura.core.moments import LabeledItems, Moments
 from mixtura.core.novel import NovelComponents
 from mixtura.model.model import Model
+from mixtura.model.subclasses import Subclasses
 from mixtura.scores.typicality import Typicality
 
 
 @dataclass(frozen=True)
 class ComponentGroup:
-    """Components of one product: those of the model's class ``base``, or new ones made from ``rows``."""
+    """Components of one product: those of the model's class ``base``, or new ones made from ``rows``.
+
+    New ones may be of a ``kind`` of their product, and have a ``share`` of the rows that were enrolled together.
+    """
 
     product: int
     base: int | None
     rows: Float[Tensor, "N D"] | None = None
+    kind: str = ""
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,14 @@ class CatalogState:
         parts: component groups of all products.
         added: items of the model's classes that were not in its training set.
         removed: items of its training set that have left their class.
+        kinds: of the model's classes that edits have divided.
     """
 
     names: tuple[str, ...]
     parts: tuple[ComponentGroup, ...]
     added: LabeledItems
     removed: LabeledItems
+    kinds: tuple[ClassKinds, ...] = ()
 
 
 def model_of(
@@ -69,12 +77,12 @@ def model_of(
         product[part.base] = part.product
     predicted = typicality.predicted
     moved = torch.where(predicted < 0, -1, product[predicted.clamp_min(0)])  # -1: of a removed class, counts for all
-    kinds = typicality.subclass
-    if len(kinds):
-        kinds = subclasses.places(base.model, product)[kinds]
-    typicality = replace(typicality, predicted=moved, subclass=kinds)
+    divided = tuple(one for one in state.kinds if product[one.base] >= 0)
+    placed = Placed.of(base.model, product, state.names, divided)
+    finer = typicality.subclass
+    typicality = replace(typicality, predicted=moved, subclass=placed.place[finer] if len(finer) else finer)
     total = _sums(base, state)
-    kept, sums = _fitted(base, total, product)
+    kept, sums = _fitted(base, total, product, divided)
     mixture, lift, test = replace(kept, component_class=product[_owner(kept)]), None, None
     handfuls = [part.rows for part in new if part.rows is not None]
     if new:
@@ -83,8 +91,7 @@ def model_of(
         lifts, residuals = _measured(made, handfuls, known, typicality)
         if base.model.score is not None:
             residuals = newcomer_scores(base.model, known, typicality, handfuls)
-        weight = torch.tensor([float(len(fitted)), float(len(new))], dtype=torch.float64)
-        mixture = _joined(mixture, made.mixture, weight, [part.product for part in new])
+        mixture = _joined(mixture, made.mixture, len(fitted), new)
         lift = torch.zeros(len(state.names), dtype=torch.float64)
         alone = {part.product for part in new} - {part.product for part in fitted}
         lift[list(alone)] = -torch.inf
@@ -106,9 +113,9 @@ def model_of(
         fitted=kept if new else None,
         newcomers=test,
         score=edited(base.model.score, product, state.added, state.removed, handfuls),
-        subclasses=subclasses.edited(base.model, product, state.names, [part.product for part in new], order),
+        subclasses=_owned(placed, state, product, order),
     )
-    return _reaching(edited_model, torch.cat([state.added.x, *handfuls]))
+    return _reaching(edited_model, torch.cat([state.added.x, *(one.items.x for one in divided), *handfuls]))
 
 
 @torch.inference_mode()
@@ -129,10 +136,16 @@ def _sums(base: FittedStatistics, state: CatalogState) -> Moments:
     return replace(sums, weight=torch.where(sums.weight < NO_WEIGHT, 0.0, sums.weight))
 
 
-def _fitted(base: FittedStatistics, sums: Moments, product: Int[Tensor, " C"]) -> tuple[Mixture, Moments]:
-    """The remaining components of the fitted model, and their sums."""
+def _fitted(
+    base: FittedStatistics, sums: Moments, product: Int[Tensor, " C"], divided: Sequence[ClassKinds]
+) -> tuple[Mixture, Moments]:
+    """The remaining components of the fitted model, then one for each kind of a divided class, and their sums."""
     component_class = _owner(base.model.mixture)
-    index = (product[component_class] >= 0).nonzero()[:, 0]
+    gone = product < 0
+    gone[[one.base for one in divided]] = True
+    index = (~gone[component_class]).nonzero()[:, 0]
+    if divided:
+        return base.divided(sums, index, divided)
     if sums is base.sums or not base.exact:
         kept = base.mixture if len(index) == len(component_class) else base.mixture.select(index)
     else:
@@ -151,10 +164,26 @@ def _measured(
     return gauge.lifts(handfuls), [residuals[len(rows)] for rows in handfuls]
 
 
-def _joined(fitted: Mixture, made: Mixture, weight: Float[Tensor, " 2"], products: list[int]) -> Mixture:
-    """Both mixtures joined; each newcomer has the weight of an average fitted part."""
-    component_class = torch.cat([_owner(fitted), torch.tensor(products)])
+def _joined(fitted: Mixture, made: Mixture, parts: int, new: Sequence[ComponentGroup]) -> Mixture:
+    """Both mixtures joined; what was enrolled together has the weight of an average one of the fitted parts."""
+    share = torch.tensor([part.share for part in new], dtype=torch.float64)
+    weight = torch.stack([share.new_tensor(float(parts)), share.sum()])
+    component_class = torch.cat([_owner(fitted), torch.tensor([part.product for part in new])])
+    made = replace(made, log_weight=(share / share.sum()).log())
     return replace(join([fitted, made], weight), component_class=component_class)
+
+
+def _owned(
+    placed: Placed, state: CatalogState, product: Int[Tensor, " C"], order: Int[Tensor, " K"]
+) -> Subclasses | None:
+    """The named subclasses of the components, in this order; ``None`` where there are none."""
+    divided = [one for one in state.kinds if product[one.base] >= 0]
+    new = [part for part in state.parts if part.base is None]
+    if not placed.fitted and not divided and not any(part.kind for part in new):
+        return None
+    others = [(name, int(product[one.base])) for one in divided for name in one.names]
+    others += [(part.kind, part.product) for part in new]
+    return placed.with_others([(kind or state.names[above], above) for kind, above in others], order)
 
 
 def _with(typicality: Typicality, scores: Float[Tensor, " Q"], product: int) -> Typicality:

@@ -1,5 +1,6 @@
 """The additive sums behind the model's classes; items can be added and subtracted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -8,10 +9,11 @@ from jaxtyping import Float, Int
 from safetensors.torch import load, save
 from torch import Tensor
 
+from mixtura.catalog.subclasses import ClassKinds
 from mixtura.core import classes, ownership
 from mixtura.core.covariance import Diagonal, Floor, Prior
 from mixtura.core.mixture import Mixture
-from mixtura.core.moments import LabeledItems, Moments, feature_variance, hard, labeled, soft
+from mixtura.core.moments import LabeledItems, Moments, feature_variance, hard, labeled, side_by_side, soft
 from mixtura.errors import UsageError
 from mixtura.model.model import Model
 from mixtura.sections import GRADIENT
@@ -43,9 +45,37 @@ class FittedStatistics:
     def rebuilt(self, sums: Moments, index: Int[Tensor, " J"]) -> Mixture:
         """Rebuild some components from other sums, as a float64 mixture."""
         assert self.model.mixture.component_class is not None
+        return self._of(sums.select(index), self.model.mixture.component_class[index])
+
+    def divided(self, sums: Moments, index: Int[Tensor, " J"], kinds: Sequence[ClassKinds]) -> tuple[Mixture, Moments]:
+        """Some components, then one for each kind of the divided classes, as a fit to both levels estimates them.
+
+        Args:
+            sums: of all components.
+            index: the components of the other classes.
+            kinds: of the divided classes.
+        """
+        assert self.model.mixture.component_class is not None
+        owner, shared = [self.model.mixture.component_class[index]], self.model.mixture.covariance.shared
+        if shared:  # their part of the one covariance is about the class means
+            for one in kinds:
+                sums = sums - sums_of(self.model.mixture, one.of_class)
         kept = sums.select(index)
-        component_class = self.model.mixture.component_class[index]
-        return Mixture.from_moments(kept, self.floor, self.prior, component_class, len(self.model.classes))
+        for one in kinds:
+            kept = side_by_side(kept, self._sums_of_kinds(one), shared)
+            owner.append(torch.full((len(one.names),), one.base))
+        return self._of(kept, torch.cat(owner)), kept
+
+    def _of(self, sums: Moments, component_class: Int[Tensor, " J"]) -> Mixture:
+        return Mixture.from_moments(sums, self.floor, self.prior, component_class, len(self.model.classes))
+
+    def _sums_of_kinds(self, kinds: ClassKinds) -> Moments:
+        """The sums of each kind, about the heaviest component of the class."""
+        assert self.mixture.component_class is not None
+        share = self.mixture.log_weight.masked_fill(self.mixture.component_class != kinds.base, -torch.inf)
+        near = self.mixture.select(share.argmax().expand(len(kinds.names)))
+        items, factors = kinds.items, near.covariance.factor_posterior()
+        return hard(type(near.covariance), items.x.double(), items.labels, near.mean, items.weight.double(), factors)
 
 
 def check(model: Model) -> None:

@@ -1,8 +1,8 @@
-"""The named subclasses of a catalog: they stay with the components that they own, and those with their items."""
+"""The named subclasses of a catalog: those that were fitted stay with their components, those of edits with items."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,6 +11,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mixtura import files
+from mixtura.core import ownership
+from mixtura.core.classes import NO_WEIGHT
+from mixtura.core.moments import LabeledItems
 from mixtura.errors import BundleError
 from mixtura.features.records import Features
 from mixtura.files import is_there
@@ -44,9 +47,12 @@ def with_sublabels(place: Path, features: Features) -> Features:
 
 
 def learned_by(model: Model, features: Features) -> Int[Tensor, " N"] | None:
-    """The component that each row was learned by, -1 for a row that was not; ``None`` unless the labels say so."""
+    """The component that each row was learned by, -1 for a row that was not; ``None`` unless the labels say so.
+
+    The model is one whose components are sums over their rows.
+    """
     known = model.subclasses
-    if known is None or features.sublabel is None or not model.facts.get("from_sums"):
+    if known is None or features.sublabel is None:
         return None
     if not torch.equal(known.component_subclass, torch.arange(len(known.names))):
         return None  # several components of a subclass share its items
@@ -79,54 +85,127 @@ def components_of(value: bytes, base: Model, ids: Sequence[int], labels: Int[Ten
     return torch.where((component >= 0) & (owner[component.clamp_min(0)] == labels), component, -1)
 
 
-def edited(
-    base: Model, product: Int[Tensor, " C"], names: Sequence[str], newcomers: Sequence[int], order: Int[Tensor, " K"]
-) -> Subclasses | None:
-    """The subclasses of an edited catalog; ``None`` where the fit has no named ones.
+@dataclass(frozen=True)
+class ClassKinds:
+    """The kinds that edits have given to the items of a fitted class.
 
-    Those of a class that is gone are left out; :func:`places` says where the others are. A merged product has the
-    subclasses of all its parts. What has no subclasses, as every newcomer, is its own only one, and is renamed with its
-    product.
+    Args:
+        base: the class, as it was fitted.
+        names: of its kinds; an empty one is that of the items of no kind.
+        items: all items that it is learned from; ``labels`` are indices into the names.
+    """
+
+    base: int
+    names: tuple[str, ...]
+    items: LabeledItems
+
+    @classmethod
+    def of(cls, base: int, items: LabeledItems, kinds: Sequence[str]) -> "ClassKinds":
+        """The kinds of a class from the kind of each item; one whose items all have weight 0 is not learned."""
+        weight: dict[str, float] = dict.fromkeys(sorted(kinds), 0.0)
+        for name, own in zip(kinds, items.weight.tolist(), strict=True):
+            weight[name] += own
+        names = tuple(name for name, total in weight.items() if total > NO_WEIGHT)
+        row = torch.tensor([n for n, name in enumerate(kinds) if name in names], dtype=torch.int64)
+        labels = torch.tensor([names.index(kinds[n]) for n in row.tolist()], dtype=torch.int64)
+        return cls(base, names, replace(items.select(row), labels=labels))
+
+    @property
+    def of_class(self) -> LabeledItems:
+        """The items with their class as the label."""
+        return replace(self.items, labels=torch.full_like(self.items.labels, self.base))
+
+
+def kinds_of(base: Model, items: LabeledItems, ids: Sequence[int], given: Mapping[int, str]) -> list[str]:
+    """The kind of each item of a fitted class: the one that an edit gave it, else the fitted one; empty for none.
 
     Args:
         base: the model as it was fitted.
-        product: the product of each fitted class; -1 for one that is gone.
-        names: of the products.
-        newcomers: the product of each component that was added.
-        order: the components of the fitted classes that are left, then those of newcomers, as the mixture has them.
+        items: with the class of each.
+        ids: their numbers.
+        given: the kinds that edits gave, by item number.
     """
     known = base.subclasses
     if known is None:
-        return None
-    parent = product[known.class_parent]
-    pairs = [
-        (names[above] if name == base.classes[own] else name, above)
-        for name, own, above in zip(known.names, known.class_parent.tolist(), parent.tolist(), strict=True)
-        if above >= 0
-    ]
-    added = [pair for pair in dict.fromkeys((names[one], one) for one in newcomers) if pair not in pairs]
-    pairs += added
-    moved = places(base, product)[known.component_subclass]
-    left = moved[moved >= 0]
-    new = torch.tensor([pairs.index((names[one], one)) for one in newcomers], dtype=left.dtype)
-    return replace(
-        known,
-        names=tuple(name for name, _ in pairs),
-        class_parent=torch.tensor([above for _, above in pairs]),
-        component_subclass=torch.cat([left, new])[order],
-    )
+        return [given.get(id, "") for id in ids]
+    assert base.mixture.component_class is not None
+    joint = base.mixture.component_log_prob(items.x.to(base.mixture.mean))
+    component = ownership.mask_others(joint, base.mixture.component_class, items.labels).argmax(1)
+    if items.component is not None:
+        component = torch.where(items.component >= 0, items.component, component)
+    parents = known.class_parent.tolist()
+    names = ["" if name == base.classes[own] else name for name, own in zip(known.names, parents, strict=True)]
+    fitted = known.component_subclass[component].tolist()
+    return [given.get(id, names[own]) for id, own in zip(ids, fitted, strict=True)]
 
 
-def places(base: Model, product: Int[Tensor, " C"]) -> Int[Tensor, " S"]:
-    """The place of each fitted subclass among those of an edited catalog; -1 for one whose class is gone.
+@dataclass(frozen=True)
+class Placed:
+    """The subclasses of an edited catalog, each a name and a product, and the place of each fitted one among them.
 
-    Args:
-        base: the model as it was fitted; its classes have named subclasses.
-        product: the product of each fitted class; -1 for one that is gone.
+    A place is -1 for a fitted subclass whose class is gone, or has other kinds by an edit. ``fitted`` says whether the
+    fit has named subclasses at all.
     """
-    assert base.subclasses is not None
-    there = product[base.subclasses.class_parent] >= 0
-    return torch.where(there, there.cumsum(0) - 1, -1)
+
+    pairs: tuple[tuple[str, int], ...]
+    place: Int[Tensor, " S"]
+    known: Subclasses
+    fitted: bool
+
+    @classmethod
+    def of(
+        cls, base: Model, product: Int[Tensor, " C"], names: Sequence[str], kinds: Sequence[ClassKinds] = ()
+    ) -> "Placed":
+        """The subclasses that were fitted and are left.
+
+        A merged product has the subclasses of all its parts, also two of one name. What has no subclasses is its own
+        only one, and is renamed with its product.
+
+        Args:
+            base: the model as it was fitted.
+            product: the product of each fitted class; -1 for one that is gone.
+            names: of the products.
+            kinds: those of the classes that edits have divided.
+        """
+        known = base.subclasses or _of_classes(base)
+        divided = {one.base for one in kinds}
+        pairs: list[tuple[str, int]] = []
+        place: list[int] = []
+        for name, own in zip(known.names, known.class_parent.tolist(), strict=True):
+            above, whole = int(product[own]), name == base.classes[own]
+            pair = (names[above] if whole else name, above)
+            if above < 0 or own in divided:
+                place.append(-1)
+            elif whole and pair in pairs:
+                place.append(pairs.index(pair))
+            else:
+                place.append(len(pairs))
+                pairs.append(pair)
+        return cls(tuple(pairs), torch.tensor(place), known, base.subclasses is not None)
+
+    def with_others(self, others: Sequence[tuple[str, int]], order: Int[Tensor, " K"]) -> Subclasses:
+        """All subclasses, with the owners of the components.
+
+        Args:
+            others: name and product of each component of a divided class, then of each newcomer.
+            order: the components that were fitted and are left, then the others, as the mixture has them.
+        """
+        pairs = self.pairs + tuple(pair for pair in dict.fromkeys(others) if pair not in self.pairs)
+        added = [pairs.index(pair) for pair in others]
+        moved = self.place[self.known.component_subclass]
+        owner = torch.cat([moved[moved >= 0], torch.tensor(added, dtype=torch.int64)])[order]
+        return replace(
+            self.known,
+            names=tuple(name for name, _ in pairs),
+            class_parent=torch.tensor([above for _, above in pairs]),
+            component_subclass=owner,
+        )
+
+
+def _of_classes(base: Model) -> Subclasses:
+    """Each fitted class as its own only subclass, at the temperature of the classes: no items tell a better one."""
+    assert base.mixture.component_class is not None
+    return Subclasses(base.classes, torch.arange(len(base.classes)), base.mixture.component_class, base.temperature)
 
 
 def said_of_kind(model: Model, name: str) -> str:

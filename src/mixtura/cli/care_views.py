@@ -1,7 +1,7 @@
 """Print inspections, drift, groups of unknowns and recalibrations."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -124,10 +124,18 @@ def effect_record(effect: EditResult) -> dict[str, Any]:
 def effect_view(effect: EditResult) -> list[RenderableType]:
     """Return an edit in one sentence, and the accuracy of the existing products."""
     views: list[RenderableType] = [Text(one_line(effect.edit.summary))]
+    views += [
+        Text(f"{shown(one.product)}: {_kinds(one.before)} before, {_kinds(one.after)} after") for one in effect.kinds
+    ]
     if effect.before is not None and effect.after is not None:
         pair = f"{percent(effect.before)} before, {percent(effect.after)} after"
         views.append(Text(f"Accuracy of the existing products: {pair} ({effect.tested} test items)."))
     return [*views, *(Text(one_line(note), style="yellow") for note in effect.notes)]
+
+
+def _kinds(items: Mapping[str, int]) -> str:
+    """Return the kinds of a product with their numbers of photos."""
+    return ", ".join(f"{shown(name)} {number}" for name, number in items.items())
 
 
 def recalibration_record(made: Recalibration, problems: Sequence[Any], effect: EditResult | None) -> dict[str, Any]:

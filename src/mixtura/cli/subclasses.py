@@ -10,6 +10,7 @@ from mixtura.cli import options
 from mixtura.cli.output import Output, shown
 from mixtura.cli.sources import Source, check_encoder, is_stored, items, origin, refuse_flags
 from mixtura.errors import UsageError
+from mixtura.files import is_file_at
 
 KINDS_PANEL, ACCEPT_PANEL = "Kinds", "Accept kinds as classes"
 MOST, MIN_ROWS = 12, 10
@@ -64,6 +65,14 @@ Names = Annotated[
         rich_help_panel=ACCEPT_PANEL,
     ),
 ]
+Edit = Annotated[
+    bool,
+    typer.Option(
+        "--edit",
+        help="Give the products of a catalog these kinds at once, without a fit; mixtura undo takes it back.",
+        rich_help_panel=ACCEPT_PANEL,
+    ),
+]
 
 
 @options.takes_flags(options.ENCODER | {"Photos": ("data.label", "data.follow_links")})
@@ -79,6 +88,7 @@ def subclasses(
     seed: Seed = 0,
     accept: Accept = False,
     name: Names = None,
+    edit: Edit = False,
     *,
     flags: dict[str, Any],
 ) -> None:
@@ -95,10 +105,12 @@ def subclasses(
       mixtura subclasses photos/ -o kinds --accept --name apple/1=red
       mixtura fit photos/labels.csv -o kinds --level both
       mixtura subclasses shop --method hdbscan --json | jq .classes
+      mixtura subclasses shop --accept --edit --name apple/1=red
     """
     asked = (tuple(classes or ()), method, count, most, min_rows, seed)
-    if name and not accept:
-        raise UsageError("--name belongs to --accept. Look at the kinds first, then accept them by name.")
+    if (name or edit) and not accept:
+        word = "--name" if name else "--edit"
+        raise UsageError(f"{word} belongs to --accept. Look at the kinds first, then accept them by name.")
     if accept and asked != ((), "mixture", "auto", MOST, MIN_ROWS, 0):
         raise UsageError(
             "--accept uses the kinds of the last run. Leave out --class, --method, --count, --most, --min-rows and "
@@ -107,6 +119,8 @@ def subclasses(
     if is_stored(place):
         refuse_flags(flags, place)
     source = Source(place, None, None, output, flags)
+    if edit:
+        return _edit(out, source, name or [])
     if accept:
         return _accept(out, source, name or [])
     return _find(out, source, (tuple(classes or ()), method, _count(count)), (most, min_rows, seed))
@@ -183,6 +197,21 @@ def _accept(out: Output, source: Source, names: list[str]) -> None:
         [str(made.path)],
         lookup_views.accepted_view(made, shown(" ".join(words)), f"not in {source.output / files.TABLE_FILE}"),
     )
+
+
+def _edit(out: Output, source: Source, names: list[str]) -> None:
+    from mixtura.catalog import Catalog
+    from mixtura.cli.care_views import effect_record, effect_view
+    from mixtura.records.catalog import CATALOG_FILE
+    from mixtura.tasks import subclass_files as files
+
+    if not is_file_at(Path(source.place) / CATALOG_FILE):
+        raise UsageError(f"--edit is for a catalog, and {source.place} is none. Leave it out to get classes to fit.")
+    table = files.read(source.output)
+    wanted = files.by_class(table, names)
+    files.check_same(table, items(out, source, "Accepting")[0].features, source.output)
+    effect = Catalog.open(Path(source.place)).give_kinds(wanted)
+    out.result(effect_record(effect), [effect.edit.summary], effect_view(effect))
 
 
 def _count(text: str) -> int | None:

@@ -222,6 +222,22 @@ class Moments:
 _TINY = torch.finfo(torch.float64).tiny
 
 
+def side_by_side(first: Moments, other: Moments, shared: bool) -> Moments:
+    """Moments of the components of both, of one family, over different samples.
+
+    Args:
+        first, other: moments of either.
+        shared: whether the family has one second sum for all components.
+    """
+    factors = None
+    if first.factors is not None and other.factors is not None:
+        pairs = zip(vars(first.factors).values(), vars(other.factors).values(), strict=True)
+        factors = FactorPosterior(*(torch.cat(pair) for pair in pairs))
+    second = first.second + other.second if shared else torch.cat([first.second, other.second])
+    ref, weight = torch.cat([first.ref, other.ref]), torch.cat([first.weight, other.weight])
+    return Moments(first.family, ref, weight, torch.cat([first.first, other.first]), second, factors)
+
+
 def soft(
     family: type[Sums],
     x: Float[Tensor, "N D"],

@@ -42,6 +42,24 @@ class StoredItem:
 
 
 @dataclass(frozen=True)
+class Kind:
+    """A kind of a product: its name, and the numbers of its items. Items of no kind have the name of the product."""
+
+    name: str
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class KindsEffect:
+    """The number of items of each kind of a product before and after an edit; ``id`` and ``product`` name it."""
+
+    id: str
+    product: str
+    before: dict[str, int]
+    after: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Edit:
     """One atomic change of the catalog. ``number`` counts from 1; ``at`` is a time in UTC (ISO 8601)."""
 
@@ -67,7 +85,7 @@ class EditResult:
     """The result of an edit.
 
     ``before`` and ``after`` are accuracies in [0, 1] on ``tested`` test items of the products that stayed;
-    ``None`` if there are no such items.
+    ``None`` if there are no such items. ``kinds`` says what became of the kinds that the edit changed.
     """
 
     edit: Edit
@@ -76,3 +94,4 @@ class EditResult:
     after: float | None = None
     tested: int = 0
     notes: tuple[str, ...] = field(default=())
+    kinds: tuple[KindsEffect, ...] = ()

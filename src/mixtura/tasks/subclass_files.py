@@ -169,6 +169,18 @@ def named(table: Table, names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
+def by_class(table: Table, names: Sequence[str]) -> dict[str, dict[int, str]]:
+    """The kind of each item of a catalog, by class and item number; empty for items of no kind.
+
+    A class that stays whole is left out. For the arguments and the errors see :func:`named`.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for id, (label, name) in named(table, names).items():
+        found.setdefault(name, {})[int(id)] = "" if label == name else label.removeprefix(f"{name}/")
+    split = {name for name, kind in table.place.values() if kind}
+    return {name: items for name, items in found.items() if name in split}
+
+
 def _label(place: Place, given: Mapping[Place, str]) -> str:
     name, kind = place
     kind = label_of(given.get(place, kind))
