@@ -33,6 +33,7 @@ TABLES = [
     ("mixtura.objectives", "PHOTO_OBJECTIVES"),
     ("mixtura.objectives", "EPISODE_OBJECTIVES"),
     ("mixtura.objectives", "SUBCLASS_OBJECTIVES"),
+    ("mixtura.objectives", "PAIR_OBJECTIVES"),
     ("mixtura.report", "SECTIONS"),
 ]
 NESTED = {("mixtura.cli", "COMMANDS"): ("mixtura.cli", "PANELS")}

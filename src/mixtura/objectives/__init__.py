@@ -1,5 +1,5 @@
-"""Training objectives; each is a loss function of a head, samples and labels, of photos that are drawn again, or of
-episodes.
+"""Training objectives; each is a loss function of a head, samples and labels, of photos that are drawn again, of
+episodes, or of two views.
 
 There is one table per kind of input, so choices and help texts can be filtered without importing the objectives.
 """
@@ -21,11 +21,19 @@ EPISODE_OBJECTIVES = {"prototypical": "mixtura.objectives.prototypical:Prototypi
 SUBCLASS_OBJECTIVES = {"scgm-g": "mixtura.objectives.coarse_to_fine:ScgmG"}
 """Objectives of embeddings, of which some hidden subclass is known beside the class."""
 
+PAIR_OBJECTIVES = {
+    "supcon": "mixtura.objectives.contrastive:SupCon",
+    "ancor": "mixtura.objectives.contrastive:Ancor",
+    "maskcon": "mixtura.objectives.contrastive:MaskCon",
+}
+"""Objectives of embeddings of one view, on those of another and of earlier photos by a slow copy of the network."""
+
 BY_INPUT = {
     "head": HEAD_OBJECTIVES,
     "photos": PHOTO_OBJECTIVES,
     "episodes": EPISODE_OBJECTIVES,
     "subclasses": SUBCLASS_OBJECTIVES,
+    "pairs": PAIR_OBJECTIVES,
 }
 """Tables by the input of their objectives, which is their ``reads``."""
 
