@@ -4,13 +4,38 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from mixtura.sections import Count, Section
+from mixtura.sections import Count, Section, Share
+
+CONDITIONAL = "conditional"
+"""The objective that classifies photos."""
 
 SCGM_G = "scgm-g"
 """The objective that finds subclasses of the classes."""
 
+SUPCON, ANCOR, MASKCON = "supcon", "ancor", "maskcon"
+"""Objectives that compare two views of each photo with each other and with other photos."""
+
 FINDS_SUBCLASSES = (SCGM_G,)
-"""Objectives that read the section coarse."""
+"""Objectives that give each photo a subclass."""
+
+CONTRASTS = (SUPCON, ANCOR, MASKCON)
+"""Objectives that compare views and know no subclasses."""
+
+_EMBEDDER = frozenset({"embedder", "dimension"})
+_KEYS = _EMBEDDER | {"contrast_temperature", "queue_size", "select"}
+_SUBCLASSES = _EMBEDDER | {
+    "subclasses", "variance", "class_variance", "weight", "regularization", "every", "warmup", "init", "mask", "soft",
+    "strength", "mixture_prior", "angular", "normalize", "select", "distill",
+}  # fmt: skip
+
+COARSE_KEYS = {
+    CONDITIONAL: _EMBEDDER,
+    SCGM_G: _SUBCLASSES,
+    SUPCON: _KEYS,
+    ANCOR: _KEYS,
+    MASKCON: _KEYS | {"target_weight", "target_temperature"},
+}
+"""Objective -> the keys of the section coarse that it reads."""
 
 
 class DistillSection(Section):
@@ -26,7 +51,7 @@ class DistillSection(Section):
 
 
 class CoarseSection(Section):
-    """How scgm-g finds subclasses of the classes while it trains."""
+    """How a network is trained on classes so that kinds inside them come apart; each objective has keys of its own."""
 
     subclasses: Count | tuple[Count, ...] | None = Field(
         default=None,
@@ -74,6 +99,24 @@ class CoarseSection(Section):
         default="last", description="The epoch to keep: the last one, or the one with the lowest loss of the class."
     )
     distill: DistillSection = Field(default=DistillSection(), description="Self-distillation; off by default.")
+    contrast_temperature: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="supcon, ancor, maskcon: divides the cosines of views and photos; small values look at the nearest "
+        "ones. Default: 0.1, and 0.2 for ancor.",
+    )
+    queue_size: Count = Field(
+        default=8192,
+        description="supcon, ancor, maskcon: how many embeddings of earlier photos are compared with; for ancor, of "
+        "each class. No more than there are photos.",
+    )
+    target_weight: Share = Field(
+        default=0.5,
+        description="maskcon: how much a photo is drawn to similar photos of its class, from 0 (to its own other view "
+        "alone) to 1.",
+    )
+    target_temperature: Annotated[float, Field(gt=0)] = Field(
+        default=0.05, description="maskcon: small values draw a photo to the most similar ones alone."
+    )
 
     @model_validator(mode="after")
     def _lists_need_mask(self) -> "CoarseSection":

@@ -57,7 +57,9 @@ class Recipe(Section):
     train: TrainSection | None = Field(default=None, description="Only for mixtura train; fit and sweep refuse it.")
     search: SearchSection | None = Field(default=None, description="Only for mixtura train --search.")
     coarse: CoarseSection | None = Field(
-        default=None, description="Only for mixtura train with train.objective: scgm-g."
+        default=None,
+        description="Only for mixtura train with train.objective: scgm-g, supcon, ancor or maskcon; with conditional, "
+        "it puts an embedder below the last layer.",
     )
     sweep: SweepSection = SweepSection()
     decision: DecisionSection = DecisionSection()

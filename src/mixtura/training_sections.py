@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from mixtura.coarse_sections import CONTRASTS, FINDS_SUBCLASSES
 from mixtura.sections import Count, Flag, Location, Section, Share
 
 Epochs = Annotated[float, Field(gt=0, le=10**6)]
@@ -163,12 +164,13 @@ class EpisodesSection(Section):
 class TrainSection(Section):
     """How mixtura train trains the network of the encoder; fit and sweep refuse it."""
 
-    objective: Literal["conditional", "reconstruction", "prototypical", "scgm-g"] = Field(
+    objective: Literal["conditional", "reconstruction", "prototypical", "scgm-g", "supcon", "ancor", "maskcon"] = Field(
         default="conditional",
         description="What training minimizes: conditional, the cross-entropy of the class; reconstruction, the "
         "difference of photos and what a decoder makes of their vectors, without labels, for the encoder autoencoder; "
-        "prototypical, the cross-entropy of the class by distances to the means of a few photos, for new classes; or "
-        "scgm-g, which finds subclasses of the classes, see the section coarse.",
+        "prototypical, the cross-entropy of the class by distances to the means of a few photos, for new classes; "
+        "scgm-g, which finds subclasses of the classes, see the section coarse; or supcon, ancor and maskcon, which "
+        "compare two views of each photo with other photos and their classes.",
     )
     pixels: Literal["mse", "bce", "l1"] | None = Field(
         default=None,
@@ -265,6 +267,11 @@ class TrainSection(Section):
     def episode_design(self) -> EpisodesSection | None:
         """What is drawn where training is by episodes, else ``None``."""
         return (self.episodes or EpisodesSection()) if self.objective == PROTOTYPICAL else None
+
+    @property
+    def keeps_kinds_apart(self) -> bool:
+        """Whether the network is trained for what classes do not say, so that they do not decide which one stays."""
+        return self.objective in (*FINDS_SUBCLASSES, *CONTRASTS)
 
     @property
     def step_size(self) -> int:

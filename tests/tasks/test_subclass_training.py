@@ -254,7 +254,7 @@ def test_class_posteriors_of_a_head_are_probabilities():
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"train.objective": "conditional"}, "'conditional' finds no subclasses. Leave out the section coarse"),
+        ({"train.objective": "conditional"}, r"'conditional' does not read coarse\.subclasses. Leave it out, or set"),
         ({"coarse": None}, r"scgm-g from scratch needs the number of subclasses. Set coarse\.subclasses"),
         ({"coarse.subclasses": 1}, r"coarse\.subclasses is 1, with 2 classes"),
         ({"coarse.subclasses": 10**6}, r"coarse\.subclasses is 1000000, with 2 classes and \d+ training photos"),
@@ -263,9 +263,9 @@ def test_class_posteriors_of_a_head_are_probabilities():
             {"coarse.subclasses": [2, 99], "coarse.mask": True},
             r"asks for 99 subclasses of class 'b', which has \d+ ",
         ),
-        ({"data.level": "both"}, "finds subclasses of its own, and --level both"),
-        ({"train.head": "joint"}, "take the place of a head"),
-        ({"train.unfreeze": 1}, r"Leave out train\.unfreeze 1; coarse\.warmup"),
+        ({"data.level": "both"}, "looks for kinds that have no labels, and --level both"),
+        ({"train.head": "joint"}, "in place of a head"),
+        ({"train.unfreeze": 1}, r"Leave out train\.unfreeze 1; for scgm-g, coarse\.warmup"),
         ({"train.trainable": "head"}, "'head' leaves nothing of it to train"),
         ({"train.patience": 2}, r"Leave out train\.patience 2"),
     ],

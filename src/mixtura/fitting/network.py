@@ -28,6 +28,7 @@ from mixtura.training import distributed
 from mixtura.training.activations import KeptViews, chunks, with_activations
 from mixtura.training.checkpoint import Facts, cannot_read
 from mixtura.training.classifier import without_rows
+from mixtura.training.embedding import EmbeddingClassifier
 from mixtura.training.loaders import Batch
 from mixtura.training.range_test import suitable_rate
 from mixtura.training.setup import Setup, count
@@ -123,8 +124,9 @@ class _Run:
         self.subclasses = None
         if isinstance(classifier, SubclassClassifier):
             self.subclasses = material.subclasses(classifier, self._say)
+        self.contrast = material.contrast(classifier) if isinstance(classifier, EmbeddingClassifier) else None
         validation = () if episodes is None else episodes.validation.episodes
-        self.objective = objective_of(self.section, validation, self.subclasses)
+        self.objective = objective_of(self.section, validation, self.subclasses, self.contrast)
         own, size = np.asarray(distributed.own_rows(len(material.used.validation))), self.section.batch_size
         rows = [own[part] for part in chunks(len(own), size)]
         below = partial(with_activations, network=network, stages=stages, first=first)
@@ -158,7 +160,7 @@ class _Run:
         compared later, once the usual fit is made.
         """
         material = self.material
-        if self.subclasses is not None:
+        if material.section.keeps_kinds_apart:
             return {1.0: self.results_of(end)}
         if material.start is None or (material.head is None and self.part == "head"):
             return {1.0: self.results_of(end)}
@@ -171,8 +173,9 @@ class _Run:
         same = network_setup.facts_of(self.section, self.part, epochs)
         same |= {"encoder": self.material.encoder.fingerprint} | self.material.facts
         same |= network_head.facts_of(self.material.head)
-        same |= {} if self.subclasses is None else self.subclasses.facts
         hooks = network_head.hooks_of(classifier) | network_setup.hooks_of(classifier, self.section)
+        for own in (self.subclasses, self.contrast):
+            same, hooks = (same, hooks) if own is None else (same | own.facts, hooks | own.hooks)
         return Setup(
             classifier,
             self.objective.loss,
@@ -181,7 +184,7 @@ class _Run:
             self.order.steps,
             self.validate,
             schedule.factor,
-            hooks if self.subclasses is None else hooks | self.subclasses.hooks,
+            hooks,
             Facts(same),
             without_rows,
             self.objective.logged,
@@ -203,6 +206,8 @@ class _Run:
         if distributed.of_first(left) < math.inf:
             seconds = self._seconds_an_epoch()
             epochs = distributed.of_first(lambda: min(epochs, int(left() / seconds)))
+        if self.contrast is not None:
+            self.contrast.forget()
         if epochs and not distributed.rank():
             plan = {"asked": asked, "epochs": epochs} | ({} if rate is None else {"learning_rate": rate})
             files.make_folder(folder)

@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mixtura.coarse_sections import FINDS_SUBCLASSES, CoarseSection
+from mixtura.coarse_sections import CONDITIONAL, CONTRASTS, FINDS_SUBCLASSES, CoarseSection
 from mixtura.encoders.common import drawn
 from mixtura.encoders.stages import stages_of
 from mixtura.features.records import Unreadable
-from mixtura.fitting import network_head, network_subclasses
+from mixtura.fitting import network_contrast, network_head, network_subclasses
 from mixtura.fitting.heads import HeadSpec
+from mixtura.fitting.network_contrast import ContrastTraining
 from mixtura.fitting.network_episodes import NetworkEpisodes, episodes_of
 from mixtura.fitting.network_subclasses import SubclassTraining
 from mixtura.heads.base import Head
@@ -27,16 +28,13 @@ from mixtura.records.training import TrainingProgress
 from mixtura.training import distributed
 from mixtura.training.activations import chunks, with_activations
 from mixtura.training.classifier import Classifier
+from mixtura.training.embedding import EmbeddingClassifier
 from mixtura.training.episodic import Embedder, EpisodeOrder
 from mixtura.training.loaders import Batch, Loader
 from mixtura.training.order import Order
 from mixtura.training.reconstructor import Reconstructor
 from mixtura.training.subclasses import SubclassClassifier
-from mixtura.training_sections import (
-    PROTOTYPICAL,
-    RECONSTRUCTION,
-    TrainSection,
-)
+from mixtura.training_sections import PROTOTYPICAL, TrainSection
 
 FIRST_PHOTOS = 100  # of each class, to which a head is fitted before its network has learned anything
 
@@ -56,7 +54,7 @@ class Material:
         workers: threads that decode.
         progress: called after each step.
         head: that is trained jointly; ``None`` for a linear one.
-        coarse: how subclasses are found, for an objective that finds them.
+        coarse: the embedder, and what else the objective reads of the section; ``None`` without.
     """
 
     section: TrainSection
@@ -113,14 +111,20 @@ class Material:
 
     def module(self) -> network_setup.Trained:
         """The network as it begins, with what the objective wants on it: a head, a decoder, or nothing."""
-        if self.section.objective not in (RECONSTRUCTION, PROTOTYPICAL, *FINDS_SUBCLASSES):
+        if self.section.objective == CONDITIONAL and self.coarse is None:
             return self.classifier()
         network = self.encoder.network()
-        if self.coarse is not None:
+        if self.section.objective in FINDS_SUBCLASSES:
+            assert self.coarse is not None
             return network_subclasses.network_with_head(
                 self.coarse, network, stages_of(self.encoder, network), self.encoder.dimension, self.training_labels,
                 self.photos.classes, self.seed,
             )  # fmt: skip
+        if self.coarse is not None:
+            classes = len(self.photos.classes) if network_contrast.learns_classes(self.section) else 0
+            return network_contrast.network_with_embedder(
+                self.coarse, network, stages_of(self.encoder, network), self.encoder.dimension, classes, self.seed
+            )
         if self.section.objective == PROTOTYPICAL:
             return Embedder(network, stages_of(self.encoder, network))
         device = next(network.parameters()).device
@@ -135,7 +139,7 @@ class Material:
     @property
     def keeps_last(self) -> bool:
         """Whether the last epoch is kept, and not the one that is best by validation."""
-        return self.coarse is not None and self.coarse.select == "last"
+        return self.section.keeps_kinds_apart and self.coarse is not None and self.coarse.select == "last"
 
     def subclasses(self, classifier: SubclassClassifier, say: Callable[[str], None]) -> SubclassTraining:
         """What finds subclasses as a network is trained, whose blocks below its ``first`` stay as they are.
@@ -147,6 +151,14 @@ class Material:
         assert self.coarse is not None
         batches = partial(self._plain, classifier, self.used.training)
         return SubclassTraining.of(self.coarse, classifier, self.training_labels, batches, self.seed, say)
+
+    def contrast(self, classifier: EmbeddingClassifier) -> ContrastTraining | None:
+        """What compares views as a network is trained; ``None`` where nothing does."""
+        if self.section.objective not in CONTRASTS:
+            return None
+        assert self.coarse is not None
+        classes = len(self.photos.classes)
+        return ContrastTraining.of(self.section, self.coarse, classifier, self.training_labels, classes)
 
     def settled_subclasses(self, found: SubclassTraining) -> Int[np.ndarray, " N"]:
         """The subclass of each photo by a trained network; every process must call it."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mixtura.core import temperature
 from mixtura.datasets.episodes import Episode
+from mixtura.fitting.network_contrast import ContrastTraining
 from mixtura.fitting.network_subclasses import SubclassTraining
 from mixtura.names import find
 from mixtura.objectives import EPISODE_OBJECTIVES, PHOTO_OBJECTIVES
@@ -31,7 +33,10 @@ class NetworkObjective:
 
 
 def objective_of(
-    section: TrainSection, validation: Sequence[Episode] = (), subclasses: SubclassTraining | None = None
+    section: TrainSection,
+    validation: Sequence[Episode] = (),
+    subclasses: SubclassTraining | None = None,
+    contrast: ContrastTraining | None = None,
 ) -> NetworkObjective:
     """Return the objective that a section names.
 
@@ -39,7 +44,10 @@ def objective_of(
         section: of the recipe.
         validation: episodes to validate by, where it trains on episodes.
         subclasses: what finds subclasses, where it does.
+        contrast: what compares views, where it does.
     """
+    if contrast is not None:
+        return NetworkObjective(contrast.loss, partial(_contrast_results, contrast), contrast.logged)
     if subclasses is not None:
         return NetworkObjective(subclasses.loss, _class_results, subclasses.logged)
     if section.episode_design is not None:
@@ -68,6 +76,10 @@ def class_results(scores: Float[Tensor, "N C"], labels: Int[Tensor, " N"]) -> di
     """
     loss = temperature.nll(scores, labels, temperature.best(scores, labels))
     return {"loss": loss, "accuracy": float((scores.argmax(1) == labels).double().mean())}
+
+
+def _contrast_results(contrast: ContrastTraining, module: nn.Module, batches: Iterable[Batch]) -> Mapping[str, float]:
+    return class_results(*contrast.scored(module, batches))
 
 
 def _class_results(module: nn.Module, batches: Iterable[Batch]) -> Mapping[str, float]:

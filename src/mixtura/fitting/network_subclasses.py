@@ -23,10 +23,11 @@ from mixtura.objectives import SUBCLASS_OBJECTIVES
 from mixtura.objectives.coarse_to_fine import UNASSIGNED, ScgmG
 from mixtura.training.checkpoint import Fact
 from mixtura.training.classifier import LABEL, ROW, WEIGHT, outputs
+from mixtura.training.embedding import Embedding
 from mixtura.training.hooks import Hook, MomentumEncoder
 from mixtura.training.setup import Batch, Loss
 from mixtura.training.state import evaluating
-from mixtura.training.subclasses import AssignedRows, Embedding, Embeds, SubclassClassifier, SubclassHead
+from mixtura.training.subclasses import AssignedRows, Embeds, SubclassClassifier, SubclassHead
 
 MAX_STEPS = 1000  # of an assignment
 ERROR = 1e-2  # of a subclass's own mass, at which an assignment is good enough: most rows settle far earlier

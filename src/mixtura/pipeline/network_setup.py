@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mixtura.coarse_sections import FINDS_SUBCLASSES, CoarseSection
+from mixtura.coarse_sections import COARSE_KEYS, CONDITIONAL, FINDS_SUBCLASSES, SCGM_G, CoarseSection
 from mixtura.encoders.stages import BIAS, NORM, WEIGHT, bare, freeze_norm, kinds_of
 from mixtura.errors import UsageError
 from mixtura.names import find
@@ -14,6 +14,7 @@ from mixtura.training import distributed
 from mixtura.training.augment import Augmentation, View
 from mixtura.training.checkpoint import Fact
 from mixtura.training.classifier import Classifier
+from mixtura.training.embedding import EmbeddingClassifier
 from mixtura.training.episodic import Embedder
 from mixtura.training.hooks import Hook, WeightAverage
 from mixtura.training.optimizers import is_weight, optimizer, parameter_groups
@@ -28,7 +29,7 @@ LEARNING_RATE, SCRATCH_LEARNING_RATE = 5e-4, 1e-3
 LAYER_DECAY, SCRATCH_LAYER_DECAY = 0.75, 1.0
 HEAD_FACTOR = 4.0  # of the learning rate, for a head that starts from zero on a network that does not
 AUTO, FROZEN, SYNCED = "auto", "frozen", "synced"
-Trained = Classifier | Embedder | Reconstructor | SubclassClassifier
+Trained = Classifier | Embedder | EmbeddingClassifier | Reconstructor | SubclassClassifier
 """A network with what serves to train it."""
 
 NOT_COMPARED = frozenset({"minutes", "patience", "epochs", "start", "log"})
@@ -57,7 +58,7 @@ def check_train(section: TrainSection) -> None:
 
 
 def check_coarse(coarse: CoarseSection | None, section: TrainSection, level: str, drawn: bool) -> None:
-    """Check, before any photo is read, that the section coarse is there for the objectives that read it, and no other.
+    """Check, before any photo is read, that the section coarse has what the objective reads, and nothing else.
 
     Args:
         coarse: the section.
@@ -68,21 +69,40 @@ def check_coarse(coarse: CoarseSection | None, section: TrainSection, level: str
     Raises:
         UsageError: it is not.
     """
-    reads = section.objective in FINDS_SUBCLASSES
-    if coarse is not None and not reads:
+    finds = section.objective in FINDS_SUBCLASSES
+    if coarse is not None:
+        _check_keys(coarse, section)
+    if section.keeps_kinds_apart and level == BOTH:
         raise UsageError(
-            f"The objective {section.objective!r} finds no subclasses. Leave out the section coarse, or set "
-            f"train.objective={FINDS_SUBCLASSES[0]}."
+            f"{section.objective} looks for kinds that have no labels, and --level both (data.level) has labels for "
+            "them. Use --level superlabel, which keeps the labels to measure by."
         )
-    if reads and level == BOTH:
-        raise UsageError(
-            f"{section.objective} finds subclasses of its own, and --level both (data.level) has labels for them. Use "
-            "--level superlabel, which keeps the labels to measure by."
-        )
-    if reads and drawn and (coarse is None or coarse.subclasses is None):
+    if finds and drawn and (coarse is None or coarse.subclasses is None):
         raise UsageError(
             f"{section.objective} from scratch needs the number of subclasses. Set coarse.subclasses to about 1.5 "
             "times as many as there may be, in all classes."
+        )
+
+
+def _check_keys(coarse: CoarseSection, section: TrainSection) -> None:
+    """Check that an objective reads what is given; a default counts as left out, as a stored recipe has all of them."""
+    read = COARSE_KEYS.get(section.objective)
+    if read is None:
+        raise UsageError(
+            f"The objective {section.objective!r} does not read the section coarse. Leave it out, or set "
+            f"train.objective to one that does: {', '.join(COARSE_KEYS)}."
+        )
+    for key, field in type(coarse).model_fields.items():
+        if key not in read and getattr(coarse, key) != field.default:
+            others = [name for name, keys in COARSE_KEYS.items() if key in keys]
+            raise UsageError(
+                f"The objective {section.objective!r} does not read coarse.{key}. Leave it out, or set "
+                f"train.objective to one that does: {', '.join(others)}."
+            )
+    if section.objective == CONDITIONAL and section.head == "joint":
+        raise UsageError(
+            "An embedder is trained below a linear layer, not below train.head: joint. Leave out the section coarse, "
+            "or use refit."
         )
 
 
@@ -121,17 +141,19 @@ def _check_objective(section: TrainSection) -> None:
         _check_reconstruction(section)
     if section.objective == PROTOTYPICAL:
         _check_prototypical(section)
-    if section.objective in FINDS_SUBCLASSES:
-        _check_subclasses(section)
+    if section.keeps_kinds_apart:
+        _check_kinds(section)
 
 
-def _check_subclasses(section: TrainSection) -> None:
+def _check_kinds(section: TrainSection) -> None:
     if section.head == "joint":
-        raise UsageError("Class and subclass means take the place of a head in training. Leave out train.head: joint.")
+        raise UsageError(
+            f"{section.objective} trains embeddings in place of a head of classes. Leave out train.head: joint."
+        )
     if section.unfreeze:
         raise UsageError(
-            f"{section.objective} trains network and means together. Leave out train.unfreeze {section.unfreeze}; "
-            "coarse.warmup has epochs of the class term alone."
+            f"{section.objective} trains the network from the start. Leave out train.unfreeze {section.unfreeze}; for "
+            f"{SCGM_G}, coarse.warmup has epochs of the class term alone."
         )
     if section.trainable in (FROZEN, "head"):
         raise UsageError(
@@ -140,7 +162,7 @@ def _check_subclasses(section: TrainSection) -> None:
         )
     if section.patience is not None:
         raise UsageError(
-            f"The loss of the classes does not say when the subclasses are found. Leave out train.patience "
+            f"The loss of the classes does not say when the kinds have come apart. Leave out train.patience "
             f"{section.patience}."
         )
 

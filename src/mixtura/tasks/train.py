@@ -78,8 +78,8 @@ def run(recipe: Recipe, fresh: bool = False, progress: Watch = None, show: Show 
 
     A run that was stopped goes on. A trained network takes the place of one with pretrained weights only if the model
     is better by more than a standard error on validation photos; trained on episodes, it does if its loss on validation
-    episodes is lower by any amount; trained for subclasses, it always does. The report says which of them is in the
-    folder.
+    episodes is lower by any amount; trained so that kinds come apart, it always does. The report says which of them is
+    in the folder.
 
     Args:
         recipe: with the section ``train``, or its defaults.
@@ -206,7 +206,7 @@ class _Run:
         try:
             fitted = self._refitted(start, material, trained)
             outcome, better = alone(material, trained), True
-            if frozen is not None and material.episodes is None and material.coarse is None:
+            if frozen is not None and material.episodes is None and not material.section.keeps_kinds_apart:
                 outcome, better = compared(frozen, fitted, material.photos)
         except UNFIT as error:
             if frozen is None:
@@ -257,8 +257,9 @@ class _Run:
             start = torch.from_numpy(vectors.astype(np.float32))
         workers = factory.workers_of(self.recipe)
         head = network_head.head_spec(self.recipe, encoder.dimension)
-        coarse = self.recipe.coarse or CoarseSection() if self.section.objective in FINDS_SUBCLASSES else None
-        if coarse is not None and coarse.subclasses is None and frozen is not None:
+        coarse = self.recipe.coarse or (CoarseSection() if self.section.keeps_kinds_apart else None)
+        wanted = self.section.objective in FINDS_SUBCLASSES and coarse is not None and coarse.subclasses is None
+        if wanted and coarse is not None and frozen is not None:
             coarse, said = trained_subclasses.with_number(coarse, frozen.gathered.features, photos)
             self.log.warn(said)
         return Material(self.section, encoder, photos, start, self.recipe.seed, workers, self.log.step, head, coarse)
@@ -390,7 +391,7 @@ def _parts(section: TrainSection, material: Material) -> tuple[Sequence[str], st
         return (), "Nothing of the network was to be trained."
     if short := too_few_to_validate(material.photos):
         return (), short
-    if asked == "auto" and material.pretrained and material.coarse is None:
+    if asked == "auto" and material.pretrained and not material.section.keeps_kinds_apart:
         few = f"{held} validation photos are too few to tell whether training helps; it takes {MIN_COMPARED}."
         return ((), few) if held < MIN_COMPARED else (("last", "all"), "")
     return (("all",) if asked == "auto" else (asked,)), ""

@@ -62,6 +62,8 @@ def alone(material: Material, trained: TrainedPart) -> str:
         return by_episodes(material, trained)
     if trained.subclasses is not None:
         return by_subclasses(material, trained, trained.subclasses)
+    if material.section.keeps_kinds_apart:
+        return "The network was trained so that kinds inside the classes come apart, which classes cannot measure."
     if is_partly_drawn(material.encoder.identity):
         return "The network was trained from its weights, but for the first layers, which were drawn."
     return "The network was trained from scratch."

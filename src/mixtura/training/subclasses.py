@@ -11,10 +11,8 @@ from mixtura.core.subclass_model import SubclassModel
 from mixtura.encoders.stages import Stages
 from mixtura.objectives.coarse_to_fine import UNASSIGNED
 from mixtura.training.classifier import VECTOR, vectors_of
+from mixtura.training.embedding import embedder_of
 from mixtura.training.setup import Batch
-
-EMBEDDERS = ("none", "linear", "mlp")
-"""What maps vectors to embeddings: nothing, one linear layer, or two with a rectifier between them."""
 
 
 class SubclassHead(nn.Module):
@@ -25,7 +23,7 @@ class SubclassHead(nn.Module):
         n_classes: C.
         n_subclasses: R.
         width: length of the embeddings; without an embedder, that of the vectors.
-        embedder: one of :data:`EMBEDDERS`.
+        embedder: one of :data:`~mixtura.training.embedding.EMBEDDERS`.
         log_prior: of the classes, in nats; ``None`` for equal ones.
         subclass_class: class that owns each subclass; ``None`` for no owners.
         options: of :class:`~mixtura.core.subclass_model.SubclassModel`.
@@ -47,7 +45,7 @@ class SubclassHead(nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.embedder, width = _embedder(embedder, dimension, width)
+        self.embedder, width = embedder_of(embedder, dimension, width)
         self.subclass_mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_subclasses, width)))
         self.class_mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_classes, width)))
         self.register_buffer("log_prior", log_prior)
@@ -116,18 +114,6 @@ Embeds = SubclassClassifier | VectorClassifier
 """What gives batches embeddings, by a head with the means of subclasses."""
 
 
-class Embedding(nn.Module):
-    """The embeddings of a classifier, as a network of its own that shares its tensors."""
-
-    def __init__(self, classifier: Embeds) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, batch: Batch) -> Float[Tensor, "N W"]:
-        """The embeddings of a batch."""
-        return self.classifier.embed(batch)
-
-
 class AssignedRows:
     """The subclass of each training row; state of a run, which a checkpoint keeps.
 
@@ -166,12 +152,3 @@ class AssignedRows:
     def averaged(self) -> Mapping[str, Tensor]:
         """Nothing."""
         return {}
-
-
-def _embedder(name: str, dimension: int, width: int) -> tuple[nn.Module, int]:
-    if name == "none":
-        return nn.Identity(), dimension
-    last = nn.Linear(dimension, width)
-    if name == "linear":
-        return last, width
-    return nn.Sequential(nn.Linear(dimension, dimension), nn.ReLU(), last), width
