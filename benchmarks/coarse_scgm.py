@@ -1,16 +1,21 @@
 """Does SCGM-G find what class labels do not say? The same network, trained on classes alone, at equal epochs.
 
     python benchmarks/coarse_scgm.py [--data DATA] [--only digits omniglot fashion] [--seeds 0 1 2] [--methods scgm-g]
+    python benchmarks/coarse_scgm.py --only digits --methods supcon --seeds 0 --epochs 1     a trial, which is not kept
 
 Digits are learned by their parity (2 classes, 10 digits), Omniglot by alphabet (8 and 242 characters, split by who drew
 them; needs --data), Fashion-MNIST by three groups (10 kinds, 10,000 photos to learn from). No step and no choice sees
 the digits, characters and kinds: they only measure the vectors of the test part.
 
-``coarse`` is the cross-entropy of the class; ``coarse+`` the same through an embedder of 128 numbers; ``scgm-g`` has
-``R`` subclasses. ``as released`` is scgm-g with an assignment on random views by a network in training mode; the two
-changes also stand alone. Episodes (1-shot, 15 queries, 400 of them, nearest by cosine) take all kinds of one class
-(``intra``), of all (``allway``) or any five (``nway``); ``knn`` is the nearest training photo. ``nmi``, ``purity`` and
-``used`` are of the subclasses of the photos outside the test part, each one of the photo's class.
+``coarse`` is the cross-entropy of the class; ``coarse, embedder`` the same through an embedder of 128 numbers, and
+``coarse+`` the class term of scgm-g alone, through the same embedder; ``scgm-g`` has ``R`` subclasses. ``supcon``,
+``ancor`` and ``maskcon`` compare two views of a photo. ``fine`` and ``fine, embedder`` learn the kinds themselves: they
+are upper bounds, and their ``class`` is that of kinds. ``frozen`` trains nothing: it is the encoder that mixtura takes
+unless told otherwise, at 128 px. ``as released`` is scgm-g with an assignment on random views by a network in training
+mode; the two changes also stand alone. Episodes (1-shot, 15 queries, 400 of them, nearest by cosine) take all kinds of
+one class (``intra``), of all (``allway``) or any five (``nway``); ``knn`` is the nearest training photo. ``nmi``,
+``purity`` and ``used`` are of the subclasses that scgm-g finds for the photos outside the test part, each one of the
+photo's class; ``kmeans nmi`` and ``kmeans purity`` of as many clusters of their unit vectors, within each class.
 Figures are percent. Writes benchmarks/results/coarse_scgm.json.
 """
 
@@ -24,17 +29,21 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
+import torch
 from common import RESULTS, arguments, write
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 
+from mixtura.core.two_levels import share_subclasses
 from mixtura.datasets.episodes import Design
 from mixtura.datasets.idx import load_fashion_mnist
+from mixtura.features.records import Features
 from mixtura.fitting import network_material, network_subclasses
 from mixtura.metrics.clustering import mutual_information, purity
 from mixtura.model import bundle
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe, resolve
-from mixtura.tasks import fewshot, train
+from mixtura.tasks import fewshot, fit, train
 from mixtura.tasks.trained_subclasses import SUBCLASS_FILE
 
 NAME = "coarse_scgm"
@@ -62,7 +71,22 @@ SETS = {
         "coarse": {"subclasses": 20, "every": 1},
     },
 }
-METHODS = ("coarse", "coarse+", "scgm-g")
+LINEAR = {"embedder": "linear"}
+METHODS: dict[str, tuple[str, dict[str, object]]] = {
+    "coarse": ("conditional", {}),
+    "coarse+": ("scgm-g", {"weight": 0}),
+    "coarse, embedder": ("conditional", LINEAR),
+    "scgm-g": ("scgm-g", {}),
+    "supcon": ("supcon", {}),
+    "ancor": ("ancor", {}),
+    "maskcon": ("maskcon", {}),
+    "fine": ("conditional", {}),
+    "fine, embedder": ("conditional", LINEAR),
+    "frozen": ("", {}),
+}
+"""Method -> objective, and keys of the section coarse beside those of the set, which scgm-g alone reads."""
+
+FROZEN = {"name": "lite0", "size": 128, "taps": "none"}
 RELEASED = {"scgm-g, as released": (True, True), "scgm-g, training mode": (True, False), "scgm-g, views": (False, True)}
 
 
@@ -97,15 +121,18 @@ def pack(name: str, args) -> Path:
     return path
 
 
-def recipe_of(name: str, method: str, root: Path, output: Path, seed: int) -> Recipe:
+def recipe_of(name: str, method: str, root: Path, output: Path, seed: int, epochs: int | None = None) -> Recipe:
     """The recipe of a method; all but its own section is the same for every method."""
-    given = SETS[name]
-    keys = {"data": {"kind": "npz", "root": str(root), "level": "superlabel"}, "seed": seed, "output": str(output)}
-    encoder = {"name": "cnn", "taps": "none"} | given["encoder"]
-    own = {"objective": "conditional" if method == "coarse" else "scgm-g"}
-    coarse = {} if method == "coarse" else {"coarse": given["coarse"] | ({"weight": 0} if method == "coarse+" else {})}
-    split = {"split": given["split"]} if "split" in given else {}
-    return resolve(keys | {"encoder": encoder, "train": SGD | given["train"] | own} | coarse | split)
+    given, (objective, own) = SETS[name], METHODS.get(method, ("scgm-g", {}))
+    level = "label" if method.startswith("fine") else "superlabel"
+    keys = {"data": {"kind": "npz", "root": str(root), "level": level}, "seed": seed, "output": str(output)}
+    keys |= {"split": given["split"]} if "split" in given else {}
+    if not objective:
+        return resolve(keys | {"encoder": FROZEN})
+    length = {} if epochs is None else {"epochs": epochs}
+    coarse = (given["coarse"] if objective == "scgm-g" else {}) | own
+    keys |= {"encoder": {"name": "cnn", "taps": "none"} | given["encoder"]} | ({"coarse": coarse} if coarse else {})
+    return resolve(keys | {"train": SGD | given["train"] | {"objective": objective} | length})
 
 
 @contextmanager
@@ -138,7 +165,22 @@ def measured(name: str, output: Path) -> dict[str, float]:
     nearest = (unit[1] @ unit[0].T).argmax(1)
     found["knn"] = 100 * float(np.mean([learned.label[n] == own for n, own in zip(nearest, test.label, strict=True)]))
     found["class"] = 100 * json.loads((output / "metrics.json").read_text())["metrics"]["top1"]
+    outside = kinds.select(np.array([split != "test" for split in kinds.split]))
+    found |= of_kmeans(outside, int(SETS[name]["coarse"]["subclasses"]))
     return found | of_subclasses(output / "training" / SUBCLASS_FILE, dict(zip(kinds.id, kinds.label, strict=True)))
+
+
+def of_kmeans(rows: Features, count: int) -> dict[str, float]:
+    """How well clusters within each class agree with the kinds; classes share them by their number of photos."""
+    classes, owner = np.unique(rows.superlabel, return_inverse=True)
+    unit = rows.embedding / np.linalg.norm(rows.embedding, axis=1, keepdims=True)
+    own, shares = np.zeros(len(owner), dtype=int), share_subclasses(torch.from_numpy(np.bincount(owner)), count)
+    for c, share in enumerate(shares.tolist()):
+        cluster = KMeans(share, n_init=3, random_state=0).fit_predict(unit[owner == c])
+        own[owner == c] = cluster + len(classes) * count * c
+    true = np.unique(rows.label, return_inverse=True)[1]
+    own = np.unique(own, return_inverse=True)[1]
+    return {"kmeans nmi": 100 * mutual_information(true, own), "kmeans purity": 100 * purity(true, own)}
 
 
 def of_subclasses(path: Path, kind: dict[str, str]) -> dict[str, float]:
@@ -160,9 +202,9 @@ def run(name: str, method: str, args, seed: int) -> dict[str, float]:
     """The figures of one training."""
     output = args.work / f"coarse-{name}-{method.replace(' ', '-')}-{seed}"
     shutil.rmtree(output, ignore_errors=True)
-    recipe, began = recipe_of(name, method, pack(name, args), output, seed), time.process_time()
+    recipe, began = recipe_of(name, method, pack(name, args), output, seed, args.epochs), time.process_time()
     with released(*RELEASED.get(method, (False, False))):
-        train.run(recipe)
+        (fit if recipe.train is None else train).run(recipe)
     found = measured(name, output) | {"processor minutes": (time.process_time() - began) / 60}
     shutil.rmtree(output)
     return found
@@ -176,7 +218,7 @@ def summary(runs: dict[str, dict[str, float]]) -> dict[str, dict[str, object]]:
         found[key] = {
             figure: {"mean": mean(values), "sd": stdev(values) if len(values) > 1 else None, "seeds": len(values)}
             for figure in own[0]
-            for values in [[one[figure] for one in own]]
+            for values in [[one[figure] for one in own if figure in one]]
         }
     return found
 
@@ -186,6 +228,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(SETS))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="*", default=[*METHODS])
+    parser.add_argument("--epochs", type=int, help="of a trial, whose figures are printed and not kept")
     args = parser.parse_args()
     path = RESULTS / f"{NAME}.json"
     runs = json.loads(path.read_text())["runs"] if path.is_file() else {}
@@ -195,11 +238,12 @@ def main() -> None:
         for seed in args.seeds:
             for method in args.methods:
                 key = f"{name}, {method}, seed {seed}"
-                if key in runs:
+                if key in runs and args.epochs is None:
                     continue
                 runs[key] = run(name, method, args, seed)
                 print(key, {figure: round(value, 1) for figure, value in runs[key].items()}, flush=True)
-                write(NAME, {"settings": SETS, "figures": summary(runs), "runs": runs})
+                if args.epochs is None:
+                    write(NAME, {"settings": SETS, "figures": summary(runs), "runs": runs})
 
 
 if __name__ == "__main__":
