@@ -351,6 +351,12 @@ class DecisionSection(Section):
     min_subclass_probability: Share = Field(
         default=0.5, description="A subclass less probable than this, given the class, is not named."
     )
+    prior: Literal["data", "uniform"] | Location | None = Field(
+        default=None,
+        description="How frequent the classes are in later photos: data (as in training), uniform, or a CSV or JSON "
+        "file of class and share. Default: as the fit has them, which is data unless a head was trained with "
+        "class_weight or logit_adjustment.",
+    )
     score: str = Field(
         default="auto",
         description="What typicality ranks: density, mahalanobis, unit-mahalanobis, relative-mahalanobis, knn or "

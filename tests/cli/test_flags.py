@@ -49,7 +49,7 @@ OPTIONS = {
     "inspect": {},
     "drift": {"": "--days"},
     "discover": {"": "--accept --name"},
-    "recalibrate": {"": "--confirmed --force --write"},
+    "recalibrate": {"": "--confirmed --force --prior --write"},
     "extract": {
         "": "-o --output",
         "Recipe": "-r --dry-run --recipe --set",

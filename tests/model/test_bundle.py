@@ -165,6 +165,7 @@ WRONG = {
     "layout": [0, "1", None],
     "score": ["os:system", "knnn", "knn", 3, {}],
     "subclasses": [{}, 3, {"names": ["a", "b"], "temperature": 1.0}, {"names": ["a", "b"], "temperature": 0}],
+    "prior": [3, [], [0.5, 0.5], [0.5, 0.5, 0.0], [0.5, 0.5, "0"], {}],
     "encoder_sha256": ["no hash", 3, {}],
     "sha256": ["", None],
 }

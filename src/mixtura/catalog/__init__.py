@@ -4,6 +4,7 @@ All of it is stored in ``catalog.sqlite`` beside the model. ``catalog``: the liv
 one, or hands it to a new model (``renewal``); ``database``: its tables; ``edits``: each edit as one transaction;
 ``kinds``: those that divide a product; ``subclasses``: the named subclasses of its model;
 ``queries``: stored products and items; ``statistics``: additive sums per class; ``rebuild``: the model after an edit;
+``priors`` and ``limits``: how frequent its classes are, and how strict it is; ``snapshot``: it at one revision;
 ``newcomers``: limits for classes with few photos; ``shots``: photos to enroll; ``journal`` and ``journal_database``:
 past decisions.
 """

@@ -3,21 +3,22 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.torch import load
 
 from mixtura import files
-from mixtura.catalog import edits, kinds
+from mixtura.catalog import edits, kinds, limits
 from mixtura.catalog.create import opened
 from mixtura.catalog.database import CATALOG_FILE, CatalogDatabase, EditTransaction, OutdatedCatalog
 from mixtura.catalog.newcomers import NewcomerCalibration
 from mixtura.catalog.queries import (
     ALL_ITEMS,
     HOME_CLASS,
+    asked_of,
     classes_of,
     find_product,
     gauge_of,
@@ -27,37 +28,21 @@ from mixtura.catalog.queries import (
     state_of,
 )
 from mixtura.catalog.rebuild import model_of
+from mixtura.catalog.snapshot import OtherEncoder as OtherEncoder
+from mixtura.catalog.snapshot import Snapshot as Snapshot
 from mixtura.core.moments import Moments
-from mixtura.errors import BundleError, CannotWrite, NoInput, UsageError
+from mixtura.errors import CannotWrite, NoInput, UsageError
 from mixtura.features.records import Features
 from mixtura.model.bundle import CONFIG_FILE
 from mixtura.model.decide import Known, decide
 from mixtura.model.model import Model
+from mixtura.model.prior import AskedPrior
 from mixtura.pipeline.thumbnails import thumbnails
 from mixtura.records.catalog import Edit, EditResult, Kind, Product, Shot, StoredItem
 from mixtura.records.decision import Decision
 from mixtura.scores.typicality import Typicality
 
 EDIT_TRIES = 3  # of an edit, while new models come
-
-
-class OtherEncoder(BundleError):
-    """A model that was fitted again with another encoder; what uses the catalog needs that encoder first."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A catalog at one revision, with the hash (hex) of its bundle."""
-
-    bundle: str
-    revision: int
-    model: Model
-    products: tuple[Product, ...]
-
-    @property
-    def version(self) -> str:
-        """Bundle and revision that made a decision, as one string."""
-        return f"{self.bundle}r{self.revision}"
 
 
 class Catalog:
@@ -79,7 +64,7 @@ class Catalog:
         self._tables, self._base = opened(folder)
         self._place = self._place_opened(self._place)
         self._thumbnails = thumbnails(folder)
-        self._gauges: dict[tuple[int, ...], NewcomerCalibration | None] = {}
+        self._gauges: dict[tuple[tuple[float, ...], tuple[int, ...]], NewcomerCalibration | None] = {}
         self._known: tuple[str, Known] | None = None
         self._view = self._viewed()
 
@@ -286,14 +271,32 @@ class Catalog:
         """
 
         def change(draft: EditTransaction) -> None:
-            if bundle not in (None, self.view().bundle):
-                raise UsageError("The model was fitted again since the limits were made. Make them again.")
+            limits.check_bundle(bundle, self.view().bundle)
             if tuple(classes) != self.model.classes:
                 raise UsageError("The catalog has other products than when the limits were made. Make them again.")
-            predicted = classes_of(self._tables, self.products())[typicality.predicted]
-            edits.calibrate(draft, replace(typicality, predicted=predicted), temperature)
+            limits.calibrate(draft, typicality, temperature, classes_of(self._tables, self.products()))
 
         return self._edit("calibrate", change)
+
+    def fitted_models(self) -> tuple[Model, Model]:
+        """The model of the fit's classes, with the prior and limits of now and of then; to compare priors by."""
+        with self._lock:
+            self.refresh()
+            return limits.fitted_models(self._tables, self._base)
+
+    def set_prior(self, made: Model, bundle: str | None = None) -> EditResult:
+        """Keep another class prior, with its temperature and limits.
+
+        Args:
+            made: one of :meth:`fitted_models` under the prior, see :func:`mixtura.model.prior.recalibrated`.
+            bundle: the hash of the model that it was made of; any if left out. Another one is a UsageError.
+        """
+
+        def change(draft: EditTransaction) -> None:
+            limits.check_bundle(bundle, self.view().bundle)
+            limits.set_prior(draft, self._base, made)
+
+        return self._edit("prior", change)
 
     def undo(self) -> EditResult:
         """Undo the latest edit that is still in effect.
@@ -382,19 +385,14 @@ class Catalog:
         with self._tables.one_state():
             revision, products = self._tables.revision(), products_of(self._tables)
             state = state_of(self._tables, self._base, products)
-            stored = self._tables.rows("SELECT value FROM setting WHERE key = ?", (edits.CALIBRATION_SETTING,))
-            calibration = None
-            if stored and stored[0][0] is not None:
-                parts = load(stored[0][0])
-                temperature = float(parts.pop("temperature"))
-                calibration = Typicality(**parts), temperature
-            model = model_of(self._base, state, self._gauge, calibration)
+            asked, set_anew = asked_of(self._tables, self._base), limits.limits_of(self._tables)
+            model = model_of(self._base, state, partial(self._gauge, asked), set_anew, asked)
             return Snapshot(self._tables.bundle, revision, model, products)
 
-    def _gauge(self, sums: Moments) -> NewcomerCalibration | None:
-        """Calibration from validation items of the fitted classes; cached until one of these items comes or goes."""
+    def _gauge(self, asked: AskedPrior, sums: Moments) -> NewcomerCalibration | None:
+        """Calibration from validation items of the fitted classes; cached until one or the prior changes."""
         moved = self._tables.rows(f"SELECT item.id {ALL_ITEMS} item.base IS NOT {HOME_CLASS}")
-        key = tuple(row[0] for row in moved)
+        key = tuple(asked.values or ()), tuple(row[0] for row in moved)
         if key not in self._gauges:
-            self._gauges = {key: gauge_of(self._tables, self._base, sums)}
+            self._gauges = {key: gauge_of(self._tables, self._base, sums, asked)}
         return self._gauges[key]

@@ -4,8 +4,6 @@ import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from safetensors.torch import save
 
 from mixtura.catalog.create import blob, embeddings, slugs
 from mixtura.catalog.database import CatalogDatabase, EditTransaction, kinds_in, now
@@ -18,10 +16,6 @@ from mixtura.model.model import Model
 from mixtura.names import Spellings, printable, quoted, same_name_key
 from mixtura.records.catalog import Product, Shot, StoredItem
 from mixtura.records.decision import VERDICTS
-from mixtura.scores.typicality import Typicality
-
-CALIBRATION_SETTING = "calibration"
-"""Setting that holds the typicality and temperature that replace the fitted ones, as safetensors."""
 
 MAX_NAME_LENGTH = 200  # characters of a name
 MAX_SHOTS = 1000  # shots per edit
@@ -142,13 +136,6 @@ def confirm(draft: EditTransaction, product: Product) -> str:
     draft.set("product", product.id, "status", "confirmed")
     draft.summary = f"Confirmed {product.name}."
     return product.id
-
-
-def calibrate(draft: EditTransaction, typicality: Typicality, temperature: float) -> None:
-    """Replace the limits; the classes of ``typicality`` are those of the model as it was fitted."""
-    data = save(typicality.state() | {"temperature": torch.tensor(temperature, dtype=torch.float64)})
-    draft.set("setting", CALIBRATION_SETTING, "value", data)
-    draft.summary = f"Calibrated anew on {len(typicality.scores)} items."
 
 
 def undo(draft: EditTransaction) -> None:

@@ -1,7 +1,7 @@
 """Validation on items of the fitted classes: how much a newcomer may take from them, and how its own items score."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -9,12 +9,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.catalog.players import Players
+from mixtura.catalog.priors import shift_of
 from mixtura.catalog.statistics import FittedStatistics, sums_of
 from mixtura.core import left_out, novel
 from mixtura.core.between import BetweenClasses
 from mixtura.core.classes import NO_WEIGHT
 from mixtura.core.mixture import Mixture
 from mixtura.core.moments import LabeledItems, Moments, present
+from mixtura.model.prior import AskedPrior
 from mixtura.scores.typicality import Typicality
 
 MAX_LOST_SHARE = 1 / 2000  # share of validation items that one newcomer may turn wrong: ten cost half a point
@@ -31,13 +33,14 @@ SIMULATION_SEED = 0
 class NewcomerCalibration:
     """Items of the fitted classes, split into validation rows (``judge``) and the rest, which the mixture is fitted on.
 
-    ``sums`` include all of the items, by component of the model.
+    ``sums`` include all of the items, by component of the model. ``asked`` is the class prior of the catalog.
     """
 
     base: FittedStatistics
     sums: Moments
     items: LabeledItems
     judge: Bool[Tensor, " N"]
+    asked: AskedPrior = field(default_factory=AskedPrior)
 
     @cached_property
     def players(self) -> Players:
@@ -67,7 +70,8 @@ class NewcomerCalibration:
         assert mixture.component_class is not None
         rows = self.judge & torch.isin(self.items.labels, mixture.component_class)
         x = self.items.x[rows]
-        return x, self.items.labels[rows], mixture.class_log_prob(x).double()
+        joint = mixture.class_log_prob(x).double() + shift_of(self.asked, self.base.model, mixture)
+        return x, self.items.labels[rows], joint
 
     @cached_property
     def _background(self) -> Float[Tensor, " M"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mixtura.catalog.create import embeddings
 from mixtura.catalog.database import CatalogDatabase
 from mixtura.catalog.newcomers import NewcomerCalibration
+from mixtura.catalog.priors import PRIOR_SETTING, from_value
 from mixtura.catalog.rebuild import CatalogState, ComponentGroup
 from mixtura.catalog.statistics import FittedStatistics
 from mixtura.catalog.subclasses import COMPONENTS_SETTING, ClassKinds, components_of, kinds_of, said_of_kind
@@ -21,6 +22,7 @@ from mixtura.features.records import Features
 from mixtura.fitting.gradient import validation_mask
 from mixtura.fitting.selection import TrainingSamples
 from mixtura.model.model import Model
+from mixtura.model.prior import AskedPrior
 from mixtura.names import Spellings, nearest, quoted, same_name_key
 from mixtura.recipe import Recipe
 from mixtura.records.catalog import Product, StoredItem
@@ -201,7 +203,9 @@ def _components(
     return components_of(stored[0]["value"], base.model, ids, labels) if stored else None
 
 
-def gauge_of(found: CatalogDatabase, base: FittedStatistics, sums: Moments) -> NewcomerCalibration | None:
+def gauge_of(
+    found: CatalogDatabase, base: FittedStatistics, sums: Moments, asked: AskedPrior
+) -> NewcomerCalibration | None:
     """Calibration items of the model's classes, split as in gradient training; ``None`` if too few can be held out."""
     where = f"{HOME_CLASS} IS NOT NULL"
     items = _items(found, base, HOME_CLASS, where)
@@ -214,4 +218,16 @@ def gauge_of(found: CatalogDatabase, base: FittedStatistics, sums: Moments) -> N
         judge = validation_mask(rows, Recipe())
     except LabelError:
         return None
-    return NewcomerCalibration(base, sums, items, judge) if bool(judge.any()) else None
+    return NewcomerCalibration(base, sums, items, judge, asked) if bool(judge.any()) else None
+
+
+def setting_of(found: CatalogDatabase, key: str) -> bytes | None:
+    """A setting; ``None`` where there is none, or an undone edit has taken it back."""
+    rows = found.rows("SELECT value FROM setting WHERE key = ?", (key,))
+    return rows[0]["value"] if rows else None
+
+
+def asked_of(found: CatalogDatabase, base: FittedStatistics) -> AskedPrior:
+    """The class prior of a catalog: that of an edit, or else of the bundle."""
+    stored = setting_of(found, PRIOR_SETTING)
+    return base.asked if stored is None else from_value(stored)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mixtura.catalog.newcomers import NewcomerCalibration, stand_in
+from mixtura.catalog.priors import under_prior
 from mixtura.catalog.scores import edited, newcomer_scores
 from mixtura.catalog.statistics import FittedStatistics, sums_of
 from mixtura.catalog.subclasses import ClassKinds, Placed
@@ -17,6 +18,7 @@ from mixtura.core.mixture import Mixture, join
 from mixtura.core.moments import LabeledItems, Moments
 from mixtura.core.novel import NovelComponents
 from mixtura.model.model import Model
+from mixtura.model.prior import AskedPrior
 from mixtura.model.subclasses import Subclasses
 from mixtura.scores.typicality import Typicality
 
@@ -59,6 +61,7 @@ def model_of(
     state: CatalogState,
     gauge: Callable[[Moments], NewcomerCalibration | None],
     calibration: tuple[Typicality, float] | None,
+    asked: AskedPrior | None = None,
 ) -> Model:
     """The model of a catalog state.
 
@@ -68,7 +71,9 @@ def model_of(
         gauge: returns the newcomer calibration for the sums of the model's classes; called only if there are newcomers,
             ``None`` if too few items can be held out.
         calibration: typicality and temperature that replace the fitted ones.
+        asked: the class prior, with shares of the fitted classes; that of the bundle if left out.
     """
+    asked = base.asked if asked is None else asked
     fitted = [part for part in state.parts if part.base is not None]
     new = [part for part in state.parts if part.base is None]
     typicality, temperature = calibration or (base.model.typicality, base.model.temperature)
@@ -115,6 +120,7 @@ def model_of(
         score=edited(base.model.score, product, state.added, state.removed, handfuls),
         subclasses=_owned(placed, state, product, order),
     )
+    edited_model = under_prior(edited_model, base, [(part.product, part.base) for part in state.parts], asked)
     return _reaching(edited_model, torch.cat([state.added.x, *(one.items.x for one in divided), *handfuls]))
 
 

@@ -1,7 +1,7 @@
 """The additive sums behind the model's classes; items can be added and subtracted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -16,6 +16,7 @@ from mixtura.core.mixture import Mixture
 from mixtura.core.moments import LabeledItems, Moments, feature_variance, hard, labeled, side_by_side, soft
 from mixtura.errors import UsageError
 from mixtura.model.model import Model
+from mixtura.model.prior import AskedPrior, without_prior
 from mixtura.sections import GRADIENT
 
 TILE_ROWS = 4096
@@ -28,7 +29,8 @@ class FittedStatistics:
     """A model and the sums over its training items; the catalog never changes it.
 
     ``floor`` is the variance added to the dimensions, in squared units of x. ``exact`` means that the mixture is a
-    function of the sums, so that removing an item leaves no trace of it.
+    function of the sums, so that removing an item leaves no trace of it. ``asked`` is the class prior of the bundle;
+    the model itself stands under that of its fit.
     """
 
     model: Model
@@ -36,6 +38,7 @@ class FittedStatistics:
     floor: Floor
     prior: Prior
     exact: bool
+    asked: AskedPrior = field(default_factory=AskedPrior)
 
     @cached_property
     def mixture(self) -> Mixture:
@@ -108,7 +111,7 @@ def base_of(model: Model, sums: Moments, floor: Floor) -> FittedStatistics:
     identity = float(model.facts.get("shrinkage", DEFAULT_SHRINKAGE))
     scale = model.mixture.feature_scale
     prior = Prior(strength, identity, None if scale is None else scale.double())
-    return FittedStatistics(model, sums, floor, prior, exact(model))
+    return FittedStatistics(without_prior(model), sums, floor, prior, exact(model), AskedPrior.of(model))
 
 
 def floor_of(model: Model, items: LabeledItems, share: float) -> Floor:

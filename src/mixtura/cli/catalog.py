@@ -128,11 +128,15 @@ def confirm(out: Output, catalog: Place, product: Product) -> None:
 def undo(out: Output, catalog: Place) -> None:
     """Undo the last edit of a catalog; run it again to undo the one before.
 
+    A model whose head has a fixed set of classes has no catalog; there, it takes back recalibrate --prior.
+
     Examples:
       mixtura undo shop
       mixtura undo shop --json | jq -r .edit.summary
     """
-    _tell(out, _opened(catalog).undo())
+    from mixtura.tasks import prior
+
+    _tell(out, prior.undo(catalog))
 
 
 def history(

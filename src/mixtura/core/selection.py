@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mixtura.core import classes, leave_one_out, linalg, temperature
@@ -141,8 +141,12 @@ def choose(
 def temperature_of(x: Float[Tensor, "N D"], held: OutOfFold) -> float:
     """Temperature fitted to out-of-fold scores; each sample's half follows from its values."""
     held = held.counted
-    half = content_folds(x[held.row], held.label, 2, 0) == 0
-    return temperature.fit(held.class_log_prob, held.label, held.weight, half)
+    return temperature.fit(held.class_log_prob, held.label, held.weight, half_of(x, held))
+
+
+def half_of(x: Float[Tensor, "N D"], held: OutOfFold) -> Bool[Tensor, " M"]:
+    """Mask of one half of the samples, which follows from their values; the other half checks its temperature."""
+    return content_folds(x[held.row], held.label, 2, 0) == 0
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from mixtura.fitting.selection import TrainingSamples, choose, fit_without_gradi
 from mixtura.fitting.strangers import leave_classes_out
 from mixtura.identity import NO_TAPS, blocks_of
 from mixtura.model.model import Model
+from mixtura.model.prior_file import check_prior
 from mixtura.pipeline import factory, levels, training_set
 from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.recipe import Recipe
@@ -38,7 +39,8 @@ def check_names(recipe: Recipe) -> None:
     Raises:
         UnknownName: a name is not registered; the message suggests the nearest one.
         UsageError: a missing device, or a head that does not support the solver.
-        NoInput: the second domain of the data is missing.
+        NoInput: the second domain of the data, or the file of the class prior, is missing.
+        DataError: that file is no list of classes and shares.
     """
     if recipe.data.kind != factory.FEATURES_KIND:
         names.find(ENCODERS, split_name(recipe.encoder.name)[0])
@@ -54,6 +56,7 @@ def check_names(recipe: Recipe) -> None:
             "--level both (data.level) gives each subclass Gaussians of its own, fitted in closed form or by EM. Leave "
             "out --head, --solver gradient and the options of a head, or use --level superlabel."
         )
+    check_prior(recipe.decision.prior)
     if recipe.decision.score not in (AUTO, DENSITY):
         score = names.find(SCORES | {AUTO: "", DENSITY: ""}, recipe.decision.score)
         if not callable(getattr(score, "fit", None)):

@@ -1,6 +1,6 @@
 """The result of every solver, and the model built from it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 
 import torch
@@ -9,12 +9,15 @@ from torch import Tensor
 
 from mixtura.core.cross_fitting import OutOfFold
 from mixtura.core.mixture import Mixture
-from mixtura.core.selection import temperature_of
+from mixtura.core.selection import half_of, temperature_of
 from mixtura.features.blocks import Blocks, described
 from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
 from mixtura.identity import blocks_of
+from mixtura.model.held_out import HeldOut
 from mixtura.model.model import Model
+from mixtura.model.prior import recalibrated
+from mixtura.model.prior_file import read_prior
 from mixtura.model.subclasses import Subclasses
 from mixtura.pipeline import training_set
 from mixtura.recipe import Recipe
@@ -29,7 +32,7 @@ class Fitted:
     ``head`` gives the class scores if the mixture does not. ``facts`` describe the fit: for every solver the family,
     the number of components, the prior and the feature scale. ``score`` takes the place of the density in the
     typicality, if given, and ``raw`` are its values for the out-of-fold samples, NaN where there is none.
-    ``subclasses`` are the named ones, if any, and ``subclass`` that of each out-of-fold sample, as predicted.
+    ``subclasses`` are the named ones, if any, and ``kind`` that of each out-of-fold sample if it is of each class.
     """
 
     projection: Chain
@@ -40,7 +43,7 @@ class Fitted:
     score: Score | None = None
     raw: Float[Tensor, " M"] | None = None
     subclasses: Subclasses | None = None
-    subclass: Int[Tensor, " M"] | None = None
+    kind: Int[Tensor, "M C"] | None = None
 
     @property
     def typicality(self) -> Typicality:
@@ -48,16 +51,35 @@ class Fitted:
         held, raw = self.out_of_fold, self.raw
         some = held.weight > 0 if raw is None else (held.weight > 0) & ~raw.isnan()
         columns = (held.log_prob[some], held.background[some], held.predicted[some])
-        kinds = None if self.subclass is None else self.subclass[some]
+        kinds = None if self.kind is None else self.kind[some].gather(1, columns[2][:, None])[:, 0]
         return Typicality.fit(*columns, None if raw is None else raw[some], kinds)
+
+    def held(self, x: Float[Tensor, "N D"]) -> HeldOut:
+        """What the bundle keeps of the out-of-fold samples that have a weight; ``x`` are the training samples."""
+        held, some = self.out_of_fold.counted, self.out_of_fold.weight > 0
+        none = torch.zeros(0, dtype=torch.int64)
+        return HeldOut(
+            held.label,
+            held.class_log_prob,
+            held.log_prob,
+            held.background,
+            held.weight,
+            half_of(x, held),
+            none.double() if self.raw is None else self.raw[some],
+            none.expand(held.class_log_prob.shape[1], 0).T if self.kind is None else self.kind[some],
+        )
 
 
 def assemble(
     recipe: Recipe, gathered: training_set.Gathered, classes: tuple[str, ...], x: Float[Tensor, "N D"], fitted: Fitted
 ) -> Model:
-    """Model from a fit to the samples ``x``; its temperature and typicality come from the out-of-fold scores."""
+    """Model from a fit to the samples ``x``; its temperature and typicality come from the out-of-fold scores.
+
+    Raises:
+        DataError: the file of the class prior does not fit the classes.
+    """
     held = fitted.out_of_fold.counted
-    return Model(
+    model = Model(
         classes=classes,
         encoder=gathered.encoder,
         identity=gathered.features.identity,
@@ -66,12 +88,16 @@ def assemble(
         mixture=fitted.mixture.to(torch.float32),
         temperature=temperature_of(x, held),
         typicality=fitted.typicality,
-        decision=recipe.decision,
+        decision=recipe.decision.model_copy(update={"prior": None}),
         facts=_common_facts(gathered, fitted) | fitted.facts,
         head=fitted.head,
         score=fitted.score,
         subclasses=fitted.subclasses,
+        held=fitted.held(x),
     )
+    asked = recipe.decision.prior
+    model = model if asked is None else recalibrated(model, read_prior(model, asked))
+    return replace(model, held=model.held and model.held.thinned())
 
 
 def _common_facts(gathered: training_set.Gathered, fitted: Fitted) -> dict[str, object]:

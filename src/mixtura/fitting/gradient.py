@@ -87,6 +87,8 @@ def fit(recipe: Recipe, rows: TrainingSamples, choice: Selected, start: Fitted) 
         if head_is_density and trained.best == 0:
             return replace(start, facts=facts)
         facts["from_sums"] = not head_is_density
+        counts = torch.bincount(rows.labels, rows.weight, minlength=rows.n_classes).double()
+        facts |= heads.priors_of(spec, recipe.fit, trained.best > 0, counts)
         whole = _refitted(recipe, spec, first, trained, start.projection(rows.x), rows, folds)
     return _fitted(choice, start, trained.head, whole, folds, facts, head_is_density)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixtura.core import selection as choosing
 from mixtura.core import temperature
-from mixtura.core.classes import Plan, scale_share_of
+from mixtura.core.classes import NO_WEIGHT, Plan, scale_share_of
 from mixtura.core.covariance import family_name
 from mixtura.core.cross_fitting import Folds
 from mixtura.core.mixture import Mixture
@@ -21,6 +21,7 @@ from mixtura.heads.gaussian import GaussianHead, input_matrix
 from mixtura.heads.gaussian import Start as InputStart
 from mixtura.heads.options import check_options
 from mixtura.interfaces import Objective
+from mixtura.model.prior import DATA_PRIOR_FACT, SCORE_PRIOR_FACT
 from mixtura.names import find
 from mixtura.objectives import HEAD_OBJECTIVES, OBJECTIVES
 from mixtura.sections import GRADIENT, FitSection, HeadSection
@@ -147,6 +148,33 @@ def objective_of(
     given["log_prior"] = tuple((counts / counts.sum()).log().tolist())
     taken = inspect.signature(kind.from_options).parameters
     return kind.from_options(**{name: value for name, value in given.items() if name in taken})
+
+
+def priors_of(spec: HeadSpec, section: FitSection, trained: bool, counts: Float[Tensor, " C"]) -> dict[str, object]:
+    r"""Facts on the prior that the scores of a head stand under, and on that of the data; none where both are one.
+
+    .. math:: \pi_c \propto N_c^{1 - \tau}\, a_c
+
+    with :math:`\tau` the logit adjustment and :math:`a_c` the class weights of its training. A head without trained
+    scores that knows no class shares, such as a prototype, stands under equal ones.
+
+    Args:
+        spec: the head.
+        section: the objective and its options.
+        trained: whether gradients have changed the head.
+        counts: total weight of the training samples of each class.
+    """
+    if not trained and find(HEADS, spec.kind).knows_shares:
+        return {}
+    taken = inspect.signature(objective_by_name(section.objective).from_options).parameters if trained else {}
+    adjusted = section.logit_adjustment if "logit_adjustment" in taken else float(not trained)
+    share = counts.clamp_min(NO_WEIGHT).pow(1 - adjusted)
+    weights = _class_weight(section, counts) if "class_weight" in taken else None
+    share = share if weights is None else share * torch.tensor(weights, dtype=torch.float64).clamp_min(NO_WEIGHT)
+    return {
+        SCORE_PRIOR_FACT: (share / share.sum()).tolist(),
+        DATA_PRIOR_FACT: (counts / counts.sum()).tolist(),
+    }
 
 
 def objective_by_name(name: str) -> Any:

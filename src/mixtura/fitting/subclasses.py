@@ -10,7 +10,7 @@ from mixtura.core import temperature
 from mixtura.core.cross_fitting import OutOfFold, content_folds
 from mixtura.core.mixture import Mixture
 from mixtura.fitting.fitted import Fitted
-from mixtura.model.subclasses import Subclasses, within
+from mixtura.model.subclasses import Subclasses
 
 
 def owned_by_classes(
@@ -28,14 +28,19 @@ def owned_by_classes(
     assert component_subclass is not None
     above = held.of_parents(class_parent)
     tempered = _temperature(held.counted, class_parent, x)
-    subclass = within(held.class_log_prob, class_parent, above.predicted, tempered).argmax(1)
     return replace(
         fitted,
         mixture=regrouped(fitted.mixture, class_parent),
         out_of_fold=above,
         subclasses=Subclasses(names, class_parent, component_subclass, tempered),
-        subclass=subclass,
+        kind=_best_of_each(held.class_log_prob, class_parent),
     )
+
+
+def _best_of_each(log_prob: Float[Tensor, "M S"], class_parent: Int[Tensor, " S"]) -> Int[Tensor, "M C"]:
+    """The most probable subclass of each sample within each class."""
+    members = [(class_parent == c).nonzero()[:, 0] for c in range(int(class_parent.max()) + 1)]
+    return torch.stack([own[log_prob[:, own].argmax(1)] for own in members], 1)
 
 
 def regrouped(mixture: Mixture, class_parent: Int[Tensor, " C"]) -> Mixture:

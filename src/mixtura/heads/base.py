@@ -32,7 +32,8 @@ class Head(nn.Module):
     Initialized heads have float32 or float64 parameters whatever the features. After ``half()`` or ``bfloat16()``,
     scores are still computed in float32, for samples in float64 in float64; ``forward`` returns the parameters'
     dtype. ``supports_vmap``: several heads can be trained as one batch. ``multi_component``: a class may have
-    several components. ``takes_shrinkage``: ``from_rows`` takes a ``shrinkage``. ``options_class``: the callable
+    several components. ``takes_shrinkage``: ``from_rows`` takes a ``shrinkage``. ``knows_shares``: the scores of
+    ``from_rows`` stand under the class shares of its samples, not under equal ones. ``options_class``: the callable
     that receives and checks the ``**options`` of ``from_rows``; ``None`` for the class itself. ``preprocessed``:
     set while the samples have already passed :meth:`preprocess`, once for all training steps. ``joined``: a network
     has been trained through the head; see :meth:`follows`.
@@ -44,6 +45,7 @@ class Head(nn.Module):
     supports_vmap: ClassVar[bool] = True
     multi_component: ClassVar[bool] = True
     takes_shrinkage: ClassVar[bool] = False
+    knows_shares: ClassVar[bool] = True
     options_class: ClassVar[Callable[..., Any] | None] = None
     preprocessed: bool = False
     exact: bool = False

@@ -66,6 +66,7 @@ class PrototypeHead(Head):
     """
 
     name: ClassVar[str] = "prototype"
+    knows_shares: ClassVar[bool] = False
     center: Tensor
     unit: Tensor
 

@@ -8,10 +8,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -28,14 +29,17 @@ from mixtura.files import is_there
 from mixtura.heads import HEADS, SAVED
 from mixtura.heads.base import Head
 from mixtura.model import layout_1
+from mixtura.model.config import Config, SubclassConfig
+from mixtura.model.held_out import HeldOut
 from mixtura.model.model import Model
+from mixtura.model.prior import AskedPrior, with_prior
 from mixtura.model.subclasses import Subclasses
 from mixtura.recipe import Recipe, load_stored_recipe
 from mixtura.records.catalog import CATALOG_FILE
 from mixtura.scores import SCORES
 from mixtura.scores.base import Score
 from mixtura.scores.typicality import Typicality
-from mixtura.sections import DecisionSection, EncoderSection
+from mixtura.sections import EncoderSection
 
 BUNDLE_LAYOUT = 2
 LOADING_TRIES = 5  # while another process replaces the model
@@ -46,44 +50,8 @@ CONFIG_FILE, TENSORS_FILE, METRICS_FILE, CARD_FILE, RECIPE_FILE = (
     "README.md",
     "recipe.yaml",
 )
-
-
-class SubclassConfig(BaseModel):
-    """The named subclasses in config.json; the tensors say whose they are."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    names: Annotated[list[str], Field(min_length=2)]
-    temperature: Annotated[float, Field(gt=0, strict=True)]
-
-
-class Config(BaseModel):
-    """The exact contents of config.json: unknown keys and values of another type are refused."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    layout: Literal[2]
-    classes: Annotated[list[str], Field(min_length=2)]
-    encoder: EncoderSection
-    identity: dict[str, str]
-    dimension: Annotated[int, Field(ge=1, strict=True)]
-    projection: dict[str, Any]
-    family: str
-    temperature: Annotated[float, Field(gt=0, strict=True)]
-    decision: DecisionSection
-    facts: dict[str, Any]
-    head: dict[str, Any] | None = None
-    score: str | None = None
-    subclasses: "SubclassConfig | None" = None
-    encoder_sha256: str | None = None
-    sha256: str
-
-    @field_validator("classes")
-    @classmethod
-    def _distinct(cls, classes: list[str]) -> list[str]:
-        if len(set(classes)) < len(classes):
-            raise ValueError("two classes have the same name")
-        return classes
+HELD_FILE, HELD_FACT = "out_of_fold.safetensors", "out_of_fold_sha256"
+"""File of the out-of-fold items of the fit, and the fact that holds its hash (hex)."""
 
 
 def recipe_of(folder: Path) -> Recipe:
@@ -147,7 +115,7 @@ def stage(model: Model, folder: Path, others: Mapping[str, bytes] | None = None)
         CannotWrite, OutOfSpace, UsageError: see :func:`save_pretrained`.
     """
     _check_plain(model)
-    data, encoder = save(_tensors(model)), _trained_encoder(model)
+    data, encoder, held = save(_tensors(model)), _trained_encoder(model), _held(model)
     config = Config(
         layout=BUNDLE_LAYOUT,
         classes=list(model.classes),
@@ -158,23 +126,37 @@ def stage(model: Model, folder: Path, others: Mapping[str, bytes] | None = None)
         family=family_name(type(model.mixture.covariance)),
         temperature=model.temperature,
         decision=model.decision,
-        facts=model.facts,
+        facts=_facts(model, held),
         head=None if model.head is None else {"name": _head_name(model.head)} | model.head.config(),
         score=None if model.score is None else names.name_of(SCORES, type(model.score)),
         subclasses=_subclass_config(model),
+        prior=None if model.prior is None else model.prior.share.tolist(),
         encoder_sha256=hashlib.sha256(encoder[own.DESCRIPTION_FILE]).hexdigest() if encoder else None,
         sha256=hashlib.sha256(data).hexdigest(),
     )
     told = config.model_dump(mode="json", exclude=_without_use(config))
-    contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(told)} | encoder | dict(others or {})
+    contents = {TENSORS_FILE: data, CONFIG_FILE: to_json(told)} | encoder | held | dict(others or {})
     return files.stage(folder, contents)
 
 
 def _without_use(config: Config) -> dict[str, Any]:
     """The keys to leave out, so that a model that needs none of them has the form that earlier versions read."""
-    left_out: dict[str, Any] = {} if config.encoder_sha256 else {"encoder_sha256": True}
-    named = {"subclasses": True, "decision": {"min_subclass_probability"}}
-    return left_out | ({} if config.subclasses else named)
+    keys = "encoder_sha256", "subclasses", "prior"
+    left_out: dict[str, Any] = {key: True for key in keys if getattr(config, key) is None}
+    decision = {} if config.subclasses else {"min_subclass_probability": True}
+    decision |= {"prior": True} if config.decision.prior is None else {}
+    return left_out | {"decision": decision}
+
+
+def _held(model: Model) -> dict[str, bytes]:
+    """The file of the out-of-fold items, if they are of the classes that the model has."""
+    held = model.held
+    return {} if held is None or held.scores.shape[1] != len(model.classes) else {HELD_FILE: save(held.state())}
+
+
+def _facts(model: Model, held: dict[str, bytes]) -> dict[str, Any]:
+    """The facts to keep, with the hash of the out-of-fold items, where earlier versions do not mind it."""
+    return model.facts | ({HELD_FACT: hashlib.sha256(held[HELD_FILE]).hexdigest()} if held else {})
 
 
 def _subclass_config(model: Model) -> SubclassConfig | None:
@@ -238,16 +220,29 @@ def from_pretrained(folder: Path | str) -> Model:
             config.temperature,
             Typicality(**parts["typicality"]),
             config.decision,
-            config.facts,
+            {key: value for key, value in config.facts.items() if key != HELD_FACT},
             _head(config.head, parts["head"]),
             score=_score(config.score, parts["score"]),
             subclasses=_subclasses(config.subclasses, parts["subclasses"]),
+            held=_held_out(folder, config),
         )
+        model = model if config.prior is None else _under_prior(model, config.prior)
         _try(model, set(state))
         return model
     except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, BundleError) as error:
         said = " ".join(str(error).split())[:200]
         raise _altered(folder, f"{CONFIG_FILE} and {TENSORS_FILE} do not fit together ({said})") from error
+
+
+def _under_prior(model: Model, share: list[float]) -> Model:
+    """The model under the class prior that its configuration says."""
+    return with_prior(model, AskedPrior(model.decision.prior, torch.tensor(share, dtype=torch.float64)))
+
+
+def _held_out(folder: Path, config: Config) -> HeldOut | None:
+    """The out-of-fold items of a fit; ``None`` if an earlier version has fitted the model."""
+    digest = config.facts.get(HELD_FACT)
+    return None if digest is None else HeldOut(**_loaded(folder, HELD_FILE, digest))
 
 
 def _parts(folder: Path) -> tuple[Config, int, dict[str, Tensor]]:
@@ -315,7 +310,7 @@ def _try(model: Model, names: set[str]) -> None:
 
 def _tensors(model: Model) -> dict[str, Tensor]:
     parts = {
-        "mixture": model.mixture.state(),
+        "mixture": model.unadjusted.state(),
         "projection": model.projection.state(),
         "typicality": model.typicality.state(),
         "head": {} if model.head is None else model.head.state_dict(),
@@ -378,17 +373,22 @@ def _require_allowed(folder: Path, encoder: EncoderSection, *others: str) -> Non
         names.require_allowed(name, folder)
 
 
-def _state(folder: Path, digest: str) -> dict[str, Tensor]:
+def _loaded(folder: Path, name: str, digest: str) -> dict[str, Tensor]:
+    """The tensors of a file of a model, which must have this hash."""
     try:
-        data = files.read_current(folder / TENSORS_FILE)
+        data = files.read_current(folder / name)
     except OSError as error:
-        raise _altered(folder, f"{TENSORS_FILE} cannot be read ({error.strerror})") from error
+        raise _altered(folder, f"{name} cannot be read ({error.strerror})") from error
     if hashlib.sha256(data).hexdigest() != digest:
-        raise _altered(folder, f"{TENSORS_FILE} is not the file that {CONFIG_FILE} was written with")
+        raise _altered(folder, f"{name} is not the file that {CONFIG_FILE} was written with")
     try:
-        state = load(data)
+        return load(data)
     except SafetensorError as error:
-        raise _altered(folder, f"{TENSORS_FILE} is damaged ({error})") from error
+        raise _altered(folder, f"{name} is damaged ({error})") from error
+
+
+def _state(folder: Path, digest: str) -> dict[str, Tensor]:
+    state = _loaded(folder, TENSORS_FILE, digest)
     if not all(tensor.isfinite().all() for key, tensor in state.items() if key != "mixture.log_weight"):
         raise _altered(folder, f"{TENSORS_FILE} holds NaN or infinity")
     return state

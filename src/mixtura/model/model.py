@@ -1,6 +1,7 @@
 """The model: all steps from a feature vector to a decision, as one value."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mixtura.core.scale import MAX_FEATURE, within
 from mixtura.errors import NonFinite, WrongDimension
 from mixtura.features.projection import Chain
 from mixtura.heads.base import Head
+from mixtura.model.held_out import HeldOut
 from mixtura.model.subclasses import Subclasses
 from mixtura.scores import verdict as rule
 from mixtura.scores.base import Score
@@ -61,6 +63,18 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class ClassPrior:
+    """A class prior in place of that of the fit: shares that sum to 1.
+
+    ``log_weight`` are the weights of the mixture as it was fitted, and ``shift`` what joins the class scores, in nats.
+    """
+
+    share: Float[Tensor, " C"]
+    log_weight: Float[Tensor, " K"]
+    shift: Float[Tensor, " C"]
+
+
+@dataclass(frozen=True)
 class Model:
     """Classes, projection, mixture, temperature and typicality, with the identity of the encoder they belong to.
 
@@ -70,7 +84,8 @@ class Model:
     such classes, if there are any. The background is computed from it, so that a newcomer does not hide itself.
     ``newcomers`` tests rows of such classes against their own shots as well: the smaller p-value is their typicality.
     ``score`` takes the place of the density in the typicality; ``None`` for the density. ``subclasses`` says which
-    named subclass owns each component; ``None`` where subclasses have no names.
+    named subclass owns each component; ``None`` where subclasses have no names. ``prior`` is a class prior in place of
+    that of the fit, and ``held`` the out-of-fold items of the fit; ``None`` if an earlier version has fitted the model.
     """
 
     classes: tuple[str, ...]
@@ -89,6 +104,8 @@ class Model:
     newcomers: NewcomerTest | None = None
     score: Score | None = None
     subclasses: Subclasses | None = None
+    prior: ClassPrior | None = None
+    held: HeldOut | None = None
 
     def __repr__(self) -> str:
         head = "" if self.head is None else f", head {self.head.name}"
@@ -97,7 +114,17 @@ class Model:
     @property
     def background(self) -> Mixture:
         """A single Gaussian over the whole catalog, used as the background density."""
-        return (self.fitted or self.mixture).background()
+        return (self.fitted or self.unadjusted).background()
+
+    @cached_property
+    def unadjusted(self) -> Mixture:
+        """The mixture under the prior of the fit; the background is computed from it, whatever prior is asked for."""
+        return self.mixture if self.prior is None else replace(self.mixture, log_weight=self.prior.log_weight)
+
+    @property
+    def head_shift(self) -> Float[Tensor, " C"]:
+        """What the class prior adds to the scores of a head, in nats."""
+        return torch.zeros(len(self.classes)) if self.prior is None else self.prior.shift.float()
 
     def project(self, embedding: Float[np.ndarray, "N D"]) -> Float[Tensor, "N R"]:
         """Project features into the space of the mixture.
@@ -176,7 +203,8 @@ class Model:
         return far_rows.scores_of(self.mixture.component_log_prob, x, self.mixture.mean, compared=True)
 
     def _head_scores(self, head: Head, x: Float[Tensor, "N R"]) -> Float[Tensor, "N C"]:
-        return far_rows.scores_of(head.class_scores, x, self.mixture.mean, compared=True)
+        scores = far_rows.scores_of(head.class_scores, x, self.mixture.mean, compared=True)
+        return scores if self.prior is None else scores + self.prior.shift.to(scores)
 
     def raw_score(
         self, x: Float[Tensor, "N R"], log_prob: Float[Tensor, " N"], background: Float[Tensor, " N"]

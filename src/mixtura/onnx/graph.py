@@ -46,7 +46,7 @@ class Scores(nn.Module):
 class Rank(nn.Module):
     """Typicality as a module; comparisons with the validation items give the same counts as a sorted search."""
 
-    def __init__(self, typicality: Typicality) -> None:
+    def __init__(self, typicality: Typicality, n_classes: int) -> None:
         super().__init__()
         self.parts, self.beyond = typicality.parts, typicality.beyond
         self.own_scale: list[float] = typicality.own_scale.tolist()
@@ -54,7 +54,12 @@ class Rank(nn.Module):
         self.register_buffer("limits", typicality.limits)
         self.register_buffer("own", limits(scores))
         self.register_buffer("of", torch.cat([typicality.predicted, typicality.stand_for])[order])
-        self.register_buffer("blended", typicality._blended)
+        blended, blended_weight = typicality.blended
+        self.weighted = len(typicality.weight) > 0
+        self.register_buffer("blended", blended)
+        self.register_buffer("weight", typicality.weight)
+        self.register_buffer("blended_weight", blended_weight)
+        self.register_buffer("class_weight", typicality.class_weight(torch.arange(n_classes)))
 
     def forward(
         self,
@@ -73,11 +78,22 @@ class Rank(nn.Module):
             score = torch.where(score.isnan(), -torch.inf, score)
         below = self.get_buffer("own") <= score[:, None]
         own = self.get_buffer("of") == predicted[:, None]
-        pooled = _rank(self.get_buffer("limits") <= score[:, None])
+        pooled = self._share("limits", "weight", score, 1.0)
         blended = ((below & own).sum(1).double() + POOLED_ITEMS * pooled) / (own.sum(1).double() + POOLED_ITEMS)
         beyond = self.beyond(log_prob)
-        typicality = torch.where(beyond, 0.0, _rank(self.get_buffer("blended") <= blended[:, None]))
+        rank = self._share("blended", "blended_weight", blended, self.get_buffer("class_weight")[predicted])
+        typicality = torch.where(beyond, 0.0, rank)
         return score, typicality, pooled, (lifted < near) | (score == -torch.inf) | beyond
+
+    def _share(
+        self, held: str, weight: str, value: Float[Tensor, " N"], own: Float[Tensor, " N"] | float
+    ) -> Float[Tensor, " N"]:
+        """The rank of each value among reference values, which have weights where a class prior was asked for."""
+        below = self.get_buffer(held) <= value[:, None]
+        if not self.weighted:
+            return (1 + below.sum(1).double()) / (1 + below.shape[1])
+        weights = self.get_buffer(weight)
+        return (own + below.double() @ weights) / (own + weights.sum())
 
 
 class Familiarity(nn.Module):
@@ -96,10 +112,6 @@ class Familiarity(nn.Module):
         """The score of each row."""
         score = self.kind.from_state({name: self.get_buffer(name) for name in self.names})
         return score(x, log_prob, background)
-
-
-def _rank(below: Bool[Tensor, "N M"]) -> Float[Tensor, " N"]:
-    return (1 + below.sum(1).double()) / (1 + below.shape[1])
 
 
 class OwnShots(nn.Module):
@@ -154,7 +166,10 @@ class Kinds(nn.Module):
     def __init__(self, known: Subclasses, typicality: Typicality) -> None:
         super().__init__()
         finer, places = typicality.of_subclasses, torch.arange(len(known.names))
-        self.groups, self.rank = Groups(known.component_subclass.tolist(), len(known.names)), Rank(finer)
+        self.groups, self.rank = (
+            Groups(known.component_subclass.tolist(), len(known.names)),
+            Rank(finer, len(known.names)),
+        )
         self.temperature = known.temperature
         self.register_buffer("class_parent", known.class_parent)
         self.register_buffer("own", finer.count(places) >= MIN_ITEMS)
@@ -187,7 +202,7 @@ class HeadGraph(nn.Module):
         self.mixture, self.background = Scores(model.mixture, dtype), Scores(model.background, dtype)
         self.head = model.head
         self.groups = Groups(component_class.tolist(), len(model.classes))
-        self.rank = Rank(model.typicality)
+        self.rank = Rank(model.typicality, len(model.classes))
         self.own = None if model.newcomers is None else OwnShots(model.newcomers, len(model.classes), dtype)
         self.score = None if model.score is None else Familiarity(model.score)
         self.temperature = model.temperature
@@ -195,6 +210,7 @@ class HeadGraph(nn.Module):
         variance = model.background.covariance.dense(1, model.mixture.dimension)[0].diagonal().mean()
         self.reach = REACH[torch.float32] * float(variance.sqrt())
         self.register_buffer("lift", torch.zeros(len(model.classes)) if model.lift is None else model.lift)
+        self.register_buffer("shift", model.head_shift)
         self.register_buffer("component_class", component_class)
         self.register_buffer("first", torch.searchsorted(component_class, torch.arange(len(model.classes))))
         self.kinds = None if model.subclasses is None else Kinds(model.subclasses, model.typicality)
@@ -207,7 +223,7 @@ class HeadGraph(nn.Module):
         x = self._in_sight(x)
         joint = self.mixture(x)
         class_log_prob = self.groups(joint) + self.get_buffer("lift")
-        scores = class_log_prob if self.head is None else self.head.class_scores(x)
+        scores = class_log_prob if self.head is None else self.head.class_scores(x) + self.get_buffer("shift")
         posterior = posterior_of(scores.double() / self.temperature)
         predicted = posterior.argmax(1)
         log_prob, background = class_log_prob.logsumexp(1), self.background(x)[:, 0]

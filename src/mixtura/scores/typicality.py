@@ -43,10 +43,15 @@ class Typicality:
 
     ``subclass`` is the subclass of each item within its predicted class, where classes have named ones.
 
+    ``weight`` is set where another class prior is asked for: the new over the old share of each item's class, 1 on
+    average. Ranks over all classes then count weights instead of items, and the new item has the mean weight of its
+    predicted class. Ranks within a class count items: a prior does not change what a class looks like.
+
     A class without out-of-fold items may use substitute scores (``stand_in``, of class ``stand_for``). They count
     within the class, but not in the pooled ranks.
 
-    Source: Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World (2005), inductive and Mondrian conformal.
+    Source: Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World (2005), inductive and Mondrian conformal;
+    Podkopaev and Ramdas, Distribution-free uncertainty quantification for classification under label shift, UAI 2021.
     """
 
     center: Float[Tensor, " 2"]
@@ -58,6 +63,7 @@ class Typicality:
     own_scale: Float[Tensor, " S"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
     lowest: Float[Tensor, ""] = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
     subclass: Int[Tensor, " L"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    weight: Float[Tensor, " W"] = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
 
     @classmethod
     def fit(
@@ -67,6 +73,7 @@ class Typicality:
         predicted: Int[Tensor, " M"],
         raw: Float[Tensor, " M"] | None = None,
         subclass: Int[Tensor, " M"] | None = None,
+        weight: Float[Tensor, " M"] | None = None,
     ) -> "Typicality":
         """Fit the typicality to out-of-fold known items.
 
@@ -76,6 +83,7 @@ class Typicality:
             predicted: the predicted class of each item, right or wrong, as for new items.
             raw: another score of each item; ``None`` for the one from the two densities.
             subclass: the subclass of each item within its predicted class, where classes have named ones.
+            weight: of each item in ranks over all classes; ``None`` for equal ones.
 
         Raises:
             LabelError: fewer than two out-of-fold items.
@@ -92,7 +100,8 @@ class Typicality:
         scores = unsorted.score(log_density, background, raw)
         order = scores.argsort()
         kinds = unsorted.subclass if subclass is None else subclass[order]
-        return replace(unsorted, scores=scores[order], predicted=predicted[order], subclass=kinds)
+        shares = unsorted.weight if weight is None else weight[order].double() / weight.double().mean()
+        return replace(unsorted, scores=scores[order], predicted=predicted[order], subclass=kinds, weight=shares)
 
     def parts(
         self, log_density: Float[Tensor, " N"], background: Float[Tensor, " N"]
@@ -141,7 +150,7 @@ class Typicality:
 
     def pooled(self, score: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
         """Share of out-of-fold items of all classes that score no higher, including the item itself."""
-        return rank(self.limits, score)
+        return rank(self.limits, score, self.weight)
 
     @cached_property
     def limits(self) -> Float[Tensor, " M"]:
@@ -152,7 +161,16 @@ class Typicality:
         """Typicality of new items from their scores and predicted classes, in [0, 1]."""
         own = self._within_classes
         blended = _blend(own.below(score, predicted), self.pooled(score), own.count(predicted))
-        return rank(self._blended, blended)
+        reference, weight = self.blended
+        return rank(reference, blended, weight, self.class_weight(predicted))
+
+    def class_weight(self, predicted: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """The weight of a new item by its predicted class: the mean over that class's out-of-fold items, else 1."""
+        if not len(self.weight):
+            return torch.ones_like(predicted, dtype=torch.float64)
+        place, count = self.predicted + 1, int(torch.cat([self.predicted, predicted]).max()) + 2
+        total, items = torch.bincount(place, self.weight, count), torch.bincount(place, minlength=count)
+        return torch.where(items > 0, total / items.clamp_min(1), 1.0)[predicted + 1]
 
     @cached_property
     def of_subclasses(self) -> "Typicality":
@@ -171,17 +189,20 @@ class Typicality:
         return ClassRanks.of(torch.cat([self.scores, self.stand_in]), torch.cat([self.predicted, self.stand_for]))
 
     @cached_property
-    def _blended(self) -> Float[Tensor, " M"]:
-        """Sorted blended ranks of the out-of-fold items, each among the others."""
-        own, pooled = ClassRanks.of(self.scores, self.predicted), below(self.limits, self.scores) / len(self.scores)
+    def blended(self) -> tuple[Float[Tensor, " M"], Float[Tensor, " W"]]:
+        """Sorted blended ranks of the out-of-fold items, each among the others, and the weights of these items."""
+        own, pooled = ClassRanks.of(self.scores, self.predicted), share_below(self.limits, self.scores, self.weight)
         others = own.below(self.scores, self.predicted) - 1
-        return _blend(others, pooled, own.count(self.predicted) - 1).sort().values
+        ranks = _blend(others, pooled, own.count(self.predicted) - 1)
+        order = ranks.argsort()
+        return ranks[order], self.weight[order] if len(self.weight) else self.weight
 
     def state(self) -> dict[str, Tensor]:
         """All tensors by name."""
         state = {"center": self.center, "spread": self.spread, "scores": self.scores, "predicted": self.predicted}
         state |= {"own_scale": self.own_scale} if len(self.own_scale) else {}
         state |= {"subclass": self.subclass} if len(self.subclass) else {}
+        state |= {"weight": self.weight} if len(self.weight) else {}
         return state | ({"stand_in": self.stand_in, "stand_for": self.stand_for} if len(self.stand_in) else {})
 
 
@@ -259,9 +280,40 @@ def below(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, 
     return torch.searchsorted(held, new.contiguous(), right=True).double()
 
 
-def rank(held: Float[Tensor, " M"], new: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
-    """Conformal rank: (1 + number of reference values no larger) / (1 + number of reference values)."""
-    return (1 + below(held, new)) / (1 + len(held))
+def share_below(
+    held: Float[Tensor, " M"], new: Float[Tensor, " N"], weight: Float[Tensor, " W"]
+) -> Float[Tensor, " N"]:
+    """Share of the sorted reference values, by weight if there are weights, that are no larger."""
+    if not len(weight):
+        return below(held, new) / len(held)
+    return _weight_below(held, new, weight) / weight.sum()
+
+
+def rank(
+    held: Float[Tensor, " M"],
+    new: Float[Tensor, " N"],
+    weight: Float[Tensor, " W"] | None = None,
+    own: Float[Tensor, " N"] | float = 1.0,
+) -> Float[Tensor, " N"]:
+    """Conformal rank: (1 + number of reference values no larger) / (1 + number of reference values).
+
+    Args:
+        held: sorted reference values.
+        new: values to rank.
+        weight: of the reference values, which count so much instead of one each; none if empty.
+        own: weight of the new values, in place of the ones, where there are weights.
+    """
+    if weight is None or not len(weight):
+        return (1 + below(held, new)) / (1 + len(held))
+    return (own + _weight_below(held, new, weight)) / (own + weight.sum())
+
+
+def _weight_below(
+    held: Float[Tensor, " M"], new: Float[Tensor, " N"], weight: Float[Tensor, " M"]
+) -> Float[Tensor, " N"]:
+    """Total weight of the sorted reference values that are no larger."""
+    total = nn.functional.pad(weight.cumsum(0), (1, 0))
+    return total[torch.searchsorted(held, new.contiguous(), right=True)]
 
 
 def _blend(below: Float[Tensor, " N"], pooled: Float[Tensor, " N"], count: Float[Tensor, " N"]) -> Float[Tensor, " N"]:

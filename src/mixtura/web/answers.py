@@ -6,6 +6,7 @@ from typing import Any
 
 import mixtura
 from mixtura.catalog.catalog import Snapshot
+from mixtura.model.prior import AskedPrior
 from mixtura.records.decision import Neighbor
 from mixtura.web.photos import Decided, Unreadable
 from mixtura.web.service import Service
@@ -48,6 +49,7 @@ def model(service: Service, view: Snapshot) -> dict[str, Any]:
         "classes": len(used.classes),
         "family": type(used.mixture.covariance).name,
         "false_reject_rate": used.decision.false_reject_rate,
+        "prior": AskedPrior.of(used).kind,
         "min_probability": used.decision.min_probability,
         "keep_photos": service.settings.keep_photos,
         "version": mixtura.__version__,

@@ -216,6 +216,7 @@ class Model(BaseModel):
     classes: int
     family: str
     false_reject_rate: Share
+    prior: Literal["data", "uniform", "file"]
     min_probability: Share
     keep_photos: bool
     version: str
