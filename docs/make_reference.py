@@ -308,6 +308,24 @@ def stated() -> str:
     return table(head, [[name, *(cells.get(rate, "–") for rate in stated)] for name, cells in rows.items()])
 
 
+def subclasses() -> str:
+    """How far training on classes tells apart the kinds within them, by set and method."""
+    columns = ("intra", "allway", "knn", "class", "nmi", "purity")
+    rows = []
+    for name, v in results("coarse_scgm.json").items():
+        shown = (v.get(column) for column in columns)
+        cells = ["–" if one is None else _with_spread(one) for one in shown]
+        rows.append([name.replace(", ", ": ", 1), str(v["intra"]["seeds"]), *cells])
+    head = ["photos: method", "seeds", "within a class", "all-way", "kNN", "class", "NMI", "purity"]
+    return table(head, rows)
+
+
+def _with_spread(value: dict[str, float | None]) -> str:
+    """A mean with its standard deviation over seeds, which one seed does not have."""
+    spread = value["sd"]
+    return f"{value['mean']:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
+
+
 MEASURED = {
     "newcomers": newcomers,
     "fewshot": fewshot,
@@ -321,6 +339,7 @@ MEASURED = {
     "digits": digits,
     "copies": copies,
     "heads": heads,
+    "subclasses": subclasses,
 }
 MADE = {"reference/cli.md": command_line, "reference/recipe.md": recipe}
 
