@@ -12,10 +12,13 @@ CONDITIONAL = "conditional"
 SCGM_G = "scgm-g"
 """The objective that finds subclasses of the classes."""
 
+SCGM_A = "scgm-a"
+"""The objective that finds subclasses and compares two views of each photo with other photos of its class."""
+
 SUPCON, ANCOR, MASKCON = "supcon", "ancor", "maskcon"
 """Objectives that compare two views of each photo with each other and with other photos."""
 
-FINDS_SUBCLASSES = (SCGM_G,)
+FINDS_SUBCLASSES = (SCGM_G, SCGM_A)
 """Objectives that give each photo a subclass."""
 
 CONTRASTS = (SUPCON, ANCOR, MASKCON)
@@ -25,12 +28,14 @@ _EMBEDDER = frozenset({"embedder", "dimension"})
 _KEYS = _EMBEDDER | {"contrast_temperature", "queue_size", "select"}
 _SUBCLASSES = _EMBEDDER | {
     "subclasses", "variance", "class_variance", "weight", "regularization", "every", "warmup", "init", "mask", "soft",
-    "strength", "mixture_prior", "angular", "normalize", "select", "distill",
+    "strength", "mixture_prior", "select",
 }  # fmt: skip
+_ANGULAR = {"queue", "metric", "head", "normalize_head", "class_temperature", "losses"}
 
 COARSE_KEYS = {
     CONDITIONAL: _EMBEDDER,
-    SCGM_G: _SUBCLASSES,
+    SCGM_G: _SUBCLASSES | {"angular", "normalize", "distill"},
+    SCGM_A: _SUBCLASSES | _KEYS | _ANGULAR,
     SUPCON: _KEYS,
     ANCOR: _KEYS,
     MASKCON: _KEYS | {"target_weight", "target_temperature"},
@@ -101,13 +106,13 @@ class CoarseSection(Section):
     distill: DistillSection = Field(default=DistillSection(), description="Self-distillation; off by default.")
     contrast_temperature: Annotated[float, Field(gt=0)] | None = Field(
         default=None,
-        description="supcon, ancor, maskcon: divides the cosines of views and photos; small values look at the nearest "
-        "ones. Default: 0.1, and 0.2 for ancor.",
+        description="supcon, ancor, maskcon, scgm-a: divides the cosines of views and photos; small values look at the "
+        "nearest ones. Default: 0.1, and 0.2 for ancor and scgm-a.",
     )
     queue_size: Count = Field(
         default=8192,
-        description="supcon, ancor, maskcon: how many embeddings of earlier photos are compared with; for ancor, of "
-        "each class. No more than there are photos.",
+        description="supcon, ancor, maskcon, scgm-a: how many embeddings of earlier photos are compared with; for "
+        "ancor and scgm-a, of each class. No more than there are photos.",
     )
     target_weight: Share = Field(
         default=0.5,
@@ -117,6 +122,44 @@ class CoarseSection(Section):
     target_temperature: Annotated[float, Field(gt=0)] = Field(
         default=0.05, description="maskcon: small values draw a photo to the most similar ones alone."
     )
+
+    queue: Literal["multi", "single", "none"] = Field(
+        default="multi",
+        description="scgm-a: earlier photos in a queue of each class, in a single one, or none but those of the batch.",
+    )
+    metric: Literal["angular", "norm"] = Field(
+        default="angular",
+        description="scgm-a: directions are seen from the mean of the class (angular) or from the origin (norm).",
+    )
+    head: Literal["seq_em", "seq", "fork", "cls", "none"] = Field(
+        default="seq_em",
+        description="scgm-a: where class scores come from: products of embeddings and class means (seq_em), a layer on "
+        "embeddings (seq) or on vectors (fork); without an embedder, a layer on vectors (cls) or products of vectors "
+        "and class means (none).",
+    )
+    normalize_head: bool = Field(
+        default=True, description="scgm-a: give embeddings unit length before products with class means."
+    )
+    class_temperature: Annotated[float, Field(gt=0)] = Field(default=1.0, description="scgm-a: divides class scores.")
+    losses: tuple[
+        Literal[
+            "cls", "cst_by_class", "cst_all", "cst_all_by_class", "cst_two_class", "cst_by_subclass",
+            "cst_by_subclass_angnorm",
+        ],
+        ...,
+    ] = Field(
+        default=("cls", "cst_by_class"),
+        description="scgm-a: what is added up beside the terms of subclasses: cls, the cross-entropy of the class; "
+        "cst_by_class, a view against other photos of its class; cst_all and cst_all_by_class, against all photos, as "
+        "seen from the origin or from its class; cst_two_class, against its class and the next likely one; "
+        "cst_by_subclass and cst_by_subclass_angnorm, against its subclass, as seen from the origin or from there.",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _heads_without_embedder(self) -> "CoarseSection":
+        if self.head in ("cls", "none") and self.embedder == "mlp":
+            raise ValueError(f"should leave out embedder: mlp where head is {self.head}, which has none")
+        return self
 
     @model_validator(mode="after")
     def _lists_need_mask(self) -> "CoarseSection":

@@ -164,13 +164,15 @@ class EpisodesSection(Section):
 class TrainSection(Section):
     """How mixtura train trains the network of the encoder; fit and sweep refuse it."""
 
-    objective: Literal["conditional", "reconstruction", "prototypical", "scgm-g", "supcon", "ancor", "maskcon"] = Field(
+    objective: Literal[
+        "conditional", "reconstruction", "prototypical", "scgm-g", "scgm-a", "supcon", "ancor", "maskcon"
+    ] = Field(
         default="conditional",
         description="What training minimizes: conditional, the cross-entropy of the class; reconstruction, the "
         "difference of photos and what a decoder makes of their vectors, without labels, for the encoder autoencoder; "
         "prototypical, the cross-entropy of the class by distances to the means of a few photos, for new classes; "
-        "scgm-g, which finds subclasses of the classes, see the section coarse; or supcon, ancor and maskcon, which "
-        "compare two views of each photo with other photos and their classes.",
+        "scgm-g, which finds subclasses of the classes, see the section coarse; supcon, ancor and maskcon, which "
+        "compare two views of each photo with other photos and their classes; or scgm-a, which does both.",
     )
     pixels: Literal["mse", "bce", "l1"] | None = Field(
         default=None,

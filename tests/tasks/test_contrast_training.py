@@ -12,12 +12,14 @@ import torch
 from PIL import Image
 
 from mixtura.cli.app import run as command
-from mixtura.coarse_sections import COARSE_KEYS, CONTRASTS, CoarseSection
+from mixtura.coarse_sections import COARSE_KEYS, CONTRASTS, FINDS_SUBCLASSES, CoarseSection
 from mixtura.encoders.stages import Stages
 from mixtura.errors import CheckpointError, UsageError
 from mixtura.fitting.network_contrast import ContrastTraining
+from mixtura.fitting.network_subclasses import HEADS
 from mixtura.model import bundle
-from mixtura.objectives import PAIR_OBJECTIVES
+from mixtura.objectives import PAIR_OBJECTIVES, SUBCLASS_OBJECTIVES
+from mixtura.objectives.angular import LOSSES
 from mixtura.objectives.contrast import Keys
 from mixtura.recipe import resolve
 from mixtura.records.training import TrainingProgress
@@ -218,6 +220,11 @@ def test_what_does_not_fit_is_refused_in_one_sentence_and_leaves_nothing(photos,
 def test_every_key_of_the_section_is_read_by_an_objective_and_those_of_two_views_are_in_the_table():
     assert set().union(*COARSE_KEYS.values()) == set(CoarseSection.model_fields)
     assert set(CONTRASTS) == set(PAIR_OBJECTIVES) <= set(COARSE_KEYS)
+    assert set(FINDS_SUBCLASSES) == set(SUBCLASS_OBJECTIVES) <= set(COARSE_KEYS)
+    for name in HEADS:
+        assert CoarseSection(head=name).head == name
+    for name in LOSSES:
+        assert CoarseSection(losses=(name,)).losses == (name,)
     for name in EMBEDDERS:
         assert CoarseSection(embedder=name).embedder == name
 

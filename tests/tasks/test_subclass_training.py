@@ -19,14 +19,15 @@ from sklearn.datasets import load_digits
 from mixtura.catalog import create
 from mixtura.catalog.subclasses import SUBLABEL_FILE
 from mixtura.cli.app import run as command
-from mixtura.coarse_sections import CoarseSection
+from mixtura.coarse_sections import COARSE_KEYS, FINDS_SUBCLASSES, CoarseSection
 from mixtura.datasets.episodes import Design
 from mixtura.datasets.items import Dataset, Item
 from mixtura.errors import BundleError, CheckpointError, UsageError
 from mixtura.fitting import network_subclasses
-from mixtura.fitting.network_subclasses import SubclassTraining, counts_of
+from mixtura.fitting.network_subclasses import HEADS, SubclassTraining, counts_of
 from mixtura.metrics.clustering import adjusted_rand
 from mixtura.model import bundle
+from mixtura.objectives.angular import LOSSES
 from mixtura.pipeline import training_set
 from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.recipe import resolve
@@ -82,9 +83,14 @@ def weights(folder):
     return hashlib.sha256((folder / "encoder.safetensors").read_bytes()).hexdigest()
 
 
+@pytest.fixture(scope="module", params=FINDS_SUBCLASSES)
+def objective(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def trained(photos):
-    made = train.run(recipe_for(photos, photos.parent / "shop"))
+def trained(photos, objective):
+    made = train.run(recipe_for(photos, photos.parent / objective, **{"train.objective": objective}))
     assert made.training.replaced
     assert "trained to tell subclasses apart: of 4, 4 are in use in 2 classes." in made.training.outcome
     return made.fit.bundle_path
@@ -119,7 +125,7 @@ def test_the_terms_of_the_loss_are_logged_and_begin_after_the_warmup(trained):
     for one in epochs:
         own = one["logged"]
         assert one["loss"] == pytest.approx(
-            own["class_loss"] + 0.5 * (own["subclass_loss"] + own["owner_loss"]), rel=1e-4
+            own["class_loss"] + own.get("contrast_loss", 0) + 0.5 * (own["subclass_loss"] + own["owner_loss"]), rel=1e-4
         )
 
 
@@ -130,34 +136,37 @@ def test_it_is_a_model_like_any_other(trained, photos, tmp_path):
 
 
 @pytest.fixture(scope="module", params=[3 * 6 + 2, 4 * 6], ids=["in an epoch", "before an assignment"])
-def stopped(request, photos):
+def stopped(request, photos, objective):
     def watch(progress):
         if isinstance(progress, TrainingProgress) and progress.done == request.param:
             os.kill(os.getpid(), signal.SIGINT)
 
-    folder = photos.parent / f"stopped{request.param}"
+    folder = photos.parent / f"stopped{request.param}-{objective}"
     with pytest.raises(KeyboardInterrupt):
-        train.run(recipe_for(photos, folder), progress=watch)
+        train.run(recipe_for(photos, folder, **{"train.objective": objective}), progress=watch)
     return folder
 
 
-def test_stopped_and_gone_on_to_the_bit_with_its_assignments(trained, photos, stopped, tmp_path):
+def test_stopped_and_gone_on_to_the_bit_with_its_assignments(trained, photos, stopped, objective, tmp_path):
     shutil.copytree(stopped, tmp_path / "shop")
-    train.run(recipe_for(photos, tmp_path / "shop"))
+    train.run(recipe_for(photos, tmp_path / "shop", **{"train.objective": objective}))
     assert weights(tmp_path / "shop") == weights(trained)
     assert [one["loss"] for one in epochs_of(tmp_path / "shop")] == [one["loss"] for one in epochs_of(trained)]
 
 
-def test_going_on_with_other_settings_of_subclasses_is_refused(photos, stopped, tmp_path):
+def test_going_on_with_other_settings_of_subclasses_is_refused(photos, stopped, objective, tmp_path):
     shutil.copytree(stopped, tmp_path / "shop")
     with pytest.raises(CheckpointError, match=r"coarse\.every was"):
-        train.run(recipe_for(photos, tmp_path / "shop", **{"coarse.every": 2}))
+        train.run(recipe_for(photos, tmp_path / "shop", **{"coarse.every": 2, "train.objective": objective}))
 
 
 @pytest.mark.parametrize(
     "more",
     [
         {"mask": True, "init": "random", "warmup": 0},
+        *({"head": name, "losses": LOSSES} for name in HEADS),
+        *({"queue": name, "metric": "norm", "losses": LOSSES, "soft": True} for name in ("single", "none")),
+        {"normalize_head": False, "class_temperature": 0.5, "queue_size": 3, "contrast_temperature": 0.1},
         {"soft": True, "mixture_prior": True},
         {"mask": True, "soft": True, "subclasses": [3, 2]},
         {"strength": 0.5, "angular": True, "embedder": "mlp", "normalize": "both"},
@@ -166,7 +175,9 @@ def test_going_on_with_other_settings_of_subclasses_is_refused(photos, stopped, 
     ids=str,
 )
 def test_every_option_runs(photos, tmp_path, more):
-    made = train.run(recipe_for(photos, tmp_path / "shop", **{"train.epochs": 5, "coarse": KEYS["coarse"] | more}))
+    angular = any(key in COARSE_KEYS["scgm-a"] - COARSE_KEYS["scgm-g"] for key in more)
+    keys = {"train.objective": "scgm-a", "train.epochs": 2} if angular else {"train.epochs": 5}
+    made = train.run(recipe_for(photos, tmp_path / "shop", **keys, coarse=KEYS["coarse"] | more))
     assert made.training.replaced
     assert all(np.isfinite(one["loss"]) for one in epochs_of(tmp_path / "shop"))
 

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from mixtura import files
 from mixtura.errors import CheckpointError
 from mixtura.fitting import network_head
+from mixtura.fitting.network_angular import AngularTraining
+from mixtura.fitting.network_contrast import ContrastTraining
 from mixtura.fitting.network_material import Material
 from mixtura.fitting.network_objective import objective_of
 from mixtura.pipeline import network_setup
@@ -206,8 +208,9 @@ class _Run:
         if distributed.of_first(left) < math.inf:
             seconds = self._seconds_an_epoch()
             epochs = distributed.of_first(lambda: min(epochs, int(left() / seconds)))
-        if self.contrast is not None:
-            self.contrast.forget()
+        for own in (self.contrast, self.subclasses):
+            if isinstance(own, ContrastTraining | AngularTraining):
+                own.forget()
         if epochs and not distributed.rank():
             plan = {"asked": asked, "epochs": epochs} | ({} if rate is None else {"learning_rate": rate})
             files.make_folder(folder)

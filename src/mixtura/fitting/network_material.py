@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mixtura.coarse_sections import CONDITIONAL, CONTRASTS, FINDS_SUBCLASSES, CoarseSection
+from mixtura.coarse_sections import CONDITIONAL, CONTRASTS, FINDS_SUBCLASSES, SCGM_G, CoarseSection
 from mixtura.encoders.common import drawn
 from mixtura.encoders.stages import stages_of
 from mixtura.features.records import Unreadable
 from mixtura.fitting import network_contrast, network_head, network_subclasses
 from mixtura.fitting.heads import HeadSpec
+from mixtura.fitting.network_angular import AngularTraining, FindsSubclasses
 from mixtura.fitting.network_contrast import ContrastTraining
 from mixtura.fitting.network_episodes import NetworkEpisodes, episodes_of
 from mixtura.fitting.network_subclasses import SubclassTraining
@@ -141,7 +142,7 @@ class Material:
         """Whether the last epoch is kept, and not the one that is best by validation."""
         return self.section.keeps_kinds_apart and self.coarse is not None and self.coarse.select == "last"
 
-    def subclasses(self, classifier: SubclassClassifier, say: Callable[[str], None]) -> SubclassTraining:
+    def subclasses(self, classifier: SubclassClassifier, say: Callable[[str], None]) -> FindsSubclasses:
         """What finds subclasses as a network is trained, whose blocks below its ``first`` stay as they are.
 
         Args:
@@ -150,7 +151,8 @@ class Material:
         """
         assert self.coarse is not None
         batches = partial(self._plain, classifier, self.used.training)
-        return SubclassTraining.of(self.coarse, classifier, self.training_labels, batches, self.seed, say)
+        found = SubclassTraining.of(self.coarse, classifier, self.training_labels, batches, self.seed, say)
+        return found if self.section.objective == SCGM_G else AngularTraining.of(self.section, found)
 
     def contrast(self, classifier: EmbeddingClassifier) -> ContrastTraining | None:
         """What compares views as a network is trained; ``None`` where nothing does."""
@@ -160,7 +162,7 @@ class Material:
         classes = len(self.photos.classes)
         return ContrastTraining.of(self.section, self.coarse, classifier, self.training_labels, classes)
 
-    def settled_subclasses(self, found: SubclassTraining) -> Int[np.ndarray, " N"]:
+    def settled_subclasses(self, found: FindsSubclasses) -> Int[np.ndarray, " N"]:
         """The subclass of each photo by a trained network; every process must call it."""
         every = np.arange(len(self.used.labels))
         assert isinstance(found.classifier, SubclassClassifier)

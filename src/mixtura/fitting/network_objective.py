@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mixtura.core import temperature
 from mixtura.datasets.episodes import Episode
+from mixtura.fitting.network_angular import FindsSubclasses
 from mixtura.fitting.network_contrast import ContrastTraining
-from mixtura.fitting.network_subclasses import SubclassTraining
 from mixtura.names import find
 from mixtura.objectives import EPISODE_OBJECTIVES, PHOTO_OBJECTIVES
 from mixtura.training import episodic
@@ -35,7 +35,7 @@ class NetworkObjective:
 def objective_of(
     section: TrainSection,
     validation: Sequence[Episode] = (),
-    subclasses: SubclassTraining | None = None,
+    subclasses: FindsSubclasses | None = None,
     contrast: ContrastTraining | None = None,
 ) -> NetworkObjective:
     """Return the objective that a section names.

@@ -31,6 +31,15 @@ from mixtura.training.subclasses import AssignedRows, Embeds, SubclassClassifier
 
 MAX_STEPS = 1000  # of an assignment
 ERROR = 1e-2  # of a subclass's own mass, at which an assignment is good enough: most rows settle far earlier
+HEADS = {
+    "seq_em": ("means", True),
+    "seq": ("embeddings", True),
+    "fork": ("vectors", True),
+    "cls": ("vectors", False),
+    "none": ("means", False),
+}
+"""Name of a head in the section -> where its class scores come from, and whether it has an embedder."""
+
 SOFT_BYTES = 1 << 30  # for the shares of all photos
 
 
@@ -56,11 +65,13 @@ def network_with_head(
     n_classes = len(classes)
     counts = counts_of(section, labels, n_classes)
     owner = torch.from_numpy(np.repeat(np.arange(n_classes), counts)) if section.mask else None
+    scores, embeds = HEADS[section.head]
+    embedder = section.embedder if embeds else "none"
     head = drawn(
         seed,
         lambda: SubclassHead(
-            dimension, n_classes, sum(counts), section.dimension, section.embedder,
-            subclass_class=owner, variance=section.variance, class_variance=section.class_variance,
+            dimension, n_classes, sum(counts), section.dimension, embedder,
+            subclass_class=owner, class_scores=scores, variance=section.variance, class_variance=section.class_variance,
             mixture_prior=section.mixture_prior,
         ),
     )  # fmt: skip

@@ -18,7 +18,10 @@ PHOTO_OBJECTIVES = {"reconstruction": "mixtura.objectives.reconstruction:Reconst
 EPISODE_OBJECTIVES = {"prototypical": "mixtura.objectives.prototypical:Prototypical"}
 """Objectives of an encoder on episodes: support samples of some classes, and queries to classify."""
 
-SUBCLASS_OBJECTIVES = {"scgm-g": "mixtura.objectives.coarse_to_fine:ScgmG"}
+SUBCLASS_OBJECTIVES = {
+    "scgm-g": "mixtura.objectives.coarse_to_fine:ScgmG",
+    "scgm-a": "mixtura.objectives.angular:ScgmA",
+}
 """Objectives of embeddings, of which some hidden subclass is known beside the class."""
 
 PAIR_OBJECTIVES = {

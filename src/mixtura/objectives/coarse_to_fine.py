@@ -97,12 +97,10 @@ class ScgmG:
             assigned: subclass of each row.
             weight: of each row; ``None`` for equal.
         """
-        share = _shares(assigned, len(model.mean), v.dtype)
-        near = -(share * model.subclass_posterior(v, labels, self.angular)).sum(1)
-        owner = -(share * model.class_given_subclass().T[labels]).sum(1)
+        near, owner = subclass_terms(model, v, labels, assigned, self.angular)
         wrong = functional.cross_entropy(self.class_scores(model, v), labels, reduction="none")
         terms = {"class_loss": wrong, "subclass_loss": near, "owner_loss": owner}
-        means = {name: _mean(loss, weight) for name, loss in terms.items()}
+        means = {name: mean_of(loss, weight) for name, loss in terms.items()}
         loss = means["class_loss"] + self.weight * (means["subclass_loss"] + means["owner_loss"])
         return loss, {name: mean.detach() for name, mean in means.items()}
 
@@ -139,12 +137,38 @@ class ScgmG:
         subclasses = self._divergence(
             model.subclass_posterior(v, labels, self.angular), teacher.subclass_posterior(taught, labels, self.angular)
         )
-        return _mean(classes + self.weight * subclasses, weight)
+        return mean_of(classes + self.weight * subclasses, weight)
 
     def _divergence(self, scores: Float[Tensor, "N K"], teacher: Float[Tensor, "N K"]) -> Float[Tensor, " N"]:
         degrees = self.distill_temperature
         own, other = (scores / degrees).log_softmax(1), (teacher / degrees).log_softmax(1)
         return degrees**2 * functional.kl_div(own, other, reduction="none", log_target=True).sum(1)
+
+
+def subclass_terms(
+    model: SubclassModel,
+    v: Float[Tensor, "N D"],
+    labels: Int[Tensor, " N"],
+    assigned: Assigned,
+    angular: bool = False,
+) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    r"""The two terms of subclasses, :math:`-\log p(z \mid v)` and :math:`-\log p(y \mid z)`, of each row in nats.
+
+    Args:
+        model: class and subclass means.
+        v: embeddings.
+        labels: class of each.
+        assigned: subclass of each, or the shares; both terms are zero for a row of none.
+        angular: compare directions from the class mean.
+    """
+    share = _shares(assigned, len(model.mean), v.dtype)
+    near = -(share * model.subclass_posterior(v, labels, angular)).sum(1)
+    return near, -(share * model.class_given_subclass().T[labels]).sum(1)
+
+
+def mean_of(loss: Float[Tensor, " N"], weight: Float[Tensor, " N"] | None) -> Float[Tensor, ""]:
+    """The mean of the losses of rows by their weights."""
+    return loss.mean() if weight is None else (loss * weight.to(loss)).sum() / weight.to(loss).sum()
 
 
 def _shares(assigned: Assigned, count: int, dtype: torch.dtype) -> Float[Tensor, "N R"]:
@@ -153,7 +177,3 @@ def _shares(assigned: Assigned, count: int, dtype: torch.dtype) -> Float[Tensor,
         return assigned.to(dtype)
     one = functional.one_hot(assigned.clamp_min(0), count).to(dtype)
     return one * (assigned != UNASSIGNED)[:, None]
-
-
-def _mean(loss: Float[Tensor, " N"], weight: Float[Tensor, " N"] | None) -> Float[Tensor, ""]:
-    return loss.mean() if weight is None else (loss * weight.to(loss)).sum() / weight.to(loss).sum()

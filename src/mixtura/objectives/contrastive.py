@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mixtura.errors import UsageError
+from mixtura.objectives.coarse_to_fine import mean_of
 from mixtura.objectives.contrast import Keys, Pairs, info_nce, log_sum
 
 Terms = Mapping[str, Tensor]
@@ -55,7 +56,7 @@ class SupCon:
         """Mean loss in nats; it has no terms."""
         scores, keys = _scores(pairs, self.temperature)
         near = _with_own(pairs.own.label[:, None] == keys.label) & scores.isfinite()
-        return _mean(_cross_entropy(scores, near / near.sum(1, keepdim=True)), pairs.weight), {}
+        return mean_of(_cross_entropy(scores, near / near.sum(1, keepdim=True)), pairs.weight), {}
 
 
 @final
@@ -109,7 +110,7 @@ class MaskCon:
         scores, keys = _scores(pairs, self.temperature)
         target = self.weight * self.targets(pairs.own, keys).to(scores.dtype)
         target[:, 0] += 1 - self.weight
-        return _mean(_cross_entropy(scores, target), pairs.weight), {}
+        return mean_of(_cross_entropy(scores, target), pairs.weight), {}
 
     @torch.no_grad()
     def targets(self, own: Keys, others: Keys) -> Float[Tensor, "N K"]:
@@ -166,7 +167,7 @@ class Ancor:
         """
         wrong = functional.cross_entropy(pairs.v @ class_weight.T, pairs.own.label, reduction="none")
         apart = self.within_classes(pairs, class_weight.detach())
-        classes, contrast = _mean(wrong, pairs.weight), _mean(apart, pairs.weight)
+        classes, contrast = mean_of(wrong, pairs.weight), mean_of(apart, pairs.weight)
         return classes + contrast, {"class_loss": classes.detach(), "contrast_loss": contrast.detach()}
 
     def within_classes(self, pairs: Pairs, class_weight: Float[Tensor, "C D"]) -> Float[Tensor, " N"]:
@@ -193,10 +194,6 @@ def _cross_entropy(scores: Float[Tensor, "N K"], target: Float[Tensor, "N K"]) -
 
 def _with_own(of_others: Bool[Tensor, "N L"], own: bool = True) -> Bool[Tensor, "N K"]:
     return functional.pad(of_others, (1, 0), value=own)
-
-
-def _mean(loss: Float[Tensor, " N"], weight: Float[Tensor, " N"] | None) -> Float[Tensor, ""]:
-    return loss.mean() if weight is None else (loss * weight.to(loss)).sum() / weight.to(loss).sum()
 
 
 def _check_temperature(temperature: float) -> None:

@@ -14,6 +14,9 @@ from mixtura.training.classifier import VECTOR, vectors_of
 from mixtura.training.embedding import embedder_of
 from mixtura.training.setup import Batch
 
+CLASS_SCORES = ("means", "embeddings", "vectors")
+"""Where class scores come from: products of embeddings and class means, a layer on embeddings, or one on vectors."""
+
 
 class SubclassHead(nn.Module):
     """Class log-posteriors of vectors, through subclasses.
@@ -26,6 +29,7 @@ class SubclassHead(nn.Module):
         embedder: one of :data:`~mixtura.training.embedding.EMBEDDERS`.
         log_prior: of the classes, in nats; ``None`` for equal ones.
         subclass_class: class that owns each subclass; ``None`` for no owners.
+        class_scores: one of :data:`CLASS_SCORES`; a layer is for training only.
         options: of :class:`~mixtura.core.subclass_model.SubclassModel`.
     """
 
@@ -42,6 +46,7 @@ class SubclassHead(nn.Module):
         *,
         log_prior: Float[Tensor, " C"] | None = None,
         subclass_class: Int[Tensor, " R"] | None = None,
+        class_scores: str = CLASS_SCORES[0],
         **options: Any,
     ) -> None:
         super().__init__()
@@ -50,6 +55,9 @@ class SubclassHead(nn.Module):
         self.class_mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_classes, width)))
         self.register_buffer("log_prior", log_prior)
         self.register_buffer("subclass_class", subclass_class)
+        self.class_layer, self.on_vectors = None, class_scores == CLASS_SCORES[2]
+        if class_scores != CLASS_SCORES[0]:
+            self.class_layer = nn.Linear(dimension if self.on_vectors else width, n_classes)
         self._options = options
 
     def model(self) -> SubclassModel:
@@ -83,11 +91,15 @@ class SubclassClassifier(nn.Module):
 
     def forward(self, batch: Batch) -> Float[Tensor, "N C"]:
         """The class log-posteriors of a batch, in nats."""
-        return self.head(vectors_of(self.network, self.stages, batch, self.first))
+        return self.head(self.vectors(batch))
 
     def embed(self, batch: Batch) -> Float[Tensor, "N W"]:
         """The embeddings of a batch."""
-        return self.head.embed(vectors_of(self.network, self.stages, batch, self.first))
+        return self.head.embed(self.vectors(batch))
+
+    def vectors(self, batch: Batch) -> Float[Tensor, "N D"]:
+        """The vectors of a batch, which the head takes."""
+        return vectors_of(self.network, self.stages, batch, self.first)
 
 
 class VectorClassifier(nn.Module):
@@ -136,6 +148,14 @@ class AssignedRows:
     def of(self, rows: Int[Tensor, " B"]) -> Tensor:
         """The subclasses of some rows, on their device."""
         return self.assigned[rows.cpu()].to(rows.device)
+
+    @property
+    def likeliest(self) -> Int[Tensor, " T"]:
+        """The subclass of each row, or that with the largest share."""
+        if not self.assigned.is_floating_point():
+            return self.assigned
+        best = self.assigned.max(1)
+        return torch.where(best.values > 0, best.indices, UNASSIGNED)
 
     def set(self, assigned: Tensor, rows: Int[Tensor, " M"]) -> None:
         """Replace the subclasses of some rows; all others have none."""
