@@ -9,14 +9,15 @@ classes (43 and 81 products; the last block of lite0 at 128 px; needs --data). N
 characters, kinds and products: they only measure the vectors of the test part.
 
 ``coarse`` is the cross-entropy of the class; ``coarse, embedder`` the same through an embedder of 128 numbers, and
-``coarse+`` the class term of scgm-g alone, through the same embedder; ``scgm-g`` and ``scgm-a`` have ``R`` subclasses. ``supcon``,
-``ancor`` and ``maskcon`` compare two views of a photo. ``fine`` and ``fine, embedder`` learn the kinds themselves: they
-are upper bounds, and their ``class`` is that of kinds. ``frozen`` trains nothing: it is the encoder that mixtura takes
-unless told otherwise, at 128 px. ``as released`` is scgm-g with an assignment on random views by a network in training
-mode; the two changes also stand alone. Episodes (1-shot, 15 queries, 400 of them, nearest by cosine) take all kinds of
-one class (``intra``), of all (``allway``) or any five (``nway``); ``knn`` is the nearest training photo. ``nmi``,
-``purity`` and ``used`` are of the subclasses that scgm-g finds for the photos outside the test part, each one of the
-photo's class; ``kmeans nmi`` and ``kmeans purity`` of as many clusters of their unit vectors, within each class.
+``coarse+`` the class term of scgm-g alone, through the same embedder; ``scgm-g`` and ``scgm-a`` have ``R`` subclasses.
+``supcon``, ``ancor`` and ``maskcon`` compare two views of a photo. ``fine`` and ``fine, embedder`` learn the kinds
+themselves: they are upper bounds, and their ``class`` is that of kinds. ``frozen`` trains nothing: it is the encoder
+that mixtura takes unless told otherwise, at 128 px. ``as released`` is scgm-g with an assignment on random views by a
+network in training mode; the two changes also stand alone. Episodes (1-shot, 15 queries, 400 of them, nearest by cosine)
+take all kinds of one class (``intra``), of all (``allway``) or any five (``nway``); ``knn`` is the nearest training
+photo. ``nmi``, ``purity`` and ``used`` are of the subclasses that are found for the photos outside the test part, each
+one of the photo's class; ``kmeans nmi`` and ``kmeans purity`` of as many clusters of their unit vectors, within each
+class.
 Figures are percent. Writes benchmarks/results/coarse_scgm.json.
 """
 
@@ -93,7 +94,7 @@ METHODS: dict[str, tuple[str, dict[str, object]]] = {
     "fine, embedder": ("conditional", LINEAR),
     "frozen": ("", {}),
 }
-"""Method -> objective, and keys of the section coarse beside those of the set, which scgm-g alone reads."""
+"""Method -> objective, and keys of the section coarse; with subclasses, those of the set beside them."""
 
 FROZEN = {"name": "lite0", "size": 128, "taps": "none"}
 RELEASED = {"scgm-g, as released": (True, True), "scgm-g, training mode": (True, False), "scgm-g, views": (False, True)}
