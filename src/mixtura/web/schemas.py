@@ -1,70 +1,26 @@
 """The JSON of requests and answers."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, FailFast, Field, StringConstraints, Tag
+from pydantic import BaseModel, FailFast, Field, Tag
 
-from mixtura.web.settings import MAX_IMAGES
+from mixtura.web.kind_schemas import GiveKinds, KindsEffect, RenameKinds
+from mixtura.web.schema_base import (
+    ID_PATTERN,
+    MAX_EXACT_INTEGER,
+    NAME_PATTERN,
+    PATTERN_HINTS,
+    Id,
+    Images,
+    Name,
+    Number,
+    RequestModel,
+    ResponseModel,
+    Share,
+    by_key,
+)
 
-ID_PATTERN = r"^[a-z0-9-]{1,64}$"
-NAME_PATTERN = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$"
-PATTERN_HINTS = {
-    ID_PATTERN: "Use at most 64 lower-case letters, digits and hyphens",
-    NAME_PATTERN: "Use one line of text without blanks at its ends",
-}
-"""What each pattern asks for, for people."""
-
-MAX_EXACT_INTEGER = 2**53 - 1
-"""The largest number that every JSON reader holds exactly."""
-
-
-def whole(value: Any) -> Any:
-    """A number as JSON means it: 3.0 is a whole number too.
-
-    >>> whole(3.0), whole(3.5), whole("3")
-    (3, 3.5, '3')
-    """
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def by_key(*keys: str) -> Discriminator:
-    """Which of several forms an object has, by the key that it holds: so that a fault is named in that form."""
-
-    def found(value: Any) -> str | None:
-        return next((key for key in keys if isinstance(value, dict) and key in value), None)
-
-    message = f"Send an object with one of {', '.join(keys)}"
-    return Discriminator(found, custom_error_type="no_such_form", custom_error_message=message)
-
-
-Id = Annotated[str, StringConstraints(pattern=ID_PATTERN), Field(examples=["red-kettle"])]
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=200), Field(examples=["Red kettle"])]
-Number = Annotated[int, Field(ge=1, le=MAX_EXACT_INTEGER), BeforeValidator(whole)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Base64 = Annotated[
-    str,
-    Field(
-        min_length=4,
-        description="The bytes of a JPEG, PNG, WebP, GIF, BMP or PNM file, as base64.",
-        json_schema_extra={"format": "photo", "contentEncoding": "base64"},
-    ),
-]
-Images = Annotated[list[Base64], FailFast(), Field(min_length=1, max_length=MAX_IMAGES)]
-
-
-class RequestModel(BaseModel):
-    """What a client sends: nothing that is not known, and no value of another kind.
-
-    Lists end at their first fault: to name a million faults would take longer than to make them.
-    """
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ResponseModel(BaseModel):
-    """What is answered, read from the records of the tasks."""
-
-    model_config = ConfigDict(from_attributes=True)
+__all__ = ["ID_PATTERN", "MAX_EXACT_INTEGER", "NAME_PATTERN", "PATTERN_HINTS"]
 
 
 class Photos(RequestModel):
@@ -128,8 +84,10 @@ Change = Annotated[
     Annotated[Rename, Tag("name")]
     | Annotated[Confirm, Tag("confirmed")]
     | Annotated[Merge, Tag("merge_into")]
-    | Annotated[Split, Tag("split")],
-    by_key("name", "confirmed", "merge_into", "split"),
+    | Annotated[Split, Tag("split")]
+    | Annotated[GiveKinds, Tag("kinds")]
+    | Annotated[RenameKinds, Tag("rename_kinds")],
+    by_key("name", "confirmed", "merge_into", "split", "kinds", "rename_kinds"),
 ]
 
 
@@ -295,6 +253,7 @@ class Effect(ResponseModel):
     after: Share | None
     tested: int
     notes: list[str]
+    kinds: list[KindsEffect]
 
 
 class Measured(ResponseModel):

@@ -1,6 +1,7 @@
 """What the routes stand on: a catalog, its journal, an encoder, and the threads in which they work."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -38,6 +39,7 @@ class Service:
         self.photos = Photos(self.live, journal, settings)
         self.drift: Memo[Any] = Memo()
         self.groups: Memo[Any] = Memo()
+        self.kinds: defaultdict[str, Memo[Any]] = defaultdict(Memo)  # by product
         self.ready = False
         self._observe()
         self._read_pool = ThreadPoolExecutor(READ_THREADS, "reader")

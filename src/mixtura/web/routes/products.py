@@ -8,8 +8,8 @@ from mixtura.catalog import Catalog
 from mixtura.catalog.shots import shot_of
 from mixtura.errors import BadItem
 from mixtura.records.catalog import EditResult, Shot
-from mixtura.tasks import discover
-from mixtura.web import schemas
+from mixtura.tasks import discover, product_kinds
+from mixtura.web import kind_schemas, schemas
 from mixtura.web.answers import thumbnail
 from mixtura.web.problems import Refusal
 from mixtura.web.service import Service, ServiceDep, product_of
@@ -36,7 +36,7 @@ async def enroll(service: ServiceDep, given: Annotated[schemas.Enrolled, Body()]
 
 @router.patch("/v1/products/{id}", response_model=schemas.Effect)
 async def change(service: ServiceDep, id: ProductId, given: Annotated[schemas.Change, Body()]) -> EditResult:
-    """Rename, confirm, merge or split a product; one of them at a time."""
+    """Rename, confirm, merge or split a product, or give it kinds; one of them at a time."""
     return await service.edit(lambda: _changed(service.catalog, id, given))
 
 
@@ -51,6 +51,23 @@ async def items(service: ServiceDep, id: ProductId) -> dict[str, Any]:
     """The photos of a product."""
     found = await service.read(lambda: service.catalog.items(product_of(service.catalog, id)))
     return {"items": [vars(item) | {"thumbnail": thumbnail(item.id)} for item in found]}
+
+
+@router.get("/v1/products/{id}/kinds", response_model=kind_schemas.Kinds)
+async def kinds(service: ServiceDep, id: ProductId) -> dict[str, Any]:
+    """The kinds of a product, the largest first; photos of no kind have the name of the product."""
+    found = await service.read(lambda: product_kinds.shown(service.catalog, product_of(service.catalog, id)))
+    return {"kinds": [_kind(one) for one in found]}
+
+
+@router.get("/v1/products/{id}/kinds/found", response_model=kind_schemas.FoundKinds)
+async def found_kinds(service: ServiceDep, id: ProductId) -> dict[str, Any]:
+    """The kinds that the photos of a product suggest, which may be one; nothing is changed."""
+    product = await service.read(lambda: product_of(service.catalog, id))
+    found = await service.compute(
+        service.kinds[product.id], lambda: product_kinds.find(service.catalog, product_of(service.catalog, id))
+    )
+    return vars(found) | {"kinds": [_kind(one) for one in found.kinds]}
 
 
 @router.delete("/v1/items/{id}", response_model=schemas.Effect)
@@ -88,6 +105,11 @@ def jpeg(picture: bytes | None) -> Response:
     return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
 
+def _kind(kind: product_kinds.ShownKind) -> dict[str, Any]:
+    pictures = {"typical": kind.typical, "borderline": kind.borderline}
+    return vars(kind) | {name: [thumbnail(item) for item in items] for name, items in pictures.items()}
+
+
 def _picture(catalog: Catalog, id: int) -> bytes | None:
     return catalog.thumbnail(catalog.item(id).id)
 
@@ -118,4 +140,8 @@ def _changed(catalog: Catalog, id: str, given: schemas.RequestModel) -> EditResu
             return catalog.merge(product, product_of(catalog, given.merge_into))
         case schemas.Split():
             return catalog.split(product, given.split.items, given.split.name)
-    raise Refusal(422, "Give one of name, confirmed, merge_into and split.")
+        case kind_schemas.GiveKinds():
+            return catalog.give_kinds({product: {item: kind.name for kind in given.kinds for item in kind.items}})
+        case kind_schemas.RenameKinds():
+            return catalog.rename_kinds(product, {one.kind: one.name for one in given.rename_kinds})
+    raise Refusal(422, "Give one of name, confirmed, merge_into, split, kinds and rename_kinds.")

@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { button, count, h, moment, replace } from "./dom.js";
+import { kindsOf } from "./kinds.js";
 import { complain, tellEffect } from "./notice.js";
 import { chooser } from "./photo.js";
 import { picture, removing } from "./pictures.js";
@@ -14,7 +15,7 @@ export async function showProduct(body, id, products) {
   const product = products.find((each) => each.id === id);
   const back = h("p", {}, h("a", { href: "#products" }, "← All products"));
   if (!product) return replace(body, back, h("p", { class: "lead" }, "This product is not in the catalog any more."));
-  const { items } = await ask(`/v1/products/${id}/items`);
+  const [{ items }, kinds] = await Promise.all([ask(`/v1/products/${id}/items`), kindsOf(product)]);
   replace(
     body,
     back,
@@ -28,6 +29,7 @@ export async function showProduct(body, id, products) {
     ),
     provisional(product),
     h("div", { class: "forms" }, rename(product), products.length > 1 && merge(product, products), other(product)),
+    kinds,
     photos(product, items),
   );
 }
