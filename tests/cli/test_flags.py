@@ -34,7 +34,7 @@ OPTIONS = {
     },
     "predict": {"": "--csv --false-discovery-rate --neighbors"},
     "serve": {"": "--host --host-name --keep-photos --open --port --reads --token-file --writes"},
-    "evaluate": {"": "--follow-links --label --level"},
+    "evaluate": {"": "--csv --follow-links --label --level"},
     "report": {"": "-o --follow-links --label --level --output"},
     "export": {"": "-o --format --onnx --output --timm"},
     "products": {},

@@ -1,5 +1,6 @@
 """``mixtura evaluate``: measure a model on held-out items."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -31,6 +32,10 @@ Level = Annotated[
 FollowLinks = Annotated[
     bool, typer.Option("--follow-links", help="Also read photos behind links that lead out of the folder of the data.")
 ]
+ClassTable = Annotated[
+    Path | None,
+    typer.Option("--csv", metavar="FILE", help="Also write a table with the figures of each class as CSV."),
+]
 
 
 def evaluate(
@@ -40,6 +45,7 @@ def evaluate(
     label: Label = None,
     level: Level = None,
     follow_links: FollowLinks = False,
+    csv: ClassTable = None,
 ) -> None:
     """Measure a model: accuracy, calibration, and how many strangers it notices.
 
@@ -49,15 +55,20 @@ def evaluate(
       mixtura evaluate shop                          the test split of fit
       mixtura evaluate shop today/                   one folder per class
       mixtura evaluate shop --json | jq .metrics
+      mixtura evaluate shop --csv classes.csv        recall, precision, F1 and more of each class
     """
-    from mixtura.cli import views
+    from mixtura.cli import spreadsheet, views
     from mixtura.tasks.evaluate import run
 
+    if csv is not None:
+        spreadsheet.check_file(csv, spreadsheet.CLASS_HEADER)
     evaluation = run(model, section_of(data, label, follow_links, level))
+    if csv is not None:
+        spreadsheet.write_classes(evaluation.per_class, csv)
     out.result(
         views.measured_record(evaluation),
         views.evaluation_lines(evaluation),
-        views.measured_view(evaluation),
+        [*views.measured_view(evaluation), *([] if csv is None else [views.written(csv)])],
     )
 
 

@@ -5,7 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -15,7 +15,7 @@ from mixtura.cli.output import shown
 from mixtura.cli.views import is_problem
 from mixtura.errors import CannotWrite, NoInput
 from mixtura.files import is_folder_at, is_there
-from mixtura.records.decision import Decision
+from mixtura.records.decision import ClassRow, Decision
 
 TITLES = {"id": "item", "label": "class"}
 """Titles of columns, where they are not the names of JSON."""
@@ -41,6 +41,22 @@ def cell(value: Any) -> Any:
     return shown(f"'{value}" if _FORMULA.match(value) else value)
 
 
+CLASS_HEADER = ",".join(one.name for one in fields(ClassRow)).replace("name", "class", 1)
+"""First line of a class table."""
+
+
+def write_classes(rows: Iterable[ClassRow], path: Path) -> None:
+    """Write the figures of each class as a table.
+
+    Raises:
+        CannotWrite, OutOfSpace: the file cannot be written.
+    """
+    text = io.StringIO()
+    text.write(f"{CLASS_HEADER}\n")
+    csv.writer(text, lineterminator="\n").writerows([cell(value) for value in astuple(row)] for row in rows)
+    files.write(path, text.getvalue().encode())
+
+
 def answers_csv(answers: Iterable[Any]) -> str:
     """Return a header and one row per answer, in order; an unreadable file has the verdict ``error`` and its reason."""
     text = io.StringIO()
@@ -56,8 +72,8 @@ def _row(answer: Any) -> dict[str, Any]:
     return {key: getattr(answer, key) for key in KEYS}
 
 
-def check_file(path: Path) -> None:
-    """Check, before any work, that answers can be written to a file.
+def check_file(path: Path, header: str = HEADER) -> None:
+    """Check, before any work, that answers, or rows under another header, can be written to a file.
 
     Raises:
         NoInput: its folder does not exist.
@@ -65,15 +81,16 @@ def check_file(path: Path) -> None:
     """
     if not is_folder_at(path.parent):
         raise NoInput(f"There is no folder {path.parent} to write {path.name} into. Make it, or name another file.")
-    if is_there(path) and not _holds_answers(path):
-        raise CannotWrite(f"{path} is there already and holds no answers of mixtura. Name another file for --csv.")
+    if is_there(path) and not _holds_answers(path, header):
+        what = "answers" if header == HEADER else "class table"
+        raise CannotWrite(f"{path} is there already and holds no {what} of mixtura. Name another file for --csv.")
 
 
-def _holds_answers(path: Path) -> bool:
+def _holds_answers(path: Path, header: str) -> bool:
     try:
         with path.open("rb") as file:
-            first = file.read(len(HEADER) + 1).partition(b"\n")[0].strip().decode("utf-8", "replace")
-            return first in ("", HEADER) or (first.startswith(FIRST_TITLES) and HEADER.startswith(f"{first},"))
+            first = file.read(len(header) + 1).partition(b"\n")[0].strip().decode("utf-8", "replace")
+            return first in ("", header) or (first.startswith(FIRST_TITLES) and header.startswith(f"{first},"))
     except OSError:
         return False
 

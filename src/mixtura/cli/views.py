@@ -105,6 +105,8 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
         "items": len(evaluation.ids),
         "alpha": evaluation.alpha,
         "metrics": evaluation.metrics,
+        "groups": evaluation.facts.get("groups", {}),
+        "per_class": [vars(row) for row in evaluation.per_class],
         "intervals": {name: _interval_record(value) for name, value in evaluation.intervals.items()},
         "recall": {name: _interval_record(value) for name, value in evaluation.recall.items()},
         "weakest": [label for label, _ in weakest(evaluation)],

@@ -123,6 +123,23 @@ class SubclassMap:
 
 
 @dataclass(frozen=True)
+class ClassRow:
+    """Figures of one class on ``test`` items, as shares in [0, 1], and its number of training items.
+
+    ``None`` stands for what does not exist: the recall of a class without test items, say.
+    """
+
+    name: str
+    train: int | None
+    test: int
+    recall: float | None
+    precision: float | None
+    specificity: float | None
+    f1: float | None
+    auc: float | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A model's evaluation on items it was not fitted on.
 
@@ -130,7 +147,8 @@ class Evaluation:
     catalog. ``metrics`` holds shares in [0, 1] (never percent) by name: ``top1``, ``balanced``, ``ece``, ``nll``,
     ``brier``, ``auroc_unknown`` (absent without strangers), ``fpr95``, ``stated_false_reject``,
     ``false_reject`` ..., the last with an interval in ``intervals``. ``problems`` are the files that were left out.
-    ``second`` is the evaluation on a second domain, where the data has one, and ``domain`` the name of its own.
+    ``per_class`` are the figures of each class. ``second`` is the evaluation on a second domain, where the data has
+    one, and ``domain`` the name of its own.
     """
 
     classes: tuple[str, ...]
@@ -153,6 +171,7 @@ class Evaluation:
     problems: tuple[Any, ...] = ()
     domain: str | None = None
     second: "Evaluation | None" = None
+    per_class: tuple[ClassRow, ...] = ()
 
     @property
     def shift(self) -> str:

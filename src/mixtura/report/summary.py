@@ -36,6 +36,27 @@ METRIC_TEXT = {
     "brier": ("Brier score", "Squared distance of the probabilities from the truth, 0 to 2. Lower is better."),
     "aurc": ("Area under risk-coverage", "Mean error rate over all coverages. Lower is better."),
 }
+BY_CLASS_TEXT = {
+    "macro_f1": ("F1, mean of classes", "Harmonic mean of recall and precision, every class with equal weight."),
+    "micro_f1": ("F1 of all photos together", "Equals the share of photos classified correctly."),
+    "macro_precision": ("Precision, mean of classes", "Of the photos named as a class, the share that is of it."),
+    "macro_specificity": ("Specificity, mean of classes", "Of the photos of other classes, the share not named so."),
+    "mean_g": ("G-mean, mean of classes", "Mean of the roots of recall times specificity."),
+    "geometric_mean_recall": ("G-mean of recalls", "Geometric mean of recalls; 0 if a class is never found."),
+    "macro_auc": (
+        "AUC, mean of classes",
+        "Chance that a photo of a class is more probable than another (one-vs-rest).",
+    ),
+    "recall_many": ("Right class, many photos", "Mean over the classes with many photos to learn from."),
+    "recall_medium": ("Right class, neither many nor few", "Mean over the classes between."),
+    "recall_few": ("Right class, few photos", "Mean over the classes with few photos to learn from."),
+    "recall_of_smallest": ("Right class, smallest class", "The class with the fewest photos to learn from."),
+    "precision_of_largest": ("Precision of the largest class", "The class with the most photos to learn from."),
+}
+"""Figures that say more than the others only where classes are of unequal size."""
+
+METRIC_TEXT |= BY_CLASS_TEXT
+UNEQUAL = 3  # times as many training photos in the largest class as in the smallest
 NOT_SHARES = {"nll", "brier", "aurc"}
 
 
@@ -102,7 +123,8 @@ def _lead(material: PageContext) -> str:
 
 
 def _rows(evaluation: Evaluation) -> list[Row]:
-    order = [name for name in METRIC_TEXT if name in evaluation.metrics]
+    hidden = () if _unequal(evaluation) else BY_CLASS_TEXT
+    order = [name for name in METRIC_TEXT if name in evaluation.metrics and name not in hidden]
     order += [name for name in evaluation.metrics if name not in METRIC_TEXT]
     rows = [_row(evaluation, name) for name in order]
     weakest = sorted((one.value, name) for name, one in evaluation.recall.items() if one.count)[:3]
@@ -110,6 +132,12 @@ def _rows(evaluation: Evaluation) -> list[Row]:
         names = listing([f"{name} {percent(value, 0)}" for value, name in weakest])
         rows.append(Row("Weakest classes", percent(weakest[0][0]), "", f"Right class: {names}."))
     return rows + ([] if evaluation.second is None else _rows_of_domain(evaluation.second))
+
+
+def _unequal(evaluation: Evaluation) -> bool:
+    """Whether the classes have clearly different numbers of training photos."""
+    train = [row.train for row in evaluation.per_class if row.train]
+    return bool(train) and max(train) >= UNEQUAL * min(train)
 
 
 def _rows_of_domain(evaluation: Evaluation) -> list[Row]:

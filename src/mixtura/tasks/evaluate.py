@@ -29,10 +29,14 @@ from mixtura.pipeline.extraction import ProgressCallback
 from mixtura.recipe import Recipe
 from mixtura.records.decision import Evaluation, Interval, Mistake
 from mixtura.sections import BOTH, LABEL, SUPERLABEL, DataSection
+from mixtura.tasks.class_rows import class_rows
 from mixtura.tasks.predict import known_items
 
 MISTAKES_KEPT = 24  # mistakes shown, at most
 MIN_PROBABILITY = 1e-300  # keeps the log of a probability finite
+
+GROUPS_FACT = "groups"
+"""Fact of an evaluation: above and below how many training items a class has many or few."""
 
 Names = Sequence[str | None]
 
@@ -218,6 +222,8 @@ def evaluate(model: Model, test: Features, known: Features | None = None) -> Eva
         )
     answers = model.answers(test.embedding)
     metrics, intervals = _figures(model, answers, true)
+    rows = class_rows(model.classes, true, answers, known)
+    metrics |= rows.metrics
     return Evaluation(
         classes=model.classes,
         ids=tuple(test.id),
@@ -235,7 +241,10 @@ def evaluate(model: Model, test: Features, known: Features | None = None) -> Eva
         mistakes=_mistakes(model, test, answers, true, known),
         map=embedding_map.embedding_map(model, test.embedding, true),
         subclass_map=subclass_map.subclass_map(model, test.embedding, true),
-        facts=dict(model.facts) | {"test_items": len(test), "threads": torch.get_num_threads()},
+        per_class=rows.rows,
+        facts=dict(model.facts)
+        | {GROUPS_FACT: rows.limits}
+        | {"test_items": len(test), "threads": torch.get_num_threads()},
     )
 
 
