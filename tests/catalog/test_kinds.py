@@ -252,3 +252,20 @@ def test_what_cannot_be_a_kind_is_refused(shop, kinds_of, wanted, error, said):
     with pytest.raises(NoInput, match="There is no kind 'blau'"):
         shop.rename_kinds("plum", {"blau": "blue"})
     assert shop.revision == 0
+
+
+def test_photos_are_enrolled_as_a_kind_of_a_product(shop):
+    """A new kind has a density of its own under its product, further photos join it, and undo takes them back."""
+    before = shop.model
+    far = (np.random.default_rng(0).standard_normal((6, 5)) + 25).astype(np.float32)
+    shots = [Shot(row, f"{n + 999:064x}", f"{n}.png") for n, row in enumerate(far)]
+    effect = shop.enroll("apple", shots[:4], "crab")
+    assert effect.kinds[0].after == effect.kinds[0].before | {"crab": 4}
+    assert {(one.label, one.subclass) for one in shop.decide(list("abcdef"), far)} == {("apple", "crab")}
+    shop.enroll("apple", shots[4:], "CRAB")
+    assert counts(shop, "apple")["crab"] == 6
+    with pytest.raises(NoInput, match="There is no product 'nobody'"):
+        shop.enroll("nobody", shots, "crab")
+    for _ in range(2):
+        shop.undo()
+    assert same_bits(shop.model, before)

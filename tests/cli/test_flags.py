@@ -38,7 +38,7 @@ OPTIONS = {
     "report": {"": "-o --follow-links --label --level --output"},
     "export": {"": "-o --format --onnx --output --timm"},
     "products": {},
-    "enroll": {},
+    "enroll": {"": "--kind"},
     "remove": {"": "--item --product"},
     "rename": {},
     "merge": {},
@@ -48,7 +48,7 @@ OPTIONS = {
     "history": {"": "--limit"},
     "inspect": {},
     "drift": {"": "--days"},
-    "discover": {"": "--accept --name"},
+    "discover": {"": "--accept --kind --name"},
     "recalibrate": {"": "--confirmed --force --prior --write"},
     "extract": {
         "": "-o --output",

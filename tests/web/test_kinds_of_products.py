@@ -31,6 +31,18 @@ def test_kinds_are_accepted_listed_renamed_and_taken_back(serve):
     assert running.client.get(f"/v1/products/{apple}/kinds").json()["kinds"] == [whole]
 
 
+def test_photos_are_enrolled_as_a_kind_of_a_product(serve, photo):
+    running = serve()
+    asked = running.classify(*(photo("striped", seed) for seed in (1, 2, 3))).json()["decisions"]
+    body = {"name": "apple", "kind": "striped", "decisions": [one["decision_id"] for one in asked]}
+    told = running.client.post("/v1/products", json=body).json()
+    assert told["product"]["name"] == "apple" and told["kinds"][0]["after"]["striped"] == 3
+    assert running.client.post("/v1/products", json=body | {"name": "nobody"}).status_code == 404
+    running.client.post("/v1/undo")
+    kinds = running.client.get(f"/v1/products/{product(running, 'apple')}/kinds").json()["kinds"]
+    assert [kind["name"] for kind in kinds] == ["apple"]
+
+
 def test_what_is_found_is_what_the_task_finds(serve, monkeypatch):
     """Fifteen photos of one color are too few to judge a split; a product of too many photos is not searched."""
     running = serve()

@@ -191,14 +191,17 @@ class Catalog:
         """The latest edits, newest first."""
         return self._tables.history(limit)
 
-    def enroll(self, name: str, shots: Sequence[Shot]) -> EditResult:
-        """Add items to a product, or create a product from a few items, without retraining.
+    def enroll(self, name: str, shots: Sequence[Shot], kind: str = "") -> EditResult:
+        """Add items to a product, as a ``kind`` of it if one is named, or create a product, without retraining.
 
         Raises:
             UsageError: no shot, an invalid name, or that of a kind of a product.
             WrongDimension, NonFinite: features that do not fit the model.
             DataError: an item that the catalog has already.
         """
+        if kind.strip():
+            what, into = (shots, kind), lambda: (self.product(name), self.products())
+            return self._edit("enroll", lambda d: kinds.enroll(d, self._tables, self._base, into(), what), shots)
         return self._edit("enroll", lambda draft: edits.enroll(draft, self.model, name, shots, self._base.exact), shots)
 
     def remove_product(self, id: str | Product) -> EditResult:
@@ -241,11 +244,8 @@ class Catalog:
             UsageError: an invalid name, or that of another product; or the model was trained by gradients on an item.
         """
 
-        def change(draft: EditTransaction) -> str:
-            given = [(self.product(id), items) for id, items in wanted.items()]
-            return kinds.give(draft, self._tables, self._base, self.products(), given)
-
-        return self._edit("kinds", change)
+        given = [(self.product(id), items) for id, items in wanted.items()]
+        return self._edit("kinds", lambda draft: kinds.give(draft, self._tables, self._base, self.products(), given))
 
     def rename_kinds(self, id: str | Product, names: Mapping[str, str]) -> EditResult:
         """Rename kinds of a product; two that get one name become one, and one without a name is none any more."""

@@ -30,31 +30,42 @@ def enroll(draft: EditTransaction, model: Model, name: str, shots: Sequence[Shot
     if not _product_named(draft, name):
         check_no_verdict(name)
         _check_no_kind(model, name)
-    if not 1 <= len(shots) <= MAX_SHOTS:
-        raise UsageError(f"{len(shots)} photos cannot be enrolled at once. Give 1 to {MAX_SHOTS}.")
-    embedding = np.stack([shot.embedding for shot in shots])
-    model.project(embedding)
-    _check_new(draft, shots)
+    check_shots(draft, model, shots)
     db = draft.connection
     found = _product_named(draft, name)
     id = found or _new_product(draft, name)
     part = db.execute("SELECT id, base FROM part WHERE product = ? ORDER BY id", (id,)).fetchall()
     usable = [row["id"] for row in part if row["base"] is None or exact]
-    target = usable[0] if usable else _new_part(draft, id)
-    for shot in shots:
-        row = db.execute(
-            "INSERT INTO item (split, source, sha256, weight, added, embedding, thumbnail) "
-            "VALUES ('train', ?, ?, 1.0, ?, ?, ?)",
-            (shot.source, shot.sha256, now(), blob(shot.embedding), shot.thumbnail),
-        ).lastrowid
-        assert row is not None
-        draft.set("item", row, "part", target)
+    insert(draft, shots, usable[0] if usable else new_part(draft, id))
     if not found:
         draft.set("product", id, "gone", 0)
     what = f"{len(shots)} item{'s' * (len(shots) > 1)}"
     there = db.execute("SELECT name FROM product WHERE id = ?", (id,)).fetchone()[0]
     draft.summary = f"Added {what} to {there}." if found else f"Enrolled {name} from {what}."
     return id
+
+
+def check_shots(draft: EditTransaction, model: Model, shots: Sequence[Shot]) -> None:
+    """Check that shots can be enrolled: their number, their features, and that the catalog has none of them."""
+    if not 1 <= len(shots) <= MAX_SHOTS:
+        raise UsageError(f"{len(shots)} photos cannot be enrolled at once. Give 1 to {MAX_SHOTS}.")
+    model.project(np.stack([shot.embedding for shot in shots]))
+    _check_new(draft, shots)
+
+
+def insert(draft: EditTransaction, shots: Sequence[Shot], part: int) -> list[int]:
+    """Add shots to a part; returns their item numbers."""
+    made: list[int] = []
+    for shot in shots:
+        row = draft.connection.execute(
+            "INSERT INTO item (split, source, sha256, weight, added, embedding, thumbnail) "
+            "VALUES ('train', ?, ?, 1.0, ?, ?, ?)",
+            (shot.source, shot.sha256, now(), blob(shot.embedding), shot.thumbnail),
+        ).lastrowid
+        assert row is not None
+        draft.set("item", row, "part", part)
+        made.append(row)
+    return made
 
 
 def remove_product(draft: EditTransaction, product: Product) -> str:
@@ -118,7 +129,7 @@ def split(draft: EditTransaction, model: Model, product: Product, items: Sequenc
         raise UsageError(f"Both products need an item to learn from. {product.id!r} has {len(learned)}: name fewer.")
     check_movable(draft, wanted, exact)
     id = _new_product(draft, name)
-    part = _new_part(draft, id)
+    part = new_part(draft, id)
     kinds = kinds_in(draft.connection)
     for item in wanted:
         draft.set("item", item, "part", part)
@@ -244,7 +255,8 @@ def _new_product(draft: EditTransaction, name: str) -> str:
     return id
 
 
-def _new_part(draft: EditTransaction, product: str) -> int:
+def new_part(draft: EditTransaction, product: str) -> int:
+    """A part of a product for items that the model was not fitted with; returns its number."""
     number = draft.connection.execute("INSERT INTO part (product) VALUES (?)", (product,)).lastrowid
     assert number is not None
     return number

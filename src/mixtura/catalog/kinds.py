@@ -8,14 +8,14 @@ import numpy as np
 from mixtura.catalog.create import embeddings
 from mixtura.catalog.database import KIND_TABLE, CatalogDatabase, EditTransaction
 from mixtura.catalog.database import kinds_in as given_kinds
-from mixtura.catalog.edits import check_no_verdict, checked
+from mixtura.catalog.edits import check_no_verdict, check_shots, checked, insert, new_part
 from mixtura.catalog.queries import CURRENT_ITEMS, kinds_in
 from mixtura.catalog.statistics import FittedStatistics
 from mixtura.errors import NoInput, UsageError
 from mixtura.formats import count
 from mixtura.model.model import Model
 from mixtura.names import Spellings, nearest, quoted, same_name_key
-from mixtura.records.catalog import Kind, KindsEffect, Product
+from mixtura.records.catalog import Kind, KindsEffect, Product, Shot
 
 MAX_COMPARED = 2000  # photos of a product whose verdicts are compared
 
@@ -82,6 +82,39 @@ def store(draft: EditTransaction, base: FittedStatistics, kinds: Mapping[int, st
     given = given_kinds(draft.connection).keys() & kinds.keys()
     for item in sorted(items | given if none else items):
         draft.set("kind", item, "name", None if none else kinds[item])
+
+
+def enroll(
+    draft: EditTransaction,
+    found: CatalogDatabase,
+    base: FittedStatistics,
+    under: tuple[Product, Sequence[Product]],
+    what: tuple[Sequence[Shot], str],
+) -> str:
+    """Add shots to a product as a kind of it; a new kind borrows its spread from others, as a new product does.
+
+    Args:
+        draft: the edit.
+        found: the catalog.
+        base: the model as it was fitted.
+        under: the product, and all products.
+        what: the shots, and the name of the kind.
+    """
+    (product, products), (shots, kind) = under, what
+    check_shots(draft, base.model, shots)
+    now = kinds_in(found, base, product.id)
+    [name] = kind_names(product, products, now.values(), {0: kind}).values()
+    parts = draft.connection.execute(
+        "SELECT id, base FROM part WHERE product = ? ORDER BY id", (product.id,)
+    ).fetchall()
+    usable = [part["id"] for part in parts if part["base"] is None or base.exact]
+    known = name in now.values() and usable
+    items = insert(draft, shots, usable[0] if known else new_part(draft, product.id))
+    after = now | dict.fromkeys(items, name)
+    draft.kinds += (_effect(product, now, after),)
+    store(draft, base, after, set(items))
+    draft.summary = f"Added {count(len(shots), 'item')} to {product.name}, as {name or 'no kind of it'}."
+    return product.id
 
 
 def renamed(now: Sequence[Kind], names: Mapping[str, str]) -> dict[int, str]:

@@ -20,6 +20,7 @@ def enroll(
     catalog: Place,
     name: Name,
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Photos or sounds of it, or folders of them.")],
+    kind: Annotated[str, typer.Option(metavar="NAME", help="Add them as this kind of the product, new or known.")] = "",
 ) -> None:
     """Add a product to a catalog from a few photos, without retraining.
 
@@ -29,6 +30,7 @@ def enroll(
     Examples:
       mixtura enroll shop "red kettle" a.jpg b.jpg c.jpg
       mixtura enroll shop "red kettle" kettle/          all photos in a folder
+      mixtura enroll shop kettle d.jpg e.jpg --kind enamel
     """
     from mixtura.catalog import Catalog
     from mixtura.catalog.shots import shots
@@ -42,7 +44,7 @@ def enroll(
     if problems:
         rest = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise NoInput(f"{one_line(problems[0].message)} Nothing was enrolled: leave it out{rest}, or fix it.")
-    _tell(out, opened.enroll(name, made))
+    _tell(out, opened.enroll(name, made, kind))
 
 
 def remove(

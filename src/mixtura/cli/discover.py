@@ -11,9 +11,12 @@ from mixtura.errors import UsageError
 
 Accept = Annotated[str | None, typer.Option(metavar="GROUP", help="Enroll this group as a product.")]
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the product, new or existing.")]
+Kind = Annotated[str, typer.Option(metavar="NAME", help="Enroll it as this kind of the existing product.")]
 
 
-def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: Name = None, html: Page = None) -> None:
+def discover(
+    out: Output, catalog: CatalogFolder, accept: Accept = None, name: Name = None, kind: Kind = "", html: Page = None
+) -> None:
     """List groups of similar unknown photos: likely products missing from the catalog.
 
     The photos come from the journal, which mixtura serve writes. A group has three photos or more. An accepted group
@@ -23,10 +26,13 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
       mixtura discover shop
       mixtura discover shop --html groups.html   with photos, if serve keeps them
       mixtura discover shop --accept g-1f0c2a9b --name "red kettle"
+      mixtura discover shop --accept g-1f0c2a9b --name kettle --kind enamel
       mixtura discover shop --json | jq '.[0].ids'
     """
     if (accept is None) != (name is None):
         raise UsageError("Give --accept and --name together, as in --accept g-1f0c2a9b --name 'red kettle'.")
+    if kind and name is None:
+        raise UsageError("--kind belongs to --accept and --name, the product that the photos are a kind of.")
     from mixtura.catalog import Catalog
     from mixtura.catalog.journal import Journal
     from mixtura.cli import care_views
@@ -37,7 +43,7 @@ def discover(out: Output, catalog: CatalogFolder, accept: Accept = None, name: N
     if accept is not None and name is not None:
         from mixtura.tasks.discover import accept as enroll
 
-        effect = enroll(journal, opened, accept, name)
+        effect = enroll(journal, opened, accept, name, kind)
         out.result(care_views.effect_record(effect), [effect.edit.summary], care_views.effect_view(effect))
         return
     groups, waiting = run(journal, opened), journal.unknowns()

@@ -56,7 +56,7 @@ def run(journal: Journal, catalog: Catalog) -> tuple[UnknownGroup, ...]:
     return tuple(sorted(groups, key=lambda group: (-group.size, -group.tightness, group.id)))
 
 
-def accept(journal: Journal, catalog: Catalog, group: str, name: str) -> EditResult:
+def accept(journal: Journal, catalog: Catalog, group: str, name: str, kind: str = "") -> EditResult:
     """Enroll a group as a product, or add it to the existing product of that name, and settle its photos.
 
     Raises:
@@ -66,10 +66,10 @@ def accept(journal: Journal, catalog: Catalog, group: str, name: str) -> EditRes
     if group not in found:
         hint = names.nearest(group, found) if found else "There are no groups now."
         raise NoInput(f"There is no group {group!r}. {hint}")
-    return enroll(journal, catalog, found[group].ids, name)
+    return enroll(journal, catalog, found[group].ids, name, kind)
 
 
-def enroll(journal: Journal, catalog: Catalog, ids: Sequence[str], name: str) -> EditResult:
+def enroll(journal: Journal, catalog: Catalog, ids: Sequence[str], name: str, kind: str = "") -> EditResult:
     """Enroll past queries without their photos: features and thumbnails come from the journal.
 
     Args:
@@ -77,6 +77,7 @@ def enroll(journal: Journal, catalog: Catalog, ids: Sequence[str], name: str) ->
         catalog: to edit.
         ids: decisions, settled after the edit.
         name: of a new or existing product.
+        kind: of an existing product, that the photos are; empty for none.
 
     Raises:
         NoInput: the journal has no such decision.
@@ -89,7 +90,7 @@ def enroll(journal: Journal, catalog: Catalog, ids: Sequence[str], name: str) ->
             f"Decision {strange[0]!r} was made with another encoder than that of the catalog. Enroll the photo itself."
         )
     shots = [_shot(journal, id, row) for id, row in zip(ids, embedding, strict=True)]
-    effect = catalog.enroll(name, list({shot.sha256: shot for shot in shots}.values()))  # each photo once
+    effect = catalog.enroll(name, list({shot.sha256: shot for shot in shots}.values()), kind)  # each photo once
     assert effect.product is not None
     journal.resolve(ids, effect.product.id)
     return effect

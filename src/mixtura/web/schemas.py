@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, FailFast, Field, Tag
 
-from mixtura.web.kind_schemas import GiveKinds, KindsEffect, RenameKinds
+from mixtura.web.kind_schemas import GiveKinds, KindName, KindsEffect, RenameKinds
 from mixtura.web.schema_base import (
     ID_PATTERN,
     MAX_EXACT_INTEGER,
@@ -34,6 +34,7 @@ class EnrollPhotos(RequestModel):
 
     name: Name
     images: Images
+    kind: KindName = ""
 
 
 class EnrollDecisions(RequestModel):
@@ -41,6 +42,7 @@ class EnrollDecisions(RequestModel):
 
     name: Name
     decisions: Annotated[list[Id], FailFast(), Field(min_length=1, max_length=500)]
+    kind: KindName = ""
 
 
 Enrolled = Annotated[

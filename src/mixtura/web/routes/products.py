@@ -117,8 +117,9 @@ def _picture(catalog: Catalog, id: int) -> bytes | None:
 def _enroll(service: Service, given: schemas.EnrollPhotos | schemas.EnrollDecisions) -> EditResult:
     if isinstance(given, schemas.EnrollPhotos):
         photos = enumerate(decoded(given.images), 1)
-        return service.catalog.enroll(given.name, [_shot(service, photo, place) for place, photo in photos])
-    return discover.enroll(service.journal, service.catalog, list(dict.fromkeys(given.decisions)), given.name)
+        return service.catalog.enroll(given.name, [_shot(service, photo, place) for place, photo in photos], given.kind)
+    decisions = list(dict.fromkeys(given.decisions))
+    return discover.enroll(service.journal, service.catalog, decisions, given.name, given.kind)
 
 
 def _shot(service: Service, photo: bytes, place: int) -> Shot:
