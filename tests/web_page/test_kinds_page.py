@@ -58,3 +58,20 @@ def test_an_answer_names_the_kind(visit, shop, fruit, photos):
     page = visit.open(shop.entry)
     page.locator(".photo input[type=file]").last.set_input_files([str(photos / "pear0.jpg")])
     expect(page.locator(".answer")).to_contain_text("green")
+
+
+def test_unknown_photos_become_a_kind_of_a_product(visit, shop, photos):
+    page = visit.open(shop.entry)
+    for n in range(3):
+        page.locator(".photo input[type=file]").last.set_input_files([str(photos / f"mug{n}.jpg")])
+        expect(page.locator(".verdict")).to_be_visible()
+        expect(page.locator(".asked button")).to_have_count(n + 1 if n else 0)
+    page.goto(f"{shop.address}/#new")
+    page.get_by_label("Is it a kind of a product?").select_option("plum")
+    page.locator(".groups form input").fill("striped")
+    page.get_by_role("button", name="Add as a kind of it").click()
+    expect(page.locator("#notice [role=status]")).to_contain_text("plum, as striped")
+    assert {kind.name for kind in shop.catalog.kinds("plum")} == {"plum", "striped"}
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#notice [role=status]")).to_contain_text("Undone: Added 3 items to plum")
+    assert [kind.name for kind in shop.catalog.kinds("plum")] == ["plum"]

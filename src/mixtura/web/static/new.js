@@ -61,16 +61,23 @@ function alike({ tightness, usual }) {
 function naming(group, place, products) {
   const field = `group-name-${place + 1}`;
   const form = h("form", { "aria-labelledby": `group-${place + 1}` });
+  const none = h("option", { value: "" }, "No, it is a new product");
+  const others = products.map((product) => h("option", { value: product.name }, product.name));
+  const under = h("select", { id: `under-${place + 1}` }, none, others);
   const failed = (error) => complain(error);
   const add = async () => {
     const name = find("input", form).value.trim();
     if (!name) throw new Error("Give the new product a name first.");
-    tellEffect(await ask("/v1/products", { method: "POST", json: { name, decisions: group.ids.slice(0, MAX_DECISIONS) } }));
+    const named = under.value ? { name: under.value, kind: name } : { name };
+    tellEffect(await ask("/v1/products", { method: "POST", json: { ...named, decisions: group.ids.slice(0, MAX_DECISIONS) } }));
   };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     add().catch(failed);
   });
-  form.append(...nameField(field, products), h("button", { type: "submit", class: "primary" }, "Add as new product"));
+  const submit = h("button", { type: "submit", class: "primary" }, "Add as new product");
+  under.addEventListener("change", () => replace(submit, under.value ? "Add as a kind of it" : "Add as new product"));
+  const label = h("label", { for: under.id }, "Is it a kind of a product?");
+  form.append(...nameField(field, products), label, under, submit);
   return form;
 }
