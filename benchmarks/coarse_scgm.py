@@ -15,9 +15,9 @@ themselves: they are upper bounds, and their ``class`` is that of kinds. ``froze
 that mixtura takes unless told otherwise, at 128 px. ``as released`` is scgm-g with an assignment on random views by a
 network in training mode; the two changes also stand alone. Episodes (1-shot, 15 queries, 400 of them, nearest by
 cosine) take all kinds of one class (``intra``), of all (``allway``) or any five (``nway``); ``knn`` is the nearest
-training photo. ``nmi``, ``purity`` and ``used`` are of the subclasses that are found for the photos outside the test part, each
-one of the photo's class; ``kmeans nmi`` and ``kmeans purity`` of as many clusters of their unit vectors, within each
-class.
+training photo. ``nmi``, ``purity`` and ``used`` are of the subclasses that are found for the photos outside the test
+part, each one of the photo's class; ``kmeans nmi`` and ``kmeans purity`` of as many clusters of their unit vectors,
+within each class.
 Figures are percent. Writes benchmarks/results/coarse_scgm.json.
 """
 

@@ -228,8 +228,8 @@ class TrainSection(Section):
     )
     momentum_encoder: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="Objectives of two views: share of the key encoder that stays in each step; it rises to this from "
-        "0.2 in the first steps. Default: 0.999.",
+        description="Objectives of two views: share of the key encoder that stays in each step; 0.999 for runs of many "
+        "thousand steps. Default: 0.99.",
     )
     trainable: Annotated[Literal["auto", "frozen", "head", "last", "norm", "all"] | None, Flag("PART")] = Field(
         default=None,

@@ -24,7 +24,7 @@ from mixtura.training.queues import Queues, queue_sizes
 from mixtura.training.setup import Batch, Loss
 from mixtura.training_sections import TrainSection
 
-MOMENTUM = 0.999
+MOMENTUM = 0.99
 OPTIONS = {
     "temperature": "contrast_temperature",
     "target_weight": "target_weight",

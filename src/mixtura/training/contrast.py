@@ -29,14 +29,17 @@ class SlowKeys:
     def of(cls, embedding: nn.Module, momentum: float, queues: Queues | None = None) -> "SlowKeys":
         """With a copy of a network that gives embeddings, which then follows it.
 
-        The copy is in evaluation mode: with statistics of the batch, a key would show which photos its batch had.
+        The copy is in the mode of the network: where that trains batch norms, keys have the statistics of their batch
+        too. By running statistics, which lag, keys would differ from embeddings by more than by photos, and training
+        makes all embeddings alike.
 
         Args:
             embedding: from a batch to embeddings.
-            momentum: share of the copy that stays in each step, in [0, 1); less in the first steps.
+            momentum: share of the copy that stays in each step, in [0, 1); with little, keys of a queue are of
+                networks that differ.
             queues: of earlier keys.
         """
-        return cls(MomentumEncoder(embedding, momentum, rises=True).eval(), queues)
+        return cls(MomentumEncoder(embedding, momentum), queues)
 
     @property
     def hooks(self) -> dict[str, Hook]:

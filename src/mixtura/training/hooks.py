@@ -69,15 +69,13 @@ class MomentumEncoder(nn.Module):
     Args:
         network: the network, or the part of it, to follow.
         momentum: in [0, 1].
-        rises: whether it begins low, as the decay of :class:`WeightAverage` does, so that the copy of a network with
-            drawn weights soon has running statistics that fit it.
 
     Source: He et al., Momentum contrast for unsupervised visual representation learning (CVPR 2020), eq. 2.
     """
 
-    def __init__(self, network: nn.Module, momentum: float = 0.999, rises: bool = False) -> None:
+    def __init__(self, network: nn.Module, momentum: float = 0.999) -> None:
         super().__init__()
-        self.momentum, self.rises = momentum, rises
+        self.momentum = momentum
         self.network = copy.deepcopy(network).requires_grad_(False)
         self._follows = _Following(
             network, {name: getattr(owner, key).detach() for name, owner, key in _places(self.network)}
@@ -94,7 +92,7 @@ class MomentumEncoder(nn.Module):
 
     def after_step(self, step: int) -> None:
         """Follow the network."""
-        self._follows.move(1 - (_risen(self.momentum, step) if self.rises else self.momentum))
+        self._follows.move(1 - self.momentum)
 
     def averaged(self) -> Mapping[str, Tensor]:
         """Nothing: this network is the method's own."""
