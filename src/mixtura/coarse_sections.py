@@ -30,7 +30,7 @@ _SUBCLASSES = _EMBEDDER | {
     "subclasses", "variance", "class_variance", "weight", "regularization", "every", "warmup", "init", "mask", "soft",
     "strength", "mixture_prior", "select",
 }  # fmt: skip
-_ANGULAR = {"queue", "metric", "head", "normalize_head", "class_temperature", "losses"}
+_ANGULAR = {"assign", "queue", "metric", "head", "normalize_head", "class_temperature", "losses"}
 
 COARSE_KEYS = {
     CONDITIONAL: _EMBEDDER,
@@ -123,6 +123,11 @@ class CoarseSection(Section):
         default=0.05, description="maskcon: small values draw a photo to the most similar ones alone."
     )
 
+    assign: Literal["epochs", "steps"] = Field(
+        default="epochs",
+        description="scgm-a: when photos are assigned: all of them every few epochs, or, once that was done, those of "
+        "each step, balanced together with the earlier photos in the queues.",
+    )
     queue: Literal["multi", "single", "none"] = Field(
         default="multi",
         description="scgm-a: earlier photos in a queue of each class, in a single one, or none but those of the batch.",
@@ -159,6 +164,12 @@ class CoarseSection(Section):
     def _heads_without_embedder(self) -> "CoarseSection":
         if self.head in ("cls", "none") and self.embedder == "mlp":
             raise ValueError(f"should leave out embedder: mlp where head is {self.head}, which has none")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_have_shares(self) -> "CoarseSection":
+        if self.assign == "steps" and (self.mask or self.soft or self.strength is not None):
+            raise ValueError("should leave out mask, soft and strength where assign is steps")
         return self
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ from mixtura.recipe import resolve
 from mixtura.records.training import TrainingProgress
 from mixtura.tasks import fewshot, train
 from mixtura.tasks.trained_subclasses import SUBCLASS_FILE, subclass_numbers
-from mixtura.training.subclasses import SubclassHead
+from mixtura.training.subclasses import AssignedRows, SubclassHead
 
 SIDE, EACH, EPOCHS = 16, 30, 12
 KINDS = {"a": ("a1", "a2"), "b": ("b1", "b2")}
@@ -166,6 +166,8 @@ def test_going_on_with_other_settings_of_subclasses_is_refused(photos, stopped, 
         {"mask": True, "init": "random", "warmup": 0},
         *({"head": name, "losses": LOSSES} for name in HEADS),
         *({"queue": name, "metric": "norm", "losses": LOSSES, "soft": True} for name in ("single", "none")),
+        {"assign": "steps", "losses": ("cls", "cst_by_subclass")},
+        {"assign": "steps", "queue": "none"},
         {"normalize_head": False, "class_temperature": 0.5, "queue_size": 3, "contrast_temperature": 0.1},
         {"soft": True, "mixture_prior": True},
         {"mask": True, "soft": True, "subclasses": [3, 2]},
@@ -212,6 +214,28 @@ def test_assignments_see_no_random_view_and_leave_the_network_as_it_is(photos, t
     monkeypatch.setattr(SubclassTraining, "before", twice)
     train.run(recipe_for(photos, tmp_path / "shop", **{"train.epochs": 5}))
     assert made == [False, True, True, True, True]
+
+
+def test_photos_are_assigned_in_every_step_once_all_have_been(photos, tmp_path, monkeypatch):
+    """Each step moves those of its batch alone, and shares them among the subclasses with the photos before them."""
+    updates, whole = [], []
+    update, before = AssignedRows.update, SubclassTraining.before
+
+    def watch(self, assigned, rows):
+        kept = self.assigned.clone()
+        update(self, assigned, rows)
+        others = torch.ones(len(kept), dtype=torch.bool)
+        others[rows] = False
+        assert torch.equal(kept[others], self.assigned[others]) and (self.assigned >= 0).all()
+        updates.append(len(rows))
+
+    monkeypatch.setattr(AssignedRows, "update", watch)
+    monkeypatch.setattr(SubclassTraining, "before", lambda self, epoch: (whole.append(epoch), before(self, epoch)))
+    keys = {"train.objective": "scgm-a", "train.epochs": 4, "coarse": KEYS["coarse"] | {"assign": "steps", "every": 1}}
+    train.run(recipe_for(photos, tmp_path / "shop", **keys))
+    assert whole == [0, 1] and sum(updates) == 3 * 96  # none in the epoch of the warmup, then each photo once an epoch
+    made = list(csv.DictReader((tmp_path / "shop" / "training" / SUBCLASS_FILE).read_text().splitlines()))
+    assert len({(row["class"], row["subclass"]) for row in made}) == 4
 
 
 def test_forgetting_a_photo_is_exact(trained, tmp_path):

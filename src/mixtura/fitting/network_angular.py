@@ -1,7 +1,7 @@
 """What SCGM-A adds to the training of a network: keys of a second view beside the assignment to subclasses."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mixtura.coarse_sections import SCGM_A, CoarseSection
+from mixtura.core.balanced import ONLINE, assign_batch
+from mixtura.core.subclass_model import SubclassModel
 from mixtura.fitting.network_contrast import MOMENTUM
 from mixtura.fitting.network_subclasses import SubclassTraining
 from mixtura.names import find
 from mixtura.objectives import SUBCLASS_OBJECTIVES
 from mixtura.objectives.angular import ScgmA
+from mixtura.objectives.contrast import Pairs
+from mixtura.training import distributed
 from mixtura.training.checkpoint import Fact
 from mixtura.training.classifier import LABEL, ROW
 from mixtura.training.contrast import SlowKeys
@@ -102,6 +106,8 @@ class AngularTraining:
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 has three digits, of scores over 0.1
             v, model = embedding.float(), head.model()
             pairs = self.keys.pairs(v, batch)
+            if self.in_steps and kept.is_made:
+                self._assign(model, pairs)
             of_row = kept.likeliest.to(v.device)
             loss, terms = self.objective(model, self.scores(head, x.float(), v), pairs, kept.of(batch[ROW]), of_row)
             with torch.no_grad():
@@ -115,9 +121,26 @@ class AngularTraining:
         v = functional.normalize(v, dim=1) if self.coarse.normalize_head else v
         return v.relu() @ head.class_mean.T
 
+    @property
+    def in_steps(self) -> bool:
+        """Whether the photos of a step are assigned in it, once all have been."""
+        return self.coarse.assign == "steps"
+
+    @torch.no_grad()
+    def _assign(self, model: SubclassModel, pairs: Pairs) -> None:
+        """Assign the photos of a step, which share the subclasses with the keys of earlier photos."""
+        v, labels, rows = (distributed.gathered(one) for one in (pairs.v.detach(), pairs.own.label, pairs.own.row))
+        queues, earlier = self.keys.queues, None
+        if queues is not None:
+            keys = queues.all()
+            earlier = model.score(keys.key.to(v), keys.label)
+        balance = replace(ONLINE, regularization=self.coarse.regularization)
+        self.subclasses.assignment.update(assign_batch(model.score(v, labels), earlier, balance=balance).labels, rows)
+
     def before(self, epoch: int) -> None:
-        """Assign the photos to subclasses, if it is time; every process must call it."""
-        self.subclasses.before(epoch)
+        """Assign all photos to subclasses, if it is time; every process must call it."""
+        if not (self.in_steps and self.subclasses.assignment.is_made):
+            self.subclasses.before(epoch)
 
     def rehearse(self) -> None:
         """Assign and change nothing, to see how long it takes; every process must call it."""

@@ -162,6 +162,10 @@ class AssignedRows:
         self.assigned.fill_(0 if self.assigned.is_floating_point() else UNASSIGNED)
         self.assigned[rows] = assigned.to(self.assigned)
 
+    def update(self, assigned: Int[Tensor, " M"], rows: Int[Tensor, " M"]) -> None:
+        """Replace the subclasses of some rows; all others keep theirs."""
+        self.assigned[rows.cpu()] = assigned.cpu()
+
     def tensors(self) -> Mapping[str, Tensor]:
         """The subclasses."""
         return {"assigned": self.assigned}
