@@ -27,13 +27,11 @@ class SubclassHead(nn.Module):
         n_subclasses: R.
         width: length of the embeddings; without an embedder, that of the vectors.
         embedder: one of :data:`~mixtura.training.embedding.EMBEDDERS`.
-        log_prior: of the classes, in nats; ``None`` for equal ones.
         subclass_class: class that owns each subclass; ``None`` for no owners.
         class_scores: one of :data:`CLASS_SCORES`; a layer is for training only.
         options: of :class:`~mixtura.core.subclass_model.SubclassModel`.
     """
 
-    log_prior: Tensor | None
     subclass_class: Tensor | None
 
     def __init__(
@@ -44,7 +42,6 @@ class SubclassHead(nn.Module):
         width: int = 128,
         embedder: str = "linear",
         *,
-        log_prior: Float[Tensor, " C"] | None = None,
         subclass_class: Int[Tensor, " R"] | None = None,
         class_scores: str = CLASS_SCORES[0],
         **options: Any,
@@ -53,7 +50,6 @@ class SubclassHead(nn.Module):
         self.embedder, width = embedder_of(embedder, dimension, width)
         self.subclass_mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_subclasses, width)))
         self.class_mean = nn.Parameter(nn.init.xavier_uniform_(torch.empty(n_classes, width)))
-        self.register_buffer("log_prior", log_prior)
         self.register_buffer("subclass_class", subclass_class)
         self.class_layer, self.on_vectors = None, class_scores == CLASS_SCORES[2]
         if class_scores != CLASS_SCORES[0]:
@@ -62,7 +58,7 @@ class SubclassHead(nn.Module):
 
     def model(self) -> SubclassModel:
         """The means as a model, with a gradient."""
-        return SubclassModel(self.subclass_mean, self.class_mean, log_prior=self.log_prior, **self._options)
+        return SubclassModel(self.subclass_mean, self.class_mean, **self._options)
 
     def embed(self, x: Float[Tensor, "N D"]) -> Float[Tensor, "N W"]:
         """The embeddings of vectors, not scaled to unit length."""
