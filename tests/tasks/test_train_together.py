@@ -92,6 +92,7 @@ CASES = {
     "views": ("all", {"train.objective": "ancor", "coarse": {"dimension": 8, "queue_size": 9}}),
     "views of parts": ("last", {"train.objective": "supcon", "train.accumulate": 3, "coarse": {"dimension": 8}}),
     "steps": ("all", {"train.objective": "scgm-a", "coarse": {"subclasses": 5, "assign": "steps", "queue_size": 6}}),
+    "no queue": ("all", {"train.objective": "scgm-a", "coarse": {"subclasses": 5, "assign": "steps", "queue": "none"}}),
     "queues": ("all", {"train.objective": "scgm-a", "coarse": {"subclasses": 5, "init": "kmeans", "queue_size": 6}}),
 } | {name: ("all", {"train.head": "joint", "head.name": name}) for name in (*HEADS, "diagonal", "tied", "full")}
 OTHER = {"units of parts": ("all", {"train.accumulate": 3}), "sdgm": CASES.pop("sdgm")}

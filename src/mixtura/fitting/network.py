@@ -21,7 +21,6 @@ from mixtura import files
 from mixtura.errors import CheckpointError
 from mixtura.fitting import network_head
 from mixtura.fitting.network_angular import AngularTraining
-from mixtura.fitting.network_contrast import ContrastTraining
 from mixtura.fitting.network_material import Material
 from mixtura.fitting.network_objective import objective_of
 from mixtura.pipeline import network_setup
@@ -188,7 +187,7 @@ class _Run:
             schedule.factor,
             hooks,
             Facts(same),
-            without_rows,
+            self.subclasses.without_rows if isinstance(self.subclasses, AngularTraining) else without_rows,
             self.objective.logged,
         )
 
@@ -209,7 +208,7 @@ class _Run:
             seconds = self._seconds_an_epoch()
             epochs = distributed.of_first(lambda: min(epochs, int(left() / seconds)))
         for own in (self.contrast, self.subclasses):
-            if isinstance(own, ContrastTraining | AngularTraining):
+            if own is not None:
                 own.forget()
         if epochs and not distributed.rank():
             plan = {"asked": asked, "epochs": epochs} | ({} if rate is None else {"learning_rate": rate})

@@ -21,7 +21,7 @@ from mixtura.objectives.angular import ScgmA
 from mixtura.objectives.contrast import Pairs
 from mixtura.training import distributed
 from mixtura.training.checkpoint import Fact
-from mixtura.training.classifier import LABEL, ROW
+from mixtura.training.classifier import LABEL, ROW, without_rows
 from mixtura.training.contrast import SlowKeys
 from mixtura.training.embedding import Embedding
 from mixtura.training.hooks import Hook
@@ -94,7 +94,8 @@ class AngularTraining:
         return "accuracy", "class_loss", "contrast_loss", "subclass_loss", "owner_loss"
 
     def forget(self) -> None:
-        """Drop the keys of steps that only measured, before the first one."""
+        """Drop the keys and the assignment of steps that only measured, before the first one."""
+        self.subclasses.forget()
         if self.keys.queues is not None:
             self.keys.queues.clear()
 
@@ -106,8 +107,7 @@ class AngularTraining:
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 has three digits, of scores over 0.1
             v, model = embedding.float(), head.model()
             pairs = self.keys.pairs(v, batch)
-            if self.in_steps and kept.is_made:
-                self._assign(model, pairs)
+            self._assign(model, pairs)
             of_row = kept.likeliest.to(v.device)
             loss, terms = self.objective(model, self.scores(head, x.float(), v), pairs, kept.of(batch[ROW]), of_row)
             with torch.no_grad():
@@ -126,9 +126,17 @@ class AngularTraining:
         """Whether the photos of a step are assigned in it, once all have been."""
         return self.coarse.assign == "steps"
 
+    def without_rows(self, module: nn.Module, batch: Batch) -> Tensor:
+        """A loss of zero of a batch without rows; keys are exchanged and photos assigned all the same."""
+        assert isinstance(module, SubclassClassifier)
+        self._assign(module.head.model(), self.keys.none(module.head.class_mean.shape[1], batch))
+        return without_rows(module, batch)
+
     @torch.no_grad()
     def _assign(self, model: SubclassModel, pairs: Pairs) -> None:
-        """Assign the photos of a step, which share the subclasses with the keys of earlier photos."""
+        """Assign the photos of a step, if it is time; they share the subclasses with the keys of earlier photos."""
+        if not (self.in_steps and self.subclasses.assignment.is_made):
+            return
         v, labels, rows = (distributed.gathered(one) for one in (pairs.v.detach(), pairs.own.label, pairs.own.row))
         queues, earlier = self.keys.queues, None
         if queues is not None:

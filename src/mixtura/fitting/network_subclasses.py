@@ -235,6 +235,10 @@ class SubclassTraining:
                 self.say(said)
             self.assignment.set(self._shares(found, v, labels) if self.section.soft else found.labels, rows)
 
+    def forget(self) -> None:
+        """Drop the assignment of steps that only measured, before the first one."""
+        self.assignment.clear()
+
     def rehearse(self) -> None:
         """Assign as :meth:`before` does and change nothing, to see how long it takes; every process must call it."""
         with evaluating(self.classifier), torch.no_grad():

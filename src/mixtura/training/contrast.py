@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -48,13 +49,25 @@ class SlowKeys:
         return {"key_encoder": self.encoder} | queues
 
     def pairs(self, v: Float[Tensor, "N D"], batch: Batch) -> Pairs:
-        """What an objective reads; without queues, every process must call it, also one without rows.
+        """What an objective reads; without queues, a process without rows must call :meth:`none` meanwhile.
 
         Args:
             v: embeddings of the first view.
             batch: with both views.
         """
-        made = self.encoder(other_view(batch)).float()
+        return self._pairs(v, self.encoder(other_view(batch)).float(), batch)
+
+    def none(self, width: int, batch: Batch) -> Pairs:
+        """The pairs of a batch without rows, for which no network is needed.
+
+        Args:
+            width: numbers in a key.
+            batch: without rows.
+        """
+        empty = torch.zeros(0, width, device=batch[LABEL].device)
+        return self._pairs(empty, empty, batch)
+
+    def _pairs(self, v: Float[Tensor, "N D"], made: Float[Tensor, "N D"], batch: Batch) -> Pairs:
         own = Keys(nn.functional.normalize(made, dim=1), batch[LABEL], batch[ROW])
         if self.queues is not None:
             self.queues.push(own)

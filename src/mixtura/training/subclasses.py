@@ -155,8 +155,12 @@ class AssignedRows:
 
     def set(self, assigned: Tensor, rows: Int[Tensor, " M"]) -> None:
         """Replace the subclasses of some rows; all others have none."""
-        self.assigned.fill_(0 if self.assigned.is_floating_point() else UNASSIGNED)
+        self.clear()
         self.assigned[rows] = assigned.to(self.assigned)
+
+    def clear(self) -> None:
+        """Take the subclasses of all rows away."""
+        self.assigned.fill_(0 if self.assigned.is_floating_point() else UNASSIGNED)
 
     def update(self, assigned: Int[Tensor, " M"], rows: Int[Tensor, " M"]) -> None:
         """Replace the subclasses of some rows; all others keep theirs."""
