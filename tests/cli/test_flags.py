@@ -66,7 +66,7 @@ OPTIONS = {
     },
     "subclasses": {
         "": "-o --output",
-        "Kinds": "--class --count --method --min-rows --most --seed",
+        "Kinds": "--class --count --embedder --epochs --method --min-rows --most --seed",
         "Accept kinds as classes": "--accept --edit --name",
         "Photos": "--follow-links --label",
         "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -38,7 +38,7 @@ Method = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="mixture (checks whether there are kinds at all), kmeans, hdbscan, dendrogram.",
+        help="mixture (checks whether there are kinds at all), kmeans, hdbscan, dendrogram, scgm (trained).",
         rich_help_panel=KINDS_PANEL,
     ),
 ]
@@ -50,6 +50,14 @@ MinRows = Annotated[
 Seed = Annotated[
     int,
     typer.Option(min=0, max=2**32 - 1, metavar="N", help="Same seed, same result.", rich_help_panel=KINDS_PANEL),
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(min=1, max=10**5, metavar="N", help="Of scgm. Default: 30.", rich_help_panel=KINDS_PANEL),
+]
+Embedder = Annotated[
+    Literal["linear", "mlp"] | None,
+    typer.Option(help="Of scgm: one layer, or two. Default: linear.", rich_help_panel=KINDS_PANEL),
 ]
 Accept = Annotated[
     bool,
@@ -86,6 +94,8 @@ def subclasses(
     most: Most = MOST,
     min_rows: MinRows = MIN_ROWS,
     seed: Seed = 0,
+    epochs: Epochs = None,
+    embedder: Embedder = None,
     accept: Accept = False,
     name: Names = None,
     edit: Edit = False,
@@ -104,17 +114,19 @@ def subclasses(
       mixtura subclasses photos/ -o kinds --class apple --count 3
       mixtura subclasses photos/ -o kinds --accept --name apple/1=red
       mixtura fit photos/labels.csv -o kinds --level both
+      mixtura subclasses features/ --method scgm --count 3
       mixtura subclasses shop --method hdbscan --json | jq .classes
       mixtura subclasses shop --accept --edit --name apple/1=red
     """
     asked = (tuple(classes or ()), method, count, most, min_rows, seed)
+    trained = epochs, embedder
     if (name or edit) and not accept:
         word = "--name" if name else "--edit"
         raise UsageError(f"{word} belongs to --accept. Look at the kinds first, then accept them by name.")
-    if accept and asked != ((), "mixture", "auto", MOST, MIN_ROWS, 0):
+    if accept and (asked, trained) != (((), "mixture", "auto", MOST, MIN_ROWS, 0), (None, None)):
         raise UsageError(
-            "--accept uses the kinds of the last run. Leave out --class, --method, --count, --most, --min-rows and "
-            "--seed."
+            "--accept uses the kinds of the last run. Leave out --class, --method, --count, --most, --min-rows, "
+            "--seed, --epochs and --embedder."
         )
     if is_stored(place):
         refuse_flags(flags, place)
@@ -123,24 +135,27 @@ def subclasses(
         return _edit(out, source, name or [])
     if accept:
         return _accept(out, source, name or [])
-    return _find(out, source, (tuple(classes or ()), method, _count(count)), (most, min_rows, seed))
+    return _find(out, source, (tuple(classes or ()), method, _count(count)), (most, min_rows, seed), trained)
 
 
 def _find(
-    out: Output, source: Source, asked: tuple[tuple[str, ...], str, int | None], limits: tuple[int, int, int]
-) -> None:
+    out: Output, source: Source, asked: tuple[tuple[str, ...], str, int | None], limits: tuple[int, int, int],
+    trained: tuple[int | None, str | None],
+) -> None:  # fmt: skip
     from mixtura.cli import subclass_views as views
     from mixtura.cli.lookup_views import problems_record
     from mixtura.core.subclasses.search import Rules
     from mixtura.report.sheet import write_sheet
     from mixtura.tasks import subclass_files
+    from mixtura.tasks.subclass_methods import Training
     from mixtura.tasks.subclass_sheet import sheet_of
     from mixtura.tasks.subclasses import run
 
     classes, method, count = asked
     most, min_rows, seed = limits
     place, problems = items(out, source, "Looking for kinds")
-    found = run(place.features, method, classes, count, Rules(max(most, count or 0), min_rows, seed=seed))
+    rules = Rules(max(most, count or 0), min_rows, seed=seed)
+    found = run(place.features, method, classes, count, rules, Training(*trained))
     run_origin = origin(source, place.features, problems)
     table = subclass_files.write(found, source.output, run_origin)
     page = write_sheet(

@@ -49,8 +49,13 @@ class Trials:
         return self.wait < 0 and len(now.mass) <= MAX_COMPONENTS and now.divergence < CLOSE
 
     def judge(self, before: Reached, after: Reached) -> bool:
-        """Whether a trial was a gain; the next ones are bolder then, and else more cautious."""
-        gain = after.divergence < before.divergence
+        """Whether a trial was a gain; the next ones are bolder then, and else more cautious.
+
+        It is where the masses came closer, or where the dual, which is convex, still falls beyond the trial: where all
+        samples are assigned hard, masses stay as they are over a long way.
+        """
+        falls = (after.mass - after.goal) @ (after.potential - before.potential) <= 0
+        gain = after.divergence < before.divergence or bool(falls)
         self.damping = max(self.damping / LOWER, LEAST_DAMPING) if gain else min(self.damping * RAISE, 1.0)
         self.wait = 0 if gain else BETWEEN
         return gain

@@ -23,6 +23,9 @@ NONE_FOUND = "none_found"
 
 NO_KIND = -1
 
+KINDS_FACTOR = 1.5
+"""Subclasses in training for each kind that is found before it."""
+
 
 @dataclass(frozen=True)
 class LabeledRows:
@@ -34,12 +37,21 @@ class LabeledRows:
 
 
 @dataclass(frozen=True)
+class Training:
+    """How a method that is trained is trained; ``None`` for its defaults."""
+
+    epochs: int | None = None
+    embedder: str | None = None
+
+
+@dataclass(frozen=True)
 class Asked:
-    """The classes to look into, the number of kinds (``None``: to be found), and when to split."""
+    """The classes to look into, the number of kinds (``None``: to be found), when to split, and how to train."""
 
     classes: tuple[int, ...]
     count: int | None
     rules: Rules
+    training: Training = Training()
 
 
 Method = Callable[[LabeledRows, Asked], list[KindsOfClass]]

@@ -13,22 +13,26 @@ from mixtura.core.subclasses import search
 from mixtura.core.subclasses.one_gaussian import holm
 from mixtura.core.subclasses.search import KindsOfClass, Rules
 from mixtura.core.subclasses.spaces import ClassRows, class_rows
-from mixtura.errors import LabelError, NoInput, UsageError
+from mixtura.errors import LabelError, NoInput, NonFinite, UsageError
 from mixtura.features.projection import L2
 from mixtura.features.records import Features, Rows
 from mixtura.formats import count as counted
-from mixtura.names import find, nearest
+from mixtura.names import find, is_outside, nearest
 from mixtura.pipeline.training_set import groups_of
 from mixtura.tasks.cluster import margins
-from mixtura.tasks.subclass_methods import NONE_FOUND, Asked, LabeledRows, Method
+from mixtura.tasks.subclass_methods import NONE_FOUND, Asked, LabeledRows, Method, Training
 
 METHODS = {
     "mixture": "mixtura.tasks.subclass_methods:mixture",
     "kmeans": "mixtura.tasks.subclass_methods:kmeans",
     "hdbscan": "mixtura.tasks.subclass_methods:hdbscan",
     "dendrogram": "mixtura.tasks.subclass_methods:dendrogram",
+    "scgm": "mixtura.tasks.learned_kinds:scgm",
 }
 """Methods that find kinds; also accepted is ``package.module:function``, a ``Method`` of ``subclass_methods``."""
+
+TRAINED = frozenset({"scgm"})
+"""Methods that are trained, so that epochs and an embedder mean something."""
 
 IN_NO_KIND = 0
 """Number for items of no kind: those of a class that stays whole, and those between kinds."""
@@ -99,6 +103,7 @@ def run(
     classes: Sequence[str] = (),
     count: int | None = None,
     rules: Rules = Rules(),  # noqa: B008 - a frozen value
+    training: Training = Training(),  # noqa: B008 - a frozen value
 ) -> Subclasses:
     """Find the kinds within each class, by features of unit length.
 
@@ -108,21 +113,25 @@ def run(
         classes: the classes to look into; all if there are none.
         count: kinds of each class; ``None`` lets the method choose, and the answer may be one.
         rules: limits, levels and seed.
+        training: of a method that is trained.
 
     Raises:
         NoInput: there are no items.
         LabelError: an item has no label.
-        UsageError: there is no such class, or the method takes no number of kinds.
+        NonFinite: a feature is NaN or infinite.
+        UsageError: there is no such class, or the method takes no number of kinds, or is not trained.
         UnknownName: there is no such method.
     """
     began = time.perf_counter()
     make: Method = find(METHODS, method)
+    if training != Training() and method not in TRAINED and not is_outside(method):
+        raise UsageError(f"{method} is not trained. Leave out --epochs and --embedder, or use --method scgm.")
     names = features.classes
     asked = _asked(features, classes)
     label = torch.from_numpy(features.label_index(names))
     unit = L2()(torch.from_numpy(features.embedding))
     rows = LabeledRows(unit, label, tuple(class_rows(unit, label, torch.from_numpy(groups_of(features)), len(names))))
-    answers = make(rows, Asked(asked, count, rules))
+    answers = make(rows, Asked(asked, count, rules, training))
     number = np.zeros(len(features), dtype=np.int64)
     probability, margin = np.full(len(features), np.nan), np.zeros(len(features))
     corrected = _corrected(answers)
@@ -142,7 +151,7 @@ def _asked(features: Features, classes: Sequence[str]) -> tuple[int, ...]:
     """The numbers of the classes to look into.
 
     Raises:
-        NoInput, LabelError, UsageError: see :func:`run`.
+        NoInput, LabelError, NonFinite, UsageError: see :func:`run`.
     """
     if not len(features):
         raise NoInput("There are no items. Give photos in one folder per class.")
@@ -151,6 +160,12 @@ def _asked(features: Features, classes: Sequence[str]) -> tuple[int, ...]:
         raise LabelError(
             f"{len(bare):,} of {len(features):,} items have no class, the first is {bare[0]!r}. Kinds are looked for "
             "within classes: label these items, or group items without labels with mixtura cluster."
+        )
+    broken = np.flatnonzero(~np.isfinite(features.embedding).all(1))
+    if len(broken):
+        raise NonFinite(
+            f"The features of {features.id[broken[0]]!r} hold NaN or infinity, as those of {len(broken):,} of "
+            f"{len(features):,} items. Leave these items out, or compute their features again."
         )
     names = features.classes
     for name in classes:

@@ -18,8 +18,7 @@ from mixtura.coarse_sections import CoarseSection
 from mixtura.features.records import Features
 from mixtura.pipeline.training_photos import TrainingPhotos
 from mixtura.tasks import subclasses
-
-KINDS_FACTOR = 1.5  # subclasses in training for each kind that is found before it
+from mixtura.tasks.subclass_methods import KINDS_FACTOR
 
 SUBCLASS_FILE = "trained_subclasses.csv"
 """Table of the subclasses that a training has found, in the folder of its run."""
