@@ -21,6 +21,7 @@ from mixtura.tasks import fit, subclass_files
 from mixtura.tasks.kept_features import Origin
 from mixtura.tasks.subclass_files import Table, named
 from mixtura.tasks.subclass_sheet import sheet_of
+from mixtura.tasks.subclass_view import view_of
 from mixtura.tasks.subclasses import METHODS, digest_of, run
 
 FAST = Rules(draws=99)
@@ -243,6 +244,18 @@ def test_the_store_is_what_fit_reads(basket, tmp_path):
     }  # fmt: skip
     report = fit.run(resolve({"data.kind": "features", "data.root": str(made.path), "output": str(tmp_path / "m")}))
     assert report.evaluation.metrics["top1"] == 1.0
+
+
+def test_a_picture_lays_out_kinds_and_whole_classes(basket):
+    found = run(basket, "mixture")
+    view = view_of(found)
+    assert view is not None
+    counts = [one.count for one in found.classes]
+    assert view.class_parent.tolist() == [c for c, count in enumerate(counts) for _ in range(count)]
+    assert len(view.mean) == len(counts) < len(view.subclass) and len(view.xy) == len(basket)
+    assert sum(view.label.tolist()) == sum(basket.classes.index(name) for name in basket.label)
+    few = basket.select(np.arange(3))
+    assert view_of(run(few, "mixture")) is None
 
 
 def test_the_page_shows_kinds_and_lists_whole_classes(basket):

@@ -104,10 +104,11 @@ def subclasses(
 ) -> None:
     """Find kinds within your classes, such as varieties of apple, and turn them into classes of their own if you like.
 
-    Writes subclasses.csv (one line per item), subclasses.json (one entry per class) and subclasses.html (the pictures
-    of each kind) to the output folder. A class stays whole unless its kinds are found again in half of the photos and
-    one Gaussian would not look as split. Look at the page, then run the same command with --accept. It reads the
-    table, replaces the numbers with your names, and writes labels.csv next to the photos for mixtura fit.
+    Writes subclasses.csv (one line per item), subclasses.json (one entry per class), subclasses.html (the pictures of
+    each kind) and subclasses.png (a map of all items) to the output folder. A class stays whole unless its kinds are
+    found again in half of the photos and one Gaussian would not look as split. Look at the page, then run the same
+    command with --accept. It reads the table, replaces the numbers with your names, and writes labels.csv next to the
+    photos for mixtura fit.
 
     Examples:
       mixtura subclasses photos/ -o kinds
@@ -145,10 +146,13 @@ def _find(
     from mixtura.cli import subclass_views as views
     from mixtura.cli.lookup_views import problems_record
     from mixtura.core.subclasses.search import Rules
+    from mixtura.report.page import save
     from mixtura.report.sheet import write_sheet
+    from mixtura.report.subclass_png import PICTURE_FILE, png
     from mixtura.tasks import subclass_files
     from mixtura.tasks.subclass_methods import Training
     from mixtura.tasks.subclass_sheet import sheet_of
+    from mixtura.tasks.subclass_view import view_of
     from mixtura.tasks.subclasses import run
 
     classes, method, count = asked
@@ -161,8 +165,12 @@ def _find(
     page = write_sheet(
         sheet_of(found, f"Kinds of {source.name}"), source.output / subclass_files.PAGE_FILE, place.picture
     )
+    view, picture = view_of(found), source.output / PICTURE_FILE
+    if view is not None:
+        save(picture, png(view))
     record = subclass_files.summary(found, run_origin) | {
-        "table": table, "sheet": page, "problems": problems_record(problems),
+        "table": table, "sheet": page, "picture": None if view is None else picture,
+        "problems": problems_record(problems),
     }  # fmt: skip
     further = f"look at {shown(str(page))}, then\n        " + shown(_command(source, "--accept"))
     if not found.split:

@@ -24,14 +24,33 @@ def subclass_map(model: Model, embedding: Float[np.ndarray, "N D"], true: Int[np
     inside = np.flatnonzero(true >= 0)
     if model.subclasses is None or len(inside) < MIN_ROWS:
         return None
-    keep = np.random.default_rng(0).permutation(inside)[:MAX_ROWS]
     mixture, owners = model.mixture, model.subclasses
     assert mixture.component_class is not None
     subclass = _means(mixture.mean, mixture.log_weight, owners.component_subclass, len(owners.names))
     mean = _means(mixture.mean, mixture.log_weight, mixture.component_class, len(model.classes))
-    rows = np.concatenate([model.project(embedding[keep]).numpy(), subclass, mean])
-    xy, subclass_xy, mean_xy = np.split(_laid_out(rows), [len(keep), len(keep) + len(subclass)])
-    return SubclassMap(xy, true[keep], subclass_xy, owners.class_parent.numpy(), mean_xy)
+    return laid_out(model.project(embedding[inside]).numpy(), true[inside], subclass, owners.class_parent.numpy(), mean)
+
+
+def laid_out(
+    x: Float[np.ndarray, "N D"],
+    label: Int[np.ndarray, " N"],
+    subclass: Float[np.ndarray, "S D"],
+    class_parent: Int[np.ndarray, " S"],
+    mean: Float[np.ndarray, "C D"],
+) -> SubclassMap:
+    """Some of the rows, at most :data:`MAX_ROWS`, with means of subclasses and classes.
+
+    Args:
+        x: the rows.
+        label: class of each.
+        subclass: means of subclasses.
+        class_parent: class of each subclass.
+        mean: means of classes.
+    """
+    keep = np.random.default_rng(0).permutation(len(x))[:MAX_ROWS]
+    rows = np.concatenate([x[keep], subclass, mean])
+    xy, subclass_xy, mean_xy = np.split(_plane(rows), [len(keep), len(keep) + len(subclass)])
+    return SubclassMap(xy, label[keep], subclass_xy, class_parent, mean_xy)
 
 
 def _means(
@@ -42,7 +61,7 @@ def _means(
     return (weight / weight.sum(0).clip(np.finfo(float).tiny)).T @ mean.double().numpy()
 
 
-def _laid_out(rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N 2"]:
+def _plane(rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N 2"]:
     """Rows in the plane: principal axes first, then Barnes-Hut t-SNE with a fixed seed."""
     from sklearn.decomposition import PCA  # here, for a quick start
     from sklearn.manifold import TSNE

@@ -15,10 +15,13 @@ from mixtura.names import find
 from mixtura.records.decision import Evaluation
 from mixtura.report import SECTIONS
 from mixtura.report.parts import PageContext, Section, Thumbnails, render, require_whole
+from mixtura.report.subclass_png import PICTURE_FILE, png
 
 
 def write_report(evaluation: Evaluation, path: Path, *, title: str, thumbnails: Thumbnails) -> Path:
     """Write one self-contained HTML file that needs no network and runs no script.
+
+    The picture of named subclasses is also a file of its own beside it, :data:`PICTURE_FILE`.
 
     Args:
         evaluation: what to report.
@@ -31,11 +34,14 @@ def write_report(evaluation: Evaluation, path: Path, *, title: str, thumbnails: 
         CannotWrite: the folder or file cannot be written.
         OutOfSpace: the disk is full.
     """
-    return save(path, page(evaluation, title, thumbnails))
+    saved = save(path, page(evaluation, title, thumbnails))
+    if evaluation.subclass_map is not None:
+        save(path.with_name(PICTURE_FILE), png(evaluation.subclass_map))
+    return saved
 
 
-def save(path: Path, text: str) -> Path:
-    """Write a page; its folder is created, an existing file is replaced atomically.
+def save(path: Path, content: str | bytes) -> Path:
+    """Write a page or a picture; its folder is created, an existing file is replaced atomically.
 
     Raises:
         CannotWrite: the folder or file cannot be written.
@@ -43,7 +49,7 @@ def save(path: Path, text: str) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, text.encode())
+        _replace(path, content if isinstance(content, bytes) else content.encode())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise OutOfSpace(
