@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mixtura.tasks.fit import fit as fit
     from mixtura.tasks.predict import load as load
     from mixtura.tasks.predict import run as predict
+    from mixtura.training.kept_embedder import load_embedder as load_embedder
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ PUBLIC = {
     "from_pretrained": "mixtura.model.bundle:from_pretrained",
     "load": "mixtura.tasks.predict:load",
     "load_decoder": "mixtura.pipeline.factory:load_decoder",
+    "load_embedder": "mixtura.training.kept_embedder:load_embedder",
     "load_recipe": "mixtura.recipe:load_recipe",
     "predict": "mixtura.tasks.predict:run",
     "resolve": "mixtura.recipe:resolve",
@@ -89,6 +91,7 @@ __all__ = [
     "from_pretrained",
     "load",
     "load_decoder",
+    "load_embedder",
     "load_recipe",
     "predict",
     "resolve",

@@ -74,7 +74,7 @@ OPTIONS = {
     "fewshot": {
         "": "-o --output",
         "Episodes": "--copies --episodes --list --part --protocol --query --seed --shot --skip-small --way",
-        "Classifiers": "--base --classifier --normalize --transductive",
+        "Classifiers": "--base --classifier --normalize --tap --transductive",
         "Photos": "--follow-links --label",
         "Encoder": "--batch-size --device --encoder --fast --runtime --size --taps --weights --workers",
     },

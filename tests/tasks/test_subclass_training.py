@@ -23,6 +23,7 @@ from mixtura.coarse_sections import COARSE_KEYS, FINDS_SUBCLASSES, CoarseSection
 from mixtura.datasets.episodes import Design
 from mixtura.datasets.items import Dataset, Item
 from mixtura.errors import BundleError, CheckpointError, UsageError
+from mixtura.features.store import FeatureStore
 from mixtura.fitting import network_subclasses
 from mixtura.fitting.network_subclasses import HEADS, SubclassTraining, counts_of
 from mixtura.metrics.clustering import adjusted_rand
@@ -34,6 +35,8 @@ from mixtura.recipe import resolve
 from mixtura.records.training import TrainingProgress
 from mixtura.tasks import fewshot, train
 from mixtura.tasks.trained_subclasses import SUBCLASS_FILE, subclass_numbers
+from mixtura.training.checkpoint import Checkpoints
+from mixtura.training.kept_embedder import EMBEDDER_FILE, load_embedder
 from mixtura.training.subclasses import AssignedRows, SubclassHead
 
 SIDE, EACH, EPOCHS = 16, 30, 12
@@ -250,6 +253,34 @@ def test_forgetting_a_photo_is_exact(trained, tmp_path):
     for component, mean in enumerate(model.mixture.mean):
         own = parts[(rows.components == component) & torch.from_numpy(learned)]
         assert torch.allclose(own.mean(0), mean, atol=1e-4)
+
+
+def test_the_embedder_is_kept_and_few_shot_episodes_read_through_it(trained, photos, tmp_path, capsys):
+    """Its embeddings are those of training; a changed byte, another folder and other vectors are told."""
+    embedder, store = load_embedder(trained), FeatureStore.open(trained / "features").read()
+    state = Checkpoints(trained / "training" / "checkpoints").newest()[0].tensors
+    weight, bias = (state[f"module.head.embedder.{end}"] for end in ("weight", "bias"))
+    x = torch.from_numpy(store.embedding)
+    assert torch.allclose(embedder(x), x @ weight.T + bias, atol=1e-5)
+    new = tmp_path / "new"
+    for kind in ("a1", "a2"):
+        shutil.copytree(
+            photos / "a", new / kind, ignore=lambda _, names, kind=kind: [n for n in names if kind not in n]
+        )
+    made = []
+    for tap in ("backbone", "embedder"):
+        words = ["fewshot", str(trained), str(new), "--way", "2", "--query", "5", "--episodes", "20", "--tap", tap]
+        assert command([*words, "--classifier", "prototype,gaussian", "--json", "-q"]) == 0
+        made.append(json.loads(capsys.readouterr().out))
+    assert [one["facts"]["tap"] for one in made] == ["backbone", "embedder"]
+    assert made[0]["results"] != made[1]["results"]
+    assert command(["fewshot", str(trained / "features"), "--tap", "embedder", "-q"]) == 2
+    assert "no embedder" in capsys.readouterr().err
+    shop = shutil.copytree(trained, tmp_path / "shop")
+    content = bytearray((shop / EMBEDDER_FILE).read_bytes())
+    content[-1] ^= 1
+    (shop / EMBEDDER_FILE).write_bytes(content)
+    assert command(["fewshot", str(shop), str(new), "--tap", "embedder", "-q"]) == 65
 
 
 def test_a_damaged_table_of_subclasses_is_an_error(trained, tmp_path):

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -115,6 +115,13 @@ Normalize = Annotated[
         rich_help_panel=CLASSIFIERS_PANEL,
     ),
 ]
+Tap = Annotated[
+    Literal["backbone", "embedder"],
+    typer.Option(
+        help="Of a trained network, read its vectors or what its embedder makes of them.",
+        rich_help_panel=CLASSIFIERS_PANEL,
+    ),
+]
 Transductive = Annotated[
     bool,
     typer.Option(
@@ -152,6 +159,7 @@ def fewshot(
     list: ListFile = None,
     classifier: Classifier = "all",
     normalize: Normalize = True,
+    tap: Tap = "backbone",
     transductive: Transductive = False,
     base: Base = PROPOSED,
     *,
@@ -189,6 +197,8 @@ def fewshot(
         protocol, design = listed.protocol, listed.design  # which give the base classes of that run
     base = NO_CLASSES if protocol == RUNS and base == PROPOSED else base
     material = replace(_material(out, place, data, output, (base, design.seed), flags), normalize=normalize)
+    if tap == task.EMBEDDER:
+        material = task.with_embedder(material, Path(place))
     if part is not None:
         material = task.of_part(material, part)
     listed = listed or task.drawn(material, protocol, design, skip_small)

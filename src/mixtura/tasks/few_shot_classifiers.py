@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixtura.catalog import create, statistics
 from mixtura.catalog.statistics import FittedStatistics
@@ -47,7 +47,7 @@ class Material:
 
     ``recipe`` says how a model is fitted to the base classes otherwise; ``problems`` are the files that were left out.
     ``normalize``: classifiers without a space of their own read vectors of unit length. ``photos`` say where the novel
-    items lie, if they are not features.
+    items lie, if they are not features. ``embedder`` maps the features before any classifier reads them.
     """
 
     novel: Features
@@ -58,6 +58,7 @@ class Material:
     problems: tuple[Problem | Unreadable, ...] = ()
     normalize: bool = True
     photos: DataSection | None = None
+    embedder: nn.Module | None = None
 
     @cached_property
     def unit(self) -> Float[Tensor, "N D"]:
@@ -69,6 +70,13 @@ class Material:
         """The novel items' features as they are, about their mean: distances stay, and squares keep their digits."""
         rows = torch.from_numpy(self.novel.embedding).float()
         return rows - rows.mean(0)
+
+    def embedded(self) -> "Material":
+        """The same with features that the embedder has mapped, of which the model knows nothing."""
+        if self.embedder is None:
+            return self
+        base = None if self.base is None else _mapped(self.base, self.embedder)
+        return replace(self, novel=_mapped(self.novel, self.embedder), base=base, model=None, embedder=None)
 
     @property
     def known(self) -> Features:
@@ -160,6 +168,12 @@ def gaussian(material: Material) -> Space:
     rows = fitted.model.project(material.novel.embedding)
     enroll = few_shot.Newcomers(fitted.mixture, fitted.sums, fitted.floor, fitted.prior)
     return Space(rows, enroll, 2 * rows.shape[1])
+
+
+def _mapped(features: Features, embedder: nn.Module) -> Features:
+    with torch.inference_mode():
+        made = embedder(torch.from_numpy(features.embedding).float()).numpy()
+    return replace(features, embedding=made)
 
 
 def transductive_prototype(material: Material) -> Space:

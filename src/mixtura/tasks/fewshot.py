@@ -33,6 +33,7 @@ from mixtura.sections import DataSection, EncoderSection
 from mixtura.tasks.evaluate import features_of
 from mixtura.tasks.few_shot_classifiers import Material, Space
 from mixtura.tasks.few_shot_copies import with_copies
+from mixtura.training.kept_embedder import load_embedder
 
 CLASSIFIERS = {
     "prototype": "mixtura.tasks.few_shot_classifiers:prototype",
@@ -60,6 +61,9 @@ OWN_SPACE = frozenset({"raw-prototype", "gaussian", "calibration"})
 """Classifiers that read the features in a way of their own, whether or not others scale them to unit length."""
 
 NEED_BASE = frozenset({"gaussian", "calibration"})
+BACKBONE, EMBEDDER = TAPS = "backbone", "embedder"
+"""What is read of a trained network: its vectors, or what its embedder makes of them."""
+
 AUTO, BY_SPLIT = "auto", "split"
 """Base classes as they are proposed, and those of the data's train part; other values are numbers."""
 
@@ -142,6 +146,23 @@ def _photos(data: DataSection) -> DataSection | None:
     return None if data.kind == factory.FEATURES_KIND else data
 
 
+def with_embedder(material: Material, folder: Path) -> Material:
+    """The same, read through the embedder in the folder of a model.
+
+    Raises:
+        UsageError: there is none, or the model's features are not the vectors that it takes.
+        BundleError: it is damaged.
+    """
+    embedder = load_embedder(folder)
+    taken = next(one.shape[1] for one in embedder.parameters() if one.ndim == 2)
+    if taken != material.novel.dimension:
+        raise UsageError(
+            f"The embedder takes the {taken} numbers of the last layer, and the features have "
+            f"{material.novel.dimension}, of several layers. Train with encoder.taps: none, or leave out --tap."
+        )
+    return replace(material, embedder=embedder)
+
+
 def of_part(material: Material, part: str) -> Material:
     """The same with novel items of one part of the split only.
 
@@ -216,6 +237,7 @@ def run(
     read = material
     if copies:
         read, located = with_copies(material, located, copies)
+    read = read.embedded()
     results: list[FewShotResult] = []
     for name, make in made:
         began = time.perf_counter()
@@ -237,7 +259,7 @@ def run(
         items=sum(label in names for label in material.novel.label),
         base=0 if material.base is None else len(material.base.classes),
         results=tuple(results),
-        facts=_facts(read) | {"copies": copies},
+        facts=_facts(read) | {"copies": copies, "tap": BACKBONE if material.embedder is None else EMBEDDER},
         notes=_notes(material, names),
         setting=TRANSDUCTIVE if transductive else INDUCTIVE,
     )
