@@ -189,7 +189,7 @@ def test_a_catalog_takes_the_kinds_without_a_fit(mixtura, photos, tmp_path):
     again = mixtura("subclasses", "shop", "--accept", "--edit", "--name", "apple/1=one", "--name", "apple/2=one")
     assert f"apple: apple {sum(sizes)} before, one {sum(sizes)} after" in again.out and "The limits are" in again.out
     for words, said in (
-        (("subclasses", "photos", "--accept", "--edit"), "--edit is for a catalog, and photos is none"),
+        (("subclasses", "photos", "--accept", "--edit"), "--edit is for the catalog of a model, and photos is none"),
         (("subclasses", "shop", "--edit"), "--edit belongs to --accept"),
     ):
         refused = mixtura(*words)

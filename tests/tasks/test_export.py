@@ -176,7 +176,7 @@ def test_the_graph_of_a_model_with_a_head_of_its_own(name):
 def test_head_graph_counts_ties_as_the_model_does(cloud, learn):
     """The held-out scores themselves: each comparison is with an equal number."""
     model = learn(cloud(n=200, classes=3), head__family="diagonal")
-    rank = onnx_graph.Rank(model.typicality)
+    rank = onnx_graph.Rank(model.typicality, len(model.classes))
     score = model.typicality.scores
     evidence = (score - FAR_SPREADS) * model.typicality.spread[1] + model.typicality.center[1]
     background = evidence - 1e6  # far more than any class: the plain evidence decides

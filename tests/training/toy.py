@@ -111,7 +111,7 @@ def contrastive(sizes=(9, 4, 12), norm="group"):
         others = log_sum(pairs.v, pairs.own.row, pairs.bank, 0.2, of=pairs.own.label)
         return info_nce(pairs.v, pairs.own.key, others, 0.2).mean()
 
-    groups = parameter_groups(module, 0.05)
+    groups = parameter_groups(module, 0.02)
     made = optimizer("sgd", groups, momentum=0.9)
     return Setup(module, loss, made, batches(), STEPS, validate, hooks=slow.hooks)
 

@@ -55,7 +55,7 @@ def evaluate(
       mixtura evaluate shop                          the test split of fit
       mixtura evaluate shop today/                   one folder per class
       mixtura evaluate shop --json | jq .metrics
-      mixtura evaluate shop --csv classes.csv        recall, precision, F1 and more of each class
+      mixtura evaluate shop --csv classes.csv   recall, F1 and more of each class
     """
     from mixtura.cli import spreadsheet, views
     from mixtura.tasks.evaluate import run

@@ -8,7 +8,7 @@ import typer
 
 from mixtura.cli import options
 from mixtura.cli.output import Output, shown
-from mixtura.cli.sources import Source, check_encoder, is_stored, items, origin, refuse_flags
+from mixtura.cli.sources import MODEL_FILE, Source, check_encoder, is_stored, items, origin, refuse_flags
 from mixtura.errors import UsageError
 from mixtura.files import is_file_at
 
@@ -225,11 +225,12 @@ def _accept(out: Output, source: Source, names: list[str]) -> None:
 def _edit(out: Output, source: Source, names: list[str]) -> None:
     from mixtura.catalog import Catalog
     from mixtura.cli.care_views import effect_record, effect_view
-    from mixtura.records.catalog import CATALOG_FILE
     from mixtura.tasks import subclass_files as files
 
-    if not is_file_at(Path(source.place) / CATALOG_FILE):
-        raise UsageError(f"--edit is for a catalog, and {source.place} is none. Leave it out to get classes to fit.")
+    if not is_file_at(Path(source.place) / MODEL_FILE):
+        raise UsageError(
+            f"--edit is for the catalog of a model, and {source.place} is none. Leave it out to get classes to fit."
+        )
     table = files.read(source.output)
     wanted = files.by_class(table, names)
     files.check_same(table, items(out, source, "Accepting")[0].features, source.output)
