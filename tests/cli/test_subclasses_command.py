@@ -174,7 +174,12 @@ def test_accepting_photos_needs_no_features(mixtura, photos, tmp_path):
 def test_a_catalog_takes_the_kinds_without_a_fit(mixtura, photos, tmp_path):
     """Found in its items, named, given in one edit that says before and after, and taken back."""
     assert mixtura("fit", "photos", "-o", "shop", *ENCODER).code == 0
+    assert mixtura("subclasses", "shop").code == 0
+    early = mixtura("subclasses", "shop", "--accept", "--edit")
+    assert early.code == 2 and "shop has no catalog yet" in early.err
     assert mixtura("products", "shop").code == 0
+    early = mixtura("subclasses", "shop", "--accept", "--edit")  # the table is of photos, not of the catalog's items
+    assert early.code == 65 and "again" in early.err
     found = json.loads(mixtura("subclasses", "shop", "--json").out)
     assert [(one["class"], one["count"]) for one in found["classes"]] == [("apple", 2), ("plum", 1)]
     answer = mixtura("subclasses", "shop", "--accept", "--edit", "--name", "apple/1=red", "--json")

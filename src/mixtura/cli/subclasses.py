@@ -225,15 +225,21 @@ def _accept(out: Output, source: Source, names: list[str]) -> None:
 def _edit(out: Output, source: Source, names: list[str]) -> None:
     from mixtura.catalog import Catalog
     from mixtura.cli.care_views import effect_record, effect_view
+    from mixtura.records.catalog import CATALOG_FILE
     from mixtura.tasks import subclass_files as files
 
     if not is_file_at(Path(source.place) / MODEL_FILE):
         raise UsageError(
             f"--edit is for the catalog of a model, and {source.place} is none. Leave it out to get classes to fit."
         )
+    if not is_file_at(Path(source.place) / CATALOG_FILE):
+        raise UsageError(
+            f"{source.place} has no catalog yet, so these are kinds of its photos. Make one with mixtura products "
+            f"{source.words}, and look for kinds again."
+        )
     table = files.read(source.output)
-    wanted = files.by_class(table, names)
     files.check_same(table, items(out, source, "Accepting")[0].features, source.output)
+    wanted = files.by_class(table, names)
     effect = Catalog.open(Path(source.place)).give_kinds(wanted)
     out.result(effect_record(effect), [effect.edit.summary], effect_view(effect))
 
