@@ -326,6 +326,17 @@ def _with_spread(value: dict[str, float | None]) -> str:
     return f"{value['mean']:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
 
 
+def ladder() -> str:
+    """Accuracy by what of the network is trained, at few and many photos a class."""
+    path, rows = RESULTS / "training_ladder.json", []
+    for setting, v in json.loads(path.read_text(encoding="utf-8"))["summary"].items():
+        gap, error = v["auto minus the best"], v["standard error"]
+        apart = f"{gap:+.1f}" + ("" if error is None else f" ± {error:.1f}")
+        shares = [f"{v[rung]:.1f}" for rung in ("frozen", "last", "all", "auto")]
+        rows.append([setting, str(len(v["auto took"])), *shares, apart])
+    return table(["photos", "seeds", "`frozen`", "`last`", "`all`", "`auto`", "`auto` against the best"], rows)
+
+
 MEASURED = {
     "newcomers": newcomers,
     "fewshot": fewshot,
@@ -340,6 +351,7 @@ MEASURED = {
     "copies": copies,
     "heads": heads,
     "subclasses": subclasses,
+    "ladder": ladder,
 }
 MADE = {"reference/cli.md": command_line, "reference/recipe.md": recipe}
 
