@@ -80,7 +80,7 @@ class CoarseSection(Section):
         default=0.04, description="Weight of the assignment's entropy; small values give every photo one subclass."
     )
     every: Count = Field(default=5, description="Epochs between two assignments.")
-    warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="Epochs with the class term alone.")
+    warmup: Annotated[int, Field(ge=0)] = Field(default=0, description="Epochs without the terms of subclasses.")
     init: Literal["random", "kmeans"] = Field(
         default="random", description="Subclass means to begin with: random, or by k-means within each class."
     )
@@ -164,6 +164,12 @@ class CoarseSection(Section):
     def _heads_without_embedder(self) -> "CoarseSection":
         if self.head in ("cls", "none") and self.embedder == "mlp":
             raise ValueError(f"should leave out embedder: mlp where head is {self.head}, which has none")
+        return self
+
+    @model_validator(mode="after")
+    def _layers_are_trained(self) -> "CoarseSection":
+        if self.head in ("seq", "fork", "cls") and "cls" not in self.losses:
+            raise ValueError(f"should have cls in losses where head is {self.head}: nothing else trains that layer")
         return self
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from mixtura.core.moments import LabeledItems, labeled
 from mixtura.errors import NoInput, UsageError
 from mixtura.features import imports
 from mixtura.recipe import resolve
-from mixtura.tasks import fit
+from mixtura.tasks import fit, prior
 
 EXACT = [family for family in FAMILIES if family != "lowrank"]  # a rank is found step by step, not by sums
 KINDS = (("apple", "red"), ("apple", "green"), ("pear", "pear"), ("plum", "blue"), ("plum", "black"))
@@ -269,3 +269,27 @@ def test_photos_are_enrolled_as_a_kind_of_a_product(shop):
     for _ in range(2):
         shop.undo()
     assert same_bits(shop.model, before)
+
+
+def test_photos_of_a_kind_join_the_part_that_has_the_kind(shop):
+    """What was fitted stays as it is: two photos give its class no second, unsure density of that kind."""
+    far = (np.random.default_rng(0).standard_normal((6, 5)) + 25).astype(np.float32)
+    shots = [Shot(row, f"{n + 999:064x}", f"{n}.png") for n, row in enumerate(far)]
+    before = shop.model
+    shop.enroll("apple", shots[:4], "crab")
+    shop.enroll("apple", shots[4:], "crab")
+    assert shop.model.mixture.n_components == before.mixture.n_components + 1
+    own = shop.model.mixture.mean[shop.model.mixture.component_class == 0]
+    assert any(torch.equal(one, before.mixture.mean[0]) for one in own)
+
+
+def test_kinds_of_a_newcomer_change_no_prior(shop, tmp_path):
+    shares = tmp_path / "shares.csv"
+    shares.write_text("apple,0.6\npear,0.2\nplum,0.2\n")
+    prior.write(shop.folder, prior.change_prior(shop.folder, str(shares)))
+    far = (np.random.default_rng(0).standard_normal((8, 5)) + 25).astype(np.float32)
+    shop.enroll("quince", [Shot(row, f"{n + 999:064x}", f"{n}.png") for n, row in enumerate(far)])
+    before = shop.model.prior.share
+    torch.testing.assert_close(before, torch.tensor([0.45, 0.15, 0.15, 0.25], dtype=torch.float64))
+    shop.give_kinds({"quince": {item.id: "abc"[n % 3] for n, item in enumerate(shop.items("quince"))}})
+    torch.testing.assert_close(shop.model.prior.share, before)

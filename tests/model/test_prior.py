@@ -181,6 +181,7 @@ def test_a_bundle_without_out_of_fold_scores_is_refused(fitted):
         ("c0,0.4\nc1,0.3\nc2,0.2\nx,0.1\n", "no class 'x'"),
         ("c0,0.4\nc1,0.3\nc2,0.2\nc2,0.1\n", "there twice"),
         ("c0,0.4,1\n", "has 3 columns"),
+        ("class,share\n\nc0,0.4,1\n", "row 3 has 3 columns"),
         ("", "is empty"),
         ('{"c0": "nan", "c1": 0.5, "c2": 0.2, "c3": 0.3}', "share of class 'c0'"),
         ("[1, 2]", "no object of class and share"),

@@ -225,6 +225,9 @@ def test_every_key_of_the_section_is_read_by_an_objective_and_those_of_two_views
         assert CoarseSection(head=name).head == name
     for name in LOSSES:
         assert CoarseSection(losses=(name,)).losses == (name,)
+    for name in ("seq", "fork", "cls"):
+        with pytest.raises(ValueError, match="should have cls in losses"):
+            CoarseSection(head=name, losses=("cst_two_class",))
     for name in EMBEDDERS:
         assert CoarseSection(embedder=name).embedder == name
 

@@ -374,6 +374,18 @@ def test_kept_activations_have_another_view_for_objectives_of_two(many):
     assert seconds == {(one, other) for one in range(4) for other in range(4) if one != other}
 
 
+def test_two_views_stay_two_where_memory_has_room_for_one(many, monkeypatch):
+    monkeypatch.setattr("mixtura.training.activations.MAX_BYTES", 1)
+    made = material(many)
+    classifier, loader = made.classifier(), made.training
+    loader.augmentation = replace(loader.augmentation, count=2)
+    first = len(classifier.stages) - 1
+    kept = KeptViews(loader, classifier.network, classifier.stages, first, 32)
+    for batch in kept.batches(Order(0, len(made.photos.training), 20), 0):
+        again = other_view(batch)
+        assert all(not torch.equal(again[name], batch[name]) for name in batch if name.startswith("activation "))
+
+
 @pytest.mark.parametrize("part", ["last", "norm", "all"])
 def test_only_the_part_changes_and_the_best_share_is_taken(many, tmp_path, part):
     made = material(many, epochs=1, learning_rate=0.01)

@@ -169,3 +169,8 @@ def test_no_key_of_the_photo_itself_is_another():
     v = alone.key.clone().requires_grad_()
     info_nce(v, alone.key, log_sum(v, alone.row, alone, TEMPERATURE), TEMPERATURE).sum().backward()
     assert v.grad is not None and not v.grad.any()
+
+
+def test_a_class_without_photos_has_no_keys_and_stops_nothing():
+    queues = put(Queues(queue_sizes(5, torch.tensor([0, 0, 2]), CLASSES), WIDTH), keys([0, 2]), keys([0, 2], seed=1))
+    assert [len(queues.of_class(c).row) for c in range(CLASSES)] == [2, 0, 1]

@@ -104,17 +104,25 @@ def enroll(
     check_shots(draft, base.model, shots)
     now = kinds_in(found, base, product.id)
     [name] = kind_names(product, products, now.values(), {0: kind}).values()
-    parts = draft.connection.execute(
-        "SELECT id, base FROM part WHERE product = ? ORDER BY id", (product.id,)
-    ).fetchall()
-    usable = [part["id"] for part in parts if part["base"] is None or base.exact]
-    known = name in now.values() and usable
-    items = insert(draft, shots, usable[0] if known else new_part(draft, product.id))
+    known = _part_of(draft, base, product, [item for item, own in now.items() if own == name])
+    items = insert(draft, shots, new_part(draft, product.id) if known is None else known)
     after = now | dict.fromkeys(items, name)
     draft.kinds += (_effect(product, now, after),)
     store(draft, base, after, set(items))
     draft.summary = f"Added {count(len(shots), 'item')} to {product.name}, as {name or 'no kind of it'}."
     return product.id
+
+
+def _part_of(draft: EditTransaction, base: FittedStatistics, product: Product, items: Sequence[int]) -> int | None:
+    """The part of a product that has most of some items and can take more; ``None`` if there is none."""
+    parts = draft.connection.execute(
+        "SELECT item.id, part.id AS part FROM item JOIN part ON part.id = item.part "
+        "WHERE part.product = ? AND (part.base IS NULL OR ?)",
+        (product.id, base.exact),
+    ).fetchall()
+    wanted = set(items)
+    found = Counter(row["part"] for row in parts if row["id"] in wanted).most_common(1)
+    return found[0][0] if found else None
 
 
 def renamed(now: Sequence[Kind], names: Mapping[str, str]) -> dict[int, str]:

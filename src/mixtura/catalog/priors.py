@@ -18,7 +18,7 @@ PRIOR_SETTING = "prior"
 
 
 def under_prior(
-    model: Model, base: FittedStatistics, parts: Sequence[tuple[int, int | None]], asked: AskedPrior
+    model: Model, base: FittedStatistics, parts: Sequence[tuple[int, int | None, float]], asked: AskedPrior
 ) -> Model:
     """The model of an edited catalog under the prior that was asked of the fitted classes.
 
@@ -28,7 +28,8 @@ def under_prior(
     Args:
         model: of the catalog, under the prior of the fit.
         base: the model as it was fitted.
-        parts: product and fitted class of each group of components; ``None`` for newcomers.
+        parts: product and fitted class of each group of components, ``None`` for newcomers; and the share of the group
+            in what was enrolled together.
         asked: the prior, with a share for each fitted class.
     """
     if asked.share is None:
@@ -41,16 +42,16 @@ def under_prior(
 
 
 def _of_products(
-    share: Float[Tensor, " C"], parts: Sequence[tuple[int, int | None]], count: int
+    share: Float[Tensor, " C"], parts: Sequence[tuple[int, int | None, float]], count: int
 ) -> Float[Tensor, " P"]:
     """The share of each product, from those of the fitted classes."""
-    fitted = [(product, own) for product, own in parts if own is not None]
+    fitted = [(product, own) for product, own, _ in parts if own is not None]
     kept = share[[own for _, own in fitted]]
     found = torch.zeros(count, dtype=torch.float64)
     found.index_add_(0, torch.tensor([product for product, _ in fitted]), kept / kept.sum() * len(fitted))
-    for product, own in parts:
-        found[product] += own is None
-    return found / len(parts)
+    for product, own, part in parts:
+        found[product] += part if own is None else 0.0
+    return found / found.sum()
 
 
 def shift_of(asked: AskedPrior, model: Model, mixture: Mixture) -> Float[Tensor, " C"]:

@@ -120,7 +120,8 @@ def model_of(
         score=edited(base.model.score, product, state.added, state.removed, handfuls),
         subclasses=_owned(placed, state, product, order),
     )
-    edited_model = under_prior(edited_model, base, [(part.product, part.base) for part in state.parts], asked)
+    parts = [(part.product, part.base, part.share) for part in state.parts]
+    edited_model = under_prior(edited_model, base, parts, asked)
     return _reaching(edited_model, torch.cat([state.added.x, *(one.items.x for one in divided), *handfuls]))
 
 

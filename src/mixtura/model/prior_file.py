@@ -113,14 +113,15 @@ def _of_json(path: Path, text: str) -> list[tuple[str, Any]]:
 
 def _of_csv(path: Path, text: str) -> list[tuple[str, Any]]:
     delimiter = ";" if ";" in text.partition("\n")[0] else ","
-    lines = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
-    if lines and tuple(cell.lower() for cell in lines[0]) == HEADER:
+    read = enumerate(csv.reader(text.splitlines(), delimiter=delimiter), start=1)
+    lines = [(number, [cell.strip() for cell in row]) for number, row in read if any(row)]
+    if lines and tuple(cell.lower() for cell in lines[0][1]) == HEADER:
         lines = lines[1:]
-    wrong = next((number for number, row in enumerate(lines, start=1) if len(row) != len(HEADER)), None)
+    wrong = next(((number, row) for number, row in lines if len(row) != len(HEADER)), None)
     if wrong is not None or not lines:
-        where = "is empty" if not lines else f"row {wrong} has {len(lines[wrong - 1])} columns" if wrong else ""
+        where = "is empty" if wrong is None else f"row {wrong[0]} has {len(wrong[1])} columns"
         raise DataError(f"{_shown(path)}: {where}. Give two columns: {' and '.join(HEADER)}.")
-    return [(name, share) for name, share in lines]
+    return [(row[0], row[1]) for _, row in lines]
 
 
 def _shown(path: Path) -> str:

@@ -1,7 +1,7 @@
 """What a network computes below the first block that is trained, kept for a fixed set of views of each photo.
 
 An epoch then costs the last blocks only. Epochs take the views in turn, so a photo looks different in each of them.
-Where batches have two views of each photo, the second is another kept one.
+Where batches have two views of each photo, the second is another kept one, so two are kept at least.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from mixtura.training.state import evaluating
 
 VIEWS = 4
 MAX_BYTES = 1 << 30
-"""Memory for the activations of all views."""
+"""Memory for the activations of all views, beyond those that batches need."""
 
 
 @torch.no_grad()
@@ -68,7 +68,8 @@ class KeptViews:
             place = torch.full((self._count,), -1).index_copy_(0, view[ROW], torch.arange(len(view[ROW])))
             self._views.append((place, view))
             size = sum(tensor.nbytes for tensor in view.values())
-            if (len(self._views) + 1) * size > MAX_BYTES:
+            # Two views that were one would have nothing to learn from, so a pair is kept whatever it takes.
+            if len(self._views) > self._pairs and (len(self._views) + 1) * size > MAX_BYTES:
                 break
 
     def batches(

@@ -102,7 +102,7 @@ class Queues:
         order = order.to(new.key.device)
         for live, fresh in zip(vars(self.keys).values(), vars(new).values(), strict=True):
             live[slot] = fresh[order].to(live)
-        self.place.copy_((self.place + counts) % self.sizes)
+        self.place.copy_((self.place + counts) % self.sizes.clamp_min(1))  # a class without photos has no queue
         self.filled.copy_(torch.minimum(self.filled + counts, self.sizes))
 
 
