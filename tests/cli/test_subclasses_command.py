@@ -53,6 +53,8 @@ def test_kinds_are_found_named_and_fitted(mixtura, photos, tmp_path):
     assert all("red" in id for id in apple["subclasses"][0]["items"])
     page = (tmp_path / "out/subclasses.html").read_text()
     assert page.count("data:image/jpeg") == 32 and "apple/2" in page and "too few" not in page
+    assert page.count('class="plus ') == 3 and page.count('class="star ') == 2  # of two kinds and one whole class
+    assert Image.open(made["picture"]).format == "PNG"
     answer = mixtura("subclasses", "photos", "-o", "out", *ENCODER, "--accept", "--name", "apple/1=red")
     assert answer.code == 0, answer.err
     assert "mixtura fit photos/labels.csv -o out --level both --encoder tiny --size 32" in answer.out
@@ -199,3 +201,25 @@ def test_a_catalog_takes_the_kinds_without_a_fit(mixtura, photos, tmp_path):
     ):
         refused = mixtura(*words)
         assert refused.code == 2 and said in refused.err
+
+
+def test_a_picture_of_an_earlier_run_does_not_stay(mixtura, photos, tmp_path):
+    found = ("subclasses", "photos", "-o", "out", *ENCODER, "--json")
+    picture = tmp_path / "out/subclasses.png"
+    assert json.loads(mixtura(*found).out)["picture"] and picture.exists()
+    for number, path in enumerate(sorted(photos.rglob("*.png"))):
+        if number % 16:
+            path.unlink()
+    answer = mixtura(*found)
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["picture"] is None and not picture.exists()
+    assert 'class="star ' not in (tmp_path / "out/subclasses.html").read_text()
+
+
+def test_photos_without_any_difference_have_a_picture(mixtura, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "black/dot").mkdir(parents=True)
+    for number in range(12):
+        Image.new("RGB", (32, 32)).save(tmp_path / f"black/dot/{number}.png")
+    answer = mixtura("subclasses", "black", "-o", "out", "--encoder", "pixels", "--size", "32")
+    assert answer.code == 0 and (tmp_path / "out/subclasses.png").exists(), answer.err

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mixtura.model.subclass_map import PER_NEIGHBOR, subclass_map
+from mixtura.model.subclass_map import PER_NEIGHBOR, laid_out, subclass_map
 from mixtura.pipeline.levels import features_at
 from mixtura.records.decision import SubclassMap
 from mixtura.report.subclass_map import HUES, picture
@@ -70,3 +70,17 @@ def test_the_drawing_has_a_plus_a_subclass_and_a_star_a_class(view):
     xy = rng.standard_normal((many, 2))
     crowd = SubclassMap(xy, np.arange(many), xy, np.arange(many), xy)
     assert picture(crowd, tuple(f"c{c}" for c in range(many))).count("star hue0") == 2
+
+
+@pytest.mark.parametrize("x", [np.zeros((16, 8)), np.ones((16, 3)), np.full((16, 1), 2.0)])
+def test_equal_rows_share_one_place(x):
+    drawn = laid_out(x, np.zeros(16, np.int64), x[:1], np.zeros(1, np.int64), x[:1])
+    places = np.concatenate([drawn.xy, drawn.subclass, drawn.mean])
+    assert places.shape == (18, 2) and (places == places[0]).all()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e15])
+def test_features_of_one_axis_are_laid_out(scale):
+    x = scale * np.random.default_rng(0).standard_normal((40, 1))
+    drawn = laid_out(x, np.zeros(40, np.int64), x[:1], np.zeros(1, np.int64), x[:1])
+    assert drawn.xy.shape == (40, 2) and np.isfinite(drawn.xy).all() and len(np.unique(drawn.xy, axis=0)) > 1

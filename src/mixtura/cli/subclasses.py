@@ -143,11 +143,13 @@ def _find(
     out: Output, source: Source, asked: tuple[tuple[str, ...], str, int | None], limits: tuple[int, int, int],
     trained: tuple[int | None, str | None],
 ) -> None:  # fmt: skip
+    from mixtura import files
     from mixtura.cli import subclass_views as views
     from mixtura.cli.lookup_views import problems_record
     from mixtura.core.subclasses.search import Rules
     from mixtura.report.page import save
     from mixtura.report.sheet import write_sheet
+    from mixtura.report.subclass_map import map_section
     from mixtura.report.subclass_png import PICTURE_FILE, png
     from mixtura.tasks import subclass_files
     from mixtura.tasks.subclass_methods import Training
@@ -160,14 +162,19 @@ def _find(
     place, problems = items(out, source, "Looking for kinds")
     rules = Rules(max(most, count or 0), min_rows, seed=seed)
     found = run(place.features, method, classes, count, rules, Training(*trained))
+    view, picture = view_of(found), source.output / PICTURE_FILE
+    names = tuple(one.name for one in found.classes)
     run_origin = origin(source, place.features, problems)
     table = subclass_files.write(found, source.output, run_origin)
     page = write_sheet(
-        sheet_of(found, f"Kinds of {source.name}"), source.output / subclass_files.PAGE_FILE, place.picture
-    )
-    view, picture = view_of(found), source.output / PICTURE_FILE
+        sheet_of(found, f"Kinds of {source.name}"), source.output / subclass_files.PAGE_FILE, place.picture,
+        {} if view is None else {"map": map_section(view, names)},
+    )  # fmt: skip
     if view is not None:
         save(picture, png(view))
+    else:
+        with files.explained(picture):
+            picture.unlink(missing_ok=True)  # of an earlier run
     record = subclass_files.summary(found, run_origin) | {
         "table": table, "sheet": page, "picture": None if view is None else picture,
         "problems": problems_record(problems),

@@ -12,6 +12,7 @@ MIN_ROWS = 10  # below, there is nothing to see
 PERPLEXITY, PER_NEIGHBOR = 30.0, 3  # neighbors that count for a row; t-SNE looks at three times as many
 PCA_AXES = 50
 STEPS = 500
+ROUNDING = 1e-6  # of the largest value; rows that differ by less are equal
 
 
 def subclass_map(model: Model, embedding: Float[np.ndarray, "N D"], true: Int[np.ndarray, " N"]) -> SubclassMap | None:
@@ -62,11 +63,16 @@ def _means(
 
 
 def _plane(rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N 2"]:
-    """Rows in the plane: principal axes first, then Barnes-Hut t-SNE with a fixed seed."""
+    """Rows in the plane: principal axes first, then Barnes-Hut t-SNE with a fixed seed; equal rows share one place."""
     from sklearn.decomposition import PCA  # here, for a quick start
     from sklearn.manifold import TSNE
 
+    away = rows.astype(np.float64) - rows[0]
+    largest = np.abs(away).max()
+    if largest <= ROUNDING * np.abs(rows).max():  # t-SNE would start at NaN, which ends the process
+        return np.zeros((len(rows), 2), np.float32)
     axes = min(PCA_AXES, *rows.shape)
-    reduced = PCA(axes, random_state=0).fit_transform(rows.astype(np.float32))
+    reduced = PCA(axes, random_state=0).fit_transform((away / largest).astype(np.float32))
+    reduced = np.pad(reduced, ((0, 0), (0, max(0, 2 - axes))))  # its start takes two axes
     perplexity = min(PERPLEXITY, (len(rows) - 1) / PER_NEIGHBOR)
     return TSNE(perplexity=perplexity, max_iter=STEPS, init="pca", random_state=0).fit_transform(reduced)

@@ -22,13 +22,17 @@ def subclass_map(material: PageContext) -> Section | None:
     view = material.evaluation.subclass_map
     if view is None:
         return None
-    names = material.evaluation.classes
+    return map_section(view, material.evaluation.classes)
+
+
+def map_section(view: SubclassMap, names: tuple[str, ...]) -> Section:
+    """Return the picture of a report or of a contact sheet, with what to read from it."""
     shared = " Classes share colors." if len(names) > HUES else ""
     lead = (
         "Each dot is a photo, colored by its class. A plus is the mean of a subclass, a star that of a class. Photos "
         "that lie together are alike; the distance between groups that lie apart says nothing."
     )
-    caption = f"t-SNE of {count(len(view.xy), 'photo')} and of the means, in the features of the model.{shared}"
+    caption = f"t-SNE of {count(len(view.xy), 'photo')} and of the means, in their features.{shared}"
     return Section("Subclasses", lead, render("figures.html", figures=[Figure(picture(view, names), caption)]))
 
 
