@@ -189,6 +189,7 @@ def fewshot(
     from mixtura.datasets import episode_files
     from mixtura.datasets.episodes import Design
     from mixtura.tasks import fewshot as task
+    from mixtura.training.kept_embedder import load_embedder
 
     design = Design(**{name: SIZES[name] if value is None else value for name, value in sizes.items()})
     listed = None if list is None else episode_files.read(list)
@@ -196,9 +197,9 @@ def fewshot(
     if listed is not None:
         protocol, design = listed.protocol, listed.design  # which give the base classes of that run
     base = NO_CLASSES if protocol == RUNS and base == PROPOSED else base
-    material = replace(_material(out, place, data, output, (base, design.seed), flags), normalize=normalize)
-    if tap == task.EMBEDDER:
-        material = task.with_embedder(material, Path(place))
+    embedder = load_embedder(place) if tap == task.EMBEDDER else None  # before any photo is read
+    material = _material(out, place, data, output, (base, design.seed), flags)
+    material = replace(material, normalize=normalize, embedder=embedder)
     if part is not None:
         material = task.of_part(material, part)
     listed = listed or task.drawn(material, protocol, design, skip_small)

@@ -1,6 +1,6 @@
 """A trained encoder in a folder, as an encoder for every other task: its weights and a description of its network.
 
-An autoencoder has the weights of its decoder there too.
+An autoencoder has the weights of its decoder there too, and a network that was trained below an embedder those of that.
 
 The folder is enough: neither the hub nor the files that the network began with are asked again, and it may be moved.
 """
@@ -33,7 +33,10 @@ from mixtura.interfaces import Encoder, ExportableEncoder, TrainableEncoder
 from mixtura.names import find
 from mixtura.sections import EncoderSection
 
-WEIGHTS_FILE, DESCRIPTION_FILE, DECODER_FILE = "encoder.safetensors", "encoder.json", "decoder.safetensors"
+WEIGHTS_FILE, DESCRIPTION_FILE = "encoder.safetensors", "encoder.json"
+DECODER_FILE, EMBEDDER_FILE = "decoder.safetensors", "embedder.safetensors"
+PARTNERS = {"decoder": DECODER_FILE, "embedder": EMBEDDER_FILE}
+"""What may have been trained on top of a network -> its weights; the description has their hash by the same word."""
 
 KIND = "own"
 HERE = f"{KIND}:."
@@ -45,8 +48,8 @@ class Description(BaseModel):
 
     ``encoder`` is the full name of what was trained, ``options`` are its own (filters, dropout, stem), ``size`` is the
     side in pixels if photos are square, ``taps`` are the layers of the vector, ``trained`` are the blocks that were
-    trained, ``files`` what else its library needs, by name, ``sha256`` is that of the weight file, and ``decoder`` that
-    of the decoder's, where there is one.
+    trained, ``files`` what else its library needs, by name, ``sha256`` is that of the weight file, and ``decoder`` and
+    ``embedder`` those of :data:`PARTNERS`, where there is one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -60,6 +63,7 @@ class Description(BaseModel):
     files: dict[Literal["config.json", "preprocessor_config.json"], str] = Field(default_factory=dict)
     sha256: str
     decoder: str | None = None
+    embedder: str | None = None
 
 
 def encoder_files(
@@ -67,6 +71,7 @@ def encoder_files(
     network: nn.Module,
     trained: Sequence[str] = (),
     decoder: Mapping[str, Tensor] | None = None,
+    embedder: Mapping[str, Tensor] | None = None,
 ) -> dict[str, bytes]:
     """The files of a trained encoder by name, to be written into one folder with whatever else belongs to it.
 
@@ -75,11 +80,15 @@ def encoder_files(
         network: what :meth:`~mixtura.interfaces.TrainableEncoder.network` has become.
         trained: names of the blocks that were trained.
         decoder: tensors of the decoder that was trained with it.
+        embedder: tensors of the embedder that was trained on it.
     """
-    weights, drawing = _saved(network.state_dict()), None if decoder is None else _saved(decoder)
+    weights = _saved(network.state_dict())
+    partners = {"decoder": decoder, "embedder": embedder}
+    beside = {key: _saved(tensors) for key, tensors in partners.items() if tensors is not None}
     made = encoder.inner if isinstance(encoder, Own) else encoder
     name = encoder.description.encoder if isinstance(encoder, Own) else encoder.identity["name"]
     kind, _, place = name.partition(":")
+    digests = {key: hashlib.sha256(data).hexdigest() for key, data in beside.items()}
     description = Description(
         encoder=f"{kind}:{Path(place).name}" if place and is_folder_at(Path(place)) else name,
         options=options_of(made.identity),
@@ -88,13 +97,13 @@ def encoder_files(
         trained=tuple(trained),
         files=getattr(made, "files", {}),
         sha256=hashlib.sha256(weights).hexdigest(),
-        decoder=None if drawing is None else hashlib.sha256(drawing).hexdigest(),
+        decoder=digests.get("decoder"),
+        embedder=digests.get("embedder"),
     )
-    # Without a decoder, the description has the form that earlier versions of mixtura read.
-    told = description.model_dump(mode="json", exclude={"decoder"} if drawing is None else None)
+    # Without these, the description has the form that earlier versions of mixtura read.
+    told = description.model_dump(mode="json", exclude=PARTNERS.keys() - beside.keys())
     text = json.dumps(told, indent=2, sort_keys=True) + "\n"
-    made = {WEIGHTS_FILE: weights, DESCRIPTION_FILE: text.encode()}
-    return made if drawing is None else made | {DECODER_FILE: drawing}
+    return {WEIGHTS_FILE: weights, DESCRIPTION_FILE: text.encode()} | {PARTNERS[key]: beside[key] for key in beside}
 
 
 def _saved(tensors: Mapping[str, Tensor]) -> bytes:
@@ -107,6 +116,7 @@ def write_encoder(
     network: nn.Module,
     trained: Sequence[str] = (),
     decoder: Mapping[str, Tensor] | None = None,
+    embedder: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a trained encoder into a folder, which is made if need be; see :func:`encoder_files`.
 
@@ -114,7 +124,7 @@ def write_encoder(
         CannotWrite, OutOfSpace: the folder cannot be written.
     """
     files.make_folder(folder)
-    made = encoder_files(encoder, network, trained, decoder)
+    made = encoder_files(encoder, network, trained, decoder, embedder)
     files.write_all({folder / name: data for name, data in made.items()})
 
 
@@ -139,8 +149,8 @@ def read_files(folder: Path) -> dict[str, bytes]:
     Raises:
         BundleError: there is no trained encoder in it, or one of its files is damaged.
     """
-    decoder = [] if read_description(folder).decoder is None else [DECODER_FILE]
-    return {name: files.read_current(folder / name) for name in (WEIGHTS_FILE, DESCRIPTION_FILE, *decoder)}
+    partners = _partners(read_description(folder))
+    return {name: files.read_current(folder / name) for name in (WEIGHTS_FILE, DESCRIPTION_FILE, *partners)}
 
 
 def read_description(folder: Path) -> Description:
@@ -159,10 +169,15 @@ def read_description(folder: Path) -> Description:
         raise BundleError(
             f"{folder / DESCRIPTION_FILE} is damaged: {place}: {fault['msg']}. Copy the folder again."
         ) from error
-    for name, digest in ((WEIGHTS_FILE, description.sha256), (DECODER_FILE, description.decoder)):
-        if digest is not None:
-            _check(folder, name, digest)
+    for name, digest in ({WEIGHTS_FILE: description.sha256} | _partners(description)).items():
+        _check(folder, name, digest)
     return description
+
+
+def _partners(description: Description) -> dict[str, str]:
+    """The weight files beside the network's own, with their hashes."""
+    told = ((name, getattr(description, key)) for key, name in PARTNERS.items())
+    return {name: digest for name, digest in told if digest is not None}
 
 
 def _check(folder: Path, name: str, digest: str) -> None:

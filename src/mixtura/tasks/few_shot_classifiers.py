@@ -47,7 +47,8 @@ class Material:
 
     ``recipe`` says how a model is fitted to the base classes otherwise; ``problems`` are the files that were left out.
     ``normalize``: classifiers without a space of their own read vectors of unit length. ``photos`` say where the novel
-    items lie, if they are not features. ``embedder`` maps the features before any classifier reads them.
+    items lie, if they are not features. ``embedder`` maps the network's own numbers, which features begin with,
+    before any classifier reads them.
     """
 
     novel: Features
@@ -171,9 +172,12 @@ def gaussian(material: Material) -> Space:
 
 
 def _mapped(features: Features, embedder: nn.Module) -> Features:
+    """Features that the embedder has mapped, which have no blocks; those of other layers follow what it takes."""
+    bare = {key: said for key, said in features.identity.items() if key != "taps"}
+    taken = next(one.shape[1] for one in embedder.parameters() if one.ndim == 2)
     with torch.inference_mode():
-        made = embedder(torch.from_numpy(features.embedding).float()).numpy()
-    return replace(features, embedding=made)
+        made = embedder(torch.from_numpy(features.embedding[:, :taken]).float()).numpy()
+    return replace(features, embedding=made, identity=bare)
 
 
 def transductive_prototype(material: Material) -> Space:

@@ -32,8 +32,9 @@ def table(found: FewShot) -> str:
     """One line for each classifier and episode, as CSV."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["classifier", "episode", "way", "shot", "query", "accuracy", "setting"])
+    writer.writerow(["classifier", "episode", "way", "shot", "query", "accuracy", "setting", "tap"])
     for one in found.results:
         for number, (way, accuracy) in enumerate(zip(found.way.tolist(), one.accuracy.tolist(), strict=True)):
-            writer.writerow([one.classifier, number, way, found.shot, found.query, f"{accuracy:.6f}", found.setting])
+            row = [one.classifier, number, way, found.shot, found.query, f"{accuracy:.6f}", found.setting]
+            writer.writerow([*row, found.facts["tap"]])
     return text.getvalue()

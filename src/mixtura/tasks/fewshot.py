@@ -33,7 +33,6 @@ from mixtura.sections import DataSection, EncoderSection
 from mixtura.tasks.evaluate import features_of
 from mixtura.tasks.few_shot_classifiers import Material, Space
 from mixtura.tasks.few_shot_copies import with_copies
-from mixtura.training.kept_embedder import load_embedder
 
 CLASSIFIERS = {
     "prototype": "mixtura.tasks.few_shot_classifiers:prototype",
@@ -146,23 +145,6 @@ def _photos(data: DataSection) -> DataSection | None:
     return None if data.kind == factory.FEATURES_KIND else data
 
 
-def with_embedder(material: Material, folder: Path) -> Material:
-    """The same, read through the embedder in the folder of a model.
-
-    Raises:
-        UsageError: there is none, or the model's features are not the vectors that it takes.
-        BundleError: it is damaged.
-    """
-    embedder = load_embedder(folder)
-    taken = next(one.shape[1] for one in embedder.parameters() if one.ndim == 2)
-    if taken != material.novel.dimension:
-        raise UsageError(
-            f"The embedder takes the {taken} numbers of the last layer, and the features have "
-            f"{material.novel.dimension}, of several layers. Train with encoder.taps: none, or leave out --tap."
-        )
-    return replace(material, embedder=embedder)
-
-
 def of_part(material: Material, part: str) -> Material:
     """The same with novel items of one part of the split only.
 
@@ -249,6 +231,7 @@ def run(
         times = (time.perf_counter() - prepared, prepared - began)
         results.append(_result(name, accuracy, accuracy - first, times))
     names = _names(located)
+    told = {"tap": BACKBONE if material.embedder is None else EMBEDDER, "fingerprint": material.novel.fingerprint}
     return FewShot(
         protocol=listed.protocol,
         way=np.array([episode.way for episode in listed.episodes]),
@@ -259,7 +242,7 @@ def run(
         items=sum(label in names for label in material.novel.label),
         base=0 if material.base is None else len(material.base.classes),
         results=tuple(results),
-        facts=_facts(read) | {"copies": copies, "tap": BACKBONE if material.embedder is None else EMBEDDER},
+        facts=_facts(read) | told | {"copies": copies},
         notes=_notes(material, names),
         setting=TRANSDUCTIVE if transductive else INDUCTIVE,
     )
@@ -292,10 +275,11 @@ def _names(listed: EpisodeList) -> set[str]:
 
 
 def _notes(material: Material, names: set[str]) -> tuple[str, ...]:
-    left_out = len(set(material.novel.classes) - names)
-    if not left_out:
-        return ()
-    return (f"{count(len(names), 'class', 'classes')} occur in the episodes, {left_out} of the new ones do not.",)
+    said = () if material.embedder is None else ("The features are read through the embedder of the network.",)
+    if left_out := len(set(material.novel.classes) - names):
+        classes = count(len(names), "class", "classes")
+        said = (*said, f"{classes} occur in the episodes, {left_out} of the new ones do not.")
+    return said
 
 
 def _facts(material: Material) -> dict[str, object]:

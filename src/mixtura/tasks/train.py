@@ -44,7 +44,7 @@ from mixtura.tasks.trained_network import (
 from mixtura.tasks.training_course import Clock, CourseLog, Show
 from mixtura.tasks.training_outcome import Fitted, alone, compared, gains_of
 from mixtura.tasks.training_search import NetworkSearch, check_search
-from mixtura.training.kept_embedder import embedder_in, write_embedder
+from mixtura.training.kept_embedder import embedder_in
 from mixtura.training_sections import RECONSTRUCTION, TrainSection
 
 Watch = Callable[[Any], None] | None
@@ -335,8 +335,8 @@ class _Run:
         """The usual fit on features of the trained encoder, with the taps of the encoder that it started from."""
         place = self.folder / ENCODER_FOLDER
         decoder = trained.head if self.section.objective == RECONSTRUCTION else None
-        write_encoder(place, factory.trainable_of(start, self.seed), trained.network, trained.blocks, decoder)
-        write_embedder(place, trained.head)
+        tensors = decoder, embedder_in(trained.head)
+        write_encoder(place, factory.trainable_of(start, self.seed), trained.network, trained.blocks, *tensors)
         own = {"name": f"{KIND}:{place.absolute()}", "weights": None, "filters": None, "dropout": None, "stem": None}
         encoder = self.recipe.encoder.model_copy(update=own)
         extract = self.recipe.extract.model_copy(update={"store": None})
@@ -367,7 +367,7 @@ class _Run:
         extract = self.recipe.extract.model_copy(update={"store": None})
         kept = run.model_copy(update={"encoder": encoder, "extract": extract})
         made = fitted.model, fitted.evaluation
-        beside = trained_subclasses.beside(fitted.gathered.features) | embedder_in(self.folder / ENCODER_FOLDER)
+        beside = trained_subclasses.beside(fitted.gathered.features)
         report = fit.save(kept, self.output, fitted.gathered, made, self.clock.began, beside)
         shutil.rmtree(self.folder / ENCODER_FOLDER, ignore_errors=True)  # the model has it now
         return self._report(report, record, frozen, fitted)
